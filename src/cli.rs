@@ -1,0 +1,155 @@
+//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through [`out`] so that a
+//! closed pipe is no panic. Errors carry their exit code.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+mod answer;
+mod check;
+mod completions;
+mod config;
+mod demo;
+mod doctor;
+mod explain;
+mod history;
+mod init;
+mod ledger;
+mod man;
+mod pause;
+mod pending;
+mod reload;
+mod replay;
+mod revoke;
+mod run;
+mod sandbox;
+mod schema;
+mod status;
+mod test;
+
+/// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.
+#[derive(Debug, Parser)]
+#[command(name = "doorman", version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The configuration file; else /etc/doorman/doorman.toml
+    #[arg(long, global = true, value_name = "PATH", env = "DOORMAN_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a first doorman.toml and rules.toml, and check the key
+    Init(init::Args),
+    /// Run the daemon
+    Run(run::Args),
+    /// Watch a scripted evening of strangers being decided, with nothing to set up
+    Demo(demo::Args),
+    /// Imitate the platform, for trying and testing
+    Sandbox(sandbox::Args),
+    /// Check configuration and rules, as the daemon would load them
+    Check(check::Args),
+    /// Run the tests that stand in the rules file
+    Test(test::Args),
+    /// Show why a request is, or would be, decided as it is
+    Explain(explain::Args),
+    /// Decide the recorded requests again under other rules
+    Replay(replay::Args),
+    /// Print the JSON Schema of a configuration file
+    Schema(schema::Args),
+    /// Show the configuration in force and where each value came from
+    Config(config::Args),
+    /// Look for what could keep doorman from working
+    Doctor(doctor::Args),
+    /// How the running daemon stands
+    Status(status::Args),
+    /// What is waiting at the door
+    Pending(pending::Args),
+    /// Let a request in, as a person
+    Approve(answer::Args),
+    /// Send a request away, as a person
+    Reject(answer::Args),
+    /// Hold a request, as a person: no rule answers it any more
+    Defer(answer::Args),
+    /// Remove contacts that doorman approved
+    Revoke(revoke::Args),
+    /// What was decided, and why
+    History(history::Args),
+    /// Load the rules anew
+    Reload(reload::Args),
+    /// Answer nothing until `resume`
+    Pause(pause::Args),
+    /// Answer again
+    Resume(pause::Args),
+    /// Look after the ledger file
+    Ledger(ledger::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+}
+
+/// What a command that failed says, and its exit code.
+#[derive(Debug)]
+pub struct CliError {
+    /// 1, 2, 69, 74, 77 or 78 (`docs/architecture.md`).
+    pub code: u8,
+    /// For people; empty where everything is said already.
+    pub message: String,
+}
+
+impl CliError {
+    /// An error with this code and message.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Parses the command line, runs the command, and returns the exit code.
+pub fn main() -> u8 {
+    let Cli { global, command } = Cli::parse();
+    let result = match command {
+        Command::Init(args) => init::run(args, &global),
+        Command::Run(args) => run::run(args, &global),
+        Command::Demo(args) => demo::run(args, &global),
+        Command::Sandbox(args) => sandbox::run(args, &global),
+        Command::Check(args) => check::run(args, &global),
+        Command::Test(args) => test::run(args, &global),
+        Command::Explain(args) => explain::run(args, &global),
+        Command::Replay(args) => replay::run(args, &global),
+        Command::Schema(args) => schema::run(args, &global),
+        Command::Config(args) => config::run(args, &global),
+        Command::Doctor(args) => doctor::run(args, &global),
+        Command::Status(args) => status::run(args, &global),
+        Command::Pending(args) => pending::run(args, &global),
+        Command::Approve(args) => answer::run(args, crate::model::Verdict::Approve, &global),
+        Command::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),
+        Command::Defer(args) => answer::run(args, crate::model::Verdict::Defer, &global),
+        Command::Revoke(args) => revoke::run(args, &global),
+        Command::History(args) => history::run(args, &global),
+        Command::Reload(args) => reload::run(args, &global),
+        Command::Pause(args) => pause::run(args, true, &global),
+        Command::Resume(args) => pause::run(args, false, &global),
+        Command::Ledger(args) => ledger::run(args, &global),
+        Command::Completions(args) => completions::run(args, &global),
+        Command::Man(args) => man::run(args, &global),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.message.is_empty() {
+                use std::io::Write as _;
+                let _ = writeln!(anstream::stderr(), "doorman: {}", error.message);
+            }
+            error.code
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The compiled configuration: complete, checked, with where each value came from. No key is in here, only where the
+//! key is to be found.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::model::AgentId;
+
+/// Everything `run` needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `[platform]`.
+    pub platform: Platform,
+    /// `[[agents]]`, or the environment's single agent. Ids are distinct.
+    pub agents: Vec<AgentSettings>,
+    /// `[answers]`.
+    pub answers: Answers,
+    /// `[ledger]`.
+    pub ledger: LedgerSettings,
+    /// `[control]`.
+    pub control: ControlSettings,
+    /// `[reload]`.
+    pub reload: ReloadSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `[timing]`.
+    pub timing: Timing,
+}
+
+/// Where the platform is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// Ends in `/api/v1`, without a final slash. `http` or `https`.
+    pub rest: Url,
+    /// Ends in `/api/v1/socket/websocket`. `ws` or `wss`; no query.
+    pub socket: Url,
+    /// One more CA, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// How the socket is told the key.
+    pub credentials: CredentialsMode,
+}
+
+/// `credentials`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CredentialsMode {
+    /// Header; the query only after the header was refused while REST accepts the key.
+    #[default]
+    Auto,
+    /// `x-api-key` on the upgrade.
+    Header,
+    /// `api_key` in the query.
+    Query,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Whose door.
+    pub id: AgentId,
+    /// Where its key is.
+    pub key: KeySource,
+    /// Its rules file.
+    pub rules: PathBuf,
+    /// What to do about the agent's own connection.
+    pub connection: ConnectionMode,
+}
+
+/// Where a key is to be found; read at start, on reload and before each retry of a refused key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file; one trailing newline is ignored.
+    File(PathBuf),
+    /// An environment variable, by name.
+    Env(String),
+    /// A systemd credential, by name: a file in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
+    /// None was configured.
+    Missing,
+}
+
+/// `connection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ConnectionMode {
+    /// Never take the connection from anybody.
+    #[default]
+    Yield,
+    /// Take it.
+    Take,
+    /// Never open a socket.
+    Poll,
+}
+
+/// `[answers]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// Answers on their way at once, per agent; at least 1.
+    pub in_flight: u32,
+    /// Answers begun per second, per agent; 0 is no limit.
+    pub per_second: u32,
+}
+
+/// `[ledger]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The database.
+    pub path: PathBuf,
+    /// Text of older requests is blanked.
+    pub keep: Duration,
+}
+
+/// `[control]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// The socket.
+    pub path: PathBuf,
+}
+
+/// `[reload]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// Look at the files every two seconds.
+    pub watch: bool,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// An `EnvFilter` directive, such as `info` or `doorman=debug`.
+    pub level: String,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+    /// journald's own protocol.
+    Journald,
+}
+
+/// `[timing]`: the figures of `docs/architecture.md`, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Between heartbeats, ± 10 %.
+    pub heartbeat: Duration,
+    /// Without a matching heartbeat reply for this long, the connection is dead.
+    pub dead_after: Duration,
+    /// A join unanswered for this long failed. Also the bound of dialling and of each REST call.
+    pub join_timeout: Duration,
+    /// Backoff's first ceiling (full jitter).
+    pub backoff_min: Duration,
+    /// Backoff's last ceiling.
+    pub backoff_max: Duration,
+    /// Live for this long: backoff is back at its base.
+    pub proven_after: Duration,
+    /// Between listings while live, ± 20 %.
+    pub list_live: Duration,
+    /// Between listings otherwise, ± 20 %.
+    pub list_away: Duration,
+    /// Between tries while yielded.
+    pub yield_retry: Duration,
+    /// A 409 this soon after our own unclean drop may be our ghost.
+    pub ghost_window: Duration,
+    /// Between tries then: from this, up to a third more.
+    pub ghost_retry: Duration,
+    /// First wait after a refused key.
+    pub refused_min: Duration,
+    /// Last wait after a refused key.
+    pub refused_max: Duration,
+    /// `Retry-After` is believed up to this.
+    pub retry_after_max: Duration,
+    /// Longest drain at the end.
+    pub drain: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            heartbeat: seconds(25),
+            dead_after: seconds(55),
+            join_timeout: seconds(15),
+            backoff_min: Duration::from_millis(500),
+            backoff_max: seconds(60),
+            proven_after: seconds(60),
+            list_live: seconds(300),
+            list_away: seconds(30),
+            yield_retry: seconds(300),
+            ghost_window: seconds(90),
+            ghost_retry: seconds(15),
+            refused_min: seconds(60),
+            refused_max: seconds(900),
+            retry_after_max: seconds(900),
+            drain: seconds(10),
+        }
+    }
+}

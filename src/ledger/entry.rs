@@ -1,0 +1,121 @@
+//! What is written: every kind of entry, and what can go wrong.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus,
+};
+use crate::policy::rules::SourceText;
+use crate::policy::{Charge, Decision, PolicyHash, RuleName};
+
+/// How a request came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A live event.
+    Event,
+    /// A listing.
+    Listing,
+}
+
+/// One thing to be put on record. A batch is one transaction.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A request was first seen. Again is no change.
+    Seen { agent: AgentId, request: ContactRequest, via: Via, at: Timestamp },
+    /// It was decided, differently from before.
+    Decided { agent: AgentId, request: RequestId, decision: Decision, at: Timestamp },
+    /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt.
+    Intent {
+        agent: AgentId,
+        request: RequestId,
+        answer: Answer,
+        by: String,
+        policy: Option<PolicyHash>,
+        charges: Vec<Charge>,
+        /// Whether it counts towards `approvals_max`.
+        counts: bool,
+        attempt: u32,
+        at: Timestamp,
+    },
+    /// What became of it. Charges that the outcome does not keep are deleted.
+    Outcome { agent: AgentId, request: RequestId, outcome: Outcome, detail: Option<String>, at: Timestamp },
+    /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
+    Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
+    /// A contact exists. `request` is the answer of ours that made it, if one did.
+    ContactAdded { agent: AgentId, contact: Contact, request: Option<RequestId>, at: Timestamp },
+    /// A contact is gone.
+    ContactRemoved { agent: AgentId, contact: ContactId, at: Timestamp },
+    /// The agent's state changed.
+    Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
+    /// The agent is paused (`on`) or resumed. A resume starts the count of approvals anew.
+    Pause { agent: AgentId, on: bool, by: String, at: Timestamp },
+    /// A person's `defer` (`Some`), or its end.
+    Hold { agent: AgentId, request: RequestId, person: Option<Arc<str>>, at: Timestamp },
+    /// An `overdue` notice was given.
+    Notified { agent: AgentId, request: RequestId, overdue: RuleName, at: Timestamp },
+    /// A policy is in force for this agent; its texts are stored once.
+    Policy { agent: AgentId, hash: PolicyHash, texts: Vec<SourceText>, at: Timestamp },
+}
+
+/// What is wrong with the ledger, by what the caller does next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// Another daemon has the lock.
+    #[error("the ledger `{path}` is in use by another doorman (pid {pid})", pid = .pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()))]
+    Locked { path: String, pid: Option<u32> },
+    /// Written by a newer doorman.
+    #[error(
+        "the ledger `{path}` has schema {found}, newer than this doorman's {known}: use the newer doorman, or another file"
+    )]
+    Newer { path: String, found: i64, known: i64 },
+    /// Not a sound SQLite file.
+    #[error(
+        "the ledger `{path}` is corrupt ({why}): keep it, and run `doorman ledger reset` to begin a new one beside it"
+    )]
+    Corrupt { path: String, why: String },
+    /// Cannot be opened, read or written.
+    #[error("the ledger `{path}` cannot be used: {why}")]
+    Unusable { path: String, why: String },
+    /// An entry that the schema refuses: a fault of ours. The batch was not written.
+    #[error("the ledger refused an entry: {why}")]
+    Refused { why: String },
+    /// The writer is gone.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// An answer whose fate was unknown or open when the last daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenAnswer {
+    /// To which request.
+    pub request: RequestId,
+    /// What was (or was about to be) said.
+    pub answer: Answer,
+    /// By what.
+    pub by: String,
+    /// Under which policy.
+    pub policy: Option<PolicyHash>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When the intent was written.
+    pub at: Timestamp,
+}
+
+/// What an agent remembers at start.
+#[derive(Debug, Clone, Default)]
+pub struct AgentMemory {
+    /// For [`crate::policy::Book::restore`].
+    pub book: crate::policy::book::Memory,
+    /// Answers without a final outcome: none, or `unknown`.
+    pub open_answers: Vec<OpenAnswer>,
+    /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.
+    pub refused_answers: Vec<OpenAnswer>,
+    /// First-seen times of requests not known to be settled.
+    pub first_seen: Vec<(RequestId, Timestamp)>,
+    /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
+    pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
+    /// The time of the newest row of this ledger, for the clock's soundness.
+    pub newest: Option<Timestamp>,
+}

@@ -1,0 +1,12 @@
+//! doorman
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod ledger;
+pub mod model;
+pub mod ops;
+pub mod phoenix;
+pub mod platform;
+pub mod policy;
+pub mod sandbox;

@@ -1,0 +1,367 @@
+//! The nouns of the domain: agents, requests, handles, contacts, verdicts.
+//!
+//! Everything that arrives from the network or from a person becomes one of these types once, at the edge, and is
+//! bounded there. Nothing in here does IO. Strangers' text is kept in [`StrangerText`], whose only way out without
+//! escaping is [`StrangerText::raw`].
+
+mod handle;
+mod text;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use handle::{Handle, HandleProblem, Sender};
+pub use text::StrangerText;
+
+/// Longest id, of whatever kind, that is believed (bytes).
+pub const ID_BYTES_MAX: usize = 128;
+
+/// Why a text is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdProblem {
+    /// Nothing there.
+    #[error("an id must not be empty")]
+    Empty,
+    /// More than [`ID_BYTES_MAX`] bytes.
+    #[error("an id has at most {ID_BYTES_MAX} bytes")]
+    TooLong,
+    /// Something other than visible ASCII.
+    #[error("an id is visible ASCII without spaces")]
+    Characters,
+}
+
+fn check_id(text: &str) -> Result<(), IdProblem> {
+    if text.is_empty() {
+        return Err(IdProblem::Empty);
+    }
+    if text.len() > ID_BYTES_MAX {
+        return Err(IdProblem::TooLong);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(IdProblem::Characters);
+    }
+    Ok(())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes any visible ASCII of 1 to 128 bytes: ids are the platform's and opaque to us.
+            pub fn parse(text: &str) -> Result<Self, IdProblem> {
+                check_id(text).map(|()| Self(text.into()))
+            }
+
+            /// The id as the platform writes it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id! {
+    /// An agent's id: a UUID on the platform \[seed\], which the configuration insists on and the wire does not.
+    AgentId
+}
+id! {
+    /// A contact request's id, opaque.
+    RequestId
+}
+id! {
+    /// A contact record's id, opaque; another thing than the id of the request that made it.
+    ContactId
+}
+
+/// What is said to a request in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Let them in.
+    Approve,
+    /// Send them away.
+    Reject,
+    /// Leave it pending for a person. What every doubt becomes.
+    Defer,
+}
+
+impl Verdict {
+    /// The answer that is sent to the platform; none for [`Verdict::Defer`].
+    pub fn answer(self) -> Option<Answer> {
+        match self {
+            Verdict::Approve => Some(Answer::Approve),
+            Verdict::Reject => Some(Answer::Reject),
+            Verdict::Defer => None,
+        }
+    }
+
+    /// `approve`, `reject` or `defer`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Approve => "approve",
+            Verdict::Reject => "reject",
+            Verdict::Defer => "defer",
+        }
+    }
+
+    /// The reverse of [`Verdict::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Verdict::Approve, Verdict::Reject, Verdict::Defer].into_iter().find(|verdict| verdict.as_str() == text)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A verdict that goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// `"action": "approve"`.
+    Approve,
+    /// `"action": "reject"`.
+    Reject,
+}
+
+impl Answer {
+    /// The verdict this answer carries out.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Answer::Approve => Verdict::Approve,
+            Answer::Reject => Verdict::Reject,
+        }
+    }
+
+    /// The word in the request's `action` field \[docs\].
+    pub fn as_str(self) -> &'static str {
+        self.verdict().as_str()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How a request stands with the platform. Everything but `Pending` is final \[seed\].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RequestStatus {
+    /// Waiting for an answer.
+    Pending,
+    /// Somebody let them in.
+    Approved,
+    /// Somebody sent them away.
+    Rejected,
+    /// Nobody answered in the platform's time.
+    Expired,
+    /// The sender took it back.
+    Cancelled,
+    /// A word this version does not know; at most 32 bytes of visible ASCII.
+    Other(Box<str>),
+}
+
+impl RequestStatus {
+    /// Reads the platform's word; unknown words are kept, bounded.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "pending" => RequestStatus::Pending,
+            "approved" => RequestStatus::Approved,
+            "rejected" => RequestStatus::Rejected,
+            "expired" => RequestStatus::Expired,
+            "cancelled" => RequestStatus::Cancelled,
+            other => RequestStatus::Other(other.chars().filter(char::is_ascii_graphic).take(32).collect()),
+        }
+    }
+
+    /// The platform's word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            RequestStatus::Pending => "pending",
+            RequestStatus::Approved => "approved",
+            RequestStatus::Rejected => "rejected",
+            RequestStatus::Expired => "expired",
+            RequestStatus::Cancelled => "cancelled",
+            RequestStatus::Other(word) => word,
+        }
+    }
+}
+
+impl fmt::Display for RequestStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A stranger at the door, as first seen. All but the id may be missing or odd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactRequest {
+    /// Which request.
+    pub id: RequestId,
+    /// Who says they ask.
+    pub sender: Sender,
+    /// What they call themselves. An empty string on the wire is absent.
+    pub name: Option<StrangerText>,
+    /// What they say. An empty string on the wire is absent.
+    pub message: Option<StrangerText>,
+    /// When the platform took it in; `None` where its text made no sense.
+    pub inserted_at: Option<Timestamp>,
+}
+
+/// What a contact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContactKind {
+    /// A person.
+    User,
+    /// An agent.
+    Agent,
+    /// A word this version does not know.
+    Other,
+}
+
+/// One row of the agent's contact list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The contact record's id.
+    pub id: ContactId,
+    /// Whose it is.
+    pub sender: Sender,
+    /// Their display name.
+    pub name: Option<StrangerText>,
+    /// User or agent.
+    pub kind: ContactKind,
+    /// Since when.
+    pub inserted_at: Option<Timestamp>,
+}
+
+/// Where an agent stands with the platform; the flags `paused` and `held` lie across these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    /// Nothing known yet.
+    Starting,
+    /// Joined, and listed since.
+    Live,
+    /// No socket, for now.
+    Away,
+    /// Somebody else has the connection, and they may keep it.
+    Yielded,
+    /// No socket, by configuration.
+    Polling,
+    /// The key is no good.
+    Refused,
+}
+
+impl AgentState {
+    /// The word in logs, metrics and `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentState::Starting => "starting",
+            AgentState::Live => "live",
+            AgentState::Away => "away",
+            AgentState::Yielded => "yielded",
+            AgentState::Polling => "polling",
+            AgentState::Refused => "refused",
+        }
+    }
+}
+
+impl fmt::Display for AgentState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The platform said so.
+    Applied,
+    /// 404 or 409 after an attempt of ours with an unknown outcome, or our own update was seen.
+    PresumedApplied,
+    /// 404 or 409 otherwise: a person or the agent answered, or the sender cancelled.
+    SettledElsewhere,
+    /// A stable listing no longer shows it.
+    Gone,
+    /// 400, 403 or 422.
+    Refused,
+    /// Sent, and nothing heard: until the next listing.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word in logs, `history` and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Applied => "applied",
+            Outcome::PresumedApplied => "presumed-applied",
+            Outcome::SettledElsewhere => "settled-elsewhere",
+            Outcome::Gone => "gone",
+            Outcome::Refused => "refused",
+            Outcome::Unknown => "unknown",
+        }
+    }
+
+    /// The reverse of [`Outcome::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Outcome::Applied,
+            Outcome::PresumedApplied,
+            Outcome::SettledElsewhere,
+            Outcome::Gone,
+            Outcome::Refused,
+            Outcome::Unknown,
+        ]
+        .into_iter()
+        .find(|outcome| outcome.as_str() == text)
+    }
+
+    /// Whether a limit's charge stays with the request (`policy.md`, "Deciding is one step").
+    pub fn keeps_charge(self) -> bool {
+        match self {
+            Outcome::Applied | Outcome::PresumedApplied | Outcome::Unknown => true,
+            Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused => false,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

@@ -1,0 +1,106 @@
+//! Text that strangers wrote. It is bounded when taken in and escaped when shown.
+
+use std::fmt;
+
+/// A stranger's text. `Display` and `Debug` escape it and cap it at [`StrangerText::SHOWN_MAX`] characters, so that no
+/// terminal, log line or page can be steered by it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StrangerText(Box<str>);
+
+impl StrangerText {
+    /// Most bytes kept of one text. The platform promises at most 500 characters \[seed\].
+    pub const KEPT_MAX: usize = 4096;
+    /// Most characters shown of one text.
+    pub const SHOWN_MAX: usize = 200;
+
+    /// Takes a text in, cut at [`StrangerText::KEPT_MAX`] bytes on a character boundary.
+    pub fn new(text: &str) -> Self {
+        Self(text[..text.floor_char_boundary(Self::KEPT_MAX)].into())
+    }
+
+    /// The text as it came: for matching and for the ledger, never for a terminal or a log.
+    pub fn raw(&self) -> &str {
+        &self.0
+    }
+
+    /// At most `count` characters of the text as it came, for a store with a bound of its own.
+    pub fn raw_prefix(&self, count: usize) -> &str {
+        match self.0.char_indices().nth(count) {
+            Some((at, _)) => &self.0[..at],
+            None => &self.0,
+        }
+    }
+
+    /// Escaped, and cut after `max` characters of the original.
+    pub fn shown(&self, max: usize) -> String {
+        let mut out = String::with_capacity(self.0.len().min(max * 4));
+        for (count, character) in self.0.chars().enumerate() {
+            if count == max {
+                out.push('…');
+                break;
+            }
+            escape_into(character, &mut out);
+        }
+        out
+    }
+}
+
+/// Visible characters pass; what could move a cursor, hide, or reorder its neighbours is written as `\u{…}`.
+fn escape_into(character: char, out: &mut String) {
+    let harmless = match character {
+        ' ' => true,
+        '\\' => false,
+        character if character.is_ascii() => character.is_ascii_graphic(),
+        character => !hides(character),
+    };
+    if harmless {
+        out.push(character);
+    } else {
+        out.extend(character.escape_default());
+    }
+}
+
+/// Control, format, private-use, unassigned-looking and white characters beyond ASCII, and marks that pile up.
+fn hides(character: char) -> bool {
+    character.is_control()
+        || character.is_whitespace()
+        || unicode_normalization::char::is_combining_mark(character)
+        || matches!(character,
+            '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+            | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
+            | '\u{E000}'..='\u{F8FF}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}'
+            | '\u{F0000}'..='\u{10FFFF}')
+}
+
+impl fmt::Display for StrangerText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.shown(Self::SHOWN_MAX))
+    }
+}
+
+impl fmt::Debug for StrangerText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.shown(Self::SHOWN_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        let text = StrangerText::new("a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
+        assert_eq!(text.to_string(), r"a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
+        assert!(format!("{text:?}").starts_with("\"a\\u{1b}"));
+    }
+
+    #[test]
+    fn it_is_cut_when_shown_and_when_kept() {
+        let text = StrangerText::new(&"é".repeat(5000));
+        assert_eq!(text.raw().len(), StrangerText::KEPT_MAX);
+        assert_eq!(text.to_string().chars().count(), StrangerText::SHOWN_MAX + 1);
+        assert_eq!(text.raw_prefix(3), "ééé");
+    }
+}

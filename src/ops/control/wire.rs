@@ -1,0 +1,215 @@
+//! What goes over the control socket, as JSON, and what the supervisor is asked. The same types serve `--json`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::model::{AgentId, AgentState, Verdict};
+
+/// One question to the supervisor and where its answer goes.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked.
+    pub op: Op,
+    /// Who asks: the user behind the socket's peer.
+    pub person: String,
+    /// Where the answer goes; dropping it is an internal error to the client.
+    pub reply: oneshot::Sender<Result<OpReply, OpError>>,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Op {
+    /// `doorman status`.
+    Status,
+    /// `doorman pending`.
+    Pending {
+        /// Only this agent's.
+        agent: Option<AgentId>,
+    },
+    /// `doorman approve|reject|defer ID or HANDLE`. A known id wins over a handle.
+    Answer {
+        /// What a person says.
+        verdict: Verdict,
+        /// A request id or a handle.
+        target: String,
+        /// Only this agent's.
+        agent: Option<AgentId>,
+    },
+    /// `doorman revoke`: removes contacts that doorman approved.
+    Revoke {
+        /// Of this handle.
+        handle: Option<String>,
+        /// Approved since then.
+        since: Option<Timestamp>,
+        /// Only this agent's.
+        agent: Option<AgentId>,
+    },
+    /// `doorman reload`.
+    Reload {
+        /// Take lists that lost more than half of their entries.
+        accept_shrunk: bool,
+    },
+    /// `doorman pause [AGENT]`.
+    Pause {
+        /// All, where absent.
+        agent: Option<AgentId>,
+    },
+    /// `doorman resume [AGENT]`.
+    Resume {
+        /// All, where absent.
+        agent: Option<AgentId>,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum OpReply {
+    /// To [`Op::Status`].
+    Status(Status),
+    /// To [`Op::Pending`].
+    Pending {
+        /// Oldest first.
+        requests: Vec<PendingRow>,
+    },
+    /// To [`Op::Answer`].
+    Answered(Answered),
+    /// To [`Op::Revoke`].
+    Revoked {
+        /// The handles (or contact ids) removed.
+        removed: Vec<String>,
+        /// What could not be removed, and why.
+        failed: Vec<String>,
+    },
+    /// To [`Op::Reload`].
+    Reloaded(Reloaded),
+    /// To [`Op::Pause`] and [`Op::Resume`].
+    Done {
+        /// The agents it was done to.
+        agents: Vec<AgentId>,
+    },
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct OpError {
+    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `failed`.
+    pub code: String,
+    /// For people: lower case, what to do next.
+    pub message: String,
+}
+
+/// `status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// doorman's version.
+    pub version: String,
+    /// All agents, in the order of the configuration.
+    pub agents: Vec<AgentStatus>,
+    /// All rules files.
+    pub policies: Vec<PolicyStatus>,
+    /// The ledger: `ok`, or what is wrong with it.
+    pub ledger: String,
+    /// Since the start: frames malformed, events unknown, decisions, answers, … by stable names.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// One agent of `status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its id.
+    pub id: AgentId,
+    /// Its handle, once the platform said it; escaped.
+    pub handle: Option<String>,
+    /// Where it stands.
+    pub state: AgentState,
+    /// Nothing is answered until `resume`.
+    pub paused: bool,
+    /// Its policy was refused at start: everything stays pending.
+    pub held: bool,
+    /// In this state since.
+    pub since: Timestamp,
+    /// Why.
+    pub why: String,
+    /// Known and pending with the platform.
+    pub pending: u64,
+    /// Of these: decided `defer`.
+    pub deferred: u64,
+    /// Answers on their way.
+    pub in_flight: u64,
+    /// The end of the last whole listing.
+    pub last_listing: Option<Timestamp>,
+}
+
+/// One rules file of `status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// The rules file.
+    pub path: String,
+    /// The hash of what is in force; absent while its agents are held.
+    pub hash: Option<String>,
+    /// `enforce` or `shadow`.
+    pub mode: Option<String>,
+    /// In force since.
+    pub since: Option<Timestamp>,
+    /// Why what is in the file now is not in force: the rendered diagnostics.
+    pub problem: Option<String>,
+}
+
+/// One row of `pending --json`. Strangers' text is as received in JSON; a table escapes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRow {
+    /// The request's id.
+    pub request: String,
+    /// Whose door.
+    pub agent: AgentId,
+    /// As received.
+    pub handle: Option<String>,
+    /// As received.
+    pub name: Option<String>,
+    /// As received, at most 500 characters.
+    pub message: Option<String>,
+    /// The platform's time, if it made sense.
+    pub inserted_at: Option<Timestamp>,
+    /// When doorman first saw it.
+    pub first_seen: Timestamp,
+    /// The last decision, if there was one.
+    pub verdict: Option<Verdict>,
+    /// What gave it.
+    pub by: Option<String>,
+    /// When it will be answered, where it waits.
+    pub due: Option<Timestamp>,
+    /// `waiting`, `deferred`, `in-flight`, `unknown`, `refused`, `retrying`.
+    pub stage: String,
+}
+
+/// To [`Op::Answer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// Which request.
+    pub request: String,
+    /// Whose door.
+    pub agent: AgentId,
+    /// As received.
+    pub handle: Option<String>,
+    /// What was said.
+    pub verdict: Verdict,
+    /// `applied`, `held` (a defer), or another outcome's word.
+    pub outcome: String,
+}
+
+/// To [`Op::Reload`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether everything was taken (or was the same as before).
+    pub ok: bool,
+    /// One a rules file.
+    pub policies: Vec<PolicyStatus>,
+    /// Settings that changed and need a restart, by name.
+    pub needs_restart: Vec<String>,
+    /// Everything that was wrong or warned about, rendered.
+    pub problems: Option<String>,
+}

@@ -1,0 +1,6 @@
+//! Phoenix Channels as a client: frames, the session's state machine, backoff. Pure: time and randomness are
+//! arguments, and what is to be done comes out as data.
+
+pub mod session;
+
+pub use session::{ConnectPlan, Input, Output, Refusal, Session, SessionConfig};

@@ -1,0 +1,103 @@
+//! What REST answers, classified by what the caller does next.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{AgentId, Contact, ContactRequest, RequestStatus, Sender, StrangerText};
+
+/// A finished call: its result, and the platform's own clock where it said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// What came of it.
+    pub result: Result<T, CallError>,
+    /// The `Date` header, or `None`.
+    pub date: Option<Timestamp>,
+}
+
+/// `GET /agent/me`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Me {
+    /// Whose key it is.
+    pub id: AgentId,
+    /// Its handle.
+    pub sender: Sender,
+    /// Its name.
+    pub name: Option<StrangerText>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What stood on it and could be read.
+    pub items: Vec<T>,
+    /// How many rows could not be read; each was logged.
+    pub unreadable: u32,
+    /// How many there are in all, where the platform said so.
+    pub total: Option<u64>,
+    /// How many pages there are, where the platform said so; at least 1.
+    pub pages: Option<u32>,
+}
+
+/// A page of pending requests to us.
+pub type RequestPage = Page<ContactRequest>;
+/// A page of contacts.
+pub type ContactPage = Page<Contact>;
+
+/// `POST /agent/contacts/requests/respond`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Responded {
+    /// How the request stands now.
+    pub status: RequestStatus,
+}
+
+/// A call that did not do what it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{fault}{}{}", .code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default(),
+    .message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
+pub struct CallError {
+    /// By what the caller does next.
+    pub fault: CallFault,
+    /// The platform's code (`limit_reached`, …), if it gave one; at most 64 characters when shown.
+    pub code: Option<StrangerText>,
+    /// The platform's message, or the transport's.
+    pub message: Option<StrangerText>,
+    /// `Retry-After` or `error.retry_after`, not yet capped.
+    pub retry_after: Option<Duration>,
+}
+
+/// Classes of [`CallError`], by what the caller does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum CallFault {
+    /// 400, 422: what we sent is wrong; the same again would be, too.
+    #[error("malformed, says the platform (http {0})")]
+    Malformed(u16),
+    /// 401.
+    #[error("the key is refused (http 401)")]
+    KeyRefused,
+    /// 403: not allowed, or a quota of the plan.
+    #[error("not allowed (http 403)")]
+    Forbidden,
+    /// 404.
+    #[error("no such thing (http 404)")]
+    NotFound,
+    /// 409.
+    #[error("already so (http 409)")]
+    Conflict,
+    /// 429.
+    #[error("too many calls (http 429)")]
+    Throttled,
+    /// 408, 5xx, and what else an HTTP server may say: try again. The platform did answer. For `respond`, a 5xx may
+    /// still have been carried out: the outcome is unknown.
+    #[error("the platform cannot just now (http {0})")]
+    Passing(u16),
+    /// It was never sent: no connection, no TLS, a name that does not resolve.
+    #[error("the platform cannot be reached")]
+    Unreachable,
+    /// It was sent, or may have been, and no whole answer came: time ran out, the connection broke.
+    #[error("no answer from the platform")]
+    NoAnswer,
+    /// A 2xx whose body is not what it should be (or is too large).
+    #[error("the platform's answer makes no sense (http {0})")]
+    Garbage(u16),
+}

@@ -1,0 +1,17 @@
+//! The policy: what an operator's `rules.toml` means, and what it says of one request at one moment.
+//!
+//! Pure. Text becomes [`raw`](raw) tables with their places, those become one immutable [`Policy`], and
+//! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load`], no clock, no
+//! randomness. Semantics: `docs/policy.md`.
+//!
+//! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
+//! what is unknown never decides.*
+
+pub mod book;
+pub mod decision;
+pub mod index;
+pub mod rules;
+
+pub use book::Book;
+pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
+pub use rules::{Policy, RuleName};

@@ -1,0 +1,241 @@
+//! What a policy says of one request at one moment: one value that the log, the ledger, `explain`, the demo and the
+//! control socket all render.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::rules::RuleName;
+use crate::model::Verdict;
+
+/// Three-valued truth. Unknown never decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// The hash of a rules file and all its lists: lower-case hex of SHA-256, shown by its first 12 digits.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyHash(Arc<str>);
+
+impl PolicyHash {
+    /// Takes 64 hex digits as they are; used by the loader and by the ledger's reader.
+    pub fn new(hex: &str) -> Self {
+        Self(hex.into())
+    }
+
+    /// All the digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..self.0.floor_char_boundary(12)]
+    }
+}
+
+impl fmt::Display for PolicyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.short())
+    }
+}
+
+impl fmt::Debug for PolicyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// Whether answers go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Decide and answer.
+    #[default]
+    Enforce,
+    /// Decide and record; answer nothing.
+    Shadow,
+}
+
+/// A guard that comes before the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GuardKind {
+    /// `handle-not-plain`: absent or malformed; always deferred.
+    HandleNotPlain,
+    /// `look-alike`: looks like a protected owner; never approved.
+    LookAlike,
+}
+
+impl GuardKind {
+    /// The name after `guard:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuardKind::HandleNotPlain => "handle-not-plain",
+            GuardKind::LookAlike => "look-alike",
+        }
+    }
+}
+
+/// What went wrong where a decision could not be made or carried out; the request stays pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The ledger cannot be written.
+    Ledger,
+    /// No policy is loaded for this agent (held).
+    Policy,
+    /// The clock is unsound.
+    Clock,
+    /// A fault of ours.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The name after `error:`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Ledger => "ledger",
+            ErrorKind::Policy => "policy",
+            ErrorKind::Clock => "clock",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// What gave a verdict; written as in the `by` of logs, ledger, tests and `--json`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum By {
+    /// A rule, by name.
+    Rule(RuleName),
+    /// `guard:NAME`.
+    Guard(GuardKind),
+    /// `limit:RULE`: an approve rule over its limit.
+    Limit(RuleName),
+    /// `overdue:NAME`.
+    Overdue(RuleName),
+    /// `hold:NAME`: a person's `defer`.
+    Hold(Arc<str>),
+    /// `no_match`.
+    NoMatch,
+    /// `paused`.
+    Paused,
+    /// `error:WHAT`.
+    Error(ErrorKind),
+    /// `person:NAME`.
+    Person(Arc<str>),
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            By::Rule(name) => write!(f, "{name}"),
+            By::Guard(guard) => write!(f, "guard:{}", guard.as_str()),
+            By::Limit(name) => write!(f, "limit:{name}"),
+            By::Overdue(name) => write!(f, "overdue:{name}"),
+            By::Hold(person) => write!(f, "hold:{person}"),
+            By::NoMatch => f.write_str("no_match"),
+            By::Paused => f.write_str("paused"),
+            By::Error(kind) => write!(f, "error:{}", kind.as_str()),
+            By::Person(person) => write!(f, "person:{person}"),
+        }
+    }
+}
+
+/// Whether conditions on time can be believed (`docs/policy.md`, "the clock").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ClockHealth {
+    /// Near enough to the platform's.
+    #[default]
+    Sound,
+    /// Off: conditions on time are unknown, limits count as full, timers wait.
+    Unsound,
+}
+
+/// The facts about one request that are neither in it nor in the agent's [`Book`](super::Book).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circumstances {
+    /// When doorman first saw the request.
+    pub first_seen: Timestamp,
+    /// Whether time can be believed.
+    pub clock: ClockHealth,
+    /// How many contacts the agent has; `None` where the list cannot tell.
+    pub contacts: Option<u64>,
+}
+
+/// One place taken in a rule's limit, in a bucket (owner, handle, or the rule itself).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Charge {
+    /// Whose limit.
+    pub rule: RuleName,
+    /// The owner or the handle it is counted for; empty where the rule counts as a whole.
+    pub bucket: Arc<str>,
+}
+
+/// A rule that had something to say: it matched, or it could not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voice {
+    /// Which rule.
+    pub rule: RuleName,
+    /// What it says.
+    pub then: Verdict,
+    /// `True` or `Unknown`; rules that did not match are not kept.
+    pub truth: Truth,
+    /// Whether it only records.
+    pub shadow: bool,
+    /// The first unknown condition's key, where `truth` is `Unknown`.
+    pub unknown: Option<Arc<str>>,
+}
+
+/// What a policy says of one request at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What is to happen.
+    pub verdict: Verdict,
+    /// What gave it.
+    pub by: By,
+    /// Under which policy.
+    pub policy: PolicyHash,
+    /// Whether the answer would go out at all.
+    pub mode: Mode,
+    /// The rules that matched or were unknown.
+    pub voices: Vec<Voice>,
+    /// Approved, but not before this moment (`wait`). Limits are judged now and charged at the intent.
+    pub due: Option<Timestamp>,
+    /// The first instant at which a condition that was used flips; decide again then.
+    pub reconsider_at: Option<Timestamp>,
+    /// What carrying this out costs; reserved with the intent.
+    pub charges: Vec<Charge>,
+    /// This approval is over `approvals_max`: instead of answering, the agent pauses. `verdict` is `Defer`, `by` is
+    /// `Paused`.
+    pub pauses: bool,
+    /// An `overdue` rule with `then = "notify"` that is due and has not yet been said for this request.
+    pub notify: Option<RuleName>,
+}
+
+impl Decision {
+    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and policy.
+    pub fn same_record(&self, other: &Decision) -> bool {
+        self.verdict == other.verdict && self.by == other.by && self.policy == other.policy
+    }
+
+    /// A decision that leaves the request pending because something is wrong.
+    pub fn error(kind: ErrorKind, policy: PolicyHash) -> Self {
+        Self {
+            verdict: Verdict::Defer,
+            by: By::Error(kind),
+            policy,
+            mode: Mode::Enforce,
+            voices: Vec::new(),
+            due: None,
+            reconsider_at: None,
+            charges: Vec::new(),
+            pauses: false,
+            notify: None,
+        }
+    }
+}

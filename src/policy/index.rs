@@ -1,0 +1,5 @@
+//! Finds the rules that can match a request.
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Index {}

@@ -1,0 +1,348 @@
+//! A compiled policy: immutable, complete, and impossible to hold in a wrong state. Nothing in here knows TOML.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::civil::{Date, Time, Weekday};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::decision::{Mode, PolicyHash};
+use crate::model::{Handle, Verdict};
+
+/// The name of a rule, a list, a window, an overdue entry or a test: `[a-z0-9-]`, at most 64 characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleName(Arc<str>);
+
+impl RuleName {
+    /// Takes `[a-z0-9-]{1,64}`; anything else is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One immutable snapshot of a rules file and its lists.
+#[derive(Debug)]
+pub struct Policy {
+    /// Of all its texts.
+    pub hash: PolicyHash,
+    /// The rules file.
+    pub path: PathBuf,
+    /// The text behind the hash: the rules file first, then each list file, by path as written in the rules file.
+    pub texts: Vec<SourceText>,
+    /// Whether answers go out.
+    pub mode: Mode,
+    /// What happens where nothing matched: `Defer` or `Reject`.
+    pub no_match: Verdict,
+    /// Owners that strangers may try to look like.
+    pub protect: Vec<Arc<str>>,
+    /// More approvals than this pause the agent.
+    pub approvals_max: Option<Quota>,
+    /// All rules, in alphabetical order of their names.
+    pub rules: Vec<Rule>,
+    /// What happens to what stays pending, in alphabetical order.
+    pub overdue: Vec<Overdue>,
+    /// The file's own tests, in alphabetical order.
+    pub tests: Vec<PolicyTest>,
+    /// Finds the rules that can match a request without asking all of them. Built from `rules` and `protect`.
+    pub index: super::index::Index,
+}
+
+/// One text of a policy, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceText {
+    /// The path as the rules file writes it; the rules file's own name for itself.
+    pub name: String,
+    /// What it said.
+    pub text: Arc<str>,
+}
+
+/// So many in so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// At least 1.
+    pub count: u32,
+    /// A sliding window; positive.
+    pub per: SignedDuration,
+}
+
+/// Whom a limit counts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitBy {
+    /// All handles of one owner together.
+    Owner,
+    /// Each handle.
+    Handle,
+    /// Everybody together.
+    Rule,
+}
+
+/// A rule's `limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// So many in so long.
+    pub quota: Quota,
+    /// Counted by this.
+    pub by: LimitBy,
+}
+
+/// One `[rules.NAME]`.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: RuleName,
+    /// What it says.
+    pub then: Verdict,
+    /// On whom.
+    pub when: When,
+    /// But not on these; any that matches switches the rule off.
+    pub unless: Vec<Table>,
+    /// Approvals only: no more than this.
+    pub limit: Option<Limit>,
+    /// Approvals only: not before this long after first seen.
+    pub wait: Option<SignedDuration>,
+    /// The rule ends at this instant: midnight UTC after its last day.
+    pub until: Option<Timestamp>,
+    /// The last day as written.
+    pub until_day: Option<Date>,
+    /// Records what it would have done, and changes nothing.
+    pub shadow: bool,
+}
+
+/// A rule's `when`.
+#[derive(Debug)]
+pub enum When {
+    /// `when = "everyone"`.
+    Everyone,
+    /// Conditions.
+    Table(Table),
+}
+
+/// Conditions that must all hold. Never empty.
+#[derive(Debug)]
+pub struct Table {
+    /// ANDed.
+    pub conditions: Vec<Condition>,
+}
+
+/// One key of a `when` table. The values of one key are ORed.
+#[derive(Debug)]
+pub enum Condition {
+    /// `handle = […]`.
+    Handle(PatternSet),
+    /// `owner = […]`: literals, lower case.
+    Owner(Vec<Arc<str>>),
+    /// `slug = […]`: literals, lower case.
+    Slug(Vec<Arc<str>>),
+    /// `kind = "user"` or `"agent"`.
+    Kind(SenderKind),
+    /// `handle_regex = …`: whole match.
+    HandleRegex(Vec<Pattern>),
+    /// `list = […]`.
+    List(Vec<Arc<List>>),
+    /// `name = […]`: literal, case and width folded, whole.
+    Name(Vec<Folded>),
+    /// `name_regex = …`: searches.
+    NameRegex(Vec<Pattern>),
+    /// `message_contains = […]`: literal, case and width folded.
+    MessageContains(Vec<Folded>),
+    /// `message_regex = …`: searches.
+    MessageRegex(Vec<Pattern>),
+    /// `message_absent = true|false`.
+    MessageAbsent(bool),
+    /// `message_longer_than = N` characters.
+    MessageLongerThan(usize),
+    /// `window = […]`.
+    Window(Vec<Arc<Window>>),
+    /// `age_over = "…"` since `inserted_at`.
+    AgeOver(SignedDuration),
+    /// `contacts_over = N`.
+    ContactsOver(u64),
+    /// `history = { … }`: its keys are ANDed.
+    History(HistoryConditions),
+}
+
+/// User or agent, by the shape of the handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SenderKind {
+    /// `owner`.
+    User,
+    /// `owner/slug`.
+    Agent,
+}
+
+/// A compiled regular expression and its text as written.
+#[derive(Debug)]
+pub struct Pattern {
+    /// As in the file.
+    pub text: Arc<str>,
+    /// Compiled; `handle_regex` is anchored on both sides.
+    pub regex: regex::Regex,
+}
+
+/// A literal text, as written and folded (NFKC, then case).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// As in the file.
+    pub text: Arc<str>,
+    /// For comparing.
+    pub folded: Arc<str>,
+}
+
+/// One `[windows.NAME]`.
+#[derive(Debug)]
+pub struct Window {
+    /// Its name.
+    pub name: RuleName,
+    /// Where its clock hangs.
+    pub tz: TimeZone,
+    /// The days on which it starts.
+    pub days: Vec<Weekday>,
+    /// Its first moment, local.
+    pub from: Time,
+    /// Its end, exclusive, local; at or before `from` it is on the next day.
+    pub to: Time,
+}
+
+/// One `[lists.NAME]`, entries and file together.
+#[derive(Debug)]
+pub struct List {
+    /// Its name.
+    pub name: RuleName,
+    /// What it holds.
+    pub patterns: PatternSet,
+    /// How many entries, for "lost more than half".
+    pub len: usize,
+}
+
+/// Handle patterns of one key or list, sorted for fast asking.
+#[derive(Debug, Default)]
+pub struct PatternSet {
+    /// `john` or `acme/bot`: literal handles.
+    pub literals: std::collections::HashSet<Handle>,
+    /// `john/*`: any agent of these owners.
+    pub agents_of: std::collections::HashSet<Arc<str>>,
+    /// `*/support`: this slug, whoever's.
+    pub slugs: std::collections::HashSet<Arc<str>>,
+    /// Everything else, such as `acme/*-bot`.
+    pub globs: Vec<HandleGlob>,
+}
+
+/// A handle pattern with a `*` inside a part.
+#[derive(Debug)]
+pub struct HandleGlob {
+    /// As written, lower case, without the `@`.
+    pub text: Arc<str>,
+    /// The owner part, where it has no `*`: for the index, and for "does the rule say who".
+    pub literal_owner: Option<Arc<str>>,
+    /// Matches the whole handle; `*` never crosses `/`.
+    pub matcher: globset::GlobMatcher,
+}
+
+/// `history = { … }`.
+#[derive(Debug, Default)]
+pub struct HistoryConditions {
+    /// This owner was approved before (or was not).
+    pub approved_before: Option<bool>,
+    /// This owner was rejected within so long.
+    pub rejected_within: Option<SignedDuration>,
+    /// A contact of this owner's was removed within so long.
+    pub removed_within: Option<SignedDuration>,
+    /// More requests by this owner than this.
+    pub requests_over: Option<Quota>,
+}
+
+/// One `[overdue.NAME]`.
+#[derive(Debug)]
+pub struct Overdue {
+    /// Its name.
+    pub name: RuleName,
+    /// This long after the later of `inserted_at` and first seen.
+    pub after: SignedDuration,
+    /// What then.
+    pub then: OverdueThen,
+    /// But not these.
+    pub unless: Vec<Table>,
+    /// At most so many an hour.
+    pub max_per_hour: u32,
+}
+
+/// What `overdue` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OverdueThen {
+    /// Say so, once.
+    Notify,
+    /// Reject.
+    Reject,
+}
+
+/// One `[tests.NAME]`.
+#[derive(Debug)]
+pub struct PolicyTest {
+    /// Its name.
+    pub name: RuleName,
+    /// When it plays.
+    pub at: Timestamp,
+    /// What happened before.
+    pub history: Vec<TestHistory>,
+    /// The request.
+    pub request: TestRequest,
+    /// The verdict that is expected.
+    pub verdict: Verdict,
+    /// The `by` that is expected, as text, where the test says one.
+    pub by: Option<String>,
+    /// Where in the rules file it stands, for the diagnostic of a failure (byte range).
+    pub span: std::ops::Range<usize>,
+}
+
+/// One line of a test's history.
+#[derive(Debug)]
+pub struct TestHistory {
+    /// By whom.
+    pub sender: crate::model::Sender,
+    /// What was said.
+    pub verdict: Verdict,
+    /// By which rule, if the test says.
+    pub by: Option<RuleName>,
+    /// How often.
+    pub times: u32,
+    /// How long before the test's moment.
+    pub ago: SignedDuration,
+    /// Whether the contact that came of it was removed again at that time.
+    pub removed: bool,
+}
+
+/// A test's request.
+#[derive(Debug)]
+pub struct TestRequest {
+    /// By whom.
+    pub sender: crate::model::Sender,
+    /// Their name.
+    pub name: Option<crate::model::StrangerText>,
+    /// Their message.
+    pub message: Option<crate::model::StrangerText>,
+    /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
+    pub ago: SignedDuration,
+    /// How many contacts the agent has; unknown where the test does not say.
+    pub contacts: Option<u64>,
+}

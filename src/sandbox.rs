@@ -1,0 +1,1 @@
+//! An imitation of the platform, for the demo, tests and benches.
