@@ -1,1 +1,14 @@
-//! One agent: wires the stages.
+//! One agent: wires the stages session → inbox → policy → responder → ledger.
+//!
+//! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives it as it is. [`shell`]
+//! carries the actions out against the real socket, platform and ledger. [`notice`] is what there is to tell about it,
+//! and [`telling`] puts that into the log.
+
+pub mod core;
+pub mod notice;
+pub mod shell;
+pub mod telling;
+
+pub use self::core::{Action, Core, CoreConfig, Input, Op, OpOutcome};
+pub use notice::Notice;
+// pub use shell::{Agent, AgentHandle};

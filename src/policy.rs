@@ -9,6 +9,7 @@
 
 pub mod book;
 pub mod decision;
+pub mod evaluate;
 pub mod index;
 pub mod rules;
 

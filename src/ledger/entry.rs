@@ -112,10 +112,23 @@ pub struct AgentMemory {
     pub open_answers: Vec<OpenAnswer>,
     /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.
     pub refused_answers: Vec<OpenAnswer>,
+    /// Answers that came to a known end in the last quarter of an hour: a stale listing must not bring them back.
+    pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
     pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
     /// The time of the newest row of this ledger, for the clock's soundness.
     pub newest: Option<Timestamp>,
+}
+
+/// An answer that came to a known end a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentAnswer {
+    /// To which request.
+    pub request: RequestId,
+    /// What was said.
+    pub answer: Answer,
+    /// By what.
+    pub by: String,
 }

@@ -1,0 +1,438 @@
+//! The pure heart of one agent: session, inbox, policy, responder and book, composed.
+//!
+//! [`Core::handle`] takes one [`Input`] at one moment; [`Core::poll`] hands out the [`Action`]s that follow;
+//! [`Core::deadline`] says when to come back. It never reads a clock, never does IO, and never answers before the
+//! ledger has the intent. Everything that may race is in here, so that the simulation can race it.
+
+mod answers;
+mod clockwatch;
+mod contacts;
+mod deciding;
+mod listing;
+mod people;
+mod records;
+mod socket;
+mod view;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::{Mono, Now};
+use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
+use crate::inbox::{Fetch, Inbox, Listing, Mark};
+use crate::ledger::entry::AgentMemory;
+use crate::ledger::{Entry as Record, LedgerError};
+use crate::model::{AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::phoenix::{ConnectPlan, Refusal, Session, SessionConfig};
+use crate::platform::{Me, Page, Reply, Responded};
+use crate::policy::{Book, Policy};
+use crate::responder::Responder;
+
+use super::notice::Notice;
+use answers::Flight;
+use clockwatch::ClockWatch;
+use contacts::Contacts;
+pub use people::{Op, OpOutcome};
+use records::Remembered;
+
+/// What a core is made of.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// Whose door.
+    pub agent: AgentId,
+    /// Yield, take or poll.
+    pub connection: ConnectionMode,
+    /// How the socket is told the key.
+    pub credentials: CredentialsMode,
+    /// Slots and rate.
+    pub answers: Answers,
+    /// The figures.
+    pub timing: Timing,
+    /// `run --shadow`: answer nothing, whatever the policy's mode.
+    pub shadow: bool,
+    /// Feeds all jitter.
+    pub seed: u64,
+    /// Most requests held at once.
+    pub capacity: usize,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The task begins.
+    Start,
+    /// The socket of this number is open.
+    Opened {
+        /// Its number.
+        conn: u64,
+    },
+    /// The socket of this number could not be opened.
+    NotOpened {
+        /// Its number.
+        conn: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A text frame.
+    Frame {
+        /// On which socket.
+        conn: u64,
+        /// What it says.
+        text: &'a str,
+        /// When it was read.
+        received: Mono,
+    },
+    /// A binary frame.
+    Binary {
+        /// On which socket.
+        conn: u64,
+        /// Its bytes.
+        len: usize,
+    },
+    /// A socket ended.
+    Closed {
+        /// Which.
+        conn: u64,
+        /// Its close code, if it sent one.
+        code: Option<u16>,
+    },
+    /// To [`Action::Me`].
+    Me(Reply<Me>),
+    /// To [`Action::Page`].
+    Page(Fetch, Reply<Page<ContactRequest>>),
+    /// To [`Action::Contacts`].
+    Contacts {
+        /// Which reading.
+        call: u64,
+        /// What came.
+        reply: Reply<Page<Contact>>,
+    },
+    /// To [`Action::Respond`].
+    Responded {
+        /// To which request.
+        request: RequestId,
+        /// Which attempt.
+        attempt: u32,
+        /// What came.
+        reply: Reply<Responded>,
+        /// When the request had been written.
+        written: Mono,
+    },
+    /// To [`Action::Record`].
+    Recorded(Result<(), LedgerError>),
+    /// The ledger can, or cannot, be written.
+    LedgerHealth(bool),
+    /// Another policy is in force; `None`: none is, the agent is held.
+    Policy(Option<Arc<Policy>>),
+    /// The key was read anew.
+    KeyRenewed,
+    /// A person asks for something.
+    Op {
+        /// Names the answer.
+        token: u64,
+        /// What.
+        op: Op,
+        /// Who.
+        person: Arc<str>,
+    },
+    /// The deadline has come.
+    Tick,
+    /// Finish what is in flight, and be done.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Open a socket of this number.
+    Connect {
+        /// Its number.
+        conn: u64,
+        /// How.
+        plan: ConnectPlan,
+    },
+    /// Send a text frame.
+    Send {
+        /// On which socket.
+        conn: u64,
+        /// What.
+        text: String,
+    },
+    /// Close a socket, or give up opening it.
+    Close {
+        /// Which.
+        conn: u64,
+    },
+    /// `GET /agent/me`, with the key read anew.
+    Me,
+    /// One page of pending requests.
+    Page(Fetch),
+    /// One page of contacts.
+    Contacts {
+        /// Names the reading.
+        call: u64,
+        /// From 1.
+        page: u32,
+    },
+    /// Send an answer. Its intent is on record.
+    Respond {
+        /// To which request.
+        request: RequestId,
+        /// What.
+        answer: Answer,
+        /// From 1.
+        attempt: u32,
+    },
+    /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
+    Record(Vec<Record>),
+    /// To [`Input::Op`].
+    Reply {
+        /// Its token.
+        token: u64,
+        /// What came of it.
+        outcome: OpOutcome,
+    },
+    /// Tell whoever listens.
+    Tell(Notice),
+    /// Everything is finished; nothing follows.
+    Done,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    session: Session,
+    inbox: Inbox,
+    responder: Responder,
+    policy: Option<Arc<Policy>>,
+    book: Book,
+    contacts: Contacts,
+    clock: ClockWatch,
+    /// What the ledger knew of requests that have not been seen since the start.
+    memory: HashMap<RequestId, Remembered>,
+    flights: HashMap<RequestId, Flight>,
+    /// People who wait for the end of an answer.
+    waiting: HashMap<RequestId, Vec<u64>>,
+    actions: VecDeque<Action>,
+    outbox: Vec<Record>,
+    /// Intents in the outbox, and in the batch under way.
+    intents: Vec<RequestId>,
+    intents_under_way: Vec<RequestId>,
+    recording: bool,
+    ledger_ok: bool,
+    conn: u64,
+    connected: bool,
+    /// Passes that began after this belong to the current join.
+    joined: Option<Mark>,
+    /// When the session is waiting for `me`.
+    identifying: bool,
+    handle: Option<StrangerText>,
+    last_listing: Option<jiff::Timestamp>,
+    state: AgentState,
+    state_since: jiff::Timestamp,
+    state_why: String,
+    /// Refusals already told, by code.
+    refusals_told: HashSet<String>,
+    /// No more decisions in this step; a long queue must not starve the socket.
+    pace_until: Mono,
+    counters: BTreeMap<&'static str, u64>,
+    rng: fastrand::Rng,
+    stopping: bool,
+    done: bool,
+}
+
+impl Core {
+    /// A core at rest; give it [`Input::Start`]. `memory` is what the ledger remembers.
+    pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, memory: AgentMemory, now: Now) -> Self {
+        let session = Session::new(
+            SessionConfig {
+                agent: config.agent.clone(),
+                connection: config.connection,
+                credentials: config.credentials,
+                timing: config.timing,
+            },
+            config.seed,
+        );
+        let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
+        let mut core = Self {
+            session,
+            inbox: Inbox::with_capacity(listing, config.capacity),
+            responder: Responder::new(config.answers.in_flight, config.answers.per_second),
+            policy,
+            book: Book::restore(memory.book),
+            contacts: Contacts::new(now.mono),
+            clock: ClockWatch::new(memory.newest),
+            memory: HashMap::new(),
+            flights: HashMap::new(),
+            waiting: HashMap::new(),
+            actions: VecDeque::new(),
+            outbox: Vec::new(),
+            intents: Vec::new(),
+            intents_under_way: Vec::new(),
+            recording: false,
+            ledger_ok: true,
+            conn: 0,
+            connected: false,
+            joined: None,
+            identifying: false,
+            handle: None,
+            last_listing: None,
+            state: AgentState::Starting,
+            state_since: now.wall,
+            state_why: "starting".to_owned(),
+            refusals_told: HashSet::new(),
+            pace_until: Mono::ZERO,
+            counters: BTreeMap::new(),
+            rng: fastrand::Rng::with_seed(config.seed ^ 2),
+            stopping: false,
+            done: false,
+            config,
+        };
+        core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
+        core.remember_requests(memory.first_seen, memory.decided);
+        core
+    }
+
+    /// Takes one input. Call [`Core::poll`] until `None` afterwards.
+    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        if self.done {
+            return;
+        }
+        match input {
+            Input::Start => self.start(now),
+            Input::Opened { conn } => self.opened(conn, now),
+            Input::NotOpened { conn, refusal } => self.not_opened(conn, refusal, now),
+            Input::Frame { conn, text, received } => self.frame(conn, text, received, now),
+            Input::Binary { conn, len } => self.binary(conn, len, now),
+            Input::Closed { conn, code } => self.closed(conn, code, now),
+            Input::Me(reply) => self.me(reply, now),
+            Input::Page(fetch, reply) => self.page(fetch, reply, now),
+            Input::Contacts { call, reply } => self.contacts_page(call, reply, now),
+            Input::Responded { request, attempt, reply, written } => {
+                self.responded(&request, attempt, reply, written, now);
+            }
+            Input::Recorded(result) => self.recorded(result, now),
+            Input::LedgerHealth(ok) => self.ledger_ok = ok,
+            Input::Policy(policy) => self.swap_policy(policy, now),
+            Input::KeyRenewed => self.key_renewed(now),
+            Input::Op { token, op, person } => self.op(token, op, person, now),
+            Input::Tick => self.session_input(crate::phoenix::Input::Tick, now),
+            Input::Stop => self.stop(now),
+        }
+        self.go_on(now);
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to come back with [`Input::Tick`] at the latest; `None` once it is done.
+    pub fn deadline(&self, now: Now) -> Option<Mono> {
+        if self.done {
+            return None;
+        }
+        let sound = self.clock.sound();
+        let mut at = self.session.deadline().unwrap_or(now.mono + listing::FAR);
+        if !self.stopping {
+            let queue = self.inbox.next_ready().is_some() && self.may_decide();
+            let slot = match self.responder.slot(now.mono) {
+                Ok(()) => Some(self.pace_until.max(now.mono)),
+                Err(when) => when,
+            };
+            let decide = slot.filter(|_| queue);
+            let list = self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
+            let contacts = self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
+            let inbox = self.inbox.deadline(now, sound);
+            at = [decide, list, contacts, inbox].into_iter().flatten().fold(at, Mono::min);
+        }
+        Some(at)
+    }
+
+    /// Whether it has finished.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+
+    fn start(&mut self, now: Now) {
+        self.record_policy(now);
+        self.act(Action::Me);
+        self.session_input(crate::phoenix::Input::Start, now);
+    }
+
+    /// Everything that follows by itself, in the one order that never answers before it has looked.
+    fn go_on(&mut self, now: Now) {
+        self.watch_clock(now);
+        self.pump_session(now);
+        if !self.stopping {
+            self.inbox.wake(now, self.clock.sound());
+            self.begin_listing(now);
+            self.begin_contacts(now);
+            self.decide_ready(now);
+        }
+        self.flush();
+        self.finish_stopping();
+    }
+
+    fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        self.session_input(crate::phoenix::Input::Stop, now);
+        for tokens in std::mem::take(&mut self.waiting).into_values() {
+            for token in tokens {
+                self.act(Action::Reply {
+                    token,
+                    outcome: OpOutcome::busy("doorman is stopping: ask again when it runs"),
+                });
+            }
+        }
+    }
+
+    fn finish_stopping(&mut self) {
+        if self.stopping && self.flights.is_empty() && self.outbox.is_empty() && !self.recording && !self.done {
+            self.done = true;
+            self.act(Action::Done);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Tell(notice));
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+
+    /// Full jitter below a doubling ceiling, as everywhere.
+    fn backoff(&mut self, attempts: u32) -> std::time::Duration {
+        let timing = &self.config.timing;
+        let ceiling = timing.backoff_min.saturating_mul(1 << attempts.min(16)).min(timing.backoff_max);
+        ceiling.mul_f64(0.1 + 0.9 * self.rng.f64())
+    }
+
+    /// Not before the platform's quiet is over.
+    fn after_quiet(&self, at: Mono, now: Now) -> Mono {
+        self.responder.blocked(now.mono).map_or(at, |until| at.max(until))
+    }
+
+    fn removed_contact(&mut self, contact: &ContactId, now: Now) {
+        let handle = self.contacts.remove(contact);
+        if let Some(handle) = &handle {
+            self.book.removed(handle, now.wall);
+        }
+        self.record(Record::ContactRemoved {
+            agent: self.config.agent.clone(),
+            contact: contact.clone(),
+            at: now.wall,
+        });
+        self.count("contacts_removed");
+        self.tell(Notice::ContactRemoved {
+            contact: contact.clone(),
+            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
+        });
+    }
+}

@@ -1,0 +1,348 @@
+//! Answers on their way, and what becomes of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Core, OpOutcome};
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::inbox::{Forced, Stage};
+use crate::ledger::Entry as Record;
+use crate::ledger::LedgerError;
+use crate::model::{AgentState, Answer, Outcome, RequestId, RequestStatus, Verdict};
+use crate::platform::{CallError, Reply, Responded};
+use crate::responder::{Meaning, meaning};
+
+/// After a 403 the same answer is sent again this much later.
+const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
+/// After the ledger refused an entry the request is tried again this much later.
+const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
+
+/// An answer between its intent and its outcome.
+#[derive(Debug)]
+pub(super) struct Flight {
+    answer: Answer,
+    by: Arc<str>,
+    attempt: u32,
+}
+
+/// How an answer ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) detail: Option<String>,
+    pub(super) latency: Option<Duration>,
+}
+
+impl Core {
+    pub(super) fn flight(&mut self, id: &RequestId, answer: Answer, by: Arc<str>, attempt: u32) {
+        self.flights.insert(id.clone(), Flight { answer, by, attempt });
+    }
+
+    /// Hands the outbox to the ledger: one batch at a time, with all that has gathered meanwhile.
+    pub(super) fn flush(&mut self) {
+        if self.recording || self.outbox.is_empty() {
+            return;
+        }
+        self.recording = true;
+        self.intents_under_way = std::mem::take(&mut self.intents);
+        let batch = std::mem::take(&mut self.outbox);
+        self.act(Action::Record(batch));
+    }
+
+    /// A batch is on record, and only now its answers go out; or it is not, and they don't.
+    pub(super) fn recorded(&mut self, result: Result<(), LedgerError>, now: Now) {
+        self.recording = false;
+        let intents = std::mem::take(&mut self.intents_under_way);
+        match result {
+            Ok(()) => {
+                for id in intents {
+                    self.send(&id, now);
+                }
+            }
+            Err(error) => {
+                self.count("ledger_refused");
+                self.tell(Notice::LedgerRefused { why: error.to_string() });
+                for id in intents {
+                    self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT));
+                }
+            }
+        }
+    }
+
+    /// Sends an answer whose intent is on record, unless the world has moved on since.
+    fn send(&mut self, id: &RequestId, now: Now) {
+        let Some(entry) = self.inbox.entry(id) else {
+            self.flights.remove(id);
+            self.responder.give_back();
+            return;
+        };
+        if entry.updated.is_some() {
+            let ours = entry.unknown_before && entry.updated == self.flights.get(id).map(|flight| said(flight.answer));
+            let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+            if let Some(flight) = self.land(id) {
+                self.force(id, Forced { answer: flight.answer, by: flight.by });
+            }
+            self.finish(id, Ending { outcome, detail: None, latency: None }, now);
+            return;
+        }
+        if self.session.state() == AgentState::Refused {
+            self.take_back(id, None);
+            return;
+        }
+        let Some(flight) = self.flights.get(id) else { return };
+        let (answer, attempt) = (flight.answer, flight.attempt);
+        let request = entry.request.clone();
+        self.act(Action::Respond { request: id.clone(), answer, attempt });
+        self.tell(Notice::Answering { request, answer, attempt });
+    }
+
+    /// The answer was not sent: the request goes back to be decided anew.
+    fn take_back(&mut self, id: &RequestId, until: Option<Mono>) {
+        self.land(id);
+        match until {
+            Some(until) => self.inbox.delay(id, until),
+            None => self.inbox.requeue(id),
+        }
+    }
+
+    fn land(&mut self, id: &RequestId) -> Option<Flight> {
+        let flight = self.flights.remove(id)?;
+        self.responder.give_back();
+        self.inbox.listing.disturb();
+        Some(flight)
+    }
+
+    pub(super) fn responded(&mut self, id: &RequestId, attempt: u32, reply: Reply<Responded>, written: Mono, now: Now) {
+        self.watch_date(reply.date, now);
+        if self.flights.get(id).is_none_or(|flight| flight.attempt != attempt) {
+            return;
+        }
+        let Some(flight) = self.land(id) else { return };
+        let Some(entry) = self.inbox.entry(id) else { return };
+        let request = entry.request.clone();
+        let meaning = meaning(flight.answer, &reply.result, entry.unknown_before, entry.updated.as_ref());
+        if reply.result.is_ok() {
+            self.key_works(now);
+        }
+        let error = reply.result.err();
+        match meaning {
+            Meaning::Over(outcome) => {
+                let received = self.inbox.entry(id).and_then(|entry| entry.received).filter(|_| attempt == 1);
+                let latency = received.map(|received| written.since(received));
+                self.force(id, Forced { answer: flight.answer, by: flight.by });
+                self.finish(id, Ending { outcome, detail: error.map(|error| error.to_string()), latency }, now);
+            }
+            Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
+            Meaning::NotYet | Meaning::Throttled => {
+                self.count("answers_retried");
+                if let Some(error) = &error {
+                    self.throttle(error, now);
+                }
+                let wait = self.backoff(attempt);
+                let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
+                let wait = wait.max(asked.min(self.config.timing.retry_after_max));
+                self.inbox.delay(id, now.mono + wait);
+                self.tell_people(id, || OpOutcome::busy("the platform cannot take it now: doorman keeps trying"));
+                self.tell(Notice::Retry { request, answer: flight.answer, attempts: attempt, error, unknown: false });
+            }
+            Meaning::Forbidden | Meaning::Malformed => {
+                let Some(error) = error else { return };
+                self.refused(id, &flight, meaning, error, now);
+            }
+            Meaning::KeyRefused => {
+                let why = error.map_or_else(String::new, |error| error.to_string());
+                self.inbox.requeue(id);
+                self.tell_people(id, || {
+                    OpOutcome::failed("the platform refuses the agent's key: see `doorman status`")
+                });
+                self.key_refused(why, now);
+            }
+        }
+    }
+
+    /// It may have been carried out. Until a listing that begins after this moment is through, nothing more is said to
+    /// this request; and then, only the same.
+    fn fate_unknown(&mut self, id: &RequestId, flight: &Flight, error: Option<CallError>, now: Now) {
+        self.count("answers_unknown");
+        self.force(id, Forced { answer: flight.answer, by: flight.by.clone() });
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        entry.unknown_before = true;
+        let request = entry.request.clone();
+        self.inbox.unknown(id);
+        let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
+        let wait = self.backoff(flight.attempt - 1).max(asked.min(self.config.timing.retry_after_max));
+        self.inbox.listing.want("the fate of an answer is unknown", now.mono + wait);
+        self.record(Record::Outcome {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            outcome: Outcome::Unknown,
+            detail: error.as_ref().map(ToString::to_string),
+            at: now.wall,
+        });
+        self.tell(Notice::Retry { request, answer: flight.answer, attempts: flight.attempt, error, unknown: true });
+    }
+
+    /// A listing that began after the attempt still shows it: the attempt was not carried out.
+    pub(super) fn still_pending(&mut self, id: &RequestId, now: Now) {
+        let attempts = self.inbox.entry(id).map_or(0, |entry| entry.attempts);
+        let wait = self.backoff(attempts.saturating_sub(1));
+        self.inbox.delay(id, now.mono + wait);
+    }
+
+    fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: Meaning, error: CallError, now: Now) {
+        self.count("answers_refused");
+        let code = error.code.as_ref().map_or_else(String::new, ToString::to_string);
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        let request = entry.request.clone();
+        if meaning == Meaning::Malformed {
+            entry.malformed = Some(flight.answer);
+            if !entry.unknown_before {
+                entry.forced = None;
+            }
+            self.inbox.rest(id, None);
+        } else {
+            entry.forbidden = true;
+            self.inbox.delay(id, now.mono + FORBIDDEN_WAIT);
+        }
+        self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
+        self.limits_freed();
+        self.record(Record::Outcome {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            outcome: Outcome::Refused,
+            detail: Some(error.to_string()),
+            at: now.wall,
+        });
+        let why = format!("the platform refused it: {error}");
+        self.tell_people(id, || OpOutcome::failed(&why));
+        // A quota that is used up refuses everybody: it is said once.
+        if meaning == Meaning::Malformed || self.refusals_told.insert(code) {
+            self.tell(Notice::Refused { request, answer: flight.answer, error });
+        }
+    }
+
+    /// An answer came to its end, one way or another.
+    pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
+        let Some(entry) = self.inbox.entry(id) else { return };
+        let forced = entry.forced.clone();
+        let Some(entry) = self.inbox.settle(id, forced, now) else { return };
+        self.inbox.listing.disturb();
+        let Some(Forced { answer, by }) = entry.forced else {
+            self.record(Record::Settled {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                status: None,
+                at: now.wall,
+            });
+            return;
+        };
+        let verdict = answer.verdict();
+        let outcome = ending.outcome;
+        self.book.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
+        self.book.hold(id, None);
+        self.book.forget(id);
+        if verdict == Verdict::Approve && matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
+            self.contacts.approved(id, entry.request.sender.handle());
+        }
+        self.record(Record::Outcome {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            outcome,
+            detail: ending.detail,
+            at: now.wall,
+        });
+        self.count(match outcome {
+            Outcome::Applied => "answers_applied",
+            Outcome::PresumedApplied => "answers_presumed_applied",
+            Outcome::SettledElsewhere => "answers_settled_elsewhere",
+            Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
+        });
+        let request = entry.request.clone();
+        self.end_waiting(id, &request, verdict, outcome.as_str());
+        if !outcome.keeps_charge() {
+            self.limits_freed();
+        }
+        self.tell(Notice::Answered { request, answer, by, outcome, attempts: entry.attempts, latency: ending.latency });
+    }
+
+    /// The channel told how a request stands now.
+    pub(super) fn updated(&mut self, id: &RequestId, status: RequestStatus, now: Now) {
+        if status == RequestStatus::Pending {
+            return;
+        }
+        self.inbox.listing.disturb();
+        self.count("updates");
+        let Some(entry) = self.inbox.entry_mut(id) else {
+            let told = self.inbox.tomb(id).is_some();
+            self.inbox.settle(id, None, now);
+            if !told {
+                self.settled(id, Some(status), now);
+            }
+            return;
+        };
+        match entry.stage() {
+            // It usually beats the reply to our own answer. The reply decides whose word it was.
+            Stage::InFlight => entry.updated = Some(status),
+            Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
+                let maybe_ours = entry.unknown_before;
+                let matches = entry.forced.as_ref().is_some_and(|forced| said(forced.answer) == status);
+                if maybe_ours {
+                    let outcome = if matches { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+                    self.finish(id, Ending { outcome, detail: None, latency: None }, now);
+                } else {
+                    self.settled(id, Some(status), now);
+                }
+            }
+        }
+    }
+
+    /// A request ended without an answer of ours; `None` is a listing that shows it no more.
+    pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
+        let remembered = self.memory.remove(id).is_some();
+        let entry = self.inbox.settle(id, None, now);
+        let known = remembered || entry.is_some();
+        self.inbox.listing.disturb();
+        self.book.hold(id, None);
+        self.book.forget(id);
+        self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
+        if known {
+            self.record(Record::Settled {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                status: status.clone(),
+                at: now.wall,
+            });
+        }
+        if let Some(entry) = entry {
+            // A charge reserved for an answer that was never carried out goes back.
+            if entry.attempts > 0 {
+                let handle = entry.request.sender.handle();
+                self.book.settle(id, handle, Verdict::Approve, Outcome::SettledElsewhere, now.wall);
+                self.limits_freed();
+            }
+            self.tell_people(id, OpOutcome::gone);
+        }
+        // The agent's own requests to others are told of, too; they are nobody's at this door.
+        if known {
+            self.tell(Notice::Settled { request: id.clone(), status });
+        }
+    }
+}
+
+impl Core {
+    /// What is for the people who wait for this request's end.
+    pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
+        for token in self.waiting.remove(id).unwrap_or_default() {
+            self.act(Action::Reply { token, outcome: outcome() });
+        }
+    }
+}
+
+/// How a request stands that got this answer.
+fn said(answer: Answer) -> RequestStatus {
+    match answer {
+        Answer::Approve => RequestStatus::Approved,
+        Answer::Reject => RequestStatus::Rejected,
+    }
+}

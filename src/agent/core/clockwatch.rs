@@ -1,0 +1,76 @@
+//! Whether the wall clock can be believed, judged by the platform's `Date` and by the ledger's newest row.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Core;
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::policy::ClockHealth;
+
+/// Further than this from the platform's time is unsound.
+const OFF_MAX: SignedDuration = SignedDuration::from_mins(5);
+/// Further than this before the newest row of the ledger is unsound, as long as the platform said nothing.
+const BEHIND_MAX: SignedDuration = SignedDuration::from_mins(1);
+
+#[derive(Debug)]
+pub(super) struct ClockWatch {
+    newest: Option<Timestamp>,
+    /// The platform's last `Date`, and when it came.
+    date: Option<(Timestamp, Mono)>,
+    sound: bool,
+}
+
+impl ClockWatch {
+    pub(super) fn new(newest: Option<Timestamp>) -> Self {
+        Self { newest, date: None, sound: true }
+    }
+
+    pub(super) fn sound(&self) -> bool {
+        self.sound
+    }
+
+    pub(super) fn health(&self) -> ClockHealth {
+        if self.sound { ClockHealth::Sound } else { ClockHealth::Unsound }
+    }
+
+    /// What the wall clock should show, as far as anybody said.
+    fn reference(&self, now: Now) -> Option<Timestamp> {
+        match self.date {
+            Some((date, at)) => {
+                let since = SignedDuration::try_from(now.mono.since(at)).unwrap_or(SignedDuration::MAX);
+                date.checked_add(since).ok()
+            }
+            None => self.newest,
+        }
+    }
+
+    /// Judges the clock anew; `Some` where the judgement changed.
+    fn judge(&mut self, now: Now) -> Option<bool> {
+        let sound = match (self.date, self.reference(now)) {
+            (Some(_), Some(reference)) => now.wall.duration_since(reference).abs() <= OFF_MAX,
+            (None, Some(newest)) => newest.duration_since(now.wall) <= BEHIND_MAX,
+            (_, None) => true,
+        };
+        let changed = sound != self.sound;
+        self.sound = sound;
+        changed.then_some(sound)
+    }
+}
+
+impl Core {
+    pub(super) fn watch_date(&mut self, date: Option<Timestamp>, now: Now) {
+        if let Some(date) = date {
+            self.clock.date = Some((date, now.mono));
+        }
+        self.watch_clock(now);
+    }
+
+    pub(super) fn watch_clock(&mut self, now: Now) {
+        if let Some(sound) = self.clock.judge(now) {
+            let reference = self.clock.reference(now);
+            self.count("clock_changes");
+            self.tell(Notice::Clock { sound, reference });
+            self.inbox.requeue_resting(|_| true);
+        }
+    }
+}

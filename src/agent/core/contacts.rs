@@ -1,0 +1,204 @@
+//! The agent's contact list, as far as decisions and the record need it: how many, and whose a removed one was.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::{Action, Core};
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::ledger::Entry as Record;
+use crate::model::{Contact, ContactId, Handle, RequestId};
+use crate::platform::{Page, Reply};
+
+/// Between readings while nothing asks for one.
+const RHYTHM: Duration = Duration::from_secs(3600);
+/// After a reading that failed.
+const RETRY: Duration = Duration::from_secs(30);
+/// More contacts than this are not counted: their number is unknown then.
+const CONTACTS_MAX: usize = 100_000;
+/// Approvals that wait for their contact.
+const APPROVED_MAX: usize = 4_096;
+
+#[derive(Debug)]
+pub(super) struct Contacts {
+    /// `None` until the list was read once as a whole.
+    known: Option<HashMap<ContactId, Option<Handle>>>,
+    reading: Option<Reading>,
+    next: Mono,
+    calls: u64,
+    approved: HashMap<Handle, RequestId>,
+    approved_order: VecDeque<Handle>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    call: u64,
+    page: u32,
+    found: HashMap<ContactId, Option<Handle>>,
+    new: Vec<Contact>,
+    total: Option<u64>,
+    /// An event, an odd row or a moving total: what is missing proves nothing.
+    stable: bool,
+}
+
+impl Contacts {
+    pub(super) fn new(now: Mono) -> Self {
+        Self {
+            known: None,
+            reading: None,
+            next: now + super::listing::FIRST_LISTING,
+            calls: 0,
+            approved: HashMap::new(),
+            approved_order: VecDeque::new(),
+        }
+    }
+
+    /// How many contacts there are, if that is known.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.known.as_ref().map(|known| known.len() as u64)
+    }
+
+    pub(super) fn due(&self) -> Option<Mono> {
+        self.reading.is_none().then_some(self.next)
+    }
+
+    pub(super) fn want(&mut self, now: Mono) {
+        self.reading = None;
+        self.next = now;
+    }
+
+    /// An approval of ours went through: its contact will come.
+    pub(super) fn approved(&mut self, request: &RequestId, handle: Option<&Handle>) {
+        let Some(handle) = handle else { return };
+        if self.approved.insert(handle.clone(), request.clone()).is_none() {
+            self.approved_order.push_back(handle.clone());
+        }
+        if self.approved_order.len() > APPROVED_MAX
+            && let Some(oldest) = self.approved_order.pop_front()
+        {
+            self.approved.remove(&oldest);
+        }
+    }
+
+    pub(super) fn remove(&mut self, contact: &ContactId) -> Option<Handle> {
+        if let Some(reading) = &mut self.reading {
+            reading.stable = false;
+            reading.found.remove(contact);
+        }
+        self.known.as_mut()?.remove(contact)?
+    }
+
+    fn add(&mut self, contact: &Contact) -> bool {
+        let handle = contact.sender.handle().cloned();
+        if let Some(reading) = &mut self.reading {
+            reading.stable = false;
+            reading.found.insert(contact.id.clone(), handle.clone());
+        }
+        match &mut self.known {
+            Some(known) if known.len() < CONTACTS_MAX => known.insert(contact.id.clone(), handle).is_none(),
+            Some(_) | None => true,
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn begin_contacts(&mut self, now: Now) {
+        if !self.may_list() || self.responder.blocked(now.mono).is_some() {
+            return;
+        }
+        if self.contacts.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        self.contacts.calls += 1;
+        self.contacts.next = now.mono + RHYTHM;
+        let call = self.contacts.calls;
+        self.contacts.reading =
+            Some(Reading { call, page: 1, found: HashMap::new(), new: Vec::new(), total: None, stable: true });
+        self.act(Action::Contacts { call, page: 1 });
+    }
+
+    pub(super) fn contacts_page(&mut self, call: u64, reply: Reply<Page<Contact>>, now: Now) {
+        self.watch_date(reply.date, now);
+        let Some(reading) = self.contacts.reading.as_mut().filter(|reading| reading.call == call) else { return };
+        let page = match reply.result {
+            Ok(page) => page,
+            Err(error) => {
+                self.contacts.reading = None;
+                let asked = error.retry_after.unwrap_or_default().min(self.config.timing.retry_after_max);
+                self.contacts.next = now.mono + RETRY.max(asked);
+                self.throttle(&error, now);
+                self.tell(Notice::ListFailed { what: "contacts", error });
+                return;
+            }
+        };
+        if page.unreadable > 0 || (reading.page > 1 && reading.total != page.total) {
+            reading.stable = false;
+        }
+        reading.total = page.total;
+        let rows = page.items.len();
+        for contact in page.items {
+            if !self.contacts.known.as_ref().is_some_and(|known| known.contains_key(&contact.id)) {
+                reading.new.push(contact.clone());
+            }
+            reading.found.insert(contact.id.clone(), contact.sender.handle().cloned());
+        }
+        let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| reading.page < pages);
+        if more && rows > 0 && reading.found.len() < CONTACTS_MAX {
+            reading.page += 1;
+            let page = reading.page;
+            self.act(Action::Contacts { call, page });
+            return;
+        }
+        let overfull = more && rows > 0;
+        self.contacts_read(overfull, now);
+    }
+
+    fn contacts_read(&mut self, overfull: bool, now: Now) {
+        let Some(reading) = self.contacts.reading.take() else { return };
+        if overfull {
+            self.contacts.known = None;
+            return;
+        }
+        let whole = reading.stable && reading.total.is_none_or(|total| total == reading.found.len() as u64);
+        let first = self.contacts.known.is_none();
+        let gone: Vec<ContactId> = match &self.contacts.known {
+            Some(known) if whole => known.keys().filter(|id| !reading.found.contains_key(*id)).cloned().collect(),
+            Some(_) | None => Vec::new(),
+        };
+        for contact in gone {
+            self.removed_contact(&contact, now);
+        }
+        for contact in reading.new {
+            self.put_contact(contact, !first, now);
+        }
+        match &mut self.contacts.known {
+            Some(known) => known.extend(reading.found),
+            None => self.contacts.known = Some(reading.found),
+        }
+        if first {
+            self.doubts_changed();
+        }
+    }
+
+    /// The channel told of a new contact.
+    pub(super) fn contact_added(&mut self, contact: Contact, now: Now) {
+        if self.contacts.add(&contact) {
+            self.put_contact(contact, true, now);
+        }
+    }
+
+    /// Puts a contact on record, with the answer of ours that made it; `news` is whether it is worth telling.
+    fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        let request = contact.sender.handle().and_then(|handle| self.contacts.approved.get(handle)).cloned();
+        self.record(Record::ContactAdded {
+            agent: self.config.agent.clone(),
+            contact: contact.clone(),
+            request: request.clone(),
+            at: now.wall,
+        });
+        if news {
+            self.count("contacts_added");
+            self.tell(Notice::ContactAdded { contact, request });
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Deciding is one step, taken late: when a slot is free, under the policy of that moment, the limits are reserved and
+//! the intent goes on record, all at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Core};
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::inbox::{Forced, Stage};
+use crate::ledger::Entry as Record;
+use crate::ledger::entry::Via;
+use crate::model::{AgentState, Answer, RequestId, Verdict};
+use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHash};
+
+/// Decisions in one step, before the socket has its turn again.
+const STEP_MAX: u32 = 128;
+/// The pause after such a step.
+const STEP_PAUSE: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// Whether anything may be decided now.
+    pub(super) fn may_decide(&self) -> bool {
+        !self.stopping
+            && self.ledger_ok
+            && self.session.state() != AgentState::Refused
+            && (self.policy.is_some() || self.next_forced().is_some())
+    }
+
+    fn next_forced(&self) -> Option<RequestId> {
+        let forced = |id: &&RequestId| self.inbox.entry(id).is_some_and(|entry| entry.forced.is_some());
+        self.inbox.ready().find(forced).cloned()
+    }
+
+    pub(super) fn decide_ready(&mut self, now: Now) {
+        if self.pace_until > now.mono || !self.ledger_ok || self.session.state() == AgentState::Refused {
+            return;
+        }
+        for _ in 0..STEP_MAX {
+            if self.responder.slot(now.mono).is_err() {
+                return;
+            }
+            // A held agent has no policy: only what a person said, or what may have been said already, goes out.
+            let next = match self.policy {
+                Some(_) => self.inbox.next_ready().cloned(),
+                None => self.next_forced(),
+            };
+            let Some(id) = next else { return };
+            self.decide(&id, now);
+        }
+        self.pace_until = now.mono + STEP_PAUSE;
+    }
+
+    fn shadow(&self, policy: Option<&Policy>) -> bool {
+        self.config.shadow || policy.is_some_and(|policy| policy.mode == Mode::Shadow)
+    }
+
+    /// Whether nothing is to be answered, by configuration.
+    pub(super) fn in_shadow(&self) -> bool {
+        self.shadow(self.policy.as_deref())
+    }
+
+    fn decide(&mut self, id: &RequestId, now: Now) {
+        let Some(entry) = self.inbox.entry(id) else { return };
+        if let Some(forced) = entry.forced.clone() {
+            let by_person = forced.by.starts_with("person:");
+            if self.in_shadow() || (self.book.paused() && !by_person) {
+                self.inbox.rest(id, None);
+                return;
+            }
+            self.intend(id, forced.answer, forced.by, None, Vec::new(), false, now);
+            return;
+        }
+        let Some(policy) = self.policy.clone() else { return };
+        let circumstances =
+            Circumstances { first_seen: entry.first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
+        let request = entry.request.clone();
+        let decision = policy.decide(&request, &circumstances, &self.book, now.wall);
+        let shadow = self.shadow(Some(&policy));
+        if decision.pauses && !shadow {
+            self.pause("approvals_max".to_owned(), now);
+        }
+        self.put_decision(id, &decision, shadow, now);
+        let rest_until = decision.reconsider_at;
+        match decision.verdict.answer() {
+            None => self.inbox.rest(id, rest_until),
+            Some(_) if decision.due.is_some_and(|due| due > now.wall) => {
+                let until = rest_until.into_iter().chain(decision.due).min();
+                self.inbox.rest(id, until);
+            }
+            Some(answer) if shadow => {
+                // The charge is simulated, so that what shadow says is what enforcing would do.
+                let verdict = answer.verdict();
+                self.book.reserve(id, request.sender.handle(), verdict, &decision.by, &decision.charges, now.wall);
+                self.inbox.rest(id, rest_until);
+            }
+            Some(answer) if self.inbox.entry(id).is_some_and(|entry| entry.malformed == Some(answer)) => {
+                self.inbox.rest(id, rest_until);
+            }
+            Some(answer) => {
+                let verdict = answer.verdict();
+                self.book.reserve(id, request.sender.handle(), verdict, &decision.by, &decision.charges, now.wall);
+                let by: Arc<str> = decision.by.to_string().into();
+                self.intend(id, answer, by, Some(decision.policy), decision.charges, verdict == Verdict::Approve, now);
+            }
+        }
+    }
+
+    /// Puts a decision on record and tells of it, where it says something else than the one before.
+    fn put_decision(&mut self, id: &RequestId, decision: &Decision, shadow: bool, now: Now) {
+        if let Some(overdue) = &decision.notify {
+            self.book.notified(id, overdue);
+            self.count("overdue_notices");
+            self.record(Record::Notified {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                overdue: overdue.clone(),
+                at: now.wall,
+            });
+        }
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        let request = entry.request.clone();
+        let new = entry.decision.as_ref().is_none_or(|before| !before.same_record(decision));
+        entry.decision = Some(Box::new(decision.clone()));
+        if let Some(overdue) = &decision.notify {
+            self.act(Action::Tell(Notice::Overdue { request: request.clone(), overdue: overdue.clone() }));
+        }
+        if new && !self.decided_before(id, decision) {
+            self.count(match decision.verdict {
+                Verdict::Approve => "decided_approve",
+                Verdict::Reject => "decided_reject",
+                Verdict::Defer => "decided_defer",
+            });
+            self.record(Record::Decided {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                decision: decision.clone(),
+                at: now.wall,
+            });
+            self.tell(Notice::Decided { request, decision: Box::new(decision.clone()), shadow });
+        }
+    }
+
+    /// Takes a slot, and puts the intent on record; the answer goes out when that is certain.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an intent is what it says; a struct would name the same things twice"
+    )]
+    fn intend(
+        &mut self,
+        id: &RequestId,
+        answer: Answer,
+        by: Arc<str>,
+        policy: Option<PolicyHash>,
+        charges: Vec<Charge>,
+        counts: bool,
+        now: Now,
+    ) {
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        entry.attempts += 1;
+        entry.updated = None;
+        let attempt = entry.attempts;
+        self.responder.take(now.mono);
+        self.inbox.fly(id);
+        self.inbox.listing.disturb();
+        self.record(Record::Intent {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            answer,
+            by: by.to_string(),
+            policy,
+            charges,
+            counts,
+            attempt,
+            at: now.wall,
+        });
+        self.intents.push(id.clone());
+        self.flight(id, answer, by, attempt);
+    }
+
+    /// A request is new here: it goes on record, and the book hears of it.
+    pub(super) fn arrived(&mut self, id: &RequestId, via: Via, received: Option<Mono>, now: Now) {
+        self.count("requests_seen");
+        let remembered = self.recall(id);
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        entry.received = received;
+        let request = entry.request.clone();
+        let first_seen = remembered.unwrap_or(entry.first_seen);
+        entry.first_seen = first_seen;
+        self.book.seen(id, request.sender.handle(), first_seen);
+        if remembered.is_none() {
+            self.record(Record::Seen {
+                agent: self.config.agent.clone(),
+                request: (*request).clone(),
+                via,
+                at: first_seen,
+            });
+        }
+        self.tell(Notice::Seen { request, live: via == Via::Event });
+    }
+
+    /// Another policy: everything pending is decided again, oldest first.
+    pub(super) fn swap_policy(&mut self, policy: Option<Arc<Policy>>, now: Now) {
+        let before = self.policy.as_ref().map(|policy| policy.hash.clone());
+        let after = policy.as_ref().map(|policy| policy.hash.clone());
+        self.policy = policy;
+        if before == after {
+            return;
+        }
+        self.record_policy(now);
+        self.refusals_told.clear();
+        self.inbox.requeue_resting(|_| true);
+        self.wake_forbidden();
+        self.tell(Notice::Policy { hash: after });
+    }
+
+    pub(super) fn record_policy(&mut self, now: Now) {
+        if let Some(policy) = self.policy.clone() {
+            self.record(Record::Policy {
+                agent: self.config.agent.clone(),
+                hash: policy.hash.clone(),
+                texts: policy.texts.clone(),
+                at: now.wall,
+            });
+        }
+    }
+
+    /// What the platform did not allow is tried again.
+    fn wake_forbidden(&mut self) {
+        let forbidden: Vec<RequestId> = self
+            .inbox
+            .entries()
+            .filter(|entry| entry.forbidden && matches!(entry.stage(), Stage::Delayed { .. }))
+            .map(|entry| entry.id().clone())
+            .collect();
+        for id in forbidden {
+            self.inbox.requeue(&id);
+        }
+    }
+
+    /// What a limit frees goes to the oldest.
+    pub(super) fn limits_freed(&mut self) {
+        self.inbox.requeue_resting(|entry| {
+            entry.decision.as_ref().is_some_and(|decision| matches!(decision.by, By::Limit(_)))
+        });
+    }
+
+    /// Something became known, or unknown: decisions that rested on doubt are taken again.
+    pub(super) fn doubts_changed(&mut self) {
+        self.inbox.requeue_resting(|entry| {
+            entry.decision.as_ref().is_none_or(|decision| {
+                matches!(decision.by, By::Error(_))
+                    || decision.voices.iter().any(|voice| voice.truth == crate::policy::Truth::Unknown)
+            })
+        });
+    }
+
+    /// Nothing is answered until `resume`.
+    pub(super) fn pause(&mut self, by: String, now: Now) {
+        if self.book.paused() {
+            return;
+        }
+        self.book.pause();
+        self.record(Record::Pause { agent: self.config.agent.clone(), on: true, by: by.clone(), at: now.wall });
+        self.count("pauses");
+        self.tell(Notice::Paused { by });
+        self.inbox.requeue_resting(|_| true);
+    }
+
+    /// Answers go out again, and `approvals_max` counts anew.
+    pub(super) fn resume(&mut self, by: String, now: Now) {
+        let was = self.book.paused();
+        self.book.resume();
+        self.record(Record::Pause { agent: self.config.agent.clone(), on: false, by: by.clone(), at: now.wall });
+        if was {
+            self.tell(Notice::Resumed { by });
+        }
+        self.inbox.requeue_resting(|_| true);
+    }
+
+    /// Where a person's word, or an earlier attempt, binds the answer.
+    pub(super) fn force(&mut self, id: &RequestId, forced: Forced) {
+        if let Some(entry) = self.inbox.entry_mut(id) {
+            entry.forced = Some(forced);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Reading the platform's list of pending requests, and what follows from a pass that ended.
+
+use std::time::Duration;
+
+use super::{Action, Core, answers::Ending};
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::inbox::{Fetch, PassEnd};
+use crate::ledger::Entry as Record;
+use crate::ledger::entry::Via;
+use crate::model::{AgentState, ContactRequest, Outcome, RequestId};
+use crate::phoenix::Input;
+use crate::platform::{CallError, CallFault, Page, Reply};
+
+/// An agent that is not joined this long after its start lists without a channel.
+pub(super) const FIRST_LISTING: Duration = Duration::from_secs(2);
+/// A deadline where nothing else is due.
+pub(super) const FAR: Duration = Duration::from_secs(3600);
+
+impl Core {
+    /// Whether the platform may be asked for lists at all.
+    pub(super) fn may_list(&self) -> bool {
+        !self.stopping && self.session.state() != AgentState::Refused
+    }
+
+    fn rhythm(&self) -> Duration {
+        match self.session.state() {
+            AgentState::Live => self.config.timing.list_live,
+            AgentState::Starting
+            | AgentState::Away
+            | AgentState::Yielded
+            | AgentState::Polling
+            | AgentState::Refused => self.config.timing.list_away,
+        }
+    }
+
+    pub(super) fn begin_listing(&mut self, now: Now) {
+        if !self.may_list() || self.responder.blocked(now.mono).is_some() || self.inbox.listing.reading() {
+            return;
+        }
+        if self.inbox.listing.due().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let mark = self.inbox.mark();
+        let rhythm = self.rhythm();
+        if let Some(fetch) = self.inbox.listing.begin(mark, now.mono, rhythm) {
+            // What is on its way now is not yet settled on the pages that follow.
+            if !self.flights.is_empty() {
+                self.inbox.listing.disturb();
+            }
+            self.act(Action::Page(fetch));
+        }
+    }
+
+    pub(super) fn page(&mut self, fetch: Fetch, reply: Reply<Page<ContactRequest>>, now: Now) {
+        self.watch_date(reply.date, now);
+        if !self.inbox.listing.expects(fetch) {
+            return;
+        }
+        match reply.result {
+            Ok(page) => {
+                self.key_works(now);
+                let (new, end) = self.inbox.page(page, now);
+                for id in new {
+                    self.arrived(&id, Via::Listing, None, now);
+                }
+                match end {
+                    Some(end) => self.pass_ended(&end, now),
+                    None => {
+                        if let Some(next) = self.inbox.listing.next_page() {
+                            self.act(Action::Page(next));
+                        }
+                    }
+                }
+            }
+            Err(error) => self.listing_failed(error, now),
+        }
+    }
+
+    fn listing_failed(&mut self, error: CallError, now: Now) {
+        self.count("listings_failed");
+        let wait = error.retry_after.map(|wait| wait.min(self.config.timing.retry_after_max));
+        self.inbox.listing.failed(now.mono, wait);
+        self.inbox.release_held();
+        self.throttle(&error, now);
+        let refused = matches!(error.fault, CallFault::KeyRefused | CallFault::Forbidden);
+        let why = error.to_string();
+        self.tell(Notice::ListFailed { what: "requests", error });
+        if refused {
+            self.key_refused(why, now);
+        }
+    }
+
+    fn pass_ended(&mut self, end: &PassEnd, now: Now) {
+        let verified = self.inbox.pass_ended(end);
+        for id in verified.still_pending {
+            self.still_pending(&id, now);
+        }
+        for id in verified.no_longer {
+            self.finish(&id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+        }
+        for id in verified.gone {
+            self.gone(&id, now);
+        }
+        if end.stable {
+            self.forget_unlisted(now);
+        }
+        self.last_listing = Some(now.wall);
+        self.count("listings");
+        if self.joined.is_some_and(|joined| joined < end.mark) {
+            self.joined = None;
+            self.session_input(Input::Listed, now);
+        }
+        let mark = self.inbox.mark();
+        if let Some(fetch) = self.inbox.listing.again(end, mark, now.mono) {
+            if !self.flights.is_empty() {
+                self.inbox.listing.disturb();
+            }
+            self.act(Action::Page(fetch));
+        }
+        self.tell(Notice::Listed {
+            shown: end.shown,
+            new: end.new,
+            pages: end.pages,
+            took: now.mono.since(end.started),
+        });
+        self.inbox.prune(now);
+        if let Some(policy) = &self.policy {
+            self.book.prune(policy, now.wall);
+        }
+    }
+
+    /// A stable listing shows it no more, and we never answered it.
+    fn gone(&mut self, id: &RequestId, now: Now) {
+        if self.inbox.entry(id).is_some_and(|entry| entry.unknown_before) {
+            self.finish(id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+            return;
+        }
+        self.settled(id, None, now);
+    }
+
+    /// What the ledger held as pending and a stable listing did not show ended while nobody looked.
+    fn forget_unlisted(&mut self, now: Now) {
+        for (id, _) in std::mem::take(&mut self.memory) {
+            self.book.forget(&id);
+            self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
+        }
+    }
+
+    /// The platform asked for quiet, if this error says so: the whole agent waits.
+    pub(super) fn throttle(&mut self, error: &CallError, now: Now) {
+        if error.fault != CallFault::Throttled {
+            return;
+        }
+        let least = self.config.timing.backoff_min;
+        let wait = error.retry_after.unwrap_or(least).clamp(least, self.config.timing.retry_after_max.max(least));
+        let until: Mono = now.mono + wait;
+        self.responder.block(until);
+        self.count("throttled");
+        self.tell(Notice::Throttled { wait });
+    }
+}

@@ -1,0 +1,176 @@
+//! What a person asks of one agent, and what they are told. A person's word bypasses rules, guards, holds and pauses; it
+//! never bypasses an earlier answer whose fate is open, nor the record.
+
+use std::sync::Arc;
+
+use super::{Action, Core};
+use crate::agent::notice::Notice;
+use crate::clock::Now;
+use crate::inbox::{Forced, Stage};
+use crate::ledger::Entry as Record;
+use crate::model::{ContactRequest, Handle, RequestId, Verdict};
+use crate::ops::control::wire::{Answered, OpError};
+
+/// What a person asks of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Approve, reject, or hold (`Defer`) a request.
+    Answer {
+        /// What.
+        verdict: Verdict,
+        /// Which.
+        request: RequestId,
+    },
+    /// Answer nothing until resumed.
+    Pause,
+    /// Answer again.
+    Resume,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpOutcome {
+    /// The request got its answer, or its hold.
+    Answered(Answered),
+    /// Done.
+    Done,
+    /// Not done.
+    Failed(OpError),
+}
+
+impl OpOutcome {
+    pub(super) fn error(code: &str, message: impl Into<String>) -> Self {
+        OpOutcome::Failed(OpError { code: code.to_owned(), message: message.into() })
+    }
+
+    pub(super) fn busy(message: &str) -> Self {
+        Self::error("busy", message)
+    }
+
+    pub(super) fn failed(message: &str) -> Self {
+        Self::error("failed", message)
+    }
+
+    pub(super) fn gone() -> Self {
+        Self::error("gone", "the request is no longer pending: somebody answered it, or its sender took it back")
+    }
+}
+
+impl Core {
+    /// The pending requests that a person's `ID or HANDLE` means here: the id if there is one, else all of that handle.
+    pub fn find(&self, target: &str) -> Vec<RequestId> {
+        if let Ok(id) = RequestId::parse(target)
+            && self.inbox.entry(&id).is_some()
+        {
+            return vec![id];
+        }
+        let Ok(handle) = Handle::parse(target) else { return Vec::new() };
+        let theirs = |request: &ContactRequest| request.sender.handle() == Some(&handle);
+        self.inbox.entries().filter(|entry| theirs(&entry.request)).map(|entry| entry.id().clone()).collect()
+    }
+
+    pub(super) fn op(&mut self, token: u64, op: Op, person: Arc<str>, now: Now) {
+        let outcome = match op {
+            Op::Pause => {
+                self.pause(format!("person:{person}"), now);
+                Some(OpOutcome::Done)
+            }
+            Op::Resume => {
+                self.resume(format!("person:{person}"), now);
+                Some(OpOutcome::Done)
+            }
+            Op::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
+        };
+        if let Some(outcome) = outcome {
+            self.act(Action::Reply { token, outcome });
+        }
+    }
+
+    /// `None`: the answer is on its way, and its end will be told.
+    fn person_answers(
+        &mut self,
+        token: u64,
+        verdict: Verdict,
+        id: &RequestId,
+        person: &Arc<str>,
+        now: Now,
+    ) -> Option<OpOutcome> {
+        if self.stopping {
+            return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
+        }
+        let shadow = self.in_shadow();
+        let Some(entry) = self.inbox.entry_mut(id) else { return Some(OpOutcome::gone()) };
+        let request = entry.request.clone();
+        match entry.stage() {
+            Stage::InFlight => {
+                return Some(OpOutcome::busy("an answer to this request is on its way: see `doorman history`"));
+            }
+            Stage::Unknown { .. } => {
+                return Some(OpOutcome::busy(
+                    "an earlier answer may have been carried out: doorman is finding out, ask again",
+                ));
+            }
+            Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {}
+        }
+        if entry.unknown_before && entry.forced.as_ref().is_some_and(|forced| forced.answer.verdict() != verdict) {
+            return Some(OpOutcome::busy(
+                "an earlier, different answer may have been carried out: it is sent again first",
+            ));
+        }
+        let Some(answer) = verdict.answer() else {
+            return Some(self.hold(id, &request, person, now));
+        };
+        if shadow {
+            return Some(OpOutcome::error(
+                "shadow",
+                "shadow mode answers nothing: set `policy.mode = \"enforce\"`, or run without `--shadow`",
+            ));
+        }
+        if !entry.unknown_before {
+            entry.attempts = 0;
+            entry.forced = Some(Forced { answer, by: Self::person(person) });
+        }
+        entry.malformed = None;
+        entry.forbidden = false;
+        self.inbox.requeue(id);
+        self.waiting.entry(id.clone()).or_default().push(token);
+        self.count("person_answers");
+        self.tell(Notice::Person { request, verdict, person: person.clone() });
+        None
+    }
+
+    fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Arc<str>, now: Now) -> OpOutcome {
+        self.book.hold(id, Some(person));
+        if let Some(entry) = self.inbox.entry_mut(id)
+            && !entry.unknown_before
+        {
+            entry.forced = None;
+        }
+        self.record(Record::Hold {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            person: Some(person.clone()),
+            at: now.wall,
+        });
+        self.inbox.requeue(id);
+        self.count("person_answers");
+        self.tell(Notice::Person { request: request.clone(), verdict: Verdict::Defer, person: person.clone() });
+        OpOutcome::Answered(self.answered(request, Verdict::Defer, "held"))
+    }
+
+    fn answered(&self, request: &ContactRequest, verdict: Verdict, outcome: &str) -> Answered {
+        Answered {
+            request: request.id.to_string(),
+            agent: self.config.agent.clone(),
+            handle: request.sender.original().map(|text| text.raw().to_owned()),
+            verdict,
+            outcome: outcome.to_owned(),
+        }
+    }
+
+    /// Tells those who waited how the answer ended.
+    pub(super) fn end_waiting(&mut self, id: &RequestId, request: &ContactRequest, verdict: Verdict, outcome: &str) {
+        let answered = self.answered(request, verdict, outcome);
+        self.tell_people(id, || OpOutcome::Answered(answered.clone()));
+    }
+}

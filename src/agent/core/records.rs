@@ -1,0 +1,94 @@
+//! What goes to the ledger, and what came from it at start.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Core;
+use crate::clock::Now;
+use crate::inbox::Forced;
+use crate::ledger::Entry as Record;
+use crate::ledger::entry::{OpenAnswer, RecentAnswer};
+use crate::model::{Answer, RequestId, Verdict};
+use crate::policy::{Decision, PolicyHash};
+
+/// What the ledger knew of a request that was pending when the last daemon ended.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    first_seen: Option<Timestamp>,
+    decided: Option<(Verdict, String, PolicyHash)>,
+    malformed: Option<Answer>,
+}
+
+impl Core {
+    pub(super) fn record(&mut self, record: Record) {
+        self.outbox.push(record);
+    }
+
+    /// Answers whose fate is open wait for a listing; answers that ended a moment ago are not undone by a stale one.
+    pub(super) fn remember(
+        &mut self,
+        open: Vec<OpenAnswer>,
+        refused: Vec<OpenAnswer>,
+        recent: Vec<RecentAnswer>,
+        now: Now,
+    ) {
+        for answer in recent {
+            let forced = Forced { answer: answer.answer, by: answer.by.into() };
+            self.inbox.remember_settled(answer.request, Some(forced), now);
+        }
+        for answer in refused {
+            self.memory.entry(answer.request).or_default().malformed = Some(answer.answer);
+        }
+        for answer in open {
+            let forced = Forced { answer: answer.answer, by: answer.by.into() };
+            self.inbox.remember_unknown(answer.request, answer.at, forced, answer.attempts);
+        }
+    }
+
+    pub(super) fn remember_requests(
+        &mut self,
+        first_seen: Vec<(RequestId, Timestamp)>,
+        decided: Vec<(RequestId, Verdict, String, PolicyHash)>,
+    ) {
+        for (id, at) in first_seen {
+            match self.inbox.entry_mut(&id) {
+                Some(entry) => entry.first_seen = at,
+                None => self.memory.entry(id).or_default().first_seen = Some(at),
+            }
+        }
+        for (id, verdict, by, policy) in decided {
+            if let Some(remembered) = self.memory.get_mut(&id) {
+                remembered.decided = Some((verdict, by, policy));
+            }
+        }
+    }
+
+    /// A remembered request is here again: when it was first seen, if the ledger knows.
+    pub(super) fn recall(&mut self, id: &RequestId) -> Option<Timestamp> {
+        let remembered = self.memory.get_mut(id)?;
+        let first_seen = remembered.first_seen;
+        if let Some(malformed) = remembered.malformed
+            && let Some(entry) = self.inbox.entry_mut(id)
+        {
+            entry.malformed = Some(malformed);
+        }
+        if remembered.decided.is_none() {
+            self.memory.remove(id);
+        }
+        first_seen
+    }
+
+    /// Whether the ledger has this very decision from before the start.
+    pub(super) fn decided_before(&mut self, id: &RequestId, decision: &Decision) -> bool {
+        let Some((verdict, by, policy)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
+            return false;
+        };
+        verdict == decision.verdict && by == decision.by.to_string() && policy == decision.policy
+    }
+
+    /// The person or the rule behind an answer, for the log.
+    pub(super) fn person(person: &str) -> Arc<str> {
+        format!("person:{person}").into()
+    }
+}

@@ -1,0 +1,181 @@
+//! The session's side: frames in, plans out, and what the channel's events mean for the inbox.
+
+use super::{Action, Core};
+use crate::agent::notice::Notice;
+use crate::clock::{Mono, Now};
+use crate::inbox::Seen;
+use crate::ledger::Entry as Record;
+use crate::ledger::entry::Via;
+use crate::model::AgentState;
+use crate::phoenix::{Input, Output, Refusal};
+use crate::platform::{CallFault, ChannelEvent, Me, Reply};
+
+impl Core {
+    pub(super) fn opened(&mut self, conn: u64, now: Now) {
+        if conn == self.conn && self.connected {
+            self.session_input(Input::Opened, now);
+        } else {
+            self.act(Action::Close { conn });
+        }
+    }
+
+    pub(super) fn not_opened(&mut self, conn: u64, refusal: Refusal, now: Now) {
+        if conn == self.conn && self.connected {
+            self.connected = false;
+            self.session_input(Input::NotOpened(refusal), now);
+        }
+    }
+
+    pub(super) fn frame(&mut self, conn: u64, text: &str, received: Mono, now: Now) {
+        if conn != self.conn || !self.connected {
+            return;
+        }
+        self.session.handle(Input::Text(text), now);
+        self.pump(Some(received), now);
+    }
+
+    pub(super) fn binary(&mut self, conn: u64, len: usize, now: Now) {
+        if conn == self.conn && self.connected {
+            self.session_input(Input::Binary(len), now);
+        }
+    }
+
+    pub(super) fn closed(&mut self, conn: u64, code: Option<u16>, now: Now) {
+        if conn == self.conn && self.connected {
+            self.connected = false;
+            self.joined = None;
+            self.session_input(Input::Closed(code), now);
+        }
+    }
+
+    pub(super) fn key_renewed(&mut self, now: Now) {
+        self.refusals_told.clear();
+        self.session_input(Input::KeyRenewed, now);
+    }
+
+    pub(super) fn me(&mut self, reply: Reply<Me>, now: Now) {
+        self.watch_date(reply.date, now);
+        match reply.result {
+            Ok(me) => {
+                let first = self.handle.is_none();
+                self.handle = me.sender.original().cloned();
+                if first && me.id == self.config.agent {
+                    self.tell(Notice::Identified { handle: self.handle.clone() });
+                }
+                self.session_input(Input::KeyAccepted(Some(me.id)), now);
+            }
+            Err(error) => {
+                self.throttle(&error, now);
+                match error.fault {
+                    CallFault::KeyRefused | CallFault::Forbidden => self.key_refused(error.to_string(), now),
+                    CallFault::Malformed(_)
+                    | CallFault::NotFound
+                    | CallFault::Conflict
+                    | CallFault::Throttled
+                    | CallFault::Passing(_)
+                    | CallFault::Unreachable
+                    | CallFault::NoAnswer
+                    | CallFault::Garbage(_) => self.session_input(Input::IdentityUnknown, now),
+                }
+            }
+        }
+    }
+
+    pub(super) fn key_refused(&mut self, why: String, now: Now) {
+        if self.session.state() != AgentState::Refused {
+            self.count("key_refused");
+            self.tell(Notice::KeyRefused { why: why.clone() });
+        }
+        self.session_input(Input::KeyRefused(why), now);
+    }
+
+    /// REST worked: a refused agent is one no more.
+    pub(super) fn key_works(&mut self, now: Now) {
+        if self.session.state() == AgentState::Refused {
+            self.session_input(Input::KeyAccepted(None), now);
+        }
+    }
+
+    pub(super) fn session_input(&mut self, input: Input<'_>, now: Now) {
+        self.session.handle(input, now);
+        self.pump_session(now);
+    }
+
+    pub(super) fn pump_session(&mut self, now: Now) {
+        self.pump(None, now);
+    }
+
+    fn pump(&mut self, received: Option<Mono>, now: Now) {
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Connect(plan) => {
+                    self.conn += 1;
+                    self.connected = true;
+                    self.count("connects");
+                    self.act(Action::Connect { conn: self.conn, plan });
+                }
+                Output::Send(text) => self.act(Action::Send { conn: self.conn, text }),
+                Output::Close => {
+                    self.connected = false;
+                    self.joined = None;
+                    self.act(Action::Close { conn: self.conn });
+                }
+                Output::Identify => self.act(Action::Me),
+                Output::List(why) => {
+                    self.joined = Some(self.inbox.mark());
+                    self.inbox.listing.restart(why, now.mono);
+                    self.contacts.want(now.mono);
+                }
+                Output::Event(event) => self.event(event, received, now),
+                Output::Superseded(supersede) => {
+                    self.count("superseded");
+                    self.tell(Notice::Superseded(supersede));
+                }
+                Output::State(state, why) => self.state_changed(state, why, now),
+                Output::Note(note) => {
+                    self.count(note.what);
+                    self.tell(Notice::Session(note));
+                }
+            }
+        }
+    }
+
+    fn state_changed(&mut self, state: AgentState, why: String, now: Now) {
+        if state != self.state {
+            self.state_since = now.wall;
+        }
+        let listen_no_more = self.state == AgentState::Live && state != AgentState::Live;
+        let first = self.state == AgentState::Starting;
+        self.state = state;
+        self.state_why.clone_from(&why);
+        self.record(Record::Session { agent: self.config.agent.clone(), state, why: why.clone(), at: now.wall });
+        self.tell(Notice::State { state, why });
+        match state {
+            AgentState::Yielded | AgentState::Polling => self.inbox.listing.want("there is no channel", now.mono),
+            AgentState::Away if first => self.inbox.listing.want("there is no channel", now.mono),
+            AgentState::Away if listen_no_more => self.inbox.listing.hasten(self.config.timing.list_away, now.mono),
+            AgentState::Away | AgentState::Starting | AgentState::Live | AgentState::Refused => {}
+        }
+    }
+
+    fn event(&mut self, event: ChannelEvent, received: Option<Mono>, now: Now) {
+        match event {
+            ChannelEvent::RequestReceived(request) => {
+                let id = request.id.clone();
+                match self.inbox.see_event(request, now) {
+                    Seen::New => self.arrived(&id, Via::Event, received, now),
+                    Seen::Full => {
+                        self.count("inbox_full");
+                        if self.inbox.dropped == 1 {
+                            self.tell(Notice::InboxFull);
+                        }
+                    }
+                    Seen::Known | Seen::Settled | Seen::Returned => {}
+                }
+            }
+            ChannelEvent::RequestUpdated { id, status } => self.updated(&id, status, now),
+            ChannelEvent::ContactAdded(contact) => self.contact_added(contact, now),
+            ChannelEvent::ContactRemoved { id } => self.removed_contact(&id, now),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How an agent stands, for `status`, `pending` and the metrics.
+
+use std::collections::BTreeMap;
+
+use super::Core;
+use crate::inbox::Stage;
+use crate::model::{AgentState, StrangerText, Verdict};
+use crate::ops::control::wire::{AgentStatus, PendingRow};
+
+impl Core {
+    /// Its line in `status`.
+    pub fn status(&self) -> AgentStatus {
+        let resting = |stage: Stage| matches!(stage, Stage::Resting { .. });
+        let deferred = self.inbox.entries().filter(|entry| {
+            resting(entry.stage()) && entry.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Defer)
+        });
+        AgentStatus {
+            id: self.config.agent.clone(),
+            handle: self.handle.as_ref().map(ToString::to_string),
+            state: self.state,
+            paused: self.book.paused(),
+            held: self.policy.is_none(),
+            since: self.state_since,
+            why: self.state_why.clone(),
+            pending: self.inbox.len() as u64,
+            deferred: deferred.count() as u64,
+            in_flight: u64::from(self.responder.in_flight()),
+            last_listing: self.last_listing,
+        }
+    }
+
+    /// Its state.
+    pub fn state(&self) -> AgentState {
+        self.state
+    }
+
+    /// Its handle, once the platform said it.
+    pub fn own_handle(&self) -> Option<&StrangerText> {
+        self.handle.as_ref()
+    }
+
+    /// Since the start, by stable names.
+    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counters
+    }
+
+    /// What is pending, oldest first.
+    pub fn pending(&self) -> Vec<PendingRow> {
+        let mut entries: Vec<_> = self.inbox.entries().collect();
+        entries.sort_by_key(|entry| entry.place);
+        let text = |text: Option<&StrangerText>| text.map(|text| text.raw_prefix(500).to_owned());
+        entries
+            .into_iter()
+            .map(|entry| PendingRow {
+                request: entry.id().to_string(),
+                agent: self.config.agent.clone(),
+                handle: text(entry.request.sender.original()),
+                name: text(entry.request.name.as_ref()),
+                message: text(entry.request.message.as_ref()),
+                inserted_at: entry.request.inserted_at,
+                first_seen: entry.first_seen,
+                verdict: entry.decision.as_ref().map(|decision| decision.verdict),
+                by: match (&entry.forced, &entry.decision) {
+                    (Some(forced), _) => Some(forced.by.to_string()),
+                    (None, Some(decision)) => Some(decision.by.to_string()),
+                    (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),
+                    (None, None) => None,
+                },
+                due: entry.decision.as_ref().and_then(|decision| decision.due),
+                stage: entry.stage_word().to_owned(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,195 @@
+//! Everything about an agent that is worth telling, as data: the log, the demo and the tests render it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus, StrangerText, Verdict,
+};
+use crate::phoenix::session::Note;
+use crate::platform::{CallError, Supersede};
+use crate::policy::{Decision, RuleName};
+
+/// One thing to tell.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// The agent's state changed.
+    State {
+        /// To this.
+        state: AgentState,
+        /// Why.
+        why: String,
+    },
+    /// Something of the session's own.
+    Session(Note),
+    /// Somebody took the connection.
+    Superseded(Supersede),
+    /// A round of listing is through.
+    Listed {
+        /// Requests shown.
+        shown: u64,
+        /// Requests that were new.
+        new: u64,
+        /// Pages read.
+        pages: u32,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A listing, or the list of contacts, failed.
+    ListFailed {
+        /// `requests` or `contacts`.
+        what: &'static str,
+        /// How.
+        error: CallError,
+    },
+    /// A request is new here.
+    Seen {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// By a live event, rather than by a listing.
+        live: bool,
+    },
+    /// A settled request is pending again, says the platform.
+    Returned {
+        /// Which.
+        request: RequestId,
+    },
+    /// A request was decided, otherwise than before.
+    Decided {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What was decided.
+        decision: Box<Decision>,
+        /// Nothing goes out, by configuration.
+        shadow: bool,
+    },
+    /// An answer goes out.
+    Answering {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What is said.
+        answer: Answer,
+        /// From 1.
+        attempt: u32,
+    },
+    /// An answer came to an end.
+    Answered {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What was said.
+        answer: Answer,
+        /// By what.
+        by: Arc<str>,
+        /// What became of it.
+        outcome: Outcome,
+        /// Tries it took.
+        attempts: u32,
+        /// From the frame received to the answer written; absent for listed requests and retries.
+        latency: Option<Duration>,
+    },
+    /// An answer did not go through, and will be tried again.
+    Retry {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What was said.
+        answer: Answer,
+        /// Tries so far.
+        attempts: u32,
+        /// How it failed.
+        error: Option<CallError>,
+        /// Its fate is unknown: a listing comes first.
+        unknown: bool,
+    },
+    /// The platform refused an answer (400, 403, 422).
+    Refused {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What was said.
+        answer: Answer,
+        /// How.
+        error: CallError,
+    },
+    /// A request was settled by somebody else, or is gone (`None`).
+    Settled {
+        /// Which.
+        request: RequestId,
+        /// As which.
+        status: Option<RequestStatus>,
+    },
+    /// There is a new contact.
+    ContactAdded {
+        /// Who.
+        contact: Contact,
+        /// The answer of ours that made it.
+        request: Option<RequestId>,
+    },
+    /// A contact is gone.
+    ContactRemoved {
+        /// Which.
+        contact: ContactId,
+        /// Whose it was, if that was known.
+        handle: Option<StrangerText>,
+    },
+    /// Nothing is answered any more until `resume`.
+    Paused {
+        /// `approvals_max`, or `person:NAME`.
+        by: String,
+    },
+    /// Answers go out again.
+    Resumed {
+        /// `person:NAME`.
+        by: String,
+    },
+    /// A person said something about a request.
+    Person {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What.
+        verdict: Verdict,
+        /// Who.
+        person: Arc<str>,
+    },
+    /// A request has been pending for long.
+    Overdue {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// Which entry says so.
+        overdue: RuleName,
+    },
+    /// The platform asked for quiet.
+    Throttled {
+        /// For so long.
+        wait: Duration,
+    },
+    /// The key is refused.
+    KeyRefused {
+        /// Says the platform.
+        why: String,
+    },
+    /// The key belongs to this agent, and it is called so.
+    Identified {
+        /// Its handle.
+        handle: Option<StrangerText>,
+    },
+    /// An entry could not be put on record; its requests stay pending.
+    LedgerRefused {
+        /// Why.
+        why: String,
+    },
+    /// The clock is (or is no longer) to be believed.
+    Clock {
+        /// Whether it is sound.
+        sound: bool,
+        /// The platform's time, or the ledger's newest row.
+        reference: Option<Timestamp>,
+    },
+    /// The policy in force changed.
+    Policy {
+        /// Its hash; `None`: the agent is held.
+        hash: Option<crate::policy::PolicyHash>,
+    },
+    /// An event found no room in the inbox.
+    InboxFull,
+}

@@ -1,0 +1,398 @@
+//! What is at one agent's door: every pending request doorman knows, each with exactly one owner and one stage.
+//!
+//! It merges the two ways a request becomes known (listing and live event), keeps the queue of ids that are ready to be
+//! decided, oldest first, and the timers of those that are not. It holds ids, never answers: deciding happens late and
+//! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "Inbox rules".
+
+mod entry;
+mod listing;
+mod tombs;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::clock::{Mono, Now};
+use crate::model::{Answer, ContactRequest, RequestId, Sender};
+use crate::platform::Page;
+
+pub use entry::{Entry, Forced, Place, Stage};
+pub use listing::{Fetch, Listing, PAGE_SIZE, PassEnd};
+pub use tombs::Tomb;
+
+/// Most requests held for one agent. What comes on top waits at the platform until there is room.
+pub const ENTRIES_MAX: usize = 100_000;
+
+/// A point in the order of what happened to this inbox: listings and tombstones are compared by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mark(u64);
+
+/// What came of showing the inbox a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is new, and has an owner now.
+    New,
+    /// It is here already.
+    Known,
+    /// It was settled, and this sighting is older than that, or may be.
+    Settled,
+    /// It came back: settled long ago, yet the platform still lists it as pending.
+    Returned,
+    /// No room: a listing will bring it again.
+    Full,
+}
+
+/// What a finished pass over the listing means for requests that were here before it began.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Attempts of unknown outcome whose request is still pending: say the same again.
+    pub still_pending: Vec<RequestId>,
+    /// Attempts of unknown outcome whose request is pending no more.
+    pub no_longer: Vec<RequestId>,
+    /// Requests that were never answered by us and are pending no more.
+    pub gone: Vec<RequestId>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    entries: HashMap<RequestId, Entry>,
+    /// Ready to be decided, oldest first.
+    ready: BTreeMap<Place, RequestId>,
+    /// To be decided again at a time of the wall clock.
+    timers: BTreeSet<(Timestamp, RequestId)>,
+    /// To be decided again, or released, at a time of the monotonic clock.
+    delays: BTreeSet<(Mono, RequestId)>,
+    tombs: tombs::Tombs,
+    /// When to list, and the pass that is under way.
+    pub listing: Listing,
+    clock: u64,
+    /// Live events dropped for want of room.
+    pub dropped: u64,
+    capacity: usize,
+}
+
+impl Inbox {
+    /// An empty inbox; `seed` feeds the listing's jitter.
+    pub fn new(listing: Listing) -> Self {
+        Self::with_capacity(listing, ENTRIES_MAX)
+    }
+
+    /// An empty inbox with room for so many requests.
+    pub fn with_capacity(listing: Listing, capacity: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            ready: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            delays: BTreeSet::new(),
+            tombs: tombs::Tombs::default(),
+            listing,
+            clock: 0,
+            dropped: 0,
+            capacity,
+        }
+    }
+
+    /// A fresh point in the order of events.
+    pub fn mark(&mut self) -> Mark {
+        self.clock += 1;
+        Mark(self.clock)
+    }
+
+    /// How many requests are here.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// One request.
+    pub fn entry(&self, id: &RequestId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    /// One request, to note something on it. Stages change only through the methods of the inbox.
+    pub fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
+        self.entries.get_mut(id)
+    }
+
+    /// All requests, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// A live event brought a request.
+    pub fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
+        if let Some(entry) = self.entries.get_mut(&request.id) {
+            entry.learn(request);
+            return Seen::Known;
+        }
+        // Ids are never used again, so an event for a settled one is a late or repeated one.
+        if self.tombs.get(&request.id).is_some() {
+            return Seen::Settled;
+        }
+        if self.entries.len() >= self.capacity {
+            self.dropped += 1;
+            self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
+            return Seen::Full;
+        }
+        let mark = self.mark();
+        let entry = Entry::new(Arc::new(request), now.wall, mark, Some(now.mono));
+        self.insert(entry, Stage::Ready);
+        Seen::New
+    }
+
+    /// A request of a page of the pass under way.
+    fn see_listed(&mut self, request: ContactRequest, now: Now) -> Seen {
+        let Some(pass) = self.listing.pass() else { return Seen::Settled };
+        let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
+        if let Some(entry) = self.entries.get_mut(&request.id) {
+            entry.shown_in = Some(number);
+            entry.learn(request);
+            return Seen::Known;
+        }
+        let mut forced = None;
+        let mut returned = false;
+        if let Some(tomb) = self.tombs.get(&request.id) {
+            // A page may be older than what we know: a replica lags, or the answer went out while it was read. Only a
+            // pass that began well after the end is believed, and then only the same answer is given again.
+            if tomb.mark > started_mark || started.since(tomb.at) < tombs::STALE_GRACE {
+                return Seen::Settled;
+            }
+            forced = tomb.answer.clone();
+            returned = true;
+        }
+        if self.entries.len() >= self.capacity {
+            return Seen::Full;
+        }
+        self.tombs.remove(&request.id);
+        let mark = self.mark();
+        let mut entry = Entry::new(Arc::new(request), now.wall, mark, None);
+        entry.shown_in = Some(number);
+        entry.unknown_before = forced.is_some();
+        entry.forced = forced;
+        // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
+        let stage =
+            if first { Stage::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Stage::Ready };
+        self.insert(entry, stage);
+        if returned { Seen::Returned } else { Seen::New }
+    }
+
+    /// A request remembered from the ledger, whose earlier answer has an open fate: it waits for a listing.
+    pub fn remember_unknown(&mut self, id: RequestId, first_seen: Timestamp, forced: Forced, attempts: u32) {
+        let mark = self.mark();
+        let request = ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None };
+        let mut entry = Entry::new(Arc::new(request), first_seen, mark, None);
+        entry.forced = Some(forced);
+        entry.attempts = attempts;
+        entry.unknown_before = true;
+        entry.from_memory = true;
+        self.insert(entry, Stage::Unknown { ended: mark });
+    }
+
+    /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
+    pub fn remember_settled(&mut self, id: RequestId, answer: Option<Forced>, now: Now) {
+        let mark = self.mark();
+        self.tombs.put(id, Tomb { mark, at: now.mono, answer });
+    }
+
+    /// One page of the pass under way. New requests come back in the order of the page.
+    pub fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<RequestId>, Option<PassEnd>) {
+        let mut new = Vec::new();
+        let count = page.items.len();
+        let mut full = false;
+        for request in page.items {
+            let id = request.id.clone();
+            match self.see_listed(request, now) {
+                Seen::New | Seen::Returned => new.push(id),
+                Seen::Full => full = true,
+                Seen::Known | Seen::Settled => {}
+            }
+        }
+        let found = new.len();
+        let end = self.listing.page_read(count, found, page.unreadable, page.total, page.pages, full);
+        (new, end)
+    }
+
+    /// Draws what follows from a pass that ended, and lets go of what it held.
+    pub fn pass_ended(&mut self, end: &PassEnd) -> Verified {
+        let mut verified = Verified::default();
+        for entry in self.entries.values() {
+            if entry.mark > end.mark {
+                continue;
+            }
+            let shown = entry.shown_in == Some(end.number);
+            match entry.stage {
+                Stage::Unknown { ended } if ended < end.mark => {
+                    if shown {
+                        verified.still_pending.push(entry.request.id.clone());
+                    } else if end.stable {
+                        verified.no_longer.push(entry.request.id.clone());
+                    }
+                }
+                Stage::Unknown { .. } | Stage::InFlight => {}
+                Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
+                    if !shown && end.stable {
+                        verified.gone.push(entry.request.id.clone());
+                    }
+                }
+            }
+        }
+        self.release_held();
+        verified
+    }
+
+    /// Lets go of what the first pass listed.
+    pub fn release_held(&mut self) {
+        let held: Vec<RequestId> = self
+            .delays
+            .iter()
+            .filter(|(_, id)| {
+                matches!(self.entries.get(id).map(|entry| entry.stage), Some(Stage::Delayed { held: true, .. }))
+            })
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in held {
+            self.set(&id, Stage::Ready);
+        }
+    }
+
+    /// Moves what is due to the queue. `clock_sound` is whether the wall clock's timers may fire.
+    pub fn wake(&mut self, now: Now, clock_sound: bool) {
+        while let Some((until, id)) = self.delays.first().cloned() {
+            if until > now.mono {
+                break;
+            }
+            self.set(&id, Stage::Ready);
+        }
+        while clock_sound && let Some((at, id)) = self.timers.first().cloned() {
+            if at > now.wall {
+                break;
+            }
+            self.set(&id, Stage::Ready);
+        }
+    }
+
+    /// The oldest request that is ready to be decided.
+    pub fn next_ready(&self) -> Option<&RequestId> {
+        self.ready.values().next()
+    }
+
+    /// All ready requests, oldest first.
+    pub fn ready(&self) -> impl Iterator<Item = &RequestId> {
+        self.ready.values()
+    }
+
+    /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
+    pub fn rest(&mut self, id: &RequestId, reconsider_at: Option<Timestamp>) {
+        self.set(id, Stage::Resting { reconsider_at });
+    }
+
+    /// Not before this; then it is decided again.
+    pub fn delay(&mut self, id: &RequestId, until: Mono) {
+        self.set(id, Stage::Delayed { until, held: false });
+    }
+
+    /// Its answer has been decided on: nobody else touches it.
+    pub fn fly(&mut self, id: &RequestId) {
+        self.set(id, Stage::InFlight);
+    }
+
+    /// Its answer was sent and nothing certain was heard.
+    pub fn unknown(&mut self, id: &RequestId) {
+        let ended = self.mark();
+        self.set(id, Stage::Unknown { ended });
+    }
+
+    /// Ready to be decided (again).
+    pub fn requeue(&mut self, id: &RequestId) {
+        self.set(id, Stage::Ready);
+    }
+
+    /// Everything that rests and fits goes back to the queue.
+    pub fn requeue_resting(&mut self, fits: impl Fn(&Entry) -> bool) {
+        let ids: Vec<RequestId> = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.stage, Stage::Resting { .. }) && fits(entry))
+            .map(|entry| entry.request.id.clone())
+            .collect();
+        for id in ids {
+            self.set(&id, Stage::Ready);
+        }
+    }
+
+    /// It is over. The listing pass under way, or a stale one, must not bring it back.
+    pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
+        let mark = self.mark();
+        self.tombs.put(id.clone(), Tomb { mark, at: now.mono, answer });
+        let entry = self.entries.remove(id)?;
+        self.unlist(&entry);
+        Some(entry)
+    }
+
+    /// Forgets tombs that no listing can need any more.
+    pub fn prune(&mut self, now: Now) {
+        self.tombs.prune(now.mono);
+    }
+
+    /// What was answered about this id before, as far as it is remembered.
+    pub fn tomb(&self, id: &RequestId) -> Option<&Tomb> {
+        self.tombs.get(id)
+    }
+
+    /// When something here is due next: a delay, or a timer if the clock can be believed. Not the listing's own time.
+    pub fn deadline(&self, now: Now, clock_sound: bool) -> Option<Mono> {
+        let delay = self.delays.first().map(|(until, _)| *until);
+        let timer = self.timers.first().filter(|_| clock_sound).map(|(at, _)| now.mono_at(*at));
+        delay.into_iter().chain(timer).min()
+    }
+
+    fn insert(&mut self, entry: Entry, stage: Stage) {
+        let id = entry.request.id.clone();
+        self.entries.insert(id.clone(), entry);
+        self.set(&id, stage);
+    }
+
+    fn set(&mut self, id: &RequestId, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let (before, place) = (entry.stage, entry.place);
+        entry.stage = stage;
+        match before {
+            Stage::Ready => drop(self.ready.remove(&place)),
+            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
+            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
+            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
+        }
+        match stage {
+            Stage::Ready => drop(self.ready.insert(place, id.clone())),
+            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
+            Stage::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
+            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
+        }
+    }
+
+    fn unlist(&mut self, entry: &Entry) {
+        let id = &entry.request.id;
+        match entry.stage {
+            Stage::Ready => drop(self.ready.remove(&entry.place)),
+            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
+            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
+            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
+        }
+    }
+}
+
+/// The answer that a request must get if it gets one at all.
+impl From<(Answer, String)> for Forced {
+    fn from((answer, by): (Answer, String)) -> Self {
+        Forced { answer, by: by.into() }
+    }
+}

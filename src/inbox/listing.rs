@@ -1,0 +1,230 @@
+//! When to read the platform's list of pending requests, and how a reading goes: passes over pages, in rounds.
+//!
+//! A round is at most three passes; another pass follows while the last one found something new, since pages shift
+//! while answers go out. Between rounds there is one rhythm, and anything may ask for a round earlier.
+
+use std::time::Duration;
+
+use super::Mark;
+use crate::clock::Mono;
+
+/// Rows a page: the most that the platform gives \[docs\].
+pub const PAGE_SIZE: u32 = 100;
+/// What a first pass lists is held at most this long.
+pub(super) const HOLD_MAX: Duration = Duration::from_secs(5);
+const PASSES_MAX: u8 = 3;
+/// Ends a pass over a platform that counts pages without end.
+const PAGES_MAX: u32 = 5_000;
+
+/// Read this page next. `pass` names the reading; a page of another pass is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetch {
+    /// Which pass.
+    pub pass: u64,
+    /// Which page, from 1.
+    pub page: u32,
+}
+
+/// A pass that read every page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassEnd {
+    /// Which.
+    pub number: u64,
+    /// Requests that came after this mark are none of its business.
+    pub mark: Mark,
+    /// Its total never moved, every row could be read, as many rows came as were promised, and nothing was answered
+    /// while it read: what it does not show is pending no more.
+    pub stable: bool,
+    /// The first of its round.
+    pub first: bool,
+    /// Requests it showed.
+    pub shown: u64,
+    /// Requests that were new.
+    pub new: u64,
+    /// Pages it read.
+    pub pages: u32,
+    /// When it began.
+    pub started: Mono,
+}
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) number: u64,
+    pub(super) mark: Mark,
+    pub(super) started: Mono,
+    pub(super) first: bool,
+    page: u32,
+    total: Option<u64>,
+    stable: bool,
+    shown: u64,
+    new: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Listing {
+    /// When the next round is due, and why.
+    next: (Mono, &'static str),
+    pass: Option<Pass>,
+    passes_in_round: u8,
+    numbers: u64,
+    failures: u32,
+    rng: fastrand::Rng,
+    away: Duration,
+}
+
+impl Listing {
+    /// The first round is due at `first`. `away` is the rhythm while there is no channel, which also bounds the wait
+    /// after a failure.
+    pub fn new(first: Mono, away: Duration, seed: u64) -> Self {
+        Self {
+            next: (first, "start"),
+            pass: None,
+            passes_in_round: 0,
+            numbers: 0,
+            failures: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            away,
+        }
+    }
+
+    /// Asks for a round not later than `at`.
+    pub fn want(&mut self, why: &'static str, at: Mono) {
+        if at < self.next.0 {
+            self.next = (at, why);
+        }
+    }
+
+    /// A channel was joined: what is being read began too early. Begin again at once.
+    pub fn restart(&mut self, why: &'static str, now: Mono) {
+        self.pass = None;
+        self.failures = 0;
+        self.next = (now, why);
+    }
+
+    /// When the next round is due; `None` while one is under way.
+    pub fn due(&self) -> Option<Mono> {
+        self.pass.is_none().then_some(self.next.0)
+    }
+
+    /// Whether a pass is under way.
+    pub fn reading(&self) -> bool {
+        self.pass.is_some()
+    }
+
+    /// Begins a round, if it is due and none is under way. `rhythm` is the time to the round after it.
+    pub fn begin(&mut self, mark: Mark, now: Mono, rhythm: Duration) -> Option<Fetch> {
+        if self.pass.is_some() || self.next.0 > now {
+            return None;
+        }
+        self.passes_in_round = 0;
+        self.next = (now + self.jittered(rhythm), "rhythm");
+        Some(self.begin_pass(mark, now))
+    }
+
+    /// Begins another pass of the same round, if there should be one.
+    pub fn again(&mut self, end: &PassEnd, mark: Mark, now: Mono) -> Option<Fetch> {
+        (end.new > 0 && self.passes_in_round < PASSES_MAX).then(|| self.begin_pass(mark, now))
+    }
+
+    fn begin_pass(&mut self, mark: Mark, now: Mono) -> Fetch {
+        self.numbers += 1;
+        self.passes_in_round += 1;
+        self.pass = Some(Pass {
+            number: self.numbers,
+            mark,
+            started: now,
+            first: self.passes_in_round == 1,
+            page: 1,
+            total: None,
+            stable: true,
+            shown: 0,
+            new: 0,
+        });
+        Fetch { pass: self.numbers, page: 1 }
+    }
+
+    pub(super) fn pass(&self) -> Option<&Pass> {
+        self.pass.as_ref()
+    }
+
+    /// Whether this page belongs to the pass under way and is the one it waits for.
+    pub fn expects(&self, fetch: Fetch) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.number == fetch.pass && pass.page == fetch.page)
+    }
+
+    /// The page to read next.
+    pub fn next_page(&self) -> Option<Fetch> {
+        self.pass.as_ref().map(|pass| Fetch { pass: pass.number, page: pass.page })
+    }
+
+    /// Something was answered, or settled: what this pass does not show proves nothing.
+    pub fn disturb(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            pass.stable = false;
+        }
+    }
+
+    pub(super) fn page_read(
+        &mut self,
+        count: usize,
+        new: usize,
+        unreadable: u32,
+        total: Option<u64>,
+        pages: Option<u32>,
+        full: bool,
+    ) -> Option<PassEnd> {
+        let pass = self.pass.as_mut()?;
+        pass.shown += count as u64;
+        pass.new += new as u64;
+        if unreadable > 0 || full || total.is_none() || (pass.page > 1 && pass.total != total) {
+            pass.stable = false;
+        }
+        pass.total = total;
+        let more = match pages {
+            Some(pages) => pass.page < pages,
+            None => count as u32 + unreadable >= PAGE_SIZE,
+        };
+        if more && pass.page < PAGES_MAX && (count > 0 || unreadable > 0) {
+            pass.page += 1;
+            return None;
+        }
+        let pass = self.pass.take()?;
+        self.failures = 0;
+        Some(PassEnd {
+            number: pass.number,
+            mark: pass.mark,
+            stable: pass.stable && pass.total == Some(pass.shown) && !more,
+            first: pass.first,
+            shown: pass.shown,
+            new: pass.new,
+            pages: pass.page,
+            started: pass.started,
+        })
+    }
+
+    /// The pass failed; another round comes after a while that grows, but never beyond the rhythm while away.
+    pub fn failed(&mut self, now: Mono, not_before: Option<Duration>) {
+        self.pass = None;
+        self.failures = self.failures.saturating_add(1);
+        let ceiling = Duration::from_secs(1).saturating_mul(1 << self.failures.min(6)).min(self.away);
+        let wait = ceiling.mul_f64(0.5 + self.rng.f64() / 2.0).max(not_before.unwrap_or_default());
+        self.next = (now + wait, "the last listing failed");
+    }
+
+    /// The rhythm changed: the next round is due within it.
+    pub fn hasten(&mut self, rhythm: Duration, now: Mono) {
+        let at = now + self.jittered(rhythm);
+        self.want("rhythm", at);
+    }
+
+    /// How long an inbox that was full waits before it lists.
+    pub(super) fn pause_when_full(&self) -> Duration {
+        (self.away / 30).max(Duration::from_millis(100))
+    }
+
+    /// ± 20 %.
+    fn jittered(&mut self, rhythm: Duration) -> Duration {
+        rhythm.mul_f64(0.8 + self.rng.f64() * 0.4)
+    }
+}

@@ -1,0 +1,221 @@
+//! Sending answers: how many at once, how fast, and what a reply to one means. Pure.
+//!
+//! It knows nothing of rules: it is told an answer and says when there is a slot for it, and what became of it.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::model::{Answer, Outcome, RequestStatus};
+use crate::platform::{CallError, CallFault, Responded};
+
+/// Slots and rate of one agent.
+#[derive(Debug)]
+pub struct Responder {
+    in_flight: u32,
+    in_flight_max: u32,
+    /// Time between answers; zero is no limit.
+    spacing: Duration,
+    /// When the next answer may begin. A bucket of one second's worth: it may lie up to a second in the past.
+    next: Mono,
+    /// Nothing at all before this (429, `Retry-After`).
+    blocked_until: Mono,
+}
+
+impl Responder {
+    /// `in_flight` answers on their way at once; `per_second` begun per second, zero for no limit.
+    pub fn new(in_flight: u32, per_second: u32) -> Self {
+        let spacing = if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
+        Self { in_flight: 0, in_flight_max: in_flight.max(1), spacing, next: Mono::ZERO, blocked_until: Mono::ZERO }
+    }
+
+    /// Whether an answer may begin; otherwise when to ask again (`None`: when a slot comes back).
+    pub fn slot(&self, now: Mono) -> Result<(), Option<Mono>> {
+        if self.blocked_until > now {
+            return Err(Some(self.blocked_until));
+        }
+        if self.in_flight >= self.in_flight_max {
+            return Err(None);
+        }
+        if self.next > now {
+            return Err(Some(self.next));
+        }
+        Ok(())
+    }
+
+    /// Takes a slot.
+    pub fn take(&mut self, now: Mono) {
+        self.in_flight += 1;
+        if !self.spacing.is_zero() {
+            // At most one second's worth is saved up while nothing is to be said.
+            let saved = Mono::from_origin(now.since_origin().saturating_sub(Duration::from_secs(1) - self.spacing));
+            self.next = self.next.max(saved) + self.spacing;
+        }
+    }
+
+    /// Gives a slot back.
+    pub fn give_back(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// How many are on their way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// The platform asked for quiet.
+    pub fn block(&mut self, until: Mono) {
+        self.blocked_until = self.blocked_until.max(until);
+    }
+
+    /// Until when the platform asked for quiet, if that is still to come.
+    pub fn blocked(&self, now: Mono) -> Option<Mono> {
+        (self.blocked_until > now).then_some(self.blocked_until)
+    }
+}
+
+/// What a reply to an answer means for its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is over, this way.
+    Over(Outcome),
+    /// It may have been carried out: only a listing can tell.
+    Unknown,
+    /// It was not carried out; try again later.
+    NotYet,
+    /// As [`Meaning::NotYet`], and the whole agent waits.
+    Throttled,
+    /// The platform does not allow it: it stays pending; again after an hour.
+    Forbidden,
+    /// What we sent is wrong; the same again would be, too.
+    Malformed,
+    /// The key is refused: nothing of this agent's goes out until it is good again.
+    KeyRefused,
+}
+
+/// Classifies the reply to `answer`. `unknown_before` is whether an earlier attempt may have been carried out;
+/// `updated` is what the channel said of the request while the answer was on its way.
+pub fn meaning(
+    answer: Answer,
+    result: &Result<Responded, CallError>,
+    unknown_before: bool,
+    updated: Option<&RequestStatus>,
+) -> Meaning {
+    let ours = match answer {
+        Answer::Approve => RequestStatus::Approved,
+        Answer::Reject => RequestStatus::Rejected,
+    };
+    let error = match result {
+        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Applied),
+        // It says that the request stands otherwise than we asked: somebody else's word counts, not ours.
+        Ok(responded) if responded.status == RequestStatus::Pending => return Meaning::Unknown,
+        Ok(_) => return Meaning::Over(Outcome::SettledElsewhere),
+        Err(error) => error,
+    };
+    let told = updated.map(|status| *status == ours);
+    match (error.fault, told) {
+        // Already settled when we came: by our own earlier attempt, if there was one and nothing says otherwise.
+        (CallFault::NotFound | CallFault::Conflict, Some(false)) => Meaning::Over(Outcome::SettledElsewhere),
+        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
+        (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
+        // The channel already told how it ended; whether it was us is certain only to the platform.
+        (CallFault::NoAnswer | CallFault::Passing(_) | CallFault::Garbage(_), Some(true)) => {
+            Meaning::Over(Outcome::PresumedApplied)
+        }
+        (CallFault::NoAnswer | CallFault::Passing(_) | CallFault::Garbage(_), None) => Meaning::Unknown,
+        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
+        (_, Some(_)) => Meaning::Over(Outcome::SettledElsewhere),
+        (CallFault::Unreachable, None) => Meaning::NotYet,
+        (CallFault::Throttled, None) => Meaning::Throttled,
+        (CallFault::Forbidden, None) => Meaning::Forbidden,
+        (CallFault::Malformed(_), None) => Meaning::Malformed,
+        (CallFault::KeyRefused, None) => Meaning::KeyRefused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Mono {
+        Mono::from_origin(Duration::from_millis(ms))
+    }
+
+    fn error(fault: CallFault) -> Result<Responded, CallError> {
+        Err(CallError { fault, code: None, message: None, retry_after: None })
+    }
+
+    #[test]
+    fn slots_are_bounded_and_come_back() {
+        let mut responder = Responder::new(2, 0);
+        responder.take(at(0));
+        assert_eq!(responder.slot(at(0)), Ok(()));
+        responder.take(at(0));
+        assert_eq!(responder.slot(at(0)), Err(None));
+        responder.give_back();
+        assert_eq!(responder.slot(at(0)), Ok(()));
+    }
+
+    #[test]
+    fn the_rate_holds_over_any_second() {
+        let mut responder = Responder::new(1000, 20);
+        let mut begun = Vec::new();
+        for ms in 5_000..9_000 {
+            while responder.slot(at(ms)).is_ok() {
+                responder.take(at(ms));
+                begun.push(ms);
+            }
+        }
+        // A quiet start may save up one second's worth; after that it is the rate.
+        let in_second = |from: u64| begun.iter().filter(|ms| (from..from + 1000).contains(*ms)).count();
+        assert!(in_second(5_000) <= 40, "{}", in_second(5_000));
+        assert_eq!(in_second(6_500), 20);
+        assert_eq!(in_second(7_500), 20);
+    }
+
+    #[test]
+    fn a_throttled_agent_waits_whole() {
+        let mut responder = Responder::new(8, 0);
+        responder.block(at(5_000));
+        responder.block(at(3_000));
+        assert_eq!(responder.slot(at(4_999)), Err(Some(at(5_000))));
+        assert_eq!(responder.slot(at(5_000)), Ok(()));
+    }
+
+    #[test]
+    fn every_reply_has_one_meaning() {
+        use CallFault::*;
+        let approved = RequestStatus::Approved;
+        let cancelled = RequestStatus::Cancelled;
+        let over = Meaning::Over;
+        for (fault, unknown_before, updated, expected) in [
+            (NotFound, false, None, over(Outcome::SettledElsewhere)),
+            (NotFound, true, None, over(Outcome::PresumedApplied)),
+            (Conflict, false, None, over(Outcome::SettledElsewhere)),
+            (Conflict, true, None, over(Outcome::PresumedApplied)),
+            (Conflict, true, Some(&cancelled), over(Outcome::SettledElsewhere)),
+            (Conflict, false, Some(&approved), over(Outcome::SettledElsewhere)),
+            (NoAnswer, false, None, Meaning::Unknown),
+            (NoAnswer, false, Some(&approved), over(Outcome::PresumedApplied)),
+            (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
+            (Passing(500), false, None, Meaning::Unknown),
+            (Garbage(200), false, None, Meaning::Unknown),
+            (Unreachable, false, None, Meaning::NotYet),
+            (Unreachable, false, Some(&approved), over(Outcome::SettledElsewhere)),
+            (Unreachable, true, Some(&approved), over(Outcome::PresumedApplied)),
+            (Throttled, false, None, Meaning::Throttled),
+            (Forbidden, false, None, Meaning::Forbidden),
+            (Malformed(422), false, None, Meaning::Malformed),
+            (KeyRefused, false, None, Meaning::KeyRefused),
+        ] {
+            let got = meaning(Answer::Approve, &error(fault), unknown_before, updated);
+            assert_eq!(got, expected, "{fault:?} {unknown_before} {updated:?}");
+        }
+        let said = |status| Ok(Responded { status });
+        assert_eq!(meaning(Answer::Approve, &said(RequestStatus::Approved), false, None), over(Outcome::Applied));
+        assert_eq!(
+            meaning(Answer::Approve, &said(RequestStatus::Rejected), false, None),
+            over(Outcome::SettledElsewhere)
+        );
+        assert_eq!(meaning(Answer::Reject, &said(RequestStatus::Pending), false, None), Meaning::Unknown);
+    }
+}
