@@ -11,4 +11,4 @@ pub mod telling;
 
 pub use self::core::{Action, Core, CoreConfig, Input, Op, OpOutcome};
 pub use notice::Notice;
-// pub use shell::{Agent, AgentHandle};
+pub use shell::{Agent, AgentHandle};

@@ -113,6 +113,16 @@ impl CliError {
     }
 }
 
+/// The runtime that commands run on: few threads, since every agent is mostly idle.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(1, format!("no runtime: {error}")))
+}
+
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
     let Cli { global, command } = Cli::parse();

@@ -75,6 +75,11 @@ impl Clock {
         Now { mono: Mono(self.origin.elapsed()), wall: self.wall() }
     }
 
+    /// An instant of the operating system on this clock; its origin, if it was earlier.
+    pub fn mono_of(&self, instant: Instant) -> Mono {
+        Mono(instant.saturating_duration_since(self.origin))
+    }
+
     /// The tokio instant of a monotonic point, for sleeping until it.
     pub fn instant(&self, mono: Mono) -> tokio::time::Instant {
         let far = Duration::from_secs(86_400 * 365);

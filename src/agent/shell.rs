@@ -1,1 +1,283 @@
-//! shell
+//! Carries out what an agent's core wants, against the real socket, platform and ledger, and tells it what happened.
+//!
+//! One task an agent. It owns the core; everything slow runs beside it and comes back as an input. It decides nothing.
+
+mod calls;
+mod handle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::core::{Action, Core, Input, OpOutcome};
+use super::notice::Notice;
+use super::telling;
+use crate::clock::{Clock, Now};
+use crate::config::settings::{AgentSettings, Timing};
+use crate::ledger::{Health, Ledger};
+use crate::model::AgentId;
+use crate::ops::watchdog::Beat;
+use crate::platform::rest::{AgentRest, Rest};
+use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
+use crate::policy::Policy;
+use crate::secret::Key;
+
+pub use calls::Done;
+pub use handle::{AgentHandle, Command};
+
+/// Frames taken from the socket before everything else has its turn again.
+const FRAMES_AT_ONCE: usize = 64;
+/// The loop turns at least this often, so that the watchdog knows it lives.
+const TURN_MAX: Duration = Duration::from_secs(5);
+
+/// Hears every notice of every agent; for the demo and for tests.
+pub type Observer = mpsc::UnboundedSender<(AgentId, Notice)>;
+
+/// What an agent needs from around it.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Both clocks.
+    pub clock: Clock,
+    /// The REST client that all agents share.
+    pub rest: Rest,
+    /// How sockets are opened.
+    pub dialer: Arc<Dialer>,
+    /// The record.
+    pub ledger: Ledger,
+    /// The figures.
+    pub timing: Timing,
+    /// Hears every notice.
+    pub observer: Option<Observer>,
+}
+
+/// One agent's task.
+#[derive(Debug)]
+pub struct Agent {
+    settings: AgentSettings,
+    around: Surroundings,
+    core: Core,
+    commands: mpsc::Receiver<Command>,
+    health: watch::Receiver<Health>,
+    policy: watch::Receiver<Option<Arc<Policy>>>,
+    drain: CancellationToken,
+    beat: Beat,
+    /// The key and the client that carries it, or why there is none.
+    key: Result<(Key, AgentRest), String>,
+    tasks: JoinSet<Done>,
+    conn: Option<Conn>,
+    replies: std::collections::HashMap<u64, tokio::sync::oneshot::Sender<OpOutcome>>,
+    tokens: u64,
+    drain_until: Option<Instant>,
+}
+
+/// The current socket, open or opening.
+#[derive(Debug)]
+struct Conn {
+    number: u64,
+    commands: mpsc::Sender<SocketCommand>,
+    events: mpsc::Receiver<SocketEvent>,
+    /// Handed to the socket's task once it is open.
+    ends: Option<(mpsc::Sender<SocketEvent>, mpsc::Receiver<SocketCommand>)>,
+    task: tokio::task::AbortHandle,
+    /// Ends by itself; not to be cut off.
+    free: bool,
+}
+
+impl Conn {
+    /// The socket's task may finish by itself.
+    fn let_go(mut self) {
+        self.free = true;
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.free {
+            self.task.abort();
+        }
+    }
+}
+
+impl Agent {
+    /// An agent's task at rest, and the handle to speak to it.
+    ///
+    /// `policy` is what is in force from now on (the core has what is in force now); `drain` tells it to stop.
+    pub fn new(
+        settings: AgentSettings,
+        around: Surroundings,
+        core: Core,
+        policy: watch::Receiver<Option<Arc<Policy>>>,
+        beat: Beat,
+        drain: CancellationToken,
+    ) -> (Self, AgentHandle) {
+        let (sender, commands) = mpsc::channel(64);
+        let handle = AgentHandle::new(settings.id.clone(), sender);
+        let health = around.ledger.health();
+        let key = calls::read_key(&settings, &around.rest);
+        let agent = Self {
+            settings,
+            around,
+            core,
+            commands,
+            health,
+            policy,
+            drain,
+            beat,
+            key,
+            tasks: JoinSet::new(),
+            conn: None,
+            replies: std::collections::HashMap::new(),
+            tokens: 0,
+            drain_until: None,
+        };
+        (agent, handle)
+    }
+
+    /// Runs until it is told to stop and has finished, or the drain's time is over. Dropping the future stops at once:
+    /// what was in flight is found out after the next start.
+    pub async fn run(mut self) {
+        let span = tracing::info_span!("agent", agent = %self.settings.id);
+        async move {
+            let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
+            self.core.handle(Input::LedgerHealth(healthy), self.now());
+            self.core.handle(Input::Start, self.now());
+            while self.perform() {
+                self.turn().await;
+                self.beat.tick();
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    fn now(&self) -> Now {
+        self.around.clock.now()
+    }
+
+    /// Waits for the next thing to happen, and tells the core.
+    async fn turn(&mut self) {
+        let now = self.now();
+        let soon = Instant::now() + TURN_MAX;
+        let mut deadline = self.core.deadline(now).map_or(soon, |at| self.around.clock.instant(at).min(soon));
+        if let Some(until) = self.drain_until {
+            deadline = deadline.min(until);
+        }
+        let events = async {
+            match &mut self.conn {
+                Some(conn) => (conn.number, conn.events.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            (conn, event) = events => self.socket_event(conn, event),
+            Some(done) = self.tasks.join_next() => match done {
+                Ok(done) => self.done(done),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_cancelled) => {}
+            },
+            Some(command) = self.commands.recv() => self.command(command),
+            Ok(()) = self.health.changed() => {
+                let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
+                let now = self.now();
+                self.core.handle(Input::LedgerHealth(healthy), now);
+            }
+            Ok(()) = self.policy.changed() => {
+                let policy = self.policy.borrow_and_update().clone();
+                let now = self.now();
+                self.core.handle(Input::Policy(policy), now);
+            }
+            () = self.drain.cancelled(), if self.drain_until.is_none() => {
+                self.drain_until = Some(Instant::now() + self.around.timing.drain);
+                let now = self.now();
+                self.core.handle(Input::Stop, now);
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                let now = self.now();
+                self.core.handle(Input::Tick, now);
+            }
+        }
+    }
+
+    fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
+        let mut event = event.unwrap_or(SocketEvent::Closed(None));
+        for _ in 0..FRAMES_AT_ONCE {
+            let now = self.now();
+            let ended = matches!(event, SocketEvent::Closed(_));
+            match event {
+                SocketEvent::Text(text, received) => {
+                    let received = self.around.clock.mono_of(received);
+                    self.core.handle(Input::Frame { conn, text: &text, received }, now);
+                }
+                SocketEvent::Binary(len) => self.core.handle(Input::Binary { conn, len }, now),
+                SocketEvent::Closed(code) => {
+                    self.conn = None;
+                    self.core.handle(Input::Closed { conn, code }, now);
+                }
+            }
+            let next = self.conn.as_mut().filter(|_| !ended).and_then(|conn| conn.events.try_recv().ok());
+            match next {
+                Some(next) => event = next,
+                None => return,
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::RenewKey => {
+                self.renew_key();
+                self.core.handle(Input::KeyRenewed, now);
+            }
+            Command::Op { op, person, reply } => {
+                self.tokens += 1;
+                self.replies.insert(self.tokens, reply);
+                self.core.handle(Input::Op { token: self.tokens, op, person }, now);
+            }
+            // Nobody waits any more where a send fails; that is theirs to know.
+            Command::Status(reply) => drop(reply.send((self.core.status(), self.core.counters().clone()))),
+            Command::Pending(reply) => drop(reply.send(self.core.pending())),
+            Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
+            Command::Remove { contact, reply } => self.remove_contact(contact, reply),
+            #[cfg(any(test, debug_assertions))]
+            Command::Panic => panic!("asked to panic, by a test"),
+        }
+    }
+
+    /// Carries out all that the core wants; `false` once there is nothing left to do in this life.
+    fn perform(&mut self) -> bool {
+        while let Some(action) = self.core.poll() {
+            match action {
+                Action::Connect { conn, plan } => self.connect(conn, plan),
+                Action::Send { conn, text } => self.send(conn, text),
+                Action::Close { conn } => self.close(conn),
+                Action::Me => self.ask_me(),
+                Action::Page(fetch) => self.ask_page(fetch),
+                Action::Contacts { call, page } => self.ask_contacts(call, page),
+                Action::Respond { request, answer, attempt } => self.respond(request, answer, attempt),
+                Action::Record(batch) => {
+                    let ledger = self.around.ledger.clone();
+                    self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
+                }
+                Action::Reply { token, outcome } => {
+                    if let Some(reply) = self.replies.remove(&token) {
+                        let _ = reply.send(outcome);
+                    }
+                }
+                Action::Tell(notice) => {
+                    telling::tell(&notice);
+                    if let Some(observer) = &self.around.observer {
+                        let _ = observer.send((self.settings.id.clone(), notice));
+                    }
+                }
+                Action::Done => return false,
+            }
+        }
+        self.drain_until.is_none_or(|until| Instant::now() < until)
+    }
+}

@@ -1,1 +1,278 @@
-//! telling
+//! Puts notices into the log, by the contract of [`crate::ops::log::events`]. The agent's span is around it already.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::notice::Notice;
+use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
+use crate::ops::log::{events, request_span};
+use crate::phoenix::session::{Note, NoteLevel};
+use crate::platform::{CallError, CallFault};
+use crate::policy::Mode;
+
+fn shown(text: Option<&StrangerText>) -> Option<String> {
+    text.map(ToString::to_string)
+}
+
+fn handle(request: &ContactRequest) -> Option<String> {
+    shown(request.sender.original())
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// The HTTP status behind a fault, where there was one.
+fn status(error: &CallError) -> Option<u64> {
+    match error.fault {
+        CallFault::Malformed(status) | CallFault::Passing(status) | CallFault::Garbage(status) => Some(status.into()),
+        CallFault::KeyRefused => Some(401),
+        CallFault::Forbidden => Some(403),
+        CallFault::NotFound => Some(404),
+        CallFault::Conflict => Some(409),
+        CallFault::Throttled => Some(429),
+        CallFault::Unreachable | CallFault::NoAnswer => None,
+    }
+}
+
+/// Writes one notice to the log.
+pub fn tell(notice: &Notice) {
+    match notice {
+        Notice::State { state, why } => state_changed(*state, why),
+        Notice::Session(note) => session(note),
+        Notice::Superseded(supersede) => {
+            let why = shown(supersede.message.as_ref().or(supersede.reason.as_ref()));
+            warn!(
+                event = events::SUPERSEDED,
+                why,
+                code = shown(supersede.reason.as_ref()),
+                "another connection took this agent's place"
+            );
+        }
+        Notice::Listed { shown, new, pages, took } => {
+            debug!(
+                event = events::LISTED,
+                pending = shown,
+                pages,
+                latency_ms = millis(*took),
+                "listed {shown} pending, {new} new"
+            );
+        }
+        Notice::ListFailed { what, error } => {
+            warn!(event = events::LISTING_FAILED, status = status(error), why = %error, "the list of {what} could not be read: tried again");
+        }
+        Notice::Seen { request, live } => {
+            let via = if *live { "event" } else { "listing" };
+            request_span(&request.id).in_scope(|| {
+                debug!(
+                    event = events::REQUEST_SEEN,
+                    handle = handle(request),
+                    name = shown(request.name.as_ref()),
+                    via,
+                    "somebody knocks"
+                );
+            });
+        }
+        Notice::Returned { request } => request_span(request).in_scope(|| {
+            warn!(
+                event = events::REQUEST_SEEN,
+                via = "listing",
+                "the platform lists a settled request as pending again"
+            );
+        }),
+        Notice::Decided { .. }
+        | Notice::Answering { .. }
+        | Notice::Answered { .. }
+        | Notice::Retry { .. }
+        | Notice::Refused { .. }
+        | Notice::Person { .. }
+        | Notice::Overdue { .. } => about_request(notice),
+        Notice::Settled { request, status } => request_span(request).in_scope(|| match status {
+            Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
+            None => info!(event = events::GONE, "no longer listed: it was settled while nobody looked"),
+        }),
+        Notice::ContactAdded { .. } | Notice::ContactRemoved { .. } => contacts(notice),
+        Notice::Paused { by } => {
+            warn!(event = events::AGENT_PAUSED, by, "paused: nothing is answered until `doorman resume`");
+        }
+        Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
+        Notice::Throttled { wait } => {
+            warn!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "the platform asks for quiet");
+        }
+        Notice::KeyRefused { why } => {
+            error!(
+                event = events::KEY_REFUSED,
+                why, "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
+            );
+        }
+        Notice::Identified { handle } => {
+            debug!(event = "identified", handle = shown(handle.as_ref()), "the key is this agent's");
+        }
+        Notice::LedgerRefused { why } => {
+            error!(event = events::INTERNAL, why, "the ledger refused an entry: what it was about stays pending");
+        }
+        Notice::Clock { sound: true, .. } => info!(event = events::CLOCK_SOUND, "the clock can be believed again"),
+        Notice::Clock { sound: false, reference } => {
+            let why = reference.map(|reference| format!("it should be about {reference:.0}"));
+            warn!(event = events::CLOCK_UNSOUND, why, "the clock cannot be believed: conditions on time are unknown");
+        }
+        Notice::Policy { hash: Some(hash) } => {
+            debug!(event = "policy_in_force", policy = hash.short(), "another policy is in force");
+        }
+        Notice::Policy { hash: None } => error!(event = events::AGENT_HELD, "no policy: everything stays pending"),
+        Notice::InboxFull => {
+            warn!(event = events::INBOX_FULL, "more is pending than is held: a listing brings the rest later")
+        }
+    }
+}
+
+fn state_changed(state: AgentState, why: &str) {
+    let state_word = state.as_str();
+    match state {
+        AgentState::Refused => warn!(event = events::STATE_CHANGED, state = state_word, why, "refused"),
+        AgentState::Starting | AgentState::Live | AgentState::Away | AgentState::Yielded | AgentState::Polling => {
+            info!(event = events::STATE_CHANGED, state = state_word, why, "{state}");
+        }
+    }
+}
+
+fn session(note: &Note) {
+    let (event, why) = (note.what, note.detail.as_str());
+    match note.level {
+        NoteLevel::Debug => debug!(event, why, "{why}"),
+        NoteLevel::Info => info!(event, why, "{why}"),
+        NoteLevel::Warn => warn!(event, why, "{why}"),
+        NoteLevel::Error => error!(event, why, "{why}"),
+    }
+}
+
+fn about_request(notice: &Notice) {
+    match notice {
+        Notice::Decided { request, decision, shadow } => request_span(&request.id).in_scope(|| {
+            let mode = if *shadow || decision.mode == Mode::Shadow { "shadow" } else { "enforce" };
+            info!(
+                event = events::DECIDED,
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
+                verdict = decision.verdict.as_str(),
+                by = %decision.by,
+                policy = decision.policy.short(),
+                due = decision.due.map(|due| format!("{due:.0}")),
+                mode,
+                "{} by {}", decision.verdict, decision.by
+            );
+        }),
+        Notice::Answering { request, answer, attempt } => request_span(&request.id).in_scope(|| {
+            debug!(event = events::ANSWERING, verdict = answer.as_str(), attempt, "the answer goes out");
+        }),
+        Notice::Answered { request, answer, by, outcome, attempts, latency } => {
+            request_span(&request.id).in_scope(|| {
+                info!(
+                    event = events::ANSWERED,
+                    handle = handle(request),
+                    name = shown(request.name.as_ref()),
+                    verdict = answer.as_str(),
+                    by = &**by,
+                    outcome = outcome.as_str(),
+                    attempt = attempts,
+                    latency_ms = latency.map(millis),
+                    "{answer}: {outcome}"
+                );
+            })
+        }
+        Notice::Retry { request, answer, attempts, error, unknown } => request_span(&request.id).in_scope(|| {
+            let why = error.as_ref().map_or_else(|| "the reply made no sense".to_owned(), ToString::to_string);
+            if *unknown {
+                warn!(
+                    event = events::ANSWER_UNKNOWN,
+                    verdict = answer.as_str(),
+                    attempt = attempts,
+                    why,
+                    "it is not known whether the answer arrived"
+                );
+            } else {
+                let status = error.as_ref().and_then(status);
+                info!(
+                    event = events::ANSWER_RETRY,
+                    verdict = answer.as_str(),
+                    attempt = attempts,
+                    status,
+                    why,
+                    "the answer was not taken: tried again"
+                );
+            }
+        }),
+        Notice::Refused { request, answer, error } => request_span(&request.id).in_scope(|| {
+            warn!(
+                event = events::ANSWER_REFUSED,
+                verdict = answer.as_str(),
+                status = status(error),
+                code = shown(error.code.as_ref()),
+                why = %error,
+                "the platform will not take this answer: the request stays pending"
+            );
+        }),
+        Notice::Person { request, verdict, person } => request_span(&request.id).in_scope(|| {
+            let by = format!("person:{person}");
+            info!(
+                event = events::PERSON_ANSWERED,
+                handle = handle(request),
+                verdict = verdict.as_str(),
+                by,
+                "{verdict} by hand"
+            );
+        }),
+        Notice::Overdue { request, overdue } => request_span(&request.id).in_scope(|| {
+            let by = format!("overdue:{overdue}");
+            warn!(
+                event = events::OVERDUE_NOTICE,
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
+                by,
+                "pending for long"
+            );
+        }),
+        _ => {}
+    }
+}
+
+fn contacts(notice: &Notice) {
+    match notice {
+        Notice::ContactAdded { contact, request } => {
+            let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
+            let kind = match contact.kind {
+                ContactKind::User => "user",
+                ContactKind::Agent => "agent",
+                ContactKind::Other => "other",
+            };
+            info!(
+                event = events::CONTACT_ADDED,
+                contact = id,
+                handle,
+                name = shown(contact.name.as_ref()),
+                kind,
+                "a new contact"
+            );
+            if let Some(request) = request {
+                request_span(request).in_scope(|| {
+                    debug!(
+                        event = events::CONTACT_MATCHED,
+                        contact = id,
+                        handle = shown(contact.sender.original()),
+                        "by our answer"
+                    );
+                });
+            }
+        }
+        Notice::ContactRemoved { contact, handle } => {
+            info!(
+                event = events::CONTACT_REMOVED,
+                contact = contact.as_str(),
+                handle = shown(handle.as_ref()),
+                "a contact is gone"
+            );
+        }
+        _ => {}
+    }
+}

@@ -1,12 +1,114 @@
 //! `doorman run`.
 
+use std::io::IsTerminal as _;
+
+use futures_util::StreamExt as _;
+use tracing::{info, warn};
+
 use super::{CliError, Global};
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::daemon::{Daemon, Options};
+use crate::ops::log::{Redact, events};
+use crate::ops::notify::{Notifier, watchdog_limit};
+use crate::ops::signals::{self, Signal};
+use crate::ops::{harden, log};
+use crate::supervisor::{Order, Reread};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one ends at once.
+SIGHUP loads the rules and keys anew, as `doorman reload` does.
+
+Exit codes: 0 stopped as told · 74 the ledger cannot be used · 78 the configuration or every rules file is bad")]
+pub struct Args {
+    /// Decide and record, but answer nothing: for the first day
+    #[arg(long)]
+    shadow: bool,
+    /// Where the ledger is, instead of `ledger.path`
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<std::path::PathBuf>,
+    /// `human`, `json`, `journald` or `auto`, instead of `log.format`
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Such as `info`, `debug` or `doorman=trace`, instead of `log.level`
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let mut overrides = config::Overrides::default();
+    if let Some(path) = &args.ledger {
+        overrides.set("ledger.path", path.display().to_string());
+    }
+    if let Some(format) = &args.log_format {
+        overrides.set("log.format", format.clone());
+    }
+    if let Some(level) = &args.log_level {
+        overrides.set("log.level", level.clone());
+    }
+    let path = global.config.clone();
+    let load = move || config::load(path.as_deref(), &config::Env::of_process(), &overrides);
+    let loaded = load().map_err(|report| CliError::new(78, format!("the configuration is refused\n{}", report.render(colour()))))?;
+    if let Err(error) = harden::process() {
+        return Err(CliError::new(78, format!("core dumps cannot be switched off: {error}")));
+    }
+    let clock = Clock::start();
+    let redact = Redact::default();
+    let handle = log::init(&loaded.settings.log, &clock, redact).map_err(|error| CliError::new(78, error.to_string()))?;
+    std::panic::set_hook(Box::new(log::panic::hook));
+    let from = loaded.file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
+    info!(event = events::CONFIG_LOADED, path = from, agents = loaded.settings.agents.len(), "configured");
+    if !loaded.report.problems.is_empty() {
+        warn!(event = events::CONFIG_WARNED, path = from, problems = loaded.report.render(false), "taken, with warnings");
+    }
+    let before = loaded.settings.clone();
+    let reread = Reread(Box::new(move || match load() {
+        Ok(now) => Ok(config::needs_restart(&before, &now.settings)),
+        Err(report) => Err(report.render(false)),
+    }));
+    let runtime = super::runtime()?;
+    let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, reread));
+    // Whatever still blocks a thread must not keep the process.
+    runtime.shutdown_background();
+    let code = code?;
+    info!(event = events::STOPPED, code = "0", "stopped");
+    handle.flush(std::time::Duration::from_secs(1));
+    Ok(code)
+}
+
+fn colour() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+async fn serve(settings: Settings, shadow: bool, clock: Clock, reread: Reread) -> Result<u8, CliError> {
+    let mut signals = signals::listen().map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
+    let notifier = Notifier::from_env().map_err(|error| CliError::new(78, format!("`NOTIFY_SOCKET` cannot be used: {error}")))?;
+    let options = Options {
+        shadow,
+        clock,
+        seed: fastrand::u64(..),
+        notifier,
+        watchdog_limit: watchdog_limit(),
+        observer: None,
+        reread,
+    };
+    let daemon = Daemon::start(settings, options).await.map_err(|error| CliError::new(error.code(), error.to_string()))?;
+    let orders = daemon.orders.clone();
+    let relay = tokio::spawn(async move {
+        while let Some(signal) = signals.next().await {
+            let order = match signal {
+                Signal::Reload => Order::Reload,
+                Signal::Terminate => Order::Stop,
+            };
+            if orders.send(order).await.is_err() {
+                return;
+            }
+        }
+    });
+    daemon.ended().await;
+    relay.abort();
+    Ok(0)
 }

@@ -1,1 +1,306 @@
+//! Each rule of the inbox as a race that is lost without it.
 
+use std::time::Duration;
+
+use super::*;
+use crate::model::Sender;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn at(seconds: u64) -> Now {
+    let wall = "2026-03-02T10:00:00Z".parse::<Timestamp>().unwrap();
+    let wall = wall.checked_add(jiff::SignedDuration::from_secs(seconds.cast_signed())).unwrap();
+    Now { mono: Mono::from_origin(Duration::from_secs(seconds)), wall }
+}
+
+fn id(text: &str) -> RequestId {
+    RequestId::parse(text).unwrap()
+}
+
+fn request(text: &str) -> ContactRequest {
+    ContactRequest { id: id(text), sender: Sender::parse(Some("john")), name: None, message: None, inserted_at: None }
+}
+
+fn inbox() -> Inbox {
+    Inbox::with_capacity(Listing::new(Mono::ZERO, 30 * SECOND, 7), 10)
+}
+
+fn page(ids: &[&str], total: u64, pages: u32) -> Page<ContactRequest> {
+    Page { items: ids.iter().map(|id| request(id)).collect(), unreadable: 0, total: Some(total), pages: Some(pages) }
+}
+
+/// Begins a round and returns its first fetch.
+fn begin(inbox: &mut Inbox, now: Now) -> Fetch {
+    inbox.listing.restart("test", now.mono);
+    let mark = inbox.mark();
+    inbox.listing.begin(mark, now.mono, 300 * SECOND).unwrap()
+}
+
+/// Reads a one-page pass to its end.
+fn pass(inbox: &mut Inbox, ids: &[&str], now: Now) -> (PassEnd, Verified) {
+    begin(inbox, now);
+    let (_, end) = inbox.page(page(ids, ids.len() as u64, 1), now);
+    let end = end.unwrap();
+    let verified = inbox.pass_ended(&end);
+    (end, verified)
+}
+
+fn ready(inbox: &Inbox) -> Vec<String> {
+    inbox.ready().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_request_has_one_owner_whichever_way_it_comes_first() {
+    let mut inbox = inbox();
+    assert_eq!(inbox.see_event(request("a"), at(1)), Seen::New);
+    assert_eq!(inbox.see_event(request("a"), at(1)), Seen::Known);
+    begin(&mut inbox, at(2));
+    let (new, _) = inbox.page(page(&["a", "b"], 2, 1), at(2));
+    assert_eq!(new, vec![id("b")]);
+    assert_eq!(inbox.see_event(request("b"), at(3)), Seen::Known);
+    assert_eq!(inbox.len(), 2);
+}
+
+#[test]
+fn the_queue_gives_the_oldest_first() {
+    let mut inbox = inbox();
+    let mut late = request("late");
+    late.inserted_at = Some(at(50).wall);
+    let mut early = request("early");
+    early.inserted_at = Some(at(10).wall);
+    inbox.see_event(late, at(60));
+    inbox.see_event(early, at(61));
+    assert_eq!(ready(&inbox), ["early", "late"]);
+}
+
+#[test]
+fn an_inserted_at_in_the_future_does_not_push_a_request_back() {
+    let mut inbox = inbox();
+    let mut future = request("future");
+    future.inserted_at = Some(at(90_000).wall);
+    inbox.see_event(future, at(1));
+    inbox.see_event(request("next"), at(2));
+    assert_eq!(ready(&inbox), ["future", "next"]);
+}
+
+#[test]
+fn what_the_first_pass_lists_is_held_until_it_ends() {
+    let mut inbox = inbox();
+    begin(&mut inbox, at(1));
+    let (_, end) = inbox.page(page(&["a"], 2, 2), at(1));
+    assert!(end.is_none());
+    inbox.wake(at(2), true);
+    assert_eq!(ready(&inbox), Vec::<String>::new(), "answering now would shift page 2");
+    let (_, end) = inbox.page(page(&["b"], 2, 2), at(2));
+    inbox.pass_ended(&end.unwrap());
+    assert_eq!(ready(&inbox), ["a", "b"]);
+}
+
+#[test]
+fn a_first_pass_that_takes_for_ever_holds_nothing_for_ever() {
+    let mut inbox = inbox();
+    begin(&mut inbox, at(1));
+    inbox.page(page(&["a"], 900, 9), at(1));
+    assert_eq!(inbox.deadline(at(1), true), Some(at(6).mono));
+    inbox.wake(at(6), true);
+    assert_eq!(ready(&inbox), ["a"]);
+}
+
+#[test]
+fn a_live_event_is_not_held_by_a_pass() {
+    let mut inbox = inbox();
+    begin(&mut inbox, at(1));
+    inbox.page(page(&["a"], 2, 2), at(1));
+    inbox.see_event(request("live"), at(1));
+    assert_eq!(ready(&inbox), ["live"]);
+}
+
+#[test]
+fn a_page_older_than_an_answer_does_not_bring_it_back() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    begin(&mut inbox, at(2));
+    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    let (new, _) = inbox.page(page(&["a"], 1, 1), at(4));
+    assert!(new.is_empty(), "the page was read before the answer");
+    assert!(inbox.is_empty());
+}
+
+#[test]
+fn an_update_for_an_unknown_id_is_a_tombstone_too() {
+    let mut inbox = inbox();
+    begin(&mut inbox, at(2));
+    inbox.settle(&id("a"), None, at(3));
+    let (new, _) = inbox.page(page(&["a"], 1, 1), at(4));
+    assert!(new.is_empty());
+}
+
+#[test]
+fn a_stale_page_of_a_later_pass_does_not_bring_an_answer_back() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    let (end, _) = pass(&mut inbox, &["a"], at(10));
+    assert_eq!((end.new, inbox.len()), (0, 0));
+}
+
+#[test]
+fn what_is_listed_long_after_its_answer_comes_back_bound_to_that_answer() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    pass(&mut inbox, &["a"], at(100));
+    let entry = inbox.entry(&id("a")).unwrap();
+    assert_eq!(entry.forced.as_ref().map(|forced| forced.answer), Some(Answer::Approve));
+    assert!(entry.unknown_before, "the earlier answer may have been carried out");
+}
+
+#[test]
+fn a_late_event_for_an_answered_request_is_no_new_request() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.settle(&id("a"), None, at(2));
+    assert_eq!(inbox.see_event(request("a"), at(120)), Seen::Settled);
+}
+
+#[test]
+fn an_unknown_answer_waits_for_a_pass_that_began_after_it() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.fly(&id("a"));
+    begin(&mut inbox, at(2));
+    inbox.unknown(&id("a"));
+    let (_, end) = inbox.page(page(&["a"], 1, 1), at(3));
+    let verified = inbox.pass_ended(&end.unwrap());
+    assert!(verified.still_pending.is_empty(), "this pass began before the attempt ended");
+    let (_, verified) = pass(&mut inbox, &["a"], at(4));
+    assert_eq!(verified.still_pending, vec![id("a")]);
+}
+
+#[test]
+fn an_unknown_answer_that_is_listed_no_more_was_carried_out() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.unknown(&id("a"));
+    let (_, verified) = pass(&mut inbox, &[], at(4));
+    assert_eq!(verified.no_longer, vec![id("a")]);
+}
+
+#[test]
+fn gone_needs_a_stable_pass_that_began_after_the_request_was_seen() {
+    let mut inbox = inbox();
+    begin(&mut inbox, at(1));
+    inbox.see_event(request("a"), at(2));
+    let (_, end) = inbox.page(page(&[], 0, 1), at(3));
+    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "it came while the pass was read");
+
+    begin(&mut inbox, at(4));
+    inbox.listing.disturb();
+    let (_, end) = inbox.page(page(&[], 0, 1), at(5));
+    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "something was answered meanwhile");
+
+    begin(&mut inbox, at(6));
+    let (_, end) = inbox.page(page(&["b"], 2, 1), at(6));
+    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "two were promised, one was shown");
+
+    let (_, verified) = pass(&mut inbox, &["b"], at(8));
+    assert_eq!(verified.gone, vec![id("a")]);
+}
+
+#[test]
+fn a_total_that_moves_between_pages_proves_nothing() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    begin(&mut inbox, at(2));
+    inbox.page(page(&["b"], 3, 2), at(2));
+    let (_, end) = inbox.page(page(&["c"], 2, 2), at(2));
+    let end = end.unwrap();
+    assert!(!end.stable);
+    assert!(inbox.pass_ended(&end).gone.is_empty());
+}
+
+#[test]
+fn a_row_that_cannot_be_read_proves_nothing() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    begin(&mut inbox, at(2));
+    let unreadable = Page { unreadable: 1, ..page(&[], 1, 1) };
+    let (_, end) = inbox.page(unreadable, at(2));
+    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty());
+}
+
+#[test]
+fn passes_follow_while_they_find_something_and_at_most_three() {
+    let mut inbox = inbox();
+    let mut passes = 1;
+    begin(&mut inbox, at(1));
+    let names = ["a", "b", "c", "d", "e"];
+    loop {
+        let (_, end) = inbox.page(page(&names[..passes], passes as u64, 1), at(2));
+        let end = end.unwrap();
+        inbox.pass_ended(&end);
+        let mark = inbox.mark();
+        if inbox.listing.again(&end, mark, at(2).mono).is_none() {
+            break;
+        }
+        passes += 1;
+    }
+    assert_eq!(passes, 3);
+
+    let (end, _) = pass(&mut inbox, &["a", "b", "c"], at(9));
+    let mark = inbox.mark();
+    assert!(inbox.listing.again(&end, mark, at(9).mono).is_none(), "nothing new: the round is over");
+}
+
+#[test]
+fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
+    let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);
+    inbox.see_event(request("a"), at(1));
+    assert_eq!(inbox.see_event(request("b"), at(1)), Seen::Full);
+    assert!(inbox.listing.due().unwrap() < at(10).mono);
+    inbox.settle(&id("a"), None, at(2));
+    pass(&mut inbox, &["b"], at(3));
+    assert_eq!(ready(&inbox), ["b"], "the listing brought it again");
+}
+
+#[test]
+fn timers_wait_while_the_clock_is_unsound() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.rest(&id("a"), Some(at(5).wall));
+    inbox.wake(at(6), false);
+    assert_eq!(inbox.deadline(at(6), false), None);
+    assert!(ready(&inbox).is_empty());
+    inbox.wake(at(6), true);
+    assert_eq!(ready(&inbox), ["a"]);
+}
+
+#[test]
+fn a_failed_listing_comes_again_soon_and_then_less_often_but_within_the_rhythm() {
+    let mut listing = Listing::new(Mono::ZERO, 30 * SECOND, 7);
+    let mut now = Mono::ZERO;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let due = listing.due().unwrap();
+        waits.push(due.since(now));
+        now = due;
+        listing.begin(Mark(0), now, 30 * SECOND).unwrap();
+        listing.failed(now, None);
+    }
+    assert!(waits[1] <= 2 * SECOND, "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 30 * SECOND), "{waits:?}");
+    assert!(waits[11] >= 15 * SECOND, "{waits:?}");
+    listing.begin(Mark(0), now + 60 * SECOND, 30 * SECOND).unwrap();
+    listing.failed(now, Some(120 * SECOND));
+    assert_eq!(listing.due(), Some(now + 120 * SECOND), "what the platform asks for wins");
+}
+
+#[test]
+fn tombs_are_forgotten_in_the_end() {
+    let mut inbox = inbox();
+    inbox.settle(&id("a"), None, at(1));
+    inbox.prune(at(800));
+    assert!(inbox.tomb(&id("a")).is_some());
+    inbox.prune(at(1000));
+    assert!(inbox.tomb(&id("a")).is_none());
+}

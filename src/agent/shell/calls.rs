@@ -1,0 +1,204 @@
+//! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Agent, Conn};
+use crate::agent::core::Input;
+use crate::clock::Mono;
+use crate::config::settings::AgentSettings;
+use crate::inbox::{Fetch, PAGE_SIZE};
+use crate::ledger::LedgerError;
+use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::phoenix::{ConnectPlan, Refusal};
+use crate::platform::rest::{AgentRest, Rest};
+use crate::platform::socket::{self, Socket, SocketCommand};
+use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
+use crate::secret::{self, Key};
+
+/// Frames that wait between the socket and the agent's task; a full channel slows the socket down.
+const FRAMES_WAITING: usize = 1024;
+/// Frames that wait to be sent: joins, leaves and heartbeats only.
+const SENDS_WAITING: usize = 16;
+
+/// What came back.
+#[derive(Debug)]
+pub enum Done {
+    /// The socket of this number is open, or is not.
+    Connected(u64, Result<Box<Socket>, Refusal>),
+    /// The socket's task has ended; its last event said so.
+    SocketEnded,
+    /// `me`, and the key with which it was asked.
+    Me(Box<Result<(Key, AgentRest), String>>, Reply<Me>),
+    /// A page of requests.
+    Page(Fetch, Reply<Page<ContactRequest>>),
+    /// A page of contacts.
+    Contacts(u64, Reply<Page<Contact>>),
+    /// The reply to an answer.
+    Responded {
+        /// To which request.
+        request: RequestId,
+        /// Which attempt.
+        attempt: u32,
+        /// What came.
+        reply: Reply<Responded>,
+        /// When it was written.
+        written: Mono,
+    },
+    /// A batch is on record, or is not.
+    Recorded(Result<(), LedgerError>),
+    /// A contact was removed for a person, who has been told.
+    Removed,
+}
+
+/// Reads the key and makes the client that carries it; why not, for people, otherwise.
+pub(super) fn read_key(settings: &AgentSettings, rest: &Rest) -> Result<(Key, AgentRest), String> {
+    let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
+    let client = rest.agent(settings.id.clone(), key.clone());
+    Ok((key, client))
+}
+
+fn no_key<T>(why: &str) -> Reply<T> {
+    let message = Some(StrangerText::new(why));
+    let error = CallError { fault: CallFault::KeyRefused, code: None, message, retry_after: None };
+    Reply { result: Err(error), date: None }
+}
+
+impl Agent {
+    pub(super) fn done(&mut self, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Connected(conn, Ok(socket)) => self.connected(conn, *socket),
+            Done::Connected(conn, Err(refusal)) => {
+                if self.conn.as_ref().is_some_and(|current| current.number == conn) {
+                    self.conn = None;
+                }
+                self.core.handle(Input::NotOpened { conn, refusal }, now);
+            }
+            Done::SocketEnded | Done::Removed => {}
+            Done::Me(key, reply) => {
+                self.key = *key;
+                self.core.handle(Input::Me(reply), now);
+            }
+            Done::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
+            Done::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
+            Done::Responded { request, attempt, reply, written } => {
+                self.core.handle(Input::Responded { request, attempt, reply, written }, now);
+            }
+            Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
+        }
+    }
+
+    pub(super) fn connect(&mut self, number: u64, plan: ConnectPlan) {
+        let (dialer, agent) = (self.around.dialer.clone(), self.settings.id.clone());
+        let timeout = self.around.timing.join_timeout;
+        let key = self.key.as_ref().map(|(key, _)| key.clone()).map_err(Clone::clone);
+        let task = self.tasks.spawn(async move {
+            let opened = match key {
+                Ok(key) => socket::open(&dialer, &agent, &key, plan, timeout).await,
+                Err(why) => Err(Refusal { status: None, code: None, retry_after: None, why }),
+            };
+            Done::Connected(number, opened.map(Box::new))
+        });
+        let (sends, commands) = mpsc::channel(SENDS_WAITING);
+        let (frames, events) = mpsc::channel(FRAMES_WAITING);
+        self.conn = Some(Conn { number, commands: sends, events, ends: Some((frames, commands)), task, free: false });
+    }
+
+    fn connected(&mut self, number: u64, socket: Socket) {
+        let now = self.now();
+        if let Some(conn) = self.conn.as_mut().filter(|conn| conn.number == number)
+            && let Some((frames, commands)) = conn.ends.take()
+        {
+            conn.task = self.tasks.spawn(async move {
+                socket.run(frames, commands).await;
+                Done::SocketEnded
+            });
+        }
+        self.core.handle(Input::Opened { conn: number }, now);
+    }
+
+    pub(super) fn send(&mut self, number: u64, text: String) {
+        let Some(conn) = self.conn.as_ref().filter(|conn| conn.number == number) else { return };
+        if conn.commands.try_send(SocketCommand::Send(text)).is_err() {
+            // Sixteen frames that nobody takes: the connection is as good as dead, and its events will say so.
+            self.conn = None;
+            let now = self.now();
+            self.core.handle(Input::Closed { conn: number, code: None }, now);
+        }
+    }
+
+    pub(super) fn close(&mut self, number: u64) {
+        let Some(conn) = self.conn.take_if(|conn| conn.number == number) else { return };
+        if conn.ends.is_none() && conn.commands.try_send(SocketCommand::Close).is_ok() {
+            // The socket's task says goodbye by itself, within its own bound.
+            conn.let_go();
+        }
+    }
+
+    pub(super) fn ask_me(&mut self) {
+        let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
+        self.tasks.spawn(async move {
+            let read = tokio::task::spawn_blocking(move || read_key(&settings, &rest)).await;
+            let key = read.unwrap_or_else(|_| Err("the key could not be read".to_owned()));
+            let reply = match &key {
+                Ok((_, client)) => client.me().await,
+                Err(why) => no_key(why),
+            };
+            Done::Me(Box::new(key), reply)
+        });
+    }
+
+    pub(super) fn ask_page(&mut self, fetch: Fetch) {
+        let client = self.client();
+        self.tasks.spawn(async move {
+            let reply = match client {
+                Ok(client) => client.requests(fetch.page, PAGE_SIZE).await,
+                Err(why) => no_key(&why),
+            };
+            Done::Page(fetch, reply)
+        });
+    }
+
+    pub(super) fn ask_contacts(&mut self, call: u64, page: u32) {
+        let client = self.client();
+        self.tasks.spawn(async move {
+            let reply = match client {
+                Ok(client) => client.contacts(page, PAGE_SIZE).await,
+                Err(why) => no_key(&why),
+            };
+            Done::Contacts(call, reply)
+        });
+    }
+
+    pub(super) fn respond(&mut self, request: RequestId, answer: Answer, attempt: u32) {
+        let (client, clock) = (self.client(), self.around.clock.clone());
+        self.tasks.spawn(async move {
+            let written = clock.now().mono;
+            let reply = match client {
+                Ok(client) => client.respond(&request, answer).await,
+                Err(why) => no_key(&why),
+            };
+            Done::Responded { request, attempt, reply, written }
+        });
+    }
+
+    pub(super) fn remove_contact(&mut self, contact: ContactId, told: oneshot::Sender<Result<(), String>>) {
+        let client = self.client();
+        self.tasks.spawn(async move {
+            let reply = match client {
+                Ok(client) => client.remove_contact(&contact).await,
+                Err(why) => no_key(&why),
+            };
+            let _ = told.send(reply.result.map_err(|error| error.to_string()));
+            Done::Removed
+        });
+    }
+
+    pub(super) fn renew_key(&mut self) {
+        self.key = read_key(&self.settings, &self.around.rest);
+    }
+
+    fn client(&self) -> Result<AgentRest, String> {
+        self.key.as_ref().map(|(_, client)| client.clone()).map_err(Clone::clone)
+    }
+}

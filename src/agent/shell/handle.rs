@@ -1,0 +1,79 @@
+//! How the rest of the daemon speaks to an agent's task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::agent::core::{Op, OpOutcome};
+use crate::model::{AgentId, ContactId, RequestId};
+use crate::ops::control::wire::{AgentStatus, PendingRow};
+
+/// What an agent's task can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the key anew.
+    RenewKey,
+    /// A person asks for something.
+    Op {
+        /// What.
+        op: Op,
+        /// Who.
+        person: Arc<str>,
+        /// What came of it.
+        reply: oneshot::Sender<OpOutcome>,
+    },
+    /// How does it stand?
+    Status(oneshot::Sender<(AgentStatus, BTreeMap<&'static str, u64>)>),
+    /// What is pending?
+    Pending(oneshot::Sender<Vec<PendingRow>>),
+    /// Which requests does this id or handle mean?
+    Find {
+        /// An id or a handle.
+        target: String,
+        /// The ids.
+        reply: oneshot::Sender<Vec<RequestId>>,
+    },
+    /// Remove a contact.
+    Remove {
+        /// Which.
+        contact: ContactId,
+        /// Why not, if it could not be removed.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Panics, to prove that a panic is contained.
+    #[cfg(any(test, debug_assertions))]
+    Panic,
+}
+
+/// Speaks to one agent's task. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    id: AgentId,
+    commands: mpsc::Sender<Command>,
+}
+
+impl AgentHandle {
+    pub(super) fn new(id: AgentId, commands: mpsc::Sender<Command>) -> Self {
+        Self { id, commands }
+    }
+
+    /// Whose door.
+    pub fn id(&self) -> &AgentId {
+        &self.id
+    }
+
+    /// Tells it something; `false` where its task has ended.
+    pub async fn tell(&self, command: Command) -> bool {
+        self.commands.send(command).await.is_ok()
+    }
+
+    /// Asks it something; `None` where its task has ended.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        if !self.tell(command(sender)).await {
+            return None;
+        }
+        receiver.await.ok()
+    }
+}

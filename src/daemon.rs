@@ -1,0 +1,139 @@
+//! From settings to a running daemon, in the order in which things can fail: policies, ledger, TLS, control socket, agents.
+//!
+//! `run` and the demo share it. Signals and systemd are the caller's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::agent::shell::{Observer, Surroundings};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::ledger::{Ledger, LedgerError, OpenOptions};
+use crate::ops::control::server;
+use crate::ops::log::events;
+use crate::ops::notify::Notifier;
+use crate::ops::watchdog::Watchdog;
+use crate::platform::rest::Rest;
+use crate::platform::socket::Dialer;
+use crate::platform::tls;
+use crate::supervisor::{self, Order, Parts, Policies, Reread};
+
+/// Questions of the control socket that wait for the supervisor.
+const CALLS_WAITING: usize = 64;
+
+/// What a daemon is started with, besides its settings.
+#[derive(Debug)]
+pub struct Options {
+    /// Answer nothing, whatever the rules say.
+    pub shadow: bool,
+    /// Both clocks.
+    pub clock: Clock,
+    /// Feeds all jitter.
+    pub seed: u64,
+    /// systemd, or a notifier to nobody.
+    pub notifier: Notifier,
+    /// systemd's watchdog limit, if it asked for one.
+    pub watchdog_limit: Option<std::time::Duration>,
+    /// Hears every notice.
+    pub observer: Option<Observer>,
+    /// Reads the configuration anew, for a reload.
+    pub reread: Reread,
+}
+
+/// Why a daemon did not start; the exit code says what kind of thing to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Every agent would be held: 78.
+    #[error("{0}no rules file can be used, so every agent would be held: mend it and try `doorman check`")]
+    NoPolicy(String),
+    /// 74.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// 78.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl StartError {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            StartError::NoPolicy(_) | StartError::Setup(_) => 78,
+            StartError::Ledger(_) => 74,
+        }
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Tells it to reload or to stop.
+    pub orders: mpsc::Sender<Order>,
+    /// Where its control socket is.
+    pub control: PathBuf,
+    ledger: Ledger,
+    task: JoinHandle<()>,
+    beside: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Starts everything. Once this returns, requests are being decided; the platform may still be away.
+    pub async fn start(settings: Settings, options: Options) -> Result<Self, StartError> {
+        let Options { shadow, clock, seed, notifier, watchdog_limit, observer, reread } = options;
+        let paths: Vec<PathBuf> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
+        let wall = clock.now().wall;
+        let (policies, said) = Policies::load(paths, wall);
+        if policies.all_held() {
+            return Err(StartError::NoPolicy(said));
+        }
+        let ledger = Ledger::open(&settings.ledger.path, OpenOptions::default())?;
+        let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
+        let tls = match settings.platform.needs_tls() {
+            true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
+            false => None,
+        };
+        let rest = Rest::new(&settings.platform, tls.as_ref(), settings.timing.join_timeout).map_err(|error| setup(&error))?;
+        let dialer = Arc::new(Dialer::new(&settings.platform, tls).map_err(|error| setup(&error))?);
+        let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
+        let stop = CancellationToken::new();
+        let watchdog = Watchdog::new();
+        let (calls, incoming) = mpsc::channel(CALLS_WAITING);
+        let control = settings.control.path.clone();
+        let listener = server::bind(&control).map_err(|error| setup(&error))?;
+        let served = stop.clone();
+        let mut beside = vec![tokio::spawn(async move {
+            if let Err(error) = server::serve(listener, calls, served).await {
+                warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
+            }
+        })];
+        beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
+        let (orders, ordered) = mpsc::channel(8);
+        let agents = settings.agents.len();
+        notifier.ready();
+        info!(event = events::STARTED, version = env!("CARGO_PKG_VERSION"), agents, pid = std::process::id(), "doorman is up");
+        let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread };
+        let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
+        Ok(Self { orders, control, ledger, task, beside })
+    }
+
+    /// Tells it to drain, waits until it has, and closes the ledger.
+    pub async fn stop(self) {
+        // Where nobody listens any more it is stopping already.
+        let _ = self.orders.send(Order::Stop).await;
+        self.ended().await;
+    }
+
+    /// Waits until it has ended by itself, after an order, and closes the ledger.
+    pub async fn ended(self) {
+        let _ = self.task.await;
+        for task in self.beside {
+            let _ = task.await;
+        }
+        self.ledger.close().await;
+    }
+}

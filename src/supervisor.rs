@@ -1,0 +1,292 @@
+//! Many agents in one process: starts them, keeps them going, hands policies round, answers the control socket, drains.
+//!
+//! It never touches a request. One agent's panic, refusal or flood is that agent's alone; one rules file's typo holds
+//! only the agents that use it.
+
+mod control;
+mod policies;
+mod runner;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::agent::AgentHandle;
+use crate::agent::shell::{Command, Surroundings};
+use crate::config::Settings;
+use crate::ledger::Health;
+use crate::model::{AgentId, AgentState};
+use crate::ops::control::wire::{Call, Reloaded};
+use crate::ops::log::events;
+use crate::ops::notify::Notifier;
+use crate::ops::watchdog::Watchdog;
+
+pub use policies::Policies;
+
+/// Between one text for `systemctl status` and the next.
+const STATUS_RHYTHM: Duration = Duration::from_secs(5);
+/// Between looks at the rules files, with `watch = true`.
+const WATCH_RHYTHM: Duration = Duration::from_secs(2);
+/// Between sayings of a problem that lasts.
+const NAG_RHYTHM: Duration = Duration::from_secs(300);
+/// Between blankings of old text.
+const BLANK_RHYTHM: Duration = Duration::from_secs(86_400);
+/// A loop of the daemon that has not turned for this long hangs.
+pub(crate) const LOOP_BOUND: Duration = Duration::from_secs(20);
+
+/// How the supervisor is told to do something from outside the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM, SIGINT: drain and end. A second one ends at once.
+    Stop,
+}
+
+/// What a supervisor is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub settings: Settings,
+    /// The rules files, loaded once.
+    pub policies: Policies,
+    /// What every agent needs.
+    pub around: Surroundings,
+    /// Loops to be watched.
+    pub watchdog: Watchdog,
+    /// systemd.
+    pub notifier: Notifier,
+    /// `run --shadow`.
+    pub shadow: bool,
+    /// Feeds all jitter.
+    pub seed: u64,
+    /// Reads the configuration anew, for a reload.
+    pub reread: Reread,
+}
+
+/// Reads the configuration anew and names the settings that changed and need a restart; or says what is wrong with it.
+pub struct Reread(pub Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>);
+
+impl std::fmt::Debug for Reread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reread")
+    }
+}
+
+/// What the supervisor's own loop, the control calls and the agents' runners share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    settings: Settings,
+    policies: Mutex<Policies>,
+    around: Surroundings,
+    notifier: Notifier,
+    members: Vec<Member>,
+    shadow: bool,
+    reread: Reread,
+}
+
+/// One agent as the supervisor sees it.
+#[derive(Debug)]
+pub(crate) struct Member {
+    id: AgentId,
+    rules: PathBuf,
+    /// Empty while its task is being (re)started.
+    handle: Arc<ArcSwapOption<AgentHandle>>,
+}
+
+impl Shared {
+    /// Reads every rules file and every key anew. Anything wrong keeps what is in force.
+    async fn reload(&self, by: &str, accept_shrunk: bool) -> Reloaded {
+        let begun = Instant::now();
+        self.notifier.reloading();
+        info!(event = events::RELOAD_STARTED, by, "reloading");
+        let mut reloaded = self.policies.lock().await.reload_all(accept_shrunk, self.around.clock.now().wall).await;
+        match (self.reread.0)() {
+            Ok(needs_restart) => reloaded.needs_restart = needs_restart,
+            Err(problem) => {
+                reloaded.ok = false;
+                let before = reloaded.problems.take().unwrap_or_default();
+                reloaded.problems = Some(format!("{before}{problem}"));
+            }
+        }
+        for member in &self.members {
+            if let Some(handle) = member.handle.load_full() {
+                handle.tell(Command::RenewKey).await;
+            }
+        }
+        let latency_ms = begun.elapsed().as_secs_f64() * 1e3;
+        let policies = reloaded.policies.len();
+        if reloaded.ok {
+            let needs_restart = (!reloaded.needs_restart.is_empty()).then(|| reloaded.needs_restart.join(", "));
+            info!(event = events::RELOADED, ok = true, policies, needs_restart, latency_ms, "reloaded");
+        } else {
+            error!(
+                event = events::RELOADED,
+                ok = false,
+                policies,
+                latency_ms,
+                "not everything was taken: what was in force stays"
+            );
+        }
+        self.notifier.ready();
+        reloaded
+    }
+
+    async fn put_status(&self) {
+        if !self.notifier.listens() {
+            return;
+        }
+        let status = self.status().await;
+        let live = status.agents.iter().filter(|agent| agent.state == AgentState::Live).count();
+        let pending: u64 = status.agents.iter().map(|agent| agent.pending).sum();
+        let held = status.agents.iter().filter(|agent| agent.held).count();
+        let paused = status.agents.iter().filter(|agent| agent.paused).count();
+        let mut text = format!("{live} of {} agents live, {pending} pending", status.agents.len());
+        if held > 0 {
+            text.push_str(&format!(", {held} held"));
+        }
+        if paused > 0 {
+            text.push_str(&format!(", {paused} paused"));
+        }
+        if status.ledger != "ok" {
+            text.push_str(", the ledger is blocked");
+        }
+        self.notifier.status(&text);
+    }
+
+    async fn blank_old_text(&self) {
+        let keep = jiff::SignedDuration::try_from(self.settings.ledger.keep).unwrap_or(jiff::SignedDuration::MAX);
+        if let Ok(cutoff) = self.around.clock.now().wall.checked_sub(keep)
+            && let Err(error) = self.around.ledger.blank_older_than(cutoff).await
+        {
+            warn!(event = events::INTERNAL, why = %error, "old text could not be blanked");
+        }
+    }
+}
+
+/// Runs all agents until it is ordered to stop and everything is drained. `stop` is cancelled at the end, for everything
+/// that runs beside it.
+pub async fn run(
+    parts: Parts,
+    mut calls: mpsc::Receiver<Call>,
+    mut orders: mpsc::Receiver<Order>,
+    stop: CancellationToken,
+) {
+    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread } = parts;
+    let member = |agent: &crate::config::settings::AgentSettings| Member {
+        id: agent.id.clone(),
+        rules: agent.rules.clone(),
+        handle: Arc::default(),
+    };
+    let members = settings.agents.iter().map(member).collect();
+    let shared =
+        Arc::new(Shared { settings, policies: Mutex::new(policies), around, notifier, members, shadow, reread });
+    let drain = CancellationToken::new();
+    let mut agents = JoinSet::new();
+    for (index, settings) in shared.settings.agents.iter().enumerate() {
+        let Some(policy) = shared.policies.lock().await.subscribe(&settings.rules) else { continue };
+        let runner = runner::Runner {
+            settings: settings.clone(),
+            answers: shared.settings.answers,
+            credentials: shared.settings.platform.credentials,
+            around: shared.around.clone(),
+            policy,
+            slot: shared.members[index].handle.clone(),
+            watchdog: watchdog.clone(),
+            drain: drain.clone(),
+            shadow: shared.shadow,
+            seed: seed.wrapping_add(index as u64),
+        };
+        agents.spawn(runner.run());
+    }
+    let mut beside = JoinSet::new();
+    watch_over(&shared, &watchdog, &mut beside, &mut calls, &mut orders).await;
+    beside.abort_all();
+    drain_agents(&shared, agents, drain, &mut orders).await;
+    stop.cancel();
+}
+
+/// The supervisor's loop; ends with the first order to stop.
+async fn watch_over(
+    shared: &Arc<Shared>,
+    watchdog: &Watchdog,
+    beside: &mut JoinSet<()>,
+    calls: &mut mpsc::Receiver<Call>,
+    orders: &mut mpsc::Receiver<Order>,
+) {
+    let beat = watchdog.register("supervisor", LOOP_BOUND);
+    let later = |rhythm| interval_at(Instant::now() + rhythm, rhythm);
+    let (mut status, mut watch) = (interval(STATUS_RHYTHM), interval(WATCH_RHYTHM));
+    let (mut nag, mut blank) = (later(NAG_RHYTHM), later(BLANK_RHYTHM));
+    for interval in [&mut status, &mut watch, &mut nag, &mut blank] {
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    let mut health = shared.around.ledger.health();
+    let mut blocked_since: Option<Instant> = None;
+    loop {
+        beat.tick();
+        let shared = shared.clone();
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", false).await) })),
+                Some(Order::Stop) | None => return,
+            },
+            Some(call) = calls.recv() => drop(beside.spawn(async move { shared.call(call).await })),
+            Some(_ended) = beside.join_next() => {}
+            Ok(()) = health.changed() => tell_health(&health.borrow_and_update(), &mut blocked_since),
+            _ = status.tick() => drop(beside.spawn(async move { shared.put_status().await })),
+            _ = watch.tick(), if shared.settings.reload.watch => drop(beside.spawn(async move {
+                // A look that takes longer than the rhythm is not joined by another.
+                if let Ok(mut policies) = shared.policies.try_lock() {
+                    policies.look(shared.around.clock.now().wall).await;
+                }
+            })),
+            _ = nag.tick() => if let Ok(policies) = shared.policies.try_lock() { policies.nag() },
+            _ = blank.tick() => drop(beside.spawn(async move { shared.blank_old_text().await })),
+        }
+    }
+}
+
+async fn drain_agents(
+    shared: &Shared,
+    mut agents: JoinSet<()>,
+    drain: CancellationToken,
+    orders: &mut mpsc::Receiver<Order>,
+) {
+    shared.notifier.stopping();
+    info!(event = events::DRAINING, "draining: what is on its way is finished, the rest stays pending");
+    let begun = Instant::now();
+    drain.cancel();
+    // The agents keep their own time; this is for one that hangs.
+    let deadline = begun + shared.settings.timing.drain + Duration::from_secs(2);
+    loop {
+        tokio::select! {
+            ended = agents.join_next() => if ended.is_none() { break },
+            order = orders.recv() => if matches!(order, Some(Order::Stop) | None) { break },
+            () = tokio::time::sleep_until(deadline) => break,
+        }
+    }
+    let left = agents.len();
+    agents.shutdown().await;
+    info!(event = events::DRAINED, in_flight = left, latency_ms = begun.elapsed().as_secs_f64() * 1e3, "drained");
+}
+
+fn tell_health(health: &Health, blocked_since: &mut Option<Instant>) {
+    match health {
+        Health::Ok => {
+            let for_ms = blocked_since.take().map(|since| since.elapsed().as_secs_f64() * 1e3);
+            info!(event = events::LEDGER_RECOVERED, for_ms, "the ledger can be written again");
+        }
+        Health::Blocked { why, .. } => {
+            blocked_since.get_or_insert_with(Instant::now);
+            error!(event = events::LEDGER_BLOCKED, why, "the ledger cannot be written: every answer waits");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the control socket asks, answered from the agents' tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::{Member, Shared};
+use crate::agent::shell::Command;
+use crate::agent::{AgentHandle, Op as AgentOp, OpOutcome};
+use crate::ledger::Health;
+use crate::model::{AgentId, AgentState, Handle, RequestId, Verdict};
+use crate::ops::control::wire::{AgentStatus, Call, Op, OpError, OpReply, PendingRow, Status};
+use crate::ops::log::events;
+
+fn error(code: &str, message: impl Into<String>) -> OpError {
+    OpError { code: code.to_owned(), message: message.into() }
+}
+
+impl Shared {
+    /// Answers one call. Whoever asked may have gone.
+    pub(super) async fn call(&self, call: Call) {
+        let reply = match call.op {
+            Op::Status => Ok(OpReply::Status(self.status().await)),
+            Op::Pending { agent } => self.pending(agent.as_ref()).await,
+            Op::Answer { verdict, target, agent } => self.answer(verdict, &target, agent.as_ref(), &call.person).await,
+            Op::Revoke { handle, since, agent } => self.revoke(handle, since, agent.as_ref(), &call.person).await,
+            Op::Reload { accept_shrunk } => {
+                Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), accept_shrunk).await))
+            }
+            Op::Pause { agent } => self.everywhere(AgentOp::Pause, agent.as_ref(), &call.person).await,
+            Op::Resume { agent } => self.everywhere(AgentOp::Resume, agent.as_ref(), &call.person).await,
+        };
+        let _ = call.reply.send(reply);
+    }
+
+    /// The members that are meant: this one, or all.
+    fn chosen(&self, agent: Option<&AgentId>) -> Result<Vec<&Member>, OpError> {
+        let chosen: Vec<&Member> =
+            self.members.iter().filter(|member| agent.is_none_or(|agent| member.id == *agent)).collect();
+        match agent {
+            Some(agent) if chosen.is_empty() => {
+                Err(error("no-agent", format!("no agent `{agent}` is configured: `doorman status` lists them")))
+            }
+            Some(_) | None => Ok(chosen),
+        }
+    }
+
+    pub(super) async fn status(&self) -> Status {
+        let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+        let mut agents = Vec::new();
+        for member in &self.members {
+            let asked = match member.handle.load_full() {
+                Some(handle) => handle.ask(Command::Status).await,
+                None => None,
+            };
+            match asked {
+                Some((status, counted)) => {
+                    agents.push(status);
+                    for (name, count) in counted {
+                        *counters.entry(name.to_owned()).or_default() += count;
+                    }
+                }
+                None => agents.push(self.starting(member)),
+            }
+        }
+        let ledger = match &*self.around.ledger.health().borrow() {
+            Health::Ok => "ok".to_owned(),
+            Health::Blocked { why, .. } => format!("blocked: {why}"),
+        };
+        let policies = self.policies.lock().await.status();
+        Status { version: env!("CARGO_PKG_VERSION").to_owned(), agents, policies, ledger, counters }
+    }
+
+    /// An agent whose task is just being started.
+    fn starting(&self, member: &Member) -> AgentStatus {
+        AgentStatus {
+            id: member.id.clone(),
+            handle: None,
+            state: AgentState::Starting,
+            paused: false,
+            held: false,
+            since: self.around.clock.now().wall,
+            why: "its task is being started".to_owned(),
+            pending: 0,
+            deferred: 0,
+            in_flight: 0,
+            last_listing: None,
+        }
+    }
+
+    async fn pending(&self, agent: Option<&AgentId>) -> Result<OpReply, OpError> {
+        let mut requests: Vec<PendingRow> = Vec::new();
+        for member in self.chosen(agent)? {
+            if let Some(handle) = member.handle.load_full() {
+                requests.extend(handle.ask(Command::Pending).await.unwrap_or_default());
+            }
+        }
+        requests.sort_by_key(|row| row.inserted_at.unwrap_or(row.first_seen));
+        Ok(OpReply::Pending { requests })
+    }
+
+    async fn answer(
+        &self,
+        verdict: Verdict,
+        target: &str,
+        agent: Option<&AgentId>,
+        person: &str,
+    ) -> Result<OpReply, OpError> {
+        let (handle, request) = self.find(target, agent).await?;
+        let person: Arc<str> = person.into();
+        let op = AgentOp::Answer { verdict, request };
+        match handle.ask(|reply| Command::Op { op, person, reply }).await {
+            Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered)),
+            Some(OpOutcome::Failed(why)) => Err(why),
+            Some(OpOutcome::Done) | None => Err(error("failed", "the agent's task is being restarted: ask again")),
+        }
+    }
+
+    /// The one pending request that is meant.
+    async fn find(&self, target: &str, agent: Option<&AgentId>) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
+        let mut found = Vec::new();
+        for member in self.chosen(agent)? {
+            let Some(handle) = member.handle.load_full() else { continue };
+            let target = target.to_owned();
+            let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
+            found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
+        }
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(error("gone", "nothing pending has this id or handle: `doorman pending` lists what is")),
+            several => {
+                let ids: Vec<String> = found.iter().take(5).map(|(_, id)| format!("`{id}`")).collect();
+                let message =
+                    format!("this names {several} pending requests: say which by its id ({})", ids.join(", "));
+                Err(error("ambiguous", message))
+            }
+        }
+    }
+
+    async fn everywhere(&self, op: AgentOp, agent: Option<&AgentId>, person: &str) -> Result<OpReply, OpError> {
+        let mut agents = Vec::new();
+        for member in self.chosen(agent)? {
+            let Some(handle) = member.handle.load_full() else { continue };
+            let (op, person) = (op.clone(), person.into());
+            if handle.ask(|reply| Command::Op { op, person, reply }).await.is_some() {
+                agents.push(member.id.clone());
+            }
+        }
+        Ok(OpReply::Done { agents })
+    }
+
+    async fn revoke(
+        &self,
+        handle: Option<String>,
+        since: Option<Timestamp>,
+        agent: Option<&AgentId>,
+        person: &str,
+    ) -> Result<OpReply, OpError> {
+        let wanted = match &handle {
+            Some(text) => Some(Handle::parse(text).map_err(|problem| error("unknown", problem.to_string()))?),
+            None => None,
+        };
+        if wanted.is_none() && since.is_none() {
+            return Err(error("failed", "say whom: a handle, or `--since 1h`"));
+        }
+        let members = self.chosen(agent)?;
+        let (mut removed, mut failed) = (Vec::new(), Vec::new());
+        let contacts = self.around.ledger.revocable(wanted.as_ref(), since).await;
+        for (agent, contact, whose) in contacts.map_err(|why| error("failed", why.to_string()))? {
+            let Some(member) = members.iter().find(|member| member.id == agent) else { continue };
+            let shown = whose.unwrap_or_else(|| contact.to_string());
+            let asked = match member.handle.load_full() {
+                Some(task) => task.ask(|reply| Command::Remove { contact: contact.clone(), reply }).await,
+                None => None,
+            };
+            match asked {
+                Some(Ok(())) => {
+                    warn!(event = events::REVOKED, agent = %agent, contact = contact.as_str(), handle = shown, by = format!("person:{person}"), "a contact was removed by hand");
+                    removed.push(shown);
+                }
+                Some(Err(why)) => failed.push(format!("{shown}: {why}")),
+                None => failed.push(format!("{shown}: the agent's task is being restarted, ask again")),
+            }
+        }
+        Ok(OpReply::Revoked { removed, failed })
+    }
+}
