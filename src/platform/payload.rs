@@ -1,6 +1,18 @@
-//! The payloads of the channel's events, parsed once into types. Sources: `docs/platform.md`.
+//! The payloads of the channels' events, and the rows of REST's lists that share their shape, parsed once into types.
+//! Sources: `docs/platform.md`. Unknown fields are ignored; what breaks the contract is a [`PayloadProblem`] that
+//! names every broken field and repeats nobody's text. It decides nothing.
 
-use crate::model::{Contact, ContactId, ContactRequest, RequestId, RequestStatus, StrangerText};
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value};
+
+use crate::model::{Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
+
+/// Longest text that is tried as a time (bytes).
+const TIME_BYTES_MAX: usize = 64;
 
 /// What the platform tells over the channels that doorman joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,3 +45,211 @@ pub struct Supersede {
     /// For support.
     pub correlation_id: Option<StrangerText>,
 }
+
+/// Why a payload is not what it should be: every broken field, in the order of the contract. Holds none of its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadProblem {
+    broken: Vec<(&'static str, FieldProblem)>,
+}
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FieldProblem {
+    /// It has to be there, and not null.
+    #[error("is missing")]
+    Missing,
+    /// The payload itself.
+    #[error("is no object")]
+    NotAnObject,
+    /// A number, a list, …
+    #[error("is no text")]
+    NotText,
+    /// An empty text where there has to be one.
+    #[error("is empty")]
+    Empty,
+    /// Longer than what is kept whole: rules must not judge half a text.
+    #[error("is longer than {} bytes", StrangerText::KEPT_MAX)]
+    TooLong,
+    /// No id.
+    #[error("is no id")]
+    NotAnId,
+    /// A request that is said to be waiting and is not.
+    #[error("is not `pending`")]
+    NotPending,
+}
+
+impl PayloadProblem {
+    /// The broken fields, in the order of the contract; never empty.
+    pub fn broken(&self) -> &[(&'static str, FieldProblem)] {
+        &self.broken
+    }
+}
+
+impl fmt::Display for PayloadProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (count, (field, problem)) in self.broken.iter().enumerate() {
+            let comma = if count == 0 { "" } else { ", " };
+            write!(f, "{comma}`{field}` {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PayloadProblem {}
+
+/// Reads an event of the contacts channel; `None` for a name that this version does not know.
+pub fn channel_event(event: &str, payload: &Value) -> Option<Result<ChannelEvent, PayloadProblem>> {
+    match event {
+        "contact_request_received" => Some(contact_request(payload).map(ChannelEvent::RequestReceived)),
+        "contact_request_updated" => Some(request_updated(payload)),
+        "contact_added" => Some(contact(payload).map(ChannelEvent::ContactAdded)),
+        "contact_removed" => Some(contact_removed(payload)),
+        _ => None,
+    }
+}
+
+/// Reads a pending request: the payload of `contact_request_received` \[seed\], or a row under `received` in the list of
+/// requests \[docs\].
+pub fn contact_request(payload: &Value) -> Result<ContactRequest, PayloadProblem> {
+    let mut fields = Fields::of(payload)?;
+    let id = fields.id("id", RequestId::parse);
+    if let Some(status) = fields.word("status")
+        && status != "pending"
+    {
+        fields.broken("status", FieldProblem::NotPending);
+    }
+    let inserted_at = fields.time("inserted_at");
+    let sender = fields.sender("from_handle");
+    let name = fields.stranger_text("from_name");
+    let message = fields.stranger_text("message");
+    fields.finish(id, |id| ContactRequest { id, sender, name, message, inserted_at })
+}
+
+/// Reads a contact: the payload of `contact_added` \[seed\], or a row of the list of contacts \[docs\].
+pub fn contact(payload: &Value) -> Result<Contact, PayloadProblem> {
+    let mut fields = Fields::of(payload)?;
+    let id = fields.id("id", ContactId::parse);
+    let kind = match fields.word("type") {
+        Some("User") => ContactKind::User,
+        Some("Agent") => ContactKind::Agent,
+        Some(_) | None => ContactKind::Other,
+    };
+    let inserted_at = fields.time("inserted_at");
+    let sender = fields.sender("handle");
+    let name = fields.stranger_text("name");
+    fields.finish(id, |id| Contact { id, sender, name, kind, inserted_at })
+}
+
+/// Reads `supersede` \[sdk\]. It means the same whatever it carries, so nothing in it is required.
+pub fn supersede(payload: &Value) -> Supersede {
+    let text = |key| {
+        let text = payload.get(key).and_then(Value::as_str)?;
+        (!text.is_empty()).then(|| StrangerText::new(text))
+    };
+    Supersede { reason: text("reason"), message: text("message"), correlation_id: text("correlation_id") }
+}
+
+fn request_updated(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
+    let mut fields = Fields::of(payload)?;
+    let id = fields.id("id", RequestId::parse);
+    let status = RequestStatus::parse(fields.word("status").unwrap_or_default());
+    fields.finish(id, |id| ChannelEvent::RequestUpdated { id, status })
+}
+
+fn contact_removed(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
+    let mut fields = Fields::of(payload)?;
+    let id = fields.id("id", ContactId::parse);
+    fields.finish(id, |id| ChannelEvent::ContactRemoved { id })
+}
+
+/// Takes fields out of an object and remembers what is wrong with them, so that all problems are told at once.
+struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    broken: Vec<(&'static str, FieldProblem)>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(payload: &'a Value) -> Result<Self, PayloadProblem> {
+        match payload.as_object() {
+            Some(object) => Ok(Self { object, broken: Vec::new() }),
+            None => Err(PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] }),
+        }
+    }
+
+    fn broken(&mut self, key: &'static str, problem: FieldProblem) {
+        self.broken.push((key, problem));
+    }
+
+    /// A text; absent, null and empty are `None`.
+    fn optional(&mut self, key: &'static str) -> Option<&'a str> {
+        match self.object.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                self.broken(key, FieldProblem::NotText);
+                None
+            }
+        }
+    }
+
+    /// A text that has to be there.
+    fn word(&mut self, key: &'static str) -> Option<&'a str> {
+        match self.object.get(key) {
+            None | Some(Value::Null) => self.broken(key, FieldProblem::Missing),
+            Some(Value::String(text)) if text.is_empty() => self.broken(key, FieldProblem::Empty),
+            Some(Value::String(text)) => return Some(text),
+            Some(_) => self.broken(key, FieldProblem::NotText),
+        }
+        None
+    }
+
+    fn id<I, E>(&mut self, key: &'static str, parse: fn(&str) -> Result<I, E>) -> Option<I> {
+        let id = parse(self.word(key)?);
+        if id.is_err() {
+            self.broken(key, FieldProblem::NotAnId);
+        }
+        id.ok()
+    }
+
+    /// A time that has to be there; one that makes no sense is `None`, which rules about time take as unknown.
+    fn time(&mut self, key: &'static str) -> Option<Timestamp> {
+        self.word(key).and_then(parse_time)
+    }
+
+    /// A handle of whatever shape: what is no plain handle is kept as such, and a guard keeps it from an approval.
+    fn sender(&mut self, key: &'static str) -> Sender {
+        Sender::parse(self.optional(key))
+    }
+
+    fn stranger_text(&mut self, key: &'static str) -> Option<StrangerText> {
+        let text = self.optional(key)?;
+        if text.len() > StrangerText::KEPT_MAX {
+            self.broken(key, FieldProblem::TooLong);
+            return None;
+        }
+        Some(StrangerText::new(text))
+    }
+
+    fn finish<I, T>(self, id: Option<I>, make: impl FnOnce(I) -> T) -> Result<T, PayloadProblem> {
+        match id {
+            Some(id) if self.broken.is_empty() => Ok(make(id)),
+            Some(_) | None => Err(PayloadProblem { broken: self.broken }),
+        }
+    }
+}
+
+/// RFC 3339. Elixir writes naive times, which are UTC there, without an offset: taken as UTC \[infer\].
+fn parse_time(text: &str) -> Option<Timestamp> {
+    if text.len() > TIME_BYTES_MAX {
+        return None;
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    let naive = text.parse::<DateTime>().ok()?;
+    TimeZone::UTC.to_timestamp(naive).ok()
+}
+
+#[cfg(test)]
+mod tests;

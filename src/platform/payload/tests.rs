@@ -1,0 +1,165 @@
+use serde_json::json;
+
+use super::*;
+
+fn received(change: impl FnOnce(&mut Value)) -> Result<ContactRequest, PayloadProblem> {
+    let mut payload = json!({
+        "id": "r1", "status": "pending", "inserted_at": "2026-03-02T10:00:00.123456Z",
+        "from_handle": "@Ann/helper", "from_name": "Ann's helper", "message": "hello",
+    });
+    change(&mut payload);
+    contact_request(&payload)
+}
+
+#[test]
+fn a_request_is_read() {
+    let request = received(|_| ()).unwrap();
+    assert_eq!(request.id.as_str(), "r1");
+    assert_eq!(request.sender.handle().unwrap().as_str(), "ann/helper");
+    assert_eq!(request.sender.original().unwrap().raw(), "@Ann/helper");
+    assert_eq!(request.name.unwrap().raw(), "Ann's helper");
+    assert_eq!(request.message.unwrap().raw(), "hello");
+    assert_eq!(request.inserted_at.unwrap().to_string(), "2026-03-02T10:00:00.123456Z");
+}
+
+#[test]
+fn absent_null_and_empty_are_the_same() {
+    for value in [None, Some(Value::Null), Some(json!(""))] {
+        let request = received(|payload| {
+            for key in ["from_handle", "from_name", "message"] {
+                match &value {
+                    None => drop(payload.as_object_mut().unwrap().remove(key)),
+                    Some(value) => payload[key] = value.clone(),
+                }
+            }
+        })
+        .unwrap();
+        assert_eq!((request.sender, request.name, request.message), (Sender::Absent, None, None), "{value:?}");
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let request = received(|payload| payload["from_avatar_url"] = json!({"deep": [1, {"er": null}]}));
+    assert!(request.is_ok());
+}
+
+#[test]
+fn an_odd_handle_is_kept_as_odd() {
+    for odd in ["@@ann", "a/b/c", "jöhn", &"x".repeat(5000)] {
+        let request = received(|payload| payload["from_handle"] = json!(odd)).unwrap();
+        assert!(matches!(request.sender, Sender::Odd { .. }), "{odd:.20}");
+    }
+}
+
+#[test]
+fn times_are_read_leniently_and_never_guessed() {
+    for (text, wanted) in [
+        ("2026-03-02T12:00:00+02:00", Some("2026-03-02T10:00:00Z")),
+        ("2026-03-02T10:00:00", Some("2026-03-02T10:00:00Z")),
+        ("2026-03-02T10:00:00.000000", Some("2026-03-02T10:00:00Z")),
+        ("yesterday", None),
+        ("0000-00-00T00:00:00Z", None),
+        (&"2".repeat(10_000), None),
+    ] {
+        let request = received(|payload| payload["inserted_at"] = json!(text)).unwrap();
+        assert_eq!(request.inserted_at.map(|time| time.to_string()).as_deref(), wanted, "{text:.40}");
+    }
+}
+
+#[test]
+fn every_broken_field_is_named_and_no_text_repeated() {
+    let problem = contact_request(&json!({
+        "id": "evil id\u{1b}[31m", "status": "approved", "inserted_at": 7, "from_name": ["evil"],
+        "message": "evil".repeat(2000),
+    }))
+    .unwrap_err();
+    assert_eq!(
+        problem.to_string(),
+        "`id` is no id, `status` is not `pending`, `inserted_at` is no text, `from_name` is no text, \
+         `message` is longer than 4096 bytes"
+    );
+}
+
+#[test]
+fn what_is_required_is_required() {
+    for key in ["id", "status", "inserted_at"] {
+        for (value, problem) in [
+            (None, FieldProblem::Missing),
+            (Some(Value::Null), FieldProblem::Missing),
+            (Some(json!("")), FieldProblem::Empty),
+        ] {
+            let problem_found = received(|payload| match &value {
+                None => drop(payload.as_object_mut().unwrap().remove(key)),
+                Some(value) => payload[key] = value.clone(),
+            })
+            .unwrap_err();
+            assert_eq!(problem_found.broken(), [(key, problem)]);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    for payload in [json!(null), json!([]), json!("x"), json!(1), json!(true)] {
+        assert_eq!(contact_request(&payload).unwrap_err().to_string(), "`payload` is no object");
+        assert!(contact(&payload).is_err());
+        for event in ["contact_request_updated", "contact_removed"] {
+            assert!(channel_event(event, &payload).unwrap().is_err());
+        }
+    }
+}
+
+#[test]
+fn a_message_of_five_hundred_wide_characters_is_whole() {
+    let message = "😀".repeat(500);
+    let request = received(|payload| payload["message"] = json!(message)).unwrap();
+    assert_eq!(request.message.unwrap().raw(), message);
+}
+
+#[test]
+fn a_contact_is_read() {
+    let contact = contact(&json!({
+        "id": "c1", "type": "Agent", "inserted_at": "2026-03-02T10:00:00Z", "handle": null, "name": null,
+        "tags": null, "is_external": false,
+    }))
+    .unwrap();
+    assert_eq!((contact.id.as_str(), contact.kind), ("c1", ContactKind::Agent));
+    assert_eq!((contact.sender, contact.name), (Sender::Absent, None));
+}
+
+#[test]
+fn a_kind_of_contact_that_is_new_is_no_problem_and_a_missing_one_is() {
+    let row = |kind: Value| json!({"id": "c1", "type": kind, "inserted_at": "2026-03-02T10:00:00Z"});
+    assert_eq!(contact(&row(json!("Team"))).unwrap().kind, ContactKind::Other);
+    assert_eq!(contact(&row(json!("User"))).unwrap().kind, ContactKind::User);
+    assert_eq!(contact(&row(Value::Null)).unwrap_err().to_string(), "`type` is missing");
+}
+
+#[test]
+fn every_event_is_known_by_name() {
+    let updated = |status: &str| channel_event("contact_request_updated", &json!({"id": "r1", "status": status}));
+    for (word, status) in [
+        ("approved", RequestStatus::Approved),
+        ("rejected", RequestStatus::Rejected),
+        ("expired", RequestStatus::Expired),
+        ("cancelled", RequestStatus::Cancelled),
+        ("withdrawn", RequestStatus::Other("withdrawn".into())),
+    ] {
+        let id = RequestId::parse("r1").unwrap();
+        assert_eq!(updated(word), Some(Ok(ChannelEvent::RequestUpdated { id, status })));
+    }
+    let removed = channel_event("contact_removed", &json!({"id": "c1"}));
+    assert_eq!(removed, Some(Ok(ChannelEvent::ContactRemoved { id: ContactId::parse("c1").unwrap() })));
+    assert_eq!(channel_event("contact_request_exploded", &json!({})), None);
+}
+
+#[test]
+fn a_supersede_is_one_whatever_it_carries() {
+    let none = Supersede { reason: None, message: None, correlation_id: None };
+    for payload in [json!({}), json!([]), json!(null), json!({"reason": 7, "message": ""})] {
+        assert_eq!(supersede(&payload), none);
+    }
+    let full = supersede(&json!({"reason": "new_connection", "message": "bye", "retryable": false}));
+    assert_eq!(full.reason.unwrap().raw(), "new_connection");
+}
