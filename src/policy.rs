@@ -10,8 +10,16 @@
 pub mod book;
 pub mod decision;
 pub mod evaluate;
+pub mod explain;
+pub mod fold;
+pub mod history;
 pub mod index;
+pub mod limits;
+pub mod lookalike;
+pub mod overdue;
+pub mod replay;
 pub mod rules;
+pub mod window;
 
 pub use book::Book;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};

@@ -3,11 +3,19 @@
 //! Pure data behind pure methods. It lives in the agent's task, is rebuilt from the ledger at start, and is the only
 //! state that a decision depends on besides the request, its circumstances and the time.
 
+pub mod charges;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+use charges::{Charges, Used};
 
 use super::decision::{By, Charge};
+use super::evaluate::facts::after;
+use super::history::History;
+use super::rules::{Limit, Policy, RuleName};
 use crate::model::{Handle, Outcome, RequestId, Verdict};
 
 /// A charge as the ledger keeps it.
@@ -77,35 +85,143 @@ pub struct Memory {
     pub notified: Vec<(RequestId, super::RuleName)>,
 }
 
-/// See the module.
+/// The agent's own state. Bounds: [`charges::CHARGES_MAX`] charges, [`REQUESTS_MAX`](super::history::REQUESTS_MAX)
+/// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals; holds,
+/// notices and open answers are as many as there are pending requests, which the inbox bounds.
 #[derive(Debug, Default)]
 pub struct Book {
-    _todo: (),
+    charges: Charges,
+    pub(crate) history: History,
+    /// In order of time.
+    approvals: VecDeque<(Timestamp, RequestId)>,
+    /// What was reserved for answers that are not settled yet, or were not when the book was rebuilt.
+    open: HashMap<RequestId, Open>,
+    holds: HashMap<RequestId, Arc<str>>,
+    paused: bool,
+    /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
+    overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
+    notified: HashMap<RequestId, Vec<RuleName>>,
 }
 
-#[allow(missing_docs, unused_variables, clippy::todo)]
+/// Most approvals that are remembered for `approvals_max`.
+pub const APPROVALS_MAX: usize = 100_000;
+/// What `max_per_hour` counts in.
+pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// Approvals are kept at least this long, so that an `approvals_max` that a reload brings counts what was before it.
+const APPROVALS_KEPT: SignedDuration = SignedDuration::from_hours(25);
+/// What is reserved for an answer that never settles is forgotten after this, when the charge itself has slid out.
+const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+#[derive(Debug)]
+struct Open {
+    verdict: Verdict,
+    at: Timestamp,
+    charges: Vec<Charge>,
+}
+
 impl Book {
     /// Rebuilds the book at start.
     pub fn restore(memory: Memory) -> Self {
-        todo!()
+        let mut book = Self::default();
+        book.absorb(memory, None);
+        book
     }
+
+    /// Takes in what was read from the record again, because a new policy reaches further back than this book does
+    /// (see [`Book::covers`]). What is in the book already is not counted twice. `since`: the record was read from
+    /// there on; `None`: all of it, or as far as the policy asks.
+    pub fn absorb(&mut self, memory: Memory, since: Option<Timestamp>) {
+        self.charges.complete();
+        let empty = self.charges.len() == 0;
+        for ChargeRow { request, charge, at } in memory.charges {
+            if empty || !self.charges.has(&charge, &request) {
+                self.charges.add(&charge, &request, at);
+                self.open_for(&request, at).charges.push(charge);
+            }
+        }
+        if memory.history_complete {
+            self.history.complete_since(since);
+        } else {
+            self.history.unreliable();
+        }
+        for row in &memory.history {
+            self.history.add(&row.owner, row.kind, row.request.as_ref(), row.at);
+        }
+        let known: HashSet<RequestId> = self.approvals.iter().map(|(_, request)| request.clone()).collect();
+        for ApprovalRow { request, at } in memory.approvals {
+            if !known.contains(&request) {
+                self.open_for(&request, at);
+                self.approved(request, at);
+            }
+        }
+        self.holds.extend(memory.holds);
+        self.paused |= memory.paused;
+        for (name, at) in memory.overdue_rejects {
+            let rejects = self.overdue.entry(name).or_default();
+            if !rejects.iter().any(|(known, _)| *known == at) {
+                rejects.insert(rejects.partition_point(|(known, _)| *known <= at), (at, None));
+            }
+        }
+        for (request, name) in memory.notified {
+            self.notified(&request, &name);
+        }
+    }
+
+    /// Says that nothing of the history at or before `since` was read; questions that reach further are unknown.
+    pub fn history_unknown_before(&mut self, since: Timestamp) {
+        self.history.unknown_before(since);
+    }
+
+    /// Whether this book can answer every question of this policy at this moment. Where not, deciding stays safe (what
+    /// cannot be told is unknown, and limits count as full) until the record is read again into [`Book::absorb`].
+    pub fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
+        let limits = policy.rules.iter().filter_map(|rule| rule.limit.as_ref().map(|limit| (&rule.name, limit)));
+        self.history.covers(&policy.history_needs(), now)
+            && limits.into_iter().all(|(name, limit)| self.charges.covers(name, limit, now))
+    }
+
     /// A request by this handle was first seen. Idempotent per request.
     pub fn seen(&mut self, request: &RequestId, handle: Option<&Handle>, at: Timestamp) {
-        todo!()
+        if let Some(handle) = handle {
+            self.history.add(handle.owner(), HistoryKind::Requested, Some(request), at);
+        }
     }
+
     /// The intent: reserves the decision's charges and counts the approval, in the same step in which it was decided.
     /// Idempotent per request: a retry of the same answer charges nothing again. A person's answer charges nothing.
     pub fn reserve(
         &mut self,
         request: &RequestId,
-        handle: Option<&Handle>,
+        _handle: Option<&Handle>,
         verdict: Verdict,
         by: &By,
         charges: &[Charge],
         at: Timestamp,
     ) {
-        todo!()
+        if matches!(by, By::Person(_)) || verdict == Verdict::Defer {
+            return;
+        }
+        match self.open.get(request).map(|open| open.verdict) {
+            Some(earlier) if earlier == verdict => return,
+            Some(_) => self.give_back(request),
+            None => {}
+        }
+        let mut paid = Vec::with_capacity(charges.len());
+        if verdict == Verdict::Approve {
+            for charge in charges {
+                self.charges.add(charge, request, at);
+                paid.push(charge.clone());
+            }
+            self.approved(request.clone(), at);
+        }
+        if let By::Overdue(name) = by {
+            let rejects = self.overdue.entry(name.clone()).or_default();
+            let place = rejects.partition_point(|(known, _)| *known <= at);
+            rejects.insert(place, (at, Some(request.clone())));
+        }
+        self.open.insert(request.clone(), Open { verdict, at, charges: paid });
     }
+
     /// What became of an answer: gives back what it does not keep ([`Outcome::keeps_charge`]), and writes history.
     pub fn settle(
         &mut self,
@@ -115,39 +231,146 @@ impl Book {
         outcome: Outcome,
         at: Timestamp,
     ) {
-        todo!()
+        match outcome {
+            Outcome::Unknown => return,
+            Outcome::Applied | Outcome::PresumedApplied => {
+                self.open.remove(request);
+                let kind = match verdict {
+                    Verdict::Approve => Some(HistoryKind::Approved),
+                    Verdict::Reject => Some(HistoryKind::Rejected),
+                    Verdict::Defer => None,
+                };
+                if let (Some(kind), Some(handle)) = (kind, handle) {
+                    self.history.add(handle.owner(), kind, Some(request), at);
+                }
+            }
+            Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused => self.give_back(request),
+        }
+        if outcome != Outcome::Refused {
+            self.forget(request);
+        }
     }
+
+    fn give_back(&mut self, request: &RequestId) {
+        let Some(open) = self.open.remove(request) else { return };
+        for charge in &open.charges {
+            self.charges.remove(charge, request);
+        }
+        self.approvals.retain(|(_, approved)| approved != request);
+    }
+
     /// A contact of this handle's owner was removed.
     pub fn removed(&mut self, handle: &Handle, at: Timestamp) {
-        todo!()
+        self.history.add(handle.owner(), HistoryKind::Removed, None, at);
     }
+
     /// A person's `defer`, and its end (an `approve` or `reject` by a person, or the request settled).
     pub fn hold(&mut self, request: &RequestId, person: Option<&str>) {
-        todo!()
+        match person {
+            Some(person) => self.holds.insert(request.clone(), person.into()),
+            None => self.holds.remove(request),
+        };
     }
+
+    /// Who holds this request, if somebody does.
     pub fn hold_of(&self, request: &RequestId) -> Option<&Arc<str>> {
-        todo!()
+        self.holds.get(request)
     }
+
+    /// Nothing is answered until [`Book::resume`].
     pub fn pause(&mut self) {
-        todo!()
+        self.paused = true;
     }
+
     /// Resumes, and starts the count of `approvals_max` anew.
     pub fn resume(&mut self) {
-        todo!()
+        self.paused = false;
+        self.approvals.clear();
     }
+
+    /// Whether the agent is paused.
     pub fn paused(&self) -> bool {
-        todo!()
+        self.paused
     }
+
     /// An `overdue` notice was given for this request.
-    pub fn notified(&mut self, request: &RequestId, overdue: &super::RuleName) {
-        todo!()
+    pub fn notified(&mut self, request: &RequestId, overdue: &RuleName) {
+        let names = self.notified.entry(request.clone()).or_default();
+        if !names.contains(overdue) {
+            names.push(overdue.clone());
+        }
     }
+
+    /// Whether this `overdue` notice was given for this request.
+    pub fn was_notified(&self, request: &RequestId, overdue: &RuleName) -> bool {
+        self.notified.get(request).is_some_and(|names| names.contains(overdue))
+    }
+
     /// Forgets what no longer matters for a request that is settled (holds, notices). Charges and history stay.
     pub fn forget(&mut self, request: &RequestId) {
-        todo!()
+        self.holds.remove(request);
+        self.notified.remove(request);
     }
-    /// Drops what has slid out of every window; called now and then.
-    pub fn prune(&mut self, policy: &super::Policy, now: Timestamp) {
-        todo!()
+
+    /// Drops what has slid out of every window, and keeps from now on only what this policy asks about. Called when a
+    /// policy is swapped in, and now and then.
+    pub fn prune(&mut self, policy: &Policy, now: Timestamp) {
+        let limits: HashMap<&RuleName, SignedDuration> =
+            policy.rules.iter().filter_map(|rule| rule.limit.map(|limit| (&rule.name, limit.quota.per))).collect();
+        self.charges.prune(|name| limits.get(name).copied(), now);
+        self.history.prune(policy.history_needs(), now);
+        let kept = policy.approvals_max.map_or(APPROVALS_KEPT, |quota| quota.per.max(APPROVALS_KEPT));
+        self.approvals.retain(|(at, _)| after(*at, kept) > now);
+        let kept = policy.charge_reach().map_or(kept, |reach| reach.max(kept)).max(OPEN_KEPT);
+        self.open.retain(|_, open| after(open.at, kept) > now);
+        self.overdue.retain(|_, rejects| {
+            rejects.retain(|(at, _)| after(*at, OVERDUE_WINDOW) > now);
+            !rejects.is_empty()
+        });
+    }
+
+    /// How many charges and how many approvals the book holds, for metrics and tests.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.charges.len(), self.approvals.len())
+    }
+
+    pub(crate) fn used(
+        &self,
+        rule: &RuleName,
+        limit: &Limit,
+        handle: &Handle,
+        request: &RequestId,
+        now: Timestamp,
+    ) -> Used {
+        let except = self.open.contains_key(request).then_some(request);
+        self.charges.used(rule, limit, handle, except, now)
+    }
+
+    pub(crate) fn approvals_within(&self, per: SignedDuration, except: &RequestId, now: Timestamp) -> usize {
+        let first = self.approvals.partition_point(|(at, _)| after(*at, per) <= now);
+        let own = self.open.contains_key(except) && self.approvals.range(first..).any(|(_, request)| request == except);
+        self.approvals.len() - first - usize::from(own)
+    }
+
+    /// The rejections by this `overdue` rule within the hour, `except`'s own aside.
+    pub(crate) fn overdue_rejects(&self, name: &RuleName, except: &RequestId, now: Timestamp) -> Vec<Timestamp> {
+        let rejects = self.overdue.get(name).map_or(&[][..], Vec::as_slice);
+        let live =
+            rejects.iter().filter(|(at, request)| after(*at, OVERDUE_WINDOW) > now && request.as_ref() != Some(except));
+        live.map(|(at, _)| *at).collect()
+    }
+
+    fn approved(&mut self, request: RequestId, at: Timestamp) {
+        let place = self.approvals.partition_point(|(known, _)| *known <= at);
+        self.approvals.insert(place, (at, request));
+        if self.approvals.len() > APPROVALS_MAX {
+            self.approvals.pop_front();
+        }
+    }
+
+    /// The entry for what a rebuilt book knows to be reserved; only approvals reserve anything that is kept.
+    fn open_for(&mut self, request: &RequestId, at: Timestamp) -> &mut Open {
+        let open = Open { verdict: Verdict::Approve, at, charges: Vec::new() };
+        self.open.entry(request.clone()).or_insert(open)
     }
 }

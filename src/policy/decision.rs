@@ -20,6 +20,49 @@ pub enum Truth {
     Unknown,
 }
 
+impl Truth {
+    /// False if either is, else unknown if either is.
+    pub fn and(self, other: Truth) -> Truth {
+        match (self, other) {
+            (Truth::False, _) | (_, Truth::False) => Truth::False,
+            (Truth::Unknown, _) | (_, Truth::Unknown) => Truth::Unknown,
+            (Truth::True, Truth::True) => Truth::True,
+        }
+    }
+
+    /// True if either is, else unknown if either is.
+    pub fn or(self, other: Truth) -> Truth {
+        !(!self).and(!other)
+    }
+
+    /// `true`, `false`, or `None` where it cannot be told; as `explain --json` writes it.
+    pub fn known(self) -> Option<bool> {
+        match self {
+            Truth::True => Some(true),
+            Truth::False => Some(false),
+            Truth::Unknown => None,
+        }
+    }
+}
+
+impl std::ops::Not for Truth {
+    type Output = Truth;
+
+    fn not(self) -> Truth {
+        match self {
+            Truth::True => Truth::False,
+            Truth::False => Truth::True,
+            Truth::Unknown => Truth::Unknown,
+        }
+    }
+}
+
+impl From<bool> for Truth {
+    fn from(holds: bool) -> Self {
+        if holds { Truth::True } else { Truth::False }
+    }
+}
+
 /// The hash of a rules file and all its lists: lower-case hex of SHA-256, shown by its first 12 digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyHash(Arc<str>);

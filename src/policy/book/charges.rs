@@ -1,0 +1,201 @@
+//! Charges against limits, by rule and bucket, in order of time.
+//!
+//! Bound: [`CHARGES_MAX`]; past it the older half is let go, and the rules it belonged to count as full for as long as
+//! their windows reach back that far. The same holds for what [`Charges::prune`] lets go: a limit never counts less than
+//! there was.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{Handle, RequestId};
+use crate::policy::Charge;
+use crate::policy::RuleName;
+use crate::policy::evaluate::facts::after;
+use crate::policy::rules::{Limit, LimitBy};
+
+/// Most charges that are remembered.
+pub const CHARGES_MAX: usize = 250_000;
+
+/// All live charges of one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Charges {
+    rules: HashMap<RuleName, OfRule>,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+struct OfRule {
+    /// In order of time. Ordered by bucket, so that all handles of one owner lie together.
+    buckets: BTreeMap<Arc<str>, Vec<(Timestamp, RequestId)>>,
+    /// The newest charge that was let go.
+    gap: Option<Timestamp>,
+}
+
+/// How a limit stands for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// Places taken by other requests within the window.
+    pub(crate) count: usize,
+    /// Whether there is none left; also where it cannot be told.
+    pub(crate) full: bool,
+    /// When a place gets free, where none is.
+    pub(crate) frees: Option<Timestamp>,
+}
+
+impl Charges {
+    /// Takes a place. Not idempotent: the book knows which requests have paid.
+    pub(crate) fn add(&mut self, charge: &Charge, request: &RequestId, at: Timestamp) {
+        let of_rule = self.rules.entry(charge.rule.clone()).or_default();
+        let bucket = of_rule.buckets.entry(charge.bucket.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let place = bucket.partition_point(|(known, _)| *known <= at);
+        bucket.insert(place, (at, request.clone()));
+        self.len += 1;
+        if self.len > CHARGES_MAX {
+            self.drop_older_half();
+        }
+    }
+
+    /// Gives a request's place back.
+    pub(crate) fn remove(&mut self, charge: &Charge, request: &RequestId) {
+        let Some(of_rule) = self.rules.get_mut(&charge.rule) else { return };
+        let Some(bucket) = of_rule.buckets.get_mut(&charge.bucket) else { return };
+        let before = bucket.len();
+        bucket.retain(|(_, holder)| holder != request);
+        self.len -= before - bucket.len();
+        if bucket.is_empty() {
+            of_rule.buckets.remove(&charge.bucket);
+        }
+    }
+
+    /// Whether this very place is taken already.
+    pub(crate) fn has(&self, charge: &Charge, request: &RequestId) -> bool {
+        self.rules
+            .get(&charge.rule)
+            .and_then(|of_rule| of_rule.buckets.get(&charge.bucket))
+            .is_some_and(|bucket| bucket.iter().any(|(_, holder)| holder == request))
+    }
+
+    /// How a limit stands for this handle at this moment, `except`'s own places aside.
+    pub(crate) fn used(
+        &self,
+        rule: &RuleName,
+        limit: &Limit,
+        handle: &Handle,
+        except: Option<&RequestId>,
+        now: Timestamp,
+    ) -> Used {
+        let Some(of_rule) = self.rules.get(rule) else {
+            return Used { count: 0, full: false, frees: None };
+        };
+        let per = limit.quota.per;
+        let mut live: Vec<&[(Timestamp, RequestId)]> = Vec::new();
+        of_rule.asked(limit.by, handle, |bucket| {
+            let first = bucket.partition_point(|(at, _)| after(*at, per) <= now);
+            if first < bucket.len() {
+                live.push(&bucket[first..]);
+            }
+        });
+        let mut count: usize = live.iter().map(|bucket| bucket.len()).sum();
+        let quota = limit.quota.count as usize;
+        let gap_ends = of_rule.gap.map(|gap| after(gap, per)).filter(|end| *end > now);
+        if count < quota {
+            return Used { count, full: gap_ends.is_some(), frees: gap_ends };
+        }
+        let mut times: Vec<Timestamp> = Vec::new();
+        if live.len() > 1 || except.is_some() {
+            let others = live.iter().flat_map(|bucket| bucket.iter());
+            times.extend(others.filter(|(_, holder)| Some(holder) != except).map(|(at, _)| *at));
+            times.sort_unstable();
+            count = times.len();
+        }
+        if count < quota {
+            return Used { count, full: gap_ends.is_some(), frees: gap_ends };
+        }
+        // One place is free as soon as all but `quota - 1` of them have slid out.
+        let last_in_the_way = count - quota;
+        let at = times.get(last_in_the_way).copied().or_else(|| live.first().map(|bucket| bucket[last_in_the_way].0));
+        Used { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
+    }
+
+    /// Lets go what is past the reach of each rule's limit; of a rule without a limit, everything.
+    pub(crate) fn prune(&mut self, reach: impl Fn(&RuleName) -> Option<SignedDuration>, now: Timestamp) {
+        for (name, of_rule) in &mut self.rules {
+            let horizon = reach(name).map_or(Timestamp::MAX, |per| now.checked_sub(per).unwrap_or(Timestamp::MIN));
+            self.len -= of_rule.drop_until(horizon);
+        }
+        // A gap that old is past any limit an operator writes.
+        let forgotten = now.checked_sub(SignedDuration::from_hours(24 * 400)).unwrap_or(Timestamp::MIN);
+        self.rules.retain(|_, of_rule| !of_rule.buckets.is_empty() || of_rule.gap.is_some_and(|gap| gap > forgotten));
+    }
+
+    fn drop_older_half(&mut self) {
+        let buckets = self.rules.values().flat_map(|of_rule| of_rule.buckets.values());
+        let mut times: Vec<_> = buckets.flat_map(|bucket| bucket.iter().map(|(at, _)| *at)).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        for of_rule in self.rules.values_mut() {
+            self.len -= of_rule.drop_until(median);
+        }
+    }
+
+    /// Forgets that anything was let go, because all is known again.
+    pub(crate) fn complete(&mut self) {
+        self.rules.values_mut().for_each(|of_rule| of_rule.gap = None);
+    }
+
+    /// Whether nothing that this rule's limit counts was let go.
+    pub(crate) fn covers(&self, rule: &RuleName, limit: &Limit, now: Timestamp) -> bool {
+        let gap = self.rules.get(rule).and_then(|of_rule| of_rule.gap);
+        gap.is_none_or(|gap| after(gap, limit.quota.per) <= now)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl OfRule {
+    /// Every bucket that a limit counts for this handle. Where a reload changed what a limit counts by, charges in the
+    /// other kinds of buckets count as far as they may concern this handle's owner.
+    fn asked<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
+        match by {
+            LimitBy::Rule => self.buckets.values().for_each(|bucket| ask(bucket)),
+            LimitBy::Owner => {
+                let owner = handle.owner();
+                for exact in ["", owner] {
+                    if let Some(bucket) = self.buckets.get(exact) {
+                        ask(bucket);
+                    }
+                }
+                // `0` is what follows `/` in ASCII: between the two lie the handles of this owner's agents.
+                let (from, to) = (format!("{owner}/"), format!("{owner}0"));
+                let agents = self.buckets.range::<str, _>((Bound::Included(&*from), Bound::Excluded(&*to)));
+                agents.for_each(|(_, bucket)| ask(bucket));
+            }
+            LimitBy::Handle => {
+                for exact in ["", handle.as_str()] {
+                    if let Some(bucket) = self.buckets.get(exact) {
+                        ask(bucket);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drop_until(&mut self, until: Timestamp) -> usize {
+        let (mut dropped, mut newest) = (0, None);
+        self.buckets.retain(|_, bucket| {
+            let old = bucket.partition_point(|(at, _)| *at <= until);
+            newest = newest.max(old.checked_sub(1).map(|last| bucket[last].0));
+            bucket.drain(..old);
+            dropped += old;
+            !bucket.is_empty()
+        });
+        self.gap = self.gap.max(newest);
+        dropped
+    }
+}

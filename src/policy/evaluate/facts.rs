@@ -1,0 +1,76 @@
+//! What one decision looks at: the request, its circumstances, the agent's book and the time, in one read-only value,
+//! with the folded texts made at most once.
+
+use std::cell::OnceCell;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{ContactRequest, Handle};
+use crate::policy::{Book, Circumstances, ClockHealth, fold};
+
+/// How far in the future `inserted_at` may lie and still make sense: the platform's clock is not ours.
+const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
+
+/// All that conditions may ask about.
+pub(crate) struct Facts<'a> {
+    pub(crate) request: &'a ContactRequest,
+    pub(crate) handle: Option<&'a Handle>,
+    pub(crate) circumstances: &'a Circumstances,
+    pub(crate) book: &'a Book,
+    pub(crate) now: Timestamp,
+    name: OnceCell<Option<String>>,
+    message: OnceCell<Option<String>>,
+}
+
+/// When the platform took the request in, as far as it can be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// At this moment.
+    At(Timestamp),
+    /// Missing.
+    Absent,
+    /// So far in the future that it makes no sense before this moment.
+    SenselessUntil(Timestamp),
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(
+        request: &'a ContactRequest,
+        circumstances: &'a Circumstances,
+        book: &'a Book,
+        now: Timestamp,
+    ) -> Self {
+        let (name, message) = (OnceCell::new(), OnceCell::new());
+        Self { request, handle: request.sender.handle(), circumstances, book, now, name, message }
+    }
+
+    /// Whether conditions on time can be answered at all.
+    pub(crate) fn clock_is_sound(&self) -> bool {
+        self.circumstances.clock == ClockHealth::Sound
+    }
+
+    /// The name, folded.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.get_or_init(|| self.request.name.as_ref().map(|name| fold::fold(name.raw()))).as_deref()
+    }
+
+    /// The message, folded.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.get_or_init(|| self.request.message.as_ref().map(|text| fold::fold(text.raw()))).as_deref()
+    }
+
+    pub(crate) fn inserted(&self) -> Inserted {
+        match self.request.inserted_at {
+            None => Inserted::Absent,
+            Some(at) => {
+                let sensible = at.checked_sub(SKEW_MAX).unwrap_or(Timestamp::MIN);
+                if sensible > self.now { Inserted::SenselessUntil(sensible) } else { Inserted::At(at) }
+            }
+        }
+    }
+}
+
+/// `at` plus `duration`, or the end of time.
+pub(crate) fn after(at: Timestamp, duration: SignedDuration) -> Timestamp {
+    at.checked_add(duration).unwrap_or(Timestamp::MAX)
+}

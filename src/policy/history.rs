@@ -1,0 +1,335 @@
+//! What doorman remembers of owners: who was approved, rejected, removed, and how often they asked.
+//!
+//! Kept only as far back as the policy asks ([`HistoryNeeds`]), and bounded besides; what was let go is remembered as a
+//! gap, and a question that reaches into a gap is answered "unknown", never "no".
+//!
+//! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Truth;
+use super::book::HistoryKind;
+use super::evaluate::conditions::Told;
+use super::evaluate::facts::after;
+use super::rules::{Condition, HistoryConditions, Policy, Quota, Table, When};
+use crate::model::RequestId;
+
+/// Most requests that are remembered; past it the older half is let go.
+pub const REQUESTS_MAX: usize = 100_000;
+/// Most owners whose approval, rejection or removal is remembered, each.
+pub const OWNERS_MAX: usize = 200_000;
+/// Most requests remembered of one owner before a policy has said how many it asks for.
+const PER_OWNER_MAX: usize = 1_024;
+
+/// How far back a policy's `history` conditions ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HistoryNeeds {
+    /// `requests_over`: the longest window, and the largest count.
+    pub requests: Option<(SignedDuration, u32)>,
+    /// `rejected_within`: the longest.
+    pub rejected: Option<SignedDuration>,
+    /// `removed_within`: the longest.
+    pub removed: Option<SignedDuration>,
+    /// `approved_before`: reaches back for ever.
+    pub approved: bool,
+}
+
+impl HistoryNeeds {
+    fn add(&mut self, history: &HistoryConditions) {
+        self.approved |= history.approved_before.is_some();
+        self.rejected = self.rejected.max(history.rejected_within);
+        self.removed = self.removed.max(history.removed_within);
+        if let Some(quota) = history.requests_over {
+            let (per, count) = self.requests.unwrap_or((SignedDuration::ZERO, 0));
+            self.requests = Some((per.max(quota.per), count.max(quota.count)));
+        }
+    }
+
+    fn add_table(&mut self, table: &Table) {
+        for condition in &table.conditions {
+            if let Condition::History(history) = condition {
+                self.add(history);
+            }
+        }
+    }
+
+    /// The furthest of all; [`SignedDuration::MAX`] is for ever.
+    pub fn reach(&self) -> Option<SignedDuration> {
+        let for_ever = self.approved.then_some(SignedDuration::MAX);
+        for_ever.max(self.rejected).max(self.removed).max(self.requests.map(|(per, _)| per))
+    }
+}
+
+impl Policy {
+    /// What of the history of owners this policy asks about.
+    pub fn history_needs(&self) -> HistoryNeeds {
+        let mut needs = HistoryNeeds::default();
+        for rule in &self.rules {
+            if let When::Table(table) = &rule.when {
+                needs.add_table(table);
+            }
+            rule.unless.iter().for_each(|table| needs.add_table(table));
+        }
+        self.overdue.iter().flat_map(|overdue| &overdue.unless).for_each(|table| needs.add_table(table));
+        needs
+    }
+
+    /// How far back [`Memory::history`](super::book::Memory) must reach for this policy: `None` where it asks nothing,
+    /// [`SignedDuration::MAX`] for ever (`approved_before`).
+    pub fn history_reach(&self) -> Option<SignedDuration> {
+        self.history_needs().reach()
+    }
+}
+
+/// The history of all owners, as one agent's doorman saw it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    requests: HashMap<Arc<str>, Requests>,
+    requests_len: usize,
+    rejected: HashMap<Arc<str>, Timestamp>,
+    removed: HashMap<Arc<str>, Timestamp>,
+    approved: HashSet<Arc<str>>,
+    gaps: Gaps,
+    /// `None` before the first policy: everything is kept, within the bounds.
+    needs: Option<HistoryNeeds>,
+}
+
+/// What may be missing: everything at or before these moments.
+#[derive(Debug, Default, Clone, Copy)]
+struct Gaps {
+    requests: Option<Timestamp>,
+    rejected: Option<Timestamp>,
+    removed: Option<Timestamp>,
+    approved: bool,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// In order of time.
+    seen: Vec<(Timestamp, RequestId)>,
+    /// The newest that was let go for this owner's own bound.
+    gap: Option<Timestamp>,
+}
+
+impl History {
+    /// Says that nothing at or before `since` is known.
+    pub(crate) fn unknown_before(&mut self, since: Timestamp) {
+        self.gaps.requests = self.gaps.requests.max(Some(since));
+        self.gaps.rejected = self.gaps.rejected.max(Some(since));
+        self.gaps.removed = self.gaps.removed.max(Some(since));
+    }
+
+    /// Says that nothing can be relied on but what is positively known.
+    pub(crate) fn unreliable(&mut self) {
+        self.unknown_before(Timestamp::MAX);
+        self.gaps.approved = true;
+    }
+
+    /// Says that all is known from `since` on, because it was read from the record again.
+    pub(crate) fn complete_since(&mut self, since: Option<Timestamp>) {
+        self.gaps = Gaps { requests: since, rejected: since, removed: since, approved: since.is_some() };
+        self.requests.values_mut().for_each(|requests| requests.gap = None);
+    }
+
+    pub(crate) fn add(&mut self, owner: &str, kind: HistoryKind, request: Option<&RequestId>, at: Timestamp) {
+        match kind {
+            HistoryKind::Requested => {
+                if let Some(request) = request {
+                    self.requested(owner, request, at);
+                }
+            }
+            HistoryKind::Approved if self.needs.is_some_and(|needs| !needs.approved) => self.gaps.approved = true,
+            HistoryKind::Approved => {
+                if self.approved.len() >= OWNERS_MAX {
+                    self.approved.clear();
+                    self.gaps.approved = true;
+                }
+                if !self.approved.contains(owner) {
+                    self.approved.insert(owner.into());
+                }
+            }
+            HistoryKind::Rejected => {
+                let needed = self.needs.is_none_or(|needs| needs.rejected.is_some());
+                newest(&mut self.rejected, &mut self.gaps.rejected, owner, at, needed);
+            }
+            HistoryKind::Removed => {
+                let needed = self.needs.is_none_or(|needs| needs.removed.is_some());
+                newest(&mut self.removed, &mut self.gaps.removed, owner, at, needed);
+            }
+        }
+    }
+
+    fn requested(&mut self, owner: &str, request: &RequestId, at: Timestamp) {
+        if self.gaps.requests.is_some_and(|gap| at <= gap) {
+            return;
+        }
+        let most = match self.needs {
+            Some(HistoryNeeds { requests: None, .. }) => {
+                self.gaps.requests = self.gaps.requests.max(Some(at));
+                return;
+            }
+            Some(HistoryNeeds { requests: Some((_, count)), .. }) => count as usize + 2,
+            None => PER_OWNER_MAX,
+        };
+        if !self.requests.contains_key(owner) {
+            let seen = Vec::with_capacity(1);
+            self.requests.insert(owner.into(), Requests { seen, gap: None });
+        }
+        let Some(requests) = self.requests.get_mut(owner) else { return };
+        if requests.gap.is_some_and(|gap| at <= gap) || requests.seen.iter().any(|(_, known)| known == request) {
+            return;
+        }
+        let place = requests.seen.partition_point(|(known, _)| *known <= at);
+        requests.seen.insert(place, (at, request.clone()));
+        self.requests_len += 1;
+        if requests.seen.len() > most {
+            let (gap, _) = requests.seen.remove(0);
+            requests.gap = Some(gap);
+            self.requests_len -= 1;
+        }
+        if self.requests_len > REQUESTS_MAX {
+            let mut times: Vec<_> = self.requests.values().flat_map(|one| one.seen.iter().map(|(at, _)| *at)).collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            self.drop_requests(median);
+        }
+    }
+
+    /// Lets go what was seen at or before this moment.
+    fn drop_requests(&mut self, until: Timestamp) {
+        let mut newest = None;
+        self.requests.retain(|_, requests| {
+            let old = requests.seen.partition_point(|(at, _)| *at <= until);
+            newest = newest.max(old.checked_sub(1).map(|last| requests.seen[last].0));
+            requests.seen.drain(..old);
+            !requests.seen.is_empty()
+        });
+        self.requests_len = self.requests.values().map(|requests| requests.seen.len()).sum();
+        self.gaps.requests = self.gaps.requests.max(newest);
+    }
+
+    /// Keeps what this policy asks about, and nothing else from now on.
+    pub(crate) fn prune(&mut self, needs: HistoryNeeds, now: Timestamp) {
+        self.needs = Some(needs);
+        let horizon = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
+        match needs.requests {
+            Some((per, _)) => self.drop_requests(horizon(per)),
+            None => self.drop_requests(Timestamp::MAX),
+        }
+        self.requests.shrink_to_fit();
+        let keep = |reach: Option<SignedDuration>| reach.map_or(Timestamp::MAX, horizon);
+        drop_old(&mut self.rejected, &mut self.gaps.rejected, keep(needs.rejected));
+        drop_old(&mut self.removed, &mut self.gaps.removed, keep(needs.removed));
+        if !needs.approved && !self.approved.is_empty() {
+            self.approved = HashSet::new();
+            self.gaps.approved = true;
+        }
+    }
+
+    /// Whether every question of a policy with these needs can be answered now.
+    pub(crate) fn covers(&self, needs: &HistoryNeeds, now: Timestamp) -> bool {
+        let clear = |gap: Option<Timestamp>, reach: Option<SignedDuration>| {
+            reach.is_none_or(|reach| gap.is_none_or(|gap| after(gap, reach) <= now))
+        };
+        clear(self.gaps.requests, needs.requests.map(|(per, _)| per))
+            && clear(self.gaps.rejected, needs.rejected)
+            && clear(self.gaps.removed, needs.removed)
+            && !(needs.approved && self.gaps.approved)
+    }
+
+    pub(crate) fn approved(&self, owner: &str) -> Truth {
+        match self.approved.contains(owner) {
+            true => Truth::True,
+            false if self.gaps.approved => Truth::Unknown,
+            false => Truth::False,
+        }
+    }
+
+    pub(crate) fn rejected_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Told {
+        lately(self.rejected.get(owner).copied(), self.gaps.rejected, within, now)
+    }
+
+    pub(crate) fn removed_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Told {
+        lately(self.removed.get(owner).copied(), self.gaps.removed, within, now)
+    }
+
+    /// How many requests of this owner's, `except` aside, were first seen within `per`.
+    pub(crate) fn requests_within(
+        &self,
+        owner: &str,
+        per: SignedDuration,
+        except: &RequestId,
+        now: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = Timestamp> {
+        let seen = self.requests.get(owner).map_or(&[][..], |requests| &requests.seen);
+        let first = seen.partition_point(|(at, _)| after(*at, per) <= now);
+        seen[first..].iter().filter(move |(_, request)| request != except).map(|(at, _)| *at)
+    }
+
+    /// Whether this owner made more requests than `quota`, this one aside.
+    pub(crate) fn requests_over(&self, owner: &str, quota: Quota, except: &RequestId, now: Timestamp) -> Told {
+        // The newest `count + 1` are what it rests on: when the oldest of them slides out, it no longer holds.
+        let mut newest = self.requests_within(owner, quota.per, except, now).rev();
+        if let Some(oldest) = newest.nth(quota.count as usize) {
+            return Told { truth: Truth::True, flips: Some(after(oldest, quota.per)) };
+        }
+        let own_gap = self.requests.get(owner).and_then(|requests| requests.gap);
+        unless_gap(self.gaps.requests.max(own_gap), quota.per, now)
+    }
+}
+
+fn lately(last: Option<Timestamp>, gap: Option<Timestamp>, within: SignedDuration, now: Timestamp) -> Told {
+    match last.map(|last| after(last, within)).filter(|end| *end > now) {
+        Some(end) => Told { truth: Truth::True, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
+        None => unless_gap(gap, within, now),
+    }
+}
+
+fn unless_gap(gap: Option<Timestamp>, reach: SignedDuration, now: Timestamp) -> Told {
+    match gap.map(|gap| after(gap, reach)).filter(|end| *end > now) {
+        Some(end) => Told { truth: Truth::Unknown, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
+        None => Told::FALSE,
+    }
+}
+
+fn newest(
+    map: &mut HashMap<Arc<str>, Timestamp>,
+    gap: &mut Option<Timestamp>,
+    owner: &str,
+    at: Timestamp,
+    needed: bool,
+) {
+    if !needed {
+        *gap = (*gap).max(Some(at));
+        return;
+    }
+    if let Some(known) = map.get_mut(owner) {
+        *known = at.max(*known);
+        return;
+    }
+    if map.len() >= OWNERS_MAX {
+        let mut times: Vec<_> = map.values().copied().collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        drop_old(map, gap, median);
+    }
+    map.insert(owner.into(), at);
+}
+
+fn drop_old(map: &mut HashMap<Arc<str>, Timestamp>, gap: &mut Option<Timestamp>, until: Timestamp) {
+    let mut newest = None;
+    map.retain(|_, at| {
+        let keep = *at > until;
+        if !keep {
+            newest = newest.max(Some(*at));
+        }
+        keep
+    });
+    map.shrink_to_fit();
+    *gap = (*gap).max(newest);
+}
