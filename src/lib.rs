@@ -13,4 +13,5 @@ pub mod platform;
 pub mod policy;
 pub mod responder;
 pub mod sandbox;
+pub mod secret;
 pub mod supervisor;

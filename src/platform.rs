@@ -1,8 +1,13 @@
 //! The edge to the platform: REST calls, the socket, TLS, and the parsing of everything that comes back. What leaves
 //! here is typed and bounded; nothing in here decides anything.
 
+pub mod classify;
 pub mod payload;
 pub mod reply;
+pub mod rest;
+pub mod retry_after;
+pub mod socket;
+pub mod tls;
 
 pub use payload::{ChannelEvent, Supersede};
 pub use reply::{CallError, CallFault, Me, Page, Reply, Responded};

@@ -1,0 +1,170 @@
+//! Keys. A [`Key`] can be sent, and nothing else: no `Display`, no text in `Debug`, wiped when dropped.
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroize as _;
+
+use crate::config::settings::KeySource;
+
+/// Longest key that is believed (bytes).
+const KEY_BYTES_MAX: usize = 512;
+
+/// An agent's API key.
+#[derive(Clone)]
+pub struct Key(Arc<SecretString>);
+
+/// Why a text is no key. Never says the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// More than 512 bytes.
+    #[error("it has more than {KEY_BYTES_MAX} bytes")]
+    TooLong,
+    /// Spaces, line breaks or other characters that no key has.
+    #[error("it holds something other than visible ASCII, such as a space or a second line")]
+    Characters,
+}
+
+/// Why there is no key. Names the source, never the content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no key from {source_name}: {why}")]
+pub struct KeyReadError {
+    /// The source, for people.
+    pub source_name: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Key {
+    /// Takes visible ASCII of 1 to 512 bytes; one trailing line break is left out.
+    pub fn parse(text: &str) -> Result<Self, KeyProblem> {
+        let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+        match text.len() {
+            0 => return Err(KeyProblem::Empty),
+            1..=KEY_BYTES_MAX => {}
+            _ => return Err(KeyProblem::TooLong),
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(KeyProblem::Characters);
+        }
+        Ok(Self(Arc::new(SecretString::from(text.to_owned()))))
+    }
+
+    /// The value of the `x-api-key` header, marked so that HTTP code does not print or index it.
+    pub fn header(&self) -> HeaderValue {
+        // Visible ASCII is a header value by definition; an empty one would only be refused.
+        let mut value = HeaderValue::from_str(self.0.expose_secret()).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
+
+    /// The text, for the query of a socket that takes it nowhere else, and for the log's scrubbing.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where the key is looked for, in words.
+pub fn describe(source: &KeySource) -> String {
+    match source {
+        KeySource::File(path) => format!("the file `{}`", path.display()),
+        KeySource::Env(name) => format!("the environment variable `{name}`"),
+        KeySource::Credential(name) => format!("the systemd credential `{name}`"),
+        KeySource::Missing => "nowhere".to_owned(),
+    }
+}
+
+/// Reads a key. Blocks on the file system.
+pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
+    let fail = |why: String| KeyReadError { source_name: describe(source), why };
+    let mut text = match source {
+        KeySource::File(path) => read_file(path).map_err(&fail)?,
+        KeySource::Env(name) => std::env::var(name).map_err(|_| fail("it is not set, or is not text".to_owned()))?,
+        KeySource::Credential(name) => read_file(&credential(name).map_err(&fail)?).map_err(&fail)?,
+        KeySource::Missing => {
+            return Err(fail(
+                "none is configured: set `api_key_file`, `api_key_env` or `api_key_credential`".to_owned(),
+            ));
+        }
+    };
+    let key = Key::parse(&text).map_err(|problem| fail(problem.to_string()));
+    text.zeroize();
+    key
+}
+
+/// Where systemd put a credential.
+fn credential(name: &str) -> Result<PathBuf, String> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .ok_or_else(|| "`CREDENTIALS_DIRECTORY` is not set: use `LoadCredential=` in the unit".to_owned())?;
+    Ok(Path::new(&directory).join(name))
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    let limit = KEY_BYTES_MAX as u64 + 3;
+    file.take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+/// Whether others than its owner may read this file.
+pub fn readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii_and_loses_one_line_break() {
+        assert_eq!(Key::parse("abc\n").unwrap().expose(), "abc");
+        assert_eq!(Key::parse("abc\r\n").unwrap().expose(), "abc");
+        assert_eq!(Key::parse("").unwrap_err(), KeyProblem::Empty);
+        assert_eq!(Key::parse("\n").unwrap_err(), KeyProblem::Empty);
+        assert_eq!(Key::parse("a b").unwrap_err(), KeyProblem::Characters);
+        assert_eq!(Key::parse("abc\n\n").unwrap_err(), KeyProblem::Characters);
+        assert_eq!(Key::parse(&"k".repeat(513)).unwrap_err(), KeyProblem::TooLong);
+    }
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let key = Key::parse("band_secret_key").unwrap();
+        assert_eq!(format!("{key:?}"), "***");
+        assert_eq!(format!("{:?}", key.header()), "Sensitive");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_names_its_source_and_not_its_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.key");
+        std::fs::write(&path, "two\nsecret-lines\n").unwrap();
+        let error = read(&KeySource::File(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("agent.key") && !error.contains("secret-lines"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(read(&KeySource::File(path)).unwrap_err().to_string().contains("No such file"));
+        assert!(read(&KeySource::Missing).unwrap_err().to_string().contains("api_key_file"));
+    }
+}
