@@ -40,7 +40,9 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// `log.level` is no filter.
-    #[error("`{level}` is no log level: {why}; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `doorman::phoenix=debug,info`")]
+    #[error(
+        "`{level}` is no log level: {why}; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `doorman::phoenix=debug,info`"
+    )]
     Level {
         /// As configured.
         level: String,

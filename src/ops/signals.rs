@@ -31,8 +31,8 @@ impl Stream for Signals {
     type Item = Signal;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Signal>> {
-        Pin::new(&mut self.0).poll_next(context).map(|signal| {
-            signal.map(|number| if number == SIGHUP { Signal::Reload } else { Signal::Terminate })
-        })
+        Pin::new(&mut self.0)
+            .poll_next(context)
+            .map(|signal| signal.map(|number| if number == SIGHUP { Signal::Reload } else { Signal::Terminate }))
     }
 }

@@ -21,7 +21,9 @@ const REPLY_MAX: Duration = Duration::from_secs(150);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is no socket, or nobody answers on it.
-    #[error("no doorman is running here (looked at {places}): start it with `doorman run` or `systemctl start doorman`, or say where it is with `--socket PATH`")]
+    #[error(
+        "no doorman is running here (looked at {places}): start it with `doorman run` or `systemctl start doorman`, or say where it is with `--socket PATH`"
+    )]
     Absent {
         /// Where it was looked for, in backticks.
         places: String,
@@ -112,9 +114,8 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.path.clone()),
             _ => ClientError::Absent { places: format!("`{}`", self.path.display()) },
         })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         let body = serde_json::to_vec(op).map_err(|error| self.broken(error))?;
         let request = Request::builder()
             .method(Method::POST)

@@ -123,7 +123,8 @@ impl Peer {
 pub fn person(uid: u32) -> String {
     let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     let plain = |name: &String| {
-        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@$".contains(&byte))
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@$".contains(&byte))
     };
     name.filter(plain).unwrap_or_else(|| format!("uid:{uid}"))
 }
@@ -196,12 +197,15 @@ type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
 /// Hands the operation to the supervisor.
 async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: Op) -> Result<Reply, Refused> {
     if !peer.allowed() {
-        tracing::warn!(event = events::CONTROL_REFUSED, why = format!("user {} may not", peer.uid), "a call was refused");
+        tracing::warn!(
+            event = events::CONTROL_REFUSED,
+            why = format!("user {} may not", peer.uid),
+            "a call was refused"
+        );
         return Err(refuse("forbidden", "only root and the daemon's own user may use this socket"));
     }
-    let person = tokio::task::spawn_blocking(move || person(peer.uid))
-        .await
-        .unwrap_or_else(|_| format!("uid:{}", peer.uid));
+    let person =
+        tokio::task::spawn_blocking(move || person(peer.uid)).await.unwrap_or_else(|_| format!("uid:{}", peer.uid));
     tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person, "the control socket is used");
     let (reply, receiver) = oneshot::channel();
     match tokio::time::timeout(SPEAK_MAX, calls.send(Call { op, person, reply })).await {
@@ -230,7 +234,9 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refused> {
         match tokio::time::timeout(SPEAK_MAX, Bytes::from_request(request, state)).await {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(_)) => Err(refuse("malformed", format!("the body is broken, or longer than {BODY_BYTES_MAX} bytes"))),
+            Ok(Err(_)) => {
+                Err(refuse("malformed", format!("the body is broken, or longer than {BODY_BYTES_MAX} bytes")))
+            }
             Err(_) => Err(refuse("malformed", "the body did not arrive in time")),
         }
     }

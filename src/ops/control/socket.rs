@@ -60,7 +60,10 @@ impl Bound {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        private_directory(directory).map_err(io)?.then_some(()).ok_or_else(|| SocketError::Directory(directory.into()))?;
+        private_directory(directory)
+            .map_err(io)?
+            .then_some(())
+            .ok_or_else(|| SocketError::Directory(directory.into()))?;
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
             Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::Taken(path.to_owned())),
@@ -175,7 +178,8 @@ mod tests {
         let path = dir.path().join("run/doorman/doorman.sock");
         let bound = Bound::bind(&path).unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
-        let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["doorman.sock"], "nothing is left of the binding");
         drop(bound);
         assert!(!path.exists());

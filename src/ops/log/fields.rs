@@ -144,8 +144,7 @@ impl fmt::Write for Bounded {
 pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
     let text = &text[..text.floor_char_boundary(RAW_BYTES_MAX)];
     let text = redact.scrub(text);
-    let (max, lines) =
-        if name == PROBLEMS { (PROBLEMS_CHARS_MAX, true) } else { (VALUE_CHARS_MAX, false) };
+    let (max, lines) = if name == PROBLEMS { (PROBLEMS_CHARS_MAX, true) } else { (VALUE_CHARS_MAX, false) };
     let mut out = String::with_capacity(text.len().min(max));
     let mut used = 0;
     for character in text.chars() {

@@ -105,12 +105,7 @@ impl Queue {
     /// # Errors
     /// The thread could not be started.
     pub(super) fn start(target: Target, look: Look, clock: Clock, max: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            idle: Condvar::new(),
-            max,
-        });
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
         let queue = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, look, &clock))?;
         Ok(queue)
