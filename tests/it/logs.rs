@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use doorman::clock::Clock;
+use doorman::config::settings::{LogFormat, LogSettings};
 use doorman::model::{AgentId, RequestId, StrangerText};
 use doorman::ops::log::events::{self, EVENTS, FIELDS};
 use doorman::ops::log::format::Look;
 use doorman::ops::log::redact::Redact;
-use doorman::ops::log::{agent_span, layer, panic_hook, request_span};
+use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook, request_span};
 use serde_json::Value;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -254,4 +255,40 @@ fn a_panic_is_a_line_like_any_other() {
     assert_eq!(lines[0]["why"], "index out of \\u{1b}[2J bounds\\nkey ***");
     assert!(lines[0]["at"].as_str().unwrap().contains("logs.rs:"));
     check_line(&lines[0]).unwrap();
+}
+
+/// In a process of its own, since a process has one log.
+#[test]
+fn a_process_logs_to_its_stderr_until_the_end() {
+    const CHILD: &str = "DOORMAN_TEST_LOG";
+    if std::env::var_os(CHILD).is_some() {
+        let settings = LogSettings { format: LogFormat::Auto, level: "info".to_owned() };
+        let redact = Redact::default();
+        let log = init(&settings, &Clock::start(), redact.clone()).unwrap();
+        assert!(matches!(init(&settings, &Clock::start(), redact), Err(LogError::Twice)));
+        log.redact().add("band_sk_12345");
+        tracing::info!(target: "doorman::test", event = events::STARTED, version = "1", "up with band_sk_12345");
+        tracing::debug!(target: "doorman::test", event = events::ANSWERING, "not asked for");
+        tracing::info!(target: "hyper::proto", "nor this");
+        let _ = std::thread::spawn(|| panic!("a fault")).join();
+        for _ in 0..1_000 {
+            tracing::info!(target: "doorman::test", event = events::STOPPED, code = "0", "the end");
+        }
+        drop(log);
+        std::process::exit(0);
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "logs::a_process_logs_to_its_stderr_until_the_end", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        check_line(line).unwrap();
+    }
+    let names: Vec<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+    assert_eq!((names.len(), &names[..3]), (1_002, &["started", "panic", "stopped"][..]));
+    assert_eq!(lines[0]["message"], "up with ***");
+    assert!(output.status.success());
 }

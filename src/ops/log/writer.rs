@@ -272,4 +272,19 @@ mod tests {
         let all: Vec<u8> = receiver.iter().flatten().collect();
         assert_eq!(all, b"last words\n");
     }
+    #[test]
+    fn journald_gets_a_datagram_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let target = Target::journald(&path).unwrap();
+        let queue = Queue::start(target, Look::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+        queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=one\n".to_vec());
+        queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=two\n".to_vec());
+        let mut buffer = [0; 64];
+        for word in ["one", "two"] {
+            let length = journald.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], format!("PRIORITY=6\nMESSAGE={word}\n").as_bytes());
+        }
+    }
 }
