@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
@@ -185,6 +185,14 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
     table.set_header(header.iter().copied());
     table.add_rows(rows);
+    // An id that is broken over lines cannot be copied.
+    for (at, name) in header.iter().enumerate() {
+        if matches!(*name, "REQUEST" | "AGENT")
+            && let Some(column) = table.column_mut(at)
+        {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     table.trim_fmt() + "\n"
 }
 
