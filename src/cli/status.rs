@@ -70,8 +70,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// All of it, for people.
 fn page(status: &Status, now: Timestamp) -> String {
     let mut page = format!("doorman {}, ledger: {}\n\n", remote::shown(&status.version), remote::shown(&status.ledger));
-    let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "IN FLIGHT", "LISTED", "WHY"];
+    let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
     page += &remote::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
+    // Below the table, where there is room for a sentence; only for states that ask for a reason.
+    for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
+        let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
+        page += &format!("\n{} is {}: {}\n", remote::shown(who), agent.state, remote::shown(&agent.why));
+    }
     if !status.policies.is_empty() {
         page += "\n";
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
@@ -95,8 +100,6 @@ fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
             state += word;
         }
     }
-    // The reason is for states that ask for one.
-    let why = if agent.state == AgentState::Live { String::new() } else { remote::shown(&agent.why) };
     vec![
         agent.id.to_string(),
         agent.handle.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
@@ -106,7 +109,6 @@ fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
         agent.deferred.to_string(),
         agent.in_flight.to_string(),
         agent.last_listing.map_or_else(|| "never".to_owned(), |at| format!("{} ago", remote::ago(at, now))),
-        why,
     ]
 }
 
@@ -172,9 +174,11 @@ mod tests {
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
         doorman 0.1.0, ledger: ok
 
-         AGENT                                 HANDLE      STATE         SINCE  PENDING  DEFERRED  IN FLIGHT  LISTED   WHY
-         11111111-2222-4333-8444-555555555555  ana/helper  live, paused  2h     3        2         1          40s ago
-         66666666-2222-4333-8444-555555555555  -           away, held    3s     0        0         0          never    dns \u{1b}[31m
+         AGENT                                 HANDLE      STATE         SINCE  PENDING  DEFERRED  SENDING  LISTED
+         11111111-2222-4333-8444-555555555555  ana/helper  live, paused  2h     3        2         1        40s ago
+         66666666-2222-4333-8444-555555555555  -           away, held    3s     0        0         0        never
+
+        66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m
 
          RULES FILE               POLICY        MODE     SINCE
          /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below
