@@ -19,6 +19,7 @@ mod man;
 mod pause;
 mod pending;
 mod reload;
+mod remote;
 mod replay;
 mod revoke;
 mod run;

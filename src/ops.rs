@@ -1,3 +1,10 @@
-//! What a daemon needs around its work: logging, signals, systemd, the control socket.
+//! What a daemon needs around its work: logging, signals, systemd, hardening, the control socket.
+//!
+//! Nothing in here decides anything about a request, and nothing in here may block the loops that do.
 
 pub mod control;
+pub mod harden;
+pub mod log;
+pub mod notify;
+pub mod signals;
+pub mod watchdog;

@@ -1,12 +1,112 @@
-//! `doorman pending`.
+//! `doorman pending`: what is waiting at the door, oldest first.
 
+use jiff::Timestamp;
+
+use super::remote::{self, Door};
 use super::{CliError, Global};
+use crate::ops::control::wire::{Op, OpReply, PendingRow};
+
+/// Characters of a stranger's name and message in the table.
+const NAME_CHARS: usize = 24;
+const MESSAGE_CHARS: usize = 60;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  doorman pending
+  doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
+
+Then: doorman approve REQUEST, doorman reject REQUEST, or doorman explain REQUEST.
+Stages: waiting (its rule says to wait, or its turn has not come), deferred (for a person),
+in-flight, retrying, unknown (settled by the next listing), refused (by the platform).")]
+pub struct Args {
+    /// Only this agent's: its id, the beginning of it, or its handle
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
+    /// One JSON object a line, strangers' text as received
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    door: Door,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+///
+/// # Errors
+/// 69 where no daemon answers, 1 for an unknown agent.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let remote = args.door.open(global)?;
+    let agent = remote.agent(args.agent.as_deref())?;
+    let OpReply::Pending { requests } = remote.call(&Op::Pending { agent })? else {
+        return Err(remote::unexpected());
+    };
+    if args.json {
+        for row in &requests {
+            remote::print_json(row)?;
+        }
+    } else if requests.is_empty() {
+        remote::print("nobody is waiting\n")?;
+    } else {
+        remote::print(&page(&requests, remote::now()))?;
+    }
+    Ok(0)
+}
+
+fn page(requests: &[PendingRow], now: Timestamp) -> String {
+    let several = requests.iter().any(|row| row.agent != requests[0].agent);
+    let mut header = vec!["REQUEST", "HANDLE", "NAME", "MESSAGE", "AGE", "STAGE", "VERDICT", "BY"];
+    if several {
+        header.insert(1, "AGENT");
+    }
+    remote::table(&header, requests.iter().map(|row| cells(row, several, now)).collect())
+}
+
+fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
+    let mut stage = remote::shown(&row.stage);
+    if let Some(due) = row.due {
+        stage += &format!(", due in {}", remote::ago(now, due));
+    }
+    let mut cells = vec![
+        remote::shown(&row.request),
+        remote::stranger(row.handle.as_deref(), NAME_CHARS * 2),
+        remote::stranger(row.name.as_deref(), NAME_CHARS),
+        remote::stranger(row.message.as_deref(), MESSAGE_CHARS),
+        remote::ago(row.inserted_at.unwrap_or(row.first_seen), now),
+        stage,
+        row.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
+        row.by.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
+    ];
+    if several {
+        cells.insert(1, row.agent.to_string());
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentId, Verdict};
+
+    #[test]
+    fn the_table_cannot_be_steered() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let row = PendingRow {
+            request: "r-1".to_owned(),
+            agent: AgentId::parse("a-1").unwrap(),
+            handle: Some("@mallory\u{202e}".to_owned()),
+            name: None,
+            message: Some("hi\nr-2  @alice  approve\u{1b}[2J".to_owned()),
+            inserted_at: Some(at("2026-11-23T10:00:00Z")),
+            first_seen: at("2026-11-23T11:00:00Z"),
+            verdict: Some(Verdict::Approve),
+            by: Some("friends".to_owned()),
+            due: Some(at("2026-11-23T12:05:00Z")),
+            stage: "waiting".to_owned(),
+        };
+        let page = page(&[row], at("2026-11-23T12:00:00Z"));
+        insta::assert_snapshot!(page, @r"
+        REQUEST  HANDLE            NAME  MESSAGE                            AGE  STAGE               VERDICT  BY
+        r-1      @mallory\u{202e}  -     hi\nr-2  @alice  approve\u{1b}[2J  2h   waiting, due in 5m  approve  friends
+        ");
+    }
 }

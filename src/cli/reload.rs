@@ -1,12 +1,116 @@
-//! `doorman reload`.
+//! `doorman reload`: load the rules anew.
 
+use super::remote::{self, Door};
 use super::{CliError, Global};
+use crate::ops::control::client::Given;
+use crate::ops::control::wire::{Op, OpReply, Reloaded};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  doorman check && doorman reload --wait
+  doorman reload --wait --accept-shrunk   after a list was shortened on purpose
+
+A file that is refused leaves its last good policy in force; `doorman status` shows the
+problem until it is mended. Without --wait the command ends as soon as the daemon has the
+order, and the log says what came of it. Exit code 1 with --wait: something was refused.")]
+pub struct Args {
+    /// Wait until it is done, and fail where anything was refused
+    #[arg(long)]
+    wait: bool,
+    /// Take lists that lost more than half of their entries
+    #[arg(long)]
+    accept_shrunk: bool,
+    /// One JSON object; with --wait
+    #[arg(long, requires = "wait")]
+    json: bool,
+    #[command(flatten)]
+    door: Door,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+///
+/// # Errors
+/// 69 where no daemon answers.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let remote = args.door.open(global)?;
+    let op = Op::Reload { accept_shrunk: args.accept_shrunk };
+    if !args.wait {
+        return match remote.give(&op)? {
+            Given::Accepted => {
+                remote::print("the daemon loads its rules anew; `doorman status` or its log says what came of it\n")?;
+                Ok(0)
+            }
+            Given::Reply(_) => Err(remote::unexpected()),
+        };
+    }
+    let OpReply::Reloaded(reloaded) = remote.call(&op)? else { return Err(remote::unexpected()) };
+    if args.json {
+        remote::print_json(&reloaded)?;
+    } else {
+        remote::print(&page(&reloaded))?;
+    }
+    if reloaded.ok {
+        return Ok(0);
+    }
+    let problems = reloaded.problems.as_deref().map(remote::shown_lines).unwrap_or_default();
+    Err(CliError::new(1, format!("something was refused, and what was in force stays\n{problems}").trim_end()))
+}
+
+/// What is in force now, and what came with it that was no refusal.
+fn page(reloaded: &Reloaded) -> String {
+    let mut page = String::new();
+    for policy in &reloaded.policies {
+        let path = remote::shown(&policy.path);
+        let hash = policy.hash.as_deref().map(|hash| remote::shown(&hash[..hash.floor_char_boundary(12)]));
+        page += &match (hash, &policy.problem) {
+            (Some(hash), None) => format!("{path}: {hash} is in force\n"),
+            (Some(hash), Some(_)) => format!("{path}: refused; {hash} stays in force\n"),
+            (None, _) => format!("{path}: refused; its agents are held\n"),
+        };
+    }
+    if !reloaded.needs_restart.is_empty() {
+        let names: Vec<String> =
+            reloaded.needs_restart.iter().map(|name| format!("`{}`", remote::shown(name))).collect();
+        page += &format!("changed, and in force after a restart: {}\n", names.join(", "));
+    }
+    if let (true, Some(warnings)) = (reloaded.ok, &reloaded.problems) {
+        page += &format!("{}\n", remote::shown_lines(warnings));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::control::wire::PolicyStatus;
+
+    #[test]
+    fn the_page() {
+        let policy = |path: &str, hash: Option<&str>, problem: Option<&str>| PolicyStatus {
+            path: path.to_owned(),
+            hash: hash.map(ToOwned::to_owned),
+            mode: None,
+            since: None,
+            problem: problem.map(ToOwned::to_owned),
+        };
+        let reloaded = Reloaded {
+            ok: false,
+            policies: vec![
+                policy("a.toml", Some("0123456789abcdef"), None),
+                policy("b.toml", Some("0123456789abcdef"), Some("x")),
+                policy("c.toml", None, Some("x")),
+            ],
+            needs_restart: vec!["ledger.path".to_owned()],
+            problems: Some("x".to_owned()),
+        };
+        assert_eq!(
+            page(&reloaded),
+            "a.toml: 0123456789ab is in force\nb.toml: refused; 0123456789ab stays in force\n\
+             c.toml: refused; its agents are held\nchanged, and in force after a restart: `ledger.path`\n"
+        );
+        let warned =
+            Reloaded { ok: true, policies: Vec::new(), needs_restart: Vec::new(), problems: Some("w".to_owned()) };
+        assert_eq!(page(&warned), "w\n");
+    }
 }

@@ -1,12 +1,191 @@
-//! `doorman status`.
+//! `doorman status`: how the running daemon stands.
 
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+
+use super::remote::{self, Door};
 use super::{CliError, Global};
+use crate::model::AgentState;
+use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
+
+/// Between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  doorman status                     all agents and rules files
+  doorman status --agent ana/helper  one agent, by handle or id
+  doorman status --json | jq '.agents[] | select(.state != \"live\")'
+  curl --unix-socket /run/doorman/doorman.sock http://doorman/metrics
+
+States: starting, live, away (no connection, listing meanwhile), yielded (the agent itself is
+connected, listing meanwhile), polling (by configuration), refused (the key is no good).
+Exit code 69: no daemon answers.")]
+pub struct Args {
+    /// Only this agent: its id, the beginning of it, or its handle
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    /// Look again every 2 seconds, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+    #[command(flatten)]
+    door: Door,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+///
+/// # Errors
+/// 69 where no daemon answers, 1 for an unknown agent.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let remote = args.door.open(global)?;
+    let wanted = remote.agent(args.agent.as_deref())?;
+    loop {
+        let mut status = remote.status()?;
+        if let Some(wanted) = &wanted {
+            status.agents.retain(|agent| agent.id == *wanted);
+        }
+        if args.json {
+            remote::print_json(&status)?;
+            return Ok(0);
+        }
+        let page = page(&status, remote::now());
+        if !args.watch {
+            remote::print(&page)?;
+            return Ok(0);
+        }
+        // Only a terminal is cleared; elsewhere the looks stand below each other.
+        let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
+        remote::print(&format!("{clear}{page}"))?;
+        std::thread::sleep(WATCH);
+    }
+}
+
+/// All of it, for people.
+fn page(status: &Status, now: Timestamp) -> String {
+    let mut page = format!("doorman {}, ledger: {}\n\n", remote::shown(&status.version), remote::shown(&status.ledger));
+    let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
+    page += &remote::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
+    // Below the table, where there is room for a sentence; only for states that ask for a reason.
+    for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
+        let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
+        page += &format!("\n{} is {}: {}\n", remote::shown(who), agent.state, remote::shown(&agent.why));
+    }
+    if !status.policies.is_empty() {
+        page += "\n";
+        let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
+        page += &remote::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
+    }
+    for policy in &status.policies {
+        if let Some(problem) = &policy.problem {
+            let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
+            let path = remote::shown(&policy.path);
+            page +=
+                &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", remote::shown_lines(problem));
+        }
+    }
+    page
+}
+
+fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
+    let mut state = agent.state.as_str().to_owned();
+    for (set, word) in [(agent.paused, ", paused"), (agent.held, ", held")] {
+        if set {
+            state += word;
+        }
+    }
+    vec![
+        agent.id.to_string(),
+        agent.handle.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
+        state,
+        remote::ago(agent.since, now),
+        agent.pending.to_string(),
+        agent.deferred.to_string(),
+        agent.in_flight.to_string(),
+        agent.last_listing.map_or_else(|| "never".to_owned(), |at| format!("{} ago", remote::ago(at, now))),
+    ]
+}
+
+fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
+    let short = |hash: &String| remote::shown(&hash[..hash.floor_char_boundary(12)]);
+    vec![
+        remote::shown(&policy.path),
+        policy.hash.as_ref().map_or_else(|| "none: its agents are held".to_owned(), short),
+        policy.mode.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
+        policy.since.map_or_else(|| "-".to_owned(), |at| remote::ago(at, now)),
+        if policy.problem.is_some() { "refused since, see below".to_owned() } else { String::new() },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AgentId;
+
+    #[test]
+    fn the_page() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            agents: vec![
+                AgentStatus {
+                    id: AgentId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
+                    handle: Some("ana/helper".to_owned()),
+                    state: AgentState::Live,
+                    paused: true,
+                    held: false,
+                    since: at("2026-11-23T10:00:00Z"),
+                    why: "joined".to_owned(),
+                    pending: 3,
+                    deferred: 2,
+                    in_flight: 1,
+                    last_listing: Some(at("2026-11-23T11:59:20Z")),
+                },
+                AgentStatus {
+                    id: AgentId::parse("66666666-2222-4333-8444-555555555555").unwrap(),
+                    handle: None,
+                    state: AgentState::Away,
+                    paused: false,
+                    held: true,
+                    since: at("2026-11-23T11:59:57Z"),
+                    why: "dns \u{1b}[31m".to_owned(),
+                    pending: 0,
+                    deferred: 0,
+                    in_flight: 0,
+                    last_listing: None,
+                },
+            ],
+            policies: vec![PolicyStatus {
+                path: "/etc/doorman/rules.toml".to_owned(),
+                hash: Some("0123456789abcdef".to_owned()),
+                mode: Some("enforce".to_owned()),
+                since: Some(at("2026-11-20T12:00:00Z")),
+                problem: Some("error: no such key\n  ^ `\u{1b}x`".to_owned()),
+            }],
+            ledger: "ok".to_owned(),
+            counters: Default::default(),
+        };
+        insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
+        doorman 0.1.0, ledger: ok
+
+         AGENT                                 HANDLE      STATE         SINCE  PENDING  DEFERRED  SENDING  LISTED
+         11111111-2222-4333-8444-555555555555  ana/helper  live, paused  2h     3        2         1        40s ago
+         66666666-2222-4333-8444-555555555555  -           away, held    3s     0        0         0        never
+
+        66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m
+
+         RULES FILE               POLICY        MODE     SINCE
+         /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below
+
+        what is in `/etc/doorman/rules.toml` now is not in force:
+        error: no such key
+          ^ `\u{1b}x`
+        ");
+    }
 }

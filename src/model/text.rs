@@ -61,7 +61,7 @@ fn escape_into(character: char, out: &mut String) {
 }
 
 /// Control, format, private-use, unassigned-looking and white characters beyond ASCII, and marks that pile up.
-fn hides(character: char) -> bool {
+pub(crate) fn hides(character: char) -> bool {
     character.is_control()
         || character.is_whitespace()
         || unicode_normalization::char::is_combining_mark(character)

@@ -1,4 +1,8 @@
 //! The control socket: HTTP over a Unix socket, private from birth. The server turns requests into [`wire::Op`]s for the
 //! supervisor; the client is what the CLI's commands use.
 
+pub mod client;
+pub mod metrics;
+pub mod server;
+pub mod socket;
 pub mod wire;

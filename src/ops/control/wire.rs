@@ -13,7 +13,7 @@ pub struct Call {
     pub op: Op,
     /// Who asks: the user behind the socket's peer.
     pub person: String,
-    /// Where the answer goes; dropping it is an internal error to the client.
+    /// Where the answer goes; dropping it is an internal error to the client. Nobody may want it any more by then.
     pub reply: oneshot::Sender<Result<OpReply, OpError>>,
 }
 
@@ -63,6 +63,21 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The word on the wire and in the log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Status => "status",
+            Op::Pending { .. } => "pending",
+            Op::Answer { .. } => "answer",
+            Op::Revoke { .. } => "revoke",
+            Op::Reload { .. } => "reload",
+            Op::Pause { .. } => "pause",
+            Op::Resume { .. } => "resume",
+        }
+    }
+}
+
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
@@ -96,7 +111,8 @@ pub enum OpReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct OpError {
-    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `failed`.
+    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `failed`; and from the socket itself
+    /// `malformed`, `forbidden`.
     pub code: String,
     /// For people: lower case, what to do next.
     pub message: String,

@@ -1,0 +1,155 @@
+//! The CLI's side of the control socket.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::wire::{Op, OpError, OpReply};
+
+/// Most bytes of a reply that are read: 10,000 pending requests of 500 characters each, and room.
+const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longer than the server waits for the daemon.
+const REPLY_MAX: Duration = Duration::from_secs(150);
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no socket, or nobody answers on it.
+    #[error(
+        "no doorman is running here (looked at {places}): start it with `doorman run` or `systemctl start doorman`, or say where it is with `--socket PATH`"
+    )]
+    Absent {
+        /// Where it was looked for, in backticks.
+        places: String,
+    },
+    /// The socket is there, but not for us.
+    #[error("you may not use the control socket `{0}`: be root (`sudo doorman …`) or the daemon's own user")]
+    Forbidden(PathBuf),
+    /// Something was said that makes no sense, or nothing.
+    #[error("the control socket `{path}` failed: {why}")]
+    Broken {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        why: String,
+    },
+    /// The daemon said no.
+    #[error(transparent)]
+    Refused(#[from] OpError),
+}
+
+/// What a call that was not waited for comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// Done, and this is the answer.
+    Reply(OpReply),
+    /// The daemon has it, and will say what came of it in its log.
+    Accepted,
+}
+
+/// A daemon's socket that somebody answered on. Each call is a connection of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// The first of these places where a daemon answers.
+    ///
+    /// # Errors
+    /// [`ClientError::Absent`]; [`ClientError::Forbidden`] where a socket is there that may not be used.
+    pub async fn find(places: &[PathBuf]) -> Result<Self, ClientError> {
+        let mut forbidden = None;
+        for path in places {
+            match UnixStream::connect(path).await {
+                Ok(_) => return Ok(Self { path: path.clone() }),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    forbidden.get_or_insert_with(|| path.clone());
+                }
+                Err(_) => {}
+            }
+        }
+        if let Some(path) = forbidden {
+            return Err(ClientError::Forbidden(path));
+        }
+        let places: Vec<String> = places.iter().map(|path| format!("`{}`", path.display())).collect();
+        Err(ClientError::Absent { places: places.join(", ") })
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks, and waits for the answer, at most 150 s.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn call(&self, op: &Op) -> Result<OpReply, ClientError> {
+        match self.give(op, true).await? {
+            Given::Reply(reply) => Ok(reply),
+            Given::Accepted => Err(self.broken("it did not wait for the answer")),
+        }
+    }
+
+    /// Asks; with `wait` for the answer, otherwise only until the daemon has the call.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn give(&self, op: &Op, wait: bool) -> Result<Given, ClientError> {
+        match tokio::time::timeout(REPLY_MAX, self.exchange(op, wait)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.broken("no answer in time; it may still be done")),
+        }
+    }
+
+    async fn exchange(&self, op: &Op, wait: bool) -> Result<Given, ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.path.clone()),
+            _ => ClientError::Absent { places: format!("`{}`", self.path.display()) },
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
+        let body = serde_json::to_vec(op).map_err(|error| self.broken(error))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(if wait { "/v1/op" } else { "/v1/op?wait=false" })
+            .header(header::HOST, "doorman")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.broken(error))?;
+        let exchange = async {
+            let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| self.broken(error))?.to_bytes();
+            if status == hyper::StatusCode::ACCEPTED {
+                return Ok(Given::Accepted);
+            }
+            if status.is_success() {
+                return serde_json::from_slice(&body).map(Given::Reply).map_err(|error| self.broken(error));
+            }
+            match serde_json::from_slice::<OpError>(&body) {
+                Ok(error) if error.code == "forbidden" => Err(ClientError::Forbidden(self.path.clone())),
+                Ok(error) => Err(error.into()),
+                Err(_) => Err(self.broken(format!("http {}", status.as_u16()))),
+            }
+        };
+        // Both halves in one future: the connection ends with the call, and no task outlives it.
+        tokio::pin!(exchange, connection);
+        tokio::select! {
+            result = &mut exchange => result,
+            _ = &mut connection => exchange.await,
+        }
+    }
+
+    fn broken(&self, why: impl ToString) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), why: why.to_string() }
+    }
+}

@@ -1,0 +1,291 @@
+//! The daemon's side of the control socket. It lets in root and the daemon's own user, turns each request into a
+//! [`Call`] for the supervisor, and knows nothing else. Everything is bounded: connections, headers, bodies, waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, body::Bytes};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::unistd::{Uid, User, geteuid};
+use serde::Deserialize;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::metrics;
+use super::socket::Bound;
+use super::wire::{Call, Op, OpError, OpReply};
+use crate::ops::log::events;
+
+/// Most connections at once; more wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 32;
+/// Most bytes of a request's body.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A client must have said everything by then.
+const SPEAK_MAX: Duration = Duration::from_secs(10);
+/// Longest wait for the supervisor: a reload of many large lists, an answer that is retried.
+const REPLY_MAX: Duration = Duration::from_secs(120);
+/// Between tries when the system cannot accept (no descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// After `stop`, calls that are under way may end.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+/// Serves the socket until `stop`, and removes it then. A call that is under way at that moment may end within 2 s.
+///
+/// # Errors
+/// The listener cannot be used with this runtime.
+pub async fn serve(mut socket: Bound, calls: mpsc::Sender<Call>, stop: CancellationToken) -> std::io::Result<()> {
+    let Some(listener) = socket.take_listener() else { return Ok(()) };
+    let listener = UnixListener::from_std(listener)?;
+    let router = router(calls);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let tasks = TaskTracker::new();
+    let end = CancellationToken::new();
+    loop {
+        let (place, stream) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (router, end) = (router.clone(), end.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = connection(stream, router) => {}
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    drop(socket);
+    tasks.close();
+    if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {
+        end.cancel();
+        tasks.wait().await;
+    }
+    Ok(())
+}
+
+/// The next connection and its place. Without descriptors it waits for some: the socket must come back by itself.
+async fn accept(listener: &UnixListener, places: &Arc<Semaphore>) -> (tokio::sync::OwnedSemaphorePermit, UnixStream) {
+    loop {
+        // The semaphore is never closed, so this waits and cannot fail for good.
+        let Ok(place) = Arc::clone(places).acquire_owned().await else {
+            std::future::pending::<()>().await;
+            continue;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => return (place, stream),
+            Err(error) => {
+                tracing::warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, router: Router) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let router = router.layer(Extension(Peer { uid: peer.uid() }));
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SPEAK_MAX)
+        .keep_alive(false)
+        .max_headers(64)
+        .max_buf_size(BODY_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(event = events::CONTROL_CALL, op = "broken", why = %error, "a control connection broke");
+    }
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Peer {
+    uid: u32,
+}
+
+impl Peer {
+    /// Root and the daemon's own user may do everything, others nothing.
+    fn allowed(self) -> bool {
+        self.uid == 0 || self.uid == geteuid().as_raw()
+    }
+}
+
+/// The user's name, as it stands in `by = "person:NAME"`; `uid:N` for one without a plain name. May read files.
+pub fn person(uid: u32) -> String {
+    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    let plain = |name: &String| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@$".contains(&byte))
+    };
+    name.filter(plain).unwrap_or_else(|| format!("uid:{uid}"))
+}
+
+type Calls = State<mpsc::Sender<Call>>;
+
+fn router(calls: mpsc::Sender<Call>) -> Router {
+    Router::new()
+        .route("/v1/op", post(operate))
+        .route("/v1/status", get(status))
+        .route("/metrics", get(exposition))
+        .fallback(nothing)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(calls)
+}
+
+#[derive(Debug, Deserialize)]
+struct Manner {
+    /// `false`: answer as soon as the supervisor has the call.
+    #[serde(default = "yes")]
+    wait: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn operate(
+    State(calls): Calls,
+    Extension(peer): Extension<Peer>,
+    Query(manner): Query<Manner>,
+    body: Body,
+) -> Result<Response, Refused> {
+    let op: Op = serde_json::from_slice(&body.0)
+        .map_err(|error| refuse("malformed", format!("the body is no operation: {error}")))?;
+    let reply = call(&calls, peer, op).await?;
+    if manner.wait {
+        let reply = answer(reply).await?;
+        Ok(Json(reply).into_response())
+    } else {
+        // Somebody must want the reply until it is there: dropping it says that nobody does.
+        tokio::spawn(answer(reply));
+        Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "accepted": true }))).into_response())
+    }
+}
+
+async fn status(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
+    match answer(call(&calls, peer, Op::Status).await?).await? {
+        OpReply::Status(status) => Ok(Json(status).into_response()),
+        _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
+    }
+}
+
+async fn exposition(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
+    match answer(call(&calls, peer, Op::Status).await?).await? {
+        OpReply::Status(status) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            Ok((kind, metrics::render(&status)).into_response())
+        }
+        _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
+    }
+}
+
+async fn nothing() -> Refused {
+    refuse("unknown", "there is `POST /v1/op`, `GET /v1/status` and `GET /metrics`")
+}
+
+type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
+
+/// Hands the operation to the supervisor.
+async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: Op) -> Result<Reply, Refused> {
+    if !peer.allowed() {
+        tracing::warn!(
+            event = events::CONTROL_REFUSED,
+            why = format!("user {} may not", peer.uid),
+            "a call was refused"
+        );
+        return Err(refuse("forbidden", "only root and the daemon's own user may use this socket"));
+    }
+    let person =
+        tokio::task::spawn_blocking(move || person(peer.uid)).await.unwrap_or_else(|_| format!("uid:{}", peer.uid));
+    tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person, "the control socket is used");
+    let (reply, receiver) = oneshot::channel();
+    match tokio::time::timeout(SPEAK_MAX, calls.send(Call { op, person, reply })).await {
+        Ok(Ok(())) => Ok(receiver),
+        Ok(Err(_)) => Err(refuse("busy", "the daemon is stopping")),
+        Err(_) => Err(refuse("busy", "the daemon has too much to do just now: try again")),
+    }
+}
+
+/// Waits for what the supervisor says.
+async fn answer(reply: Reply) -> Result<OpReply, Refused> {
+    match tokio::time::timeout(REPLY_MAX, reply).await {
+        Ok(Ok(Ok(reply))) => Ok(reply),
+        Ok(Ok(Err(error))) => Err(Refused(error)),
+        Ok(Err(_)) => Err(refuse("failed", "the daemon gave no answer; its log says more")),
+        Err(_) => Err(refuse("busy", format!("no answer within {} s; it may still be done", REPLY_MAX.as_secs()))),
+    }
+}
+
+/// A whole body, in time.
+struct Body(Bytes);
+
+impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
+    type Rejection = Refused;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refused> {
+        match tokio::time::timeout(SPEAK_MAX, Bytes::from_request(request, state)).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(_)) => {
+                Err(refuse("malformed", format!("the body is broken, or longer than {BODY_BYTES_MAX} bytes")))
+            }
+            Err(_) => Err(refuse("malformed", "the body did not arrive in time")),
+        }
+    }
+}
+
+/// An error with its HTTP status.
+struct Refused(OpError);
+
+fn refuse(code: &str, message: impl Into<String>) -> Refused {
+    Refused(OpError { code: code.to_owned(), message: message.into() })
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self.0.code.as_str() {
+            "malformed" => StatusCode::BAD_REQUEST,
+            "forbidden" => StatusCode::FORBIDDEN,
+            "unknown" | "no-agent" => StatusCode::NOT_FOUND,
+            "gone" => StatusCode::GONE,
+            "ambiguous" | "shadow" => StatusCode::CONFLICT,
+            "busy" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_ourselves_are_let_in() {
+        assert!(Peer { uid: 0 }.allowed());
+        assert!(Peer { uid: geteuid().as_raw() }.allowed());
+        assert!(!Peer { uid: 64_321 }.allowed());
+    }
+
+    #[test]
+    fn a_person_has_a_plain_name() {
+        assert_eq!(person(0), "root");
+        assert_eq!(person(3_999_999_999), "uid:3999999999");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_refused_before_the_supervisor_hears_of_it() {
+        let (calls, mut heard) = mpsc::channel(1);
+        let refused = call(&calls, Peer { uid: 64_321 }, Op::Status).await.err().unwrap();
+        assert_eq!(refused.0.code, "forbidden");
+        assert!(heard.try_recv().is_err());
+    }
+}

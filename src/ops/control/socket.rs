@@ -1,0 +1,252 @@
+//! Where the control socket is, and how it comes to be: never reachable by others, not even for a moment; never taken
+//! from a daemon that still answers on it.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// The socket's name in a directory of its own.
+pub const NAME: &str = "doorman.sock";
+/// Longest path of a socket (bytes); the system's limit less its final zero.
+const PATH_BYTES_MAX: usize = 107;
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers on it.
+    #[error("another doorman answers at `{0}`: stop it first, or give this one another `control.path`")]
+    Taken(PathBuf),
+    /// Others could take the socket's place.
+    #[error(
+        "the directory `{0}` belongs to somebody else or others may write to it: give the control socket a directory of its own with mode 0700"
+    )]
+    Directory(PathBuf),
+    /// The path is something else.
+    #[error("`{0}` is there already and is no socket: remove it, or choose another `control.path`")]
+    NotASocket(PathBuf),
+    /// A Unix socket's path is short.
+    #[error("the control socket's path `{0}` is longer than {PATH_BYTES_MAX} bytes: choose a shorter `control.path`")]
+    TooLong(PathBuf),
+    /// The system refused.
+    #[error("the control socket `{path}` cannot be made: {why}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+}
+
+/// A bound socket. Dropping it removes the file, if it is still this one.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Bound {
+    /// Binds `path`. Its directory is made with mode 0700 if it is missing; otherwise it must belong to this user or to
+    /// root, and nobody else may write to it. A socket that nobody answers on is replaced.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let io = |why| SocketError::Io { path: path.to_owned(), why };
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        private_directory(directory)
+            .map_err(io)?
+            .then_some(())
+            .ok_or_else(|| SocketError::Directory(directory.into()))?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::Taken(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        // Bound inside a directory that only we can enter, then moved: the socket is private before it can be reached,
+        // and takes an abandoned one's place in one step.
+        let nursery = Nursery::make(directory).map_err(io)?;
+        let born = nursery.0.join("s");
+        if born.as_os_str().len() > PATH_BYTES_MAX || path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(SocketError::TooLong(path.to_owned()));
+        }
+        let listener = UnixListener::bind(&born).map_err(io)?;
+        fs::set_permissions(&born, Permissions::from_mode(0o600)).map_err(io)?;
+        let metadata = fs::symlink_metadata(&born).map_err(io)?;
+        fs::rename(&born, path).map_err(io)?;
+        listener.set_nonblocking(true).map_err(io)?;
+        Ok(Self { listener: Some(listener), path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The listener, once; it does not block.
+    pub(super) fn take_listener(&mut self) -> Option<UnixListener> {
+        self.listener.take()
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A directory for the moment of binding, with a short name since a socket's path is short.
+struct Nursery(PathBuf);
+
+impl Nursery {
+    fn make(directory: &Path) -> io::Result<Self> {
+        let mut tries = 0;
+        loop {
+            let path = directory.join(format!(".d{:06x}", fastrand::u32(..0x0100_0000)));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries < 16 => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0.join("s"));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Makes the directory, or says whether the one that is there keeps others out.
+fn private_directory(directory: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).recursive(true).create(directory)?;
+        }
+        Err(error) => return Err(error),
+    }
+    let found = fs::metadata(directory)?;
+    let owner = found.uid();
+    let mine = owner == nix::unistd::geteuid().as_raw() || owner == 0;
+    Ok(found.is_dir() && mine && found.mode() & 0o022 == 0)
+}
+
+/// Where a running daemon's socket may be, first the likeliest: `$RUNTIME_DIRECTORY` (systemd's), `$XDG_RUNTIME_DIR/doorman`,
+/// `/run/doorman`. `var` reads an environment variable.
+pub fn usual_places(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    let set = |name: &str| var(name).filter(|value| !value.is_empty());
+    if let Some(directories) = set("RUNTIME_DIRECTORY")
+        && let Some(first) = std::env::split_paths(&directories).next()
+    {
+        places.push(first.join(NAME));
+    }
+    if let Some(directory) = set("XDG_RUNTIME_DIR") {
+        places.push(Path::new(&directory).join("doorman").join(NAME));
+    }
+    places.push(Path::new("/run/doorman").join(NAME));
+    places.dedup();
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn it_is_private_with_a_directory_of_its_own_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/doorman/doorman.sock");
+        let bound = Bound::bind(&path).unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let names: Vec<_> =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["doorman.sock"], "nothing is left of the binding");
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for open in [0o770, 0o707, 0o1777] {
+            fs::set_permissions(dir.path(), Permissions::from_mode(open)).unwrap();
+            let error = Bound::bind(&dir.path().join("x.sock")).unwrap_err();
+            assert!(matches!(error, SocketError::Directory(_)), "{open:o}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_abandoned_socket_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let first = Bound::bind(&path).unwrap();
+        let error = Bound::bind(&path).unwrap_err();
+        assert!(matches!(error, SocketError::Taken(_)), "{error}");
+        assert!(path.exists(), "the failed one left the first one's socket alone");
+        drop(first);
+    }
+
+    #[test]
+    fn a_file_is_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notes.txt");
+        fs::write(&path, "dear diary").unwrap();
+        assert!(matches!(Bound::bind(&path).unwrap_err(), SocketError::NotASocket(_)));
+        assert_eq!(fs::read(&path).unwrap(), b"dear diary");
+    }
+
+    #[test]
+    fn only_its_own_file_is_removed_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let bound = Bound::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+        drop(other);
+    }
+
+    #[test]
+    fn a_long_path_is_said_to_be_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Bound::bind(&dir.path().join("x".repeat(120))).unwrap_err();
+        assert!(matches!(error, SocketError::TooLong(_)), "{error}");
+    }
+
+    #[test]
+    fn the_usual_places() {
+        let none = usual_places(|_| None);
+        assert_eq!(none, [PathBuf::from("/run/doorman/doorman.sock")]);
+        let all = usual_places(|name| match name {
+            "RUNTIME_DIRECTORY" => Some("/run/a:/run/b".into()),
+            "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),
+            _ => None,
+        });
+        assert_eq!(
+            all,
+            ["/run/a/doorman.sock", "/run/user/7/doorman/doorman.sock", "/run/doorman/doorman.sock"].map(PathBuf::from)
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! Logging: one line for each thing that matters, for people on a terminal and as JSON otherwise, under agent and
+//! request spans. It owns the contract of `docs/logs.md` ([`events`]) and what no line may do: show a key, let a
+//! stranger's text steer a terminal or pass for another line, grow without bound, or make the daemon wait.
+//!
+//! Lines go to stderr (or to journald's socket) through a bounded queue and a thread of its own.
+
+pub mod events;
+pub mod fields;
+pub mod format;
+mod panic;
+pub mod redact;
+pub mod writer;
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Span, Subscriber};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+
+use self::fields::{Collect, Fields, Value};
+use self::format::{Line, Look};
+use self::redact::Redact;
+use self::writer::{QUEUE_BYTES_MAX, Queue, Sink, Target};
+use crate::clock::Clock;
+use crate::config::settings::{LogFormat, LogSettings};
+use crate::model::{AgentId, RequestId};
+
+pub use self::panic::hook as panic_hook;
+
+/// Where journald listens.
+const JOURNALD: &str = "/run/systemd/journal/socket";
+/// Longest wait for a reader at the end.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `log.level` is no filter.
+    #[error(
+        "`{level}` is no log level: {why}; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `doorman::phoenix=debug,info`"
+    )]
+    Level {
+        /// As configured.
+        level: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// journald was asked for and is not there.
+    #[error("journald cannot be reached at `{JOURNALD}` ({0}): choose another `log.format`")]
+    Journald(std::io::Error),
+    /// The writer could not be started.
+    #[error("the log's writer cannot be started: {0}")]
+    Writer(std::io::Error),
+    /// A subscriber is set already.
+    #[error("this process has a log already")]
+    Twice,
+}
+
+/// Keeps the log going; dropping it writes what is left, for at most 2 s.
+#[must_use = "dropping it ends the log"]
+pub struct Handle {
+    queue: Queue,
+    redact: Redact,
+}
+
+impl Handle {
+    /// The keys that no line shows: whoever reads a key adds it here first.
+    pub fn redact(&self) -> &Redact {
+        &self.redact
+    }
+
+    /// Waits until all lines are written, at most this long. Returns whether they were.
+    pub fn flush(&self, at_most: Duration) -> bool {
+        self.queue.flush(at_most)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.flush(FLUSH_MAX);
+        self.queue.close();
+    }
+}
+
+/// How lines look on this stderr with this setting: for `auto`, human on a terminal and JSON otherwise; colour where it
+/// is a terminal and `NO_COLOR` is not set.
+pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> Look {
+    let human = Look::Human { colour: terminal && !no_color };
+    match format {
+        LogFormat::Auto if terminal => human,
+        LogFormat::Auto | LogFormat::Json => Look::Json,
+        LogFormat::Human => human,
+        LogFormat::Journald => Look::Journald,
+    }
+}
+
+/// Starts the log of this process, on stderr or journald, and catches panics into it. Call once, before any runtime.
+///
+/// # Errors
+/// See [`LogError`]; all of them are a configuration's fault but [`LogError::Writer`] and [`LogError::Twice`].
+pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Handle, LogError> {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let look = look(settings.format, std::io::stderr().is_terminal(), no_color);
+    let filter = filter(&settings.level)?;
+    let target = match look {
+        Look::Journald => Target::journald(Path::new(JOURNALD)).map_err(LogError::Journald)?,
+        Look::Human { .. } | Look::Json => Target::Stream(Box::new(std::io::stderr())),
+    };
+    let queue = Queue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
+    let layer = layer(look, queue.clone(), redact.clone(), clock.clone());
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(panic_hook));
+    Ok(Handle { queue, redact })
+}
+
+/// The filter that `log.level` means. A bare level is doorman's own; libraries then say only what is a warning or worse,
+/// since at `debug` they speak of every byte.
+///
+/// # Errors
+/// [`LogError::Level`].
+pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let word = level.trim().to_ascii_lowercase();
+    let directives = match word.as_str() {
+        "error" | "off" => word,
+        "warn" | "info" | "debug" | "trace" => format!("warn,doorman={word}"),
+        _ => level.trim().to_owned(),
+    };
+    let refuse = |why: &str| LogError::Level { level: level.to_owned(), why: why.to_owned() };
+    if directives.is_empty() {
+        return Err(refuse("it is empty"));
+    }
+    EnvFilter::builder().parse(&directives).map_err(|error| refuse(&error.to_string()))
+}
+
+/// The span of everything that is done for one agent: the field `agent`.
+pub fn agent_span(agent: &AgentId) -> Span {
+    tracing::error_span!("agent", agent = %agent)
+}
+
+/// The span of everything that is done about one request: the field `request`, inside the agent's span.
+pub fn request_span(request: &RequestId) -> Span {
+    tracing::error_span!("request", request = %request)
+}
+
+/// A layer that renders every event and gives it to `sink`; for [`init`], and for tests without a global subscriber.
+pub fn layer<K: Sink>(look: Look, sink: K, redact: Redact, clock: Clock) -> LineLayer<K> {
+    LineLayer { look, sink, redact, clock }
+}
+
+/// See [`layer`].
+pub struct LineLayer<K> {
+    look: Look,
+    sink: K,
+    redact: Redact,
+    clock: Clock,
+}
+
+/// A span's clean values, kept with the span.
+struct SpanFields(Fields);
+
+impl<S, K> Layer<S> for LineLayer<K>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    K: Sink,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut Collect::new(&mut fields, &self.redact));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanFields(fields));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut Collect::new(&mut fields, &self.redact));
+        if let Some(span) = context.span(id)
+            && let Some(known) = span.extensions_mut().get_mut::<SpanFields>()
+        {
+            for (name, value) in fields.0 {
+                known.0.set(name, value);
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(known) = span.extensions().get::<SpanFields>() {
+                for (name, value) in &known.0.0 {
+                    fields.set(name, value.clone());
+                }
+            }
+        }
+        // A span cannot name or word an event, and nothing can set the time or the level.
+        fields.0.retain(|(name, _)| !matches!(*name, "event" | "message"));
+        event.record(&mut Collect::new(&mut fields, &self.redact));
+        let message = fields.take("message").unwrap_or_default();
+        let name = fields.take("event").unwrap_or_else(|| {
+            fields.set("target", Value::Text(event.metadata().target().to_owned()));
+            events::LOG.to_owned()
+        });
+        fields.0.retain(|(name, _)| !matches!(*name, "ts" | "level"));
+        let level = *event.metadata().level();
+        let line = Line { ts: self.clock.now().wall, level, event: name, message, fields };
+        self.sink.line(level, line.render(self.look));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_people_and_a_pipe_gets_machines() {
+        assert_eq!(look(LogFormat::Auto, true, false), Look::Human { colour: true });
+        assert_eq!(look(LogFormat::Auto, true, true), Look::Human { colour: false });
+        assert_eq!(look(LogFormat::Auto, false, false), Look::Json);
+        assert_eq!(look(LogFormat::Human, false, false), Look::Human { colour: false });
+        assert_eq!(look(LogFormat::Json, true, false), Look::Json);
+        assert_eq!(look(LogFormat::Journald, true, false), Look::Journald);
+    }
+
+    #[test]
+    fn levels() {
+        assert_eq!(filter("info").unwrap().to_string(), "doorman=info,warn");
+        assert_eq!(filter(" Debug").unwrap().to_string(), "doorman=debug,warn");
+        assert_eq!(filter("doorman::phoenix=trace,info").unwrap().to_string(), "doorman::phoenix=trace,info");
+        for bad in ["", "loud=shout", "doorman=[", "info,,=,"] {
+            let error = filter(bad).unwrap_err().to_string();
+            assert!(error.contains("no log level") && error.contains("`debug`"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The events and fields of the log: a contract. Code emits events by these constants; `docs/logs.md` is held to the
+//! tables in here by a test. To change one is to break somebody's alerts: add, and say so in the changelog.
+
+use tracing::Level;
+
+/// One event of the contract.
+#[derive(Debug, Clone, Copy)]
+pub struct EventDoc {
+    /// The value of the field `event`.
+    pub name: &'static str,
+    /// The level it is given at; [`EventDoc::softer`] names another it may have.
+    pub level: Level,
+    /// A second level, where the event has two meanings.
+    pub softer: Option<Level>,
+    /// The fields it may carry beside `ts`, `level`, `event`, `message`, `agent` and `request`.
+    pub fields: &'static [&'static str],
+    /// What it means, as in the documentation.
+    pub meaning: &'static str,
+}
+
+/// One field of the contract.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldDoc {
+    /// Its name.
+    pub name: &'static str,
+    /// `text`, `number` or `yes/no`.
+    pub kind: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+macro_rules! events {
+    ($($constant:ident = $name:literal, $level:ident $(or $softer:ident)?, [$($field:literal),*], $meaning:literal;)*) => {
+        $(#[doc = concat!("`", $name, "`: ", $meaning)]
+        pub const $constant: &str = $name;)*
+
+        /// Every event, in the order of the documentation.
+        pub const EVENTS: &[EventDoc] = &[$(EventDoc {
+            name: $name,
+            level: Level::$level,
+            softer: { #[allow(unused_mut, unused_assignments)] let mut softer = None; $(softer = Some(Level::$softer);)? softer },
+            fields: &[$($field),*],
+            meaning: $meaning,
+        }),*];
+    };
+}
+
+macro_rules! fields {
+    ($($name:literal, $kind:literal, $meaning:literal;)*) => {
+        /// Every field, in the order of the documentation.
+        pub const FIELDS: &[FieldDoc] = &[$(FieldDoc { name: $name, kind: $kind, meaning: $meaning }),*];
+    };
+}
+
+events! {
+    STARTED = "started", INFO, ["version", "agents", "pid"], "doorman is up: configuration, ledger and control socket are there";
+    CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
+    CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
+    POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "mode", "rules"], "a policy is in force";
+    POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
+    AGENT_HELD = "agent_held", ERROR, ["path"], "the agent has no policy: everything stays pending until its rules file is mended";
+    STATE_CHANGED = "state_changed", INFO or WARN, ["state", "from", "why"], "the agent's standing with the platform changed; a warning where it has become `refused`";
+    CONNECTED = "connected", DEBUG, ["why"], "the socket is open";
+    JOIN_REFUSED = "join_refused", WARN, ["code", "why", "attempt"], "the platform refused or crashed the join of the agent's channel";
+    CHANNEL_CRASHED = "channel_crashed", WARN, ["why"], "the platform's side of the channel crashed or was closed; joining again";
+    RECONNECT = "reconnect", INFO or DEBUG, ["why", "in_ms", "attempt"], "the socket is gone and will be tried again";
+    SUPERSEDED = "superseded", WARN, ["why", "code"], "another connection took this agent's place";
+    CONNECTION_FIGHT = "connection_fight", WARN, ["why"], "two clients take the connection from each other; doorman stays away for a while";
+    CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the platform wants the key in the socket's query; said once";
+    KEY_REFUSED = "key_refused", ERROR, ["source", "why", "in_ms"], "the platform refuses the key; `source` is where it was read from";
+    THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
+    LISTED = "listed", DEBUG or INFO, ["pending", "pages", "why", "latency_ms"], "a listing of the pending requests is complete; at info after a join";
+    LISTING_FAILED = "listing_failed", WARN, ["why", "status", "attempt"], "the pending requests could not be listed; tried again in its rhythm";
+    REQUEST_SEEN = "request_seen", DEBUG, ["handle", "name", "via"], "a request is known for the first time";
+    INBOX_FULL = "inbox_full", WARN, ["pending"], "more is pending than is held in memory; a listing brings the rest later";
+    DECIDED = "decided", INFO, ["handle", "name", "verdict", "by", "policy", "due", "mode"], "what the policy says of a request, when it first says so and whenever that changes";
+    ANSWERING = "answering", DEBUG, ["verdict", "attempt"], "the intent is on record and the call goes out";
+    ANSWERED = "answered", INFO, ["handle", "name", "verdict", "by", "policy", "outcome", "attempt", "status", "latency_ms"], "an answer reached its end; `latency_ms` is from frame received to answer written";
+    ANSWER_RETRY = "answer_retry", INFO, ["verdict", "attempt", "status", "why", "in_ms"], "an answer was not taken in passing and will be sent again";
+    ANSWER_REFUSED = "answer_refused", WARN, ["verdict", "status", "code", "why", "in_ms"], "the platform will not take this answer (400, 403, 422)";
+    ANSWER_UNKNOWN = "answer_unknown", WARN, ["verdict", "attempt", "why"], "it is not known whether an answer arrived; a listing settles it before anything else is said";
+    SETTLED = "settled", INFO, ["handle", "status", "outcome"], "a request was settled by somebody else, or an answer of unknown fate turned out to have arrived";
+    GONE = "gone", INFO, ["handle", "outcome"], "a request is no longer listed";
+    CONTACT_ADDED = "contact_added", INFO, ["contact", "handle", "name", "kind"], "the agent has a new contact";
+    CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle", "name", "by"], "a contact is gone";
+    CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact is the effect of an answer of ours";
+    AGENT_PAUSED = "agent_paused", WARN, ["by", "why"], "nothing is answered for this agent until `doorman resume`";
+    AGENT_RESUMED = "agent_resumed", INFO, ["by"], "the agent is answered for again";
+    PERSON_ANSWERED = "person_answered", INFO, ["handle", "verdict", "by", "outcome"], "somebody approved, rejected or deferred a request by hand";
+    REVOKED = "revoked", WARN, ["contact", "handle", "by"], "somebody had a contact removed that doorman had approved";
+    OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by", "age"], "a request has been pending for longer than the policy's `overdue` allows";
+    FRAME_MALFORMED = "frame_malformed", WARN, ["why", "bytes"], "a frame on the socket could not be read; it was counted and dropped";
+    PAYLOAD_MALFORMED = "payload_malformed", WARN, ["what", "why"], "an event's payload, or a row of a listing, could not be read; a listing follows";
+    EVENT_UNKNOWN = "event_unknown", INFO, ["what"], "the channel said something that this version does not know; counted and dropped";
+    LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written: every answer waits";
+    LEDGER_RECOVERED = "ledger_recovered", INFO, ["for_ms"], "the ledger can be written again";
+    CLOCK_UNSOUND = "clock_unsound", WARN, ["why", "off_ms"], "this machine's clock cannot be believed: conditions on time are unknown and timers wait";
+    CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock can be believed again";
+    RELOAD_STARTED = "reload_started", INFO, ["by"], "a reload began: by a signal, a person or `watch`";
+    RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error where anything was refused";
+    CONTROL_CALL = "control_call", DEBUG, ["op", "by"], "somebody used the control socket";
+    CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
+    WATCHDOG_LATE = "watchdog_late", ERROR, ["loop", "late_ms"], "a loop has not turned in its time; systemd is not told that all is well until it does";
+    WATCHDOG_RECOVERED = "watchdog_recovered", INFO, ["loop"], "a late loop turns again";
+    NOTIFY_FAILED = "notify_failed", WARN, ["why"], "systemd could not be told something";
+    LOG_DROPPED = "log_dropped", WARN, ["lines"], "this many lines were dropped because nobody read the log fast enough";
+    DRAINING = "draining", INFO, ["in_flight"], "told to stop: what is on its way is finished, the rest stays pending";
+    DRAINED = "drained", INFO, ["in_flight", "latency_ms"], "the drain is over; `in_flight` is what was left behind, to be settled at the next start";
+    STOPPED = "stopped", INFO, ["code"], "doorman ends";
+    INTERNAL = "internal", ERROR, ["why"], "a fault of doorman's own; what it touched stays pending";
+    PANIC = "panic", ERROR, ["why", "at", "thread"], "a fault of doorman's own that was contained; please report it";
+    LOG = "log", DEBUG, ["target"], "any line without a name of its own, such as a library's; not part of the contract";
+}
+
+fields! {
+    "ts", "text", "when: RFC 3339 in UTC, with microseconds";
+    "level", "text", "`error` (somebody has to look), `warn` (somebody may have to), `info`, `debug`, `trace`";
+    "event", "text", "the stable name of what happened";
+    "message", "text", "the same for people; may change";
+    "agent", "text", "the id of the agent whose door it is";
+    "request", "text", "the id of the contact request";
+    "handle", "text", "the sender's handle as received, escaped; strangers choose it";
+    "name", "text", "the sender's name as received, escaped; strangers choose it";
+    "verdict", "text", "`approve`, `reject` or `defer`";
+    "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
+    "policy", "text", "the first 12 digits of the policy's hash";
+    "mode", "text", "`enforce` or `shadow`";
+    "due", "text", "when the answer goes out, where the rule says to wait";
+    "outcome", "text", "`applied`, `presumed-applied`, `settled-elsewhere`, `gone`, `refused` or `unknown`";
+    "attempt", "number", "which try it was, from 1";
+    "status", "text", "the HTTP status, or the platform's word for how a request stands";
+    "code", "text", "the platform's error code, the close code, or the exit code";
+    "latency_ms", "number", "how long it took, in milliseconds";
+    "in_ms", "number", "until the next try, in milliseconds";
+    "for_ms", "number", "how long it lasted, in milliseconds";
+    "late_ms", "number", "by how much it is late, in milliseconds";
+    "off_ms", "number", "how far this clock is ahead of the platform's, in milliseconds; negative: behind";
+    "state", "text", "`starting`, `live`, `away`, `yielded`, `polling` or `refused`";
+    "from", "text", "the state before";
+    "why", "text", "the reason, for people";
+    "what", "text", "the name of the thing, as received, escaped";
+    "via", "text", "`event` or `listing`";
+    "kind", "text", "`user`, `agent` or `other`";
+    "contact", "text", "the id of a contact";
+    "age", "text", "how long the request has been pending";
+    "pending", "number", "how many requests are pending";
+    "pages", "number", "how many pages a listing had";
+    "in_flight", "number", "how many answers are on their way";
+    "agents", "number", "how many agents";
+    "policies", "number", "how many rules files";
+    "rules", "number", "how many rules";
+    "lines", "number", "how many lines";
+    "bytes", "number", "how many bytes";
+    "path", "text", "a file";
+    "source", "text", "where a key comes from; never the key";
+    "problems", "text", "everything that is wrong with a file, over several lines";
+    "needs_restart", "text", "settings that changed and need a restart";
+    "ok", "yes/no", "whether it was taken";
+    "op", "text", "what was asked";
+    "loop", "text", "the name of a loop";
+    "version", "text", "doorman's version";
+    "pid", "number", "the process";
+    "at", "text", "the place in the source";
+    "thread", "text", "the name of a thread";
+    "target", "text", "the module that a line without a name came from";
+}
+
+/// The documentation's two tables, as Markdown.
+pub fn markdown() -> String {
+    let mut out = String::from("| event | level | fields | meaning |\n| --- | --- | --- | --- |\n");
+    for event in EVENTS {
+        let mut level = word(event.level).to_owned();
+        if let Some(softer) = event.softer {
+            level = format!("{level}, {}", word(softer));
+        }
+        let fields: Vec<String> = event.fields.iter().map(|field| format!("`{field}`")).collect();
+        out.push_str(&format!("| `{}` | {level} | {} | {} |\n", event.name, fields.join(", "), event.meaning));
+    }
+    out.push_str("\n| field | kind | meaning |\n| --- | --- | --- |\n");
+    for field in FIELDS {
+        out.push_str(&format!("| `{}` | {} | {} |\n", field.name, field.kind, field.meaning));
+    }
+    out
+}
+
+/// The word for a level in every format.
+pub fn word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}

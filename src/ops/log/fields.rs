@@ -1,0 +1,209 @@
+//! The values of a line: taken from spans and events, scrubbed of keys, escaped and cut. Nothing gets into a line but
+//! through [`Fields`].
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+
+use super::redact::Redact;
+use crate::model::hides;
+
+/// Most characters of one value.
+pub const VALUE_CHARS_MAX: usize = 1_000;
+/// Most characters of the field [`PROBLEMS`], which quotes lines of files.
+pub const PROBLEMS_CHARS_MAX: usize = 16_000;
+/// Most fields of one line; more are dropped.
+pub const FIELDS_MAX: usize = 40;
+/// The one field whose lines are kept apart: what is wrong with a file, rendered.
+pub const PROBLEMS: &str = "problems";
+/// Bytes looked at of one value.
+const RAW_BYTES_MAX: usize = 64 * 1024;
+
+/// One value, ready to be shown.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Escaped and cut.
+    Text(String),
+    /// A whole number.
+    Whole(i64),
+    /// A whole number beyond the signed ones.
+    Natural(u64),
+    /// A fraction; never infinite.
+    Fraction(f64),
+    /// Yes or no.
+    Truth(bool),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => f.write_str(text),
+            Value::Whole(number) => write!(f, "{number}"),
+            Value::Natural(number) => write!(f, "{number}"),
+            Value::Fraction(number) => write!(f, "{number}"),
+            Value::Truth(truth) => write!(f, "{truth}"),
+        }
+    }
+}
+
+/// Values by name, in the order they were first given. The last value of a name wins.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(pub Vec<(&'static str, Value)>);
+
+impl Fields {
+    /// Adds or replaces.
+    pub fn set(&mut self, name: &'static str, value: Value) {
+        match self.0.iter().position(|(known, _)| *known == name) {
+            Some(at) => self.0[at].1 = value,
+            None if self.0.len() < FIELDS_MAX => self.0.push((name, value)),
+            None => {}
+        }
+    }
+
+    /// Removes a text and returns it.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.remove(at).1.to_string())
+    }
+}
+
+/// Collects what a span or an event carries.
+pub struct Collect<'a> {
+    fields: &'a mut Fields,
+    redact: &'a Redact,
+}
+
+impl<'a> Collect<'a> {
+    /// Into these fields, scrubbed of these keys.
+    pub fn new(fields: &'a mut Fields, redact: &'a Redact) -> Self {
+        Self { fields, redact }
+    }
+
+    fn text(&mut self, field: &Field, text: &str) {
+        let value = Value::Text(clean(field.name(), text, self.redact));
+        self.fields.set(field.name(), value);
+    }
+}
+
+impl Visit for Collect<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // Six digits are a microsecond's share of a second and keep lines short.
+        let rounded = (value * 1e6).round() / 1e6;
+        if rounded.is_finite() {
+            self.fields.set(field.name(), Value::Fraction(rounded));
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.fields.set(field.name(), Value::Whole(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.set(field.name(), Value::Natural(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fields.set(field.name(), Value::Truth(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = Bounded::default();
+        let _ = write!(text, "{value}");
+        let mut source = value.source();
+        while let Some(error) = source {
+            let _ = write!(text, ": {error}");
+            source = error.source();
+        }
+        self.text(field, &text.0);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut text = Bounded::default();
+        let _ = write!(text, "{value:?}");
+        self.text(field, &text.0);
+    }
+}
+
+/// A text that stops growing.
+#[derive(Default)]
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = RAW_BYTES_MAX.saturating_sub(self.0.len());
+        self.0.push_str(&text[..text.floor_char_boundary(room)]);
+        if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// Scrubs, escapes and cuts one value.
+pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
+    let text = &text[..text.floor_char_boundary(RAW_BYTES_MAX)];
+    let text = redact.scrub(text);
+    let (max, lines) = if name == PROBLEMS { (PROBLEMS_CHARS_MAX, true) } else { (VALUE_CHARS_MAX, false) };
+    let mut out = String::with_capacity(text.len().min(max));
+    let mut used = 0;
+    for character in text.chars() {
+        let before = out.len();
+        match character {
+            '\n' if lines => out.push('\n'),
+            ' '..='~' => out.push(character),
+            character if character.is_ascii() || hides(character) => out.extend(character.escape_default()),
+            character => out.push(character),
+        }
+        // An escaped character counts with all of its signs, so that no line is longer than it may be.
+        used += if out.len() - before > 4 { out.len() - before } else { 1 };
+        if used > max {
+            out.truncate(before);
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped_whoever_wrote_it() {
+        let redact = Redact::default();
+        assert_eq!(
+            clean("why", "a\u{1b}]0;x\u{7}\nb\r\u{202e}c\u{200b}d\u{85}", &redact),
+            r"a\u{1b}]0;x\u{7}\nb\r\u{202e}c\u{200b}d\u{85}"
+        );
+        assert_eq!(clean("why", "naïve – “名” …", &redact), "naïve – “名” …");
+    }
+
+    #[test]
+    fn only_problems_keep_their_lines() {
+        let redact = Redact::default();
+        assert_eq!(clean(PROBLEMS, "a\nb\u{1b}", &redact), "a\nb\\u{1b}");
+        assert_eq!(clean("message", "a\nb", &redact), r"a\nb");
+    }
+
+    #[test]
+    fn a_value_is_cut() {
+        let redact = Redact::default();
+        for text in ["x".repeat(100_000), "\u{202e}".repeat(50_000), "é".repeat(100_000)] {
+            assert!(clean("why", &text, &redact).chars().count() <= VALUE_CHARS_MAX + 1);
+        }
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_wins_and_fields_are_bounded() {
+        let mut fields = Fields::default();
+        fields.set("state", Value::Whole(1));
+        fields.set("state", Value::Whole(2));
+        assert_eq!(fields.0, [("state", Value::Whole(2))]);
+        for event in super::super::events::EVENTS {
+            fields.set(event.name, Value::Truth(true));
+        }
+        assert_eq!(fields.0.len(), FIELDS_MAX);
+    }
+}

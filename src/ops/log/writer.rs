@@ -1,0 +1,290 @@
+//! The queue between the daemon and whoever reads its log: bounded, never waited for. A reader that stalls costs lines,
+//! and a line says how many; it never costs a request its answer, for the ledger is the record and the log is not.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::Level;
+
+use super::fields::{Fields, Value};
+use super::format::{Line, Look};
+use crate::clock::Clock;
+
+/// Most bytes waiting to be written. From a half on, debug and trace lines are dropped; warnings and errors may use a
+/// quarter more.
+pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What waits costs this much beside its bytes.
+const LINE_OVERHEAD: usize = 48;
+/// Lines are written together up to so many bytes.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Where rendered lines go.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes one line. Must not block.
+    fn line(&self, level: Level, bytes: Vec<u8>);
+}
+
+/// For tests: everything, in memory.
+impl Sink for Arc<Mutex<Vec<u8>>> {
+    fn line(&self, _level: Level, mut bytes: Vec<u8>) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).append(&mut bytes);
+    }
+}
+
+/// What the writer's thread writes to.
+pub(super) enum Target {
+    /// A terminal, a pipe or a file.
+    Stream(Box<dyn Write + Send>),
+    /// journald: one datagram a line.
+    Datagram(UnixDatagram),
+}
+
+impl Target {
+    /// Connects to journald's socket.
+    pub(super) fn journald(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(path)?;
+        Ok(Target::Datagram(socket))
+    }
+
+    /// Errors are swallowed: there is nowhere left to report them to.
+    fn write(&mut self, lines: impl Iterator<Item = Vec<u8>>) {
+        match self {
+            Target::Stream(stream) => {
+                let mut batch = Vec::new();
+                for mut line in lines {
+                    batch.append(&mut line);
+                    if batch.len() >= BATCH_BYTES {
+                        let _ = stream.write_all(&batch);
+                        batch.clear();
+                    }
+                }
+                let _ = stream.write_all(&batch).and_then(|()| stream.flush());
+            }
+            Target::Datagram(socket) => {
+                for line in lines {
+                    let _ = socket.send(&line);
+                }
+            }
+        }
+    }
+}
+
+/// The queue. Clones share it.
+#[derive(Clone)]
+pub(super) struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something to do for the writer.
+    work: Condvar,
+    /// Everything was written.
+    idle: Condvar,
+    max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    dropped: u64,
+    writing: bool,
+    closed: bool,
+}
+
+impl Queue {
+    /// A queue whose thread writes to `target`, in `look` for what it says itself.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub(super) fn start(target: Target, look: Look, clock: Clock, max: usize) -> io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
+        let queue = Self { shared: Arc::clone(&shared) };
+        thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, look, &clock))?;
+        Ok(queue)
+    }
+
+    /// Waits until everything was written, at most this long. Returns whether it was.
+    pub(super) fn flush(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut state = self.shared.lock();
+        while !state.lines.is_empty() || state.writing || state.dropped > 0 {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
+            state = match self.shared.idle.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        true
+    }
+
+    /// Lets the thread end once everything was written.
+    pub(super) fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Sink for Queue {
+    fn line(&self, level: Level, bytes: Vec<u8>) {
+        let max = self.shared.max;
+        let room = match level {
+            Level::ERROR | Level::WARN => max + max / 4,
+            Level::INFO => max,
+            Level::DEBUG | Level::TRACE => max / 2,
+        };
+        let mut state = self.shared.lock();
+        if state.bytes + bytes.len() + LINE_OVERHEAD > room {
+            state.dropped += 1;
+            return;
+        }
+        state.bytes += bytes.len() + LINE_OVERHEAD;
+        state.lines.push_back(bytes);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_all(&self, mut target: Target, look: Look, clock: &Clock) {
+        loop {
+            let mut state = self.lock();
+            while state.lines.is_empty() && state.dropped == 0 && !state.closed {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.lines.is_empty() && state.dropped == 0 {
+                return;
+            }
+            let lines = std::mem::take(&mut state.lines);
+            let dropped = std::mem::take(&mut state.dropped);
+            // What is being written still counts: a stalled reader must not double the bound.
+            state.writing = true;
+            drop(state);
+            let written: usize = lines.iter().map(|line| line.len() + LINE_OVERHEAD).sum();
+            let report = (dropped > 0).then(|| report(dropped, clock).render(look));
+            target.write(lines.into_iter().chain(report));
+            let mut state = self.lock();
+            state.bytes -= written;
+            state.writing = false;
+            if state.lines.is_empty() && state.dropped == 0 {
+                self.idle.notify_all();
+            }
+        }
+    }
+}
+
+/// What the log says of its own losses.
+fn report(dropped: u64, clock: &Clock) -> Line {
+    let mut fields = Fields::default();
+    fields.set("lines", Value::Natural(dropped));
+    Line {
+        ts: clock.now().wall,
+        level: Level::WARN,
+        event: super::events::LOG_DROPPED.to_owned(),
+        message: format!("{dropped} lines of the log were dropped: nobody read them fast enough"),
+        fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A reader that takes nothing until it is told to.
+    struct Stalled {
+        go: mpsc::Receiver<()>,
+        began: mpsc::Sender<()>,
+        got: Arc<Mutex<Vec<u8>>>,
+        free: bool,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.free {
+                self.began.send(()).unwrap();
+                self.go.recv().unwrap();
+                self.free = true;
+            }
+            self.got.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stalled_reader_costs_lines_and_is_told_how_many_but_blocks_nobody() {
+        let (go, wait) = mpsc::channel();
+        let (began, begun) = mpsc::channel();
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let target = Target::Stream(Box::new(Stalled { go: wait, began, got: Arc::clone(&got), free: false }));
+        let queue = Queue::start(target, Look::Json, Clock::start(), 10_000).unwrap();
+        queue.line(Level::INFO, b"first\n".to_vec());
+        begun.recv().unwrap();
+        for _ in 0..1_000 {
+            queue.line(Level::INFO, b"0123456789012345678901234567890123456789012345678901\n".to_vec());
+        }
+        assert!(queue.shared.lock().bytes <= 10_000);
+        queue.line(Level::DEBUG, b"debug\n".to_vec());
+        queue.line(Level::ERROR, b"error\n".to_vec());
+        assert!(!queue.flush(Duration::ZERO), "it does not wait for a reader that stalls");
+        go.send(()).unwrap();
+        while !queue.flush(Duration::from_secs(60)) {}
+        let text = String::from_utf8(got.lock().unwrap().clone()).unwrap();
+        assert!(text.starts_with("first\n0123"), "in order");
+        assert!(text.contains("error\n") && !text.contains("debug\n"), "what is louder has more room");
+        let kept = text.lines().filter(|line| line.starts_with("0123")).count();
+        assert!(text.contains(&format!("\"lines\":{}", 1_000 - kept + 1)), "{}", text.lines().last().unwrap());
+    }
+
+    #[test]
+    fn a_closed_queue_writes_what_it_has() {
+        let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+        struct Pipe(mpsc::Sender<Vec<u8>>);
+        impl Write for Pipe {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.send(bytes.to_vec()).unwrap();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let queue =
+            Queue::start(Target::Stream(Box::new(Pipe(sender))), Look::Json, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+        queue.line(Level::INFO, b"last words\n".to_vec());
+        queue.close();
+        let all: Vec<u8> = receiver.iter().flatten().collect();
+        assert_eq!(all, b"last words\n");
+    }
+    #[test]
+    fn journald_gets_a_datagram_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let target = Target::journald(&path).unwrap();
+        let queue = Queue::start(target, Look::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+        queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=one\n".to_vec());
+        queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=two\n".to_vec());
+        let mut buffer = [0; 64];
+        for word in ["one", "two"] {
+            let length = journald.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], format!("PRIORITY=6\nMESSAGE={word}\n").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The log's contract: documented as it is, kept in every format, harmless whatever it is given, silent about keys.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use doorman::clock::Clock;
+use doorman::config::settings::{LogFormat, LogSettings};
+use doorman::model::{AgentId, RequestId, StrangerText};
+use doorman::ops::log::events::{self, EVENTS, FIELDS};
+use doorman::ops::log::format::Look;
+use doorman::ops::log::redact::Redact;
+use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook, request_span};
+use serde_json::Value;
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+const LOOKS: [Look; 4] = [Look::Human { colour: false }, Look::Human { colour: true }, Look::Json, Look::Journald];
+
+/// What a terminal obeys, what hides, what reorders, and what tries to look like fields or lines of ours.
+const HOSTILE: &str = "x\u{1b}[2J\u{9b}31m\r\n{\"event\":\"decided\"}\u{0}\u{7}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}\" verdict=approve \\u{1b} \u{e0041}";
+
+/// Everything that `work` logs.
+fn logged(look: Look, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
+    let sink = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::registry().with(tracing_subscriber::filter::LevelFilter::TRACE).with(layer(
+        look,
+        Arc::clone(&sink),
+        redact.clone(),
+        Clock::start(),
+    ));
+    tracing::subscriber::with_default(subscriber, work);
+    std::mem::take(&mut *sink.lock().unwrap())
+}
+
+fn lines(redact: &Redact, work: impl FnOnce()) -> Vec<Value> {
+    let text = String::from_utf8(logged(Look::Json, redact, work)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// One event at a level that is only known at run time.
+macro_rules! at_level {
+    ($level:expr, $($rest:tt)*) => {
+        match $level {
+            Level::ERROR => tracing::error!(target: "doorman::test", $($rest)*),
+            Level::WARN => tracing::warn!(target: "doorman::test", $($rest)*),
+            Level::INFO => tracing::info!(target: "doorman::test", $($rest)*),
+            Level::DEBUG => tracing::debug!(target: "doorman::test", $($rest)*),
+            Level::TRACE => tracing::trace!(target: "doorman::test", $($rest)*),
+        }
+    };
+}
+
+/// Whether a line of JSON keeps the contract: its event is documented, at that level, with documented fields only.
+pub fn check_line(line: &Value) -> Result<(), String> {
+    let name = line["event"].as_str().ok_or_else(|| format!("no event: {line}"))?;
+    let event = EVENTS.iter().find(|event| event.name == name).ok_or_else(|| format!("undocumented event: {line}"))?;
+    if name == events::LOG {
+        return Ok(());
+    }
+    let level = line["level"].as_str().unwrap_or_default();
+    if ![Some(event.level), event.softer].iter().flatten().any(|known| events::word(*known) == level) {
+        return Err(format!("`{name}` is not documented at this level: {line}"));
+    }
+    for field in line.as_object().ok_or("no object")?.keys() {
+        let always = ["ts", "level", "event", "message", "agent", "request"].contains(&field.as_str());
+        if !always && !event.fields.contains(&field.as_str()) {
+            return Err(format!("`{name}` is not documented with `{field}`: {line}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_documentation_is_the_contract() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/logs.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- contract -->\n", "<!-- /contract -->");
+    let start = page.find(begin).unwrap() + begin.len();
+    let stop = page.find(end).unwrap();
+    if page[start..stop] != events::markdown() {
+        if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{}{}{}", &page[..start], events::markdown(), &page[stop..])).unwrap();
+        }
+        panic!("docs/logs.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it anew");
+    }
+}
+
+#[test]
+fn names_are_plain_and_given_once_and_every_field_is_explained() {
+    let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let names: BTreeSet<&str> = EVENTS.iter().map(|event| event.name).collect();
+    let fields: BTreeSet<&str> = FIELDS.iter().map(|field| field.name).collect();
+    assert_eq!((names.len(), fields.len()), (EVENTS.len(), FIELDS.len()));
+    assert!(names.iter().chain(&fields).all(|name| plain(name)));
+    let mut used: BTreeSet<&str> = ["ts", "level", "event", "message", "agent", "request"].into();
+    for event in EVENTS {
+        for field in event.fields {
+            assert!(fields.contains(field), "`{}` of `{}` is not explained", field, event.name);
+            used.insert(field);
+        }
+    }
+    let unused: Vec<_> = fields.difference(&used).collect();
+    assert!(unused.is_empty(), "{unused:?} belong to no event");
+}
+
+#[test]
+fn every_event_is_one_harmless_line_in_every_format() {
+    for look in LOOKS {
+        for event in EVENTS {
+            let stranger = StrangerText::new(HOSTILE);
+            let bytes = logged(look, &Redact::default(), || {
+                at_level!(event.level, event = event.name, name = %stranger, why = HOSTILE, handle = ?HOSTILE,
+                    latency_ms = 1.5, "somebody said {HOSTILE}");
+            });
+            let name = event.name;
+            match look {
+                Look::Human { colour } => {
+                    let mut text = String::from_utf8(bytes).unwrap();
+                    assert!(text.contains(name));
+                    if colour {
+                        text = anstream::adapter::strip_str(&text).to_string();
+                    }
+                    harmless(&text);
+                    let fields = &text[text.find("  name=\"x").unwrap()..];
+                    assert_eq!(
+                        fields.matches('"').count(),
+                        6,
+                        "three values in quotes that nothing in them ends: {text}"
+                    );
+                }
+                Look::Json => {
+                    let text = String::from_utf8(bytes).unwrap();
+                    harmless(&text);
+                    let line: Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!(line["event"], name);
+                    assert_eq!(line["level"], events::word(event.level));
+                    assert_eq!(line["latency_ms"], 1.5);
+                    for field in ["name", "why", "handle", "message"] {
+                        harmless(&format!("{}\n", line[field].as_str().unwrap()));
+                    }
+                    let ts = line["ts"].as_str().unwrap();
+                    assert_eq!(ts.len(), "2026-11-23T18:13:02.123456Z".len(), "{ts}");
+                    ts.parse::<jiff::Timestamp>().unwrap();
+                }
+                Look::Journald => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    assert!(text.contains(&format!("DOORMAN_EVENT\n{}\0", char::from(name.len() as u8))), "{text:?}");
+                    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+                }
+            }
+        }
+    }
+}
+
+/// One line, of characters that neither move nor hide anything.
+fn harmless(text: &str) {
+    let line = text.strip_suffix('\n').unwrap();
+    let steering = |c: &char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    assert_eq!(line.chars().find(steering), None, "{line:?}");
+}
+
+#[test]
+fn spans_give_their_fields_and_the_event_wins() {
+    let agent = AgentId::parse("a-1").unwrap();
+    let request = RequestId::parse("r-1").unwrap();
+    let lines = lines(&Redact::default(), || {
+        let agent = agent_span(&agent);
+        let _in = agent.enter();
+        let request = request_span(&request);
+        let _in = request.enter();
+        tracing::info!(event = events::DECIDED, verdict = "approve", "approve");
+        tracing::info!(event = events::GONE, agent = "a-2", ts = "then", level = "loud", "gone");
+    });
+    assert_eq!((&lines[0]["agent"], &lines[0]["request"]), (&"a-1".into(), &"r-1".into()));
+    check_line(&lines[0]).unwrap();
+    assert_eq!(lines[1]["agent"], "a-2");
+    assert!(lines[1]["ts"] != "then" && lines[1]["level"] == "info", "time and level are not for sale: {}", lines[1]);
+}
+
+#[test]
+fn a_line_without_a_name_says_where_it_is_from() {
+    let lines = lines(&Redact::default(), || tracing::warn!(target: "hyper::proto", "odd"));
+    assert_eq!((&lines[0]["event"], &lines[0]["target"]), (&"log".into(), &"hyper::proto".into()));
+    check_line(&lines[0]).unwrap();
+}
+
+#[test]
+fn what_breaks_the_contract_is_found() {
+    let lines = lines(&Redact::default(), || {
+        tracing::info!(event = "invented", "x");
+        tracing::error!(event = events::DECIDED, "x");
+        tracing::info!(event = events::DECIDED, colour = "red", "x");
+    });
+    assert_eq!(lines.iter().filter(|line| check_line(line).is_err()).count(), 3);
+}
+
+#[test]
+fn a_key_is_in_no_line() {
+    const KEY: &str = "band_sk_4f/9a \"q\"";
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+    let redact = Redact::default();
+    redact.add(KEY);
+    for look in LOOKS {
+        let bytes = logged(look, &redact, || {
+            let span = tracing::info_span!("agent", agent = KEY);
+            let _in = span.enter();
+            let encoded: String = url::form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
+            let outer = Outer(std::io::Error::other(format!("GET wss://x/?api_key={encoded}")));
+            tracing::info!(why = KEY, what = ?Some(KEY), "the key {KEY}");
+            tracing::error!(error = &outer as &dyn std::error::Error, problems = KEY, "failed");
+        });
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.contains("***"));
+        for part in ["4f/9a", "4f%2F9a", "band_sk"] {
+            assert!(!text.contains(part), "{look:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_line_is_bounded_whatever_is_in_it() {
+    let huge = "\u{202e}".repeat(3_000_000);
+    for look in LOOKS {
+        let bytes = logged(look, &Redact::default(), || {
+            tracing::info!(event = huge, why = huge, what = ?huge, name = %huge, "{huge}");
+        });
+        assert!(bytes.len() < 16 * 1024, "{look:?}: {}", bytes.len());
+    }
+}
+
+#[test]
+fn a_panic_is_a_line_like_any_other() {
+    let redact = Redact::default();
+    redact.add("band_sk_12345");
+    let before = Arc::new(std::panic::take_hook());
+    let others = Arc::clone(&before);
+    let here = std::thread::current().id();
+    // Only this thread's: other tests want to see their own.
+    std::panic::set_hook(Box::new(
+        move |info| {
+            if std::thread::current().id() == here { panic_hook(info) } else { others(info) }
+        },
+    ));
+    let lines = lines(&redact, || {
+        let _ = std::panic::catch_unwind(|| panic!("index out of \u{1b}[2J bounds\nkey band_sk_12345"));
+    });
+    std::panic::set_hook(Box::new(move |info| before(info)));
+    assert_eq!(lines[0]["event"], "panic");
+    assert_eq!(lines[0]["why"], "index out of \\u{1b}[2J bounds\\nkey ***");
+    assert!(lines[0]["at"].as_str().unwrap().contains("logs.rs:"));
+    check_line(&lines[0]).unwrap();
+}
+
+/// In a process of its own, since a process has one log.
+#[test]
+fn a_process_logs_to_its_stderr_until_the_end() {
+    const CHILD: &str = "DOORMAN_TEST_LOG";
+    if std::env::var_os(CHILD).is_some() {
+        let settings = LogSettings { format: LogFormat::Auto, level: "info".to_owned() };
+        let redact = Redact::default();
+        let log = init(&settings, &Clock::start(), redact.clone()).unwrap();
+        assert!(matches!(init(&settings, &Clock::start(), redact), Err(LogError::Twice)));
+        log.redact().add("band_sk_12345");
+        tracing::info!(target: "doorman::test", event = events::STARTED, version = "1", "up with band_sk_12345");
+        tracing::debug!(target: "doorman::test", event = events::ANSWERING, "not asked for");
+        tracing::info!(target: "hyper::proto", "nor this");
+        let _ = std::thread::spawn(|| panic!("a fault")).join();
+        for _ in 0..1_000 {
+            tracing::info!(target: "doorman::test", event = events::STOPPED, code = "0", "the end");
+        }
+        drop(log);
+        std::process::exit(0);
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "logs::a_process_logs_to_its_stderr_until_the_end", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        check_line(line).unwrap();
+    }
+    let names: Vec<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+    assert_eq!((names.len(), &names[..3]), (1_002, &["started", "panic", "stopped"][..]));
+    assert_eq!(lines[0]["message"], "up with ***");
+    assert!(output.status.success());
+}
