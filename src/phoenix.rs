@@ -1,6 +1,8 @@
 //! Phoenix Channels as a client: frames, the session's state machine, backoff. Pure: time and randomness are
 //! arguments, and what is to be done comes out as data.
 
+pub mod backoff;
+pub mod frame;
 pub mod session;
 
-pub use session::{ConnectPlan, Input, Output, Refusal, Session, SessionConfig};
+pub use session::{ConnectPlan, Input, Note, NoteLevel, Output, Refusal, Session, SessionConfig};

@@ -1,12 +1,37 @@
 //! One agent's standing with the platform: when to connect, how, what to send, what a frame means, and which state it
-//! is in. It owns the table of `docs/architecture.md`, "States of an agent". It never touches a socket or a clock.
+//! is in. It owns the table of `docs/architecture.md`, "States of an agent", but for the rhythm of listings. It never
+//! touches a socket or a clock: it is told what happened and says what is to be done.
+//!
+//! The state is `live` only while the contacts channel is joined *and* a listing pass since that join is through. From
+//! an upgrade until then it stays what it was (`starting`, `away` or `yielded`), and a channel that ends while the
+//! socket lives on is `away`: nothing comes in, whatever the reason.
 
+mod channel;
+mod connecting;
+mod contest;
+mod heart;
+mod incoming;
+mod key;
+mod socket;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use fastrand::Rng;
+
+use self::contest::Contest;
+use self::key::KeyStanding;
+use self::socket::Socket;
+use super::backoff::Backoff;
 use crate::clock::{Mono, Now};
 use crate::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use crate::model::{AgentId, AgentState};
 use crate::platform::{ChannelEvent, Supersede};
+
+/// The deadline where there is nothing to wait for: far, but a live session always has one.
+const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A dial that says nothing for this many join timeouts is given up: each of its phases is bounded by one.
+const DIAL_PHASES_MAX: u32 = 4;
 
 /// What a session is made of.
 #[derive(Debug, Clone)]
@@ -91,7 +116,7 @@ pub enum Output {
     Event(ChannelEvent),
     /// Somebody took the connection.
     Superseded(Supersede),
-    /// The state changed.
+    /// The state changed, or why it is what it is.
     State(AgentState, String),
     /// Something for the log: nobody's raw text in it.
     Note(Note),
@@ -102,8 +127,10 @@ pub enum Output {
 pub struct Note {
     /// How loud.
     pub level: NoteLevel,
-    /// A stable name for logs and counters: `frame_malformed`, `event_unknown`, `payload_malformed`, `join_refused`,
-    /// `channel_crashed`, `reconnect`, `credentials_fallback`, `connection_fight`, …
+    /// A stable name for logs and counters: `frame_malformed`, `frame_too_long`, `frame_binary`, `reply_unmatched`, `reply_malformed`,
+    /// `join_stale`, `topic_unknown`, `event_unknown`, `payload_malformed`, `join_refused`, `join_timeout`,
+    /// `channel_crashed`, `channel_closed`, `connection_dead`, `reconnect`, `credentials_fallback`,
+    /// `connection_fight`.
     pub what: &'static str,
     /// For people.
     pub detail: String,
@@ -122,34 +149,202 @@ pub enum NoteLevel {
     Error,
 }
 
-/// See the module.
+/// See the module. Call [`Session::handle`] with what happened, then [`Session::poll`] until `None`.
 #[derive(Debug)]
 pub struct Session {
-    _todo: (),
+    config: SessionConfig,
+    rng: Rng,
+    outputs: VecDeque<Output>,
+    state: AgentState,
+    why: String,
+    phase: Phase,
+    /// Between connects. Back to its base after [`Timing::proven_after`] live, never by connecting.
+    backoff: Backoff,
+    live_since: Option<Mono>,
+    contest: Contest,
+    key: KeyStanding,
+    relist: Relist,
+    /// The latest moment told of.
+    seen: Mono,
 }
 
-#[allow(missing_docs, unused_variables, clippy::todo)]
+/// Where the socket is.
+#[derive(Debug)]
+enum Phase {
+    /// Not started.
+    Idle,
+    /// By configuration, there is none.
+    Polling,
+    /// None, until then.
+    Waiting { until: Mono },
+    /// Asked for, and not heard of since.
+    Dialling { give_up: Mono },
+    /// Open.
+    Open(Box<Socket>),
+    /// None, and none is wanted with this key.
+    Refused { probe_at: Mono, probing: bool },
+    /// Stopped.
+    Stopped,
+}
+
+/// Listings asked for because something that was said could not be read; at most one per [`Timing::list_away`].
+#[derive(Debug, Default)]
+struct Relist {
+    last: Option<Mono>,
+    due: Option<Mono>,
+}
+
 impl Session {
-    /// `seed` feeds all jitter.
+    /// A session that waits for [`Input::Start`]. `seed` feeds all jitter.
     pub fn new(config: SessionConfig, seed: u64) -> Self {
-        todo!()
+        let timing = &config.timing;
+        Self {
+            rng: Rng::with_seed(seed),
+            outputs: VecDeque::new(),
+            state: AgentState::Starting,
+            why: String::new(),
+            phase: Phase::Idle,
+            backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
+            live_since: None,
+            contest: Contest::new(config.connection),
+            key: KeyStanding::new(config.credentials, timing),
+            relist: Relist::default(),
+            seen: Mono::ZERO,
+            config,
+        }
     }
+
+    /// Takes in what happened, and then does what has become due: a busy stream starves no timer.
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
-        todo!()
+        self.seen = self.seen.max(now.mono);
+        let now = self.seen;
+        match (&self.phase, input) {
+            (Phase::Stopped, _) => return,
+            (_, Input::Stop) => return self.stop(),
+            (Phase::Idle, Input::Start) => self.start(now),
+            (Phase::Idle, _) | (_, Input::Start | Input::Tick) => {}
+            (_, Input::Opened) => self.opened(now),
+            (_, Input::NotOpened(refusal)) => self.not_opened(refusal, now),
+            (_, Input::Text(text)) => self.text(text, now),
+            (_, Input::Binary(length)) => {
+                self.note(NoteLevel::Debug, "frame_binary", format!("a binary frame of {length} bytes was ignored"));
+            }
+            (_, Input::Closed(code)) => self.closed(code, now),
+            (_, Input::Listed) => self.listed(now),
+            (_, Input::KeyAccepted(whose)) => self.key_accepted(whose, now),
+            (_, Input::KeyRefused(why)) => self.key_refused(why, now),
+            (_, Input::IdentityUnknown) => self.identity_unknown(),
+            (_, Input::KeyRenewed) => self.key_renewed(now),
+        }
+        self.run_timers(now);
     }
+
     /// What is to be done next; call until `None` after each `handle`.
     pub fn poll(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
+
     /// When to call with [`Input::Tick`]; `None` only after `Stop`.
     pub fn deadline(&self) -> Option<Mono> {
-        todo!()
+        let idle = self.seen + IDLE;
+        let phase = match &self.phase {
+            Phase::Stopped => return None,
+            Phase::Idle | Phase::Polling => idle,
+            Phase::Waiting { until } => *until,
+            Phase::Dialling { give_up } => *give_up,
+            Phase::Open(socket) => socket.deadline(&self.config.timing),
+            Phase::Refused { probe_at, .. } => *probe_at,
+        };
+        Some(phase.min(self.relist.due.unwrap_or(idle)).min(idle))
     }
+
+    /// Where the agent stands; `Starting` until something is known.
     pub fn state(&self) -> AgentState {
-        todo!()
+        self.state
     }
+
     /// Whether events are flowing: joined (listed or not).
     pub fn joined(&self) -> bool {
-        todo!()
+        matches!(&self.phase, Phase::Open(socket) if socket.contacts.is_joined())
+    }
+
+    fn start(&mut self, now: Mono) {
+        match self.config.connection {
+            ConnectionMode::Poll => self.poll_only(),
+            ConnectionMode::Yield | ConnectionMode::Take => self.connect(now),
+        }
+    }
+
+    fn poll_only(&mut self) {
+        self.phase = Phase::Polling;
+        self.enter(AgentState::Polling, "`connection` is `poll`: no socket, only listings".to_owned());
+    }
+
+    fn stop(&mut self) {
+        if let Phase::Open(socket) = &mut self.phase {
+            self.outputs.extend(socket.leave().map(Output::Send));
+        }
+        self.outputs.push_back(Output::Close);
+        self.phase = Phase::Stopped;
+    }
+
+    fn listed(&mut self, now: Mono) {
+        if self.joined() && self.state != AgentState::Live {
+            self.live_since = Some(now);
+            self.enter(AgentState::Live, "joined and listed".to_owned());
+        }
+        if matches!(self.state, AgentState::Live | AgentState::Polling) {
+            self.key.proven(&self.config.timing);
+        }
+    }
+
+    /// Ends a time of being live; one that was long enough proves that things are well.
+    fn leave_live(&mut self, now: Mono) {
+        if let Some(since) = self.live_since.take()
+            && now.since(since) >= self.config.timing.proven_after
+        {
+            self.backoff.reset();
+        }
+    }
+
+    /// Something was said that could not be read: the list has it, if it matters.
+    fn ask_listing(&mut self, now: Mono) {
+        if self.joined() && self.relist.due.is_none() {
+            let earliest = self.relist.last.map_or(now, |last| last + self.config.timing.list_away);
+            self.relist.due = Some(earliest.max(now));
+        }
+    }
+
+    fn run_timers(&mut self, now: Mono) {
+        if self.relist.due.is_some_and(|due| due <= now) {
+            self.relist = Relist { last: Some(now), due: None };
+            if self.joined() {
+                self.outputs.push_back(Output::List("an event could not be read"));
+            }
+        }
+        match &self.phase {
+            Phase::Waiting { until } if *until <= now => self.connect(now),
+            Phase::Dialling { give_up } if *give_up <= now => self.dial_timed_out(now),
+            Phase::Open(_) => self.run_socket(now),
+            Phase::Refused { probe_at, .. } if *probe_at <= now => self.probe(now),
+            Phase::Idle
+            | Phase::Polling
+            | Phase::Waiting { .. }
+            | Phase::Dialling { .. }
+            | Phase::Refused { .. }
+            | Phase::Stopped => {}
+        }
+    }
+
+    fn enter(&mut self, state: AgentState, why: String) {
+        if (self.state, &self.why) != (state, &why) {
+            self.state = state;
+            self.why = why;
+            self.outputs.push_back(Output::State(self.state, self.why.clone()));
+        }
+    }
+
+    fn note(&mut self, level: NoteLevel, what: &'static str, detail: String) {
+        self.outputs.push_back(Output::Note(Note { level, what, detail }));
     }
 }

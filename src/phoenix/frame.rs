@@ -1,0 +1,248 @@
+//! Frames of serializer 2.0.0: `[join_ref, ref, topic, event, payload]`, both ways \[docs\], \[phx\]. It borrows what it
+//! can from the text, is bounded, and knows nothing of what a frame means.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde_json::Value;
+
+/// Longest frame that is read (bytes). Nesting is bounded too, by serde_json's recursion limit of 128.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a client sends, and nothing else: a channel crashes on an event it does not know \[phx\].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Push {
+    /// Joins a topic; its ref becomes the join's.
+    Join,
+    /// Leaves a topic. The reply is not to be waited for.
+    Leave,
+    /// Keeps the connection; on the topic [`HEARTBEAT_TOPIC`].
+    Heartbeat,
+}
+
+/// The topic of heartbeats.
+pub const HEARTBEAT_TOPIC: &str = "phoenix";
+
+/// A frame from the server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame<'a> {
+    /// The join it belongs to, if it says so.
+    pub join_ref: Option<Ref>,
+    /// The push it answers, if it does.
+    pub reference: Option<Ref>,
+    /// The channel.
+    pub topic: Cow<'a, str>,
+    /// What happened.
+    pub event: Cow<'a, str>,
+    /// Whatever came with it.
+    pub payload: Value,
+}
+
+/// A ref, as far as it could be one of ours: those are whole numbers from 1, sent as decimal text. Servers give them
+/// back as text or as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ref {
+    /// Perhaps ours.
+    Number(u64),
+    /// Certainly not ours.
+    Foreign,
+}
+
+impl Ref {
+    /// Whether it is this ref of ours.
+    pub fn is(self, ours: u64) -> bool {
+        self == Ref::Number(ours)
+    }
+}
+
+/// Why a text is no frame. Holds none of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameProblem {
+    /// Over [`FRAME_BYTES_MAX`].
+    #[error("a frame of {0} bytes is over the bound of {FRAME_BYTES_MAX}")]
+    TooLong(usize),
+    /// Cut off, not JSON, or nested too deeply.
+    #[error("a frame of {0} bytes is no JSON")]
+    NotJson(usize),
+    /// JSON, but no array of five with these types.
+    #[error("a frame of {0} bytes is not `[join_ref, ref, topic, event, payload]`")]
+    NotAFrame(usize),
+}
+
+/// Reads a frame. Extra whitespace and any order of keys are fine; missing, extra or mistyped elements are not.
+pub fn parse(text: &str) -> Result<Frame<'_>, FrameProblem> {
+    if text.len() > FRAME_BYTES_MAX {
+        return Err(FrameProblem::TooLong(text.len()));
+    }
+    let Wire(join_ref, reference, topic, event, payload) =
+        serde_json::from_str(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => FrameProblem::NotAFrame(text.len()),
+            _ => FrameProblem::NotJson(text.len()),
+        })?;
+    Ok(Frame { join_ref, reference, topic, event, payload })
+}
+
+/// Writes a frame. A join's `join_ref` is its own ref; a heartbeat has none.
+pub fn encode(push: Push, join_ref: Option<u64>, reference: u64, topic: &str) -> String {
+    let event = match push {
+        Push::Join => "phx_join",
+        Push::Leave => "phx_leave",
+        Push::Heartbeat => "heartbeat",
+    };
+    let text = |number: u64| Value::String(number.to_string());
+    let join_ref = join_ref.map_or(Value::Null, text);
+    Value::Array(vec![join_ref, text(reference), topic.into(), event.into(), Value::Object(serde_json::Map::new())])
+        .to_string()
+}
+
+/// The answer to a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushReply<'a> {
+    /// `ok`.
+    Ok,
+    /// `error`, with its `reason` where it gave one; the server's text, so not to be shown as it is.
+    Refused(Option<&'a str>),
+}
+
+/// Reads the payload of a `phx_reply`. Any status but `ok` is a refusal; `None` where there is no status at all.
+pub fn reply(payload: &Value) -> Option<PushReply<'_>> {
+    if payload.get("status")?.as_str()? == "ok" {
+        return Some(PushReply::Ok);
+    }
+    let reason = payload.get("response").and_then(|response| response.get("reason")).and_then(Value::as_str);
+    Some(PushReply::Refused(reason))
+}
+
+#[derive(serde::Deserialize)]
+struct Wire<'a>(Option<Ref>, Option<Ref>, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, Value);
+
+impl<'de> Deserialize<'de> for Ref {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RefVisitor)
+    }
+}
+
+struct RefVisitor;
+
+impl Visitor<'_> for RefVisitor {
+    type Value = Ref;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number or null")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Ref, E> {
+        // Only what we would have written ourselves: `07` and `+7` are somebody else's.
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        Ok(text.parse().ok().filter(|_| plain).map_or(Ref::Foreign, Ref::Number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Ref, E> {
+        Ok(Ref::Number(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Ref, E> {
+        Ok(Ref::Foreign)
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Ref, E> {
+        Ok(Ref::Foreign)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_send_is_what_was_recorded() {
+        for (push, join_ref, reference, topic, frame) in [
+            (Push::Join, Some(1), 1, "agent_contacts:agent-1", r#"["1","1","agent_contacts:agent-1","phx_join",{}]"#),
+            (Push::Leave, Some(1), 2, "agent_contacts:agent-1", r#"["1","2","agent_contacts:agent-1","phx_leave",{}]"#),
+            (Push::Heartbeat, None, 7, HEARTBEAT_TOPIC, r#"[null,"7","phoenix","heartbeat",{}]"#),
+            (Push::Join, Some(1), 1, "odd\"\\", r#"["1","1","odd\"\\","phx_join",{}]"#),
+        ] {
+            assert_eq!(encode(push, join_ref, reference, topic), frame);
+        }
+    }
+
+    #[test]
+    fn refs_are_text_or_numbers_or_null() {
+        for (text, join_ref, reference) in [
+            (r#"["1","12","t","e",{}]"#, Some(Ref::Number(1)), Some(Ref::Number(12))),
+            (r#"[1,12,"t","e",{}]"#, Some(Ref::Number(1)), Some(Ref::Number(12))),
+            (r#"[null,null,"t","e",{}]"#, None, None),
+            (r#"["07","+7","t","e",{}]"#, Some(Ref::Foreign), Some(Ref::Foreign)),
+            (r#"["","x","t","e",{}]"#, Some(Ref::Foreign), Some(Ref::Foreign)),
+            (r#"[-1,7.0,"t","e",{}]"#, Some(Ref::Foreign), Some(Ref::Foreign)),
+            (r#"["99999999999999999999999",1e9,"t","e",{}]"#, Some(Ref::Foreign), Some(Ref::Foreign)),
+        ] {
+            let frame = parse(text).unwrap();
+            assert_eq!((frame.join_ref, frame.reference), (join_ref, reference), "{text}");
+        }
+    }
+
+    #[test]
+    fn whitespace_escapes_and_any_order_of_keys_are_fine() {
+        let frame =
+            parse(" [ null ,\n\"7\", \"ph\\u006fenix\" , \"phx_reply\",\t{\"status\":\"ok\",\"response\":{}} ]\n");
+        let frame = frame.unwrap();
+        assert_eq!((frame.topic.as_ref(), frame.event.as_ref()), ("phoenix", "phx_reply"));
+        assert_eq!(reply(&frame.payload), Some(PushReply::Ok));
+        let other = parse(r#"[null,"7","phoenix","phx_reply",{"response":{},"status":"ok"}]"#).unwrap();
+        assert_eq!(frame, other);
+        assert!(matches!(other.topic, Cow::Borrowed(_)), "nothing is copied without need");
+    }
+
+    #[test]
+    fn garbage_is_refused_by_kind() {
+        let deep = format!("[null,null,\"t\",\"e\",{}{}]", "[".repeat(500), "]".repeat(500));
+        for text in ["", "nul", "[", r#"["1","1","t","e""#, "[1,2,\"t\",\"e\",{}] x", "\u{0}", deep.as_str()] {
+            assert_eq!(parse(text), Err(FrameProblem::NotJson(text.len())), "{text:.40}");
+        }
+        for text in [
+            "{}",
+            "7",
+            "[]",
+            r#"["1","1","t","e"]"#,
+            r#"[[],"1","t","e",{}]"#,
+            r#"["1",true,"t","e",{}]"#,
+            r#"["1","1",null,"e",{}]"#,
+            r#"["1","1","t",5,{}]"#,
+            r#"{"topic":"t","event":"e","payload":{},"ref":"1"}"#,
+        ] {
+            assert_eq!(parse(text), Err(FrameProblem::NotAFrame(text.len())), "{text}");
+        }
+        assert!(parse(r#"["1","1","t","e",{},6]"#).is_err());
+    }
+
+    #[test]
+    fn the_bound_is_one_mebibyte() {
+        let frame = |fill: usize| format!(r#"[null,null,"t","e","{}"]"#, "x".repeat(fill));
+        let fits = FRAME_BYTES_MAX - frame(0).len();
+        assert!(parse(&frame(fits)).is_ok());
+        assert_eq!(parse(&frame(fits + 1)), Err(FrameProblem::TooLong(FRAME_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn a_reply_is_ok_or_a_refusal() {
+        for (payload, wanted) in [
+            (r#"{"status":"ok","response":{"reason":"x"}}"#, Some(PushReply::Ok)),
+            (
+                r#"{"status":"error","response":{"reason":"unauthorized"}}"#,
+                Some(PushReply::Refused(Some("unauthorized"))),
+            ),
+            (r#"{"status":"error","response":{}}"#, Some(PushReply::Refused(None))),
+            (r#"{"status":"error"}"#, Some(PushReply::Refused(None))),
+            (r#"{"status":"timeout","response":7}"#, Some(PushReply::Refused(None))),
+            (r#"{"status":7}"#, None),
+            ("{}", None),
+            ("[]", None),
+            ("null", None),
+        ] {
+            let payload: Value = serde_json::from_str(payload).unwrap();
+            assert_eq!(reply(&payload), wanted, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One topic on one socket: whether it is joined, under which ref, and when to join again. A join is known by its ref
+//! and by nothing else, so that what is said of an earlier join touches no later one.
+
+use fastrand::Rng;
+
+use crate::clock::Mono;
+use crate::config::settings::Timing;
+use crate::phoenix::backoff::Backoff;
+use crate::phoenix::frame::Ref;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Channel {
+    /// What is joined.
+    pub(super) topic: String,
+    join: Join,
+    /// Its tries are the joins that failed in a row; back to none after a join that lasted.
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Join {
+    /// Asked, and not answered since.
+    Asked { reference: u64, at: Mono },
+    /// Joined.
+    Joined { reference: u64, at: Mono },
+    /// To be asked again then.
+    Again { at: Mono },
+    /// Not on this socket.
+    Never,
+}
+
+impl Channel {
+    /// A topic whose first join goes out with this ref.
+    pub(super) fn new(topic: String, reference: u64, timing: &Timing, now: Mono) -> Self {
+        let backoff = Backoff::new(timing.backoff_min, timing.backoff_max);
+        Self { topic, join: Join::Asked { reference, at: now }, backoff }
+    }
+
+    /// A join goes out with this ref, fresh for each.
+    pub(super) fn ask(&mut self, reference: u64, now: Mono) {
+        self.join = Join::Asked { reference, at: now };
+    }
+
+    /// The ref of the join that is asked for or stands.
+    pub(super) fn reference(&self) -> Option<u64> {
+        match self.join {
+            Join::Asked { reference, .. } | Join::Joined { reference, .. } => Some(reference),
+            Join::Again { .. } | Join::Never => None,
+        }
+    }
+
+    /// Whether this is the answer that is waited for.
+    pub(super) fn awaits(&self, answer: u64) -> bool {
+        matches!(self.join, Join::Asked { reference, .. } if reference == answer)
+    }
+
+    /// Whether a frame with this `join_ref` speaks of the current join. Servers may leave it out \[phx\].
+    pub(super) fn speaks_of_this(&self, join_ref: Option<Ref>) -> bool {
+        match join_ref {
+            None => true,
+            Some(join_ref) => self.reference().is_some_and(|ours| join_ref.is(ours)),
+        }
+    }
+
+    /// Whether it is joined.
+    pub(super) fn is_joined(&self) -> bool {
+        matches!(self.join, Join::Joined { .. })
+    }
+
+    /// The join that was asked for stands.
+    pub(super) fn accept(&mut self, now: Mono) {
+        if let Join::Asked { reference, .. } = self.join {
+            self.join = Join::Joined { reference, at: now };
+        }
+    }
+
+    /// The join failed, or ended: it is asked for again after a wait. Says how many failed in a row.
+    pub(super) fn fail(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
+        if let Join::Joined { at, .. } = self.join
+            && now.since(at) >= timing.proven_after
+        {
+            self.backoff.reset();
+        }
+        self.join = Join::Again { at: now + self.backoff.wait(rng) };
+        self.backoff.tries()
+    }
+
+    /// The topic is not to be had on this socket.
+    pub(super) fn give_up(&mut self) {
+        self.join = Join::Never;
+    }
+
+    /// Whether the join was unanswered for too long.
+    pub(super) fn is_overdue(&self, timing: &Timing, now: Mono) -> bool {
+        matches!(self.join, Join::Asked { at, .. } if at + timing.join_timeout <= now)
+    }
+
+    /// Whether it is time to join again.
+    pub(super) fn is_due(&self, now: Mono) -> bool {
+        matches!(self.join, Join::Again { at } if at <= now)
+    }
+
+    /// When to look again.
+    pub(super) fn deadline(&self, timing: &Timing) -> Option<Mono> {
+        match self.join {
+            Join::Asked { at, .. } => Some(at + timing.join_timeout),
+            Join::Again { at } => Some(at),
+            Join::Joined { .. } | Join::Never => None,
+        }
+    }
+}

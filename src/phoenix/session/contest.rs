@@ -1,0 +1,110 @@
+//! Who may have the one connection of an agent. It remembers how connections were lost and rules what a loss means:
+//! a plain failure, our own ghost, or somebody else to whom we yield.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Mono;
+use crate::config::settings::{ConnectionMode, Timing};
+
+/// A connection that ends this soon after its join may have been taken by somebody.
+const SHORT_LIVED: Duration = Duration::from_secs(60);
+/// Losses are counted over this long.
+const SPAN: Duration = Duration::from_secs(10 * 60);
+/// So many losses within [`SPAN`] are no accident.
+const LOSSES_MAX: usize = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Contest {
+    mode: ConnectionMode,
+    /// When a connection of ours ended without the platform knowing for sure.
+    dropped_at: Option<Mono>,
+    /// The last losses that may have been somebody's doing; at most [`LOSSES_MAX`].
+    losses: VecDeque<Mono>,
+    /// The pattern was seen, and no connection has outlived it since: the next short one settles it.
+    suspicious: bool,
+}
+
+/// What a loss means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ruling {
+    /// Nothing: try again with backoff.
+    Passing,
+    /// The platform may still count a connection of ours as live.
+    Ghost,
+    /// Somebody else has the connection.
+    Yield,
+    /// Somebody else wants it as much as we do.
+    Fight,
+}
+
+impl Contest {
+    /// Nothing lost yet.
+    pub(super) fn new(mode: ConnectionMode) -> Self {
+        Self { mode, dropped_at: None, losses: VecDeque::new(), suspicious: false }
+    }
+
+    /// A connection of ours ended in a way that the platform may not have noticed.
+    pub(super) fn dropped(&mut self, now: Mono) {
+        self.dropped_at = Some(now);
+    }
+
+    /// The upgrade was refused with 409.
+    pub(super) fn conflict(&mut self, timing: &Timing, now: Mono) -> Ruling {
+        match self.mode {
+            ConnectionMode::Take => self.lost(now),
+            ConnectionMode::Yield | ConnectionMode::Poll => {
+                if self.dropped_at.is_some_and(|at| now.since(at) < timing.ghost_window) {
+                    Ruling::Ghost
+                } else {
+                    Ruling::Yield
+                }
+            }
+        }
+    }
+
+    /// The platform said that somebody took the connection.
+    pub(super) fn superseded(&mut self, now: Mono) -> Ruling {
+        match self.mode {
+            ConnectionMode::Take => self.lost(now),
+            ConnectionMode::Yield | ConnectionMode::Poll => Ruling::Yield,
+        }
+    }
+
+    /// The platform closed an open connection with 1000 or 1001, which an older platform does to whoever loses it.
+    pub(super) fn ended(&mut self, joined_at: Option<Mono>, now: Mono) -> Ruling {
+        let Some(joined_at) = joined_at else {
+            return Ruling::Passing;
+        };
+        match self.mode {
+            ConnectionMode::Take => self.lost(now),
+            ConnectionMode::Yield | ConnectionMode::Poll => {
+                if now.since(joined_at) >= SHORT_LIVED {
+                    return Ruling::Passing;
+                }
+                self.suspicious |= self.lost(now) == Ruling::Fight;
+                if self.suspicious { Ruling::Yield } else { Ruling::Passing }
+            }
+        }
+    }
+
+    /// A connection is gone, for whatever reason; one that lasted clears the suspicion.
+    pub(super) fn outlived(&mut self, joined_at: Option<Mono>, now: Mono) {
+        if joined_at.is_some_and(|at| now.since(at) >= SHORT_LIVED) {
+            self.suspicious = false;
+        }
+    }
+
+    fn lost(&mut self, now: Mono) -> Ruling {
+        while self.losses.front().is_some_and(|&at| now.since(at) > SPAN) {
+            self.losses.pop_front();
+        }
+        self.losses.push_back(now);
+        if self.losses.len() < LOSSES_MAX {
+            return Ruling::Passing;
+        }
+        self.losses.clear();
+        Ruling::Fight
+    }
+}

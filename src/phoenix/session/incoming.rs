@@ -1,0 +1,230 @@
+//! What the server says on an open socket, and what becomes due there. Replies are matched by ref, the ends of channels
+//! and their events by `join_ref`: on the wire, an old join's last words come after the new join's first \[phx\].
+
+use serde_json::Value;
+
+use super::socket::{Socket, Which};
+use super::{AgentState, NoteLevel, Output, Phase, Session};
+use crate::clock::Mono;
+use crate::model::StrangerText;
+use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
+use crate::platform::payload;
+
+/// So many failed joins of the contacts in a row, and a new socket is tried.
+const JOINS_FAILED_MAX: u32 = 5;
+/// The one refusal of the control channel that may pass \[phx\]. After any other it is not there, or not for us, and is
+/// left alone for the life of the socket.
+const REASON_CRASHED: &str = "join crashed";
+/// Most characters shown of a name that came over the wire.
+const NAME_SHOWN_MAX: usize = 64;
+
+impl Session {
+    pub(super) fn text(&mut self, text: &str, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        match frame::parse(text) {
+            Ok(frame) => match frame.event.as_ref() {
+                "phx_reply" => self.reply(&frame, now),
+                "phx_error" => self.channel_ended(&frame, "channel_crashed", now),
+                "phx_close" => self.channel_ended(&frame, "channel_closed", now),
+                _ => self.event(&frame, now),
+            },
+            Err(problem) => {
+                // One complaint a socket: a flood of garbage must not become a flood of warnings.
+                let first = !std::mem::replace(&mut socket.complained, true);
+                let level = if first { NoteLevel::Warn } else { NoteLevel::Debug };
+                let what = match problem {
+                    FrameProblem::TooLong(_) => "frame_too_long",
+                    FrameProblem::NotJson(_) | FrameProblem::NotAFrame(_) => "frame_malformed",
+                };
+                self.note(level, what, format!("{problem}: it was ignored"));
+                self.ask_listing(now);
+            }
+        }
+    }
+
+    fn reply(&mut self, frame: &Frame<'_>, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        let answered = match frame.reference {
+            Some(Ref::Number(reference)) => {
+                if socket.heart.answered(reference, now) {
+                    return;
+                }
+                Which::ALL.into_iter().find(|&which| socket.channel(which).awaits(reference))
+            }
+            Some(Ref::Foreign) | None => None,
+        };
+        // Leaves, joins that were given up, and whatever else is not waited for.
+        let Some(which) = answered else {
+            return self.debug("reply_unmatched", "a reply that nobody waits for was ignored".to_owned());
+        };
+        match frame::reply(&frame.payload) {
+            Some(PushReply::Ok) => self.join_accepted(which, now),
+            Some(PushReply::Refused(reason)) => self.join_refused(which, reason, now),
+            None => {
+                let detail = format!("the reply to the join of {} has no status: it was ignored", which.name());
+                self.note(NoteLevel::Warn, "reply_malformed", detail);
+            }
+        }
+    }
+
+    fn join_accepted(&mut self, which: Which, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        socket.channel(which).accept(now);
+        if which == Which::Contacts {
+            socket.joined_at.get_or_insert(now);
+            self.relist.due = None;
+            self.outputs.push_back(Output::List("joined"));
+        }
+    }
+
+    fn join_refused(&mut self, which: Which, reason: Option<&str>, now: Mono) {
+        let shown = reason.map_or_else(|| "no reason".to_owned(), |reason| format!("`{}`", shown(reason)));
+        let detail = format!("the join of {} was refused: {shown}", which.name());
+        match which {
+            Which::Contacts => {
+                self.note(NoteLevel::Warn, "join_refused", detail.clone());
+                if reason == Some("unauthorized") {
+                    self.identify(now);
+                }
+                self.join_failed(which, detail, now);
+            }
+            Which::Control if reason == Some(REASON_CRASHED) => {
+                self.debug("join_refused", detail.clone());
+                self.join_failed(which, detail, now);
+            }
+            Which::Control => {
+                self.debug("join_refused", format!("{detail}: doing without it"));
+                if let Phase::Open(socket) = &mut self.phase {
+                    socket.control.give_up();
+                }
+            }
+        }
+    }
+
+    fn channel_ended(&mut self, frame: &Frame<'_>, what: &'static str, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        let which = socket.by_topic(&frame.topic);
+        // Without a join_ref it can only be taken for the current join: to join once too often is harmless, never to
+        // join again is not.
+        let current = which.filter(|&which| {
+            let channel = socket.channel(which);
+            channel.reference().is_some() && channel.speaks_of_this(frame.join_ref)
+        });
+        let Some(which) = current else {
+            return self.debug("join_stale", format!("`{}` of no join that stands was ignored", shown(&frame.event)));
+        };
+        let did = if what == "channel_crashed" { "crashed" } else { "was closed" };
+        let detail = format!("{} {did} on the platform", which.name());
+        let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
+        self.note(level, what, detail.clone());
+        self.join_failed(which, detail, now);
+    }
+
+    /// A join failed or ended: again on this socket, or, for the contacts, in the end on a new one.
+    fn join_failed(&mut self, which: Which, why: String, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        let in_a_row = socket.channel(which).fail(&self.config.timing, &mut self.rng, now);
+        match which {
+            Which::Control => {}
+            Which::Contacts if in_a_row >= JOINS_FAILED_MAX => self.give_up_socket(why, now),
+            Which::Contacts => {
+                if self.state == AgentState::Live {
+                    self.leave_live(now);
+                    self.enter(AgentState::Away, why);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, frame: &Frame<'_>, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        let Some(which) = socket.by_topic(&frame.topic) else {
+            let detail = format!("`{}` on the topic `{}` was ignored", shown(&frame.event), shown(&frame.topic));
+            return self.debug("topic_unknown", detail);
+        };
+        if !socket.channel(which).speaks_of_this(frame.join_ref) {
+            return self.debug("join_stale", format!("`{}` of an earlier join was ignored", shown(&frame.event)));
+        }
+        match which {
+            Which::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
+            Which::Control => self.control_event(&frame.event, &frame.payload, now),
+        }
+    }
+
+    fn contacts_event(&mut self, event: &str, payload: &Value, now: Mono) {
+        match payload::channel_event(event, payload) {
+            Some(Ok(event)) => self.outputs.push_back(Output::Event(event)),
+            Some(Err(problem)) => {
+                let detail = format!("the payload of `{event}` was dropped: {problem}");
+                self.note(NoteLevel::Warn, "payload_malformed", detail);
+                self.ask_listing(now);
+            }
+            None => self.debug("event_unknown", format!("the event `{}` was ignored", shown(event))),
+        }
+    }
+
+    fn control_event(&mut self, event: &str, payload: &Value, now: Mono) {
+        if event == "supersede" {
+            self.outputs.push_back(Output::Superseded(payload::supersede(payload)));
+            self.superseded(now);
+        } else {
+            // `agent.control` steers the agent's own runs, which are none of ours \[sdk\].
+            self.debug("event_unknown", format!("the event `{}` of agent_control was ignored", shown(event)));
+        }
+    }
+
+    /// What is due on the open socket. However late it is, each thing is done once.
+    pub(super) fn run_socket(&mut self, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        let timing = &self.config.timing;
+        if socket.heart.is_dead(timing, now) {
+            let why = format!("no heartbeat was answered for {} s", timing.dead_after.as_secs_f64());
+            self.note(NoteLevel::Warn, "connection_dead", why.clone());
+            return self.give_up_socket(why, now);
+        }
+        if socket.heart.is_due(now) {
+            self.outputs.push_back(Output::Send(socket.beat(timing, &mut self.rng, now)));
+        }
+        for which in Which::ALL {
+            self.run_channel(which, now);
+        }
+    }
+
+    fn run_channel(&mut self, which: Which, now: Mono) {
+        let Phase::Open(socket) = &mut self.phase else {
+            return;
+        };
+        if socket.channel(which).is_overdue(&self.config.timing, now) {
+            let detail = format!("the join of {} was not answered", which.name());
+            let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
+            self.note(level, "join_timeout", detail.clone());
+            self.join_failed(which, detail, now);
+        } else if socket.channel(which).is_due(now) {
+            let join = Socket::join(socket, which, now);
+            self.outputs.push_back(Output::Send(join));
+        }
+    }
+
+    fn debug(&mut self, what: &'static str, detail: String) {
+        self.note(NoteLevel::Debug, what, detail);
+    }
+}
+
+/// A name off the wire, made harmless.
+fn shown(name: &str) -> String {
+    StrangerText::new(name).shown(NAME_SHOWN_MAX)
+}

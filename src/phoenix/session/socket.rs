@@ -1,0 +1,119 @@
+//! What belongs to one open socket and ends with it: its refs, its two channels, its heartbeat.
+
+use fastrand::Rng;
+
+use super::channel::Channel;
+use super::heart::Heart;
+use crate::clock::Mono;
+use crate::config::settings::Timing;
+use crate::model::AgentId;
+use crate::phoenix::frame::{self, HEARTBEAT_TOPIC, Push};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// The last ref given out; never given out twice.
+    last_ref: u64,
+    /// `agent_contacts`: what doorman is here for.
+    pub(super) contacts: Channel,
+    /// `agent_control`: tells who takes the connection; older platforms do not have it.
+    pub(super) control: Channel,
+    /// Whether anybody is there.
+    pub(super) heart: Heart,
+    /// When the contacts were first joined.
+    pub(super) joined_at: Option<Mono>,
+    /// Whether a malformed frame was already complained of.
+    pub(super) complained: bool,
+}
+
+/// Which of a socket's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// `agent_contacts`.
+    Contacts,
+    /// `agent_control`.
+    Control,
+}
+
+impl Which {
+    /// Both.
+    pub(super) const ALL: [Which; 2] = [Which::Contacts, Which::Control];
+
+    /// The topic without whose it is.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Which::Contacts => "agent_contacts",
+            Which::Control => "agent_control",
+        }
+    }
+}
+
+impl Socket {
+    /// A socket that was opened now, and the joins to be sent: the contacts first.
+    pub(super) fn open(agent: &AgentId, timing: &Timing, rng: &mut Rng, now: Mono) -> (Self, [String; 2]) {
+        let channel = |which: Which, reference| {
+            let topic = format!("{}:{agent}", which.name());
+            let join = frame::encode(Push::Join, Some(reference), reference, &topic);
+            (Channel::new(topic, reference, timing, now), join)
+        };
+        let (contacts, first) = channel(Which::Contacts, 1);
+        let (control, second) = channel(Which::Control, 2);
+        let heart = Heart::new(timing, rng, now);
+        let socket = Self { last_ref: 2, contacts, control, heart, joined_at: None, complained: false };
+        (socket, [first, second])
+    }
+
+    /// One of the channels.
+    pub(super) fn channel(&mut self, which: Which) -> &mut Channel {
+        match which {
+            Which::Contacts => &mut self.contacts,
+            Which::Control => &mut self.control,
+        }
+    }
+
+    /// Which channel has this topic.
+    pub(super) fn by_topic(&self, topic: &str) -> Option<Which> {
+        if topic == self.contacts.topic {
+            Some(Which::Contacts)
+        } else if topic == self.control.topic {
+            Some(Which::Control)
+        } else {
+            None
+        }
+    }
+
+    /// A join with a fresh ref.
+    pub(super) fn join(&mut self, which: Which, now: Mono) -> String {
+        let reference = self.fresh_ref();
+        let channel = self.channel(which);
+        channel.ask(reference, now);
+        frame::encode(Push::Join, Some(reference), reference, &channel.topic)
+    }
+
+    /// A heartbeat.
+    pub(super) fn beat(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> String {
+        let reference = self.fresh_ref();
+        self.heart.beat(reference, timing, rng, now);
+        frame::encode(Push::Heartbeat, None, reference, HEARTBEAT_TOPIC)
+    }
+
+    /// A leave for each channel that is joined, or may soon be.
+    pub(super) fn leave(&mut self) -> impl Iterator<Item = String> {
+        Which::ALL.into_iter().filter_map(|which| {
+            let join_ref = self.channel(which).reference()?;
+            let reference = self.fresh_ref();
+            Some(frame::encode(Push::Leave, Some(join_ref), reference, &self.channel(which).topic))
+        })
+    }
+
+    /// When to look again.
+    pub(super) fn deadline(&self, timing: &Timing) -> Mono {
+        let channels = [self.contacts.deadline(timing), self.control.deadline(timing)];
+        channels.into_iter().flatten().fold(self.heart.deadline(timing), Mono::min)
+    }
+
+    fn fresh_ref(&mut self) -> u64 {
+        self.last_ref += 1;
+        self.last_ref
+    }
+}
