@@ -6,3 +6,5 @@ pub mod settings;
 
 pub use diagnostics::{Diagnostic, Report, Severity, Source};
 pub use settings::Settings;
+pub mod load;
+pub use load::*;

@@ -13,8 +13,9 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::ledger::{Ledger, LedgerError, OpenOptions};
+use crate::ledger::{self, Ledger, LedgerError};
 use crate::ops::control::server;
+use crate::ops::control::socket::Bound;
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
@@ -91,23 +92,27 @@ impl Daemon {
         if policies.all_held() {
             return Err(StartError::NoPolicy(said));
         }
-        let ledger = Ledger::open(&settings.ledger.path, OpenOptions::default())?;
+        let ledger = Ledger::open(
+            &settings.ledger.path,
+            ledger::Options { clock: clock.clone(), ..ledger::Options::default() },
+        )?;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let tls = match settings.platform.needs_tls() {
             true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
             false => None,
         };
-        let rest = Rest::new(&settings.platform, tls.as_ref(), settings.timing.join_timeout).map_err(|error| setup(&error))?;
+        let rest = Rest::new(&settings.platform, tls.as_deref(), settings.timing.join_timeout)
+            .map_err(|error| setup(&error))?;
         let dialer = Arc::new(Dialer::new(&settings.platform, tls).map_err(|error| setup(&error))?);
         let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
         let control = settings.control.path.clone();
-        let listener = server::bind(&control).map_err(|error| setup(&error))?;
+        let bound = Bound::bind(&control).map_err(|error| setup(&error))?;
         let served = stop.clone();
         let mut beside = vec![tokio::spawn(async move {
-            if let Err(error) = server::serve(listener, calls, served).await {
+            if let Err(error) = server::serve(bound, calls, served).await {
                 warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
             }
         })];
@@ -115,7 +120,13 @@ impl Daemon {
         let (orders, ordered) = mpsc::channel(8);
         let agents = settings.agents.len();
         notifier.ready();
-        info!(event = events::STARTED, version = env!("CARGO_PKG_VERSION"), agents, pid = std::process::id(), "doorman is up");
+        info!(
+            event = events::STARTED,
+            version = env!("CARGO_PKG_VERSION"),
+            agents,
+            pid = std::process::id(),
+            "doorman is up"
+        );
         let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
         Ok(Self { orders, control, ledger, task, beside })
@@ -134,6 +145,8 @@ impl Daemon {
         for task in self.beside {
             let _ = task.await;
         }
-        self.ledger.close().await;
+        if let Err(error) = self.ledger.close().await {
+            warn!(event = events::INTERNAL, why = %error, "the ledger did not close cleanly");
+        }
     }
 }

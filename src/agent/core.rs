@@ -124,6 +124,13 @@ pub enum Input<'a> {
     LedgerHealth(bool),
     /// Another policy is in force; `None`: none is, the agent is held.
     Policy(Option<Arc<Policy>>),
+    /// To [`Action::Recall`]; `since` is how far back the history reaches, `None` to the beginning.
+    Recalled {
+        /// What the ledger remembers.
+        memory: Box<crate::policy::book::Memory>,
+        /// How far back.
+        since: Option<jiff::Timestamp>,
+    },
     /// The key was read anew.
     KeyRenewed,
     /// A person asks for something.
@@ -185,6 +192,8 @@ pub enum Action {
     },
     /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
     Record(Vec<Record>),
+    /// Read the ledger's memory again, as far back as the policy in force asks: it asks for more than is remembered.
+    Recall,
     /// To [`Input::Op`].
     Reply {
         /// Its token.
@@ -289,6 +298,9 @@ impl Core {
             done: false,
             config,
         };
+        if let Some(since) = memory.history_since {
+            core.book.history_unknown_before(since);
+        }
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.first_seen, memory.decided);
         core
@@ -315,6 +327,10 @@ impl Core {
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_ok = ok,
             Input::Policy(policy) => self.swap_policy(policy, now),
+            Input::Recalled { memory, since } => {
+                self.book.absorb(*memory, since);
+                self.inbox.requeue_resting(|_| true);
+            }
             Input::KeyRenewed => self.key_renewed(now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
             Input::Tick => self.session_input(crate::phoenix::Input::Tick, now),

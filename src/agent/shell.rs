@@ -28,6 +28,7 @@ use crate::policy::Policy;
 use crate::secret::Key;
 
 pub use calls::Done;
+pub use calls::{reach_of, since};
 pub use handle::{AgentHandle, Command};
 
 /// Frames taken from the socket before everything else has its turn again.
@@ -264,6 +265,7 @@ impl Agent {
                     let ledger = self.around.ledger.clone();
                     self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
                 }
+                Action::Recall => self.recall(),
                 Action::Reply { token, outcome } => {
                     if let Some(reply) = self.replies.remove(&token) {
                         let _ = reply.send(outcome);

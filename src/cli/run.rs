@@ -9,7 +9,8 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::daemon::{Daemon, Options};
-use crate::ops::log::{Redact, events};
+use crate::ops::log::events;
+use crate::ops::log::redact::Redact;
 use crate::ops::notify::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal};
 use crate::ops::{harden, log};
@@ -51,18 +52,24 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let path = global.config.clone();
     let load = move || config::load(path.as_deref(), &config::Env::of_process(), &overrides);
-    let loaded = load().map_err(|report| CliError::new(78, format!("the configuration is refused\n{}", report.render(colour()))))?;
+    let loaded = load()
+        .map_err(|report| CliError::new(78, format!("the configuration is refused\n{}", report.render(colour()))))?;
     if let Err(error) = harden::process() {
         return Err(CliError::new(78, format!("core dumps cannot be switched off: {error}")));
     }
     let clock = Clock::start();
     let redact = Redact::default();
-    let handle = log::init(&loaded.settings.log, &clock, redact).map_err(|error| CliError::new(78, error.to_string()))?;
-    std::panic::set_hook(Box::new(log::panic::hook));
+    let handle =
+        log::init(&loaded.settings.log, &clock, redact).map_err(|error| CliError::new(78, error.to_string()))?;
     let from = loaded.file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
     info!(event = events::CONFIG_LOADED, path = from, agents = loaded.settings.agents.len(), "configured");
     if !loaded.report.problems.is_empty() {
-        warn!(event = events::CONFIG_WARNED, path = from, problems = loaded.report.render(false), "taken, with warnings");
+        warn!(
+            event = events::CONFIG_WARNED,
+            path = from,
+            problems = loaded.report.render(false),
+            "taken, with warnings"
+        );
     }
     let before = loaded.settings.clone();
     let reread = Reread(Box::new(move || match load() {
@@ -84,8 +91,10 @@ fn colour() -> bool {
 }
 
 async fn serve(settings: Settings, shadow: bool, clock: Clock, reread: Reread) -> Result<u8, CliError> {
-    let mut signals = signals::listen().map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
-    let notifier = Notifier::from_env().map_err(|error| CliError::new(78, format!("`NOTIFY_SOCKET` cannot be used: {error}")))?;
+    let mut signals =
+        signals::listen().map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
+    let notifier =
+        Notifier::from_env().map_err(|error| CliError::new(78, format!("`NOTIFY_SOCKET` cannot be used: {error}")))?;
     let options = Options {
         shadow,
         clock,
@@ -95,7 +104,8 @@ async fn serve(settings: Settings, shadow: bool, clock: Clock, reread: Reread) -
         observer: None,
         reread,
     };
-    let daemon = Daemon::start(settings, options).await.map_err(|error| CliError::new(error.code(), error.to_string()))?;
+    let daemon =
+        Daemon::start(settings, options).await.map_err(|error| CliError::new(error.code(), error.to_string()))?;
     let orders = daemon.orders.clone();
     let relay = tokio::spawn(async move {
         while let Some(signal) = signals.next().await {

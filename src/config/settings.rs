@@ -42,6 +42,13 @@ pub struct Platform {
     pub credentials: CredentialsMode,
 }
 
+impl Platform {
+    /// Whether anything here is spoken to over TLS.
+    pub fn needs_tls(&self) -> bool {
+        self.rest.scheme() == "https" || self.socket.scheme() == "wss"
+    }
+}
+
 /// `credentials`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CredentialsMode {

@@ -70,6 +70,8 @@ pub struct Entry {
     pub decision: Option<Box<Decision>>,
     /// The one answer it may get.
     pub forced: Option<Forced>,
+    /// An intent on record whose answer certainly never reached anybody; it is withdrawn if something else is decided.
+    pub intended: Option<Answer>,
     /// Tries of the current answer.
     pub attempts: u32,
     /// Whether an earlier attempt may have been carried out.
@@ -97,6 +99,7 @@ impl Entry {
             received,
             decision: None,
             forced: None,
+            intended: None,
             attempts: 0,
             unknown_before: false,
             malformed: None,

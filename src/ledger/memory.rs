@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
+use super::entry::RecentAnswer;
 use super::{AgentMemory, HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter};
 use crate::model::{AgentId, Handle};
 use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
@@ -14,6 +15,9 @@ use crate::policy::{Charge, RuleName};
 /// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
+
+/// Answers that ended this recently are remembered, so that a stale listing does not bring them back.
+const RECENT: SignedDuration = SignedDuration::from_mins(15);
 
 /// All of [`AgentMemory`].
 pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<AgentMemory> {
@@ -41,6 +45,8 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             None,
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
         )?,
+        recent_answers: load.recent_answers(now)?,
+        history_since: None,
         newest,
     })
 }
@@ -206,6 +212,16 @@ impl Load<'_> {
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
             None,
             open_answer,
+        )
+    }
+
+    fn recent_answers(&self, now: Timestamp) -> rusqlite::Result<Vec<RecentAnswer>> {
+        self.rows(
+            "SELECT r.id, w.answer, w.\"by\" FROM answer w JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2
+                 AND w.outcome IN ('applied', 'presumed-applied', 'settled-elsewhere', 'gone') ORDER BY w.n",
+            Some(back(now, RECENT)),
+            |row| Ok(RecentAnswer { request: parsed(row, 0)?, answer: parsed(row, 1)?, by: row.get(2)? }),
         )
     }
 

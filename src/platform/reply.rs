@@ -66,11 +66,14 @@ pub struct CallError {
     pub retry_after: Option<Duration>,
 }
 
+/// How the words of [`CallFault::Malformed`] begin; the record is searched for them.
+pub const MALFORMED: &str = "malformed";
+
 /// Classes of [`CallError`], by what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CallFault {
     /// 400, 422: what we sent is wrong; the same again would be, too.
-    #[error("malformed, says the platform (http {0})")]
+    #[error("{MALFORMED}, says the platform (http {0})")]
     Malformed(u16),
     /// 401.
     #[error("the key is refused (http 401)")]

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, Op as AgentOp, OpOutcome};
-use crate::ledger::Health;
+use crate::ledger::{Health, RevokeFilter};
 use crate::model::{AgentId, AgentState, Handle, RequestId, Verdict};
 use crate::ops::control::wire::{AgentStatus, Call, Op, OpError, OpReply, PendingRow, Status};
 use crate::ops::log::events;
@@ -167,7 +167,8 @@ impl Shared {
         }
         let members = self.chosen(agent)?;
         let (mut removed, mut failed) = (Vec::new(), Vec::new());
-        let contacts = self.around.ledger.revocable(wanted.as_ref(), since).await;
+        let filter = RevokeFilter { agent: agent.cloned(), handle: wanted.map(|handle| handle.to_string()), since };
+        let contacts = self.around.ledger.revocable(filter).await;
         for (agent, contact, whose) in contacts.map_err(|why| error("failed", why.to_string()))? {
             let Some(member) = members.iter().find(|member| member.id == agent) else { continue };
             let shown = whose.unwrap_or_else(|| contact.to_string());

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::LOOP_BOUND;
 use crate::agent::shell::Surroundings;
+use crate::agent::shell::{reach_of, since};
 use crate::agent::{Agent, AgentHandle, Core, CoreConfig};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
+use crate::ledger::LedgerError;
 use crate::ledger::entry::AgentMemory;
-use crate::ledger::{LedgerError, Reach};
 use crate::ops::log::{agent_span, events};
 use crate::ops::watchdog::Watchdog;
 use crate::policy::Policy;
@@ -24,8 +24,6 @@ use crate::policy::Policy;
 const RESTART_MIN: Duration = Duration::from_secs(1);
 /// Last such wait.
 const RESTART_MAX: Duration = Duration::from_secs(60);
-/// How far back charges are remembered where no policy says.
-const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
 
 pub(super) struct Runner {
     pub(super) settings: AgentSettings,
@@ -93,12 +91,11 @@ impl Runner {
     }
 
     async fn memory(&self, policy: Option<&Policy>) -> Result<AgentMemory, LedgerError> {
-        let reach = Reach {
-            charges: policy.map_or(CHARGES_REACH, |policy| policy.charge_reach()),
-            history: policy.and_then(Policy::history_reach),
-        };
         let now = self.around.clock.now().wall;
-        self.around.ledger.load_agent(&self.settings.id, now, reach).await
+        let reach = reach_of(policy);
+        let mut memory = self.around.ledger.load_agent(&self.settings.id, now, reach).await?;
+        memory.history_since = since(reach, now);
+        Ok(memory)
     }
 }
 

@@ -8,8 +8,9 @@ use doorman::model::{AgentState, Answer, RequestId};
 use jiff::SignedDuration;
 
 use super::platform::{Holder, Knock};
+use super::rules::{allowed, must_end, stranger};
 use super::schedule::Happening;
-use super::world::{World, allowed, config, must_end, stranger};
+use super::world::{World, config};
 
 impl World {
     pub(super) fn world(&mut self, happening: Happening) {

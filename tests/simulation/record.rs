@@ -19,6 +19,7 @@ struct Row {
     at: Timestamp,
     outcome: Option<(Outcome, Timestamp)>,
     counts: bool,
+    malformed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,14 @@ impl Record {
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
+                if let Some(row) = self.answers.get(request) {
+                    let open = row.outcome.is_none_or(|(outcome, _)| outcome == Outcome::Unknown);
+                    assert!(
+                        !open || row.answer == *answer,
+                        "{answer} to {request} is intended while {} is open",
+                        row.answer
+                    );
+                }
                 let rows = charges.iter().map(|charge| ChargeRow {
                     request: request.clone(),
                     charge: charge.clone(),
@@ -71,12 +80,14 @@ impl Record {
                     at: *at,
                     outcome: None,
                     counts: *counts,
+                    malformed: false,
                 };
                 self.answers.insert(request.clone(), row);
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Outcome { request, outcome, at, .. } => {
+            Entry::Outcome { request, outcome, at, detail, .. } => {
                 if let Some(row) = self.answers.get_mut(request) {
+                    row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
                     row.outcome = Some((*outcome, *at));
                 }
                 if !outcome.keeps_charge() {
@@ -95,6 +106,10 @@ impl Record {
                 {
                     self.charges.remove(request);
                 }
+            }
+            Entry::Withdrawn { request, .. } => {
+                self.answers.remove(request);
+                self.charges.remove(request);
             }
             Entry::Pause { on, at, .. } => {
                 self.paused = *on;
@@ -149,6 +164,7 @@ impl Record {
             policy: row.policy.clone(),
             attempts: row.attempts,
             at: row.at,
+            detail: row.malformed.then(|| "malformed, says the platform".to_owned()),
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
         let mut memory = AgentMemory { newest: self.newest, ..AgentMemory::default() };

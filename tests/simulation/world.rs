@@ -41,6 +41,7 @@ pub(super) enum Owned {
     Contacts(u64, Reply<Page<Contact>>),
     Responded { request: RequestId, attempt: u32, reply: Reply<Responded>, written: Mono },
     Recorded(Result<(), LedgerError>),
+    Recalled(Box<doorman::policy::book::Memory>),
 }
 
 /// What comes to the platform.
@@ -129,90 +130,13 @@ pub struct World {
     pub summary: Summary,
 }
 
-/// The strangers: by handle and message. What each policy says of them is written down in `expected`.
-pub(super) fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) {
-    match kind {
-        0 => (Some(format!("friend{}", number % 3)), None),
-        1 => (Some(format!("@Friend{}/Bot-{number}", number % 3)), Some("hello".to_owned())),
-        2 => (Some("bad/actor".to_owned()), None),
-        3 => (Some(format!("acme/bot-{number}")), None),
-        4 => (Some(format!("stranger{number}")), Some("who are you".to_owned())),
-        5 => (None, Some("no handle".to_owned())),
-        6 => (Some(format!("odd{number}//x")), None),
-        _ => (Some(format!("slow{number}")), None),
-    }
-}
-
-/// The verdicts that a policy may ever give to a kind of stranger.
-pub(super) fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
-    match (kind, answer) {
-        (0 | 1, Answer::Approve) => true,
-        (2, Answer::Reject) => true,
-        // The second policy blocks acme instead of letting five an hour in.
-        (3, Answer::Approve) => policy == 0,
-        (3, Answer::Reject) => policy == 1,
-        (7, Answer::Approve) => true,
-        _ => false,
-    }
-}
-
-/// Whether a kind of stranger is certain to be answered in the end.
-pub(super) fn must_end(policy: usize, kind: usize) -> bool {
-    match kind {
-        0..=2 | 7 => true,
-        3 => policy == 1,
-        _ => false,
-    }
-}
-
-pub const POLICIES: [&str; 2] = [
-    r#"
-version = 1
-[lists.friends]
-entries = ["friend0", "friend1", "friend2", "friend0/*", "friend1/*", "friend2/*"]
-[rules.friends]
-then = "approve"
-when = { list = "friends" }
-[rules.bad]
-then = "reject"
-when = { owner = ["bad"] }
-[rules.acme]
-then = "approve"
-when = { handle = ["acme/*"] }
-limit = { count = 3, per = "1h", by = "owner" }
-[rules.slow]
-then = "approve"
-when = { handle_regex = 'slow[0-9]+' }
-wait = "90s"
-"#,
-    r#"
-version = 1
-[lists.friends]
-entries = ["friend0", "friend1", "friend2", "friend0/*", "friend1/*", "friend2/*"]
-[rules.friends]
-then = "approve"
-when = { list = "friends" }
-[rules.bad]
-then = "reject"
-when = { owner = ["bad", "acme"] }
-[rules.slow]
-then = "approve"
-when = { handle_regex = 'slow[0-9]+' }
-wait = "30s"
-"#,
-];
-
-fn timing() -> Timing {
-    Timing::default()
-}
-
 pub(super) fn config(life: u64, seed: u64, connection: ConnectionMode) -> CoreConfig {
     CoreConfig {
         agent: AgentId::parse(AGENT).unwrap(),
         connection,
         credentials: CredentialsMode::Auto,
         answers: Answers { in_flight: 3, per_second: 0 },
-        timing: timing(),
+        timing: Timing::default(),
         shadow: false,
         seed: seed ^ life.wrapping_mul(0x9E37_79B9),
         capacity: 10_000,
@@ -298,7 +222,7 @@ impl World {
     }
 
     pub(super) fn fail(&self, what: &str) -> ! {
-        let from = self.trace.len().saturating_sub(400);
+        let from = self.trace.len().saturating_sub(40_000);
         for line in &self.trace[from..] {
             eprintln!("{line}");
         }
@@ -414,6 +338,7 @@ impl World {
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
+            Owned::Recalled(memory) => self.input(Input::Recalled { memory, since: None }),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
@@ -467,6 +392,10 @@ impl World {
             Action::Record(batch) => {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
+            }
+            Action::Recall => {
+                let memory = self.record.memory(self.now().wall).book;
+                self.after(What::Core(Owned::Recalled(Box::new(memory))));
             }
             Action::Reply { .. } | Action::Tell(_) => {}
             Action::Done => self.fail("nobody told it to stop"),

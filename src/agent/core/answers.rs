@@ -64,7 +64,7 @@ impl Core {
                 self.count("ledger_refused");
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
                 for id in intents {
-                    self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT));
+                    self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Core {
             return;
         }
         if self.session.state() == AgentState::Refused {
-            self.take_back(id, None);
+            self.take_back(id, None, true);
             return;
         }
         let Some(flight) = self.flights.get(id) else { return };
@@ -98,8 +98,11 @@ impl Core {
     }
 
     /// The answer was not sent: the request goes back to be decided anew.
-    fn take_back(&mut self, id: &RequestId, until: Option<Mono>) {
-        self.land(id);
+    fn take_back(&mut self, id: &RequestId, until: Option<Mono>, recorded: bool) {
+        let flight = self.land(id);
+        if recorded && let (Some(flight), Some(entry)) = (flight, self.inbox.entry_mut(id)) {
+            entry.intended = Some(flight.answer);
+        }
         match until {
             Some(until) => self.inbox.delay(id, until),
             None => self.inbox.requeue(id),
@@ -135,6 +138,7 @@ impl Core {
             }
             Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
             Meaning::NotYet | Meaning::Throttled => {
+                self.never_reached(id, flight.answer);
                 self.count("answers_retried");
                 if let Some(error) = &error {
                     self.throttle(error, now);
@@ -152,6 +156,7 @@ impl Core {
             }
             Meaning::KeyRefused => {
                 let why = error.map_or_else(String::new, |error| error.to_string());
+                self.never_reached(id, flight.answer);
                 self.inbox.requeue(id);
                 self.tell_people(id, || {
                     OpOutcome::failed("the platform refuses the agent's key: see `doorman status`")
@@ -161,6 +166,26 @@ impl Core {
         }
     }
 
+    /// The attempt was certainly not carried out; unless an earlier one may have been, the request is free again.
+    fn never_reached(&mut self, id: &RequestId, answer: Answer) {
+        if let Some(entry) = self.inbox.entry_mut(id)
+            && !entry.unknown_before
+        {
+            entry.intended = Some(answer);
+        }
+    }
+
+    /// Gives up an intent that never reached anybody, since something else is decided now.
+    pub(super) fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>, now: Now) {
+        let Some(entry) = self.inbox.entry_mut(id) else { return };
+        let Some(answer) = entry.intended.take_if(|answer| Some(*answer) != unless) else { return };
+        entry.attempts = 0;
+        let request = entry.request.clone();
+        self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
+        self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+        self.limits_freed();
+    }
+
     /// It may have been carried out. Until a listing that begins after this moment is through, nothing more is said to
     /// this request; and then, only the same.
     fn fate_unknown(&mut self, id: &RequestId, flight: &Flight, error: Option<CallError>, now: Now) {
@@ -168,6 +193,7 @@ impl Core {
         self.force(id, Forced { answer: flight.answer, by: flight.by.clone() });
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         entry.unknown_before = true;
+        entry.intended = None;
         let request = entry.request.clone();
         self.inbox.unknown(id);
         let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
@@ -315,6 +341,9 @@ impl Core {
             });
         }
         if let Some(entry) = entry {
+            if entry.intended.is_some() {
+                self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+            }
             // A charge reserved for an answer that was never carried out goes back.
             if entry.attempts > 0 {
                 let handle = entry.request.sender.handle();

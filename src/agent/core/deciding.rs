@@ -72,9 +72,14 @@ impl Core {
             return;
         }
         let Some(policy) = self.policy.clone() else { return };
+        // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
+        let first_seen = if self.clock.sound() { entry.first_seen.min(now.wall) } else { entry.first_seen };
         let circumstances =
             Circumstances { first_seen: entry.first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
         let request = entry.request.clone();
+        if let Some(entry) = self.inbox.entry_mut(id) {
+            entry.first_seen = first_seen;
+        }
         let decision = policy.decide(&request, &circumstances, &self.book, now.wall);
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
@@ -82,6 +87,9 @@ impl Core {
         }
         self.put_decision(id, &decision, shadow, now);
         let rest_until = decision.reconsider_at;
+        // Deciding otherwise than an intent that never reached anybody gives that intent up, with what it was charged.
+        let answered = decision.verdict.answer().filter(|_| decision.due.is_none_or(|due| due <= now.wall) && !shadow);
+        self.withdraw(id, answered, now);
         match decision.verdict.answer() {
             None => self.inbox.rest(id, rest_until),
             Some(_) if decision.due.is_some_and(|due| due > now.wall) => {
@@ -156,7 +164,9 @@ impl Core {
         counts: bool,
         now: Now,
     ) {
+        self.withdraw(id, Some(answer), now);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
+        entry.intended = None;
         entry.attempts += 1;
         entry.updated = None;
         let attempt = entry.attempts;
@@ -187,6 +197,7 @@ impl Core {
         let request = entry.request.clone();
         let first_seen = remembered.unwrap_or(entry.first_seen);
         entry.first_seen = first_seen;
+        let first_seen = first_seen.min(now.wall);
         self.book.seen(id, request.sender.handle(), first_seen);
         if remembered.is_none() {
             self.record(Record::Seen {
@@ -208,6 +219,10 @@ impl Core {
             return;
         }
         self.record_policy(now);
+        // Until the record has been read again, what it would say is unknown and decides nothing.
+        if self.policy.as_ref().is_some_and(|policy| !self.book.covers(policy, now.wall)) {
+            self.act(Action::Recall);
+        }
         self.refusals_told.clear();
         self.inbox.requeue_resting(|_| true);
         self.wake_forbidden();

@@ -127,7 +127,9 @@ impl Core {
             ));
         }
         if !entry.unknown_before {
-            entry.attempts = 0;
+            if entry.intended.is_none() {
+                entry.attempts = 0;
+            }
             entry.forced = Some(Forced { answer, by: Self::person(person) });
         }
         entry.malformed = None;

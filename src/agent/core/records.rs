@@ -10,6 +10,7 @@ use crate::inbox::Forced;
 use crate::ledger::Entry as Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
 use crate::model::{Answer, RequestId, Verdict};
+use crate::platform::reply::MALFORMED;
 use crate::policy::{Decision, PolicyHash};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
@@ -38,7 +39,9 @@ impl Core {
             self.inbox.remember_settled(answer.request, Some(forced), now);
         }
         for answer in refused {
-            self.memory.entry(answer.request).or_default().malformed = Some(answer.answer);
+            // What the platform did not allow (403) is asked again; what it called malformed is not.
+            let malformed = answer.detail.as_deref().is_some_and(|detail| detail.starts_with(MALFORMED));
+            self.memory.entry(answer.request).or_default().malformed = malformed.then_some(answer.answer);
         }
         for answer in open {
             let forced = Forced { answer: answer.answer, by: answer.by.into() };

@@ -1,5 +1,6 @@
 //! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Agent, Conn};
@@ -7,14 +8,19 @@ use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::{Fetch, PAGE_SIZE};
-use crate::ledger::LedgerError;
+use crate::ledger::{HistoryReach, LedgerError, Reach};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::ops::log::events;
 use crate::phoenix::{ConnectPlan, Refusal};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
+use crate::policy::Policy;
+use crate::policy::book::Memory;
 use crate::secret::{self, Key};
 
+/// How far back charges are remembered at least: a policy that is mended finds them again.
+const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
 /// Frames that wait between the socket and the agent's task; a full channel slows the socket down.
 const FRAMES_WAITING: usize = 1024;
 /// Frames that wait to be sent: joins, leaves and heartbeats only.
@@ -46,6 +52,8 @@ pub enum Done {
     },
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
+    /// What the ledger remembers, read again for a policy that asks for more; how far back its history reaches.
+    Recalled(Result<Box<Memory>, LedgerError>, Option<Timestamp>),
     /// A contact was removed for a person, who has been told.
     Removed,
 }
@@ -55,6 +63,25 @@ pub(super) fn read_key(settings: &AgentSettings, rest: &Rest) -> Result<(Key, Ag
     let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
     Ok((key, client))
+}
+
+/// How far back an agent must remember for this policy.
+pub fn reach_of(policy: Option<&Policy>) -> Reach {
+    let charges = policy.and_then(Policy::charge_reach).unwrap_or_default().max(CHARGES_REACH);
+    let history = policy.and_then(Policy::history_reach).map(|reach| match reach {
+        SignedDuration::MAX => HistoryReach::Ever,
+        within => HistoryReach::Within(within),
+    });
+    Reach { charges, history }
+}
+
+/// From when on the history of such a memory is whole; `None`: from the beginning.
+pub fn since(reach: Reach, now: Timestamp) -> Option<Timestamp> {
+    match reach.history {
+        None => Some(now),
+        Some(HistoryReach::Within(within)) => Some(now.checked_sub(within).unwrap_or(Timestamp::MIN)),
+        Some(HistoryReach::Ever) => None,
+    }
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
@@ -83,6 +110,10 @@ impl Agent {
             Done::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
             Done::Responded { request, attempt, reply, written } => {
                 self.core.handle(Input::Responded { request, attempt, reply, written }, now);
+            }
+            Done::Recalled(Ok(memory), since) => self.core.handle(Input::Recalled { memory, since }, now),
+            Done::Recalled(Err(error), _) => {
+                tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: what it would say stays unknown");
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
@@ -196,6 +227,17 @@ impl Agent {
 
     pub(super) fn renew_key(&mut self) {
         self.key = read_key(&self.settings, &self.around.rest);
+    }
+
+    /// Reads the record again, as far back as the policy in force asks.
+    pub(super) fn recall(&mut self) {
+        let policy = self.policy.borrow().clone();
+        let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
+        self.tasks.spawn(async move {
+            let reach = reach_of(policy.as_deref());
+            let memory = ledger.load_agent(&agent, now, reach).await;
+            Done::Recalled(memory.map(|memory| Box::new(memory.book)), since(reach, now))
+        });
     }
 
     fn client(&self) -> Result<AgentRest, String> {
