@@ -19,6 +19,8 @@ pub mod lookalike;
 pub mod overdue;
 pub mod replay;
 pub mod rules;
+#[cfg(test)]
+mod testkit;
 pub mod window;
 
 pub use book::Book;

@@ -176,7 +176,8 @@ impl Policy {
             wait = wait.max(one.rule.wait.unwrap_or_default());
         }
         let due = after(facts.circumstances.first_seen, wait);
-        if approving().next().is_some() && due > facts.now {
+        let waiting = wait > SignedDuration::ZERO && due > facts.now;
+        if waiting {
             weighed.wakes = earlier(weighed.wakes, Some(due));
         }
 
@@ -191,7 +192,7 @@ impl Policy {
             vote
         } else if let Some(approve) = matching(Verdict::Approve).next() {
             weighed.verdict = Verdict::Approve;
-            weighed.due = (due > facts.now).then_some(due);
+            weighed.due = waiting.then_some(due);
             By::Rule(approve.rule.name.clone())
         } else if let Some(unknown) = approving().next() {
             By::Rule(unknown.rule.name.clone())
@@ -249,7 +250,7 @@ pub(crate) fn before_rules(facts: &Facts<'_>) -> Option<By> {
 }
 
 /// What a rule says, and the key of what made it unknown. A `wait` that cannot be measured makes its rule unknown.
-fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str>) {
+pub(crate) fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str>) {
     let told = conditions::rule(rule, facts);
     match told.truth {
         Truth::True if wait_is_unknown(rule, facts) => (Told { truth: Truth::Unknown, ..told }, Some("wait")),

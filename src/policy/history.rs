@@ -115,22 +115,16 @@ struct Requests {
 }
 
 impl History {
-    /// Says that nothing at or before `since` is known.
-    pub(crate) fn unknown_before(&mut self, since: Timestamp) {
-        self.gaps.requests = self.gaps.requests.max(Some(since));
-        self.gaps.rejected = self.gaps.rejected.max(Some(since));
-        self.gaps.removed = self.gaps.removed.max(Some(since));
-    }
-
-    /// Says that nothing can be relied on but what is positively known.
-    pub(crate) fn unreliable(&mut self) {
-        self.unknown_before(Timestamp::MAX);
-        self.gaps.approved = true;
+    /// Says that nothing at or before `until` can be relied on but what is positively known.
+    pub(crate) fn unreliable(&mut self, until: Timestamp) {
+        let gap = Some(until);
+        self.gaps = Gaps { requests: gap, rejected: gap, removed: gap, approved: true };
     }
 
     /// Says that all is known from `since` on, because it was read from the record again.
     pub(crate) fn complete_since(&mut self, since: Option<Timestamp>) {
         self.gaps = Gaps { requests: since, rejected: since, removed: since, approved: since.is_some() };
+        self.needs = None;
         self.requests.values_mut().for_each(|requests| requests.gap = None);
     }
 
@@ -163,9 +157,6 @@ impl History {
     }
 
     fn requested(&mut self, owner: &str, request: &RequestId, at: Timestamp) {
-        if self.gaps.requests.is_some_and(|gap| at <= gap) {
-            return;
-        }
         let most = match self.needs {
             Some(HistoryNeeds { requests: None, .. }) => {
                 self.gaps.requests = self.gaps.requests.max(Some(at));
