@@ -184,7 +184,8 @@ impl Policy {
         let guarded = self.look_alike(handle, facts).is_some()
             && !matching(Verdict::Approve).any(|one| names_literally(one.rule, handle));
         if guarded {
-            weighed.certain |= !approving().any(|one| names_literally(one.rule, handle));
+            // Only a rule that turns out to match could lift the guard.
+            weighed.certain |= !approving().any(|one| one.told.truth == Truth::Unknown);
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)

@@ -232,6 +232,12 @@ impl History {
             && !(needs.approved && self.gaps.approved)
     }
 
+    /// How many requests and owners are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.requests_len + self.rejected.len() + self.removed.len() + self.approved.len()
+    }
+
     pub(crate) fn approved(&self, owner: &str) -> Truth {
         match self.approved.contains(owner) {
             true => Truth::True,
