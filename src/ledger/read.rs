@@ -110,6 +110,17 @@ pub struct Filter {
     pub limit: Option<usize>,
 }
 
+impl Filter {
+    /// Whether all but [`Filter::limit`] lets this one through.
+    pub fn lets_through(&self, request: &RecordedRequest) -> bool {
+        let handle = self.handle.as_deref().map(rows::Wanted::parse);
+        self.since.is_none_or(|since| request.first_seen >= since)
+            && self.until.is_none_or(|until| request.first_seen < until)
+            && self.agent.as_ref().is_none_or(|agent| request.agent == *agent)
+            && rows::lets_through(self, handle.as_ref(), request)
+    }
+}
+
 /// What [`Filter::outcome`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeFilter {
@@ -379,34 +390,22 @@ fn log_is_there(path: &Path) -> bool {
 /// The file as it lies: SQLite is promised that it does not change.
 fn open_at_rest(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    file::connect(&uri(path, "immutable=1"), flags, BUSY)
+    file::connect_as(path, &uri(path, "immutable=1"), flags, BUSY, "")
 }
 
 /// With the log's index in shared memory, as the daemon has it. Where that can neither be found nor made (a crash's
 /// leavings on a medium that cannot be written), nobody can be writing: the index is then made in our own memory.
 fn open_beside_daemon(path: &Path) -> Result<Connection, LedgerError> {
-    let connection = file::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY)?;
-    let readable = |connection: &Connection| connection.query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(()));
-    match readable(&connection) {
-        Err(error) if cannot_share(&error) => {}
-        // What else is wrong, the next read says.
-        _ => return Ok(connection),
+    // Opening reads the schema, and with it the log.
+    match file::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY) {
+        Err(LedgerError::Unusable { .. }) if !lock::beside(path, "-shm").exists() => open_alone(path),
+        other => other,
     }
-    open_alone(path)
-}
-
-fn cannot_share(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
-    matches!(error.sqlite_error_code(), Some(CannotOpen | PermissionDenied | ReadOnly))
 }
 
 fn open_alone(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = file::connect(&uri(path, "vfs=unix-none"), flags, BUSY)?;
-    connection
-        .query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
-        .map_err(|error| file::classify(path, &error))?;
-    Ok(connection)
+    file::connect_as(path, &uri(path, "vfs=unix-none"), flags, BUSY, "PRAGMA locking_mode = EXCLUSIVE;")
 }
 
 /// The path as a URI with a parameter of SQLite's.
