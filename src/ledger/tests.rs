@@ -118,11 +118,24 @@ async fn load(ledger: &Ledger, second: i64) -> AgentMemory {
     ledger.load_agent(&agent(), at(second), REACH).await.unwrap()
 }
 
-async fn blocked(health: &mut watch::Receiver<Health>) -> String {
-    match &*health.wait_for(|health| *health != Health::Ok).await.unwrap() {
-        Health::Blocked { why, .. } => why.clone(),
+type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
+
+/// Waits until the ledger says that it cannot be written, and why. Somebody's write must not be through before that.
+async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
+    let health = tokio::select! {
+        biased;
+        health = health.wait_for(|health| *health != Health::Ok) => health.unwrap().clone(),
+        written = writing => panic!("it was written all the same: {written:?}"),
+    };
+    match health {
+        Health::Blocked { why, .. } => why,
         Health::Ok => unreachable!("waited for"),
     }
+}
+
+fn write_in_background(ledger: &Ledger, entry: Entry) -> Writing {
+    let ledger = ledger.clone();
+    tokio::spawn(async move { ledger.commit(vec![entry]).await })
 }
 
 #[tokio::test]
@@ -260,20 +273,18 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     ledger.commit(vec![seen("r0", None, 0)]).await.unwrap();
     world.pages.store(1, Ordering::Relaxed);
     let mut health = ledger.health();
-    let batches: Vec<_> = (1..200)
-        .map(|n| {
-            let (ledger, mut big) = (ledger.clone(), request(&format!("r{n}"), Some("ann")));
-            big.message = Some(StrangerText::new(&"x".repeat(500)));
-            let entry = Entry::Seen { agent: agent(), request: big, via: Via::Listing, at: at(n) };
-            async move { ledger.commit(vec![entry]).await }
-        })
-        .map(tokio::spawn)
-        .collect();
-    assert!(blocked(&mut health).await.contains("full"));
+    let batches = (1..200).map(|n| {
+        let mut big = request(&format!("r{n}"), Some("ann"));
+        big.message = Some(StrangerText::new(&"x".repeat(500)));
+        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big, via: Via::Listing, at: at(n) })
+    });
+    let mut batches: Vec<_> = batches.collect();
+    let mut writing = batches.remove(batches.len() - 1);
+    assert!(blocked(&mut health, &mut writing).await.contains("full"));
     // Reading goes on meanwhile.
     assert!(load(&ledger, 300).await.first_seen.iter().any(|(id, _)| id.as_str() == "r0"));
     world.pages.store(0, Ordering::Relaxed);
-    for batch in batches {
+    for batch in batches.into_iter().chain([writing]) {
         batch.await.unwrap().unwrap();
     }
     health.wait_for(|health| *health == Health::Ok).await.unwrap();
@@ -288,11 +299,8 @@ async fn another_writer_in_the_file_is_waited_for() {
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut health = ledger.health();
-    let writing = tokio::spawn({
-        let ledger = ledger.clone();
-        async move { ledger.commit(vec![seen("r1", None, 0)]).await }
-    });
-    assert!(blocked(&mut health).await.contains("locked"));
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    assert!(blocked(&mut health, &mut writing).await.contains("locked"));
     other.execute_batch("ROLLBACK").unwrap();
     writing.await.unwrap().unwrap();
     assert_eq!(*ledger.health().borrow(), Health::Ok);
@@ -305,11 +313,8 @@ async fn a_file_that_was_taken_away_takes_no_writes() {
     let (path, elsewhere) = (world.path(), world.dir.path().join("elsewhere"));
     std::fs::rename(&path, &elsewhere).unwrap();
     let mut health = ledger.health();
-    let writing = tokio::spawn({
-        let ledger = ledger.clone();
-        async move { ledger.commit(vec![seen("r1", None, 0)]).await }
-    });
-    assert!(blocked(&mut health).await.contains("put it back"));
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    assert!(blocked(&mut health, &mut writing).await.contains("put it back"));
     std::fs::write(&path, "another file").unwrap();
     health.wait_for(|health| matches!(health, Health::Blocked { why, .. } if why.contains("another"))).await.unwrap();
     std::fs::rename(&elsewhere, &path).unwrap();
@@ -336,11 +341,8 @@ async fn closing_a_blocked_ledger_says_what_is_lost() {
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut health = ledger.health();
-    let writing = tokio::spawn({
-        let ledger = ledger.clone();
-        async move { ledger.commit(vec![seen("r1", None, 0)]).await }
-    });
-    blocked(&mut health).await;
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    blocked(&mut health, &mut writing).await;
     assert!(matches!(ledger.close().await, Err(LedgerError::Unusable { .. })));
     assert!(matches!(writing.await.unwrap(), Err(LedgerError::Unusable { .. })));
 }
