@@ -1,5 +1,230 @@
 //! The record: one SQLite file, one thread that writes it, one daemon per file. Intent before the call, outcome after.
+//!
+//! It owns the file, its lock and its schema (`docs/ledger.md`). It never decides anything, never replaces a file that
+//! was there, and never says that something is written which is not: a file that cannot be written now makes the
+//! writer wait and try again, and with it everybody who asked.
 
+mod blank;
+mod checkpoint;
+mod columns;
 pub mod entry;
+pub mod facts;
+mod file;
+mod lock;
+mod memory;
+pub mod read;
+mod record;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-pub use entry::{Entry, LedgerError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::model::{AgentId, ContactId};
+
+pub use entry::{AgentMemory, Entry, LedgerError, OpenAnswer, Via};
+pub use file::reset;
+pub use memory::HISTORY_ROWS_MAX;
+pub use read::{Filter, Reader, RecordedRequest};
+
+/// Most batches that wait to be written; who comes then waits for room.
+const WAITING_MAX: usize = 4096;
+
+/// How the ledger behaves; the defaults are the daemon's.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Says since when the ledger is blocked, and paces the retries.
+    pub clock: Clock,
+    /// Between tries while the file cannot be written.
+    pub retry: Duration,
+    /// How long one try waits for somebody else's lock on the database.
+    pub busy: Duration,
+    /// The file may have so many pages of 4 KiB (0: any number), asked before each transaction. A ledger at this bound
+    /// behaves as on a full disk.
+    pub pages_max: Option<Arc<AtomicU32>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clock: Clock::start(), retry: Duration::from_secs(1), busy: Duration::from_secs(1), pages_max: None }
+    }
+}
+
+/// Whether what is handed in gets written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// It does.
+    #[default]
+    Ok,
+    /// Not now. It is kept and tried again.
+    Blocked {
+        /// What the file said, for people.
+        why: String,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// How far back an agent has to remember at start; the policy says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The longest window of any limit, of `approvals_max` too.
+    pub charges: SignedDuration,
+    /// `None`: nothing asks for history.
+    pub history: Option<HistoryReach>,
+}
+
+/// How far back history is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryReach {
+    /// So long.
+    Within(SignedDuration),
+    /// For ever (`approved_before`), up to the newest [`HISTORY_ROWS_MAX`] rows of each kind.
+    Ever,
+}
+
+/// Which approvals of ours to look for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RevokeFilter {
+    /// Only this agent's.
+    pub agent: Option<AgentId>,
+    /// Only this handle, written in any of its ways. What is no plain handle is compared as it is.
+    pub handle: Option<String>,
+    /// Only contacts added since then.
+    pub since: Option<Timestamp>,
+}
+
+/// A contact that is there because doorman approved its request.
+pub type Revocable = (AgentId, ContactId, Option<String>);
+
+/// A handle to the writer. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    jobs: mpsc::Sender<writer::Job>,
+    room: Arc<Semaphore>,
+    health: watch::Receiver<Health>,
+}
+
+impl Ledger {
+    /// Takes the lock, opens the file (making it where there is none) and starts the writer. Blocks for some 10 ms.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
+    /// that was there has been changed then.
+    pub fn open(path: &Path, options: Options) -> Result<Self, LedgerError> {
+        file::make_directory(path)?;
+        let lock = lock::Lock::take(path)?;
+        let connection = file::open_for_writing(path, options.busy)?;
+        let (health_in, health) = watch::channel(Health::Ok);
+        let (jobs, jobs_out) = mpsc::channel();
+        writer::start(path, connection, lock, options, jobs_out, health_in)?;
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, room, health }) })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Whether what is handed in gets written; changes are seen at once.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.inner.health.clone()
+    }
+
+    /// Puts a batch on record, all or nothing, and resolves when it is there. Batches are written in the order in which
+    /// they were handed in (first polled), while fewer than 4,096 wait; those that wait together share one transaction.
+    ///
+    /// While the file cannot be written this waits, for as long as that takes ([`Ledger::health`] says so).
+    ///
+    /// Cancellation: once polled, and while fewer than 4,096 batches wait, dropping the future does not undo the write.
+    ///
+    /// # Errors
+    /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's, and only this batch is not
+    /// written. [`LedgerError::Closed`] after [`Ledger::close`]; [`LedgerError::Unusable`] where the ledger was closed
+    /// while it could not be written.
+    pub async fn commit(&self, batch: Vec<Entry>) -> Result<(), LedgerError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
+        let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.send(writer::Job::Commit(writer::Commit { batch, reply, _room: room }))?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// What an agent remembers at start: all that was committed before this was called.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`].
+    pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<AgentMemory, LedgerError> {
+        let agent = agent.clone();
+        self.read(move |connection| memory::load(connection, &agent, now, reach)).await
+    }
+
+    /// The contacts that are there because doorman approved their requests, oldest first.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn revocable(&self, filter: RevokeFilter) -> Result<Vec<Revocable>, LedgerError> {
+        self.read(move |connection| memory::revocable(connection, &filter)).await
+    }
+
+    /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and
+    /// returns how many requests that were. Rows stay, and so do the owners' names that history is counted by. Goes in
+    /// small steps between other writes.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unusable`] where the file cannot be written now: what is left waits for the next call.
+    pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(writer::Job::Blank { cutoff, reply })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Writes what waits, moves the log into the file, closes it and lets the lock go. Other handles get
+    /// [`LedgerError::Closed`] from then on. Where the file cannot be written there is one last try.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unusable`] where something that waited is not written; who waits for it is told the same.
+    pub async fn close(self) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(writer::Job::Close { reply })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let path = self.inner.path.display().to_string();
+        self.send(writer::Job::Read(Box::new(move |connection| {
+            // The asker may be gone; that is no matter here.
+            let _ = reply.send(read(connection).map_err(|error| columns::read_error(&path, &error)));
+        })))?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    fn send(&self, job: writer::Job) -> Result<(), LedgerError> {
+        self.inner.jobs.send(job).map_err(|_| LedgerError::Closed)
+    }
+}

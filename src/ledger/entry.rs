@@ -19,14 +19,35 @@ pub enum Via {
     Listing,
 }
 
-/// One thing to be put on record. A batch is one transaction.
+impl Via {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Via::Event => "event",
+            Via::Listing => "listing",
+        }
+    }
+
+    /// The reverse of [`Via::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Via::Event, Via::Listing].into_iter().find(|via| via.as_str() == text)
+    }
+}
+
+/// One thing to be put on record. A batch is one transaction. `at` is when it happened.
+///
+/// An entry about a request that was never [`Entry::Seen`] is refused, but for [`Entry::Settled`], which then has
+/// nothing to say.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the fields are what their types say; the variants tell the rest")]
 pub enum Entry {
-    /// A request was first seen. Again is no change.
+    /// A request was first seen. Again is no change, but that it is no longer taken for gone.
     Seen { agent: AgentId, request: ContactRequest, via: Via, at: Timestamp },
     /// It was decided, differently from before.
     Decided { agent: AgentId, request: RequestId, decision: Decision, at: Timestamp },
-    /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt.
+    /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt, and again
+    /// where a refusal gave them back. Refused while a *different* answer to the request is open (no outcome, or
+    /// `unknown`): nothing is answered twice.
     Intent {
         agent: AgentId,
         request: RequestId,
@@ -41,6 +62,9 @@ pub enum Entry {
     },
     /// What became of it. Charges that the outcome does not keep are deleted.
     Outcome { agent: AgentId, request: RequestId, outcome: Outcome, detail: Option<String>, at: Timestamp },
+    /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
+    /// are deleted. Refused where no answer is open.
+    Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
     /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
     /// A contact exists. `request` is the answer of ours that made it, if one did.
@@ -60,7 +84,8 @@ pub enum Entry {
 }
 
 /// What is wrong with the ledger, by what the caller does next.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "`path` is the ledger's, `why` is for people")]
 pub enum LedgerError {
     /// Another daemon has the lock.
     #[error("the ledger `{path}` is in use by another doorman (pid {pid})", pid = .pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()))]
@@ -101,6 +126,8 @@ pub struct OpenAnswer {
     pub attempts: u32,
     /// When the intent was written.
     pub at: Timestamp,
+    /// What the platform said of it, where it refused.
+    pub detail: Option<String>,
 }
 
 /// What an agent remembers at start.

@@ -1,0 +1,94 @@
+//! Moves the write-ahead log into the file, on a thread of its own: that costs disk syncs, for which no answer should
+//! have to wait. It changes no row.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{LedgerError, file};
+
+/// From so many pages of log on (8 MiB) the thread is sent, and again after as many more.
+const PAGES: i64 = 2048;
+/// From so many on (64 MiB) the writer does it all by itself: the thread does not keep up.
+const PAGES_MAX: i64 = 16_384;
+/// What the thread left because it was written meanwhile is at most so much when the writer finishes it.
+const REST_MAX: i64 = 1024;
+
+/// The writer's side of it.
+pub struct Checkpoints {
+    wake: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Set by the thread when it is through.
+    through: Arc<AtomicBool>,
+    /// How long the log was when the thread was sent.
+    sent_at: i64,
+}
+
+impl Checkpoints {
+    /// Starts the thread with a connection of its own.
+    pub fn start(path: &Path) -> Result<Self, LedgerError> {
+        let connection = file::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
+        let (wake, woken) = mpsc::sync_channel::<()>(1);
+        let through = Arc::new(AtomicBool::new(false));
+        let said = Arc::clone(&through);
+        let run = move || {
+            while woken.recv().is_ok() {
+                checkpoint(&connection, "PASSIVE");
+                said.store(true, Ordering::Release);
+            }
+        };
+        let thread = std::thread::Builder::new().name("ledger-log".to_owned()).spawn(run).map_err(|error| {
+            LedgerError::Unusable { path: path.display().to_string(), why: format!("no thread for it: {error}") }
+        })?;
+        Ok(Self { wake: Some(wake), thread: Some(thread), through, sent_at: 0 })
+    }
+
+    /// Looks at the log after a transaction, on the writer's connection.
+    pub fn after_commit(&mut self, connection: &Connection) {
+        let Some((pages, moved)) = checkpoint(connection, "NOOP") else { return };
+        let through = self.through.swap(false, Ordering::Acquire);
+        if (through && pages - moved <= REST_MAX) || pages >= self.sent_at.max(PAGES) + PAGES_MAX {
+            // With everything moved and nobody reading, the next transaction begins the log anew.
+            checkpoint(connection, "PASSIVE");
+            self.sent_at = if through { 0 } else { pages };
+        } else if pages < self.sent_at {
+            self.sent_at = 0;
+        } else if pages >= self.sent_at + PAGES
+            && pages > moved
+            && let Some(wake) = &self.wake
+            && wake.try_send(()).is_ok()
+        {
+            self.sent_at = pages;
+        }
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that moves the ledger's log failed");
+        }
+    }
+}
+
+/// How many pages the log has and how many of them are in the file; `None` where that cannot be told.
+fn checkpoint(connection: &Connection, mode: &str) -> Option<(i64, i64)> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    let asked = connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?))));
+    match asked {
+        Ok(pages) => Some(pages),
+        Err(error) => {
+            tracing::debug!(%error, mode, "the ledger's log was not moved");
+            None
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A decision's reasons as JSON text: the rules that had something to say, and what time or a limit had to do with it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Verdict;
+use crate::policy::decision::Voice;
+use crate::policy::{Charge, Decision, RuleName, Truth};
+
+/// The `facts` column of a decision. Fields that say nothing are left out.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Facts {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    voices: Vec<VoiceRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reconsider_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    charges: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pauses: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notify: Option<String>,
+}
+
+/// One rule's say.
+#[derive(Debug, Serialize, Deserialize)]
+struct VoiceRow {
+    rule: String,
+    then: Verdict,
+    /// `true`, or `null` for unknown.
+    matched: Option<bool>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shadow: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
+}
+
+/// What [`to_json`] wrote, read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DecisionFacts {
+    /// The rules that matched or were unknown.
+    pub voices: Vec<Voice>,
+    /// Approved, but not before this.
+    pub due: Option<Timestamp>,
+    /// When it would have been decided again.
+    pub reconsider_at: Option<Timestamp>,
+    /// What it would cost.
+    pub charges: Vec<Charge>,
+    /// Whether it paused the agent.
+    pub pauses: bool,
+    /// The `overdue` notice that was due.
+    pub notify: Option<RuleName>,
+}
+
+/// The column's text.
+pub fn to_json(decision: &Decision) -> String {
+    let facts = Facts {
+        voices: decision.voices.iter().map(row).collect(),
+        due: decision.due,
+        reconsider_at: decision.reconsider_at,
+        charges: decision
+            .charges
+            .iter()
+            .map(|charge| (charge.rule.as_str().to_owned(), charge.bucket.to_string()))
+            .collect(),
+        pauses: decision.pauses,
+        notify: decision.notify.as_ref().map(|name| name.as_str().to_owned()),
+    };
+    // Strings, numbers and booleans only: there is nothing in it that JSON cannot say.
+    serde_json::to_string(&facts).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Reads the column. `None` where it is not what [`to_json`] writes.
+pub fn from_json(text: &str) -> Option<DecisionFacts> {
+    let facts: Facts = serde_json::from_str(text).ok()?;
+    let voices = facts.voices.into_iter().map(voice).collect::<Option<_>>()?;
+    let charges = facts
+        .charges
+        .into_iter()
+        .map(|(rule, bucket)| Some(Charge { rule: RuleName::parse(&rule)?, bucket: bucket.into() }));
+    Some(DecisionFacts {
+        voices,
+        due: facts.due,
+        reconsider_at: facts.reconsider_at,
+        charges: charges.collect::<Option<_>>()?,
+        pauses: facts.pauses,
+        notify: match facts.notify {
+            Some(name) => Some(RuleName::parse(&name)?),
+            None => None,
+        },
+    })
+}
+
+fn row(voice: &Voice) -> VoiceRow {
+    VoiceRow {
+        rule: voice.rule.as_str().to_owned(),
+        then: voice.then,
+        matched: match voice.truth {
+            Truth::True => Some(true),
+            Truth::False => Some(false),
+            Truth::Unknown => None,
+        },
+        shadow: voice.shadow,
+        unknown: voice.unknown.as_deref().map(str::to_owned),
+    }
+}
+
+fn voice(row: VoiceRow) -> Option<Voice> {
+    Some(Voice {
+        rule: RuleName::parse(&row.rule)?,
+        then: row.then,
+        truth: match row.matched {
+            Some(true) => Truth::True,
+            Some(false) => Truth::False,
+            None => Truth::Unknown,
+        },
+        shadow: row.shadow,
+        unknown: row.unknown.map(Into::into),
+    })
+}

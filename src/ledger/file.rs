@@ -1,0 +1,298 @@
+//! The file: made private and whole, opened only where it is sound, ours, and not newer than this doorman; set aside on
+//! request. Nothing in here replaces a file that was there.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+
+use super::LedgerError;
+use super::lock::{Lock, beside};
+
+/// Each step of the schema, in order; a ledger's `user_version` is how many it has taken.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+/// `door` in ASCII: how a ledger tells itself from another program's database.
+const APPLICATION_ID: i64 = 0x646f_6f72;
+/// A ledger up to this size is checked whole when opened (some 30 ms); of a larger one, both ends of every table and
+/// index, since a daemon must not spend seconds there. `doorman ledger check` reads everything.
+const WHOLE_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The newest schema that this doorman knows.
+pub fn schema_known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Which file it is, however it is named: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+/// The identity of what is at `path` now.
+pub fn identity(path: &Path) -> std::io::Result<Identity> {
+    fs::metadata(path).map(|data| Identity(data.dev(), data.ino()))
+}
+
+/// Opens the ledger for writing, making it first where there is none. The caller has the lock.
+pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, LedgerError> {
+    match fs::metadata(path) {
+        Ok(data) if data.len() == 0 => {
+            return Err(corrupt(path, "it is empty, which a ledger never is"));
+        }
+        Ok(data) => keep_private(path, data.permissions().mode()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
+        Err(error) => return Err(unusable(path, error.to_string())),
+    }
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
+    let found = check_header(&connection, path)?;
+    set_up(&connection).map_err(|error| classify(path, &error))?;
+    migrate(&mut connection, found).map_err(|error| classify(path, &error))?;
+    check(&connection, path)?;
+    Ok(connection)
+}
+
+/// A connection to a ledger that is there, without any check.
+pub fn connect(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, LedgerError> {
+    connect_as(path, path, flags, busy, "")
+}
+
+/// The same by another name that SQLite knows it by, with pragmas that must come before the first read.
+pub fn connect_as(
+    path: &Path,
+    name: &Path,
+    flags: OpenFlags,
+    busy: Duration,
+    first: &str,
+) -> Result<Connection, LedgerError> {
+    let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| classify(path, &error))?;
+    let ready = connection.busy_timeout(busy).and_then(|()| {
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(first)?;
+        connection.execute_batch("PRAGMA cache_size = -1024; PRAGMA trusted_schema = OFF;")
+    });
+    ready.map_err(|error| classify(path, &error))?;
+    Ok(connection)
+}
+
+/// Whether it is a ledger, and not newer than us. Returns its schema's number.
+pub fn check_header(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
+    let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let application = read("application_id").map_err(|error| classify(path, &error))?;
+    let found = read("user_version").map_err(|error| classify(path, &error))?;
+    if application != APPLICATION_ID {
+        return Err(unusable(path, "it is another program's database: give the ledger a path of its own"));
+    }
+    if found > schema_known() {
+        return Err(LedgerError::Newer { path: path.display().to_string(), found, known: schema_known() });
+    }
+    if found < 1 {
+        return Err(corrupt(path, "its schema has no number"));
+    }
+    Ok(found)
+}
+
+/// The check at opening: the whole file where it is small, the ends of everything otherwise.
+fn check(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
+    let size = fs::metadata(path).map(|data| data.len()).unwrap_or(0);
+    let problem = if size <= WHOLE_CHECK_BYTES_MAX {
+        first_problem(connection, "quick_check")
+    } else {
+        read_ends(connection).map(|()| None)
+    };
+    match problem {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(corrupt(path, why)),
+        Err(error) => Err(classify(path, &error)),
+    }
+}
+
+/// SQLite's own check of every page, and of every index against its table: `None` where all is well. Takes time in
+/// proportion to the file.
+pub fn check_whole(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    first_problem(connection, "integrity_check")
+}
+
+fn first_problem(connection: &Connection, pragma: &str) -> rusqlite::Result<Option<String>> {
+    let said: String = connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))?;
+    Ok((said != "ok").then(|| said.lines().last().unwrap_or("it says nothing more").to_lowercase()))
+}
+
+/// Reads the first and the last row of each table by its key, and so the spine of its tree on both sides.
+fn read_ends(connection: &Connection) -> rusqlite::Result<()> {
+    for (table, key) in [
+        ("agent", "n"),
+        ("text", "n"),
+        ("policy", "n"),
+        ("policy_part", "policy"),
+        ("policy_use", "n"),
+        ("request", "n"),
+        ("request", "agent, first_seen"),
+        ("decision", "n"),
+        ("decision", "request"),
+        ("answer", "n"),
+        ("answer", "request"),
+        ("charge", "request"),
+        ("pause", "n"),
+        ("hold", "n"),
+        ("notice", "request"),
+        ("contact", "n"),
+        ("session", "n"),
+    ] {
+        for direction in ["ASC", "DESC"] {
+            let sql = format!("SELECT * FROM {table} ORDER BY {key} {direction} LIMIT 1");
+            let mut statement = connection.prepare(&sql)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query([])?;
+            if let Some(row) = rows.next()? {
+                for column in 0..columns {
+                    row.get_ref(column)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a whole new ledger under another name and moves it into place, so that an empty or half-made file is never
+/// ours.
+fn create(path: &Path) -> Result<(), LedgerError> {
+    let wal = beside(path, "-wal");
+    if fs::metadata(&wal).is_ok_and(|data| data.len() > 0) {
+        let why = format!(
+            "it is missing, while `{}` is there: put the ledger back, or run `doorman ledger reset`",
+            wal.display()
+        );
+        return Err(unusable(path, why));
+    }
+    let new = beside(path, ".new");
+    let made = make(&new).and_then(|()| {
+        fs::rename(&new, path).map_err(|error| unusable(path, error.to_string()))?;
+        sync_directory(path);
+        Ok(())
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    made.map_err(|error| match error {
+        LedgerError::Corrupt { why, .. } | LedgerError::Unusable { why, .. } => unusable(path, why),
+        other => other,
+    })
+}
+
+/// Makes the ledger's directory where it is missing, private.
+pub fn make_directory(path: &Path) -> Result<(), LedgerError> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)
+        .map_err(|error| unusable(path, format!("its directory `{}`: {error}", parent.display())))
+}
+
+fn make(new: &Path) -> Result<(), LedgerError> {
+    for stale in [new.to_owned(), beside(new, "-journal"), beside(new, "-wal"), beside(new, "-shm")] {
+        match fs::remove_file(&stale) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(unusable(new, error.to_string()));
+            }
+            _ => {}
+        }
+    }
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(new)
+        .map_err(|error| unusable(new, error.to_string()))?;
+    let mut connection = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .and_then(|()| migrate(&mut connection, 0))
+        .map_err(|error| classify(new, &error))?;
+    connection.close().map_err(|(_, error)| classify(new, &error))
+}
+
+/// Takes the steps of the schema that are missing, each with its number in one transaction.
+fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    for (step, sql) in (1_i64..).zip(MIGRATIONS).skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", step)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// What holds for the connection that writes. `wal_autocheckpoint` is off because a thread of its own does that.
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = FAST; PRAGMA temp_store = MEMORY;
+         PRAGMA journal_size_limit = 16777216;",
+    )?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        let why = "this file system cannot do what SQLite's write-ahead log needs".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(error, Some(why)));
+    }
+    connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))
+}
+
+fn keep_private(path: &Path, mode: u32) {
+    if mode & 0o077 != 0
+        && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    {
+        tracing::warn!(path = %path.display(), %error, "others may read the ledger, and that cannot be changed");
+    }
+}
+
+/// Moves the ledger and its helpers aside, each with a time in its name, and makes a new one. Returns where the old
+/// database went, or `None` where there was none.
+///
+/// # Errors
+/// [`LedgerError::Locked`] while a daemon has it; [`LedgerError::Unusable`] where a file cannot be moved or made.
+pub fn reset(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, LedgerError> {
+    let _lock = Lock::take(path)?;
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let free = |name: &PathBuf| !["", "-wal", "-shm"].iter().any(|suffix| beside(name, suffix).exists());
+    let aside = std::iter::once(format!(".{stamp}"))
+        .chain((2_u32..).map(|count| format!(".{stamp}-{count}")))
+        .map(|suffix| beside(path, &suffix))
+        .find(free)
+        .unwrap_or_else(|| beside(path, ".old"));
+    let mut moved = None;
+    for suffix in ["", "-wal", "-shm"] {
+        match fs::rename(beside(path, suffix), beside(&aside, suffix)) {
+            Ok(()) if suffix.is_empty() => moved = Some(aside.clone()),
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unusable(path, format!("it cannot be moved aside: {error}"))),
+        }
+    }
+    create(path)?;
+    Ok(moved)
+}
+
+/// The directory's own entry reaches the disk, where the file system lets us ask for that.
+fn sync_directory(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = fs::File::open(parent).and_then(|directory| directory.sync_all());
+}
+
+fn corrupt(path: &Path, why: impl Into<String>) -> LedgerError {
+    LedgerError::Corrupt { path: path.display().to_string(), why: why.into() }
+}
+
+fn unusable(path: &Path, why: impl Into<String>) -> LedgerError {
+    LedgerError::Unusable { path: path.display().to_string(), why: why.into() }
+}
+
+/// An error of SQLite's while opening, by what the caller does next.
+pub fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
+    super::columns::read_error(&path.display().to_string(), error)
+}

@@ -1,0 +1,75 @@
+//! One daemon per ledger: an advisory `flock` on a file beside it. Not on the database itself, since closing any
+//! descriptor of that would drop SQLite's own locks. The lock file stays when the lock goes; its text is only a hint.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::LedgerError;
+
+/// Held for as long as the ledger is open; the kernel drops it with the process, however that ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock of the ledger at `path` without waiting, and writes this process's id into it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Locked`] where somebody has it, [`LedgerError::Unusable`] where the lock file cannot be made.
+    pub fn take(path: &Path) -> Result<Self, LedgerError> {
+        let beside = lock_path(path);
+        let unusable = |why: String| LedgerError::Unusable {
+            path: path.display().to_string(),
+            why: format!("its lock `{}`: {why}", beside.display()),
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(|error| unusable(error.to_string()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                let written = file
+                    .set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| writeln!(*file, "{}", std::process::id()));
+                if let Err(error) = written {
+                    // The lock is the kernel's; its text only names the holder, and a full disk must not matter here.
+                    tracing::debug!(%error, "the ledger's lock file does not say who holds it");
+                }
+                Ok(Self { _file: file })
+            }
+            Err((file, Errno::EWOULDBLOCK)) => {
+                Err(LedgerError::Locked { path: path.display().to_string(), pid: holder(file) })
+            }
+            Err((_, errno)) => Err(unusable(errno.desc().to_owned())),
+        }
+    }
+}
+
+fn holder(file: File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// `PATH.lock`.
+pub fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+/// The path with something after its last name.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,276 @@
+//! What an agent remembers at start, and which contacts are our doing: read from what is committed.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::columns::{Micros, Parsed};
+use super::{AgentMemory, HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter};
+use crate::model::{AgentId, Handle};
+use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::{Charge, RuleName};
+
+/// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
+/// incomplete.
+pub const HISTORY_ROWS_MAX: usize = 500_000;
+
+/// All of [`AgentMemory`].
+pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<AgentMemory> {
+    let newest = newest(connection)?;
+    let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
+    let Some(agent): Option<i64> = agent.optional()? else {
+        let book = Memory { history_complete: true, ..Memory::default() };
+        return Ok(AgentMemory { book, newest, ..AgentMemory::default() });
+    };
+    let load = Load { connection, agent };
+    Ok(AgentMemory {
+        book: load.book(now, reach)?,
+        open_answers: load.open_answers()?,
+        refused_answers: load.refused_answers()?,
+        first_seen: load.rows(
+            "SELECT id, first_seen FROM request WHERE agent = ?1 AND settled IS NULL ORDER BY n",
+            None,
+            |row| Ok((parsed(row, 0)?, time(row, 1)?)),
+        )?,
+        decided: load.rows(
+            "SELECT r.id, d.verdict, d.\"by\", p.hash FROM request r
+             JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
+             JOIN policy p ON p.n = d.policy
+             WHERE r.agent = ?1 AND r.settled IS NULL ORDER BY r.n",
+            None,
+            |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
+        )?,
+        newest,
+    })
+}
+
+/// The time of the last row of the tables that are written all the time. Not the largest time: one bad moment of the
+/// clock must not make it unsound for ever.
+fn newest(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let newest: Option<Micros> = connection.query_row(
+        "SELECT max(at) FROM (
+             SELECT first_seen AS at FROM (SELECT first_seen FROM request ORDER BY n DESC LIMIT 1)
+             UNION ALL SELECT at FROM (SELECT at FROM decision ORDER BY n DESC LIMIT 1)
+             UNION ALL SELECT at FROM (SELECT max(last_at, coalesce(outcome_at, last_at)) AS at FROM answer ORDER BY n DESC LIMIT 1)
+             UNION ALL SELECT at FROM (SELECT at FROM session ORDER BY n DESC LIMIT 1))",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(newest.map(|Micros(at)| at))
+}
+
+struct Load<'a> {
+    connection: &'a Connection,
+    agent: i64,
+}
+
+impl Load<'_> {
+    fn rows<T>(
+        &self,
+        sql: &str,
+        since: Option<Timestamp>,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        match since {
+            Some(since) => statement.query_map(params![self.agent, Micros(since)], read)?.collect(),
+            None => statement.query_map([self.agent], read)?.collect(),
+        }
+    }
+
+    fn book(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<Memory> {
+        let since = back(now, reach.charges);
+        let charges = self.rows(
+            "SELECT r.id, c.rule, c.bucket, c.at FROM charge c JOIN request r ON r.n = c.request
+             WHERE c.agent = ?1 AND c.at >= ?2 ORDER BY c.at, c.request",
+            Some(since),
+            |row| {
+                let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };
+                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)? })
+            },
+        )?;
+        let (history, history_complete) = match reach.history {
+            None => (Vec::new(), true),
+            Some(HistoryReach::Within(within)) => self.history(back(now, within))?,
+            Some(HistoryReach::Ever) => self.history(Timestamp::MIN)?,
+        };
+        Ok(Memory {
+            charges,
+            history,
+            history_complete,
+            approvals: self.approvals(since)?,
+            holds: self.rows(
+                "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
+                 WHERE h.agent = ?1 AND h.ended_at IS NULL AND r.settled IS NULL ORDER BY h.n",
+                None,
+                |row| Ok((parsed(row, 0)?, row.get(1)?)),
+            )?,
+            paused: self
+                .connection
+                .query_row("SELECT paused FROM pause WHERE agent = ?1 ORDER BY n DESC LIMIT 1", [self.agent], |row| {
+                    row.get(0)
+                })
+                .optional()?
+                .unwrap_or(false),
+            overdue_rejects: self.overdue_rejects(back(now, SignedDuration::from_hours(1)))?,
+            notified: self.rows(
+                "SELECT r.id, o.overdue FROM request r JOIN notice o ON o.request = r.n
+                 WHERE r.agent = ?1 AND r.settled IS NULL ORDER BY r.n, o.overdue",
+                None,
+                |row| Ok((parsed(row, 0)?, parsed(row, 1)?)),
+            )?,
+        })
+    }
+
+    /// What this agent's senders' owners did and met, oldest first; and whether that is all.
+    fn history(&self, since: Timestamp) -> rusqlite::Result<(Vec<HistoryRow>, bool)> {
+        let mut history = Vec::new();
+        let mut complete = true;
+        let mut take = |sql: &str, kind: Option<HistoryKind>| -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let limit = i64::try_from(HISTORY_ROWS_MAX + 1).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![self.agent, Micros(since), limit])?;
+            let mut count = 0;
+            while let Some(row) = rows.next()? {
+                count += 1;
+                if count > HISTORY_ROWS_MAX {
+                    complete = false;
+                    break;
+                }
+                let kind = match kind {
+                    Some(kind) => kind,
+                    None if row.get_ref(3)?.as_str()? == "approve" => HistoryKind::Approved,
+                    None => HistoryKind::Rejected,
+                };
+                let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
+                history.push(HistoryRow { owner: row.get::<_, Arc<str>>(0)?, request, kind, at: time(row, 2)? });
+            }
+            Ok(())
+        };
+        take(
+            "SELECT owner, id, first_seen FROM request
+             WHERE agent = ?1 AND first_seen >= ?2 AND owner IS NOT NULL ORDER BY first_seen DESC LIMIT ?3",
+            Some(HistoryKind::Requested),
+        )?;
+        take(
+            "SELECT r.owner, r.id, w.outcome_at, w.answer FROM answer w JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('applied', 'presumed-applied')
+                 AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
+            None,
+        )?;
+        take(
+            "SELECT owner, NULL, removed_at FROM contact
+             WHERE agent = ?1 AND removed_at >= ?2 AND owner IS NOT NULL ORDER BY removed_at DESC LIMIT ?3",
+            Some(HistoryKind::Removed),
+        )?;
+        history.sort_by_key(|row| row.at);
+        Ok((history, complete))
+    }
+
+    /// Approvals that count towards `approvals_max` and were not given back, since the last resume.
+    fn approvals(&self, since: Timestamp) -> rusqlite::Result<Vec<ApprovalRow>> {
+        let columns = "SELECT r.id, w.reserved_at FROM answer w JOIN request r ON r.n = w.request";
+        let counts = "w.reserved_at >= ?2
+             AND w.counts = (SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0)";
+        // Two ways in, each by an index of its own: answers with an outcome, and those still without.
+        let sql = format!(
+            "{columns} WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND {counts}
+                 AND w.outcome IN ('applied', 'presumed-applied')
+             UNION ALL {columns} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
+             ORDER BY 2, 1"
+        );
+        self.rows(&sql, Some(since), |row| Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)? }))
+    }
+
+    fn overdue_rejects(&self, since: Timestamp) -> rusqlite::Result<Vec<(RuleName, Timestamp)>> {
+        let rows = self.rows(
+            "SELECT substr(\"by\", 9), reserved_at FROM answer
+             WHERE agent = ?1 AND outcome_at >= ?2 AND reserved_at >= ?2 AND answer = 'reject' AND \"by\" GLOB 'overdue:*'
+                 AND outcome IN ('applied', 'presumed-applied')
+             UNION ALL
+             SELECT substr(\"by\", 9), reserved_at FROM answer
+             WHERE agent = ?1 AND (outcome IS NULL OR outcome = 'unknown') AND reserved_at >= ?2 AND answer = 'reject'
+                 AND \"by\" GLOB 'overdue:*'
+             ORDER BY 2",
+            Some(since),
+            |row| Ok((row.get::<_, String>(0)?, time(row, 1)?)),
+        )?;
+        Ok(rows.into_iter().filter_map(|(name, at)| Some((RuleName::parse(&name)?, at))).collect())
+    }
+
+    fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
+        self.rows(
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail FROM answer w
+             JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
+             WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
+            None,
+            open_answer,
+        )
+    }
+
+    fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
+        self.rows(
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail FROM request r
+             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
+             LEFT JOIN policy p ON p.n = w.policy
+             WHERE r.agent = ?1 AND r.settled IS NULL AND w.outcome = 'refused' ORDER BY w.n",
+            None,
+            open_answer,
+        )
+    }
+}
+
+fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
+    Ok(OpenAnswer {
+        request: parsed(row, 0)?,
+        answer: parsed(row, 1)?,
+        by: row.get(2)?,
+        policy: row.get::<_, Option<Parsed<_>>>(3)?.map(|Parsed(hash)| hash),
+        attempts: row.get(4)?,
+        at: time(row, 5)?,
+        detail: row.get(6)?,
+    })
+}
+
+/// The contacts that [`RevokeFilter`] asks for.
+pub fn revocable(connection: &Connection, filter: &RevokeFilter) -> rusqlite::Result<Vec<Revocable>> {
+    let wanted = filter.handle.as_deref().map(|text| (Handle::parse(text).ok(), text));
+    let mut statement = connection.prepare_cached(
+        "SELECT a.id, c.id, coalesce(c.handle, r.handle) FROM contact c
+         JOIN request r ON r.n = c.request JOIN agent a ON a.n = c.agent
+         WHERE c.request IS NOT NULL AND c.removed_at IS NULL AND c.added_at >= ?1
+             AND (?2 IS NULL OR a.id = ?2)
+             AND EXISTS (SELECT 1 FROM answer w WHERE w.request = r.n AND w.answer = 'approve'
+                 AND (w.outcome IS NULL OR w.outcome IN ('applied', 'presumed-applied', 'unknown')))
+         ORDER BY c.n",
+    )?;
+    let since = filter.since.unwrap_or(Timestamp::MIN);
+    let agent = filter.agent.as_ref().map(AgentId::as_str);
+    let rows = statement.query_map(params![Micros(since), agent], |row| {
+        Ok((parsed(row, 0)?, parsed(row, 1)?, row.get::<_, Option<String>>(2)?))
+    })?;
+    rows.filter(|row| match (row, &wanted) {
+        (Ok((_, _, handle)), Some((plain, text))) => handle.as_deref().is_some_and(|handle| match plain {
+            Some(plain) => Handle::parse(handle).is_ok_and(|handle| handle == *plain),
+            None => handle == *text,
+        }),
+        (Err(_), _) | (_, None) => true,
+    })
+    .collect()
+}
+
+fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {
+    now.checked_sub(reach).unwrap_or(Timestamp::MIN)
+}
+
+fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    Parsed<T>: rusqlite::types::FromSql,
+{
+    row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get::<_, Micros>(column).map(|Micros(at)| at)
+}

@@ -1,0 +1,382 @@
+//! Reads a ledger while the daemon writes it, after a crash, or from a medium that cannot be written. Never changes a
+//! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
+
+mod follow;
+mod opening;
+mod rows;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::columns::{Micros, Parsed};
+use super::facts::DecisionFacts;
+use super::{LedgerError, Via, facts, file};
+use crate::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Verdict};
+use crate::policy::rules::SourceText;
+use crate::policy::{Mode, PolicyHash, RuleName, Truth};
+
+pub use follow::Follow;
+use opening::{log_is_there, open_at_rest, open_beside_daemon};
+
+/// One request, and what was said to it in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedRequest {
+    /// Whose door.
+    pub agent: AgentId,
+    /// As first seen, each text cut at 500 characters.
+    pub request: ContactRequest,
+    /// When doorman first saw it.
+    pub first_seen: Timestamp,
+    /// How.
+    pub via: Via,
+    /// Its text was blanked for its age: handle, name and message are absent because of that.
+    pub blanked: bool,
+    /// When what stands in `verdict` was decided.
+    pub decided_at: Option<Timestamp>,
+    /// The last word: the answer's where one went out, else the last decision's.
+    pub verdict: Option<Verdict>,
+    /// What gave the verdict.
+    pub by: Option<String>,
+    /// Under which policy.
+    pub policy: Option<PolicyHash>,
+    /// When the answer's intent was recorded.
+    pub answered_at: Option<Timestamp>,
+    /// The last answer, if there was one.
+    pub answer: Option<AnswerRecord>,
+    /// The platform's word for how it stands; or `gone`, or `elsewhere` where it is not known how.
+    pub settled: Option<String>,
+    /// What became of it, with an answer of ours or without; `None` while it is pending.
+    pub outcome: Option<Outcome>,
+}
+
+/// The last answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRecord {
+    /// What was said.
+    pub answer: Answer,
+    /// What became of it; `None` while that is open.
+    pub outcome: Option<Outcome>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// When the outcome was known; before that, when it was last sent.
+    pub at: Timestamp,
+    /// What the platform said of it. Somebody else's text.
+    pub detail: Option<String>,
+}
+
+/// One row of `decision`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedDecision {
+    /// Whose door.
+    pub agent: AgentId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub verdict: Verdict,
+    /// What gave it.
+    pub by: String,
+    /// Under which policy.
+    pub policy: PolicyHash,
+    /// Whether the answer would have gone out.
+    pub mode: Mode,
+    /// Why.
+    pub facts: DecisionFacts,
+}
+
+/// Which requests. The default is all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// First seen then or later.
+    pub since: Option<Timestamp>,
+    /// First seen before.
+    pub until: Option<Timestamp>,
+    /// Only this agent's.
+    pub agent: Option<AgentId>,
+    /// Only this handle, however it is written; `john/*` is all of john's agents.
+    pub handle: Option<String>,
+    /// Only with this verdict.
+    pub verdict: Option<Verdict>,
+    /// Only by this rule, guard, … as in `by`.
+    pub by: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<OutcomeFilter>,
+    /// Only the newest so many.
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Whether all but [`Filter::limit`] lets this one through.
+    pub fn lets_through(&self, request: &RecordedRequest) -> bool {
+        let handle = self.handle.as_deref().map(rows::Wanted::parse);
+        self.since.is_none_or(|since| request.first_seen >= since)
+            && self.until.is_none_or(|until| request.first_seen < until)
+            && self.agent.as_ref().is_none_or(|agent| request.agent == *agent)
+            && rows::lets_through(self, handle.as_ref(), request)
+    }
+}
+
+/// What [`Filter::outcome`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeFilter {
+    /// Still open at the platform, as far as the record knows.
+    Pending,
+    /// Came to this.
+    Is(Outcome),
+}
+
+/// How many there are of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// The schema's number.
+    pub schema: i64,
+    /// Requests on record.
+    pub requests: u64,
+    /// Of these, not known to be settled.
+    pub pending: u64,
+    /// Of these, with their text blanked.
+    pub blanked: u64,
+    /// Decisions on record.
+    pub decisions: u64,
+    /// Answers by their outcome; `open` where there is none yet.
+    pub answers: BTreeMap<String, u64>,
+    /// Policies with their texts.
+    pub policies: u64,
+    /// The first request's time.
+    pub first: Option<Timestamp>,
+    /// The last request's time.
+    pub last: Option<Timestamp>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+    /// Read as a file that nobody writes. A daemon that starts later is not seen.
+    at_rest: bool,
+}
+
+impl Reader {
+    /// Opens a ledger that is there.
+    ///
+    /// With no write-ahead log beside it nobody has it open, and it is read as it lies, without locks or helper files.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
+    /// [`LedgerError::Newer`].
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(unusable("there is none: has doorman run here?".to_owned()));
+            }
+            Err(error) => return Err(unusable(error.to_string())),
+            Ok(data) if data.len() == 0 => {
+                let path = path.display().to_string();
+                return Err(LedgerError::Corrupt { path, why: "it is empty, which a ledger never is".to_owned() });
+            }
+            Ok(_) => {}
+        }
+        let at_rest = !log_is_there(path);
+        let connection = if at_rest { open_at_rest(path)? } else { open_beside_daemon(path)? };
+        let found = file::check_header(&connection, path)?;
+        if found < file::schema_known() {
+            return Err(unusable(format!(
+                "it has schema {found}, older than this doorman's {}: start the daemon once, which brings it up to date",
+                file::schema_known()
+            )));
+        }
+        Ok(Self { connection, path: path.to_owned(), at_rest })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a daemon began to write a file that was opened at rest: what is read then may be old, and a new reader
+    /// sees what is new.
+    pub fn outdated(&self) -> bool {
+        self.at_rest && log_is_there(&self.path)
+    }
+
+    /// The requests that a filter lets through, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] or [`LedgerError::Unusable`], as all of these.
+    pub fn requests(&self, filter: &Filter) -> Result<Vec<RecordedRequest>, LedgerError> {
+        let mut requests = Vec::new();
+        self.for_each(filter, |request| {
+            requests.push(request);
+            ControlFlow::Continue(())
+        })?;
+        Ok(requests)
+    }
+
+    /// Calls `take` with each request that a filter lets through, oldest first, without holding more than one of them
+    /// (with [`Filter::limit`]: than so many).
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn for_each(
+        &self,
+        filter: &Filter,
+        take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        rows::for_each(&self.connection, filter, take).map_err(|error| self.fault(&error))
+    }
+
+    /// All requests first seen since then, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn requests_since(&self, since: Option<Timestamp>) -> Result<Vec<RecordedRequest>, LedgerError> {
+        self.requests(&Filter { since, ..Filter::default() })
+    }
+
+    /// The request with this id; where several agents have one, the newest.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn request(&self, id: &RequestId) -> Result<Option<RecordedRequest>, LedgerError> {
+        let numbers = self.numbers_of(id)?;
+        match numbers.last() {
+            Some(n) => rows::one(&self.connection, *n).map_err(|error| self.fault(&error)),
+            None => Ok(None),
+        }
+    }
+
+    /// All decisions on requests with this id, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
+        let mut decisions = Vec::new();
+        for n in self.numbers_of(id)? {
+            decisions.extend(rows::decisions(&self.connection, n).map_err(|error| self.fault(&error))?);
+        }
+        Ok(decisions)
+    }
+
+    /// The texts behind a policy's hash: the rules file first, then its lists. `None` where they are not on record.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<SourceText>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT part.name, text.body FROM policy p JOIN policy_part part ON part.policy = p.n
+                     JOIN text ON text.n = part.text WHERE p.hash = ?1 ORDER BY part.k",
+                )?
+                .query_map([hash.as_str()], |row| Ok(SourceText { name: row.get(0)?, text: row.get(1)? }))?
+                .collect()
+        };
+        let texts = read().map_err(|error| self.fault(&error))?;
+        Ok((!texts.is_empty()).then_some(texts))
+    }
+
+    /// When each rule last matched (shadow rules, too), of those that did since `since`.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn rules_last_matched(
+        &self,
+        agent: Option<&AgentId>,
+        since: Timestamp,
+    ) -> Result<HashMap<RuleName, Timestamp>, LedgerError> {
+        let read = || -> rusqlite::Result<HashMap<RuleName, Timestamp>> {
+            let mut last = HashMap::new();
+            let mut statement = self.connection.prepare_cached(
+                "SELECT d.at, d.facts, a.id FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
+                 ORDER BY d.n DESC",
+            )?;
+            let mut rows = statement.query([])?;
+            // Newest first, and the past begins at the first that is older.
+            while let Some(row) = rows.next()? {
+                let Micros(at) = row.get(0)?;
+                if at < since {
+                    break;
+                }
+                if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
+                    continue;
+                }
+                let voices = facts::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
+                for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
+                    last.entry(voice.rule).or_insert(at);
+                }
+            }
+            Ok(last)
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    /// The policy in force for an agent, as far as the record knows.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn policy_in_force(&self, agent: &AgentId) -> Result<Option<PolicyHash>, LedgerError> {
+        let sql = "SELECT p.hash FROM policy_use u JOIN policy p ON p.n = u.policy JOIN agent a ON a.n = u.agent
+                   WHERE a.id = ?1 ORDER BY u.n DESC LIMIT 1";
+        self.connection
+            .query_row(sql, [agent.as_str()], |row| row.get::<_, Parsed<PolicyHash>>(0))
+            .optional()
+            .map(|hash| hash.map(|Parsed(hash)| hash))
+            .map_err(|error| self.fault(&error))
+    }
+
+    /// How many requests first seen since then came to what; `pending` where they are open.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn outcomes(&self, since: Option<Timestamp>) -> Result<BTreeMap<String, u64>, LedgerError> {
+        let mut outcomes = BTreeMap::new();
+        self.for_each(&Filter { since, ..Filter::default() }, |request| {
+            let word = request.outcome.map_or("pending", Outcome::as_str);
+            *outcomes.entry(word.to_owned()).or_insert(0) += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(outcomes)
+    }
+
+    /// How many there are of everything.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn totals(&self) -> Result<Totals, LedgerError> {
+        rows::totals(&self.connection).map_err(|error| self.fault(&error))
+    }
+
+    /// Reads every page and compares every index with its table. Takes seconds a gigabyte.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] with the first thing that is wrong.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        match file::check_whole(&self.connection) {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => Err(LedgerError::Corrupt { path: self.path.display().to_string(), why }),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    fn numbers_of(&self, id: &RequestId) -> Result<Vec<i64>, LedgerError> {
+        // By agent, since that is how the index begins.
+        let read = || -> rusqlite::Result<Vec<i64>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id = ?1 ORDER BY r.n",
+                )?
+                .query_map(params![id.as_str()], |row| row.get(0))?
+                .collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    fn fault(&self, error: &rusqlite::Error) -> LedgerError {
+        file::classify(&self.path, error)
+    }
+}

@@ -1,0 +1,259 @@
+//! Rows as values: one query behind every list of requests.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, params};
+
+use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, Totals};
+use crate::ledger::columns::{Micros, Parsed};
+use crate::ledger::facts;
+use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
+use crate::policy::Mode;
+
+/// The last decision and the last answer that was not withdrawn, beside each request.
+const SELECT: &str = "
+    SELECT r.n, a.id, r.id, r.handle, r.name, r.message, r.inserted_at, r.first_seen, r.via, r.blanked, r.settled,
+        d.at, d.verdict, d.\"by\", dp.hash,
+        w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail
+    FROM request r
+    JOIN agent a ON a.n = r.agent
+    LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
+    LEFT JOIN policy dp ON dp.n = d.policy
+    LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND outcome IS NOT 'withdrawn')
+    LEFT JOIN policy wp ON wp.n = w.policy ";
+
+/// Calls `take` with what the filter lets through, oldest first.
+pub fn for_each(
+    connection: &Connection,
+    filter: &Filter,
+    mut take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    // One moment of the file, however long this takes.
+    let reading = connection.unchecked_transaction()?;
+    let agent = filter.agent.as_ref().map(AgentId::as_str);
+    let since = filter.since.unwrap_or(Timestamp::MIN);
+    let first: Option<i64> = match filter.since {
+        None => Some(0),
+        Some(since) => reading.query_row(
+            "SELECT min(r.n) FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1
+             WHERE ?2 IS NULL OR a.id = ?2",
+            params![Micros(since), agent],
+            |row| row.get(0),
+        )?,
+    };
+    let Some(first) = first else { return Ok(()) };
+    let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
+    let sql = format!(
+        "{SELECT} WHERE r.n >= ?1 AND r.first_seen >= ?2 AND r.first_seen < ?3 AND (?4 IS NULL OR a.id = ?4)
+         ORDER BY r.n {order}"
+    );
+    let handle = filter.handle.as_deref().map(Wanted::parse);
+    let mut statement = reading.prepare_cached(&sql)?;
+    let until = filter.until.unwrap_or(Timestamp::MAX);
+    let mut rows = statement.query(params![first, Micros(since), Micros(until), agent])?;
+    let mut newest = Vec::new();
+    while let Some(row) = rows.next()? {
+        if filter.limit.is_some_and(|limit| newest.len() >= limit) {
+            break;
+        }
+        let request = recorded(row)?;
+        if !lets_through(filter, handle.as_ref(), &request) {
+            continue;
+        }
+        if filter.limit.is_some() {
+            newest.push(request);
+        } else if take(request).is_break() {
+            return Ok(());
+        }
+    }
+    for request in newest.into_iter().rev() {
+        if take(request).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One request by its row's number.
+pub fn one(connection: &Connection, n: i64) -> rusqlite::Result<Option<RecordedRequest>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE r.n = ?1"))?;
+    let mut rows = statement.query([n])?;
+    rows.next()?.map(recorded).transpose()
+}
+
+/// Whether everything but time and agent, which the query sees to, is as the filter wants it.
+pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &RecordedRequest) -> bool {
+    let outcome = match filter.outcome {
+        None => true,
+        Some(OutcomeFilter::Pending) => request.settled.is_none(),
+        Some(OutcomeFilter::Is(outcome)) => request.outcome == Some(outcome),
+    };
+    outcome
+        && filter.verdict.is_none_or(|verdict| request.verdict == Some(verdict))
+        && filter.by.as_ref().is_none_or(|by| request.by.as_ref() == Some(by))
+        && handle.is_none_or(|wanted| wanted.is(&request.request.sender))
+}
+
+/// Whose requests a person asked for.
+pub enum Wanted {
+    /// This one.
+    Plain(Handle),
+    /// Any agent of this owner's.
+    AgentsOf(String),
+    /// Text that is no handle, as received.
+    Text(String),
+}
+
+impl Wanted {
+    /// Reads `john`, `@John/bot` or `john/*`.
+    pub fn parse(text: &str) -> Self {
+        let owner = text.strip_suffix("/*").and_then(|owner| Handle::parse(owner).ok());
+        match (owner, Handle::parse(text)) {
+            (Some(owner), _) if owner.slug().is_none() => Wanted::AgentsOf(owner.as_str().to_owned()),
+            (_, Ok(handle)) => Wanted::Plain(handle),
+            (_, Err(_)) => Wanted::Text(text.to_owned()),
+        }
+    }
+
+    /// Whether this is one of them.
+    pub fn is(&self, sender: &Sender) -> bool {
+        match self {
+            Wanted::Plain(handle) => sender.handle() == Some(handle),
+            Wanted::AgentsOf(owner) => {
+                sender.handle().is_some_and(|handle| handle.owner() == owner && handle.slug().is_some())
+            }
+            Wanted::Text(text) => sender.original().is_some_and(|original| original.raw() == text),
+        }
+    }
+}
+
+fn get<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+where
+    Parsed<T>: rusqlite::types::FromSql,
+{
+    row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
+}
+
+fn maybe<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    Parsed<T>: rusqlite::types::FromSql,
+{
+    Ok(row.get::<_, Option<Parsed<T>>>(column)?.map(|Parsed(value)| value))
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at))
+}
+
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<StrangerText>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.map(StrangerText::new))
+}
+
+fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
+    let settled: Option<String> = row.get(10)?;
+    let Micros(first_seen) = row.get(7)?;
+    let decided_at = time(row, 11)?;
+    let answer = match maybe::<Answer>(row, 15)? {
+        None => None,
+        Some(answer) => {
+            let (last, done) = (time(row, 21)?, time(row, 20)?);
+            Some(AnswerRecord {
+                answer,
+                outcome: maybe(row, 19)?,
+                attempts: row.get(22)?,
+                at: done.or(last).unwrap_or(first_seen),
+                detail: row.get(23)?,
+            })
+        }
+    };
+    let answered_at = time(row, 18)?;
+    // An answer that stands, or is open, is the last word; one that came to nothing is only where nothing was decided
+    // after it.
+    let by_answer = answer.as_ref().is_some_and(|answer| match answer.outcome {
+        None | Some(Outcome::Unknown | Outcome::Applied | Outcome::PresumedApplied) => true,
+        Some(Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused) => answered_at >= decided_at,
+    });
+    let (decided_at, verdict, by, policy) = if by_answer {
+        (answered_at, answer.as_ref().map(|answer| answer.answer.verdict()), row.get(16)?, maybe(row, 17)?)
+    } else {
+        (decided_at, maybe::<Verdict>(row, 12)?, row.get(13)?, maybe(row, 14)?)
+    };
+    let outcome = match (&answer, settled.as_deref()) {
+        (Some(AnswerRecord { outcome: Some(outcome), .. }), _) => Some(*outcome),
+        (_, None) => None,
+        (_, Some("gone")) => Some(Outcome::Gone),
+        (_, Some(_)) => Some(Outcome::SettledElsewhere),
+    };
+    Ok(RecordedRequest {
+        agent: get(row, 1)?,
+        request: ContactRequest {
+            id: get(row, 2)?,
+            sender: Sender::parse(row.get_ref(3)?.as_str_or_null()?),
+            name: text(row, 4)?,
+            message: text(row, 5)?,
+            inserted_at: time(row, 6)?,
+        },
+        first_seen,
+        via: get(row, 8)?,
+        blanked: row.get(9)?,
+        decided_at,
+        verdict,
+        by,
+        policy,
+        answered_at,
+        answer,
+        settled,
+        outcome,
+    })
+}
+
+/// The decisions on one request, oldest first.
+pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<RecordedDecision>> {
+    connection
+        .prepare_cached(
+            "SELECT a.id, d.at, d.verdict, d.\"by\", p.hash, d.mode, d.facts FROM decision d
+             JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent JOIN policy p ON p.n = d.policy
+             WHERE d.request = ?1 ORDER BY d.n",
+        )?
+        .query_map([request], |row| {
+            let Micros(at) = row.get(1)?;
+            Ok(RecordedDecision {
+                agent: get(row, 0)?,
+                at,
+                verdict: get(row, 2)?,
+                by: row.get(3)?,
+                policy: get(row, 4)?,
+                mode: if row.get_ref(5)?.as_str()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
+                facts: facts::from_json(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+            })
+        })?
+        .collect()
+}
+
+/// See [`Totals`].
+pub fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let mut answers = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT coalesce(outcome, 'open'), count(*) FROM answer GROUP BY 1")?;
+    for row in statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))? {
+        let (outcome, count) = row?;
+        answers.insert(outcome, count);
+    }
+    let edge = |order: &str| -> rusqlite::Result<Option<Timestamp>> {
+        let sql = format!("SELECT (SELECT first_seen FROM request ORDER BY n {order} LIMIT 1)");
+        connection.query_row(&sql, [], |row| time(row, 0))
+    };
+    Ok(Totals {
+        schema: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
+        requests: count("SELECT count(*) FROM request")?,
+        pending: count("SELECT count(*) FROM request WHERE settled IS NULL")?,
+        blanked: count("SELECT count(*) FROM request WHERE blanked = 1")?,
+        decisions: count("SELECT count(*) FROM decision")?,
+        answers,
+        policies: count("SELECT count(DISTINCT policy) FROM policy_part")?,
+        first: edge("ASC")?,
+        last: edge("DESC")?,
+    })
+}

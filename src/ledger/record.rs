@@ -1,0 +1,271 @@
+//! Puts one entry on record, inside a transaction of the writer's. Rows are added; of what is there only outcomes, a
+//! text's blanking and a contact's removal change.
+
+mod answers;
+mod contacts;
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+
+use super::columns::{Micros, cut, kept, owner_of};
+use super::{Entry, facts};
+use crate::model::{AgentId, ContactRequest, RequestId};
+use crate::policy::rules::SourceText;
+use crate::policy::{Mode, PolicyHash};
+
+use answers::Intent;
+
+/// Why an entry is not on record.
+#[derive(Debug)]
+pub enum Fault {
+    /// The entry itself is at fault: the same again would fail again.
+    Refused(String),
+    /// The file is at fault: later it may work.
+    Blocked(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+        match (&error, error.sqlite_error_code()) {
+            (_, Some(ConstraintViolation | TooBig | TypeMismatch)) => Fault::Refused(error.to_string()),
+            (rusqlite::Error::ToSqlConversionFailure(_), _) => Fault::Refused(error.to_string()),
+            _ => Fault::Blocked(error.to_string()),
+        }
+    }
+}
+
+/// Most policies whose row numbers are remembered.
+const POLICIES_MAX: usize = 256;
+
+/// The numbers of rows that many entries name. Forgotten after a rollback, which may have taken the rows back.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    agents: HashMap<AgentId, i64>,
+    policies: HashMap<PolicyHash, i64>,
+    /// The request of the entry before: the entries of one batch mostly speak of one.
+    last: Option<(i64, RequestId, i64)>,
+}
+
+/// One transaction's hand: the connection, and what is known of its rows.
+pub struct Recorder<'a> {
+    /// Within a transaction.
+    pub connection: &'a Connection,
+    /// Kept from one transaction to the next.
+    pub numbers: &'a mut Numbers,
+}
+
+impl Recorder<'_> {
+    /// Writes one entry.
+    pub fn record(&mut self, entry: &Entry) -> Result<(), Fault> {
+        match entry {
+            Entry::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
+            Entry::Decided { agent, request, decision, at } => {
+                let (_, request) = self.known(agent, request)?;
+                let policy = self.policy(&decision.policy)?;
+                let mode = match decision.mode {
+                    Mode::Enforce => "enforce",
+                    Mode::Shadow => "shadow",
+                };
+                self.sql(
+                    "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    request,
+                    Micros(*at),
+                    decision.verdict.as_str(),
+                    decision.by.to_string(),
+                    policy,
+                    mode,
+                    facts::to_json(decision),
+                ])?;
+                Ok(())
+            }
+            Entry::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
+                let (agent, request) = self.known(agent, request)?;
+                let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
+                let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
+                self.intent(&intent, (*attempt).max(1))?;
+                self.charge(agent, request, charges, *at)
+            }
+            Entry::Outcome { agent, request, outcome, detail, at } => {
+                let (agent, request) = self.known(agent, request)?;
+                self.outcome(agent, request, *outcome, detail.as_deref(), *at)
+            }
+            Entry::Withdrawn { agent, request, at } => {
+                let (agent, request) = self.known(agent, request)?;
+                self.end_answer(agent, request, "withdrawn", None, *at)?;
+                self.give_back(request)
+            }
+            Entry::Settled { agent, request, status, at } => {
+                let agent = self.agent(agent)?;
+                match self.find(agent, request)? {
+                    Some(request) => {
+                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), *at)
+                    }
+                    None => Ok(()),
+                }
+            }
+            Entry::ContactAdded { agent, contact, request, at } => {
+                self.contact_added(agent, contact, request.as_ref(), *at)
+            }
+            Entry::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Entry::Session { agent, state, why, at } => {
+                let agent = self.agent(agent)?;
+                self.sql("INSERT INTO session (agent, state, why, at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                    agent,
+                    state.as_str(),
+                    cut(why),
+                    Micros(*at)
+                ])?;
+                Ok(())
+            }
+            Entry::Pause { agent, on, by, at } => {
+                let agent = self.agent(agent)?;
+                self.sql("INSERT INTO pause (agent, paused, \"by\", at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                    agent,
+                    on,
+                    cut(by),
+                    Micros(*at)
+                ])?;
+                Ok(())
+            }
+            Entry::Hold { agent, request, person, at } => {
+                let (agent, request) = self.known(agent, request)?;
+                self.hold(agent, request, person.as_deref(), *at)
+            }
+            Entry::Notified { agent, request, overdue, at } => {
+                let (_, request) = self.known(agent, request)?;
+                self.sql("INSERT OR IGNORE INTO notice (request, overdue, at) VALUES (?1, ?2, ?3)")?
+                    .execute(params![request, overdue.as_str(), Micros(*at)])?;
+                Ok(())
+            }
+            Entry::Policy { agent, hash, texts, at } => {
+                let agent = self.agent(agent)?;
+                let policy = self.policy(hash)?;
+                self.policy_texts(policy, texts)?;
+                self.sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?.execute(params![
+                    agent,
+                    policy,
+                    Micros(*at)
+                ])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn sql(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    fn agent(&mut self, agent: &AgentId) -> Result<i64, Fault> {
+        if let Some(n) = self.numbers.agents.get(agent) {
+            return Ok(*n);
+        }
+        self.sql("INSERT OR IGNORE INTO agent (id) VALUES (?1)")?.execute([agent.as_str()])?;
+        let n = self.sql("SELECT n FROM agent WHERE id = ?1")?.query_row([agent.as_str()], |row| row.get(0))?;
+        self.numbers.agents.insert(agent.clone(), n);
+        Ok(n)
+    }
+
+    fn policy(&mut self, hash: &PolicyHash) -> Result<i64, Fault> {
+        if let Some(n) = self.numbers.policies.get(hash) {
+            return Ok(*n);
+        }
+        // Not `OR IGNORE`, which would hide a hash that the schema refuses.
+        let n = self
+            .sql("INSERT INTO policy (hash) VALUES (?1) ON CONFLICT (hash) DO UPDATE SET hash = hash RETURNING n")?
+            .query_row([hash.as_str()], |row| row.get(0))?;
+        if self.numbers.policies.len() >= POLICIES_MAX {
+            self.numbers.policies.clear();
+        }
+        self.numbers.policies.insert(hash.clone(), n);
+        Ok(n)
+    }
+
+    fn policy_texts(&mut self, policy: i64, texts: &[SourceText]) -> Result<(), Fault> {
+        if self.sql("SELECT 1 FROM policy_part WHERE policy = ?1")?.exists([policy])? {
+            return Ok(());
+        }
+        for (k, part) in (0_i64..).zip(texts) {
+            let sha = Sha256::digest(part.text.as_bytes());
+            let text = self.sql("SELECT n FROM text WHERE sha256 = ?1")?;
+            let text = { text }.query_row([sha.as_slice()], |row| row.get::<_, i64>(0)).optional()?;
+            let text = match text {
+                Some(text) => text,
+                None => self
+                    .sql("INSERT INTO text (sha256, body) VALUES (?1, ?2)")?
+                    .insert(params![sha.as_slice(), &*part.text])?,
+            };
+            self.sql("INSERT INTO policy_part (policy, k, name, text) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![policy, k, part.name, text])?;
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, agent: i64, request: &RequestId) -> Result<Option<i64>, Fault> {
+        if let Some((of, id, n)) = &self.numbers.last
+            && *of == agent
+            && id == request
+        {
+            return Ok(Some(*n));
+        }
+        let n = self
+            .sql("SELECT n FROM request WHERE agent = ?1 AND id = ?2")?
+            .query_row(params![agent, request.as_str()], |row| row.get(0))
+            .optional()?;
+        if let Some(n) = n {
+            self.numbers.last = Some((agent, request.clone(), n));
+        }
+        Ok(n)
+    }
+
+    fn known(&mut self, agent: &AgentId, request: &RequestId) -> Result<(i64, i64), Fault> {
+        let agent_n = self.agent(agent)?;
+        match self.find(agent_n, request)? {
+            Some(n) => Ok((agent_n, n)),
+            None => Err(Fault::Refused(format!("request `{request}` of agent `{agent}` was never seen"))),
+        }
+    }
+
+    fn seen(&mut self, agent: &AgentId, request: &ContactRequest, via: &str, at: Timestamp) -> Result<(), Fault> {
+        let agent = self.agent(agent)?;
+        self.sql(
+            "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (agent, id) DO UPDATE SET settled = NULL, settled_at = NULL WHERE settled = 'gone'",
+        )?
+        .execute(params![
+            agent,
+            request.id.as_str(),
+            owner_of(&request.sender),
+            kept(request.sender.original()),
+            kept(request.name.as_ref()),
+            kept(request.message.as_ref()),
+            request.inserted_at.map(Micros),
+            Micros(at),
+            via,
+        ])?;
+        Ok(())
+    }
+
+    fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
+        self.sql(
+            "UPDATE hold SET ended_at = ?3
+             WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
+        )?
+        .execute(params![agent, request, Micros(at), person])?;
+        if let Some(person) = person {
+            self.sql(
+                "INSERT INTO hold (agent, request, person, at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
+            )?
+            .execute(params![agent, request, person, Micros(at)])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! The thread that writes. Batches that wait at the same time share one transaction; while the file cannot be written
+//! they are kept, in order, and tried again.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use super::blank::Blanking;
+use super::checkpoint::Checkpoints;
+use super::lock::Lock;
+use super::record::{Fault, Numbers, Recorder};
+use super::{Entry, Health, LedgerError, Options, file};
+use crate::clock::Mono;
+
+/// Most batches and entries of one transaction, so that the first of them does not wait for ever.
+const GROUP_BATCHES_MAX: usize = 256;
+const GROUP_ENTRIES_MAX: usize = 4096;
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// A batch and who waits for it.
+pub struct Commit {
+    pub batch: Vec<Entry>,
+    pub reply: Reply<()>,
+    /// Given back when the batch is done with.
+    pub _room: OwnedSemaphorePermit,
+}
+
+/// What the writer is asked.
+pub enum Job {
+    Commit(Commit),
+    /// Something to read from what is committed.
+    Read(Box<dyn FnOnce(&Connection) + Send>),
+    Blank {
+        cutoff: Timestamp,
+        reply: Reply<u64>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
+}
+
+struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    identity: Option<file::Identity>,
+    options: Options,
+    jobs: mpsc::Receiver<Job>,
+    health: watch::Sender<Health>,
+    waiting: VecDeque<Commit>,
+    /// While blocked: not before this.
+    retry_at: Option<Mono>,
+    numbers: Numbers,
+    blanking: Option<(Blanking, Reply<u64>)>,
+    checkpoints: Checkpoints,
+    _lock: Lock,
+}
+
+/// Starts the thread.
+pub fn start(
+    path: &Path,
+    connection: Connection,
+    lock: Lock,
+    options: Options,
+    jobs: mpsc::Receiver<Job>,
+    health: watch::Sender<Health>,
+) -> Result<(), LedgerError> {
+    let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+    let checkpoints = Checkpoints::start(path)?;
+    let writer = Writer {
+        connection,
+        path: path.to_owned(),
+        identity: file::identity(path).ok(),
+        options,
+        jobs,
+        health,
+        waiting: VecDeque::new(),
+        retry_at: None,
+        numbers: Numbers::default(),
+        blanking: None,
+        checkpoints,
+        _lock: lock,
+    };
+    std::thread::Builder::new()
+        .name("ledger".to_owned())
+        .spawn(move || writer.run())
+        .map(drop)
+        .map_err(|error| unusable(format!("no thread for it: {error}")))
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let mut job = match self.next() {
+                Ok(job) => job,
+                Err(AllGone) => return self.close(None),
+            };
+            // What came meanwhile shares the transaction, up to the first that is something else.
+            while let Some(Job::Commit(commit)) = job {
+                self.waiting.push_back(commit);
+                job = if self.waiting.len() < GROUP_BATCHES_MAX { self.jobs.try_recv().ok() } else { None };
+            }
+            if self.retry_at.is_none_or(|at| self.now() >= at) {
+                self.write_waiting();
+            }
+            match job {
+                None | Some(Job::Commit(_)) => {}
+                Some(Job::Read(read)) => read(&self.connection),
+                Some(Job::Blank { cutoff, reply }) => {
+                    if let Some((_, earlier)) = self.blanking.replace((Blanking::before(cutoff), reply)) {
+                        let _ = earlier.send(Ok(0));
+                    }
+                }
+                Some(Job::Close { reply }) => return self.close(Some(reply)),
+            }
+            self.blank_a_little();
+        }
+    }
+
+    fn now(&self) -> Mono {
+        self.options.clock.now().mono
+    }
+
+    /// The next job; none where something else is due first.
+    fn next(&self) -> Result<Option<Job>, AllGone> {
+        if self.blanking.is_some() {
+            return match self.jobs.try_recv() {
+                Ok(job) => Ok(Some(job)),
+                Err(TryRecvError::Empty) => Ok(None),
+                Err(TryRecvError::Disconnected) => Err(AllGone),
+            };
+        }
+        let Some(at) = self.retry_at else {
+            return self.jobs.recv().map(Some).map_err(|_| AllGone);
+        };
+        match self.jobs.recv_timeout(at.since(self.now())) {
+            Ok(job) => Ok(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(AllGone),
+        }
+    }
+
+    /// Writes everything that waits, group by group, until the file will not.
+    fn write_waiting(&mut self) {
+        while !self.waiting.is_empty() {
+            let mut entries = 0;
+            let group = self
+                .waiting
+                .iter()
+                .take(GROUP_BATCHES_MAX)
+                .take_while(|commit| {
+                    let first = entries == 0;
+                    entries += commit.batch.len();
+                    first || entries <= GROUP_ENTRIES_MAX
+                })
+                .count();
+            let written = match self.write(group, false) {
+                Err(Fault::Refused(_)) => self.write(group, true),
+                other => other,
+            };
+            match written {
+                Ok(results) => {
+                    self.unblocked();
+                    for (commit, result) in self.waiting.drain(..group).zip(results) {
+                        // Who asked may be gone; it is written all the same.
+                        let _ = commit.reply.send(result);
+                    }
+                    self.checkpoints.after_commit(&self.connection);
+                }
+                Err(Fault::Blocked(why) | Fault::Refused(why)) => return self.blocked(why),
+            }
+        }
+    }
+
+    /// One transaction with the first `group` batches. `apart`: an entry that is refused takes only its own batch with
+    /// it, at the price of a savepoint a batch; otherwise it takes all, and nothing is written.
+    fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
+        let written = self.write_in_transaction(group, apart);
+        if written.is_err() {
+            self.numbers = Numbers::default();
+        }
+        written
+    }
+
+    fn write_in_transaction(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
+        self.check_unmoved()?;
+        if let Some(pages) = &self.options.pages_max {
+            let pages = match pages.load(Ordering::Relaxed) {
+                0 => 0x7fff_ffff,
+                pages => pages,
+            };
+            self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+        }
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(group);
+        for commit in self.waiting.iter().take(group) {
+            if apart {
+                transaction.execute_batch("SAVEPOINT batch")?;
+            }
+            let mut recorder = Recorder { connection: &transaction, numbers: &mut self.numbers };
+            match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
+                Ok(()) => results.push(Ok(())),
+                Err(Fault::Refused(why)) if apart => {
+                    transaction.execute_batch("ROLLBACK TO batch")?;
+                    self.numbers = Numbers::default();
+                    tracing::error!(why, "the ledger refused an entry");
+                    results.push(Err(LedgerError::Refused { why }));
+                }
+                Err(fault) => return Err(fault),
+            }
+            if apart {
+                transaction.execute_batch("RELEASE batch")?;
+            }
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    /// A file that was deleted or replaced under an open ledger takes writes that nobody will ever read.
+    fn check_unmoved(&self) -> Result<(), Fault> {
+        match file::identity(&self.path) {
+            Ok(now) if Some(now) == self.identity => Ok(()),
+            Ok(_) => Err(Fault::Blocked("another file is in its place: put it back, or restart doorman".to_owned())),
+            Err(error) => Err(Fault::Blocked(format!("it is gone ({error}): put it back, or restart doorman"))),
+        }
+    }
+
+    fn blocked(&mut self, why: String) {
+        self.retry_at = Some(self.now() + self.options.retry);
+        let now = self.options.clock.now().wall;
+        self.health.send_if_modified(|health| match health {
+            Health::Blocked { why: known, .. } if *known == why => false,
+            Health::Blocked { since, .. } => {
+                tracing::warn!(why, "the ledger still cannot be written");
+                *health = Health::Blocked { why: why.clone(), since: *since };
+                true
+            }
+            Health::Ok => {
+                tracing::error!(why, "the ledger cannot be written: nothing is answered until it can");
+                *health = Health::Blocked { why: why.clone(), since: now };
+                true
+            }
+        });
+    }
+
+    fn unblocked(&mut self) {
+        self.retry_at = None;
+        self.health.send_if_modified(|health| {
+            let was_blocked = *health != Health::Ok;
+            if was_blocked {
+                tracing::info!("the ledger can be written again");
+                *health = Health::Ok;
+            }
+            was_blocked
+        });
+    }
+
+    /// One step of blanking, if that is going on.
+    fn blank_a_little(&mut self) {
+        let Some((mut blanking, reply)) = self.blanking.take() else { return };
+        match blanking.step(&self.connection) {
+            Ok(true) => {
+                self.checkpoints.after_commit(&self.connection);
+                let _ = reply.send(Ok(blanking.count()));
+            }
+            Ok(false) => {
+                self.checkpoints.after_commit(&self.connection);
+                self.blanking = Some((blanking, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(self.unusable(error.to_string())));
+            }
+        }
+    }
+
+    fn close(mut self, reply: Option<Reply<()>>) {
+        self.write_waiting();
+        let why = match &*self.health.borrow() {
+            Health::Ok => None,
+            Health::Blocked { why, .. } => Some(why.clone()),
+        };
+        let unwritten = (!self.waiting.is_empty())
+            .then(|| self.unusable(format!("closed before it could be written: {}", why.unwrap_or_default())));
+        if let Some(error) = &unwritten {
+            for commit in self.waiting.drain(..) {
+                let _ = commit.reply.send(Err(error.clone()));
+            }
+        }
+        self.checkpoints.stop();
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "the ledger's log stays beside it");
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::debug!(%error, "the ledger did not close cleanly");
+        }
+        drop(self._lock);
+        if let Some(reply) = reply {
+            let _ = reply.send(unwritten.map_or(Ok(()), Err));
+        }
+    }
+
+    fn unusable(&self, why: String) -> LedgerError {
+        LedgerError::Unusable { path: self.path.display().to_string(), why }
+    }
+}
+
+/// All handles were dropped.
+struct AllGone;
