@@ -15,6 +15,7 @@ pub mod fold;
 pub mod history;
 pub mod index;
 pub mod limits;
+pub mod load;
 pub mod lookalike;
 pub mod overdue;
 pub mod replay;
@@ -25,4 +26,5 @@ pub mod window;
 
 pub use book::Book;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
+pub use load::{Loaded, load, load_texts};
 pub use rules::{Policy, RuleName};

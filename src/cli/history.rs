@@ -1,7 +1,7 @@
 //! `doorman history`: what was decided, and why. Reads the ledger itself, so it works without a daemon, too.
 
 mod lines;
-mod moment;
+pub(super) mod moment;
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;

@@ -267,3 +267,6 @@ fn of_table(place: &str, table: &Table, facts: &Facts<'_>, out: &mut Vec<Asked>)
 fn when(key: &'static str, wanted: String, saw: String, told: Told) -> Asked {
     Asked { place: "when".to_owned(), key, wanted, saw, holds: told.truth.known() }
 }
+
+#[cfg(test)]
+mod tests;

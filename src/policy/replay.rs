@@ -215,3 +215,6 @@ fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<Change> {
 fn is_rule(by: Option<&str>, rule: &super::RuleName) -> bool {
     by == Some(By::Rule(rule.clone()).to_string().as_str())
 }
+
+#[cfg(test)]
+mod tests;
