@@ -177,7 +177,7 @@ impl World {
                     self.settle(row, *outcome);
                 }
             }
-            Step::Wait(length) => self.now = self.now + minutes(*length),
+            Step::Wait(length) => self.now += minutes(*length),
             Step::Crash => self.book = Book::restore_for(self.memory(), self.policy(), self.now),
             Step::Reload(policy, read) => {
                 self.current = *policy;
