@@ -183,3 +183,55 @@ fn said(said: &Said) -> String {
 fn second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RequestId;
+
+    fn change(request: &str, was: Verdict, now: Verdict) -> Of {
+        let said = |verdict| Said { verdict, by: Some("friends".to_owned()) };
+        Of {
+            agent: AgentId::parse("a").unwrap(),
+            change: Change {
+                request: RequestId::parse(request).unwrap(),
+                handle: None,
+                name: None,
+                message: None,
+                received_at: "2026-01-05T12:00:00.5Z".parse().unwrap(),
+                was: said(was),
+                now: said(now),
+            },
+        }
+    }
+
+    #[test]
+    fn the_summary_counts_what_would_change() {
+        let changes =
+            vec![change("r1", Verdict::Defer, Verdict::Approve), change("r2", Verdict::Approve, Verdict::Reject)];
+        let found = Found { requests: 9, skipped: 1, pauses: 2, changes };
+        assert_eq!(
+            summary(&found),
+            "2 of 9 requests would change: 1 newly approved, 1 newly rejected, 0 newly left pending\n\
+             `approvals_max` would have paused 2 times\n\
+             1 requests were left out: their text was blanked for its age\n"
+        );
+        assert_eq!(summary(&Found { requests: 3, ..Found::default() }), "nothing would change in 3 requests\n");
+        let text = shown(&found);
+        assert!(text.contains("defer by friends") && text.contains("2026-01-05T12:00:00Z"), "{text}");
+    }
+
+    #[test]
+    fn the_json_names_the_agent_of_each_change() {
+        let changes = vec![change("r1", Verdict::Defer, Verdict::Approve)];
+        let json = serde_json::to_value(Found { requests: 1, changes, ..Found::default() }).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"requests": 1, "skipped": 0, "pauses": 0, "changes": [{
+                "agent": "a", "request": "r1", "handle": null, "name": null, "message": null,
+                "received_at": "2026-01-05T12:00:00.5Z",
+                "was": {"verdict": "defer", "by": "friends"}, "now": {"verdict": "approve", "by": "friends"},
+            }]})
+        );
+    }
+}

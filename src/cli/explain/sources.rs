@@ -98,3 +98,61 @@ pub(super) fn matters_since(policy: &Policy, at: Timestamp) -> Option<Timestamp>
     // What was asked before the window may have been answered inside it.
     at.checked_sub(reach).and_then(|since| since.checked_sub(SignedDuration::from_hours(24 * 30))).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Via;
+    use crate::model::{AgentId, ContactRequest, RequestId, Sender, Verdict};
+
+    fn recorded(by: &str, outcome: Option<Outcome>) -> RecordedRequest {
+        let at: Timestamp = "2026-01-05T12:00:00Z".parse().unwrap();
+        RecordedRequest {
+            agent: AgentId::parse("a").unwrap(),
+            request: ContactRequest {
+                id: RequestId::parse("r").unwrap(),
+                sender: Sender::parse(Some("ann")),
+                name: None,
+                message: None,
+                inserted_at: None,
+            },
+            first_seen: at,
+            via: Via::Event,
+            blanked: false,
+            decided_at: Some(at + SignedDuration::from_secs(1)),
+            verdict: Some(Verdict::Approve),
+            by: Some(by.to_owned()),
+            policy: None,
+            answered_at: Some(at + SignedDuration::from_secs(2)),
+            answer: None,
+            settled: None,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn only_what_others_ended_has_an_end() {
+        let ended = |by, outcome| to_replay(recorded(by, outcome)).ended.map(|at| at.to_string());
+        assert_eq!(ended("friends", Some(Outcome::Applied)), None);
+        assert_eq!(ended("friends", None), None);
+        assert_eq!(ended("person:eve", Some(Outcome::Applied)).as_deref(), Some("2026-01-05T12:00:02Z"));
+        assert_eq!(ended("friends", Some(Outcome::Gone)).as_deref(), Some("2026-01-05T12:00:02Z"));
+    }
+
+    #[test]
+    fn rules_are_found_where_the_configuration_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("doorman.toml");
+        let global = Global { config: Some(config.clone()) };
+        let find = |agent| rules_path(None, agent, &global).map_err(|error| error.code);
+        assert_eq!(find(None), Err(78), "no file");
+        std::fs::write(&config, "[[agents]]\nid = \"a\"\nrules = \"a.toml\"\n").unwrap();
+        assert_eq!(find(None), Ok(directory.path().join("a.toml")));
+        assert_eq!(find(Some("b")), Err(78));
+        let two = "[[agents]]\nid = \"a\"\nrules = \"a.toml\"\n[[agents]]\nid = \"b\"\nrules = \"b.toml\"\n";
+        std::fs::write(&config, two).unwrap();
+        assert_eq!(find(None), Err(2), "whose?");
+        assert_eq!(find(Some("b")), Ok(directory.path().join("b.toml")));
+        assert_eq!(rules_path(Some("x".into()), None, &global).unwrap(), PathBuf::from("x"));
+    }
+}

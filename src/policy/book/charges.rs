@@ -103,11 +103,8 @@ impl Charges {
         });
         let mut count: usize = live.iter().map(|bucket| bucket.len()).sum();
         let quota = limit.quota.count as usize;
-        if count < quota {
-            return Used { count, full: gap_ends.is_some(), frees: gap_ends };
-        }
         let mut times: Vec<Timestamp> = Vec::new();
-        if live.len() > 1 || except.is_some() {
+        if count >= quota && (live.len() > 1 || except.is_some()) {
             let others = live.iter().flat_map(|bucket| bucket.iter());
             times.extend(others.filter(|(_, holder)| Some(holder) != except).map(|(at, _)| *at));
             times.sort_unstable();

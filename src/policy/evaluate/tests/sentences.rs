@@ -187,3 +187,14 @@ fn an_index_that_was_not_built_offers_everything() {
     assert_eq!(said(&ask(&bare, "ann")), "approve by a");
     assert_eq!(said(&ask(&bare, "j0hn")), "defer by guard:look-alike");
 }
+
+#[test]
+fn a_list_that_several_rules_name_is_asked_for_each() {
+    let friends = || by_list("friends", &["ann", "bob/*"]);
+    let Condition::List(shared) = friends() else { unreachable!("it is a list") };
+    let again = || Condition::List(shared.clone());
+    let two = policy(vec![approve("a", again()), defer("b", again()), reject("c", vec![F(), again()])]);
+    assert_eq!(said(&ask(&two, "ann")), "defer by b");
+    assert_eq!(said(&ask(&two, "bob/x")), "reject by c");
+    assert_eq!(said(&ask(&two, "bob")), "defer by no_match");
+}
