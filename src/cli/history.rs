@@ -98,7 +98,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let path = path(args.ledger, global);
     let reader = Reader::open(&path).map_err(|error| fault(&error))?;
-    let mut out = Out { json: args.json, terminal: std::io::stdout().is_terminal(), rows: Vec::new(), headed: false };
+    let mut out = Out {
+        json: args.json,
+        terminal: std::io::stdout().is_terminal(),
+        following: args.follow,
+        rows: Vec::new(),
+        headed: false,
+    };
     // What is written between these two is said twice rather than not at all.
     let follow = if args.follow {
         let beginning = Reader::open(&path).and_then(Follow::begin);
@@ -140,6 +146,7 @@ fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliEr
 struct Out {
     json: bool,
     terminal: bool,
+    following: bool,
     rows: Vec<[String; lines::COLUMNS]>,
     headed: bool,
 }
@@ -157,7 +164,7 @@ impl Out {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let table = lines::table(&self.rows, !self.headed, self.terminal);
+        let table = lines::table(&self.rows, !self.headed, self.terminal, self.following);
         self.headed = true;
         self.rows.clear();
         print(&table)

@@ -1,7 +1,7 @@
 //! One request as a row for people, or as a line of JSON. Strangers' text leaves only escaped.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
 use serde_json::json;
 
 use crate::ledger::RecordedRequest;
@@ -80,14 +80,18 @@ pub fn row(request: &RecordedRequest) -> [String; COLUMNS] {
     ]
 }
 
-/// Rows under a header, aligned by spaces: a row a line in a pipe, within the window and coloured on a terminal.
-pub fn table(rows: &[[String; COLUMNS]], header: bool, terminal: bool) -> String {
+/// Least widths, with the two spaces between columns, while following, where one row does not know the next.
+const WIDTHS: [u16; COLUMNS] = [22, 26, 9, 18, 19, 38, 0];
+
+/// Rows under a header, aligned by spaces, each on one line however wide the window is; coloured on a terminal.
+pub fn table(rows: &[[String; COLUMNS]], header: bool, terminal: bool, following: bool) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if terminal {
-        table.set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+        // `anstream` takes the colours out again where they are not wanted.
+        table.enforce_styling();
     } else {
-        table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+        table.force_no_tty();
     }
     if header {
         table.set_header(HEADER);
@@ -104,6 +108,12 @@ pub fn table(rows: &[[String; COLUMNS]], header: bool, terminal: bool) -> String
             if terminal { cell.fg(colour) } else { cell }
         });
         table.add_row(cells.collect::<Vec<_>>());
+    }
+    for (column, width) in table.column_iter_mut().zip(WIDTHS) {
+        column.set_padding((0, 2));
+        if following {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
+        }
     }
     format!("{}\n", table.trim_fmt())
 }

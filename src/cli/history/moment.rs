@@ -44,7 +44,7 @@ mod tests {
         ] {
             assert_eq!(parse(text, now, &zone).map(|at| at.to_string()), Ok(at.to_owned()), "{text}");
         }
-        for text in ["", "yesterday-ish", "2h ago then", "99999999h", "-2h", "2026-13-01"] {
+        for text in ["", "yesterday-ish", "2h ago then", "175000000h", "-2h", "2026-13-01"] {
             assert!(parse(text, now, &zone).is_err(), "{text}");
         }
     }
