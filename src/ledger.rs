@@ -36,7 +36,7 @@ pub use memory::HISTORY_ROWS_MAX;
 pub use read::{Filter, Reader, RecordedRequest};
 
 /// Most batches that wait to be written; who comes then waits for room.
-const WAITING_MAX: usize = 1024;
+const WAITING_MAX: usize = 4096;
 
 /// How the ledger behaves; the defaults are the daemon's.
 #[derive(Debug, Clone)]
@@ -147,11 +147,11 @@ impl Ledger {
     }
 
     /// Puts a batch on record, all or nothing, and resolves when it is there. Batches are written in the order in which
-    /// they were handed in; those that wait together share one transaction.
+    /// they were handed in (first polled), while fewer than 4,096 wait; those that wait together share one transaction.
     ///
     /// While the file cannot be written this waits, for as long as that takes ([`Ledger::health`] says so).
     ///
-    /// Cancellation: once polled, and while fewer than 1,024 batches wait, dropping the future does not undo the write.
+    /// Cancellation: once polled, and while fewer than 4,096 batches wait, dropping the future does not undo the write.
     ///
     /// # Errors
     /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's, and only this batch is not
@@ -161,7 +161,11 @@ impl Ledger {
         if batch.is_empty() {
             return Ok(());
         }
-        let room = Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?;
+        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
+        let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
+        };
         let (reply, answer) = oneshot::channel();
         self.send(writer::Job::Commit(writer::Commit { batch, reply, _room: room }))?;
         answer.await.unwrap_or(Err(LedgerError::Closed))

@@ -20,9 +20,11 @@ pub mod lookalike;
 pub mod overdue;
 pub mod replay;
 pub mod rules;
+#[cfg(test)]
+mod testkit;
 pub mod window;
 
 pub use book::Book;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_texts};
 pub use rules::{Policy, RuleName};

@@ -1,12 +1,141 @@
-//! `doorman explain`.
+//! `doorman explain`: why a request is, or would be, decided as it is. Reads files only; needs no daemon.
 
+pub(super) mod sources;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+use super::ledger::{fault, path, print};
 use super::{CliError, Global};
+use crate::clock::Clock;
+use crate::ledger::{Reader, RecordedRequest};
+use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText};
+use crate::policy::book::Memory;
+use crate::policy::explain::{Explanation, explain};
+use crate::policy::replay::book_at;
+use crate::policy::{Book, Circumstances, ClockHealth};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A handle that might ask, or the id of a request on record; an id that is known wins
+    #[arg(value_name = "HANDLE|ID")]
+    target: String,
+    /// What they call themselves
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// What they say; without it the message is absent
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// When, with its zone (`2026-01-05T12:00:00Z`); else now, or when the request on record was decided
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+    /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    age: Option<SignedDuration>,
+    /// How many contacts the agent has; else that is unknown
+    #[arg(long, value_name = "N")]
+    contacts: Option<u64>,
+    /// Under these rules; else the configured ones, or those that decided the request on record
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Whose door, where several have different rules
+    #[arg(long, value_name = "ID", value_parser = agent)]
+    agent: Option<AgentId>,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn agent(text: &str) -> Result<AgentId, String> {
+    AgentId::parse(text).map_err(|problem| problem.to_string())
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let span: Span = text.parse().map_err(|_| "expected a duration, such as `2h` or `3d`".to_owned())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    if length.is_negative() { Err("expected a duration that is not negative".to_owned()) } else { Ok(length) }
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let explanation = match on_record(&args, global)? {
+        Some((reader, recorded)) => of_recorded(&args, &reader, recorded)?,
+        None => of_hypothetical(&args, global)?,
+    };
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(&explanation);
+        json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))? + "\n"
+    } else {
+        explanation.render(std::io::stdout().is_terminal())
+    };
+    print(&text)?;
+    Ok(0)
+}
+
+/// The request on record with this id. A ledger that was not named and is not there is no ledger.
+fn on_record(args: &Args, global: &Global) -> Result<Option<(Reader, RecordedRequest)>, CliError> {
+    let Ok(id) = RequestId::parse(&args.target) else { return Ok(None) };
+    let path = path(args.ledger.clone(), global);
+    if args.ledger.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
+    let recorded = reader.request(&id).map_err(|error| fault(&error))?;
+    let recorded = recorded.filter(|recorded| args.agent.as_ref().is_none_or(|agent| *agent == recorded.agent));
+    Ok(recorded.map(|recorded| (reader, recorded)))
+}
+
+fn of_recorded(args: &Args, reader: &Reader, recorded: RecordedRequest) -> Result<Explanation, CliError> {
+    for (option, given) in
+        [("name", args.name.is_some()), ("message", args.message.is_some()), ("age", args.age.is_some())]
+    {
+        if given {
+            let message = format!("`{}` is a request on record: `--{option}` is for handles", args.target);
+            return Err(CliError::new(2, message));
+        }
+    }
+    if recorded.blanked {
+        let message = format!("the text of `{}` was blanked for its age: it cannot be explained any more", args.target);
+        return Err(CliError::new(1, message));
+    }
+    let policy = match &args.rules {
+        Some(rules) => sources::policy_of(rules)?,
+        None => sources::policy_then(reader, &recorded)?,
+    };
+    let at = args.at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
+    let mut past = reader.requests_since(sources::matters_since(&policy, at)).map_err(|error| fault(&error))?;
+    past.retain(|one| one.agent == recorded.agent && one.request.id != recorded.request.id);
+    let past: Vec<_> = past.into_iter().map(sources::to_replay).collect();
+    let book = book_at(&policy, &past, at);
+    let circumstances =
+        Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: args.contacts };
+    Ok(explain(&policy, &recorded.request, &circumstances, &book, at))
+}
+
+/// A request that nobody made, to an agent that has seen nothing yet.
+fn of_hypothetical(args: &Args, global: &Global) -> Result<Explanation, CliError> {
+    let rules = sources::rules_path(args.rules.clone(), args.agent.as_ref().map(AgentId::as_str), global)?;
+    let policy = sources::policy_of(&rules)?;
+    let at = args.at.unwrap_or_else(|| Clock::start().now().wall);
+    let came = at
+        .checked_sub(args.age.unwrap_or_default())
+        .map_err(|_| CliError::new(2, "`--age` reaches before all time"))?;
+    let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
+    let id = RequestId::parse("hypothetical").map_err(|problem| CliError::new(1, problem.to_string()))?;
+    let request = ContactRequest {
+        id,
+        sender: Sender::parse(Some(&args.target)),
+        name: text(&args.name),
+        message: text(&args.message),
+        inserted_at: Some(came),
+    };
+    let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts: args.contacts };
+    let book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    Ok(explain(&policy, &request, &circumstances, &book, at))
 }

@@ -1,12 +1,191 @@
-//! `doorman ledger`.
+//! `doorman ledger`: looks after the ledger file.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
 
 use super::{CliError, Global};
+use crate::clock::Clock;
+use crate::ledger::{self, LedgerError, Reader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what is in it: schema, counts, size
+    Info(Which),
+    /// Read every page of it, and compare every index with its table
+    Check(Which),
+    /// Move it aside, and begin a new one; not while a daemon runs
+    Reset(Reset),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Reset {
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    match args.action {
+        Action::Info(which) => info(&path(which.ledger, global), which.json),
+        Action::Check(which) => check(&path(which.ledger, global), which.json),
+        Action::Reset(args) => reset(&path(args.ledger, global), args.yes),
+    }
+}
+
+/// Where the ledger is: `--ledger`, else its default place (`ledger.db` in `$STATE_DIRECTORY`, else in
+/// `$XDG_STATE_HOME/doorman`, else in `~/.local/state/doorman`).
+pub(super) fn path(given: Option<PathBuf>, _global: &Global) -> PathBuf {
+    given.unwrap_or_else(|| default_path(|name| std::env::var_os(name).map(PathBuf::from)))
+}
+
+fn default_path(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    let set = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
+    let directory = set("STATE_DIRECTORY")
+        // systemd separates several by colons; the first is the unit's own.
+        .map(|all| PathBuf::from(all.to_string_lossy().split(':').next().unwrap_or_default()))
+        .or_else(|| set("XDG_STATE_HOME").map(|state| state.join("doorman")))
+        .or_else(|| set("HOME").map(|home| home.join(".local/state/doorman")))
+        .unwrap_or_default();
+    directory.join("ledger.db")
+}
+
+/// A ledger that cannot be used is exit code 74.
+pub(super) fn fault(error: &LedgerError) -> CliError {
+    CliError::new(74, error.to_string())
+}
+
+/// Writes to stdout. A closed pipe is an end, not an error.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    match anstream::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::new(1, format!("cannot write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn info(path: &Path, json: bool) -> Result<u8, CliError> {
+    let reader = Reader::open(path).map_err(|error| fault(&error))?;
+    let totals = reader.totals().map_err(|error| fault(&error))?;
+    let size = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
+    };
+    if json {
+        let value = serde_json::json!({
+            "path": path, "schema": totals.schema, "bytes": size(""), "log_bytes": size("-wal"),
+            "requests": totals.requests, "pending": totals.pending, "blanked": totals.blanked,
+            "decisions": totals.decisions, "answers": totals.answers, "policies": totals.policies,
+            "first": totals.first, "last": totals.last,
+        });
+        print(&format!("{value}\n"))?;
+        return Ok(0);
+    }
+    let mut text = format!(
+        "ledger     {}\nschema     {}\nsize       {} bytes, and {} of log\nrequests   {} ({} pending, {} blanked)\n",
+        path.display(),
+        totals.schema,
+        size(""),
+        size("-wal"),
+        totals.requests,
+        totals.pending,
+        totals.blanked
+    );
+    if let (Some(first), Some(last)) = (totals.first, totals.last) {
+        text += &format!("           from {first:.0} to {last:.0}\n");
+    }
+    text += &format!("decisions  {}\n", totals.decisions);
+    let answers: Vec<String> = totals.answers.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    text += &format!("answers    {}\n", if answers.is_empty() { "0".to_owned() } else { answers.join(", ") });
+    text += &format!("policies   {}\n", totals.policies);
+    print(&text)?;
+    Ok(0)
+}
+
+fn check(path: &Path, json: bool) -> Result<u8, CliError> {
+    let checked = Reader::open(path).and_then(|reader| reader.check());
+    if json {
+        let problem = checked.as_ref().err().map(ToString::to_string);
+        print(&format!("{}\n", serde_json::json!({ "path": path, "ok": checked.is_ok(), "problem": problem })))?;
+        return Ok(if checked.is_ok() { 0 } else { 74 });
+    }
+    checked.map_err(|error| fault(&error))?;
+    print(&format!("the ledger `{}` is sound\n", path.display()))?;
+    Ok(0)
+}
+
+fn reset(path: &Path, yes: bool) -> Result<u8, CliError> {
+    if !yes && !agreed(path)? {
+        return Err(CliError::new(1, "nothing was changed"));
+    }
+    let now = Clock::start().now().wall;
+    let aside = ledger::reset(path, now).map_err(|error| match error {
+        LedgerError::Locked { .. } => CliError::new(74, format!("{error}: stop it first")),
+        other => fault(&other),
+    })?;
+    let was = match aside {
+        Some(aside) => format!("the old ledger is now `{}`", aside.display()),
+        None => "there was no ledger".to_owned(),
+    };
+    print(&format!("{was}\na new one begins at `{}`\n", path.display()))?;
+    Ok(0)
+}
+
+fn agreed(path: &Path) -> Result<bool, CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::new(2, "say `--yes` where nobody can be asked"));
+    }
+    let question = format!(
+        "begin a new ledger at `{}`, and move the old one aside? limits, holds and history begin anew [y/N] ",
+        path.display()
+    );
+    let mut answer = String::new();
+    write!(anstream::stderr(), "{question}")
+        .and_then(|()| std::io::stdin().read_line(&mut answer))
+        .map_err(|error| CliError::new(1, format!("cannot ask: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_place_goes_by_systemd_then_xdg_then_home() {
+        let place = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let find = move |name: &str| set.iter().find(|(k, _)| k == name).map(|(_, v)| PathBuf::from(v));
+            default_path(find).display().to_string()
+        };
+        let all = [("STATE_DIRECTORY", "/var/lib/doorman:/x"), ("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
+        assert_eq!(place(&all), "/var/lib/doorman/ledger.db");
+        assert_eq!(place(&all[1..]), "/s/doorman/ledger.db");
+        assert_eq!(place(&all[2..]), "/h/.local/state/doorman/ledger.db");
+        assert_eq!(place(&[("STATE_DIRECTORY", ""), ("HOME", "/h")]), "/h/.local/state/doorman/ledger.db");
+        assert_eq!(place(&[]), "ledger.db");
+    }
 }

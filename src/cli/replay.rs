@@ -1,12 +1,237 @@
-//! `doorman replay`.
+//! `doorman replay`: the recorded requests decided again under other rules, and what would change. Reads files only.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::explain::sources::{policy_of, to_replay};
+use super::ledger::{fault, path, print};
 use super::{CliError, Global};
+use crate::clock::Clock;
+use crate::ledger::{Filter, Reader};
+use crate::model::{AgentId, Verdict};
+use crate::policy::replay::{Change, Recorded, Said, replay};
+
+/// Most changes shown to people; `--json` has all of them.
+const SHOWN_MAX: usize = 200;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The other rules
+    #[arg(long, value_name = "FILE")]
+    rules: PathBuf,
+    /// Only what came since then: `30d`, `2026-11-23`, or with a zone
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only of this agent
+    #[arg(long, value_name = "ID", value_parser = super::explain::agent)]
+    agent: Option<AgentId>,
+    /// Exit with 1 where anything would change
+    #[arg(long)]
+    check: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+}
+
+/// What all agents' replays found together; what `--json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    /// Requests that were decided again.
+    requests: usize,
+    /// Requests whose text was blanked for its age, which cannot be decided again.
+    skipped: usize,
+    /// How often `approvals_max` would have paused an agent.
+    pauses: usize,
+    changes: Vec<Of>,
+}
+
+#[derive(Debug, Serialize)]
+struct Of {
+    agent: AgentId,
+    #[serde(flatten)]
+    change: Change,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let now = Clock::start().now().wall;
+    let zone = jiff::tz::TimeZone::system();
+    let since = args
+        .since
+        .as_ref()
+        .map(|text| {
+            super::history::moment::parse(text, now, &zone)
+                .map_err(|why| CliError::new(2, format!("`--since {text}`: {why}")))
+        })
+        .transpose()?;
+    let policy = policy_of(&args.rules)?;
+    let reader = Reader::open(&path(args.ledger, global)).map_err(|error| fault(&error))?;
+    let filter = Filter { since, agent: args.agent, ..Filter::default() };
+    let mut found = Found::default();
+    let mut agents: BTreeMap<AgentId, Vec<Recorded>> = BTreeMap::new();
+    for recorded in reader.requests(&filter).map_err(|error| fault(&error))? {
+        if recorded.blanked {
+            found.skipped += 1;
+        } else {
+            found.requests += 1;
+            agents.entry(recorded.agent.clone()).or_default().push(to_replay(recorded));
+        }
+    }
+    let bar = progress_bar(found.requests);
+    for (agent, mut recorded) in agents {
+        recorded.sort_by_key(|one| one.circumstances.first_seen);
+        let one = replay(&policy, &recorded, now, |_| bar.inc(1));
+        found.pauses += one.pauses;
+        found.changes.extend(one.changes.into_iter().map(|change| Of { agent: agent.clone(), change }));
+    }
+    bar.finish_and_clear();
+    found.changes.sort_by_key(|of| (of.change.now.verdict, of.change.received_at));
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(&found);
+        json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))? + "\n"
+    } else {
+        shown(&found)
+    };
+    print(&text)?;
+    Ok(u8::from(args.check && !found.changes.is_empty()))
+}
+
+/// Drawn on stderr, and only where that is a terminal.
+fn progress_bar(requests: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(requests as u64), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("deciding again {bar:30} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn shown(found: &Found) -> String {
+    let mut text = String::new();
+    if !found.changes.is_empty() {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        if std::io::stdout().is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+        }
+        table.set_header(["RECEIVED", "HANDLE", "WAS", "NOW", "REQUEST"]);
+        for Of { change, .. } in found.changes.iter().take(SHOWN_MAX) {
+            table.add_row([
+                second(change.received_at),
+                change.handle.clone().unwrap_or_else(|| "-".to_owned()),
+                said(&change.was),
+                said(&change.now),
+                change.request.to_string(),
+            ]);
+        }
+        text.push_str(&table.trim_fmt());
+        text.push('\n');
+        if let Some(more) = found.changes.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
+            text.push_str(&format!("and {more} more: `--json` shows all\n"));
+        }
+        text.push('\n');
+    }
+    text.push_str(&summary(found));
+    text
+}
+
+fn summary(found: &Found) -> String {
+    let count = |verdict| found.changes.iter().filter(|of| of.change.now.verdict == verdict).count();
+    let mut text = match found.changes.len() {
+        0 => format!("nothing would change in {} requests\n", found.requests),
+        changed => format!(
+            "{changed} of {} requests would change: {} newly approved, {} newly rejected, {} newly left pending\n",
+            found.requests,
+            count(Verdict::Approve),
+            count(Verdict::Reject),
+            count(Verdict::Defer)
+        ),
+    };
+    if found.pauses > 0 {
+        text.push_str(&format!("`approvals_max` would have paused {} times\n", found.pauses));
+    }
+    if found.skipped > 0 {
+        text.push_str(&format!("{} requests were left out: their text was blanked for its age\n", found.skipped));
+    }
+    text
+}
+
+fn said(said: &Said) -> String {
+    match &said.by {
+        Some(by) => format!("{} by {by}", said.verdict),
+        None => "not decided".to_owned(),
+    }
+}
+
+fn second(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RequestId;
+
+    fn change(request: &str, was: Verdict, now: Verdict) -> Of {
+        let said = |verdict| Said { verdict, by: Some("friends".to_owned()) };
+        Of {
+            agent: AgentId::parse("a").unwrap(),
+            change: Change {
+                request: RequestId::parse(request).unwrap(),
+                handle: None,
+                name: None,
+                message: None,
+                received_at: "2026-01-05T12:00:00.5Z".parse().unwrap(),
+                was: said(was),
+                now: said(now),
+            },
+        }
+    }
+
+    #[test]
+    fn the_summary_counts_what_would_change() {
+        let changes =
+            vec![change("r1", Verdict::Defer, Verdict::Approve), change("r2", Verdict::Approve, Verdict::Reject)];
+        let found = Found { requests: 9, skipped: 1, pauses: 2, changes };
+        assert_eq!(
+            summary(&found),
+            "2 of 9 requests would change: 1 newly approved, 1 newly rejected, 0 newly left pending\n\
+             `approvals_max` would have paused 2 times\n\
+             1 requests were left out: their text was blanked for its age\n"
+        );
+        assert_eq!(summary(&Found { requests: 3, ..Found::default() }), "nothing would change in 3 requests\n");
+        let text = shown(&found);
+        assert!(text.contains("defer by friends") && text.contains("2026-01-05T12:00:00Z"), "{text}");
+    }
+
+    #[test]
+    fn the_json_names_the_agent_of_each_change() {
+        let changes = vec![change("r1", Verdict::Defer, Verdict::Approve)];
+        let json = serde_json::to_value(Found { requests: 1, changes, ..Found::default() }).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"requests": 1, "skipped": 0, "pauses": 0, "changes": [{
+                "agent": "a", "request": "r1", "handle": null, "name": null, "message": null,
+                "received_at": "2026-01-05T12:00:00.5Z",
+                "was": {"verdict": "defer", "by": "friends"}, "now": {"verdict": "approve", "by": "friends"},
+            }]})
+        );
+    }
 }

@@ -54,10 +54,22 @@ pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, Ledge
 
 /// A connection to a ledger that is there, without any check.
 pub fn connect(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, LedgerError> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    connect_as(path, path, flags, busy, "")
+}
+
+/// The same by another name that SQLite knows it by, with pragmas that must come before the first read.
+pub fn connect_as(
+    path: &Path,
+    name: &Path,
+    flags: OpenFlags,
+    busy: Duration,
+    first: &str,
+) -> Result<Connection, LedgerError> {
+    let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| classify(path, &error))?;
     let ready = connection.busy_timeout(busy).and_then(|()| {
         connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(first)?;
         connection.execute_batch("PRAGMA cache_size = -1024; PRAGMA trusted_schema = OFF;")
     });
     ready.map_err(|error| classify(path, &error))?;

@@ -2,27 +2,25 @@
 //! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
 
 mod follow;
+mod opening;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
 use super::facts::DecisionFacts;
-use super::{LedgerError, Via, facts, file, lock};
+use super::{LedgerError, Via, facts, file};
 use crate::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Verdict};
 use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash, RuleName, Truth};
 
 pub use follow::Follow;
-
-/// How long a read waits while the daemon holds the file, which it does only for moments.
-const BUSY: Duration = Duration::from_secs(5);
+use opening::{log_is_there, open_at_rest, open_beside_daemon};
 
 /// One request, and what was said to it in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +106,17 @@ pub struct Filter {
     pub outcome: Option<OutcomeFilter>,
     /// Only the newest so many.
     pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Whether all but [`Filter::limit`] lets this one through.
+    pub fn lets_through(&self, request: &RecordedRequest) -> bool {
+        let handle = self.handle.as_deref().map(rows::Wanted::parse);
+        self.since.is_none_or(|since| request.first_seen >= since)
+            && self.until.is_none_or(|until| request.first_seen < until)
+            && self.agent.as_ref().is_none_or(|agent| request.agent == *agent)
+            && rows::lets_through(self, handle.as_ref(), request)
+    }
 }
 
 /// What [`Filter::outcome`] asks for.
@@ -369,80 +378,5 @@ impl Reader {
 
     fn fault(&self, error: &rusqlite::Error) -> LedgerError {
         file::classify(&self.path, error)
-    }
-}
-
-fn log_is_there(path: &Path) -> bool {
-    std::fs::metadata(lock::beside(path, "-wal")).is_ok()
-}
-
-/// The file as it lies: SQLite is promised that it does not change.
-fn open_at_rest(path: &Path) -> Result<Connection, LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    file::connect(&uri(path, "immutable=1"), flags, BUSY)
-}
-
-/// With the log's index in shared memory, as the daemon has it. Where that can neither be found nor made (a crash's
-/// leavings on a medium that cannot be written), nobody can be writing: the index is then made in our own memory.
-fn open_beside_daemon(path: &Path) -> Result<Connection, LedgerError> {
-    let connection = file::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY)?;
-    let readable = |connection: &Connection| connection.query_row("SELECT 1 FROM sqlite_schema", [], |_| Ok(()));
-    match readable(&connection) {
-        Err(error) if cannot_share(&error) => {}
-        // What else is wrong, the next read says.
-        _ => return Ok(connection),
-    }
-    open_alone(path)
-}
-
-fn cannot_share(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{CannotOpen, PermissionDenied, ReadOnly};
-    matches!(error.sqlite_error_code(), Some(CannotOpen | PermissionDenied | ReadOnly))
-}
-
-fn open_alone(path: &Path) -> Result<Connection, LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let connection = file::connect(&uri(path, "vfs=unix-none"), flags, BUSY)?;
-    connection
-        .query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))
-        .map_err(|error| file::classify(path, &error))?;
-    Ok(connection)
-}
-
-/// The path as a URI with a parameter of SQLite's.
-fn uri(path: &Path, parameter: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut uri = String::from("file://");
-    for byte in absolute.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => uri.push(char::from(*byte)),
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri.push('?');
-    uri.push_str(parameter);
-    uri.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crashs_leavings_are_read_without_making_a_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a b%?#.db");
-        crate::ledger::file::open_for_writing(&path, Duration::ZERO).unwrap();
-        let writer = Connection::open(&path).unwrap();
-        writer.execute("INSERT INTO agent (id) VALUES ('x')", []).unwrap();
-        let copied = dir.path().join("copy of it.db");
-        for suffix in ["", "-wal"] {
-            std::fs::copy(lock::beside(&path, suffix), lock::beside(&copied, suffix)).unwrap();
-        }
-        let connection = open_alone(&copied).unwrap();
-        let agents: i64 = connection.query_row("SELECT count(*) FROM agent", [], |row| row.get(0)).unwrap();
-        assert_eq!(agents, 1);
-        assert!(!lock::beside(&copied, "-shm").exists());
     }
 }

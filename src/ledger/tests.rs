@@ -1,1 +1,412 @@
+//! A small world of agents and requests, for the tests of the ledger and of what reads it.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::ledger::facts::DecisionFacts;
+use crate::ledger::read::OutcomeFilter;
+use crate::model::*;
+use crate::policy::decision::{By, Voice};
+use crate::policy::{Charge, Decision, Mode, PolicyHash, RuleName, Truth};
+
+mod model;
+mod reading;
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+pub(super) fn agent() -> AgentId {
+    AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000001").unwrap()
+}
+
+pub(super) fn id(text: &str) -> RequestId {
+    RequestId::parse(text).unwrap()
+}
+
+pub(super) fn rule(text: &str) -> RuleName {
+    RuleName::parse(text).unwrap()
+}
+
+pub(super) fn hash() -> PolicyHash {
+    PolicyHash::new(&"ab".repeat(32))
+}
+
+pub(super) fn request(name: &str, handle: Option<&str>) -> ContactRequest {
+    ContactRequest {
+        id: id(name),
+        sender: Sender::parse(handle),
+        name: Some(StrangerText::new("Ann")),
+        message: Some(StrangerText::new("let me in")),
+        inserted_at: Some(at(-5)),
+    }
+}
+
+pub(super) fn seen(name: &str, handle: Option<&str>, second: i64) -> Entry {
+    Entry::Seen { agent: agent(), request: request(name, handle), via: Via::Event, at: at(second) }
+}
+
+pub(super) fn decision(verdict: Verdict, by: By) -> Decision {
+    Decision { verdict, by, ..Decision::error(crate::policy::ErrorKind::Internal, hash()) }
+}
+
+pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Entry {
+    let decision = decision(verdict, By::Rule(rule(by)));
+    Entry::Decided { agent: agent(), request: id(name), decision, at: at(second) }
+}
+
+pub(super) fn charge(rule_name: &str, bucket: &str) -> Charge {
+    Charge { rule: rule(rule_name), bucket: bucket.into() }
+}
+
+pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: u32, second: i64) -> Entry {
+    Entry::Intent {
+        agent: agent(),
+        request: id(name),
+        answer,
+        by: "friends".to_owned(),
+        policy: Some(hash()),
+        charges,
+        counts: answer == Answer::Approve,
+        attempt,
+        at: at(second),
+    }
+}
+
+pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Entry {
+    Entry::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
+}
+
+pub(super) const REACH: Reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
+
+struct World {
+    dir: tempfile::TempDir,
+    pages: Arc<AtomicU32>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), pages: Arc::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("state/ledger.db")
+    }
+
+    /// Retries at once, and asks the database for no patience.
+    fn try_open(&self) -> Result<Ledger, LedgerError> {
+        let options = Options {
+            retry: Duration::from_millis(1),
+            busy: Duration::ZERO,
+            pages_max: Some(Arc::clone(&self.pages)),
+            ..Options::default()
+        };
+        Ledger::open(&self.path(), options)
+    }
+
+    fn open(&self) -> Ledger {
+        self.try_open().unwrap()
+    }
+
+    fn sql(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+}
+
+async fn load(ledger: &Ledger, second: i64) -> AgentMemory {
+    ledger.load_agent(&agent(), at(second), REACH).await.unwrap()
+}
+
+type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
+
+/// Waits until the ledger says that it cannot be written, and why. Somebody's write must not be through before that.
+async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
+    let health = tokio::select! {
+        biased;
+        health = health.wait_for(|health| *health != Health::Ok) => health.unwrap().clone(),
+        written = writing => panic!("it was written all the same: {written:?}"),
+    };
+    match health {
+        Health::Blocked { why, .. } => why,
+        Health::Ok => unreachable!("waited for"),
+    }
+}
+
+fn write_in_background(ledger: &Ledger, entry: Entry) -> Writing {
+    let ledger = ledger.clone();
+    tokio::spawn(async move { ledger.commit(vec![entry]).await })
+}
+
+#[tokio::test]
+async fn the_file_is_private_and_has_one_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let file = lock::beside(&world.path(), suffix);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let error = world.try_open().unwrap_err();
+    assert_eq!(error, LedgerError::Locked { path: world.path().display().to_string(), pid: Some(std::process::id()) });
+    assert!(matches!(reset(&world.path(), at(0)), Err(LedgerError::Locked { .. })));
+    ledger.close().await.unwrap();
+    world.open().close().await.unwrap();
+    assert!(!lock::beside(&world.path(), "-wal").exists(), "a clean end leaves no log");
+}
+
+#[tokio::test]
+async fn a_loose_mode_is_tightened() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.open().close().await.unwrap();
+    std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    world.open().close().await.unwrap();
+    assert_eq!(std::fs::metadata(world.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_refused_entry_takes_only_its_own_batch() {
+    let world = World::new();
+    let ledger = world.open();
+    // Not polled between: all three wait in the same group.
+    let (first, second, third) = tokio::join!(
+        ledger.commit(vec![seen("r1", Some("ann"), 0)]),
+        ledger.commit(vec![seen("r2", Some("bob"), 1), outcome("never-seen", Outcome::Applied, 1)]),
+        ledger.commit(vec![seen("r3", None, 2)]),
+    );
+    assert_eq!((first, third), (Ok(()), Ok(())));
+    assert!(matches!(second, Err(LedgerError::Refused { .. })), "{second:?}");
+    let known: Vec<_> = load(&ledger, 3).await.first_seen.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(known, [id("r1"), id("r3")]);
+}
+
+#[tokio::test]
+async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
+    ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
+    let reject = || ledger.commit(vec![intent("r1", Answer::Reject, vec![], 1, 2)]);
+    assert!(matches!(reject().await, Err(LedgerError::Refused { .. })), "after an intent");
+    ledger.commit(vec![outcome("r1", Outcome::Unknown, 3)]).await.unwrap();
+    assert!(matches!(reject().await, Err(LedgerError::Refused { .. })), "after an unknown outcome");
+    // The same again is a retry.
+    ledger.commit(vec![intent("r1", Answer::Approve, vec![], 2, 4)]).await.unwrap();
+    let open = load(&ledger, 5).await.open_answers;
+    assert_eq!(open.len(), 1);
+    assert_eq!((open[0].attempts, open[0].answer, open[0].at), (2, Answer::Approve, at(1)));
+    // What certainly never left may be taken back, and then another answer is free.
+    ledger.commit(vec![Entry::Withdrawn { agent: agent(), request: id("r1"), at: at(6) }]).await.unwrap();
+    reject().await.unwrap();
+    // And by hand: the index itself refuses it.
+    let insert = world.sql().execute(
+        "INSERT INTO answer (agent, request, answer, \"by\", at, attempts, reserved_at, last_at)
+         SELECT agent, request, 'approve', 'x', 0, 1, 0, 0 FROM answer LIMIT 1",
+        [],
+    );
+    assert!(insert.unwrap_err().to_string().contains("UNIQUE"));
+}
+
+#[tokio::test]
+async fn a_refused_answer_that_is_sent_again_is_charged_again() {
+    let world = World::new();
+    let ledger = world.open();
+    let charges = || vec![charge("friends", "ann")];
+    ledger.commit(vec![seen("r1", Some("ann"), 0), intent("r1", Answer::Approve, charges(), 1, 1)]).await.unwrap();
+    ledger.commit(vec![outcome("r1", Outcome::Refused, 2)]).await.unwrap();
+    let memory = load(&ledger, 3).await;
+    assert!(memory.book.charges.is_empty() && memory.book.approvals.is_empty() && memory.open_answers.is_empty());
+    assert_eq!(memory.refused_answers.len(), 1);
+    ledger.commit(vec![intent("r1", Answer::Approve, charges(), 2, 10)]).await.unwrap();
+    let memory = load(&ledger, 11).await;
+    assert_eq!(memory.book.charges.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
+    assert_eq!(memory.book.approvals.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
+    assert_eq!((memory.open_answers[0].attempts, memory.refused_answers.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_resume_starts_the_count_of_approvals_anew() {
+    let world = World::new();
+    let ledger = world.open();
+    let pause = |on, second| Entry::Pause { agent: agent(), on, by: "paused".to_owned(), at: at(second) };
+    ledger.commit(vec![seen("r1", None, 0), intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
+    ledger.commit(vec![pause(true, 2)]).await.unwrap();
+    let memory = load(&ledger, 3).await.book;
+    assert_eq!((memory.paused, memory.approvals.len()), (true, 1));
+    // A clock that went back changes nothing: rows count, not times.
+    ledger
+        .commit(vec![pause(false, 100), seen("r2", None, 4), intent("r2", Answer::Approve, vec![], 1, 5)])
+        .await
+        .unwrap();
+    let memory = load(&ledger, 6).await.book;
+    assert_eq!((memory.paused, memory.approvals.len()), (false, 1));
+    assert_eq!(memory.approvals[0].request, id("r2"));
+}
+
+#[tokio::test]
+async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
+    let world = World::new();
+    let ledger = world.open();
+    let hold = |person: Option<&str>| Entry::Hold {
+        agent: agent(),
+        request: id("r1"),
+        person: person.map(Into::into),
+        at: at(1),
+    };
+    let gone = Entry::Settled { agent: agent(), request: id("r1"), status: None, at: at(2) };
+    ledger.commit(vec![seen("r1", None, 0), hold(Some("eve")), hold(Some("ann")), gone]).await.unwrap();
+    assert!(load(&ledger, 3).await.book.holds.is_empty());
+    ledger.commit(vec![seen("r1", None, 4)]).await.unwrap();
+    let memory = load(&ledger, 5).await;
+    assert_eq!(memory.book.holds, [(id("r1"), "ann".into())]);
+    assert_eq!(memory.first_seen, [(id("r1"), at(0))], "the first time stays the first");
+    ledger.commit(vec![hold(None)]).await.unwrap();
+    assert!(load(&ledger, 6).await.book.holds.is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r0", None, 0)]).await.unwrap();
+    world.pages.store(1, Ordering::Relaxed);
+    let mut health = ledger.health();
+    let batches = (1..200).map(|n| {
+        let mut big = request(&format!("r{n}"), Some("ann"));
+        big.message = Some(StrangerText::new(&"x".repeat(500)));
+        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big, via: Via::Listing, at: at(n) })
+    });
+    let mut batches: Vec<_> = batches.collect();
+    let mut writing = batches.remove(batches.len() - 1);
+    assert!(blocked(&mut health, &mut writing).await.contains("full"));
+    // Reading goes on meanwhile.
+    assert!(load(&ledger, 300).await.first_seen.iter().any(|(id, _)| id.as_str() == "r0"));
+    world.pages.store(0, Ordering::Relaxed);
+    for batch in batches.into_iter().chain([writing]) {
+        batch.await.unwrap().unwrap();
+    }
+    health.wait_for(|health| *health == Health::Ok).await.unwrap();
+    let numbers: Vec<_> = load(&ledger, 300).await.first_seen.into_iter().map(|(id, _)| id.to_string()).collect();
+    assert_eq!(numbers, (0..200).map(|n| format!("r{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn another_writer_in_the_file_is_waited_for() {
+    let world = World::new();
+    let ledger = world.open();
+    let other = world.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut health = ledger.health();
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    assert!(blocked(&mut health, &mut writing).await.contains("locked"));
+    other.execute_batch("ROLLBACK").unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(*ledger.health().borrow(), Health::Ok);
+}
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_takes_no_writes() {
+    let world = World::new();
+    let ledger = world.open();
+    let (path, elsewhere) = (world.path(), world.dir.path().join("elsewhere"));
+    std::fs::rename(&path, &elsewhere).unwrap();
+    let mut health = ledger.health();
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    assert!(blocked(&mut health, &mut writing).await.contains("put it back"));
+    std::fs::write(&path, "another file").unwrap();
+    health.wait_for(|health| matches!(health, Health::Blocked { why, .. } if why.contains("another"))).await.unwrap();
+    std::fs::rename(&elsewhere, &path).unwrap();
+    writing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_future_does_not_undo_the_write_and_closing_writes_what_waits() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut dropped = Box::pin(ledger.commit(vec![seen("r1", None, 0)]));
+    assert!(futures_util::poll!(&mut dropped).is_pending());
+    drop(dropped);
+    ledger.clone().close().await.unwrap();
+    assert_eq!(ledger.commit(vec![seen("r2", None, 1)]).await, Err(LedgerError::Closed));
+    let ledger = world.open();
+    assert_eq!(load(&ledger, 1).await.first_seen, [(id("r1"), at(0))]);
+}
+
+#[tokio::test]
+async fn closing_a_blocked_ledger_says_what_is_lost() {
+    let world = World::new();
+    let ledger = world.open();
+    let other = world.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut health = ledger.health();
+    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
+    blocked(&mut health, &mut writing).await;
+    assert!(matches!(ledger.close().await, Err(LedgerError::Unusable { .. })));
+    assert!(matches!(writing.await.unwrap(), Err(LedgerError::Unusable { .. })));
+}
+
+#[tokio::test]
+async fn old_text_is_blanked_and_history_stays() {
+    let world = World::new();
+    let ledger = world.open();
+    for n in 0..1200 {
+        ledger.commit(vec![seen(&format!("r{n}"), Some("@Ann/bot"), n)]).await.unwrap();
+    }
+    assert_eq!(ledger.blank_older_than(at(1100)).await, Ok(1100));
+    assert_eq!(ledger.blank_older_than(at(1100)).await, Ok(0), "once is enough");
+    let history = load(&ledger, 2000).await.book.history;
+    assert_eq!(history.len(), 1200);
+    assert!(history.iter().all(|row| &*row.owner == "ann"));
+    ledger.close().await.unwrap();
+    let all = Reader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    let (old, young) = all.split_at(1100);
+    assert!(old.iter().all(|row| row.blanked && row.request.sender == Sender::Absent && row.request.message.is_none()));
+    assert!(young.iter().all(|row| !row.blanked && row.request.message.is_some()));
+}
+
+#[tokio::test]
+async fn contacts_of_our_doing_can_be_found_and_removed_ones_not() {
+    let world = World::new();
+    let ledger = world.open();
+    let contact = |name: &str, handle: &str| Contact {
+        id: ContactId::parse(name).unwrap(),
+        sender: Sender::parse(Some(handle)),
+        name: None,
+        kind: ContactKind::User,
+        inserted_at: None,
+    };
+    let added = |name: &str, handle: &str, request: Option<&str>, second| Entry::ContactAdded {
+        agent: agent(),
+        contact: contact(name, handle),
+        request: request.map(id),
+        at: at(second),
+    };
+    let mut batch = vec![added("c0", "zoe", None, 0)];
+    for (n, handle) in [(1, "@Ann"), (2, "bob"), (3, "carl")] {
+        let name = format!("r{n}");
+        batch.push(seen(&name, Some(handle), n));
+        batch.push(intent(&name, Answer::Approve, vec![], 1, n));
+        batch.push(outcome(&name, Outcome::Applied, n));
+        batch.push(added(&format!("c{n}"), handle, Some(&name), n));
+    }
+    let removed = ContactId::parse("c3").unwrap();
+    batch.push(Entry::ContactRemoved { agent: agent(), contact: removed, at: at(9) });
+    ledger.commit(batch).await.unwrap();
+    let find = |handle: Option<&str>, since: Option<i64>| {
+        let filter = RevokeFilter { agent: None, handle: handle.map(str::to_owned), since: since.map(at) };
+        let ledger = ledger.clone();
+        async move {
+            let found = ledger.revocable(filter).await.unwrap();
+            found.into_iter().map(|(_, contact, _)| contact.to_string()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(find(None, None).await, ["c1", "c2"]);
+    assert_eq!(find(Some("ann"), None).await, ["c1"]);
+    assert_eq!(find(None, Some(2)).await, ["c2"]);
+    assert!(find(Some("zoe"), None).await.is_empty(), "somebody else's doing");
+    let history = load(&ledger, 10).await.book.history;
+    let removals: Vec<_> = history.iter().filter(|row| row.kind == crate::policy::book::HistoryKind::Removed).collect();
+    assert_eq!((removals.len(), &*removals[0].owner, removals[0].at), (1, "carl", at(9)));
+}

@@ -165,11 +165,11 @@ impl Writer {
             };
             match written {
                 Ok(results) => {
+                    self.unblocked();
                     for (commit, result) in self.waiting.drain(..group).zip(results) {
                         // Who asked may be gone; it is written all the same.
                         let _ = commit.reply.send(result);
                     }
-                    self.unblocked();
                     self.checkpoints.after_commit(&self.connection);
                 }
                 Err(Fault::Blocked(why) | Fault::Refused(why)) => return self.blocked(why),

@@ -120,18 +120,38 @@ struct Open {
 }
 
 impl Book {
-    /// Rebuilds the book at start.
+    /// Rebuilds the book at start, from all that is on record.
     pub fn restore(memory: Memory) -> Self {
         let mut book = Self::default();
-        book.absorb(memory, None);
+        book.take_in(memory, None, None);
         book
     }
 
-    /// Takes in what was read from the record again, because a new policy reaches further back than this book does
-    /// (see [`Book::covers`]). What is in the book already is not counted twice. `since`: the record was read from
-    /// there on; `None`: all of it, or as far as the policy asks.
-    pub fn absorb(&mut self, memory: Memory, since: Option<Timestamp>) {
-        self.charges.complete();
+    /// Rebuilds the book at start, from a record that was read as far back as this policy asks
+    /// ([`Policy::charge_reach`], [`Policy::history_reach`]).
+    pub fn restore_for(memory: Memory, policy: &Policy, now: Timestamp) -> Self {
+        let mut book = Self::default();
+        book.absorb(memory, policy, now);
+        book
+    }
+
+    /// Takes in what was read from the record again, as far back as this policy asks, because it reaches further back
+    /// than this book does (see [`Book::covers`]). What is in the book already is not counted twice.
+    pub fn absorb(&mut self, memory: Memory, policy: &Policy, now: Timestamp) {
+        let back = |reach: SignedDuration| now.checked_sub(reach).ok();
+        let charges = policy.charge_reach().map_or(Some(now), back);
+        let history = policy.history_reach().map_or(Some(now), back);
+        let complete = memory.history_complete;
+        self.take_in(memory, charges, history);
+        if !complete {
+            self.history.unreliable(now);
+        }
+        self.prune(policy, now);
+    }
+
+    /// `charges`, `history`: nothing at or before these moments was read; `None`: everything was.
+    fn take_in(&mut self, memory: Memory, charges: Option<Timestamp>, history: Option<Timestamp>) {
+        self.charges.complete_since(charges);
         let empty = self.charges.len() == 0;
         for ChargeRow { request, charge, at } in memory.charges {
             if empty || !self.charges.has(&charge, &request) {
@@ -140,9 +160,9 @@ impl Book {
             }
         }
         if memory.history_complete {
-            self.history.complete_since(since);
+            self.history.complete_since(history);
         } else {
-            self.history.unreliable();
+            self.history.unreliable(Timestamp::MAX);
         }
         for row in &memory.history {
             self.history.add(&row.owner, row.kind, row.request.as_ref(), row.at);
@@ -165,11 +185,6 @@ impl Book {
         for (request, name) in memory.notified {
             self.notified(&request, &name);
         }
-    }
-
-    /// Says that nothing of the history at or before `since` was read; questions that reach further are unknown.
-    pub fn history_unknown_before(&mut self, since: Timestamp) {
-        self.history.unknown_before(since);
     }
 
     /// Whether this book can answer every question of this policy at this moment. Where not, deciding stays safe (what

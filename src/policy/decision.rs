@@ -215,7 +215,7 @@ pub struct Circumstances {
 pub struct Charge {
     /// Whose limit.
     pub rule: RuleName,
-    /// The owner or the handle it is counted for; empty where the rule counts as a whole.
+    /// The owner, or the handle with its `@`, that it is counted for; empty where the rule counts as a whole.
     pub bucket: Arc<str>,
 }
 

@@ -176,14 +176,16 @@ impl Policy {
             wait = wait.max(one.rule.wait.unwrap_or_default());
         }
         let due = after(facts.circumstances.first_seen, wait);
-        if approving().next().is_some() && due > facts.now {
+        let waiting = wait > SignedDuration::ZERO && due > facts.now;
+        if waiting {
             weighed.wakes = earlier(weighed.wakes, Some(due));
         }
 
         let guarded = self.look_alike(handle, facts).is_some()
             && !matching(Verdict::Approve).any(|one| names_literally(one.rule, handle));
         if guarded {
-            weighed.certain |= !approving().any(|one| names_literally(one.rule, handle));
+            // Only a rule that turns out to match could lift the guard.
+            weighed.certain |= !approving().any(|one| one.told.truth == Truth::Unknown);
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)
@@ -191,7 +193,7 @@ impl Policy {
             vote
         } else if let Some(approve) = matching(Verdict::Approve).next() {
             weighed.verdict = Verdict::Approve;
-            weighed.due = (due > facts.now).then_some(due);
+            weighed.due = waiting.then_some(due);
             By::Rule(approve.rule.name.clone())
         } else if let Some(unknown) = approving().next() {
             By::Rule(unknown.rule.name.clone())
@@ -249,7 +251,7 @@ pub(crate) fn before_rules(facts: &Facts<'_>) -> Option<By> {
 }
 
 /// What a rule says, and the key of what made it unknown. A `wait` that cannot be measured makes its rule unknown.
-fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str>) {
+pub(crate) fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str>) {
     let told = conditions::rule(rule, facts);
     match told.truth {
         Truth::True if wait_is_unknown(rule, facts) => (Told { truth: Truth::Unknown, ..told }, Some("wait")),

@@ -1,1 +1,272 @@
-//! Explains.
+//! Why: the tree of reasons behind a decision, each rule and each condition with what it wanted and what it saw.
+//!
+//! Computed anew with the very functions that decide, so that it cannot tell another story. Strangers' text in here is
+//! escaped and cut already.
+
+mod render;
+mod values;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::evaluate::conditions::{self, Told};
+use super::evaluate::facts::Facts;
+use super::evaluate::{self, before_rules, hear, wait_is_unknown};
+use super::rules::{Condition, OverdueThen, Policy, Rule, Table, When};
+use super::{Book, By, Circumstances, Decision, GuardKind, Mode, Truth, limits, overdue};
+use crate::model::{ContactRequest, Verdict};
+
+/// The whole answer; serialises to what `explain --json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What happens.
+    pub verdict: Verdict,
+    /// What gave it.
+    pub by: String,
+    /// The policy's hash, all of it.
+    pub policy: String,
+    /// Approved, but not before this.
+    pub due: Option<Timestamp>,
+    /// What was asked, in order: what comes before the rules, every rule, then limits and `overdue` where they had a
+    /// say.
+    pub reasons: Vec<Reason>,
+    /// Who asked, for people.
+    #[serde(skip)]
+    sender: String,
+    /// At which moment, for people.
+    #[serde(skip)]
+    at: Timestamp,
+    /// When it would be decided again, for people.
+    #[serde(skip)]
+    reconsider_at: Option<Timestamp>,
+    /// Whether the policy only records.
+    #[serde(skip)]
+    mode: Mode,
+}
+
+/// One rule, or one thing that stands before or behind the rules, named as in `by`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The rule's name; `guard:…`, `limit:…`, `overdue:…`, `hold:…` or `paused` otherwise.
+    pub rule: String,
+    /// `approve`, `reject` or `defer`; `notify` for `overdue`.
+    pub then: &'static str,
+    /// `None`: it cannot be told.
+    pub matched: Option<bool>,
+    /// It only records.
+    pub shadow: bool,
+    /// What it asked.
+    pub conditions: Vec<Asked>,
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// `when` or `unless[0]`, `unless[1]`, …
+    #[serde(rename = "in")]
+    pub place: String,
+    /// Its key.
+    pub key: &'static str,
+    /// What the rules file says.
+    pub wanted: String,
+    /// What there was.
+    pub saw: String,
+    /// `None`: it cannot be told.
+    pub holds: Option<bool>,
+}
+
+/// Decides, and says why. Agrees with [`Policy::decide`] in verdict, `by`, due and matched rules.
+pub fn explain(
+    policy: &Policy,
+    request: &ContactRequest,
+    circumstances: &Circumstances,
+    book: &Book,
+    now: Timestamp,
+) -> Explanation {
+    let decision = policy.decide(request, circumstances, book, now);
+    let facts = Facts::new(request, circumstances, book, now);
+    let mut reasons = Vec::new();
+    reasons.extend(before(policy, &facts));
+    let mut rules: Vec<&Rule> = policy.rules.iter().collect();
+    rules.sort_by(|one, other| one.name.cmp(&other.name));
+    reasons.extend(rules.iter().map(|rule| of_rule(rule, &facts)));
+    reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &facts)));
+    reasons.extend(of_approvals_max(policy, &decision));
+    reasons.extend(of_overdue(policy, &decision, &facts));
+    Explanation {
+        verdict: decision.verdict,
+        by: decision.by.to_string(),
+        policy: policy.hash.as_str().to_owned(),
+        due: decision.due,
+        reasons,
+        sender: values::sender(request),
+        at: now,
+        reconsider_at: decision.reconsider_at,
+        mode: decision.mode,
+    }
+}
+
+/// The pause, the hold, the guards.
+fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
+    let said = |by: &By, key, wanted: &str, saw: String| Reason {
+        rule: by.to_string(),
+        then: Verdict::Defer.as_str(),
+        matched: Some(true),
+        shadow: false,
+        conditions: vec![when(key, wanted.to_owned(), saw, Told::TRUE)],
+    };
+    let mut reasons = Vec::new();
+    match before_rules(facts) {
+        Some(by @ By::Paused) => {
+            reasons.push(said(&by, "paused", "the agent is paused", "paused until `doorman resume`".to_owned()));
+        }
+        Some(by @ By::Hold(_)) => {
+            reasons.push(said(&by, "hold", "a person deferred it", "held until a person answers".to_owned()));
+        }
+        _ => {}
+    }
+    match facts.handle {
+        None => {
+            let by = By::Guard(GuardKind::HandleNotPlain);
+            reasons.push(said(&by, "handle", "a handle that is absent or malformed", values::handle(facts)));
+        }
+        Some(handle) => {
+            if let Some(alike) = policy.look_alike(handle, facts) {
+                let exempt = policy.rules.iter().find(|rule| {
+                    rule.then == Verdict::Approve
+                        && !rule.shadow
+                        && hear(rule, facts).0.truth == Truth::True
+                        && evaluate::names_literally(rule, handle)
+                });
+                let what = if alike.by_name { "the name" } else { "the owner" };
+                let mut saw = format!("{what} of {} looks like `{}`", values::sender(facts.request), alike.owner);
+                if let Some(rule) = exempt {
+                    saw.push_str(&format!(", and rule `{}` names this very handle", rule.name));
+                }
+                let wanted = "looks like an owner in `protect`, and is not named in a matching approve rule";
+                let mut reason = said(&By::Guard(GuardKind::LookAlike), "protect", wanted, saw);
+                reason.matched = Some(exempt.is_none());
+                reason.conditions[0].holds = reason.matched;
+                reasons.push(reason);
+            }
+        }
+    }
+    reasons
+}
+
+fn of_rule(rule: &Rule, facts: &Facts<'_>) -> Reason {
+    let (told, _) = hear(rule, facts);
+    let mut conditions = Vec::new();
+    match &rule.when {
+        When::Everyone => {
+            conditions.push(when("everyone", "everyone".to_owned(), values::sender(facts.request), Told::TRUE));
+        }
+        When::Table(table) => of_table("when", table, facts, &mut conditions),
+    }
+    if let Some(day) = rule.until_day.map(|day| day.to_string()).or_else(|| rule.until.map(|end| end.to_string())) {
+        conditions.push(when("until", day, values::now(facts), conditions::until(rule, facts)));
+    }
+    if let Some(wait) = rule.wait.filter(|_| wait_is_unknown(rule, facts)) {
+        conditions.push(when("wait", values::duration(wait), values::CLOCK.to_owned(), Told::UNKNOWN));
+    }
+    for (at, unless) in rule.unless.iter().enumerate() {
+        of_table(&format!("unless[{at}]"), unless, facts, &mut conditions);
+    }
+    Reason {
+        rule: rule.name.as_str().to_owned(),
+        then: rule.then.as_str(),
+        matched: told.truth.known(),
+        shadow: rule.shadow,
+        conditions,
+    }
+}
+
+/// A limit, where its rule matched or may have, and no place is left.
+fn of_limit(rule: &Rule, facts: &Facts<'_>) -> Option<Reason> {
+    let (limit, handle) = (rule.limit.as_ref()?, facts.handle?);
+    if rule.shadow || rule.then != Verdict::Approve || hear(rule, facts).0.truth == Truth::False {
+        return None;
+    }
+    let used = limits::judge(rule, limit, handle, facts);
+    used.full.then(|| Reason {
+        rule: By::Limit(rule.name.clone()).to_string(),
+        then: Verdict::Defer.as_str(),
+        matched: Some(true),
+        shadow: false,
+        conditions: vec![when("limit", values::limit(limit), values::used(limit, &used, handle, facts), Told::TRUE)],
+    })
+}
+
+fn of_approvals_max(policy: &Policy, decision: &Decision) -> Option<Reason> {
+    let quota = policy.approvals_max.filter(|_| decision.pauses)?;
+    Some(Reason {
+        rule: By::Paused.to_string(),
+        then: Verdict::Defer.as_str(),
+        matched: Some(true),
+        shadow: false,
+        conditions: vec![when(
+            "approvals_max",
+            values::quota(quota),
+            "one approval more than that: the agent pauses".to_owned(),
+            Told::TRUE,
+        )],
+    })
+}
+
+/// The `overdue` rules that act on this request now.
+fn of_overdue(policy: &Policy, decision: &Decision, facts: &Facts<'_>) -> Vec<Reason> {
+    let acts = |one: &&super::rules::Overdue| {
+        decision.by == By::Overdue(one.name.clone()) || decision.notify.as_ref() == Some(&one.name)
+    };
+    policy
+        .overdue
+        .iter()
+        .filter(acts)
+        .map(|one| {
+            let standing = overdue::standing(one, facts);
+            let mut conditions =
+                vec![when("after", values::duration(one.after), values::pending_for(facts), standing.reached)];
+            for (at, unless) in one.unless.iter().enumerate() {
+                of_table(&format!("unless[{at}]"), unless, facts, &mut conditions);
+            }
+            Reason {
+                rule: By::Overdue(one.name.clone()).to_string(),
+                then: match one.then {
+                    OverdueThen::Notify => "notify",
+                    OverdueThen::Reject => Verdict::Reject.as_str(),
+                },
+                matched: Some(true),
+                shadow: false,
+                conditions,
+            }
+        })
+        .collect()
+}
+
+fn of_table(place: &str, table: &Table, facts: &Facts<'_>, out: &mut Vec<Asked>) {
+    for condition in &table.conditions {
+        if let Condition::History(history) = condition {
+            for key in conditions::HistoryKey::ALL {
+                let Some(told) = conditions::history_key(history, key, facts) else { continue };
+                let (key, wanted, saw) = values::history(history, key, told, facts);
+                out.push(Asked { place: place.to_owned(), key, wanted, saw, holds: told.truth.known() });
+            }
+            continue;
+        }
+        let told = conditions::condition(condition, facts);
+        out.push(Asked {
+            place: place.to_owned(),
+            key: conditions::key(condition),
+            wanted: values::wanted(condition),
+            saw: values::saw(condition, facts),
+            holds: told.truth.known(),
+        });
+    }
+}
+
+fn when(key: &'static str, wanted: String, saw: String, told: Told) -> Asked {
+    Asked { place: "when".to_owned(), key, wanted, saw, holds: told.truth.known() }
+}
+
+#[cfg(test)]
+mod tests;

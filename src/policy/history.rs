@@ -115,22 +115,16 @@ struct Requests {
 }
 
 impl History {
-    /// Says that nothing at or before `since` is known.
-    pub(crate) fn unknown_before(&mut self, since: Timestamp) {
-        self.gaps.requests = self.gaps.requests.max(Some(since));
-        self.gaps.rejected = self.gaps.rejected.max(Some(since));
-        self.gaps.removed = self.gaps.removed.max(Some(since));
-    }
-
-    /// Says that nothing can be relied on but what is positively known.
-    pub(crate) fn unreliable(&mut self) {
-        self.unknown_before(Timestamp::MAX);
-        self.gaps.approved = true;
+    /// Says that nothing at or before `until` can be relied on but what is positively known.
+    pub(crate) fn unreliable(&mut self, until: Timestamp) {
+        let gap = Some(until);
+        self.gaps = Gaps { requests: gap, rejected: gap, removed: gap, approved: true };
     }
 
     /// Says that all is known from `since` on, because it was read from the record again.
     pub(crate) fn complete_since(&mut self, since: Option<Timestamp>) {
         self.gaps = Gaps { requests: since, rejected: since, removed: since, approved: since.is_some() };
+        self.needs = None;
         self.requests.values_mut().for_each(|requests| requests.gap = None);
     }
 
@@ -163,9 +157,6 @@ impl History {
     }
 
     fn requested(&mut self, owner: &str, request: &RequestId, at: Timestamp) {
-        if self.gaps.requests.is_some_and(|gap| at <= gap) {
-            return;
-        }
         let most = match self.needs {
             Some(HistoryNeeds { requests: None, .. }) => {
                 self.gaps.requests = self.gaps.requests.max(Some(at));
@@ -239,6 +230,12 @@ impl History {
             && clear(self.gaps.rejected, needs.rejected)
             && clear(self.gaps.removed, needs.removed)
             && !(needs.approved && self.gaps.approved)
+    }
+
+    /// How many requests and owners are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.requests_len + self.rejected.len() + self.removed.len() + self.approved.len()
     }
 
     pub(crate) fn approved(&self, owner: &str) -> Truth {
@@ -332,4 +329,59 @@ fn drop_old(map: &mut HashMap<Arc<str>, Timestamp>, gap: &mut Option<Timestamp>,
     });
     map.shrink_to_fit();
     *gap = (*gap).max(newest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testkit::{hours, id, minutes, noon};
+
+    fn over(count: u32, per: SignedDuration) -> HistoryNeeds {
+        HistoryNeeds { requests: Some((per, count)), ..HistoryNeeds::default() }
+    }
+
+    #[test]
+    fn what_was_let_go_is_unknown_for_a_policy_that_asks_further_back() {
+        let mut history = History::default();
+        history.add("ann", HistoryKind::Requested, Some(&id("old")), noon() - hours(5));
+        history.add("ann", HistoryKind::Rejected, None, noon() - hours(5));
+        history.add("ann", HistoryKind::Approved, None, noon() - hours(5));
+        history.prune(HistoryNeeds { rejected: Some(hours(1)), ..over(1, hours(1)) }, noon());
+        let quota = |hours| Quota { count: 1, per: hours };
+        assert_eq!(history.requests_over("ann", quota(hours(1)), &id("r"), noon()), Told::FALSE);
+        let long = history.requests_over("ann", quota(hours(6)), &id("r"), noon());
+        assert_eq!((long.truth, long.flips), (Truth::Unknown, Some(noon() + hours(1))));
+        assert_eq!(history.rejected_within("ann", hours(1), noon()), Told::FALSE);
+        assert_eq!(history.rejected_within("bob", hours(6), noon()).truth, Truth::Unknown);
+        assert_eq!(history.approved("ann"), Truth::Unknown);
+        assert!(history.covers(&over(1, hours(1)), noon()) && !history.covers(&over(1, hours(6)), noon()));
+        history.prune(HistoryNeeds::default(), noon());
+        history.add("ann", HistoryKind::Requested, Some(&id("new")), noon());
+        assert_eq!(history.len(), 0, "nobody asks");
+        assert!(!history.covers(&over(1, minutes(1)), noon()));
+    }
+
+    #[test]
+    fn one_owner_keeps_no_more_than_the_largest_count_needs() {
+        let mut history = History::default();
+        history.prune(over(3, hours(24)), noon());
+        for which in 0..100 {
+            history.add("ann", HistoryKind::Requested, Some(&id(&format!("r{which}"))), noon() + minutes(which));
+        }
+        assert_eq!(history.len(), 5);
+        let quota = Quota { count: 3, per: hours(24) };
+        assert_eq!(history.requests_over("ann", quota, &id("r99"), noon() + hours(2)).truth, Truth::True);
+    }
+
+    #[test]
+    fn the_bounds_hold_and_what_they_cost_is_unknown() {
+        let mut history = History::default();
+        for which in 0..=REQUESTS_MAX {
+            let at = noon() + SignedDuration::from_secs(which as i64);
+            history.add(&format!("o{which}"), HistoryKind::Requested, Some(&id("r")), at);
+        }
+        assert!(history.len() <= REQUESTS_MAX / 2 + 1, "{}", history.len());
+        let quota = Quota { count: 1, per: hours(24) };
+        assert_eq!(history.requests_over("o1", quota, &id("s"), noon() + hours(1)).truth, Truth::Unknown);
+    }
 }

@@ -2,25 +2,26 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::book::charges::Used;
+use super::book::charges::{Used, handle_bucket};
 use super::evaluate::facts::Facts;
 use super::rules::{Limit, LimitBy, Policy, Quota, Rule};
 use super::{Book, Charge};
 use crate::model::{Handle, RequestId};
 
 impl Policy {
-    /// How far back [`Memory::charges`](super::book::Memory) must reach for this policy: its longest limit; `None`
-    /// where no rule has one.
+    /// How far back [`Memory::charges`](super::book::Memory) and its approvals must reach for this policy: its longest
+    /// limit, `approvals_max` included; `None` where it has none.
     pub fn charge_reach(&self) -> Option<SignedDuration> {
-        self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per).max()
+        let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
+        limits.chain(self.approvals_max.map(|quota| quota.per)).max()
     }
 }
 
-/// The place that an approval by this rule takes.
-pub(crate) fn charge(rule: &Rule, limit: &Limit, handle: &Handle) -> Charge {
+/// The place that an approval by this rule takes: of the owner, of the handle (with its `@`), or of the rule.
+pub fn charge(rule: &Rule, limit: &Limit, handle: &Handle) -> Charge {
     let bucket = match limit.by {
         LimitBy::Owner => handle.owner().into(),
-        LimitBy::Handle => handle.as_str().into(),
+        LimitBy::Handle => handle_bucket(handle).into(),
         LimitBy::Rule => "".into(),
     };
     Charge { rule: rule.name.clone(), bucket }

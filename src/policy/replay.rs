@@ -1,1 +1,220 @@
-//! Replays.
+//! The past decided again under another policy: every recorded request at the times at which it would have been
+//! decided, with limits, windows, waits and history simulated in a book of their own.
+//!
+//! What is simulated: an answer goes out at the moment it is decided and is applied; a pause is resumed at once (and
+//! counted); a request that a person or somebody else ended is pending no longer than it was. What the record does not
+//! hold (the number of contacts) is unknown, as it is to a daemon that cannot list them.
+
+mod past;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Book, By, Circumstances, Decision, Policy};
+use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
+
+pub use past::book_at;
+
+/// Most times that one request is decided; a window that opens and closes for three years is looked at in full.
+const DECISIONS_MAX: u32 = 2_500;
+/// The book is pruned after this many decisions.
+const PRUNE_EVERY: usize = 1_024;
+
+/// One request as the record has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// As first seen.
+    pub request: ContactRequest,
+    /// When it was first seen, and what else is known.
+    pub circumstances: Circumstances,
+    /// The last word on it, if there was any.
+    pub verdict: Option<Verdict>,
+    /// What gave it, as in the record.
+    pub by: Option<String>,
+    /// When the answer went out.
+    pub answered_at: Option<Timestamp>,
+    /// What became of it.
+    pub outcome: Option<Outcome>,
+    /// When it ended without this policy's doing: a person or somebody else answered, or the sender took it back.
+    pub ended: Option<Timestamp>,
+}
+
+impl Recorded {
+    /// Whether a person answered through doorman.
+    pub fn by_person(&self) -> bool {
+        self.by.as_deref().is_some_and(|by| by.starts_with("person:"))
+    }
+}
+
+/// A verdict and what gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Said {
+    /// `defer` where nothing was ever said.
+    pub verdict: Verdict,
+    /// As in the record; absent where nothing was ever said.
+    pub by: Option<String>,
+}
+
+/// A request that would meet another verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Which.
+    pub request: RequestId,
+    /// By whom, as received, escaped.
+    pub handle: Option<String>,
+    /// What they called themselves, escaped.
+    pub name: Option<String>,
+    /// What they said, escaped.
+    pub message: Option<String>,
+    /// When it was first seen.
+    pub received_at: Timestamp,
+    /// What the record says.
+    pub was: Said,
+    /// What the other policy says.
+    pub now: Said,
+}
+
+/// What a replay found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// New approvals first, then new rejections, then what would be left pending; each oldest first.
+    pub changes: Vec<Change>,
+    /// How many requests were decided.
+    pub requests: usize,
+    /// How often `approvals_max` would have paused the agent.
+    pub pauses: usize,
+}
+
+/// What is to happen to a request, oldest request first where the moment is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    at: Timestamp,
+    /// An end comes after a decision of the same moment.
+    ends: bool,
+    index: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Course {
+    said: Option<Said>,
+    over: bool,
+    decisions: u32,
+}
+
+/// Decides `recorded` (one agent's, in order of first seen) again under `policy`, up to the moment `until`. `progress`
+/// is told how many requests have been looked at for the first time.
+pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut progress: impl FnMut(usize)) -> Replay {
+    let mut book = Book::default();
+    book.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
+    let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::with_capacity(recorded.len());
+    for (index, one) in recorded.iter().enumerate() {
+        queue.push(Reverse(Event { at: one.circumstances.first_seen, ends: false, index }));
+        if let Some(at) = one.ended {
+            let at = at.max(one.circumstances.first_seen);
+            queue.push(Reverse(Event { at, ends: true, index }));
+        }
+    }
+    let mut courses = vec![Course { said: None, over: false, decisions: 0 }; recorded.len()];
+    let mut replay = Replay { requests: recorded.len(), ..Replay::default() };
+    let (mut first_looks, mut decisions) = (0, 0_usize);
+    while let Some(Reverse(event)) = queue.pop() {
+        let (one, course) = (&recorded[event.index], &mut courses[event.index]);
+        if event.at > until {
+            break;
+        }
+        if course.over {
+            continue;
+        }
+        let handle = one.request.sender.handle();
+        if event.ends {
+            course.over = true;
+            if one.by_person() {
+                course.said = Some(was(one));
+                if let (Some(verdict), Some(outcome)) = (one.verdict, one.outcome) {
+                    book.settle(&one.request.id, handle, verdict, outcome, event.at);
+                }
+            }
+            book.forget(&one.request.id);
+            continue;
+        }
+        if course.decisions == 0 {
+            first_looks += 1;
+            progress(first_looks);
+            book.seen(&one.request.id, handle, event.at);
+        }
+        course.decisions += 1;
+        decisions += 1;
+        if decisions.is_multiple_of(PRUNE_EVERY) {
+            book.prune(policy, event.at);
+        }
+        let decision = decide(policy, one, &mut book, event.at, &mut replay.pauses);
+        course.said = Some(Said { verdict: decision.verdict, by: Some(decision.by.to_string()) });
+        if decision.verdict.answer().is_some() && decision.due.is_none() {
+            answer(&decision, one, &mut book, event.at);
+            course.over = true;
+            continue;
+        }
+        let again = decision.due.into_iter().chain(decision.reconsider_at).min();
+        if let Some(at) = again.filter(|_| course.decisions < DECISIONS_MAX) {
+            queue.push(Reverse(Event { at: at.max(event.at), ends: false, index: event.index }));
+        }
+    }
+    replay.changes = changes(recorded, &courses);
+    replay
+}
+
+fn decide(policy: &Policy, one: &Recorded, book: &mut Book, at: Timestamp, pauses: &mut usize) -> Decision {
+    let mut decision = policy.decide(&one.request, &one.circumstances, book, at);
+    if decision.pauses {
+        *pauses += 1;
+        book.resume();
+        decision = policy.decide(&one.request, &one.circumstances, book, at);
+    }
+    if let Some(notice) = &decision.notify {
+        book.notified(&one.request.id, notice);
+    }
+    decision
+}
+
+fn answer(decision: &Decision, one: &Recorded, book: &mut Book, at: Timestamp) {
+    let (id, handle) = (&one.request.id, one.request.sender.handle());
+    book.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
+    book.settle(id, handle, decision.verdict, Outcome::Applied, at);
+}
+
+fn was(one: &Recorded) -> Said {
+    Said { verdict: one.verdict.unwrap_or(Verdict::Defer), by: one.by.clone() }
+}
+
+fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<Change> {
+    let shown = |text: Option<&StrangerText>| text.map(ToString::to_string);
+    let mut changes: Vec<Change> = recorded
+        .iter()
+        .zip(courses)
+        .filter_map(|(one, course)| {
+            let (was, now) = (was(one), course.said.clone()?);
+            (was.verdict != now.verdict).then(|| Change {
+                request: one.request.id.clone(),
+                handle: shown(one.request.sender.original()),
+                name: shown(one.request.name.as_ref()),
+                message: shown(one.request.message.as_ref()),
+                received_at: one.circumstances.first_seen,
+                was,
+                now,
+            })
+        })
+        .collect();
+    changes.sort_by_key(|change| (change.now.verdict, change.received_at));
+    changes
+}
+
+/// Whether a recorded `by` is this rule, so that its limit was charged.
+fn is_rule(by: Option<&str>, rule: &super::RuleName) -> bool {
+    by == Some(By::Rule(rule.clone()).to_string().as_str())
+}
+
+#[cfg(test)]
+mod tests;

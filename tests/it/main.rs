@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
 mod control;
+mod ledger;
 mod logs;
 mod systemd;

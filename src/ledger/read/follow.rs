@@ -132,7 +132,7 @@ impl Follow {
 
 /// Whether the daemon that had the file closed it: its log went, and with it what this connection reads from.
 fn moved(reader: &Reader) -> bool {
-    !reader.at_rest && !super::log_is_there(Path::new(&reader.path))
+    !reader.at_rest && !super::opening::log_is_there(Path::new(&reader.path))
 }
 
 fn shown(request: &RecordedRequest) -> Shown {

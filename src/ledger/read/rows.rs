@@ -83,8 +83,8 @@ pub fn one(connection: &Connection, n: i64) -> rusqlite::Result<Option<RecordedR
     rows.next()?.map(recorded).transpose()
 }
 
-/// Whether everything but the time is as the filter wants it.
-fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &RecordedRequest) -> bool {
+/// Whether everything but time and agent, which the query sees to, is as the filter wants it.
+pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &RecordedRequest) -> bool {
     let outcome = match filter.outcome {
         None => true,
         Some(OutcomeFilter::Pending) => request.settled.is_none(),

@@ -24,6 +24,8 @@ pub const CHARGES_MAX: usize = 250_000;
 pub(crate) struct Charges {
     rules: HashMap<RuleName, OfRule>,
     len: usize,
+    /// Nothing at or before this moment was read from the record.
+    unread: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -87,10 +89,11 @@ impl Charges {
         except: Option<&RequestId>,
         now: Timestamp,
     ) -> Used {
-        let Some(of_rule) = self.rules.get(rule) else {
-            return Used { count: 0, full: false, frees: None };
-        };
         let per = limit.quota.per;
+        let gap_ends = self.gap(rule).map(|gap| after(gap, per)).filter(|end| *end > now);
+        let Some(of_rule) = self.rules.get(rule) else {
+            return Used { count: 0, full: gap_ends.is_some(), frees: gap_ends };
+        };
         let mut live: Vec<&[(Timestamp, RequestId)]> = Vec::new();
         of_rule.asked(limit.by, handle, |bucket| {
             let first = bucket.partition_point(|(at, _)| after(*at, per) <= now);
@@ -100,12 +103,8 @@ impl Charges {
         });
         let mut count: usize = live.iter().map(|bucket| bucket.len()).sum();
         let quota = limit.quota.count as usize;
-        let gap_ends = of_rule.gap.map(|gap| after(gap, per)).filter(|end| *end > now);
-        if count < quota {
-            return Used { count, full: gap_ends.is_some(), frees: gap_ends };
-        }
         let mut times: Vec<Timestamp> = Vec::new();
-        if live.len() > 1 || except.is_some() {
+        if count >= quota && (live.len() > 1 || except.is_some()) {
             let others = live.iter().flat_map(|bucket| bucket.iter());
             times.extend(others.filter(|(_, holder)| Some(holder) != except).map(|(at, _)| *at));
             times.sort_unstable();
@@ -142,15 +141,19 @@ impl Charges {
         }
     }
 
-    /// Forgets that anything was let go, because all is known again.
-    pub(crate) fn complete(&mut self) {
+    /// Forgets that anything was let go, because all that came after `unread` was read from the record.
+    pub(crate) fn complete_since(&mut self, unread: Option<Timestamp>) {
         self.rules.values_mut().for_each(|of_rule| of_rule.gap = None);
+        self.unread = unread;
     }
 
-    /// Whether nothing that this rule's limit counts was let go.
+    /// Whether nothing that this rule's limit counts was let go, or never read.
     pub(crate) fn covers(&self, rule: &RuleName, limit: &Limit, now: Timestamp) -> bool {
-        let gap = self.rules.get(rule).and_then(|of_rule| of_rule.gap);
-        gap.is_none_or(|gap| after(gap, limit.quota.per) <= now)
+        self.gap(rule).is_none_or(|gap| after(gap, limit.quota.per) <= now)
+    }
+
+    fn gap(&self, rule: &RuleName) -> Option<Timestamp> {
+        self.unread.max(self.rules.get(rule).and_then(|of_rule| of_rule.gap))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -158,30 +161,34 @@ impl Charges {
     }
 }
 
+/// The bucket of a limit that counts by handle: with its `@`, so that it is never taken for an owner's.
+pub(crate) fn handle_bucket(handle: &Handle) -> String {
+    format!("@{handle}")
+}
+
 impl OfRule {
     /// Every bucket that a limit counts for this handle. Where a reload changed what a limit counts by, charges in the
-    /// other kinds of buckets count as far as they may concern this handle's owner.
+    /// other kinds of buckets count as far as they may concern this handle.
     fn asked<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
-        match by {
-            LimitBy::Rule => self.buckets.values().for_each(|bucket| ask(bucket)),
-            LimitBy::Owner => {
-                let owner = handle.owner();
-                for exact in ["", owner] {
-                    if let Some(bucket) = self.buckets.get(exact) {
-                        ask(bucket);
-                    }
-                }
-                // `0` is what follows `/` in ASCII: between the two lie the handles of this owner's agents.
-                let (from, to) = (format!("{owner}/"), format!("{owner}0"));
-                let agents = self.buckets.range::<str, _>((Bound::Included(&*from), Bound::Excluded(&*to)));
-                agents.for_each(|(_, bucket)| ask(bucket));
+        if by == LimitBy::Rule {
+            self.buckets.values().for_each(|bucket| ask(bucket));
+            return;
+        }
+        let owner = handle.owner();
+        let at_handle = handle_bucket(handle);
+        for exact in ["", owner, &at_handle] {
+            if let Some(bucket) = self.buckets.get(exact) {
+                ask(bucket);
             }
-            LimitBy::Handle => {
-                for exact in ["", handle.as_str()] {
-                    if let Some(bucket) = self.buckets.get(exact) {
-                        ask(bucket);
-                    }
-                }
+        }
+        if by == LimitBy::Owner {
+            // `0` is what follows `/` in ASCII: between the two lie the handles of this owner's agents.
+            let (from, to) = (format!("@{owner}/"), format!("@{owner}0"));
+            let agents = self.buckets.range::<str, _>((Bound::Included(&*from), Bound::Excluded(&*to)));
+            agents.filter(|(name, _)| ***name != *at_handle).for_each(|(_, bucket)| ask(bucket));
+            let user = &from[..from.len() - 1];
+            if let Some(bucket) = self.buckets.get(user).filter(|_| user != at_handle) {
+                ask(bucket);
             }
         }
     }

@@ -1,1 +1,8 @@
+//! The semantics, sentence by sentence; and what must hold of every policy.
 
+mod properties;
+mod quotas;
+mod sentences;
+mod sequences;
+mod spec;
+mod time;

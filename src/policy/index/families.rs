@@ -13,6 +13,15 @@ const CACHE_SIZE_MAX: usize = 8 << 20;
 /// Regular expressions and the rules they belong to.
 #[derive(Debug, Default)]
 pub(super) struct Regexes {
+    plain: Sets,
+    /// Patterns with word boundaries. Beyond ASCII these run without an automaton, hundreds of times slower together
+    /// than one by one: there, each is asked by itself.
+    words: Sets,
+    word_rules: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Sets {
     sets: Vec<(RegexSet, Box<[u32]>)>,
     /// Rules whose patterns would not go into any set: always asked.
     alone: Vec<u32>,
@@ -20,11 +29,26 @@ pub(super) struct Regexes {
 
 impl Regexes {
     pub(super) fn build(patterns: &[(&str, u32)]) -> Self {
+        let has_words = |text: &str| [r"\b", r"\B", r"\<", r"\>"].iter().any(|boundary| text.contains(boundary));
+        let (words, plain): (Vec<_>, Vec<_>) = patterns.iter().copied().partition(|(text, _)| has_words(text));
         let mut built = Self::default();
-        built.add(patterns);
+        built.plain.add(&plain);
+        built.words.add(&words);
+        built.word_rules = words.into_iter().map(|(_, rule)| rule).collect();
         built
     }
 
+    pub(super) fn find(&self, text: &str, out: &mut Vec<u32>) {
+        self.plain.find(text, out);
+        if text.is_ascii() {
+            self.words.find(text, out);
+        } else {
+            out.extend(&self.word_rules);
+        }
+    }
+}
+
+impl Sets {
     fn add(&mut self, patterns: &[(&str, u32)]) {
         if patterns.is_empty() {
             return;
@@ -44,7 +68,7 @@ impl Regexes {
         }
     }
 
-    pub(super) fn find(&self, text: &str, out: &mut Vec<u32>) {
+    fn find(&self, text: &str, out: &mut Vec<u32>) {
         out.extend(&self.alone);
         for (set, rules) in &self.sets {
             let found = set.matches(text);
@@ -127,5 +151,52 @@ impl Literals {
                 out.push(self.rules[at]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(matcher: impl FnOnce(&mut Vec<u32>)) -> Vec<u32> {
+        let mut out = Vec::new();
+        matcher(&mut out);
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    #[test]
+    fn every_pattern_that_matches_is_found_in_ascii_and_beyond() {
+        let family = Regexes::build(&[(r"(?i)\bseo\b", 0), ("s.o", 1), (r"\d+", 2), ("nothing", 3)]);
+        assert_eq!(found(|out| family.find("buy SEO s0o", out)), [0, 1, 2]);
+        assert_eq!(found(|out| family.find("nothing", out)), [3]);
+        let beyond = found(|out| family.find("sé SEO", out));
+        assert!(beyond.contains(&0) && !beyond.contains(&3));
+    }
+
+    #[test]
+    fn patterns_too_large_for_one_set_are_split() {
+        let large: Vec<String> = (0..6).map(|at| format!(r"{at}\w{{400}}")).collect();
+        let patterns: Vec<_> = large.iter().map(String::as_str).zip(0..).collect();
+        let family = Regexes::build(&patterns);
+        assert!(family.plain.sets.len() + family.plain.alone.len() > 1, "the limit was not reached");
+        let text = format!("4{}", "x".repeat(400));
+        assert!(found(|out| family.find(&text, out)).contains(&4));
+    }
+
+    #[test]
+    fn every_literal_is_found_also_inside_another() {
+        let family = Literals::build(&[("seo", 0), ("eo", 1), ("seo now", 2), ("x", 3), ("o", 1)]);
+        assert_eq!(found(|out| family.find("buy seo now", out)), [0, 1, 2]);
+        assert!(found(|out| family.find("", out)).is_empty());
+    }
+
+    #[test]
+    fn every_glob_that_matches_is_found() {
+        let glob = |text| globset::GlobBuilder::new(text).literal_separator(true).build().unwrap();
+        let family = Globs::build(vec![(glob("*/a-*"), 0), (glob("a*/*"), 1), (glob("*-x/b"), 2)]);
+        assert_eq!(found(|out| family.find("ann/a-bot", out)), [0, 1]);
+        assert!(found(|out| family.find("bob/c", out)).is_empty());
     }
 }

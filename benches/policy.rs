@@ -1,0 +1,230 @@
+//! What one decision costs, indexed and with every rule asked, as rules and lists grow; and what is meant to blow up.
+//!
+//! `cargo bench --bench policy`; each group's name says what is varied. The figures that are held to stand in
+//! `docs/policy.md`.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use doorman::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
+use doorman::policy::book::Memory;
+use doorman::policy::index::Index;
+use doorman::policy::rules::{
+    Condition, Folded, HandleGlob, Limit, LimitBy, List, Pattern, PatternSet, Quota, Rule, Table, When,
+};
+use doorman::policy::{Book, Circumstances, ClockHealth, Mode, Policy, PolicyHash, RuleName};
+use jiff::{SignedDuration, Timestamp};
+
+const MESSAGE: &str = "Hello, I am a weather agent and would like to tell your agent about tomorrow. ";
+
+fn handle(text: &str) -> Handle {
+    Handle::parse(text).expect("a plain handle")
+}
+
+/// A list of its own handles, which no other list has.
+fn list(name: &str, count: usize) -> Arc<List> {
+    let literals = (0..count).map(|at| handle(&format!("{name}-{at}/bot"))).collect();
+    let patterns = PatternSet { literals, ..PatternSet::default() };
+    Arc::new(List { name: RuleName::parse(name).expect("a name"), patterns, len: count })
+}
+
+fn glob(owner: &str) -> PatternSet {
+    let text = format!("{owner}/*-bot");
+    let glob = globset::GlobBuilder::new(&text).literal_separator(true).build().expect("a glob");
+    let glob = HandleGlob { text: text.into(), literal_owner: Some(owner.into()), matcher: glob.compile_matcher() };
+    PatternSet { globs: vec![glob], ..PatternSet::default() }
+}
+
+fn regex(text: &str) -> Vec<Pattern> {
+    vec![Pattern { text: text.into(), regex: regex::Regex::new(text).expect("a pattern") }]
+}
+
+fn literal(text: &str) -> Vec<Folded> {
+    vec![Folded { text: text.into(), folded: text.to_lowercase().into() }]
+}
+
+fn rule(at: usize, condition: Condition) -> Rule {
+    let approve = at.is_multiple_of(2);
+    let quota = Quota { count: 5, per: SignedDuration::from_hours(1) };
+    Rule {
+        name: RuleName::parse(&format!("rule-{at:05}")).expect("a name"),
+        then: if approve { Verdict::Approve } else { Verdict::Defer },
+        when: When::Table(Table { conditions: vec![condition] }),
+        unless: Vec::new(),
+        limit: approve.then_some(Limit { quota, by: LimitBy::Owner }),
+        wait: None,
+        until: None,
+        until_day: None,
+        shadow: false,
+    }
+}
+
+fn policy(rules: Vec<Rule>) -> Policy {
+    let protect: Vec<Arc<str>> = ["john", "acme", "weather-service"].map(Into::into).to_vec();
+    Policy {
+        hash: PolicyHash::new(&"0".repeat(64)),
+        path: "rules.toml".into(),
+        texts: Vec::new(),
+        mode: Mode::Enforce,
+        no_match: Verdict::Defer,
+        approvals_max: None,
+        overdue: Vec::new(),
+        tests: Vec::new(),
+        index: Index::build(&rules, &protect),
+        rules,
+        protect,
+    }
+}
+
+/// Handles, owners, globs and patterns that say who.
+fn identity_rules(count: usize) -> Vec<Rule> {
+    let condition = |at: usize| {
+        let owner = format!("owner{at}");
+        match at % 4 {
+            0 => Condition::Owner(vec![owner.as_str().into()]),
+            1 => Condition::Handle(PatternSet {
+                literals: [handle(&format!("{owner}/bot"))].into(),
+                ..PatternSet::default()
+            }),
+            2 => Condition::Handle(glob(&owner)),
+            _ => Condition::Slug(vec![format!("slug{at}").as_str().into()]),
+        }
+    };
+    (0..count).map(|at| rule(at, condition(at))).collect()
+}
+
+/// A thousand rules of every family, ten of them over lists of `listed` handles each.
+fn mixed_rules(listed: usize) -> Vec<Rule> {
+    let lists: Vec<_> = (0..10).map(|at| list(&format!("list-{at}"), listed / 10)).collect();
+    let mut rules = identity_rules(900);
+    let more = (900..1_000).map(|at| {
+        let condition = match at % 10 {
+            0..=3 => Condition::List(vec![Arc::clone(&lists[at % lists.len()])]),
+            4 => Condition::HandleRegex(regex(&format!(r"\A(?:team{at}-[a-z]+/.*)\z"))),
+            5 => Condition::Name(literal(&format!("somebody {at}"))),
+            6 => Condition::NameRegex(regex(&format!(r"(?i)^spam{at}"))),
+            7 => Condition::MessageContains(literal(&format!("invite code {at}"))),
+            8 => Condition::MessageRegex(regex(&format!(r"(?i)(buy|sell) item{at}"))),
+            _ => Condition::MessageContains(literal(&format!("word{at}"))),
+        };
+        rule(at, condition)
+    });
+    rules.extend(more);
+    rules
+}
+
+fn stranger(from: &str, message: &str) -> ContactRequest {
+    ContactRequest {
+        id: RequestId::parse("5f0c8f3e-0000-4000-8000-000000000000").expect("an id"),
+        sender: Sender::parse(Some(from)),
+        name: Some(StrangerText::new("Weather Agent")),
+        message: Some(StrangerText::new(message)),
+        inserted_at: Some(Timestamp::UNIX_EPOCH),
+    }
+}
+
+fn measure(criterion: &mut Criterion, group: &str, cases: &[(String, Policy, ContactRequest)], naive: bool) {
+    let book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let circumstances =
+        Circumstances { first_seen: Timestamp::UNIX_EPOCH, clock: ClockHealth::Sound, contacts: Some(3) };
+    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+    let mut group = criterion.benchmark_group(group);
+    for (name, policy, request) in cases {
+        group.bench_function(BenchmarkId::new("indexed", name), |bencher| {
+            bencher.iter(|| black_box(policy.decide(black_box(request), &circumstances, &book, now)));
+        });
+        if naive {
+            group.bench_function(BenchmarkId::new("naive", name), |bencher| {
+                bencher.iter(|| black_box(policy.decide_naive(black_box(request), &circumstances, &book, now)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn deciding(criterion: &mut Criterion) {
+    let message = MESSAGE;
+    let cases: Vec<_> = [100, 10_000, 100_000]
+        .into_iter()
+        .flat_map(|listed| {
+            let case = |who: &str, from: &str| {
+                (format!("{who}, {listed} listed"), policy(mixed_rules(listed)), stranger(from, message))
+            };
+            [case("a stranger", "mallory/weather-agent"), case("somebody listed", "list-5-5/bot")]
+        })
+        .collect();
+    measure(criterion, "a thousand rules, by size of the lists", &cases, true);
+
+    let cases: Vec<_> = [100, 1_000, 10_000]
+        .into_iter()
+        .flat_map(|count| {
+            let case = |who: &str, from: &str| {
+                (format!("{who}, {count} rules"), policy(identity_rules(count)), stranger(from, message))
+            };
+            [case("a stranger", "mallory/weather-agent"), case("a match", "owner6/x-bot")]
+        })
+        .collect();
+    measure(criterion, "identity rules, by their number", &cases, true);
+}
+
+fn blowing_up(criterion: &mut Criterion) {
+    let long = MESSAGE.repeat(7).chars().take(500).collect::<String>();
+    let wide = long.replace('e', "é");
+    let texts = |count: usize| {
+        let condition = |at: usize| match at % 3 {
+            0 => Condition::MessageContains(literal(&format!("phrase number {at}"))),
+            1 => Condition::MessageRegex(regex(&format!(r"(?i)\bword{at}\b"))),
+            _ => Condition::MessageRegex(regex(&format!(r"(visit|see) site-{at}\.[a-z]+"))),
+        };
+        (0..count).map(|at| rule(at, condition(at))).collect::<Vec<_>>()
+    };
+    // As large as the default size limit of one pattern allows.
+    let huge = (1..100)
+        .rev()
+        .map(|size| format!(r"(?:[\w.-]{{1,{size}}}@[\w.-]{{1,{size}}}\.){{3}}end"))
+        .find(|pattern| regex::Regex::new(pattern).is_ok())
+        .expect("a pattern that compiles");
+    let cases = [
+        (
+            "a list of 10 MB".to_owned(),
+            policy(vec![rule(0, Condition::List(vec![list("big", 550_000)]))]),
+            stranger("big-7/bot", &long),
+        ),
+        ("100 text rules, 500 characters".to_owned(), policy(texts(100)), stranger("mallory", &long)),
+        ("1000 text rules, 500 characters".to_owned(), policy(texts(1_000)), stranger("mallory", &long)),
+        ("1000 text rules, 500 wide characters".to_owned(), policy(texts(1_000)), stranger("mallory", &wide)),
+        (
+            "one huge pattern, 500 characters".to_owned(),
+            policy(vec![rule(0, Condition::MessageRegex(regex(&huge)))]),
+            stranger("mallory", &"a.".repeat(250)),
+        ),
+    ];
+    measure(criterion, "what is meant to blow up", &cases, true);
+}
+
+fn building(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("building the index");
+    group.sample_size(10);
+    for listed in [1_000, 100_000] {
+        let rules = mixed_rules(listed);
+        group.bench_function(BenchmarkId::new("a thousand rules", listed), |bencher| {
+            bencher.iter(|| black_box(Index::build(black_box(&rules), &[])));
+        });
+    }
+    let rules = identity_rules(10_000);
+    group.bench_function("ten thousand rules", |bencher| {
+        bencher.iter(|| black_box(Index::build(black_box(&rules), &[])));
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(std::time::Duration::from_millis(300))
+        .measurement_time(std::time::Duration::from_secs(1))
+        .sample_size(30);
+    targets = deciding, blowing_up, building
+}
+criterion_main!(benches);

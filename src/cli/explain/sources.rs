@@ -1,0 +1,158 @@
+//! Where `explain` and `replay` find what they work on: a policy from its file or from the record, and the recorded
+//! requests in the form that the policy replays.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::{CliError, Global};
+use crate::config::{Report, Severity};
+use crate::ledger::{Reader, RecordedRequest};
+use crate::model::Outcome;
+use crate::policy::replay::Recorded;
+use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
+
+/// Where the configuration is by default.
+const CONFIG: &str = "/etc/doorman/doorman.toml";
+
+/// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
+pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
+    accepted(policy::load(path, None, false))
+}
+
+/// The policy behind a decision on record.
+pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result<Arc<Policy>, CliError> {
+    let advice = "say under which rules with `--rules FILE`";
+    let Some(hash) = &recorded.policy else {
+        return Err(CliError::new(1, format!("`{}` was not decided by any rules: {advice}", recorded.request.id)));
+    };
+    let texts = reader.policy_texts(hash).map_err(|error| super::super::ledger::fault(&error))?;
+    let Some(texts) = texts else {
+        return Err(CliError::new(1, format!("the text of policy {hash} is not on record: {advice}")));
+    };
+    let name = texts.first().map_or_else(|| "rules.toml".to_owned(), |first| first.name.clone());
+    accepted(policy::load_texts(Path::new(&name), &texts))
+}
+
+fn accepted(loaded: Loaded) -> Result<Arc<Policy>, CliError> {
+    loaded.policy.ok_or_else(|| CliError::new(78, rendered(&loaded.report)))
+}
+
+fn rendered(report: &Report) -> String {
+    let mut text = String::from("the rules are refused");
+    for problem in report.problems.iter().filter(|problem| problem.severity == Severity::Error) {
+        text.push_str("\n  ");
+        text.push_str(&problem.message);
+    }
+    text
+}
+
+/// The rules file: `--rules`, else `DOORMAN_RULES`, else the one that the configuration names for this agent, or for
+/// all of them.
+pub(super) fn rules_path(given: Option<PathBuf>, agent: Option<&str>, global: &Global) -> Result<PathBuf, CliError> {
+    if let Some(path) = given.or_else(|| std::env::var_os("DOORMAN_RULES").map(PathBuf::from)) {
+        return Ok(path);
+    }
+    let config = global.config.as_deref().unwrap_or(Path::new(CONFIG));
+    let problem = |why: String| {
+        CliError::new(78, format!("`{}` {why}: mend it, or name the rules with `--rules FILE`", config.display()))
+    };
+    let text = std::fs::read_to_string(config).map_err(|error| problem(format!("cannot be read ({error})")))?;
+    let table: toml::Table = text.parse().map_err(|_| problem("is not TOML".to_owned()))?;
+    let agents = table.get("agents").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let of = |key: &str, agent: &toml::Value| agent.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let mut files: Vec<String> = agents
+        .iter()
+        .filter(|one| agent.is_none_or(|wanted| of("id", one).as_deref() == Some(wanted)))
+        .filter_map(|one| of("rules", one))
+        .collect();
+    files.sort_unstable();
+    files.dedup();
+    match files.as_slice() {
+        [file] => Ok(config.parent().unwrap_or(Path::new("")).join(file)),
+        [] => Err(problem("names no rules for it".to_owned())),
+        _ => Err(CliError::new(2, "the agents have different rules: say whose with `--agent ID`, or `--rules FILE`")),
+    }
+}
+
+/// A request as the policy replays it. The record does not say how many contacts there were.
+pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
+    let by_person = recorded.by.as_deref().is_some_and(|by| by.starts_with("person:"));
+    let elsewhere = matches!(recorded.outcome, Some(Outcome::SettledElsewhere | Outcome::Gone));
+    let last_seen = recorded.answered_at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
+    Recorded {
+        circumstances: Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: None },
+        verdict: recorded.verdict,
+        by: recorded.by,
+        answered_at: recorded.answered_at,
+        outcome: recorded.outcome,
+        ended: (by_person || elsewhere).then_some(last_seen),
+        request: recorded.request,
+    }
+}
+
+/// From where on the record matters for this policy at this moment; `None`: all of it.
+pub(super) fn matters_since(policy: &Policy, at: Timestamp) -> Option<Timestamp> {
+    let reach = policy.history_reach().max(policy.charge_reach()).unwrap_or(SignedDuration::ZERO);
+    // What was asked before the window may have been answered inside it.
+    at.checked_sub(reach).and_then(|since| since.checked_sub(SignedDuration::from_hours(24 * 30))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Via;
+    use crate::model::{AgentId, ContactRequest, RequestId, Sender, Verdict};
+
+    fn recorded(by: &str, outcome: Option<Outcome>) -> RecordedRequest {
+        let at: Timestamp = "2026-01-05T12:00:00Z".parse().unwrap();
+        RecordedRequest {
+            agent: AgentId::parse("a").unwrap(),
+            request: ContactRequest {
+                id: RequestId::parse("r").unwrap(),
+                sender: Sender::parse(Some("ann")),
+                name: None,
+                message: None,
+                inserted_at: None,
+            },
+            first_seen: at,
+            via: Via::Event,
+            blanked: false,
+            decided_at: Some(at + SignedDuration::from_secs(1)),
+            verdict: Some(Verdict::Approve),
+            by: Some(by.to_owned()),
+            policy: None,
+            answered_at: Some(at + SignedDuration::from_secs(2)),
+            answer: None,
+            settled: None,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn only_what_others_ended_has_an_end() {
+        let ended = |by, outcome| to_replay(recorded(by, outcome)).ended.map(|at| at.to_string());
+        assert_eq!(ended("friends", Some(Outcome::Applied)), None);
+        assert_eq!(ended("friends", None), None);
+        assert_eq!(ended("person:eve", Some(Outcome::Applied)).as_deref(), Some("2026-01-05T12:00:02Z"));
+        assert_eq!(ended("friends", Some(Outcome::Gone)).as_deref(), Some("2026-01-05T12:00:02Z"));
+    }
+
+    #[test]
+    fn rules_are_found_where_the_configuration_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("doorman.toml");
+        let global = Global { config: Some(config.clone()) };
+        let find = |agent| rules_path(None, agent, &global).map_err(|error| error.code);
+        assert_eq!(find(None), Err(78), "no file");
+        std::fs::write(&config, "[[agents]]\nid = \"a\"\nrules = \"a.toml\"\n").unwrap();
+        assert_eq!(find(None), Ok(directory.path().join("a.toml")));
+        assert_eq!(find(Some("b")), Err(78));
+        let two = "[[agents]]\nid = \"a\"\nrules = \"a.toml\"\n[[agents]]\nid = \"b\"\nrules = \"b.toml\"\n";
+        std::fs::write(&config, two).unwrap();
+        assert_eq!(find(None), Err(2), "whose?");
+        assert_eq!(find(Some("b")), Ok(directory.path().join("b.toml")));
+        assert_eq!(rules_path(Some("x".into()), None, &global).unwrap(), PathBuf::from("x"));
+    }
+}

@@ -1,0 +1,300 @@
+//! What an agent remembers, whatever was written in whatever order, against a model of a few maps.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// One thing that happens, to one of three requests.
+#[derive(Debug, Clone)]
+enum Op {
+    Seen(usize),
+    Intent(usize, Answer, bool),
+    Outcome(usize, Outcome),
+    Withdrawn(usize),
+    Settled(usize, Option<RequestStatus>),
+    Hold(usize, Option<&'static str>),
+    Pause(bool),
+    Notified(usize),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let request = 0..3_usize;
+    let answer = prop_oneof![3 => Just(Answer::Approve), 1 => Just(Answer::Reject)];
+    let outcome = prop_oneof![
+        1 => Just(Outcome::Applied),
+        1 => Just(Outcome::PresumedApplied),
+        1 => Just(Outcome::SettledElsewhere),
+        1 => Just(Outcome::Gone),
+        3 => Just(Outcome::Refused),
+        3 => Just(Outcome::Unknown),
+    ];
+    let status = prop_oneof![Just(None), Just(Some(RequestStatus::Cancelled))];
+    let person = prop_oneof![Just(None), Just(Some("ann")), Just(Some("eve"))];
+    prop_oneof![
+        4 => request.clone().prop_map(Op::Seen),
+        6 => (request.clone(), answer, any::<bool>()).prop_map(|(n, answer, counts)| Op::Intent(n, answer, counts)),
+        6 => (request.clone(), outcome).prop_map(|(n, outcome)| Op::Outcome(n, outcome)),
+        1 => request.clone().prop_map(Op::Withdrawn),
+        1 => (request.clone(), status).prop_map(|(n, status)| Op::Settled(n, status)),
+        2 => (request.clone(), person).prop_map(|(n, person)| Op::Hold(n, person)),
+        2 => any::<bool>().prop_map(Op::Pause),
+        1 => request.prop_map(Op::Notified),
+        1 => Just(Op::Restart),
+    ]
+}
+
+#[derive(Debug, Default, Clone)]
+struct Known {
+    first_seen: i64,
+    /// `Some(true)`: the platform's word; `Some(false)`: our presumption that it is gone.
+    settled: Option<Settled>,
+    last: Option<Last>,
+    charged_at: Option<i64>,
+    hold: Option<&'static str>,
+    notified: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Settled {
+    Gone,
+    Elsewhere,
+    Word,
+}
+
+#[derive(Debug, Clone)]
+struct Last {
+    answer: Answer,
+    attempts: u32,
+    at: i64,
+    /// When it was reserved and after how many resumes, where it counts towards `approvals_max`.
+    counts: Option<(i64, u32)>,
+    outcome: Option<Outcome>,
+    withdrawn: bool,
+}
+
+impl Last {
+    fn open(&self) -> bool {
+        !self.withdrawn && matches!(self.outcome, None | Some(Outcome::Unknown))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    requests: BTreeMap<usize, Known>,
+    paused: bool,
+    resumes: u32,
+    /// Approvals that were applied and then followed by another answer's row.
+    approved: Vec<(usize, i64, u32)>,
+}
+
+impl Model {
+    /// Plays one thing; `false` where the ledger has to refuse it.
+    fn play(&mut self, op: &Op, now: i64) -> bool {
+        let resumes = self.resumes;
+        match op {
+            Op::Seen(n) => {
+                let known = self.requests.entry(*n).or_insert(Known { first_seen: now, ..Known::default() });
+                if known.settled == Some(Settled::Gone) {
+                    known.settled = None;
+                }
+                true
+            }
+            Op::Intent(n, answer, counts) => {
+                let Some(known) = self.requests.get_mut(n) else { return false };
+                let counted = (*counts && *answer == Answer::Approve).then_some((now, resumes));
+                match &mut known.last {
+                    Some(last) if last.open() && last.answer != *answer => return false,
+                    Some(last) if last.open() => last.attempts += 1,
+                    Some(last) if last.outcome == Some(Outcome::Refused) && last.answer == *answer => {
+                        last.attempts += 1;
+                        last.counts = counted;
+                        last.outcome = None;
+                    }
+                    last => {
+                        if let Some(Last { outcome: Some(Outcome::Applied | Outcome::PresumedApplied), counts, .. }) =
+                            last
+                            && let Some((at, era)) = counts
+                        {
+                            self.approved.push((*n, *at, *era));
+                        }
+                        *last = Some(Last {
+                            answer: *answer,
+                            attempts: 1,
+                            at: now,
+                            counts: counted,
+                            outcome: None,
+                            withdrawn: false,
+                        });
+                    }
+                }
+                known.charged_at.get_or_insert(now);
+                true
+            }
+            Op::Outcome(n, outcome) => {
+                let Some(known) = self.requests.get_mut(n) else { return false };
+                let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
+                last.outcome = Some(*outcome);
+                if !outcome.keeps_charge() {
+                    known.charged_at = None;
+                }
+                match outcome {
+                    Outcome::Applied | Outcome::PresumedApplied => known.settled = Some(Settled::Word),
+                    Outcome::SettledElsewhere => {
+                        known.settled.get_or_insert(Settled::Elsewhere);
+                    }
+                    Outcome::Gone => {
+                        known.settled.get_or_insert(Settled::Gone);
+                    }
+                    Outcome::Refused | Outcome::Unknown => {}
+                }
+                true
+            }
+            Op::Withdrawn(n) => {
+                let Some(known) = self.requests.get_mut(n) else { return false };
+                let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
+                last.withdrawn = true;
+                known.charged_at = None;
+                true
+            }
+            Op::Settled(n, status) => {
+                if let Some(known) = self.requests.get_mut(n) {
+                    match status {
+                        Some(_) => known.settled = Some(Settled::Word),
+                        None => {
+                            known.settled.get_or_insert(Settled::Gone);
+                        }
+                    }
+                }
+                true
+            }
+            Op::Hold(n, person) => {
+                let Some(known) = self.requests.get_mut(n) else { return false };
+                known.hold = *person;
+                true
+            }
+            Op::Pause(on) => {
+                self.paused = *on;
+                self.resumes += u32::from(!on);
+                true
+            }
+            Op::Notified(n) => {
+                let Some(known) = self.requests.get_mut(n) else { return false };
+                known.notified = true;
+                true
+            }
+            Op::Restart => true,
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = (&usize, &Known)> {
+        self.requests.iter().filter(|(_, known)| known.settled.is_none())
+    }
+}
+
+fn entry(op: &Op, now: i64) -> Option<Entry> {
+    let name = |n: &usize| format!("r{n}");
+    Some(match op {
+        Op::Seen(n) => seen(&name(n), Some("ann"), now),
+        Op::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now) {
+            Entry::Intent { agent, request, answer, by, policy, charges, attempt, at, .. } => {
+                Entry::Intent { agent, request, answer, by, policy, charges, counts: *counts, attempt, at }
+            }
+            other => other,
+        },
+        Op::Outcome(n, word) => outcome(&name(n), *word, now),
+        Op::Withdrawn(n) => Entry::Withdrawn { agent: agent(), request: id(&name(n)), at: at(now) },
+        Op::Settled(n, status) => {
+            Entry::Settled { agent: agent(), request: id(&name(n)), status: status.clone(), at: at(now) }
+        }
+        Op::Hold(n, person) => {
+            Entry::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
+        }
+        Op::Pause(on) => Entry::Pause { agent: agent(), on: *on, by: "ann".to_owned(), at: at(now) },
+        Op::Notified(n) => {
+            Entry::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }
+        }
+        Op::Restart => return None,
+    })
+}
+
+/// Compares, in any order of rows.
+fn compare(memory: &AgentMemory, model: &Model) -> Result<(), TestCaseError> {
+    fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
+        rows.sort();
+        rows
+    }
+    let name = |n: &usize| id(&format!("r{n}"));
+    let brief = |answers: &[OpenAnswer]| {
+        let rows = answers.iter().map(|open| (open.request.clone(), open.answer.as_str(), open.attempts, open.at));
+        sorted(rows.collect())
+    };
+    let lasts = |known: &Known, of: &dyn Fn(&Last) -> bool| known.last.clone().filter(|last| of(last));
+    let expected = |rows: Vec<(&usize, Last)>| {
+        sorted(rows.into_iter().map(|(n, last)| (name(n), last.answer.as_str(), last.attempts, at(last.at))).collect())
+    };
+    let open: Vec<_> = model.requests.iter().filter_map(|(n, known)| Some((n, lasts(known, &Last::open)?))).collect();
+    prop_assert_eq!(brief(&memory.open_answers), expected(open));
+    let refused = |last: &Last| !last.withdrawn && last.outcome == Some(Outcome::Refused);
+    let refused: Vec<_> = model.open().filter_map(|(n, known)| Some((n, lasts(known, &refused)?))).collect();
+    prop_assert_eq!(brief(&memory.refused_answers), expected(refused));
+    prop_assert_eq!(
+        sorted(memory.first_seen.clone()),
+        model.open().map(|(n, known)| (name(n), at(known.first_seen))).collect::<Vec<_>>()
+    );
+    let book = &memory.book;
+    prop_assert_eq!(
+        sorted(book.charges.iter().map(|row| (row.request.clone(), row.at)).collect()),
+        model.requests.iter().filter_map(|(n, known)| Some((name(n), at(known.charged_at?)))).collect::<Vec<_>>()
+    );
+    prop_assert_eq!(
+        sorted(book.holds.clone()),
+        model.open().filter_map(|(n, known)| Some((name(n), known.hold?.into()))).collect::<Vec<_>>()
+    );
+    prop_assert_eq!(
+        sorted(book.notified.clone()),
+        model.open().filter(|(_, known)| known.notified).map(|(n, _)| (name(n), rule("remind"))).collect::<Vec<_>>()
+    );
+    prop_assert_eq!(book.paused, model.paused);
+    let keeps = |last: &Last| !last.withdrawn && last.outcome.is_none_or(Outcome::keeps_charge);
+    let now = model.requests.iter().filter_map(|(n, known)| {
+        let (at, era) = known.last.as_ref().filter(|last| keeps(last))?.counts?;
+        Some((*n, at, era))
+    });
+    let counted = now.chain(model.approved.iter().copied()).filter(|(_, _, era)| *era == model.resumes);
+    prop_assert_eq!(
+        sorted(book.approvals.iter().map(|row| (row.request.clone(), row.at)).collect()),
+        sorted(counted.map(|(n, second, _)| (name(&n), at(second))).collect())
+    );
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn memory_is_what_was_written(ops in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let mut ledger = world.open();
+            let mut model = Model::default();
+            for (now, op) in (0_i64..).zip(&ops) {
+                let taken = model.play(op, now);
+                match entry(op, now) {
+                    Some(entry) => {
+                        let result = ledger.commit(vec![entry]).await;
+                        prop_assert_eq!(result.is_ok(), taken, "{:?} at {}: {:?}", op, now, result);
+                    }
+                    None => {
+                        ledger.close().await.unwrap();
+                        ledger = world.open();
+                    }
+                }
+            }
+            compare(&load(&ledger, 1000).await, &model)
+        })?;
+    }
+}

@@ -1,0 +1,102 @@
+//! What a reader sees is what was committed, while the daemon has the file and after.
+
+use super::*;
+
+#[tokio::test]
+async fn what_is_read_is_what_was_written() {
+    let world = World::new();
+    let ledger = world.open();
+    let odd = ContactRequest {
+        id: id("odd"),
+        sender: Sender::parse(Some("@@e\u{1b}[2J\0")),
+        name: None,
+        message: Some(StrangerText::new(&"é".repeat(600))),
+        inserted_at: None,
+    };
+    let mut rich = decision(Verdict::Approve, By::Rule(rule("friends")));
+    rich.voices = vec![
+        Voice { rule: rule("friends"), then: Verdict::Approve, truth: Truth::True, shadow: false, unknown: None },
+        Voice {
+            rule: rule("night"),
+            then: Verdict::Reject,
+            truth: Truth::Unknown,
+            shadow: true,
+            unknown: Some("window".into()),
+        },
+    ];
+    rich.due = Some(at(60));
+    rich.reconsider_at = Some(at(61));
+    rich.charges = vec![charge("friends", "ann")];
+    rich.mode = Mode::Shadow;
+    let texts = vec![
+        crate::policy::rules::SourceText { name: "rules.toml".to_owned(), text: "version = 1\n".into() },
+        crate::policy::rules::SourceText { name: "friends.txt".to_owned(), text: "".into() },
+    ];
+    let entries = vec![
+        Entry::Policy { agent: agent(), hash: hash(), texts: texts.clone(), at: at(0) },
+        Entry::Seen { agent: agent(), request: odd.clone(), via: Via::Listing, at: at(0) },
+        seen("r1", Some("@Ann/Bot"), 1),
+        Entry::Decided { agent: agent(), request: id("r1"), decision: rich.clone(), at: at(2) },
+        intent("r1", Answer::Approve, rich.charges.clone(), 1, 3),
+        Entry::Outcome {
+            agent: agent(),
+            request: id("r1"),
+            outcome: Outcome::Applied,
+            detail: Some("fine".to_owned()),
+            at: at(4),
+        },
+        seen("r2", Some("bob"), 5),
+        decided("r2", Verdict::Defer, "no-idea", 6),
+        Entry::Settled { agent: agent(), request: id("r2"), status: Some(RequestStatus::Cancelled), at: at(7) },
+    ];
+    ledger.commit(entries).await.unwrap();
+    // While the daemon has it, and after.
+    for round in 0..2 {
+        let reader = Reader::open(&world.path()).unwrap();
+        let all = reader.requests_since(None).unwrap();
+        assert_eq!(all.len(), 3);
+        assert_eq!(all[0].request.sender, odd.sender);
+        assert_eq!(all[0].request.message.as_ref().unwrap().raw().chars().count(), 500);
+        assert_eq!((all[0].verdict, &all[0].answer, all[0].outcome), (None, &None, None));
+        let r1 = reader.request(&id("r1")).unwrap().unwrap();
+        assert_eq!(r1, all[1]);
+        assert_eq!(r1.request, request("r1", Some("@Ann/Bot")));
+        assert_eq!((r1.verdict, r1.by.as_deref()), (Some(Verdict::Approve), Some("friends")));
+        assert_eq!((r1.decided_at, r1.outcome), (Some(at(3)), Some(Outcome::Applied)));
+        assert_eq!(r1.answer.as_ref().unwrap().detail.as_deref(), Some("fine"));
+        assert_eq!((all[2].settled.as_deref(), all[2].outcome), (Some("cancelled"), Some(Outcome::SettledElsewhere)));
+        let decisions = reader.decisions_of(&id("r1")).unwrap();
+        assert_eq!(
+            decisions[0].facts,
+            DecisionFacts {
+                voices: rich.voices.clone(),
+                due: rich.due,
+                reconsider_at: rich.reconsider_at,
+                charges: rich.charges.clone(),
+                pauses: false,
+                notify: None,
+            }
+        );
+        assert_eq!((decisions[0].mode, &decisions[0].policy), (Mode::Shadow, &hash()));
+        assert_eq!(reader.policy_texts(&hash()).unwrap().as_ref(), Some(&texts));
+        assert_eq!(reader.policy_texts(&PolicyHash::new("00")).unwrap(), None);
+        assert_eq!(reader.policy_in_force(&agent()).unwrap(), Some(hash()));
+        let matched = reader.rules_last_matched(Some(&agent()), at(0)).unwrap();
+        assert_eq!(matched.into_iter().collect::<Vec<_>>(), [(rule("friends"), at(2))]);
+        assert!(reader.rules_last_matched(None, at(7)).unwrap().is_empty());
+        let find = |filter: Filter| -> Vec<String> {
+            reader.requests(&filter).unwrap().into_iter().map(|row| row.request.id.to_string()).collect()
+        };
+        assert_eq!(find(Filter { handle: Some("ann/bot".to_owned()), ..Filter::default() }), ["r1"]);
+        assert_eq!(find(Filter { handle: Some("ann/*".to_owned()), ..Filter::default() }), ["r1"]);
+        assert_eq!(find(Filter { verdict: Some(Verdict::Defer), ..Filter::default() }), ["r2"]);
+        assert_eq!(find(Filter { outcome: Some(OutcomeFilter::Pending), ..Filter::default() }), ["odd"]);
+        assert_eq!(find(Filter { limit: Some(2), ..Filter::default() }), ["r1", "r2"]);
+        assert_eq!(find(Filter { since: Some(at(1)), until: Some(at(5)), ..Filter::default() }), ["r1"]);
+        assert_eq!(reader.totals().unwrap().requests, 3);
+        reader.check().unwrap();
+        if round == 0 {
+            ledger.clone().close().await.unwrap();
+        }
+    }
+}

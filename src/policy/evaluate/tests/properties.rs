@@ -1,0 +1,173 @@
+//! What must hold of every policy and every request, with the facts held fixed.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::spec::{PolicySpec, RuleSpec, Scene, Spec, policy_spec, rule_spec, scene};
+use crate::model::Verdict;
+use crate::policy::explain::explain;
+use crate::policy::testkit::hours;
+use crate::policy::{Decision, Policy, Truth};
+
+/// Decides under `policy`, in a book that `base` filled, so that the facts are the same for both.
+fn decide(policy: &Policy, base: &Policy, scene: &Scene) -> Decision {
+    policy.decide(&scene.request, &scene.circumstances, &scene.book(base), scene.now)
+}
+
+/// `after` approves only what `before` approved, and not earlier.
+fn creates_no_approval(before: &Decision, after: &Decision) -> bool {
+    after.verdict != Verdict::Approve || (before.verdict == Verdict::Approve && after.due >= before.due)
+}
+
+fn with(spec: &PolicySpec, rule: RuleSpec) -> PolicySpec {
+    let mut spec = spec.clone();
+    spec.rules.push(rule);
+    spec
+}
+
+fn is_unknown(rule: &RuleSpec, policy: &Policy, scene: &Scene) -> bool {
+    let voices = decide(policy, policy, scene).voices;
+    voices.iter().any(|voice| voice.rule.as_str() == rule.name && voice.truth == Truth::Unknown)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_offers_all_that_matters(spec in policy_spec(), scene in scene()) {
+        let policy = spec.real();
+        let book = scene.book(&policy);
+        let indexed = policy.decide(&scene.request, &scene.circumstances, &book, scene.now);
+        let naive = policy.decide_naive(&scene.request, &scene.circumstances, &book, scene.now);
+        prop_assert_eq!(indexed.voices, naive.voices);
+        prop_assert_eq!((indexed.verdict, indexed.by, indexed.due), (naive.verdict, naive.by, naive.due));
+        prop_assert_eq!((indexed.reconsider_at, indexed.charges), (naive.reconsider_at, naive.charges));
+    }
+
+    #[test]
+    fn adding_a_rule_that_does_not_approve_creates_no_approval(
+        spec in policy_spec(), rule in rule_spec("a"), reject in any::<bool>(), scene in scene(),
+    ) {
+        let then = if reject { Verdict::Reject } else { Verdict::Defer };
+        let base = spec.real();
+        let more = with(&spec, RuleSpec { then, limit: None, wait: None, ..rule }).real();
+        prop_assert!(creates_no_approval(&decide(&base, &base, &scene), &decide(&more, &base, &scene)));
+    }
+
+    #[test]
+    fn adding_a_guard_creates_no_approval(spec in policy_spec(), scene in scene()) {
+        let without = PolicySpec { protect: false, ..spec.clone() }.real();
+        let guarded = PolicySpec { protect: true, ..spec }.real();
+        let (before, after) = (decide(&without, &without, &scene), decide(&guarded, &without, &scene));
+        prop_assert!(creates_no_approval(&before, &after));
+    }
+
+    #[test]
+    fn adding_a_limit_creates_no_approval(
+        spec in policy_spec(), rule in rule_spec("a"), limit in (1..4_u32, 1..9_i64, 0..3_u8), scene in scene(),
+    ) {
+        let approve = |limit| RuleSpec { then: Verdict::Approve, limit, ..rule.clone() };
+        let (unlimited, limited) = (with(&spec, approve(None)).real(), with(&spec, approve(Some(limit))).real());
+        prop_assert!(creates_no_approval(&decide(&unlimited, &limited, &scene), &decide(&limited, &limited, &scene)));
+    }
+
+    #[test]
+    fn removing_a_plain_approve_rule_creates_no_approval(
+        spec in policy_spec(), rule in rule_spec("a"), scene in scene(),
+    ) {
+        let rule = RuleSpec { then: Verdict::Approve, limit: None, wait: None, ..rule };
+        let more = with(&spec, rule.clone()).real();
+        if !is_unknown(&rule, &more, &scene) {
+            prop_assert!(creates_no_approval(&decide(&more, &more, &scene), &decide(&spec.real(), &more, &scene)));
+        }
+    }
+
+    #[test]
+    fn shadow_rules_change_nothing(spec in policy_spec(), rule in rule_spec("a"), scene in scene()) {
+        let base = spec.real();
+        let shadowed = with(&spec, RuleSpec { shadow: true, ..rule }).real();
+        let mut before = decide(&base, &base, &scene);
+        let mut after = decide(&shadowed, &base, &scene);
+        before.voices.clear();
+        after.voices.clear();
+        prop_assert_eq!(before, after);
+    }
+
+    #[test]
+    fn the_order_of_tables_never_matters(
+        spec in policy_spec(), order in Just([0_usize, 1, 2, 3]).prop_shuffle(), scene in scene(),
+    ) {
+        let base = spec.real();
+        let mut shuffled = spec.clone();
+        shuffled.rules = order.iter().filter_map(|at| spec.rules.get(*at).cloned()).collect();
+        prop_assert_eq!(decide(&base, &base, &scene), decide(&shuffled.unsorted(), &base, &scene));
+    }
+
+    #[test]
+    fn an_unknown_condition_creates_no_answer(spec in policy_spec(), which in any::<prop::sample::Index>(), scene in scene()) {
+        let base = spec.real();
+        let mut doubtful = spec;
+        let mut conditions = doubtful.conditions();
+        if conditions.is_empty() {
+            return Ok(());
+        }
+        let at = which.index(conditions.len());
+        *conditions[at] = Spec::Contacts;
+        let (before, after) = (decide(&base, &base, &scene), decide(&doubtful.real(), &base, &scene));
+        prop_assert!(creates_no_approval(&before, &after), "{before:?} {after:?}");
+        prop_assert!(after.verdict != Verdict::Reject || before.verdict == Verdict::Reject, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_decision(spec in policy_spec(), scene in scene()) {
+        let (one, other) = (spec.real(), spec.real());
+        prop_assert_eq!(decide(&one, &one, &scene), decide(&other, &other, &scene));
+    }
+
+    #[test]
+    fn explaining_agrees_with_deciding(spec in policy_spec(), scene in scene()) {
+        let policy = spec.real();
+        let book = scene.book(&policy);
+        let decision = policy.decide(&scene.request, &scene.circumstances, &book, scene.now);
+        let told = explain(&policy, &scene.request, &scene.circumstances, &book, scene.now);
+        prop_assert_eq!((told.verdict, &told.by, told.due), (decision.verdict, &decision.by.to_string(), decision.due));
+        for rule in &policy.rules {
+            let reason = told.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
+            let voice = decision.voices.iter().find(|voice| voice.rule == rule.name);
+            if let Some(voice) = voice {
+                prop_assert_eq!(reason.matched, voice.truth.known());
+            }
+            let and = |place: &str| {
+                let inside = reason.conditions.iter().filter(|asked| asked.place == place);
+                inside.fold(Truth::True, |truth, asked| truth.and(asked.holds.map_or(Truth::Unknown, Truth::from)))
+            };
+            let unless = (0..rule.unless.len()).fold(Truth::False, |truth, at| truth.or(and(&format!("unless[{at}]"))));
+            prop_assert_eq!(and("when").and(!unless).known(), reason.matched, "{:?}", reason);
+        }
+        let heard = told.reasons.iter().filter(|reason| !reason.rule.contains([':', '_']) && reason.rule != "paused");
+        let heard = heard.filter(|reason| reason.matched != Some(false)).count();
+        prop_assert!(decision.voices.is_empty() || decision.voices.len() == heard);
+        let shown = told.render(false);
+        prop_assert!(shown.chars().all(|one| one == '\n' || !one.is_control()), "an escape");
+    }
+
+    #[test]
+    fn nothing_changes_before_it_is_reconsidered(
+        spec in policy_spec(), scene in scene(), part in 0.0..1.0_f64,
+    ) {
+        let policy = spec.real();
+        let book = scene.book(&policy);
+        let decide = |now| policy.decide(&scene.request, &scene.circumstances, &book, now);
+        let first = decide(scene.now);
+        // What an agent does about a pause is not simulated here.
+        prop_assume!(!first.pauses);
+        let end: Timestamp = first.reconsider_at.unwrap_or(scene.now + hours(24 * 30));
+        prop_assert!(end >= scene.now);
+        let inside = end.duration_since(scene.now).as_secs_f64() * part;
+        let now = scene.now + SignedDuration::from_secs_f64(inside.min(1e9));
+        let later = decide(now);
+        prop_assume!(now < end && !later.pauses);
+        prop_assert_eq!((first.verdict, first.due), (later.verdict, later.due), "{:?} at {}", first, now);
+        prop_assert!(first.by == later.by || first.verdict == Verdict::Reject);
+    }
+}

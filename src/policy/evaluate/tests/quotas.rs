@@ -1,0 +1,208 @@
+//! The sentences of `docs/policy.md` about limits, history, `approvals_max` and `overdue`.
+
+use crate::model::{ContactRequest, Sender, Verdict};
+use crate::policy::book::{HistoryKind, HistoryRow, Memory};
+use crate::policy::rules::{Condition, HistoryConditions, LimitBy, OverdueThen, Quota, SenderKind, When};
+use crate::policy::testkit::*;
+use crate::policy::{Book, By, Circumstances, Mode, Policy};
+
+#[test]
+fn an_unknown_approve_rule_still_holds_to_its_limit_and_wait() {
+    let limited = policy(vec![
+        approve("a", unknown()).limit(1, hours(1), LimitBy::Rule).wait(minutes(10)),
+        approve("b", When::Everyone),
+    ]);
+    let mut book = Book::default();
+    let first = limited.decide(&request("r1", "ann"), &sound(), &book, noon());
+    assert_eq!((said(&first), first.due), ("approve by b".to_owned(), Some(noon() + minutes(10))));
+    assert_eq!(first.charges.len(), 1, "charged to `a`");
+    book.reserve(&id("r1"), Some(&handle("ann")), Verdict::Approve, &first.by, &first.charges, noon());
+    let second = limited.decide(&request("r2", "mary"), &sound(), &book, noon());
+    assert_eq!(said(&second), "defer by limit:a");
+}
+
+#[test]
+fn an_approve_rule_over_its_limit_defers_and_no_other_rescues() {
+    for (by, second, third) in
+        [(LimitBy::Owner, "acme/b", "other/a"), (LimitBy::Handle, "acme/a", "acme/b"), (LimitBy::Rule, "other/a", "")]
+    {
+        let limited = policy(vec![
+            approve("bots", Condition::Kind(SenderKind::Agent)).limit(1, hours(1), by),
+            approve("all", When::Everyone),
+        ]);
+        let mut book = Book::default();
+        let mut next = 0;
+        let mut ask = |from: &str, later| {
+            next += 1;
+            said(&carry_out(&limited, &mut book, &request(&format!("r{next}"), from), noon() + later))
+        };
+        assert_eq!(ask("acme/a", minutes(0)), "approve by all");
+        assert_eq!(ask(second, minutes(59)), "defer by limit:bots", "{by:?}");
+        assert_eq!(ask(second, minutes(60)), "approve by all", "{by:?}: slid out");
+        if !third.is_empty() {
+            assert_eq!(ask(third, minutes(61)), "approve by all", "{by:?}: another bucket");
+        }
+    }
+}
+
+#[test]
+fn every_matching_limit_is_charged_and_the_longest_wait_applies() {
+    let two = policy(vec![
+        approve("a", When::Everyone).limit(5, hours(1), LimitBy::Rule).wait(minutes(5)),
+        approve("b", by_handle(&["ann"])).limit(5, hours(1), LimitBy::Owner).wait(minutes(10)),
+        approve("c", by_handle(&["bob"])).limit(5, hours(1), LimitBy::Owner).wait(hours(10)),
+        approve("d", When::Everyone).limit(5, hours(1), LimitBy::Handle),
+    ]);
+    let waiting = ask(&two, "ann");
+    assert_eq!((said(&waiting), waiting.due), ("approve by a".to_owned(), Some(noon() + minutes(10))));
+    let charged: Vec<_> = waiting.charges.iter().map(|one| (one.rule.as_str(), &*one.bucket)).collect();
+    assert_eq!(charged, [("a", ""), ("b", "ann"), ("d", "@ann")]);
+    let ripe = two.decide(&request("r", "ann"), &sound(), &Book::default(), noon() + minutes(10));
+    assert_eq!((said(&ripe), ripe.due), ("approve by a".to_owned(), None));
+}
+
+#[test]
+fn a_request_never_counts_against_itself() {
+    let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
+    let mut book = Book::default();
+    let mine = request("mine", "ann");
+    for _ in 0..3 {
+        assert_eq!(said(&carry_out(&limited, &mut book, &mine, noon())), "approve by a");
+    }
+    assert_eq!(book.sizes(), (1, 1), "and pays once");
+    assert_eq!(said(&carry_out(&limited, &mut book, &request("theirs", "bob"), noon())), "defer by limit:a");
+}
+
+#[test]
+fn approvals_max_pauses_and_resume_counts_anew() {
+    let mut counted = policy(vec![approve("a", When::Everyone)]);
+    counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
+    let mut book = Book::default();
+    for (which, wanted) in [("1", "approve by a"), ("2", "approve by a"), ("3", "defer by paused")] {
+        let decision = carry_out(&counted, &mut book, &request(which, "ann"), noon());
+        assert_eq!((said(&decision).as_str(), decision.pauses), (wanted, which == "3"));
+    }
+    book.pause();
+    let paused = counted.decide(&request("4", "ann"), &sound(), &book, noon());
+    assert_eq!((said(&paused), paused.pauses), ("defer by paused".to_owned(), false));
+    book.resume();
+    assert_eq!(said(&carry_out(&counted, &mut book, &request("3", "ann"), noon())), "approve by a");
+}
+
+#[test]
+fn a_persons_answer_counts_towards_nothing() {
+    let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
+    let mut book = Book::default();
+    let charges = ask(&limited, "ann").charges;
+    book.reserve(&id("p"), Some(&handle("ann")), Verdict::Approve, &By::Person("eve".into()), &charges, noon());
+    assert_eq!(book.sizes(), (0, 0));
+}
+
+#[test]
+fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
+    let asking = |history| policy(vec![reject("r", Condition::History(history))]);
+    let before = asking(HistoryConditions { approved_before: Some(false), ..HistoryConditions::default() });
+    let rejected = asking(HistoryConditions { rejected_within: Some(hours(1)), ..HistoryConditions::default() });
+    let row = |kind| HistoryRow { owner: "ann".into(), request: Some(id("old")), kind, at: noon() - minutes(30) };
+    let book = |history: Vec<HistoryRow>, complete| {
+        Book::restore(Memory { history, history_complete: complete, ..Memory::default() })
+    };
+    let ask = |policy: &Policy, book: &Book, later| {
+        said(&policy.decide(&request("r", "ann/bot"), &sound(), book, noon() + later))
+    };
+    let (yes, no) = (row(HistoryKind::Approved), row(HistoryKind::Rejected));
+    assert_eq!(ask(&before, &book(vec![], true), hours(0)), "reject by r");
+    assert_eq!(ask(&before, &book(vec![], false), hours(0)), "defer by r");
+    assert_eq!(ask(&before, &book(vec![yes], false), hours(0)), "defer by no_match", "what is known is known");
+    assert_eq!(ask(&rejected, &book(vec![no.clone()], true), hours(0)), "reject by r");
+    assert_eq!(ask(&rejected, &book(vec![no], true), minutes(30)), "defer by no_match", "slid out");
+    assert_eq!(ask(&rejected, &book(vec![], true), hours(0)), "defer by no_match");
+}
+
+#[test]
+fn requests_over_counts_the_others() {
+    let quota = Quota { count: 1, per: hours(1) };
+    let over = HistoryConditions { requests_over: Some(quota), ..HistoryConditions::default() };
+    let many = policy(vec![reject("r", Condition::History(over))]);
+    let mut book = Book::default();
+    for (minute, which) in [(0, "r"), (1, "s"), (2, "t")] {
+        let asked = request(which, &format!("ann/{which}"));
+        let verdict = carry_out(&many, &mut book, &asked, noon() + minutes(minute)).verdict;
+        assert_eq!(verdict == Verdict::Reject, which == "t", "{which}: two others are more than one");
+    }
+    let first = many.decide(&request("r", "ann/r"), &sound(), &book, noon() + minutes(3));
+    assert_eq!((said(&first), first.reconsider_at), ("reject by r".to_owned(), Some(noon() + minutes(61))));
+}
+
+#[test]
+fn overdue_rejects_only_what_would_certainly_not_be_approved_now() {
+    let closing = |rules| {
+        let mut policy = policy(rules);
+        policy.overdue = vec![overdue("close", hours(24), OverdueThen::Reject)];
+        policy
+    };
+    let later =
+        |policy: &Policy, late| policy.decide(&request("r", "ann"), &sound(), &Book::default(), noon() + hours(late));
+    let nothing = closing(vec![]);
+    assert_eq!(later(&nothing, 0).reconsider_at, Some(noon() + hours(24)));
+    assert_eq!(said(&later(&nothing, 24)), "reject by overdue:close");
+    assert_eq!(said(&later(&closing(vec![defer("d", When::Everyone)]), 24)), "reject by overdue:close");
+    assert_eq!(said(&later(&closing(vec![approve("a", unknown())]), 24)), "defer by a");
+    let doubtful = closing(vec![approve("a", When::Everyone), reject("r", unknown())]);
+    assert_eq!(said(&later(&doubtful, 24)), "defer by r", "if `r` were false it would be approved");
+    let waiting = closing(vec![approve("a", When::Everyone).wait(hours(48))]);
+    assert_eq!(said(&later(&waiting, 24)), "approve by a");
+    let mut spared = closing(vec![]);
+    spared.overdue[0].unless.push(crate::policy::rules::Table { conditions: vec![by_owner(&["ann"])] });
+    assert_eq!(said(&later(&spared, 24)), "defer by no_match");
+    spared.overdue[0].unless[0].conditions = vec![unknown()];
+    assert_eq!(said(&later(&spared, 24)), "defer by no_match", "unknown means: not now");
+}
+
+#[test]
+fn overdue_spares_what_is_pending_for_other_reasons() {
+    let mut closing = policy(vec![]);
+    closing.overdue = vec![overdue("close", hours(1), OverdueThen::Reject)];
+    let now = noon() + hours(2);
+    let mut book = Book::default();
+    let mine = request("r", "ann");
+    let decide = |policy: &Policy, request: &ContactRequest, circumstances: &Circumstances, book: &Book| {
+        said(&policy.decide(request, circumstances, book, now))
+    };
+    assert_eq!(decide(&closing, &mine, &sound(), &book), "reject by overdue:close");
+    let ageless = ContactRequest { inserted_at: None, ..mine.clone() };
+    assert_eq!(decide(&closing, &ageless, &sound(), &book), "defer by no_match", "unknown means: not now");
+    assert_eq!(decide(&closing, &mine, &unsound(), &book), "defer by no_match");
+    let odd = ContactRequest { sender: Sender::Absent, ..mine.clone() };
+    assert_eq!(decide(&closing, &odd, &sound(), &book), "defer by guard:handle-not-plain");
+    let late = Circumstances { first_seen: now - minutes(1), ..sound() };
+    assert_eq!(decide(&closing, &mine, &late, &book), "defer by no_match", "from the later of the two");
+    book.hold(&id("r"), Some("eve"));
+    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by hold:eve");
+    book.hold(&id("r"), None);
+    book.pause();
+    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by paused");
+    book.resume();
+    closing.mode = Mode::Shadow;
+    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by no_match");
+}
+
+#[test]
+fn overdue_rejects_at_most_so_many_an_hour_and_notifies_once() {
+    let mut closing = policy(vec![]);
+    closing.overdue =
+        vec![overdue("close", hours(2), OverdueThen::Reject), overdue("tell", hours(1), OverdueThen::Notify)];
+    closing.overdue[0].max_per_hour = 1;
+    let mut book = Book::default();
+    let told = closing.decide(&request("r", "ann"), &sound(), &book, noon() + hours(1));
+    assert_eq!((said(&told), told.notify), ("defer by no_match".to_owned(), Some(name("tell"))));
+    for which in ["r", "s"] {
+        book.notified(&id(which), &name("tell"));
+    }
+    assert_eq!(closing.decide(&request("r", "ann"), &sound(), &book, noon() + hours(1)).notify, None);
+    let now = noon() + hours(2);
+    assert_eq!(said(&carry_out(&closing, &mut book, &request("r", "ann"), now)), "reject by overdue:close");
+    assert_eq!(said(&carry_out(&closing, &mut book, &request("r", "ann"), now)), "reject by overdue:close", "itself");
+    let second = carry_out(&closing, &mut book, &request("s", "bob"), now);
+    assert_eq!((said(&second), second.reconsider_at), ("defer by no_match".to_owned(), Some(now + hours(1))));
+}

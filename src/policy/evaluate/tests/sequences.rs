@@ -1,0 +1,302 @@
+//! What must hold over time: no limit is ever exceeded, across crashes and reloads, and a request never blocks itself.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use crate::model::{Handle, Outcome, RequestId, Verdict};
+use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::rules::{LimitBy, Quota, When};
+use crate::policy::testkit::*;
+use crate::policy::{Book, Charge, Policy};
+
+const HANDLES: [&str; 5] = ["acme/a", "acme/b", "acme", "ann", "ann/a"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody asks, and is answered with this outcome, or not yet.
+    Ask(usize, Option<Outcome>),
+    /// What is open turns out like this.
+    Settle(Outcome),
+    Wait(i64),
+    Crash,
+    /// Another policy; whether the record is read again for it.
+    Reload(usize, bool),
+    Prune,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let outcome = prop_oneof![
+        Just(Outcome::Applied),
+        Just(Outcome::PresumedApplied),
+        Just(Outcome::Unknown),
+        Just(Outcome::Refused),
+        Just(Outcome::Gone),
+        Just(Outcome::SettledElsewhere),
+    ];
+    let step = prop_oneof![
+        8 => (0..HANDLES.len(), prop::option::weighted(0.7, outcome.clone())).prop_map(|(who, what)| Step::Ask(who, what)),
+        1 => outcome.prop_map(Step::Settle),
+        5 => (1..90_i64).prop_map(Step::Wait),
+        1 => Just(Step::Crash),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(policy, read)| Step::Reload(policy, read)),
+        1 => Just(Step::Prune),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// Limits that a reload makes longer, shorter, coarser, or takes away.
+fn policies() -> Vec<Policy> {
+    let with = |a: Option<(u32, i64, LimitBy)>, b: Option<(u32, i64, LimitBy)>| {
+        let mut rules = vec![approve("a", When::Everyone), approve("b", by_owner(&["acme"]))];
+        for (rule, limit) in rules.iter_mut().zip([a, b]) {
+            rule.limit = limit
+                .map(|(count, per, by)| crate::policy::rules::Limit { quota: Quota { count, per: minutes(per) }, by });
+        }
+        policy(rules)
+    };
+    vec![
+        with(Some((3, 60, LimitBy::Owner)), Some((2, 60, LimitBy::Handle))),
+        with(Some((4, 240, LimitBy::Rule)), Some((3, 30, LimitBy::Owner))),
+        with(Some((2, 30, LimitBy::Rule)), None),
+        with(None, Some((2, 200, LimitBy::Rule))),
+    ]
+}
+
+/// An approval that went out, as the record has it.
+#[derive(Debug)]
+struct Row {
+    request: RequestId,
+    handle: Handle,
+    charges: Vec<Charge>,
+    at: Timestamp,
+    outcome: Option<Outcome>,
+}
+
+impl Row {
+    fn kept(&self) -> bool {
+        self.outcome.is_none_or(Outcome::keeps_charge)
+    }
+}
+
+struct World {
+    policies: Vec<Policy>,
+    current: usize,
+    rows: Vec<Row>,
+    book: Book,
+    now: Timestamp,
+    next: usize,
+}
+
+impl World {
+    fn policy(&self) -> &Policy {
+        &self.policies[self.current]
+    }
+
+    /// What the ledger would read, as far back as the policy asks.
+    fn memory(&self) -> Memory {
+        let reach = self.policy().charge_reach();
+        let since = reach.map_or(self.now, |reach| self.now - reach);
+        let mut memory = Memory { history_complete: true, ..Memory::default() };
+        for row in self.rows.iter().filter(|row| row.kept()) {
+            if row.at > since {
+                let charges = row.charges.iter().cloned();
+                memory.charges.extend(charges.map(|charge| ChargeRow {
+                    request: row.request.clone(),
+                    charge,
+                    at: row.at,
+                }));
+            }
+            memory.approvals.push(ApprovalRow { request: row.request.clone(), at: row.at });
+        }
+        memory
+    }
+
+    fn ask(&mut self, who: usize, outcome: Option<Outcome>) -> Result<(), TestCaseError> {
+        self.next += 1;
+        let request = request(&format!("r{}", self.next), HANDLES[who]);
+        let decision = carry_out(&self.policies[self.current], &mut self.book, &request, self.now);
+        if decision.verdict != Verdict::Approve {
+            return Ok(());
+        }
+        let handle = handle(HANDLES[who]);
+        let again = carry_out(&self.policies[self.current], &mut self.book, &request, self.now);
+        prop_assert_eq!(again.verdict, Verdict::Approve, "it blocked itself");
+        self.rows.push(Row {
+            request: request.id.clone(),
+            handle: handle.clone(),
+            charges: decision.charges,
+            at: self.now,
+            outcome: None,
+        });
+        self.check()?;
+        if let Some(outcome) = outcome {
+            self.settle(self.rows.len() - 1, outcome);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, row: usize, outcome: Outcome) {
+        let row = &mut self.rows[row];
+        row.outcome = Some(outcome);
+        self.book.settle(&row.request, Some(&row.handle), Verdict::Approve, outcome, self.now);
+    }
+
+    /// The newest approval is within every limit that it was charged to.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let Some(newest) = self.rows.last() else { return Ok(()) };
+        for rule in self.policy().rules.iter() {
+            let Some(limit) = rule.limit.filter(|_| newest.charges.iter().any(|charge| charge.rule == rule.name))
+            else {
+                continue;
+            };
+            let same = |row: &&Row| match limit.by {
+                LimitBy::Owner => row.handle.owner() == newest.handle.owner(),
+                LimitBy::Handle => row.handle == newest.handle,
+                LimitBy::Rule => true,
+            };
+            let count = self
+                .rows
+                .iter()
+                .filter(|row| row.kept() && row.at + limit.quota.per > self.now)
+                .filter(|row| row.charges.iter().any(|charge| charge.rule == rule.name))
+                .filter(same)
+                .count();
+            prop_assert!(count <= limit.quota.count as usize, "{count} by {} of {limit:?}", rule.name);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Ask(who, outcome) => self.ask(*who, *outcome)?,
+            Step::Settle(outcome) => {
+                let open = self.rows.iter().position(|row| matches!(row.outcome, None | Some(Outcome::Unknown)));
+                if let Some(row) = open {
+                    self.settle(row, *outcome);
+                }
+            }
+            Step::Wait(length) => self.now += minutes(*length),
+            Step::Crash => self.book = Book::restore_for(self.memory(), self.policy(), self.now),
+            Step::Reload(policy, read) => {
+                self.current = *policy;
+                if *read && !self.book.covers(self.policy(), self.now) {
+                    let memory = self.memory();
+                    self.book.absorb(memory, &self.policies[self.current], self.now);
+                    prop_assert!(self.book.covers(self.policy(), self.now));
+                }
+                self.book.prune(&self.policies[self.current], self.now);
+            }
+            Step::Prune => self.book.prune(&self.policies[self.current], self.now),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_limit_is_ever_exceeded(steps in steps(), first in 0..4_usize) {
+        let mut world = World {
+            policies: policies(),
+            current: first,
+            rows: Vec::new(),
+            book: Book::default(),
+            now: noon(),
+            next: 0,
+        };
+        for step in &steps {
+            world.step(step)?;
+        }
+    }
+
+    #[test]
+    fn what_is_pruned_or_read_again_answers_the_same_or_unknown(
+        asked in prop::collection::vec((0..HANDLES.len(), 0..600_i64), 0..20), count in 1..4_u32, per in 1..9_i64,
+    ) {
+        let mut needs = policy(vec![]);
+        let condition = crate::policy::rules::HistoryConditions {
+            requests_over: Some(Quota { count, per: hours(per) }),
+            ..Default::default()
+        };
+        needs.rules.push(reject("r", crate::policy::rules::Condition::History(condition)));
+        let needs = needs.indexed();
+        let now = noon();
+        let mut rows = Vec::new();
+        let (mut whole, mut pruned) = (Book::default(), Book::default());
+        pruned.prune(&needs, now - hours(24));
+        let mut asked = asked;
+        asked.sort_by_key(|(_, ago)| -ago);
+        let mut per_owner: HashMap<String, usize> = HashMap::new();
+        for (which, (who, ago)) in asked.iter().enumerate() {
+            let (who, request, at) = (handle(HANDLES[*who]), id(&format!("r{which}")), now - minutes(*ago));
+            *per_owner.entry(who.owner().to_owned()).or_default() += 1;
+            whole.seen(&request, Some(&who), at);
+            pruned.seen(&request, Some(&who), at);
+            pruned.seen(&request, Some(&who), at);
+            pruned.prune(&needs, at);
+            let owner = who.owner().into();
+            rows.push(HistoryRow { owner, request: Some(request), kind: HistoryKind::Requested, at });
+        }
+        let memory = Memory { history: rows, history_complete: true, ..Memory::default() };
+        let read = Book::restore_for(memory, &needs, now);
+        for who in HANDLES {
+            for later in [SignedDuration::ZERO, hours(1), hours(5)] {
+                let ask = |book: &Book| said(&needs.decide(&request("mine", who), &sound(), book, now + later));
+                prop_assert_eq!(ask(&whole), ask(&pruned));
+                prop_assert_eq!(ask(&whole), ask(&read));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() {
+    let limited = |per| policy(vec![approve("a", When::Everyone).limit(2, per, LimitBy::Rule)]);
+    let (short, long) = (limited(hours(1)), limited(hours(10)));
+    let mut book = Book::restore_for(Memory { history_complete: true, ..Memory::default() }, &short, noon());
+    let ask = |book: &Book, policy: &Policy| policy.decide(&request("r", "ann"), &sound(), book, noon());
+    assert_eq!(said(&ask(&book, &short)), "approve by a");
+    assert!(book.covers(&short, noon()) && !book.covers(&long, noon()));
+    let blind = ask(&book, &long);
+    assert_eq!((said(&blind), blind.reconsider_at), ("defer by limit:a".to_owned(), Some(noon() + hours(9))));
+    let charge = |which: &str, ago| ChargeRow {
+        request: id(which),
+        charge: Charge { rule: name("a"), bucket: "".into() },
+        at: noon() - hours(ago),
+    };
+    let memory = Memory { charges: vec![charge("x", 3)], history_complete: true, ..Memory::default() };
+    book.absorb(memory.clone(), &long, noon());
+    assert_eq!(said(&ask(&book, &long)), "approve by a", "one place is left");
+    book.absorb(memory, &long, noon());
+    assert_eq!(book.sizes().0, 1, "nothing is counted twice");
+}
+
+#[test]
+fn what_is_not_kept_is_given_back() {
+    let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
+    for outcome in [Outcome::Applied, Outcome::PresumedApplied, Outcome::Unknown, Outcome::Refused, Outcome::Gone] {
+        let mut book = Book::default();
+        carry_out(&limited, &mut book, &request("one", "ann"), noon());
+        book.settle(&id("one"), Some(&handle("ann")), Verdict::Approve, outcome, noon());
+        let other = limited.decide(&request("two", "bob"), &sound(), &book, noon());
+        assert_eq!(other.verdict == Verdict::Approve, !outcome.keeps_charge(), "{outcome}");
+        assert_eq!(book.sizes(), if outcome.keeps_charge() { (1, 1) } else { (0, 0) });
+    }
+}
+
+#[test]
+fn a_burst_of_distinct_owners_leaves_nothing_behind_that_nobody_asks_about() {
+    let plain = policy(vec![approve("a", When::Everyone)]);
+    let mut book = Book::default();
+    book.prune(&plain, noon());
+    for which in 0..5_000 {
+        carry_out(&plain, &mut book, &request(&format!("r{which}"), &format!("o{which}/bot")), noon());
+        book.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon());
+    }
+    book.prune(&plain, noon() + hours(30));
+    assert_eq!(book.sizes(), (0, 0));
+    assert_eq!(book.history.len(), 0);
+}

@@ -1,0 +1,105 @@
+//! The shape of `explain --json`, and the tree for people.
+
+use serde_json::json;
+
+use super::*;
+use crate::policy::rules::{Condition, HistoryConditions, LimitBy, Quota};
+use crate::policy::testkit::*;
+
+fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
+    explain(policy, request, &sound(), &Book::default(), noon())
+}
+
+#[test]
+fn the_json_is_as_documented() {
+    let bots = vec![by_handle(&["acme/*-bot"]), window(&WORKDAYS, "08:00", "18:00")];
+    let history = HistoryConditions {
+        rejected_within: Some(hours(720)),
+        requests_over: Some(Quota { count: 3, per: hours(24) }),
+        ..HistoryConditions::default()
+    };
+    let policy = policy(vec![
+        approve("acme-bots", bots)
+            .unless(Condition::Slug(vec!["intern-bot".into()]))
+            .unless(Condition::History(history))
+            .wait(minutes(10)),
+        reject("sales", Condition::ContactsOver(5)).shadow(),
+    ]);
+    let told = serde_json::to_value(told(&policy, &request("r", "@Acme/a-bot"))).unwrap();
+    let condition = |place: &str, key: &str, wanted: &str, saw: &str, holds: Option<bool>| json!({"in": place, "key": key, "wanted": wanted, "saw": saw, "holds": holds});
+    assert_eq!(
+        told,
+        json!({
+            "verdict": "approve", "by": "acme-bots", "policy": "ab".repeat(32), "due": "2026-01-05T12:10:00Z",
+            "reasons": [
+                {"rule": "acme-bots", "then": "approve", "matched": true, "shadow": false, "conditions": [
+                    condition("when", "handle", "acme/*-bot", "acme/a-bot", Some(true)),
+                    condition("when", "window", "office", "Mon 2026-01-05 13:00 Europe/Paris", Some(true)),
+                    condition("unless[0]", "slug", "intern-bot", "a-bot", Some(false)),
+                    condition("unless[1]", "history.rejected_within", "30d", "`acme` was not rejected in that time",
+                        Some(false)),
+                    condition("unless[1]", "history.requests_over", "more than 3 in 1d", "0 others by `acme`",
+                        Some(false)),
+                ]},
+                {"rule": "sales", "then": "reject", "matched": null, "shadow": true, "conditions": [
+                    condition("when", "contacts_over", "more than 5", "not known", None),
+                ]},
+            ],
+        })
+    );
+}
+
+#[test]
+fn what_stands_before_the_rules_is_said() {
+    let guarded =
+        policy(vec![approve("all", When::Everyone), approve("one", by_handle(&["johm"]))]).protecting(&["john"]);
+    let first = |from| {
+        let told = told(&guarded, &request("r", from));
+        (told.by.clone(), told.reasons[0].rule.clone(), told.reasons[0].matched)
+    };
+    let guard = "guard:look-alike".to_owned();
+    assert_eq!(first("j0hn"), (guard.clone(), guard.clone(), Some(true)));
+    assert_eq!(first("johm"), ("all".to_owned(), guard, Some(false)), "named in the matching rule");
+    let odd = told(&guarded, &request("r", "@@\u{202e}x"));
+    assert_eq!((odd.by.as_str(), odd.reasons[0].rule.as_str()), ("guard:handle-not-plain", "guard:handle-not-plain"));
+    assert_eq!(odd.reasons.last().unwrap().matched, None, "identity is unknown");
+    let mut book = Book::default();
+    book.pause();
+    let paused = explain(&guarded, &request("r", "ann"), &sound(), &book, noon());
+    assert_eq!((paused.by.as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
+}
+
+#[test]
+fn a_full_limit_says_when_a_place_is_free() {
+    let limited = policy(vec![approve("all", When::Everyone).limit(1, hours(1), LimitBy::Owner)]);
+    let mut book = Book::default();
+    carry_out(&limited, &mut book, &request("other", "ann/a"), noon());
+    let told = explain(&limited, &request("r", "ann"), &sound(), &book, noon());
+    let limit = told.reasons.last().unwrap();
+    assert_eq!((told.by.as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
+    assert_eq!(limit.conditions[0].wanted, "at most 1 in 1h by owner");
+    assert_eq!(limit.conditions[0].saw, "1 taken for `ann`, the next place is free at 2026-01-05T13:00:00Z");
+}
+
+#[test]
+fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
+    let policy = policy(vec![
+        reject("words", Condition::MessageRegex(vec![pattern("x", false)])),
+        approve("ann", by_handle(&["ann"])).until(noon() + hours(1)),
+    ]);
+    let told = told(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));
+    assert_eq!(
+        told.render(false),
+        "approve by ann\n\
+         ann at 2026-01-05T12:00:00Z, policy abababababab\n\
+         decided again at 2026-01-05T13:00:00Z\n\
+         \n\
+         ann (approve): matches\n  \
+           ├─ true    when handle: wanted ann; saw ann\n  \
+           └─ true    when until: wanted 2026-01-05T13:00:00Z; saw 2026-01-05T12:00:00Z\n\
+         \n\
+         words (reject): does not match\n  \
+           └─ false   when message_regex: wanted x; saw \\u{1b}[31mred\\n\\u{202e}\n"
+    );
+    assert!(told.render(true).contains("\u{1b}[") && !told.render(true).contains("[31mred\n"));
+}

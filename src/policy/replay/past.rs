@@ -1,0 +1,51 @@
+//! The book as it may have stood at a moment of the past, from what the record says was done.
+
+use jiff::Timestamp;
+
+use super::{Recorded, is_rule};
+use crate::model::{Outcome, Verdict};
+use crate::policy::{Book, By, Policy, RuleName, Truth, limits};
+
+/// Rebuilds the book for `policy` at the moment `at` from one agent's recorded requests, in order of first seen: who
+/// asked, what was answered, and what that was charged to. Pauses and holds are not in it.
+pub fn book_at(policy: &Policy, recorded: &[Recorded], at: Timestamp) -> Book {
+    let mut book = Book::default();
+    book.prune(policy, Timestamp::MIN);
+    let mut answers: Vec<(Timestamp, &Recorded)> = Vec::new();
+    for one in recorded.iter().filter(|one| one.circumstances.first_seen <= at) {
+        book.seen(&one.request.id, one.request.sender.handle(), one.circumstances.first_seen);
+        if let Some(answered) = one.answered_at.filter(|answered| *answered < at) {
+            answers.push((answered, one));
+        }
+    }
+    answers.sort_by_key(|(answered, _)| *answered);
+    for (answered, one) in answers {
+        let (Some(verdict), Some(by)) = (one.verdict, &one.by) else { continue };
+        let (id, handle) = (&one.request.id, one.request.sender.handle());
+        let by = recorded_by(by);
+        let charges = match (verdict, handle) {
+            (Verdict::Approve, Some(handle)) => {
+                let voices = policy.decide(&one.request, &one.circumstances, &book, answered).voices;
+                let matched = |name: &RuleName| {
+                    is_rule(one.by.as_deref(), name)
+                        || voices.iter().any(|voice| voice.rule == *name && voice.truth == Truth::True)
+                };
+                let rules = policy.rules.iter().filter(|rule| !rule.shadow && matched(&rule.name));
+                rules.filter_map(|rule| Some(limits::charge(rule, rule.limit.as_ref()?, handle))).collect()
+            }
+            _ => Vec::new(),
+        };
+        book.reserve(id, handle, verdict, &by, &charges, answered);
+        book.settle(id, handle, verdict, one.outcome.unwrap_or(Outcome::Unknown), answered);
+    }
+    book
+}
+
+/// What gave an answer: the record's text, as far as the book cares.
+fn recorded_by(text: &str) -> By {
+    match text.split_once(':') {
+        Some(("person", name)) => By::Person(name.into()),
+        Some(("overdue", name)) => RuleName::parse(name).map_or(By::NoMatch, By::Overdue),
+        _ => RuleName::parse(text).map_or(By::NoMatch, By::Rule),
+    }
+}

@@ -1,0 +1,135 @@
+//! The past under other rules.
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::policy::Policy;
+use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
+use crate::policy::testkit::*;
+
+/// One request, seen so many minutes after noon, with what the record says of it.
+fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) -> Recorded {
+    let first_seen = noon() + minutes(minute);
+    let answered = (verdict != Verdict::Defer).then_some(first_seen);
+    Recorded {
+        request: ContactRequest { inserted_at: Some(first_seen), ..request(which, from) },
+        circumstances: Circumstances { first_seen, ..sound() },
+        verdict: Some(verdict),
+        by: Some(by.to_owned()),
+        answered_at: answered,
+        outcome: answered.map(|_| Outcome::Applied),
+        ended: answered.filter(|_| by.starts_with("person:")),
+    }
+}
+
+fn run(policy: &Policy, past: &[Recorded], later: SignedDuration) -> Vec<String> {
+    let found = replay(policy, past, noon() + later, |_| {});
+    let said = |said: &Said| format!("{} by {}", said.verdict, said.by.as_deref().unwrap_or("-"));
+    found.changes.iter().map(|one| format!("{}: {} → {}", one.request, said(&one.was), said(&one.now))).collect()
+}
+
+#[test]
+fn what_would_change_is_listed_with_new_approvals_first() {
+    let past = [
+        recorded("1", "ann", 0, Verdict::Approve, "friends"),
+        recorded("2", "bob", 1, Verdict::Defer, "no_match"),
+        recorded("3", "eve", 2, Verdict::Approve, "friends"),
+        recorded("4", "joe", 3, Verdict::Defer, "no_match"),
+        recorded("5", "kim", 4, Verdict::Approve, "old-name"),
+    ];
+    let new = policy(vec![
+        approve("friends", by_owner(&["ann", "joe"])),
+        approve("new-name", by_owner(&["kim"])),
+        reject("bad", by_owner(&["eve"])),
+    ]);
+    let wanted = ["4: defer by no_match → approve by friends", "3: approve by friends → reject by bad"];
+    assert_eq!(run(&new, &past, hours(1)), wanted, "another name for the same verdict is no change");
+    let mut looks = Vec::new();
+    replay(&new, &past, noon() + hours(1), |look| looks.push(look));
+    assert_eq!(looks, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn limits_and_windows_are_those_of_the_recorded_times() {
+    let past: Vec<_> = [0, 10, 20, 70]
+        .into_iter()
+        .map(|minute| recorded(&format!("m{minute}"), "ann", minute, Verdict::Approve, "all"))
+        .collect();
+    let limited = policy(vec![approve("all", When::Everyone).limit(2, hours(1), LimitBy::Owner)]);
+    assert_eq!(run(&limited, &past, minutes(21)), ["m20: approve by all → defer by limit:all"]);
+    assert_eq!(run(&limited, &past, hours(9)).len(), 0, "a place gets free in time, for the oldest first");
+    let evening = policy(vec![approve("all", window(&WORKDAYS, "18:00", "20:00"))]);
+    assert_eq!(run(&evening, &past, hours(4)).len(), 4, "17:00 in Paris");
+    assert_eq!(run(&evening, &past, hours(5)).len(), 0, "18:00");
+}
+
+#[test]
+fn waits_and_overdue_take_their_time() {
+    let past =
+        [recorded("1", "ann", 0, Verdict::Defer, "no_match"), recorded("2", "bob", 0, Verdict::Defer, "no_match")];
+    let mut new = policy(vec![approve("ann", by_owner(&["ann"])).wait(hours(2))]);
+    new.overdue = vec![overdue("close", hours(24), OverdueThen::Reject)];
+    let waiting = "1: defer by no_match → approve by ann";
+    assert_eq!(run(&new, &past, hours(1)), [waiting], "what waits is approved in the end");
+    assert_eq!(run(&new, &past, hours(24)), [waiting, "2: defer by no_match → reject by overdue:close"]);
+}
+
+#[test]
+fn what_a_person_answered_is_pending_no_longer_than_it_was() {
+    let mut by_person = recorded("1", "ann", 0, Verdict::Approve, "person:eve");
+    by_person.answered_at = Some(noon() + hours(1));
+    by_person.ended = by_person.answered_at;
+    let past = [by_person];
+    let mut late = policy(vec![]);
+    late.overdue = vec![overdue("close", hours(2), OverdueThen::Reject)];
+    assert_eq!(run(&late, &past, hours(9)).len(), 0, "the person came first");
+    let early = policy(vec![reject("no", When::Everyone)]);
+    assert_eq!(run(&early, &past, hours(9)), ["1: approve by person:eve → reject by no"]);
+    let before = policy(vec![approve(
+        "known",
+        crate::policy::rules::Condition::History(crate::policy::rules::HistoryConditions {
+            approved_before: Some(true),
+            ..Default::default()
+        }),
+    )]);
+    let again = [past[0].clone(), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
+    assert_eq!(run(&before, &again, hours(9)), ["2: defer by no_match → approve by known"], "and is remembered");
+}
+
+#[test]
+fn a_pause_is_counted_and_resumed() {
+    let past: Vec<_> =
+        (0..5).map(|minute| recorded(&format!("m{minute}"), "ann", minute, Verdict::Approve, "all")).collect();
+    let mut counted = policy(vec![approve("all", When::Everyone)]);
+    counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
+    let found = replay(&counted, &past, noon() + hours(1), |_| {});
+    assert_eq!((found.changes.len(), found.pauses), (0, 2));
+}
+
+#[test]
+fn a_policy_that_goes_round_for_ever_comes_to_an_end() {
+    let past = [recorded("1", "ann", 0, Verdict::Defer, "no_match")];
+    let flapping = policy(vec![defer("office", window(&WORKDAYS, "08:00", "18:00"))]);
+    assert_eq!(run(&flapping, &past, hours(24 * 365 * 20)).len(), 0);
+}
+
+#[test]
+fn the_book_of_a_moment_has_what_came_before_it() {
+    let limited = policy(vec![approve("all", When::Everyone).limit(2, hours(1), LimitBy::Owner)]);
+    let mut refused = recorded("3", "ann", 20, Verdict::Approve, "all");
+    refused.outcome = Some(Outcome::Refused);
+    let past = [
+        recorded("1", "ann", 0, Verdict::Approve, "all"),
+        recorded("2", "ann", 10, Verdict::Approve, "person:eve"),
+        refused,
+        recorded("4", "ann", 30, Verdict::Approve, "all"),
+    ];
+    let ask = |minute| {
+        let book = book_at(&limited, &past, noon() + minutes(minute));
+        said(&limited.decide(&request("r", "ann/bot"), &sound(), &book, noon() + minutes(minute)))
+    };
+    assert_eq!(ask(25), "approve by all", "a person's and a refused answer take no place");
+    assert_eq!(ask(30), "approve by all", "what was answered at that very moment comes after it");
+    assert_eq!(ask(31), "defer by limit:all");
+    assert_eq!(ask(60), "approve by all");
+}

@@ -1,0 +1,394 @@
+//! The ledger's file as others find it: after a crash, damaged, newer, held by another process; and the commands that
+//! read it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics, in its helpers too")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use doorman::ledger::{Entry, Filter, HistoryReach, Ledger, LedgerError, Options, Reach, Reader, Via};
+use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText, Verdict};
+use doorman::policy::{By, Decision, ErrorKind, PolicyHash, RuleName};
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+
+const NASTY: &str = "a\u{1b}[31m\u{9b}2J\u{202e}\u{200b}\r\nb\t\u{7}";
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.0.path().join("ledger.db")
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn open(path: &Path) -> Result<Ledger, LedgerError> {
+    Ledger::open(path, Options::default())
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn agent() -> AgentId {
+    AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000001").unwrap()
+}
+
+fn id(text: &str) -> RequestId {
+    RequestId::parse(text).unwrap()
+}
+
+fn seen(name: &str, handle: Option<&str>, message: &str, second: i64) -> Entry {
+    let request = ContactRequest {
+        id: id(name),
+        sender: Sender::parse(handle),
+        name: None,
+        message: Some(StrangerText::new(message)),
+        inserted_at: None,
+    };
+    Entry::Seen { agent: agent(), request, via: Via::Event, at: at(second) }
+}
+
+fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Entry {
+    let policy = PolicyHash::new(&"0f".repeat(32));
+    let decision = Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) };
+    Entry::Decided { agent: agent(), request: id(name), decision, at: at(second) }
+}
+
+fn intent(name: &str, answer: Answer, second: i64) -> Entry {
+    Entry::Intent {
+        agent: agent(),
+        request: id(name),
+        answer,
+        by: "friends".to_owned(),
+        policy: Some(PolicyHash::new(&"0f".repeat(32))),
+        charges: vec![],
+        counts: true,
+        attempt: 1,
+        at: at(second),
+    }
+}
+
+fn outcome(name: &str, outcome: Outcome, second: i64) -> Entry {
+    Entry::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
+}
+
+/// A ledger with three requests: answered, deferred, and one with nasty text.
+async fn filled(path: &Path) -> Ledger {
+    let ledger = open(path).unwrap();
+    let friends = || By::Rule(RuleName::parse("friends").unwrap());
+    let batch = vec![
+        seen("r1", Some("@Ann"), "hello", 0),
+        decided("r1", Verdict::Approve, friends(), 1),
+        intent("r1", Answer::Approve, 2),
+        outcome("r1", Outcome::Applied, 3),
+        seen("r2", Some("bob/bot"), "hm", 60),
+        decided("r2", Verdict::Defer, By::NoMatch, 61),
+        seen("r3", Some(NASTY), NASTY, 120),
+    ];
+    ledger.commit(batch).await.unwrap();
+    ledger
+}
+
+fn doorman(args: &[&str], ledger: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_doorman"))
+        .args(args)
+        .arg("--ledger")
+        .arg(ledger)
+        .env("TZ", "UTC")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_committed_survives_a_kill_at_any_moment() {
+    let dir = Dir::new();
+    let ledger = open(&dir.ledger()).unwrap();
+    for n in 0..40 {
+        let name = format!("r{n}");
+        ledger.commit(vec![seen(&name, Some("ann"), "hi", n), intent(&name, Answer::Approve, n)]).await.unwrap();
+        // The files as a kill would leave them now: main file first, then the log, and no shared memory.
+        let crashed = Dir::new();
+        for suffix in ["", "-wal"] {
+            fs::copy(beside(&dir.ledger(), suffix), beside(&crashed.ledger(), suffix)).unwrap();
+        }
+        if n % 10 == 9 {
+            // And one that was killed in the middle of writing: the log's last page is only half there.
+            let wal = beside(&crashed.ledger(), "-wal");
+            let length = fs::metadata(&wal).unwrap().len();
+            fs::OpenOptions::new().write(true).open(&wal).unwrap().set_len(length - 2000).unwrap();
+        }
+        let read = Reader::open(&crashed.ledger()).unwrap().requests(&Filter::default()).unwrap();
+        let again = open(&crashed.ledger()).unwrap();
+        let reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
+        let memory = again.load_agent(&agent(), at(n), reach).await.unwrap();
+        let whole = if n % 10 == 9 { n } else { n + 1 };
+        assert_eq!(memory.open_answers.len() as i64, whole);
+        assert_eq!(read.len() as i64, whole, "a reader sees the same");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = Dir::new();
+    filled(&dir.ledger()).await.close().await.unwrap();
+    Connection::open(dir.ledger()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(dir.ledger()).unwrap();
+    let error = open(&dir.ledger()).unwrap_err();
+    assert!(matches!(error, LedgerError::Newer { found: 99, .. }), "{error}");
+    assert!(matches!(Reader::open(&dir.ledger()), Err(LedgerError::Newer { found: 99, .. })));
+    assert_eq!(fs::read(dir.ledger()).unwrap(), before);
+    let history = doorman(&["history"], &dir.ledger());
+    assert_eq!(history.status.code(), Some(74));
+    assert!(text(&history.stderr).contains("newer"), "{history:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_never_replaced() {
+    let dir = Dir::new();
+    filled(&dir.ledger()).await.close().await.unwrap();
+    let sound = fs::read(dir.ledger()).unwrap();
+    let page = 4096;
+    let damage: Vec<(&str, Vec<u8>)> = vec![
+        ("empty", vec![]),
+        ("no database", b"this is no database, whatever its name says, and long enough to tell".repeat(99)),
+        ("header", [&[0_u8; 64], &sound[64..]].concat()),
+        ("page", [&sound[..page], &vec![0xff; page], &sound[2 * page..]].concat()),
+        ("last page", [&sound[..sound.len() - page], &vec![0x5a; page][..]].concat()),
+        ("truncated", sound[..3 * page].to_vec()),
+        ("cut by a page", sound[..sound.len() - page].to_vec()),
+    ];
+    for (what, bytes) in damage {
+        fs::write(dir.ledger(), &bytes).unwrap();
+        let error = open(&dir.ledger()).expect_err(what);
+        assert!(matches!(error, LedgerError::Corrupt { .. }), "{what}: {error:?}");
+        assert!(error.to_string().contains("doorman ledger reset"), "{what}: {error}");
+        assert!(fs::read(dir.ledger()).unwrap() == bytes, "{what} was changed");
+        let checked = doorman(&["ledger", "check"], &dir.ledger());
+        assert_eq!(checked.status.code(), Some(74), "{what}: {checked:?}");
+    }
+    // And what it says works: the old one stays beside the new.
+    let reset = doorman(&["ledger", "reset", "--yes"], &dir.ledger());
+    assert_eq!(reset.status.code(), Some(0), "{reset:?}");
+    let kept: Vec<_> = fs::read_dir(dir.0.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| fs::read(path).unwrap() == sound[..sound.len() - page])
+        .collect();
+    assert_eq!(kept.len(), 1);
+    open(&dir.ledger()).unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ledger_too_large_to_be_read_whole_is_still_checked_at_its_ends() {
+    let dir = Dir::new();
+    open(&dir.ledger()).unwrap().close().await.unwrap();
+    let database = Connection::open(dir.ledger()).unwrap();
+    let fill = "INSERT INTO agent (id) VALUES ('a');
+        WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 30000)
+        INSERT INTO request (agent, id, message, first_seen, via)
+            SELECT 1, 'request-' || n, printf('%.500c', 'x'), n, 'event' FROM k;";
+    database.execute_batch(fill).unwrap();
+    let pages: i64 = database.query_row("SELECT count(*) FROM pragma_page_count", [], |row| row.get(0)).unwrap();
+    let root: usize = database
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'request'", [], |row| row.get::<_, i64>(0))
+        .unwrap() as usize;
+    drop((database, pages));
+    let mut bytes = fs::read(dir.ledger()).unwrap();
+    assert!(bytes.len() > 16 * 1024 * 1024, "{}", bytes.len());
+    open(&dir.ledger()).unwrap().close().await.unwrap();
+    bytes[(root - 1) * 4096..root * 4096].fill(0x5a);
+    fs::write(dir.ledger(), &bytes).unwrap();
+    assert!(matches!(open(&dir.ledger()), Err(LedgerError::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_not_touched() {
+    let dir = Dir::new();
+    let other = Connection::open(dir.ledger()).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 1;").unwrap();
+    drop(other);
+    let before = fs::read(dir.ledger()).unwrap();
+    let error = open(&dir.ledger()).unwrap_err();
+    assert!(error.to_string().contains("another program"), "{error}");
+    assert_eq!(fs::read(dir.ledger()).unwrap(), before);
+    // A log without its ledger is somebody's data, too.
+    fs::remove_file(dir.ledger()).unwrap();
+    fs::write(beside(&dir.ledger(), "-wal"), "data").unwrap();
+    assert!(open(&dir.ledger()).unwrap_err().to_string().contains("-wal"));
+    assert!(!dir.ledger().exists());
+}
+
+#[tokio::test]
+async fn another_process_with_the_lock_is_named() {
+    use nix::fcntl::{Flock, FlockArg};
+    let dir = Dir::new();
+    let lock = beside(&dir.ledger(), ".lock");
+    fs::write(&lock, "4242\n").unwrap();
+    let held = Flock::lock(fs::File::open(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+    let error = open(&dir.ledger()).unwrap_err();
+    assert!(error.to_string().contains("4242"), "{error}");
+    let reset = doorman(&["ledger", "reset", "--yes"], &dir.ledger());
+    assert_eq!(reset.status.code(), Some(74));
+    assert!(text(&reset.stderr).contains("stop it first"));
+    assert!(!dir.ledger().exists());
+    drop(held);
+    open(&dir.ledger()).unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
+async fn reading_makes_no_files_and_works_beside_the_daemon() {
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    let count = || Reader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap().len();
+    assert_eq!(count(), 3);
+    ledger.commit(vec![seen("r4", None, "now", 200)]).await.unwrap();
+    assert_eq!(count(), 4);
+    ledger.close().await.unwrap();
+    let list = || {
+        let mut names: Vec<_> = fs::read_dir(dir.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = list();
+    assert_eq!(count(), 4);
+    doorman(&["history"], &dir.ledger());
+    doorman(&["ledger", "info"], &dir.ledger());
+    assert_eq!(list(), before);
+    // Nothing there stays nothing.
+    let missing = dir.0.path().join("none/ledger.db");
+    let history = doorman(&["history"], &missing);
+    assert_eq!(history.status.code(), Some(74));
+    assert!(text(&history.stderr).contains("has doorman run here?"), "{history:?}");
+    assert!(!missing.parent().unwrap().exists());
+}
+
+#[tokio::test]
+async fn history_is_a_table_for_people_and_exact_json_for_programs() {
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    let all = doorman(&["history"], &dir.ledger());
+    assert_eq!(all.status.code(), Some(0), "{all:?}");
+    let table = text(&all.stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[1].contains("2027-01-15T08:00:00Z") && lines[1].contains("@Ann"), "{table}");
+    assert!(lines[1].contains("approve") && lines[1].contains("friends") && lines[1].contains("applied"), "{table}");
+    assert!(lines[2].contains("defer") && lines[2].contains("no_match"), "{table}");
+
+    let json = doorman(&["history", "--json"], &dir.ledger());
+    let lines: Vec<&str> = text(&json.stdout).lines().collect();
+    assert_eq!(
+        lines[0],
+        format!(
+            r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","verdict":"approve","by":"friends","policy":"{}","answer":{}}}"#,
+            agent(),
+            "0f".repeat(32),
+            r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"applied"}"#
+        )
+    );
+    let third: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
+    assert_eq!((&third["handle"], &third["answer"]), (&NASTY.into(), &serde_json::Value::Null));
+
+    let ids = |args: &[&str]| -> Vec<String> {
+        let output = doorman(&[&["history", "--json"], args].concat(), &dir.ledger());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        text(&output.stdout).lines().map(|line| value(line)["request"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&["--handle", "ann"]), ["r1"]);
+    assert_eq!(ids(&["--handle", "bob/*"]), ["r2"]);
+    assert_eq!(ids(&["--verdict", "defer"]), ["r2"]);
+    assert_eq!(ids(&["--rule", "friends"]), ["r1"]);
+    assert_eq!(ids(&["--outcome", "applied"]), ["r1"]);
+    assert_eq!(ids(&["--outcome", "pending"]), ["r2", "r3"]);
+    assert_eq!(ids(&["--since", "2027-01-15T08:01"]), ["r2", "r3"]);
+    assert_eq!(ids(&["--until", "2027-01-15T08:01:00Z"]), ["r1"]);
+    assert_eq!(ids(&["--limit", "1"]), ["r3"]);
+    assert_eq!(ids(&["--agent", "somebody-else"]), [""; 0]);
+    for wrong in [["--since", "whenever"], ["--verdict", "perhaps"], ["--outcome", "fine"]] {
+        let output = doorman(&[&["history"], &wrong[..]].concat(), &dir.ledger());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn history_shows_no_character_that_steers_a_terminal() {
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    for args in [vec!["history"], vec!["history", "--json"]] {
+        let output = doorman(&args, &dir.ledger());
+        let shown = text(&output.stdout);
+        let wrong: Vec<char> = shown.chars().filter(|c| *c != '\n' && (c.is_control() || !c.is_ascii())).collect();
+        assert!(wrong.is_empty(), "{args:?}: {wrong:?}");
+        assert!(shown.contains(r"\u{1b}") || shown.contains(r"\u001b"), "{shown}");
+        assert_eq!(shown.lines().filter(|line| line.contains("r3")).count(), 1, "one line a request");
+    }
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn following_tells_each_change_once_and_outlives_the_daemon() {
+    use doorman::ledger::read::Follow;
+    let dir = Dir::new();
+    filled(&dir.ledger()).await.close().await.unwrap();
+    let mut follow = Follow::begin(Reader::open(&dir.ledger()).unwrap()).unwrap();
+    let mut look = || -> Vec<(String, Option<Verdict>, Option<Outcome>)> {
+        let news = follow.look().unwrap();
+        news.into_iter().map(|row| (row.request.id.to_string(), row.verdict, row.outcome)).collect()
+    };
+    assert_eq!(look(), []);
+    for round in 0..2 {
+        let ledger = open(&dir.ledger()).unwrap();
+        let new = format!("new{round}");
+        ledger.commit(vec![seen(&new, Some("ann"), "hi", 300), intent(&new, Answer::Reject, 301)]).await.unwrap();
+        assert_eq!(look(), [], "nothing to say yet");
+        ledger.commit(vec![outcome(&new, Outcome::Unknown, 302)]).await.unwrap();
+        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Unknown))]);
+        assert_eq!(look(), []);
+        ledger.commit(vec![outcome(&new, Outcome::Applied, 303)]).await.unwrap();
+        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Applied))]);
+        if round == 0 {
+            // What was deferred before anybody looked is told when it changes.
+            ledger.commit(vec![decided("r2", Verdict::Reject, By::NoMatch, 304)]).await.unwrap();
+            assert_eq!(look(), []);
+            ledger.commit(vec![intent("r2", Answer::Reject, 305), outcome("r2", Outcome::Gone, 306)]).await.unwrap();
+            assert_eq!(look(), [("r2".to_owned(), Some(Verdict::Reject), Some(Outcome::Gone))]);
+        }
+        ledger.close().await.unwrap();
+        assert_eq!(look(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_written_in_the_order_of_its_batches() {
+    let dir = Dir::new();
+    let ledger = open(&dir.ledger()).unwrap();
+    let writes = (0..3000).map(|n| {
+        let ledger = ledger.clone();
+        async move { ledger.commit(vec![seen(&format!("r{n}"), Some("ann"), "hi", n)]).await }
+    });
+    for result in futures_util::future::join_all(writes).await {
+        result.unwrap();
+    }
+    let read = Reader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap();
+    let order: Vec<String> = read.into_iter().map(|row| row.request.id.to_string()).collect();
+    assert_eq!(order, (0..3000).map(|n| format!("r{n}")).collect::<Vec<_>>());
+    ledger.close().await.unwrap();
+}
