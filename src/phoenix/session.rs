@@ -13,6 +13,8 @@ mod heart;
 mod incoming;
 mod key;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,0 +1,211 @@
+//! A session under stepped time, with the platform played by the test.
+
+mod contest;
+mod keys;
+mod random;
+mod states;
+mod wire;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const CONTACTS: &str = "agent_contacts:agent-1";
+const CONTROL: &str = "agent_control:agent-1";
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn agent(id: &str) -> AgentId {
+    AgentId::parse(id).unwrap()
+}
+
+fn refusal(status: Option<u16>) -> Refusal {
+    Refusal { status, code: None, retry_after: None, why: format!("http {status:?}") }
+}
+
+/// A session, the time, and everything that came out since it was last looked at.
+struct Stage {
+    session: Session,
+    now: Mono,
+    out: Vec<Output>,
+    /// Whether heartbeats are answered at once.
+    answers_beats: bool,
+}
+
+impl Stage {
+    fn new(connection: ConnectionMode, credentials: CredentialsMode, seed: u64) -> Self {
+        let config = SessionConfig { agent: agent("agent-1"), connection, credentials, timing: Timing::default() };
+        let now = Mono::from_origin(seconds(1000));
+        Self { session: Session::new(config, seed), now, out: Vec::new(), answers_beats: true }
+    }
+
+    fn of(connection: ConnectionMode) -> Self {
+        Self::new(connection, CredentialsMode::Auto, 1)
+    }
+
+    /// One that has been told to start, and has asked for a socket.
+    fn dialling(connection: ConnectionMode) -> Self {
+        let mut stage = Self::of(connection);
+        stage.give(Input::Start);
+        assert!(stage.connects(), "{:?}", stage.out);
+        stage.out.clear();
+        stage
+    }
+
+    /// One that is joined and listed.
+    fn live(connection: ConnectionMode) -> Self {
+        let mut stage = Self::dialling(connection);
+        stage.go_live();
+        stage
+    }
+
+    fn go_live(&mut self) {
+        self.go_joined();
+        self.give(Input::Listed);
+        assert_eq!(self.state(), AgentState::Live);
+        self.out.clear();
+    }
+
+    fn go_joined(&mut self) {
+        self.give(Input::Opened);
+        self.answer_joins();
+        assert!(self.session.joined());
+    }
+
+    /// Answers the joins that stand in `out` with ok, and forgets them.
+    fn answer_joins(&mut self) {
+        for frame in self.take_sent() {
+            if frame[3] == "phx_join" {
+                self.frame(json!([frame[0], frame[1], frame[2], "phx_reply", {"status": "ok", "response": {}}]));
+            }
+        }
+    }
+
+    fn give(&mut self, input: Input<'_>) {
+        let wall = jiff::Timestamp::UNIX_EPOCH;
+        self.session.handle(input, Now { mono: self.now, wall });
+        while let Some(output) = self.session.poll() {
+            self.out.push(output);
+        }
+    }
+
+    fn frame(&mut self, frame: Value) {
+        self.give(Input::Text(&frame.to_string()));
+    }
+
+    fn event(&mut self, join_ref: Value, topic: &str, event: &str, payload: Value) {
+        self.frame(json!([join_ref, null, topic, event, payload]));
+    }
+
+    /// Jumps straight there, as a suspended machine does.
+    fn jump(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.give(Input::Tick);
+    }
+
+    /// Lets so much time pass, from deadline to deadline.
+    fn pass(&mut self, by: Duration) {
+        let end = self.now + by;
+        for _ in 0..100_000 {
+            let deadline = self.session.deadline().expect("a live session has a deadline");
+            if deadline > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(deadline);
+            self.give(Input::Tick);
+            self.answer_beats();
+        }
+        panic!("time does not pass");
+    }
+
+    fn answer_beats(&mut self) {
+        if !self.answers_beats {
+            return;
+        }
+        let beats = self.sent().into_iter().filter(|frame| frame[3] == "heartbeat").map(|frame| frame[1].clone());
+        for reference in beats.collect::<Vec<_>>() {
+            self.frame(json!([null, reference, "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+        }
+        self.out.retain(|output| !matches!(output, Output::Send(text) if text.contains("heartbeat")));
+    }
+
+    /// Passes to the next connect, and says how long that took.
+    fn until_connect(&mut self) -> Duration {
+        let from = self.now;
+        self.out.clear();
+        for _ in 0..1000 {
+            self.now = self.now.max(self.session.deadline().expect("a live session has a deadline"));
+            self.give(Input::Tick);
+            if self.connects() {
+                self.out.clear();
+                return self.now.since(from);
+            }
+        }
+        panic!("it never connects");
+    }
+
+    fn state(&self) -> AgentState {
+        self.session.state()
+    }
+
+    fn sent(&self) -> Vec<Value> {
+        let texts = self.out.iter().filter_map(|output| match output {
+            Output::Send(text) => Some(serde_json::from_str(text).unwrap()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    fn take_sent(&mut self) -> Vec<Value> {
+        let sent = self.sent();
+        self.out.retain(|output| !matches!(output, Output::Send(_)));
+        sent
+    }
+
+    fn has(&self, wanted: &Output) -> bool {
+        self.out.contains(wanted)
+    }
+
+    fn connects(&self) -> bool {
+        self.plan().is_some()
+    }
+
+    fn plan(&self) -> Option<ConnectPlan> {
+        self.out.iter().rev().find_map(|output| match output {
+            Output::Connect(plan) => Some(*plan),
+            _ => None,
+        })
+    }
+
+    fn closes(&self) -> bool {
+        self.has(&Output::Close)
+    }
+
+    fn lists(&self) -> usize {
+        self.out.iter().filter(|output| matches!(output, Output::List(_))).count()
+    }
+
+    fn notes(&self, what: &str) -> usize {
+        self.out.iter().filter(|output| matches!(output, Output::Note(note) if note.what == what)).count()
+    }
+
+    /// The ids of requests that came in, in order.
+    fn received(&self) -> Vec<String> {
+        let ids = self.out.iter().filter_map(|output| match output {
+            Output::Event(ChannelEvent::RequestReceived(request)) => Some(request.id.as_str().to_owned()),
+            _ => None,
+        });
+        ids.collect()
+    }
+
+    fn states(&self) -> Vec<AgentState> {
+        let states = self.out.iter().filter_map(|output| match output {
+            Output::State(state, _) => Some(*state),
+            _ => None,
+        });
+        states.collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! Who has the one connection: yielding, taking, ghosts and fights, over stepped time.
+
+use super::*;
+
+fn conflict() -> Input<'static> {
+    Input::NotOpened(Refusal { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
+}
+
+fn supersede(stage: &mut Stage) {
+    stage.event(Value::Null, CONTROL, "supersede", json!({"reason": "new_connection", "retryable": false}));
+}
+
+#[test]
+fn every_connect_of_yield_rejects_and_of_take_supersedes() {
+    for (mode, take) in [(ConnectionMode::Yield, false), (ConnectionMode::Take, true)] {
+        let mut stage = Stage::of(mode);
+        stage.give(Input::Start);
+        for _ in 0..10 {
+            assert_eq!(stage.plan().unwrap().take, take);
+            stage.give(Input::NotOpened(refusal(None)));
+            stage.out.clear();
+            stage.jump(seconds(60));
+        }
+    }
+}
+
+#[test]
+fn a_conflict_yields_and_is_tried_every_5_min() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    for count in 0..5 {
+        stage.give(conflict());
+        assert_eq!(stage.state(), AgentState::Yielded);
+        assert_eq!(stage.states().len(), usize::from(count == 0), "said once");
+        assert_eq!(stage.until_connect(), seconds(300));
+    }
+    stage.give(Input::Opened);
+    stage.answer_joins();
+    assert_eq!(stage.state(), AgentState::Yielded, "until it is live");
+    stage.give(Input::Listed);
+    assert_eq!(stage.state(), AgentState::Live);
+}
+
+#[test]
+fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
+    let drops: [fn(&mut Stage); 2] = [
+        |stage| stage.give(Input::Closed(None)),
+        |stage| {
+            stage.answers_beats = false;
+            stage.jump(seconds(55));
+        },
+    ];
+    for drop in drops {
+        let mut stage = Stage::live(ConnectionMode::Yield);
+        drop(&mut stage);
+        let dropped = stage.now;
+        stage.until_connect();
+        let mut tries = 0;
+        while stage.now.since(dropped) < seconds(90) {
+            stage.give(conflict());
+            assert_eq!(stage.state(), AgentState::Away);
+            let wait = stage.until_connect();
+            assert!((seconds(15)..=seconds(20)).contains(&wait), "{wait:?}");
+            tries += 1;
+        }
+        assert!(tries >= 4);
+        stage.give(conflict());
+        assert_eq!(stage.state(), AgentState::Yielded, "a ghost does not live so long");
+    }
+}
+
+#[test]
+fn a_conflict_after_a_clean_end_is_no_ghost() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(Input::Closed(Some(1012)));
+    stage.until_connect();
+    stage.give(conflict());
+    assert_eq!(stage.state(), AgentState::Yielded);
+}
+
+#[test]
+fn a_supersede_yields_at_once() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    supersede(&mut stage);
+    assert!(stage.closes());
+    assert_eq!(stage.states(), [AgentState::Yielded]);
+    stage.give(Input::Closed(Some(1000)));
+    assert_eq!(stage.states(), [AgentState::Yielded], "the close that follows means nothing more");
+    assert_eq!(stage.until_connect(), seconds(300));
+}
+
+#[test]
+fn three_short_connections_within_10_min_are_somebody_elses_doing() {
+    for code in [1000, 1001] {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        for count in 1..=3 {
+            stage.go_joined();
+            stage.pass(seconds(59));
+            stage.give(Input::Closed(Some(code)));
+            let wanted = if count < 3 { AgentState::Away } else { AgentState::Yielded };
+            assert_eq!(stage.state(), wanted, "{code}: {count}");
+            let wait = stage.until_connect();
+            assert_eq!(wait == seconds(300), count == 3, "{code}: {count}: {wait:?}");
+        }
+        // The platform has shown that it does not know `on_conflict`: once more is enough.
+        stage.go_joined();
+        stage.give(Input::Closed(Some(code)));
+        assert_eq!(stage.state(), AgentState::Yielded);
+        stage.until_connect();
+        // Until a connection lasts.
+        stage.go_live();
+        stage.pass(seconds(61));
+        stage.give(Input::Closed(Some(1012)));
+        stage.until_connect();
+        stage.go_joined();
+        stage.give(Input::Closed(Some(code)));
+        assert_eq!(stage.state(), AgentState::Away);
+    }
+}
+
+#[test]
+fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
+    let endless = |code: Option<u16>, joined: bool, lives: u64, pause: u64| {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        for _ in 0..12 {
+            match joined {
+                true => stage.go_joined(),
+                false => stage.give(Input::Opened),
+            }
+            stage.pass(seconds(lives));
+            stage.give(Input::Closed(code));
+            assert_eq!(stage.state(), AgentState::Away, "{code:?} {joined} {lives} {pause}");
+            stage.until_connect();
+            // A dial is slow here.
+            for _ in 0..pause / 30 {
+                stage.pass(seconds(30));
+                stage.give(Input::NotOpened(refusal(None)));
+                stage.until_connect();
+            }
+        }
+    };
+    endless(Some(1001), true, 61, 0);
+    endless(Some(1001), true, 1, 301);
+    endless(Some(1001), false, 1, 0);
+    endless(Some(1012), true, 1, 0);
+    endless(Some(1011), true, 1, 0);
+    endless(None, true, 1, 0);
+}
+
+#[test]
+fn take_fights_twice_and_then_yields_for_10_min() {
+    let losses: [fn(&mut Stage); 3] = [
+        |stage| {
+            stage.go_live();
+            supersede(stage);
+        },
+        |stage| {
+            stage.go_live();
+            stage.give(Input::Closed(Some(1000)));
+        },
+        |stage| stage.give(conflict()),
+    ];
+    for (which, lose) in losses.into_iter().enumerate() {
+        let mut stage = Stage::dialling(ConnectionMode::Take);
+        for count in 1..=6 {
+            lose(&mut stage);
+            let third = count % 3 == 0;
+            assert_eq!(stage.notes("connection_fight"), usize::from(third), "{which}: {count}");
+            let wanted = if third { AgentState::Yielded } else { AgentState::Away };
+            assert_eq!(stage.state(), wanted, "{which}: {count}");
+            let wait = stage.until_connect();
+            assert_eq!(wait == seconds(600), third, "{which}: {count}: {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn take_that_is_seldom_disturbed_does_not_yield() {
+    let mut stage = Stage::dialling(ConnectionMode::Take);
+    for _ in 0..10 {
+        stage.go_live();
+        stage.pass(seconds(301));
+        supersede(&mut stage);
+        assert_eq!(stage.state(), AgentState::Away);
+        stage.until_connect();
+    }
+}

@@ -1,0 +1,241 @@
+//! The key: how the socket is told it, who refuses it, and whose it is, over stepped time.
+
+use super::*;
+
+fn refused() -> Input<'static> {
+    Input::KeyRefused("the platform refuses the key (http 401)".to_owned())
+}
+
+fn ours() -> Input<'static> {
+    Input::KeyAccepted(Some(agent("agent-1")))
+}
+
+/// Passes to the next question of whose the key is, and says how long that took.
+fn until_probe(stage: &mut Stage) -> Duration {
+    let from = stage.now;
+    stage.out.clear();
+    while !stage.has(&Output::Identify) {
+        assert!(!stage.connects(), "no socket while the key is refused");
+        stage.now = stage.now.max(stage.session.deadline().unwrap());
+        stage.give(Input::Tick);
+    }
+    stage.now.since(from)
+}
+
+fn refuse_join(stage: &mut Stage) {
+    let join = stage.sent().into_iter().rfind(|frame| frame[2] == CONTACTS).unwrap()[1].clone();
+    stage.out.clear();
+    stage
+        .frame(json!([join, join, CONTACTS, "phx_reply", {"status": "error", "response": {"reason": "unauthorized"}}]));
+}
+
+#[test]
+fn an_unauthorized_join_is_settled_by_whose_the_key_is() {
+    for (answer, state) in [
+        (ours(), AgentState::Starting),
+        (Input::KeyAccepted(Some(agent("AGENT-1"))), AgentState::Starting),
+        (Input::IdentityUnknown, AgentState::Starting),
+        (Input::KeyAccepted(None), AgentState::Starting),
+        (Input::KeyAccepted(Some(agent("agent-2"))), AgentState::Refused),
+        (refused(), AgentState::Refused),
+    ] {
+        let label = format!("{answer:?}");
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.give(Input::Opened);
+        refuse_join(&mut stage);
+        assert!(stage.has(&Output::Identify));
+        stage.give(answer);
+        assert_eq!(stage.state(), state, "{label}");
+        assert_eq!(stage.closes(), state == AgentState::Refused, "{label}");
+        stage.out.clear();
+        stage.pass(seconds(1));
+        let joins = stage.sent().iter().filter(|frame| frame[2] == CONTACTS).count();
+        assert_eq!(joins, usize::from(state != AgentState::Refused), "{label}: again with backoff, or not at all");
+    }
+}
+
+#[test]
+fn a_foreign_key_is_named_and_only_its_owner_ends_it() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(Input::KeyAccepted(Some(agent("agent-2"))));
+    let why = stage.out.iter().find_map(|output| match output {
+        Output::State(AgentState::Refused, why) => Some(why.clone()),
+        _ => None,
+    });
+    assert_eq!(why.unwrap(), "this key belongs to `agent-2`");
+    stage.give(Input::KeyAccepted(None));
+    assert_eq!(stage.state(), AgentState::Refused, "the other agent's listing is accepted, too");
+    until_probe(&mut stage);
+    stage.give(ours());
+    assert!(stage.connects());
+}
+
+#[test]
+fn an_unauthorized_join_is_asked_about_once_at_a_time() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::Opened);
+    refuse_join(&mut stage);
+    assert!(stage.has(&Output::Identify));
+    for _ in 0..3 {
+        stage.out.clear();
+        while !stage.sent().iter().any(|frame| frame[2] == CONTACTS) {
+            stage.now = stage.session.deadline().unwrap();
+            stage.give(Input::Tick);
+        }
+        refuse_join(&mut stage);
+        assert!(!stage.has(&Output::Identify), "the first question is still open");
+    }
+}
+
+#[test]
+fn a_refused_key_closes_the_socket_and_is_probed_every_1_to_15_min() {
+    for (mut stage, dialled) in [
+        (Stage::live(ConnectionMode::Yield), true),
+        (Stage::dialling(ConnectionMode::Take), true),
+        (Stage::of(ConnectionMode::Poll), false),
+    ] {
+        stage.give(Input::Start);
+        stage.give(refused());
+        assert_eq!((stage.state(), stage.closes()), (AgentState::Refused, dialled));
+        for wanted in [60, 120, 240, 480, 900, 900, 900] {
+            let wait = until_probe(&mut stage);
+            assert!((seconds(wanted * 9 / 10)..=seconds(wanted)).contains(&wait), "{wait:?} of {wanted}");
+            stage.give(refused());
+            // What else was under way changes nothing.
+            stage.give(refused());
+            stage.give(refused());
+        }
+        until_probe(&mut stage);
+        stage.give(ours());
+        assert_eq!(stage.connects(), dialled);
+        let state = if dialled { AgentState::Away } else { AgentState::Polling };
+        assert_eq!(stage.state(), state);
+        assert!(stage.plan().is_none_or(|plan| !plan.key_in_query));
+    }
+}
+
+#[test]
+fn a_probe_without_an_answer_is_repeated() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(refused());
+    for _ in 0..5 {
+        let wait = until_probe(&mut stage);
+        assert!(wait <= seconds(900));
+    }
+    stage.give(Input::IdentityUnknown);
+    assert_eq!(stage.state(), AgentState::Refused, "silence accepts nothing");
+    until_probe(&mut stage);
+}
+
+#[test]
+fn the_wait_is_short_again_only_after_the_key_was_proven() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(refused());
+    until_probe(&mut stage);
+    stage.give(ours());
+    stage.give(refused());
+    let wait = until_probe(&mut stage);
+    assert!(wait > seconds(60), "accepted here and refused there is no new refusal: {wait:?}");
+    stage.give(ours());
+    stage.go_live();
+    stage.give(refused());
+    assert!(until_probe(&mut stage) <= seconds(60));
+}
+
+#[test]
+fn a_new_key_is_probed_at_once() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(Input::KeyRenewed);
+    assert_eq!(stage.out, [], "nothing to mend");
+    stage.give(refused());
+    stage.out.clear();
+    stage.give(Input::KeyRenewed);
+    assert!(stage.has(&Output::Identify));
+    stage.give(ours());
+    assert!(stage.connects());
+}
+
+#[test]
+fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(refused());
+    stage.out.clear();
+    stage.give(Input::Opened);
+    assert!(stage.closes(), "the dial that was under way");
+    for input in [
+        Input::Closed(None),
+        Input::NotOpened(refusal(None)),
+        Input::Listed,
+        Input::Text("[null,null,\"x\",\"y\",{}]"),
+        Input::KeyAccepted(None),
+    ] {
+        stage.give(input);
+    }
+    assert_eq!((stage.state(), stage.connects(), stage.sent()), (AgentState::Refused, false, vec![]));
+}
+
+#[test]
+fn auto_falls_back_to_the_query_only_where_rest_accepts_the_key() {
+    for status in [401, 403] {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.give(Input::NotOpened(refusal(Some(status))));
+        assert!(stage.has(&Output::Identify));
+        assert_eq!(stage.state(), AgentState::Away, "a refused upgrade alone is away");
+        stage.out.clear();
+        stage.give(ours());
+        assert_eq!(stage.plan(), Some(ConnectPlan { take: false, key_in_query: true }), "at once");
+        assert_eq!(stage.notes("credentials_fallback"), 1);
+        // And it is remembered, and said no more.
+        for _ in 0..3 {
+            stage.give(Input::NotOpened(refusal(Some(status))));
+            stage.give(ours());
+            stage.jump(seconds(60));
+            assert!(stage.plan().unwrap().key_in_query);
+        }
+        assert_eq!(stage.notes("credentials_fallback"), 1);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_while_dialling_again_counts_for_the_next_time() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.until_connect();
+    stage.give(ours());
+    assert_eq!(stage.notes("credentials_fallback"), 1);
+    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.jump(seconds(60));
+    assert!(stage.plan().unwrap().key_in_query);
+}
+
+#[test]
+fn nothing_else_puts_the_key_into_the_query() {
+    let in_query = |credentials, status, answer| {
+        let mut stage = Stage::new(ConnectionMode::Yield, credentials, 1);
+        stage.give(Input::Start);
+        stage.give(Input::NotOpened(refusal(status)));
+        stage.give(answer);
+        stage.out.clear();
+        stage.jump(seconds(60));
+        stage.plan().unwrap().key_in_query
+    };
+    for status in [None, Some(400), Some(404), Some(429), Some(500), Some(503)] {
+        assert!(!in_query(CredentialsMode::Auto, status, ours()), "{status:?}");
+    }
+    assert!(!in_query(CredentialsMode::Auto, Some(401), Input::IdentityUnknown));
+    assert!(!in_query(CredentialsMode::Auto, Some(401), Input::KeyAccepted(None)));
+    assert!(!in_query(CredentialsMode::Header, Some(401), ours()));
+    assert!(in_query(CredentialsMode::Query, None, Input::IdentityUnknown));
+}
+
+#[test]
+fn an_upgrade_that_was_refused_before_one_that_was_not_is_forgotten() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.until_connect();
+    stage.give(Input::Opened);
+    stage.give(Input::Closed(None));
+    stage.give(ours());
+    stage.jump(seconds(60));
+    assert!(!stage.plan().unwrap().key_in_query);
+}

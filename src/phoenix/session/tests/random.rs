@@ -1,0 +1,276 @@
+//! Whatever happens, in whatever order and however late: what a session never does, and always does.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Something that happens; refs are named by how far back they were used, so that many of them fit.
+#[derive(Debug, Clone)]
+enum Step {
+    Start,
+    Opened,
+    NotOpened {
+        status: Option<u16>,
+        retry_after: Option<u64>,
+    },
+    Closed(Option<u16>),
+    Listed,
+    KeyAccepted(Option<bool>),
+    KeyRefused,
+    IdentityUnknown,
+    KeyRenewed,
+    Stop,
+    Binary,
+    Garbage(String),
+    Reply {
+        back: usize,
+        ok: bool,
+        reason: &'static str,
+    },
+    Said {
+        topic: &'static str,
+        event: &'static str,
+        back: Option<usize>,
+        payload: bool,
+    },
+    /// Let time pass: to the deadline, or by so many milliseconds whatever the deadline says.
+    ToDeadline,
+    Jump(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let status =
+        prop_oneof![Just(None), prop::sample::select(vec![400u16, 401, 403, 409, 429, 500, 503]).prop_map(Some)];
+    let code = prop_oneof![
+        Just(None),
+        prop::sample::select(vec![1000u16, 1001, 1002, 1006, 1011, 1012, 1013, 4000]).prop_map(Some)
+    ];
+    let reason = prop::sample::select(vec!["unauthorized", "unmatched topic", "join crashed", "whatever"]);
+    let topic = prop::sample::select(vec![CONTACTS, CONTROL, "phoenix", "agent_contacts:other"]);
+    let events =
+        vec!["phx_error", "phx_close", "phx_reply", "supersede", "contact_request_received", "contact_removed"];
+    let event = prop::sample::select(events);
+    prop_oneof![
+        1 => Just(Step::Start),
+        6 => Just(Step::Opened),
+        3 => (status, prop::option::of(prop_oneof![0..100u64, Just(u64::MAX)]))
+            .prop_map(|(status, retry_after)| Step::NotOpened { status, retry_after }),
+        3 => code.prop_map(Step::Closed),
+        6 => Just(Step::Listed),
+        2 => prop::option::of(any::<bool>()).prop_map(Step::KeyAccepted),
+        1 => Just(Step::KeyRefused),
+        1 => Just(Step::IdentityUnknown),
+        1 => Just(Step::KeyRenewed),
+        1 => prop::bool::weighted(0.02).prop_map(|stop| if stop { Step::Stop } else { Step::ToDeadline }),
+        1 => Just(Step::Binary),
+        2 => "\\PC{0,20}".prop_map(Step::Garbage),
+        12 => (0..4usize, prop::bool::weighted(0.7), reason).prop_map(|(back, ok, reason)| Step::Reply { back, ok, reason }),
+        6 => (topic, event, prop::option::of(0..6usize), any::<bool>())
+            .prop_map(|(topic, event, back, payload)| Step::Said { topic, event, back, payload }),
+        20 => Just(Step::ToDeadline),
+        4 => prop_oneof![0..100u64, 0..70_000u64, 0..100_000_000u64].prop_map(Step::Jump),
+    ]
+}
+
+/// What the world around the session looks like, going by what came out of it.
+#[derive(Debug, Default, PartialEq, Clone, Copy)]
+enum World {
+    #[default]
+    Nothing,
+    Dialling,
+    Open,
+}
+
+struct Watch {
+    stage: Stage,
+    world: World,
+    /// The refs of the pushes of the open socket, in order.
+    refs: Vec<u64>,
+    started: bool,
+    stopped: bool,
+}
+
+impl Watch {
+    fn give(&mut self, input: Input<'_>) {
+        // What the driver itself can see ends before the session is told of it.
+        match (&input, self.world) {
+            (Input::Opened, World::Dialling) => {
+                self.world = World::Open;
+                self.refs.clear();
+            }
+            (Input::NotOpened(_), World::Dialling) | (Input::Closed(_), World::Dialling | World::Open) => {
+                self.world = World::Nothing;
+            }
+            _ => {}
+        }
+        self.started |= matches!(input, Input::Start);
+        let silent = self.stopped;
+        self.stopped |= matches!(input, Input::Stop);
+        self.stage.out.clear();
+        self.stage.give(input);
+        assert!(!silent || self.stage.out.is_empty(), "after stop: {:?}", self.stage.out);
+        let outputs = std::mem::take(&mut self.stage.out);
+        for output in &outputs {
+            self.check(output);
+        }
+        self.check_standing();
+    }
+
+    fn check(&mut self, output: &Output) {
+        match output {
+            Output::Connect(plan) => {
+                assert_eq!(self.world, World::Nothing, "a second socket");
+                assert!(!plan.take || self.stage.session.config.connection == ConnectionMode::Take);
+                assert_ne!(self.stage.session.config.connection, ConnectionMode::Poll);
+                self.world = World::Dialling;
+            }
+            Output::Close => self.world = World::Nothing,
+            Output::Send(text) => {
+                assert_eq!(self.world, World::Open, "nobody hears {text}");
+                let frame: Value = serde_json::from_str(text).unwrap();
+                let reference = frame[1].as_str().unwrap().parse().unwrap();
+                assert!(!self.refs.contains(&reference), "a ref twice: {text}");
+                self.refs.push(reference);
+            }
+            Output::State(state, why) => {
+                assert!(!why.is_empty(), "{state} for no reason");
+                assert!(*state != AgentState::Starting, "it does not start twice");
+            }
+            Output::Identify | Output::List(_) | Output::Event(_) | Output::Superseded(_) | Output::Note(_) => {}
+        }
+    }
+
+    fn check_standing(&self) {
+        let session = &self.stage.session;
+        assert_eq!(session.deadline().is_none(), self.stopped, "a live session has a deadline");
+        if self.stopped {
+            return;
+        }
+        let deadline = session.deadline().unwrap();
+        // Of all waits, the longest is an hour short of a day; none is longer than the figures allow.
+        assert!(deadline.since(self.stage.now) <= seconds(86_400));
+        if let Phase::Waiting { until } = session.phase {
+            assert!(until.since(self.stage.now) <= seconds(960), "longer than any backoff");
+        }
+        assert!(session.state() != AgentState::Live || session.joined(), "live without a join");
+        assert!(!session.joined() || self.world == World::Open);
+        assert!(session.state() != AgentState::Refused || self.world == World::Nothing);
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Start => self.give(Input::Start),
+            // A driver says nothing of a socket that it was told to forget, mostly.
+            Step::Opened => match self.world {
+                World::Dialling => self.give(Input::Opened),
+                World::Nothing | World::Open => {}
+            },
+            Step::NotOpened { status, retry_after } => {
+                let retry_after = retry_after.map(seconds);
+                self.give(Input::NotOpened(Refusal { retry_after, ..refusal(*status) }));
+            }
+            Step::Closed(code) => self.give(Input::Closed(*code)),
+            Step::Listed => self.give(Input::Listed),
+            Step::KeyAccepted(whose) => {
+                let whose = whose.map(|ours| agent(if ours { "agent-1" } else { "agent-2" }));
+                self.give(Input::KeyAccepted(whose));
+            }
+            Step::KeyRefused => self.give(Input::KeyRefused("http 401".to_owned())),
+            Step::IdentityUnknown => self.give(Input::IdentityUnknown),
+            Step::KeyRenewed => self.give(Input::KeyRenewed),
+            Step::Stop => self.give(Input::Stop),
+            Step::Binary => self.give(Input::Binary(7)),
+            Step::Garbage(text) => self.give(Input::Text(text)),
+            Step::Reply { back, ok, reason } => {
+                let reference = self.reference(*back).map(|reference| reference.to_string());
+                let status = if *ok { "ok" } else { "error" };
+                let payload = json!({"status": status, "response": {"reason": reason}});
+                let frame = json!([null, reference, CONTACTS, "phx_reply", payload]);
+                self.give(Input::Text(&frame.to_string()));
+            }
+            Step::Said { topic, event, back, payload } => {
+                let join_ref = back.and_then(|back| self.reference(back));
+                let payload = match payload {
+                    true => json!({"id": "r1", "status": "pending", "inserted_at": "2026-03-02T10:00:00Z"}),
+                    false => json!({}),
+                };
+                let frame = json!([join_ref, null, topic, event, payload]);
+                self.give(Input::Text(&frame.to_string()));
+            }
+            Step::ToDeadline => {
+                if let Some(deadline) = self.stage.session.deadline() {
+                    self.stage.now = self.stage.now.max(deadline);
+                }
+                self.give(Input::Tick);
+            }
+            Step::Jump(by) => {
+                self.stage.now = self.stage.now + Duration::from_millis(*by);
+                self.give(Input::Tick);
+            }
+        }
+    }
+
+    fn reference(&self, back: usize) -> Option<u64> {
+        self.refs.iter().rev().nth(back).copied()
+    }
+
+    /// From wherever it is, with a platform that is well: live within the longest of all waits.
+    fn recover(&mut self) {
+        if !self.started {
+            self.take(&Step::Start);
+        }
+        let from = self.stage.now;
+        let mut answered = BTreeSet::new();
+        for _ in 0..400 {
+            if matches!(self.stage.session.state(), AgentState::Live | AgentState::Polling) {
+                assert!(self.stage.now.since(from) <= seconds(900 + 960 + 70), "{:?}", self.stage.now.since(from));
+                return;
+            }
+            match self.world {
+                World::Dialling => {
+                    answered.clear();
+                    self.give(Input::Opened);
+                }
+                World::Open if self.stage.session.joined() => self.give(Input::Listed),
+                World::Open => match self.refs.iter().copied().find(|&reference| answered.insert(reference)) {
+                    Some(reference) => {
+                        let frame = json!([null, reference.to_string(), "any", "phx_reply", {"status": "ok"}]);
+                        self.give(Input::Text(&frame.to_string()));
+                    }
+                    None => self.take(&Step::ToDeadline),
+                },
+                World::Nothing => {
+                    self.take(&Step::ToDeadline);
+                    if self.stage.session.state() == AgentState::Refused {
+                        self.take(&Step::KeyAccepted(Some(true)));
+                    }
+                }
+            }
+        }
+        panic!("it does not recover: {:?}", self.stage.session);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_keeps_its_promises_and_recovers(
+        seed: u64,
+        mode in prop::sample::select(vec![ConnectionMode::Yield, ConnectionMode::Take, ConnectionMode::Poll]),
+        credentials in prop::sample::select(vec![CredentialsMode::Auto, CredentialsMode::Header, CredentialsMode::Query]),
+        steps in prop::collection::vec(step(), 0..150),
+    ) {
+        let stage = Stage::new(mode, credentials, seed);
+        let mut watch = Watch { stage, world: World::Nothing, refs: Vec::new(), started: false, stopped: false };
+        watch.take(&Step::Start);
+        for step in &steps {
+            watch.take(step);
+        }
+        if !watch.stopped {
+            watch.recover();
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Every row of the table of states, but for the listings' rhythm and the keys, over stepped time.
+
+use super::*;
+
+fn crash(stage: &mut Stage, join_ref: &Value) {
+    stage.frame(json!([join_ref, join_ref, CONTACTS, "phx_error", {"reason": "channel_crash"}]));
+}
+
+/// The ref of this topic's join that was sent last.
+fn join_ref(stage: &mut Stage, topic: &str) -> Value {
+    let joins = stage.take_sent().into_iter().filter(|frame| frame[3] == "phx_join" && frame[2] == topic);
+    joins.last().expect("a join of the topic")[1].clone()
+}
+
+/// Passes until this topic is asked for again, and says under which ref.
+fn until_join(stage: &mut Stage, topic: &str) -> Value {
+    for _ in 0..50 {
+        if stage.sent().iter().any(|frame| frame[2] == topic) {
+            return join_ref(stage, topic);
+        }
+        stage.now = stage.now.max(stage.session.deadline().unwrap());
+        stage.give(Input::Tick);
+        stage.answer_beats();
+    }
+    panic!("it does not join again");
+}
+
+#[test]
+fn starting_until_something_is_known() {
+    let mut stage = Stage::of(ConnectionMode::Yield);
+    assert_eq!(stage.state(), AgentState::Starting);
+    stage.give(Input::Start);
+    assert_eq!(stage.out, [Output::Connect(ConnectPlan { take: false, key_in_query: false })], "at once");
+    stage.give(Input::Start);
+    assert_eq!(stage.out.len(), 1, "once");
+    stage.give(Input::Opened);
+    assert_eq!(stage.state(), AgentState::Starting);
+    stage.answer_joins();
+    assert_eq!(stage.state(), AgentState::Starting, "joined is not yet live");
+    stage.give(Input::Listed);
+    assert_eq!(stage.states(), [AgentState::Live]);
+}
+
+#[test]
+fn joined_means_list_and_listed_means_live() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::Listed);
+    stage.give(Input::Opened);
+    stage.give(Input::Listed);
+    assert_eq!((stage.state(), stage.session.joined()), (AgentState::Starting, false), "a listing before the join");
+    stage.answer_joins();
+    assert!(stage.session.joined());
+    assert_eq!(stage.lists(), 1);
+    stage.give(Input::Listed);
+    assert_eq!(stage.state(), AgentState::Live);
+}
+
+#[test]
+fn beats_every_25_s_give_or_take_a_tenth() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut gaps = Vec::new();
+    let mut last = stage.now;
+    for _ in 0..200 {
+        stage.now = stage.session.deadline().unwrap();
+        stage.give(Input::Tick);
+        assert_eq!(stage.sent().len(), 1);
+        stage.answer_beats();
+        gaps.push(stage.now.since(last));
+        last = stage.now;
+    }
+    let range = Duration::from_millis(22_500)..=Duration::from_millis(27_500);
+    assert!(gaps.iter().all(|gap| range.contains(gap)), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| *gap < seconds(24)) && gaps.iter().any(|gap| *gap > seconds(26)), "jittered");
+    assert_eq!(stage.state(), AgentState::Live);
+}
+
+#[test]
+fn without_a_heartbeat_reply_for_55_s_the_connection_is_dead() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.answers_beats = false;
+    stage.go_live();
+    stage.pass(Duration::from_millis(54_999));
+    assert!(!stage.closes());
+    let beats: Vec<_> = stage.take_sent();
+    assert_eq!(beats.len(), 2);
+    // Neither events nor replies to something else prove that it lives.
+    stage.event(Value::Null, CONTACTS, "contact_removed", json!({"id": "c1"}));
+    stage.frame(json!([null, "999", "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+    stage.pass(Duration::from_millis(1));
+    assert!(stage.closes());
+    assert_eq!((stage.state(), stage.notes("connection_dead")), (AgentState::Away, 1));
+    stage.until_connect();
+}
+
+#[test]
+fn a_late_heartbeat_reply_counts_for_what_it_answers() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.answers_beats = false;
+    stage.pass(seconds(54));
+    let first = stage.take_sent()[0].clone();
+    stage.frame(json!([null, first[1], "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+    stage.pass(seconds(54));
+    assert!(!stage.closes());
+    stage.frame(json!([null, first[1], "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
+    stage.pass(seconds(1));
+    assert!(stage.closes(), "the same reply twice is no second sign of life");
+}
+
+#[test]
+fn a_machine_that_slept_finds_the_connection_dead_and_beats_no_more() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.jump(seconds(8 * 3600));
+    assert!(stage.closes());
+    assert_eq!(stage.sent(), Vec::<Value>::new(), "nothing is made up for");
+    stage.until_connect();
+    stage.go_live();
+    stage.jump(seconds(30));
+    assert_eq!(stage.sent().len(), 1, "one beat, however many were missed");
+    stage.jump(Duration::ZERO);
+    assert_eq!(stage.sent().len(), 1);
+}
+
+#[test]
+fn a_machine_that_slept_while_waiting_connects_once() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::NotOpened(refusal(Some(503))));
+    stage.jump(seconds(8 * 3600));
+    assert_eq!(stage.out.iter().filter(|output| matches!(output, Output::Connect(_))).count(), 1);
+    stage.jump(seconds(8 * 3600));
+    assert!(stage.closes(), "a dial without an end is given up");
+    stage.until_connect();
+}
+
+#[test]
+fn an_unanswered_join_is_asked_again_after_15_s() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::Opened);
+    let first = join_ref(&mut stage, CONTACTS);
+    stage.pass(Duration::from_millis(14_999));
+    assert_eq!(stage.notes("join_timeout"), 0);
+    stage.pass(Duration::from_millis(501));
+    assert_eq!(stage.notes("join_timeout"), 2, "both channels");
+    let second = join_ref(&mut stage, CONTACTS);
+    assert_ne!(first, second);
+    stage.frame(json!([second, second, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
+    assert!(stage.session.joined());
+}
+
+#[test]
+fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
+    for end in ["refused", "crashed in the join", "error", "close", "unanswered"] {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.give(Input::Opened);
+        let mut join = join_ref(&mut stage, CONTACTS);
+        for count in 1..=5 {
+            let refused = |reason| json!([join, join, CONTACTS, "phx_reply", {"status": "error", "response": {"reason": reason}}]);
+            let before = stage.now;
+            match end {
+                "refused" => stage.frame(refused("not now")),
+                "crashed in the join" => stage.frame(refused("join crashed")),
+                "error" => crash(&mut stage, &join),
+                "close" => {
+                    stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
+                    stage.give(Input::Listed);
+                    stage.frame(json!([join, join, CONTACTS, "phx_close", {}]));
+                    assert_eq!(stage.state(), AgentState::Away);
+                }
+                // Here the heartbeats are answered and the joins are not.
+                _ => stage.pass(seconds(15)),
+            }
+            assert_eq!(stage.closes(), count == 5, "{end}: {count}");
+            if count < 5 {
+                let next = until_join(&mut stage, CONTACTS);
+                assert_ne!(next, join, "{end}: fresh refs");
+                let ceiling = Duration::from_millis(500 << (count - 1)) + seconds(15);
+                assert!(stage.now.since(before) <= ceiling, "{end}: {count}");
+                join = next;
+            }
+        }
+        assert_eq!(stage.state(), AgentState::Away, "{end}");
+        stage.until_connect();
+    }
+}
+
+#[test]
+fn a_join_that_lasted_ends_the_row() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::Opened);
+    for _ in 0..12 {
+        let join = until_join(&mut stage, CONTACTS);
+        stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
+        stage.pass(seconds(60));
+        crash(&mut stage, &join);
+        assert!(!stage.closes());
+    }
+}
+
+#[test]
+fn the_end_of_the_channel_is_the_end_of_live_and_another_joins_end_is_not() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    for frame in [
+        json!(["77", "77", CONTACTS, "phx_error", {}]),
+        json!(["77", "77", CONTACTS, "phx_close", {}]),
+        json!(["1", "1", "agent_contacts:other", "phx_error", {}]),
+        json!(["x", null, CONTACTS, "phx_close", {}]),
+    ] {
+        stage.frame(frame);
+        assert_eq!((stage.state(), stage.session.joined()), (AgentState::Live, true));
+    }
+    stage.frame(json!([null, null, CONTACTS, "phx_error", {}]));
+    assert_eq!((stage.state(), stage.session.joined()), (AgentState::Away, false), "without a join_ref it may be ours");
+    stage.give(Input::Listed);
+    assert_eq!(stage.state(), AgentState::Away, "a listing without a join is not live");
+}
+
+#[test]
+fn the_control_channel_never_costs_the_socket() {
+    for reason in ["unmatched topic", "unauthorized", "whatever"] {
+        let mut stage = Stage::live(ConnectionMode::Yield);
+        stage.frame(json!(["2", "2", CONTROL, "phx_error", {}]));
+        stage.pass(seconds(1));
+        let join = stage.take_sent()[0][1].clone();
+        stage.frame(json!([null, join, CONTROL, "phx_reply", {"status": "error", "response": {"reason": reason}}]));
+        stage.pass(seconds(3600));
+        assert_eq!((stage.take_sent(), stage.state()), (vec![], AgentState::Live), "{reason}: not asked again");
+    }
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut join = json!("2");
+    for count in 0..30 {
+        let crash = match count % 2 {
+            0 => json!([join, join, CONTROL, "phx_error", {}]),
+            _ => json!([join, join, CONTROL, "phx_reply", {"status": "error", "response": {"reason": "join crashed"}}]),
+        };
+        stage.frame(crash);
+        let before = stage.now;
+        join = until_join(&mut stage, CONTROL);
+        assert!(stage.now.since(before) <= seconds(60), "{count}: with backoff");
+        assert_eq!(stage.state(), AgentState::Live, "{count}");
+    }
+    stage.pass(seconds(600));
+    assert!(stage.take_sent().len() > 2, "unanswered, it is asked for again");
+    assert_eq!((stage.state(), stage.closes()), (AgentState::Live, false));
+}
+
+#[test]
+fn every_end_is_away_and_waits_within_the_backoff() {
+    let ends: [fn(&mut Stage); 6] = [
+        |stage| stage.give(Input::Closed(None)),
+        |stage| stage.give(Input::Closed(Some(1011))),
+        |stage| stage.give(Input::Closed(Some(4000))),
+        |stage| stage.give(Input::NotOpened(refusal(None))),
+        |stage| stage.give(Input::NotOpened(refusal(Some(404)))),
+        |stage| stage.give(Input::NotOpened(refusal(Some(502)))),
+    ];
+    for (which, end) in ends.into_iter().enumerate() {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut longest = Duration::ZERO;
+        for count in 0..300 {
+            if which < 3 {
+                stage.give(Input::Opened);
+            }
+            end(&mut stage);
+            assert_eq!(stage.state(), AgentState::Away, "{which}");
+            let wait = stage.until_connect();
+            let ceiling = Duration::from_millis(500 << count.min(7)).min(seconds(60));
+            assert!(wait <= ceiling, "{which}: {wait:?} after {count}");
+            longest = longest.max(wait);
+        }
+        assert!(longest > seconds(45), "{which}: {longest:?}, and it never gives up");
+    }
+}
+
+#[test]
+fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
+    for (live, back) in [(59, false), (60, true)] {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        for _ in 0..20 {
+            stage.give(Input::NotOpened(refusal(None)));
+            stage.until_connect();
+        }
+        stage.go_live();
+        stage.pass(seconds(live));
+        stage.give(Input::Closed(None));
+        let mut longest = stage.until_connect();
+        for _ in 0..6 {
+            stage.give(Input::Opened);
+            stage.answer_joins();
+            stage.pass(seconds(3600));
+            stage.give(Input::Closed(None));
+            longest = longest.max(stage.until_connect());
+        }
+        assert_eq!(longest <= seconds(32), back, "{live}: {longest:?}; joined without being listed proves nothing");
+    }
+}
+
+#[test]
+fn what_the_platform_asks_for_raises_the_floor() {
+    for seed in 0..50 {
+        let mut stage = Stage::new(ConnectionMode::Yield, CredentialsMode::Auto, seed);
+        stage.give(Input::Start);
+        let mut between = |input, from, to| {
+            if matches!(input, Input::Closed(_)) {
+                stage.give(Input::Opened);
+            }
+            stage.give(input);
+            let wait = stage.until_connect();
+            assert!((seconds(from)..=seconds(to)).contains(&wait), "{wait:?}");
+            // Back to the base.
+            stage.go_live();
+            stage.pass(seconds(60));
+            stage.give(Input::Closed(None));
+            stage.until_connect();
+        };
+        let told =
+            |status, after| Input::NotOpened(Refusal { retry_after: Some(seconds(after)), ..refusal(Some(status)) });
+        between(Input::Closed(Some(1012)), 1, 5);
+        between(Input::Closed(Some(1013)), 30, 60);
+        between(Input::NotOpened(refusal(Some(429))), 30, 60);
+        between(told(429, 120), 120, 121);
+        between(told(503, 7), 7, 8);
+        between(told(503, u64::MAX), 900, 901);
+    }
+}
+
+#[test]
+fn poll_never_opens_a_socket() {
+    let mut stage = Stage::of(ConnectionMode::Poll);
+    stage.give(Input::Start);
+    assert_eq!(stage.states(), [AgentState::Polling]);
+    stage.give(Input::Listed);
+    stage.pass(seconds(7 * 86_400));
+    assert_eq!(stage.states(), [AgentState::Polling]);
+    assert!(!stage.connects());
+}
+
+#[test]
+fn stop_leaves_closes_and_is_silent() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(Input::Stop);
+    let events: Vec<_> = stage.sent().into_iter().map(|frame| (frame[2].clone(), frame[3].clone())).collect();
+    assert_eq!(events, [(json!(CONTACTS), json!("phx_leave")), (json!(CONTROL), json!("phx_leave"))]);
+    assert_eq!(stage.out.last(), Some(&Output::Close));
+    stage.out.clear();
+    for input in
+        [Input::Tick, Input::Start, Input::Opened, Input::Listed, Input::KeyRenewed, Input::Closed(None), Input::Stop]
+    {
+        stage.give(input);
+    }
+    stage.jump(seconds(86_400));
+    assert_eq!((stage.out.len(), stage.session.deadline()), (0, None));
+}
+
+#[test]
+fn a_socket_that_nobody_asked_for_is_closed() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::NotOpened(refusal(None)));
+    stage.give(Input::Opened);
+    assert!(stage.closes());
+    assert_eq!(stage.sent(), Vec::<Value>::new());
+}
+
+#[test]
+fn unreadable_events_ask_for_one_listing_at_a_time() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    for _ in 0..1000 {
+        stage.event(json!("1"), CONTACTS, "contact_request_received", json!({"id": null}));
+    }
+    assert_eq!((stage.lists(), stage.notes("payload_malformed")), (1, 1000));
+    stage.pass(seconds(29));
+    assert_eq!(stage.lists(), 1);
+    stage.pass(seconds(1));
+    assert_eq!(stage.lists(), 2, "what came after the first is not forgotten");
+    stage.pass(seconds(3600));
+    assert_eq!(stage.lists(), 2);
+}
+
+#[test]
+fn an_enormous_frame_is_refused_and_survived() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    let enormous = format!(r#"["1",null,"{CONTACTS}","contact_removed",{{"id":"{}"}}]"#, "x".repeat(1 << 20));
+    stage.give(Input::Text(&enormous));
+    assert_eq!((stage.notes("frame_too_long"), stage.lists()), (1, 1));
+    assert_eq!(stage.state(), AgentState::Live);
+}
