@@ -1,1 +1,135 @@
-//! An imitation of the platform, for the demo, tests and benches.
+//! An imitation of the platform, for the demo, tests and benches: its Phoenix socket, its REST calls, and a control to
+//! make things happen and go wrong. It is faithful first: shapes, errors, terminal states, one connection an agent. It
+//! is no platform: it keeps everything in memory and its keys protect nothing. `docs/sandbox.md` says what it does.
+//!
+//! `world` (who exists) → `store` (requests and contacts, pure) → `shared` (one lock over store, connections, faults,
+//! journal) → `server` (HTTP) → `rest`, `upgrade` and `socket` (the platform's side), `control` (the tester's side).
+
+mod control;
+pub mod fault;
+mod garbage;
+mod hub;
+mod reply;
+mod rest;
+mod server;
+mod shared;
+mod socket;
+mod store;
+mod tester;
+mod upgrade;
+pub mod wire;
+pub mod world;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use control::{Control, ControlError};
+pub use fault::{At, Do, Fault};
+pub use wire::{NewRequest, State, Status};
+pub use world::World;
+
+/// How long [`Sandbox::stop`] waits for connections to end before it cuts them.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What differs between sandboxes besides the world.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// Speak TLS (`https`, `wss`) with this.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// A socket from which nothing came for this long is closed with 1002. Phoenix's default is 60 s \[phx\].
+    pub idle: Duration,
+    /// Whether pushes carry the join's `join_ref` (as Band probably does) or null (as the docs say).
+    pub push_join_ref: bool,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self { tls: None, idle: Duration::from_secs(60), push_join_ref: true }
+    }
+}
+
+/// The two ways in which a sandbox ends.
+#[derive(Debug, Clone, Default)]
+struct Ending {
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+/// A running sandbox. Dropping it kills it.
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    control: Control,
+    ending: Ending,
+    tasks: TaskTracker,
+}
+
+impl Sandbox {
+    /// Starts on this address (port 0: a free one) with nothing but the world's parties. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound, or, as `InvalidInput`, the world is no good.
+    pub async fn start(address: SocketAddr, world: World, options: SandboxOptions) -> io::Result<Sandbox> {
+        world.check().map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
+        Self::resume(address, Control::new(shared::Shared::new(&world, options))).await
+    }
+
+    /// Starts with everything that an ended sandbox knew, as a platform that was restarted.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub async fn resume(address: SocketAddr, control: Control) -> io::Result<Sandbox> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (ending, tasks) = (Ending::default(), TaskTracker::new());
+        tasks.spawn(server::run(listener, control.shared().clone(), ending.clone(), tasks.clone()));
+        Ok(Sandbox { address, control, ending, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https://…` with TLS.
+    pub fn url(&self) -> String {
+        let scheme = if self.control.shared().options.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The tester's side, in process.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Ends as a platform that is restarted: close 1012 on every socket, calls on their way are finished (for at most
+    /// two seconds). Cancelled, it kills.
+    pub async fn stop(self) {
+        self.ending.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        self.ending.kill.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// Ends as a platform that is killed: every TCP connection is gone, without a close frame or an answer.
+    pub async fn kill(self) {
+        self.ending.kill.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.ending.kill.cancel();
+    }
+}

@@ -1,12 +1,112 @@
-//! `doorman sandbox`.
+//! `doorman sandbox`: an imitation of the platform in a process of its own.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
+use crate::config::Report;
+use crate::sandbox::{Sandbox, SandboxOptions, World};
+
+const SHIPPED_WORLD: &str = include_str!("../../config/world.toml");
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Where to listen; port 0 takes a free one. Anybody who reaches it controls it: keep it on loopback
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4400")]
+    listen: SocketAddr,
+    /// Who exists; else the world that doorman ships
+    #[arg(long, value_name = "PATH")]
+    world: Option<PathBuf>,
+    /// Close a socket from which nothing came for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: u64,
+    /// Push events with a null join_ref, as a Phoenix broadcast does
+    #[arg(long)]
+    null_join_ref: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+    let world = match &args.world {
+        None => parse(SHIPPED_WORLD, Path::new("config/world.toml"))?,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| CliError::new(78, format!("cannot read `{}`: {error}", path.display())))?;
+            parse(&text, path)?
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(1, format!("cannot start: {error}")))?;
+    runtime.block_on(serve(args, world))
+}
+
+async fn serve(args: Args, world: World) -> Result<u8, CliError> {
+    let mut signals = signal_hook_tokio::Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
+    let options = SandboxOptions {
+        idle: Duration::from_secs(args.idle),
+        push_join_ref: !args.null_join_ref,
+        ..SandboxOptions::default()
+    };
+    let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
+    let mut err = anstream::stderr();
+    let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is no platform");
+    if !sandbox.address().ip().is_loopback() {
+        let _ = writeln!(err, "doorman: whoever can reach {} controls it", sandbox.address());
+    }
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "listening on {}", sandbox.url()).and_then(|()| out.flush());
+    signals.next().await;
+    tokio::select! {
+        () = sandbox.stop() => {}
+        _ = signals.next() => {}
+    }
+    Ok(0)
+}
+
+fn parse(text: &str, path: &Path) -> Result<World, CliError> {
+    World::parse(text, &path.to_string_lossy()).map_err(|report| CliError::new(78, lines(&report)))
+}
+
+/// One line a problem, with its place, and what to do below it.
+fn lines(report: &Report) -> String {
+    let mut out = String::from("the world cannot be used");
+    for problem in &report.problems {
+        let source = problem.source.and_then(|source| report.sources.get(source));
+        let path = source.map(|source| source.path.display().to_string()).unwrap_or_default();
+        let (line, column) = match (source, &problem.span) {
+            (Some(source), Some(span)) => {
+                let before = source.text.get(..span.start).unwrap_or_default();
+                let start = before.rfind('\n').map_or(0, |at| at + 1);
+                (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+            }
+            _ => (1, 1),
+        };
+        out.push_str(&format!("\n{path}:{line}:{column}: {}", problem.message));
+        if let Some(help) = &problem.help {
+            out.push_str(&format!("\n    {help}"));
+        }
+    }
+    out
+}
+
+fn refused(listen: SocketAddr, error: &std::io::Error) -> CliError {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => CliError::new(
+            1,
+            format!(
+                "`{listen}` is in use already: stop what listens there, or take a free port with `--listen 127.0.0.1:0`"
+            ),
+        ),
+        std::io::ErrorKind::InvalidInput => CliError::new(78, format!("the world cannot be used: {error}")),
+        _ => CliError::new(1, format!("cannot listen on `{listen}`: {error}")),
+    }
 }

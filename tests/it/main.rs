@@ -5,4 +5,5 @@
 mod control;
 mod ledger;
 mod logs;
+mod sandbox;
 mod systemd;

@@ -1,0 +1,257 @@
+//! The tester's side: makes requests, answers them as a person, makes things go wrong, and looks at everything. The
+//! same in process as over `/_sandbox/…`.
+
+use std::sync::Arc;
+
+use super::fault::{Fault, is_close_code};
+use super::hub::Order;
+use super::shared::{Inner, Shared};
+use super::store::{COUNT_MAX, PartyIndex, Problem, Row};
+use super::wire::{Counts, NewRequest, RequestState, State, Status, Waiting};
+
+/// Requests that are made under one lock, so that calls and sockets go on during a burst.
+const CHUNK: u64 = 500;
+
+/// Why the control refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No such agent, request or contact (404).
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done any more, or not yet (409).
+    #[error("{0}")]
+    Conflict(String),
+    /// It makes no sense (422).
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl From<Problem> for ControlError {
+    fn from(problem: Problem) -> Self {
+        match problem {
+            Problem::NotFound(message) => ControlError::NotFound(message.into()),
+            Problem::Conflict(_, message) => ControlError::Conflict(message.into()),
+            Problem::Invalid(message) => ControlError::Invalid(message),
+        }
+    }
+}
+
+/// A handle on a sandbox; clones are the same sandbox, and it outlives it.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Shared>);
+
+impl Control {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Makes requests and returns their ids, in order.
+    ///
+    /// # Errors
+    ///
+    /// An unknown recipient, an id that exists, or something that makes no sense. Of a burst, what came before it stays.
+    pub fn request(&self, new: &NewRequest) -> Result<Vec<String>, ControlError> {
+        let count = new.count.unwrap_or(1);
+        if !(1..=COUNT_MAX).contains(&count) {
+            return Err(ControlError::Invalid(format!("`count` is 1 to {COUNT_MAX}")));
+        }
+        let first = new.first.unwrap_or(1);
+        let Some(end) = first.checked_add(count) else {
+            return Err(ControlError::Invalid("`first` is too large".into()));
+        };
+        let (mut ids, mut told) = (Vec::new(), Vec::new());
+        let mut from = first;
+        while from < end {
+            let to = end.min(from + CHUNK);
+            let mut inner = self.0.lock();
+            let made = inner.store.create(new, from..to, self.0.clock.now(), &mut told);
+            inner.tell(&mut told);
+            ids.extend(made?);
+            from = to;
+        }
+        Ok(ids)
+    }
+
+    /// Ends a pending request: approved or rejected by a person, cancelled by its sender, or expired.
+    ///
+    /// # Errors
+    ///
+    /// No such request, not pending any more, or `Pending` as the status.
+    pub fn settle(&self, id: &str, status: Status) -> Result<(), ControlError> {
+        let by = match status {
+            Status::Approved | Status::Rejected => "person",
+            Status::Cancelled => "sender",
+            Status::Expired => "platform",
+            Status::Pending => return Err(ControlError::Invalid("a request does not become pending again".into())),
+        };
+        let (mut inner, mut told) = (self.0.lock(), Vec::new());
+        let Some(index) = inner.store.request(id) else {
+            return Err(ControlError::NotFound("no such request".into()));
+        };
+        if inner.store.requests[index].status != Status::Pending {
+            return Err(ControlError::Conflict("the request is not pending any more".into()));
+        }
+        inner.store.settle(index, status, by, self.0.clock.now(), &mut told);
+        inner.tell(&mut told);
+        Ok(())
+    }
+
+    /// Ends the relation between an agent and a contact of its, as the other side would.
+    ///
+    /// # Errors
+    ///
+    /// No such agent or contact.
+    pub fn remove_contact(&self, agent: &str, handle: &str) -> Result<(), ControlError> {
+        let (mut inner, mut told) = (self.0.lock(), Vec::new());
+        let party = party(&inner, agent)?;
+        inner.store.remove_contact(party, Some(handle), None, &mut told)?;
+        inner.tell(&mut told);
+        Ok(())
+    }
+
+    /// Adds faults after those that wait; all or none.
+    ///
+    /// # Errors
+    ///
+    /// One that means nothing, an agent that is not of this world, or too many.
+    pub fn faults(&self, faults: Vec<Fault>) -> Result<(), ControlError> {
+        let mut inner = self.0.lock();
+        for fault in &faults {
+            fault.check().map_err(ControlError::Invalid)?;
+            fault.agent.as_deref().map_or(Ok(()), |agent| party(&inner, agent).map(|_| ()))?;
+        }
+        for fault in faults {
+            inner.faults.add(fault).map_err(ControlError::Conflict)?;
+        }
+        self.0.arm(&inner);
+        Ok(())
+    }
+
+    /// Adds one fault.
+    ///
+    /// # Errors
+    ///
+    /// As [`Control::faults`].
+    pub fn fault(&self, fault: Fault) -> Result<(), ControlError> {
+        self.faults(vec![fault])
+    }
+
+    /// Forgets the faults that wait; what has struck goes on.
+    pub fn clear_faults(&self) {
+        let mut inner = self.0.lock();
+        inner.faults.clear();
+        self.0.arm(&inner);
+    }
+
+    /// Closes an agent's socket (default 1001, as a server that disconnects it \[phx\]; 0: without a close frame).
+    ///
+    /// # Errors
+    ///
+    /// No such agent, not connected, or no code for a close frame.
+    pub fn kick(&self, agent: &str, code: Option<u16>) -> Result<(), ControlError> {
+        let code = code.unwrap_or(1001);
+        if !is_close_code(code) {
+            return Err(ControlError::Invalid(format!("`{code}` is no code for a close frame")));
+        }
+        let inner = self.0.lock();
+        if inner.hub.order(party(&inner, agent)?, Order::Close(code, "kicked")) {
+            return Ok(());
+        }
+        Err(ControlError::Conflict("the agent has no connection".into()))
+    }
+
+    /// Everything, with every request and contact.
+    pub fn state(&self) -> State {
+        let mut state = self.overview();
+        let inner = self.0.lock();
+        state.requests = inner.store.requests.iter().map(|row| request_state(&inner, row)).collect();
+        state.contacts = inner.store.contact_states();
+        state
+    }
+
+    /// [`Control::state`] without the requests and contacts themselves.
+    pub fn overview(&self) -> State {
+        let inner = self.0.lock();
+        let id = |party: PartyIndex| inner.store.parties[party].id.clone();
+        State {
+            counts: counts(&inner.store.requests),
+            requests: Vec::new(),
+            contacts: Vec::new(),
+            live: inner.hub.live(self.0.clock.now().mono, id),
+            connects: inner.journal.connects.iter().cloned().collect(),
+            ends: inner.journal.ends.iter().cloned().collect(),
+            joins: inner.journal.joins.iter().cloned().collect(),
+            lists: inner.journal.lists.iter().cloned().collect(),
+            faults: inner
+                .faults
+                .waiting()
+                .map(|(fault, left)| Waiting { fault: fault.clone(), left: (*left != u64::MAX).then_some(*left) })
+                .collect(),
+            struck: inner.faults.struck,
+        }
+    }
+
+    /// The sums alone, for polling.
+    pub fn counts(&self) -> Counts {
+        counts(&self.0.lock().store.requests)
+    }
+
+    /// From the push of a request written to the first good answer to it read, in microseconds, in the order of the
+    /// answers; the last million.
+    pub fn latencies(&self) -> Vec<u64> {
+        self.0.lock().latencies.iter().copied().collect()
+    }
+
+    /// Forgets the latencies so far.
+    pub fn clear_latencies(&self) {
+        self.0.lock().latencies.clear();
+    }
+}
+
+fn party(inner: &Inner, who: &str) -> Result<PartyIndex, ControlError> {
+    inner.store.find(who).ok_or_else(|| ControlError::NotFound("nobody here has that id or handle".into()))
+}
+
+fn counts(rows: &[Row]) -> Counts {
+    let mut counts = Counts { requests: rows.len() as u64, ..Counts::default() };
+    for row in rows {
+        let count = match row.status {
+            Status::Pending => &mut counts.pending,
+            Status::Approved => &mut counts.approved,
+            Status::Rejected => &mut counts.rejected,
+            Status::Cancelled => &mut counts.cancelled,
+            Status::Expired => &mut counts.expired,
+        };
+        *count += 1;
+        counts.pushed += row.pushed;
+        counts.answers += row.answered;
+        counts.refused += row.refused;
+    }
+    counts
+}
+
+fn request_state(inner: &Inner, row: &Row) -> RequestState {
+    let id = |party: PartyIndex| inner.store.parties[party].id.clone();
+    RequestState {
+        id: row.id.clone(),
+        to: id(row.to),
+        from: row.from.map(id),
+        from_handle: row.from_handle.clone().flatten(),
+        from_name: row.from_name.clone().flatten(),
+        message: row.message.clone().flatten(),
+        status: row.status,
+        inserted_at: row.inserted_at.to_string(),
+        settled_by: row.settled_by.clone(),
+        answers: row.answers.clone(),
+        answered: row.answered,
+        pushed: row.pushed,
+    }
+}

@@ -1,0 +1,276 @@
+//! Faults: what shall go wrong, where, how often. A table that is asked at each point of the sandbox. Which
+//! combinations mean something is decided here; what they do is up to the points (`docs/sandbox.md`).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Most faults waiting at once.
+pub const FAULTS_MAX: usize = 10_000;
+/// Longest `ms` of a fault.
+pub const FAULT_MS_MAX: u64 = 3_600_000;
+
+/// Where a fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum At {
+    /// The socket's upgrade request.
+    Upgrade,
+    /// `phx_join` of any topic.
+    Join,
+    /// A heartbeat.
+    Heartbeat,
+    /// An event that the sandbox pushes.
+    Push,
+    /// `GET /agent/contacts/requests`.
+    List,
+    /// `POST /agent/contacts/requests/respond`.
+    Respond,
+    /// Whichever of these comes first and to which the fault can be done.
+    Any,
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Do {
+    /// The agent's socket is closed with `code` (default 1000; 0: without a close frame).
+    Close,
+    /// The thing at hand vanishes: the frame is swallowed, the HTTP connection is cut unanswered.
+    Drop,
+    /// Nothing moves for `ms` (default: an hour); then HTTP is cut, a socket goes on.
+    Stall,
+    /// An answer with status `code` (default 500), and nothing is carried out; `ms` becomes `Retry-After`.
+    Status,
+    /// Something unreadable instead of the right thing; `code` picks which.
+    Garbage,
+    /// The right thing, `ms` later (default 1000).
+    Delay,
+    /// The right thing twice.
+    Duplicate,
+    /// The right things in another order.
+    Reorder,
+    /// Carried out, but said to have failed (status `code`, or no answer at all).
+    ApplyThenFail,
+    /// The contacts channel crashes: `phx_error`.
+    CrashChannel,
+    /// The agent's socket is taken over, as if another client had connected.
+    Supersede,
+    /// The socket's TCP connection ends without a close frame, and counts as live for `ms` more (default 60,000).
+    Ghost,
+    /// The listing is as it was `ms` ago (default 10,000).
+    StaleList,
+}
+
+/// One fault, as given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Where.
+    pub at: At,
+    /// What.
+    #[serde(rename = "do")]
+    pub what: Do,
+    /// How often (default 1); 0: until the faults are cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// A close code, an HTTP status, or which garbage, by what is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Milliseconds, by what is done; at most [`FAULT_MS_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
+    /// Only this agent, by id or handle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// With `at: "push"`, only this event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+}
+
+impl Fault {
+    /// A fault that strikes once, whoever comes.
+    pub fn new(at: At, what: Do) -> Self {
+        Self { at, what, count: None, code: None, ms: None, agent: None, event: None }
+    }
+
+    /// So often; 0: until cleared.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// With this code.
+    #[must_use]
+    pub fn code(mut self, code: u16) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    /// With so many milliseconds.
+    #[must_use]
+    pub fn ms(mut self, ms: u64) -> Self {
+        self.ms = Some(ms);
+        self
+    }
+
+    /// Only for this agent, by id or handle.
+    #[must_use]
+    pub fn agent(mut self, agent: &str) -> Self {
+        self.agent = Some(agent.to_owned());
+        self
+    }
+
+    /// Only for this event.
+    #[must_use]
+    pub fn event(mut self, event: &str) -> Self {
+        self.event = Some(event.to_owned());
+        self
+    }
+
+    /// The milliseconds, or this many.
+    pub fn wait(&self, default: u64) -> Duration {
+        Duration::from_millis(self.ms.unwrap_or(default))
+    }
+
+    /// Whether the fault means something.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for people.
+    pub fn check(&self) -> Result<(), String> {
+        let points = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::List, At::Respond];
+        let possible = points.into_iter().any(|point| (self.at == At::Any || self.at == point) && self.can(point));
+        if !possible {
+            return Err(format!("`{}` cannot be done at `{}`", word(&self.what), word(&self.at)));
+        }
+        if self.ms.is_some_and(|ms| ms > FAULT_MS_MAX) {
+            return Err(format!("`ms` is at most {FAULT_MS_MAX}"));
+        }
+        if self.event.is_some() && self.at != At::Push {
+            return Err("`event` needs `at` to be `push`".into());
+        }
+        let code = self.code.unwrap_or(1000);
+        let status = match self.what {
+            Do::Status | Do::ApplyThenFail => self.code.is_none() || (200..=599).contains(&code),
+            Do::Close => is_close_code(code),
+            _ => true,
+        };
+        if status { Ok(()) } else { Err(format!("`{code}` is no code for `{}`", word(&self.what))) }
+    }
+
+    fn can(&self, point: At) -> bool {
+        let http = matches!(point, At::Upgrade | At::List | At::Respond);
+        match self.what {
+            Do::Close | Do::Drop | Do::Stall | Do::Garbage | Do::Delay | Do::Supersede | Do::Ghost => true,
+            Do::Status => http || matches!(point, At::Join | At::Heartbeat),
+            Do::Duplicate => point != At::Upgrade,
+            Do::Reorder => matches!(point, At::Join | At::Heartbeat | At::Push | At::List),
+            Do::ApplyThenFail => matches!(point, At::Respond | At::Join),
+            Do::CrashChannel => point != At::Upgrade,
+            Do::StaleList => point == At::List,
+        }
+    }
+}
+
+/// Whether a server may close with this: 0 (no close frame) or a code that may stand in a close frame.
+pub fn is_close_code(code: u16) -> bool {
+    matches!(code, 0 | 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The faults that wait, in the order they were given.
+#[derive(Debug, Default)]
+pub struct Faults {
+    waiting: VecDeque<(Fault, u64)>,
+    /// How many have struck.
+    pub struck: u64,
+}
+
+impl Faults {
+    /// Adds one; it was checked.
+    ///
+    /// # Errors
+    ///
+    /// There are [`FAULTS_MAX`] already.
+    pub fn add(&mut self, fault: Fault) -> Result<(), String> {
+        if self.waiting.len() == FAULTS_MAX {
+            return Err(format!("at most {FAULTS_MAX} faults wait at once"));
+        }
+        let left = fault.count.map_or(1, |count| if count == 0 { u64::MAX } else { count });
+        self.waiting.push_back((fault, left));
+        Ok(())
+    }
+
+    /// The fault for this point, if there is one: the oldest that fits. `who` are the id and the handle of the agent.
+    pub fn take(&mut self, point: At, who: [&str; 2], event: &str) -> Option<Fault> {
+        let at = self.waiting.iter().position(|(fault, _)| {
+            (fault.at == point || fault.at == At::Any)
+                && fault.can(point)
+                && fault.agent.as_deref().is_none_or(|agent| who.contains(&agent))
+                && fault.event.as_deref().is_none_or(|wanted| wanted == event)
+        })?;
+        let (fault, left) = &mut self.waiting[at];
+        let fault = fault.clone();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.waiting.remove(at);
+        }
+        self.struck += 1;
+        Some(fault)
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Those that wait, with how often each will still strike (`u64::MAX`: until cleared).
+    pub fn waiting(&self) -> impl Iterator<Item = &(Fault, u64)> {
+        self.waiting.iter()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_fitting_fault_strikes_as_often_as_told() {
+        let mut faults = Faults::default();
+        faults.add(Fault::new(At::Push, Do::Drop).event("contact_added")).unwrap();
+        faults.add(Fault::new(At::Any, Do::StaleList)).unwrap();
+        faults.add(Fault::new(At::Push, Do::Duplicate).count(2).agent("o/b")).unwrap();
+        let mut take = |point, event| faults.take(point, ["a", "o/b"], event).map(|fault| fault.what);
+        assert_eq!(take(At::Push, "x"), Some(Do::Duplicate), "any does not mean where it cannot be done");
+        assert_eq!(take(At::Push, "contact_added"), Some(Do::Drop));
+        assert_eq!(take(At::Push, "contact_added"), Some(Do::Duplicate));
+        assert_eq!(take(At::Push, "contact_added"), None);
+        assert_eq!(take(At::List, ""), Some(Do::StaleList));
+        assert!(faults.is_empty());
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        for (fault, why) in [
+            (Fault::new(At::Push, Do::Status), "`status` cannot be done at `push`"),
+            (Fault::new(At::Respond, Do::StaleList), "`stale-list` cannot be done at `respond`"),
+            (Fault::new(At::Join, Do::Close).code(1005), "`1005` is no code for `close`"),
+            (Fault::new(At::List, Do::Status).code(99), "`99` is no code for `status`"),
+            (Fault::new(At::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
+            (Fault::new(At::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
+        ] {
+            assert_eq!(fault.check(), Err(why.to_owned()));
+        }
+    }
+}

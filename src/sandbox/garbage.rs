@@ -1,0 +1,49 @@
+//! What a `garbage` fault sends. Without a `code`, the harmless kinds take turns; with one, it is that kind.
+
+use bytes::Bytes;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::reply::{Reply, json_text, raw};
+
+/// Kinds of unreadable frames; the last is over every limit, and only comes when asked for.
+pub(super) const FRAMES: u16 = 12;
+/// Kinds of unreadable bodies; the last is enormous, and only comes when asked for.
+pub(super) const BODIES: u16 = 8;
+const DEEP: usize = 20_000;
+
+fn pick(code: Option<u16>, turn: u64, kinds: u16) -> u16 {
+    code.unwrap_or_else(|| u16::try_from(turn % u64::from(kinds - 1)).unwrap_or(0)) % kinds
+}
+
+/// A frame in place of `right`, on this topic.
+pub(super) fn frame(code: Option<u16>, turn: u64, topic: &str, right: &str) -> Message {
+    let event = |payload: &str| format!("[null,null,\"{topic}\",\"contact_request_received\",{payload}]");
+    Message::text(match pick(code, turn, FRAMES) {
+        0 => "not json".to_owned(),
+        1 => String::new(),
+        2 => "[]".to_owned(),
+        3 => "{\"topic\":1}".to_owned(),
+        4 => "[{},[],5,null,\"x\"]".to_owned(),
+        5 => format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP)),
+        6 => right[..right.floor_char_boundary(right.len() / 2)].to_owned(),
+        7 => return Message::binary(vec![0, 1, 1, 1, 1, b'1', b'1', b'T', b'e', 0xff]),
+        8 => event("{\"id\":5,\"status\":[],\"inserted_at\":\"yesterday\",\"from_handle\":{}}"),
+        9 => event("[]"),
+        10 => format!("[null,null,\"{topic}\",\"no_such_event\",{{}}]"),
+        _ => event(&format!("{{\"id\":\"{}\"}}", "x".repeat(3 << 19))),
+    })
+}
+
+/// A body in place of the right one, with status 200.
+pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
+    match pick(code, turn, BODIES) {
+        0 => raw(200, "text/html", "<html><body>It works!</body></html>"),
+        1 => raw(200, "", Bytes::new()),
+        2 => json_text(200, "{\"data\":{\"received\":[{\"id\":\"a"),
+        3 => json_text(200, "[]"),
+        4 => json_text(200, format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP))),
+        5 => json_text(200, "{\"data\":{\"received\":5,\"id\":[],\"status\":{}},\"metadata\":[]}"),
+        6 => json_text(200, Bytes::from_static(b"{\"data\":\"\xff\xfe\"}")),
+        _ => json_text(200, format!("{{\"data\":\"{}\"}}", "x".repeat(16 << 20))),
+    }
+}

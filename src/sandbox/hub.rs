@@ -1,0 +1,206 @@
+//! Who is connected: one live connection an agent, what it has joined, and the way to reach its task. It never touches a
+//! socket: a task is told by [`Order`] and by its queue.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::store::{PartyIndex, Told};
+use super::wire::Live;
+use crate::clock::Mono;
+
+/// Most events that wait for one socket; one more, and the connection is closed with 1013.
+pub const QUEUE_MAX: usize = 1 << 18;
+
+/// The topics that an agent may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// `agent_contacts:ID`.
+    Contacts,
+    /// `agent_control:ID`.
+    Control,
+    /// `agent_rooms:ID`.
+    Rooms,
+}
+
+impl Channel {
+    /// All of them.
+    pub const ALL: [Channel; 3] = [Channel::Contacts, Channel::Control, Channel::Rooms];
+
+    /// The topic's first part.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Channel::Contacts => "agent_contacts",
+            Channel::Control => "agent_control",
+            Channel::Rooms => "agent_rooms",
+        }
+    }
+}
+
+/// An event on its way to a socket.
+#[derive(Debug)]
+pub struct Event {
+    /// Its name.
+    pub name: &'static str,
+    /// JSON.
+    pub payload: Arc<str>,
+    /// The join that it belongs to, as JSON.
+    pub join_ref: Arc<str>,
+    /// The request whose arrival it tells.
+    pub request: Option<usize>,
+}
+
+/// What a connection's task is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Close with this code; 0: end the TCP connection without a close frame.
+    Close(u16, &'static str),
+    /// Another connection has taken the agent's place.
+    Supersede,
+    /// The contacts channel crashes.
+    CrashChannel,
+}
+
+#[derive(Debug)]
+struct Conn {
+    number: u64,
+    queue: mpsc::Sender<Event>,
+    orders: mpsc::UnboundedSender<Order>,
+    /// The join_ref of each channel, as JSON, by position in [`Channel::ALL`].
+    joined: [Option<Arc<str>>; 3],
+}
+
+#[derive(Debug)]
+enum Place {
+    Open(Conn),
+    Ghost(Mono),
+}
+
+/// The receiving ends of a new connection.
+#[derive(Debug)]
+pub struct Ends {
+    /// Distinct in a sandbox.
+    pub number: u64,
+    /// Events to push.
+    pub queue: mpsc::Receiver<Event>,
+    /// What to do besides.
+    pub orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Hub {
+    places: HashMap<PartyIndex, Place>,
+    next: u64,
+}
+
+impl Hub {
+    /// Whether a connection of this agent counts as live.
+    pub fn is_live(&self, agent: PartyIndex, now: Mono) -> bool {
+        match self.places.get(&agent) {
+            Some(Place::Open(_)) => true,
+            Some(Place::Ghost(until)) => *until > now,
+            None => false,
+        }
+    }
+
+    /// A new connection; an older one of the same agent is superseded.
+    pub fn open(&mut self, agent: Option<PartyIndex>) -> Ends {
+        let number = self.next;
+        self.next += 1;
+        let (queue, queue_end) = mpsc::channel(QUEUE_MAX);
+        let (orders, orders_end) = mpsc::unbounded_channel();
+        if let Some(agent) = agent {
+            let conn = Conn { number, queue, orders, joined: [const { None }; 3] };
+            if let Some(Place::Open(older)) = self.places.insert(agent, Place::Open(conn)) {
+                let _ = older.orders.send(Order::Supersede);
+            }
+        }
+        Ends { number, queue: queue_end, orders: orders_end }
+    }
+
+    /// The connection is over.
+    pub fn closed(&mut self, agent: PartyIndex, number: u64) {
+        if self.conn(agent, number).is_some() {
+            self.places.remove(&agent);
+        }
+    }
+
+    fn conn(&mut self, agent: PartyIndex, number: u64) -> Option<&mut Conn> {
+        match self.places.get_mut(&agent) {
+            Some(Place::Open(conn)) if conn.number == number => Some(conn),
+            _ => None,
+        }
+    }
+
+    /// A channel is joined; returns the join_ref of an older join of it.
+    pub fn join(&mut self, agent: PartyIndex, number: u64, channel: Channel, join_ref: Arc<str>) -> Option<Arc<str>> {
+        self.conn(agent, number)?.joined[channel as usize].replace(join_ref)
+    }
+
+    /// A channel is left; returns the join_ref of its join.
+    pub fn leave(&mut self, agent: PartyIndex, number: u64, channel: Channel) -> Option<Arc<str>> {
+        self.conn(agent, number)?.joined[channel as usize].take()
+    }
+
+    /// Tells the connection of an agent; false where there is none.
+    pub fn order(&self, agent: PartyIndex, order: Order) -> bool {
+        match self.places.get(&agent) {
+            Some(Place::Open(conn)) => conn.orders.send(order).is_ok(),
+            Some(Place::Ghost(_)) | None => false,
+        }
+    }
+
+    /// The contacts channel of an agent's connection crashes: from now on nothing is told to it.
+    pub fn crash(&mut self, agent: PartyIndex) {
+        if let Some(Place::Open(conn)) = self.places.get_mut(&agent) {
+            conn.joined[Channel::Contacts as usize] = None;
+            let _ = conn.orders.send(Order::CrashChannel);
+        }
+    }
+
+    /// The connection's TCP ends without a word, and it goes on counting as live until `until`.
+    pub fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
+        if let Some(Place::Open(conn)) = self.places.get(&agent) {
+            let _ = conn.orders.send(Order::Close(0, "fault"));
+            self.places.insert(agent, Place::Ghost(until));
+        }
+    }
+
+    /// Puts an event into the queue of its party, if that has joined the contacts channel. Nothing is kept otherwise.
+    pub fn tell(&mut self, told: Told) {
+        let Some(Place::Open(conn)) = self.places.get(&told.to) else { return };
+        let Some(join_ref) = &conn.joined[Channel::Contacts as usize] else { return };
+        let event =
+            Event { name: told.event, payload: told.payload, join_ref: join_ref.clone(), request: told.request };
+        if let Err(mpsc::error::TrySendError::Full(_)) = conn.queue.try_send(event) {
+            let _ = conn.orders.send(Order::Close(1013, "slow"));
+        }
+    }
+
+    /// What counts as live, for the control's state.
+    pub fn live(&self, now: Mono, id: impl Fn(PartyIndex) -> String) -> Vec<Live> {
+        let mut live: Vec<Live> = self
+            .places
+            .iter()
+            .filter_map(|(agent, place)| match place {
+                Place::Open(conn) => {
+                    let joined = Channel::ALL.into_iter().filter(|channel| conn.joined[*channel as usize].is_some());
+                    let topics = joined.map(|channel| format!("{}:{}", channel.prefix(), id(*agent))).collect();
+                    Some(Live { agent: id(*agent), ghost: false, topics })
+                }
+                Place::Ghost(until) if *until > now => {
+                    Some(Live { agent: id(*agent), ghost: true, topics: Vec::new() })
+                }
+                Place::Ghost(_) => None,
+            })
+            .collect();
+        live.sort_by(|a, b| a.agent.cmp(&b.agent));
+        live
+    }
+}
+
+/// How long a ghost counts as live, unless told otherwise \[sdk, infer\].
+pub const GHOST: Duration = Duration::from_secs(60);

@@ -1,0 +1,80 @@
+//! HTTP answers in the platform's shapes.
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::store::Problem;
+
+/// An answer.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// The connection is to be cut without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cut without an answer")]
+pub(super) struct Cut;
+
+/// An answer with this status and body.
+pub(super) fn raw(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if !kind.is_empty() {
+        reply.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    }
+    reply
+}
+
+/// A JSON answer.
+pub(super) fn json_text(status: u16, body: impl Into<Bytes>) -> Reply {
+    raw(status, "application/json; charset=utf-8", body)
+}
+
+/// A JSON answer.
+pub(super) fn json_value(status: u16, body: &Value) -> Reply {
+    json_text(status, body.to_string())
+}
+
+/// `{"error":{…}}`; `request` is null only on a refused upgrade.
+pub(super) fn error(status: u16, code: &str, message: &str, request: Option<u64>) -> Reply {
+    let request = request.map(|number| format!("req-{number:08}"));
+    json_value(status, &json!({ "error": { "code": code, "message": message, "request_id": request } }))
+}
+
+/// 422 with the field that is wrong.
+pub(super) fn invalid(field: &str, message: &str, request: u64) -> Reply {
+    let body = json!({ "error": {
+        "code": "validation_error", "message": message, "request_id": format!("req-{request:08}"),
+        "details": { field: [message] },
+    } });
+    json_value(422, &body)
+}
+
+/// The answer to a problem of the store.
+pub(super) fn problem(problem: &Problem, request: u64) -> Reply {
+    match problem {
+        Problem::NotFound(message) => error(404, "not_found", message, Some(request)),
+        Problem::Conflict(code, message) => error(409, code, message, Some(request)),
+        Problem::Invalid(message) => error(422, "validation_error", message, Some(request)),
+    }
+}
+
+/// The answer of a `status` fault: the platform's code for it, and `Retry-After` where milliseconds were given.
+pub(super) fn fault_status(status: u16, ms: Option<u64>, request: Option<u64>) -> Reply {
+    let code = match status {
+        400 => "bad_request",
+        401 => "unauthorized",
+        403 => "limit_reached",
+        404 => "not_found",
+        409 => "conflict",
+        422 => "validation_error",
+        429 => "rate_limited",
+        503 => "unavailable",
+        _ => "internal_error",
+    };
+    let mut reply = error(status, code, "the sandbox was told to say so", request);
+    if let Some(ms) = ms {
+        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(ms.div_ceil(1000)));
+    }
+    reply
+}

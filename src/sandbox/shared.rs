@@ -1,0 +1,156 @@
+//! What every task of a sandbox shares: the store, the connections, the faults and the journal, under one lock that is
+//! never held across an await.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::SandboxOptions;
+use super::fault::{At, Do, Fault, Faults};
+use super::hub::{GHOST, Hub, Order};
+use super::store::{PartyIndex, Store, Told, micros};
+use super::wire::{Connect, End, Join, Listing};
+use super::world::World;
+use crate::clock::{Clock, Now};
+
+/// Most entries of each kind that the journal keeps.
+const JOURNAL_MAX: usize = 100_000;
+const LATENCIES_MAX: usize = 1_000_000;
+
+/// What happened, bounded: the oldest entries go.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    pub(super) connects: VecDeque<Connect>,
+    pub(super) ends: VecDeque<End>,
+    pub(super) joins: VecDeque<Join>,
+    pub(super) lists: VecDeque<Listing>,
+}
+
+/// Adds to one of the journal's lists.
+pub(super) fn note<T>(list: &mut VecDeque<T>, entry: T) {
+    if list.len() == JOURNAL_MAX {
+        list.pop_front();
+    }
+    list.push_back(entry);
+}
+
+/// What is under the lock.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) hub: Hub,
+    pub(super) faults: Faults,
+    pub(super) journal: Journal,
+    pub(super) latencies: VecDeque<u64>,
+}
+
+impl Inner {
+    /// Passes events on to the connections.
+    pub(super) fn tell(&mut self, told: &mut Vec<Told>) {
+        for told in told.drain(..) {
+            self.hub.tell(told);
+        }
+    }
+
+    /// A request was answered: from the push written to `read` counts.
+    pub(super) fn answered(&mut self, index: usize, read: Now) {
+        if let Some(latency) = self.store.since_push(index, read.mono) {
+            if self.latencies.len() == LATENCIES_MAX {
+                self.latencies.pop_front();
+            }
+            self.latencies.push_back(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) options: SandboxOptions,
+    inner: Mutex<Inner>,
+    /// Whether any fault may wait, so that the common way costs no lock.
+    armed: AtomicBool,
+    counter: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(world: &World, options: SandboxOptions) -> Self {
+        let inner = Inner {
+            store: Store::new(world, uuid::Uuid::new_v4().as_u128()),
+            hub: Hub::default(),
+            faults: Faults::default(),
+            journal: Journal::default(),
+            latencies: VecDeque::new(),
+        };
+        Self {
+            clock: Clock::start(),
+            options,
+            inner: Mutex::new(inner),
+            armed: AtomicBool::new(false),
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn us(&self) -> u64 {
+        micros(self.clock.now().mono)
+    }
+
+    /// A number that was not given before.
+    pub(super) fn next(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn arm(&self, inner: &Inner) {
+        self.armed.store(!inner.faults.is_empty(), Ordering::Release);
+    }
+
+    /// The fault for this point, if one waits.
+    pub(super) fn strike(&self, point: At, agent: Option<PartyIndex>, event: &str) -> Option<Fault> {
+        if !self.armed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut inner = self.lock();
+        let Inner { store, faults, .. } = &mut *inner;
+        let who = agent.map_or(["", ""], |agent| {
+            let party = &store.parties[agent];
+            [party.id.as_str(), party.handle.as_str()]
+        });
+        let fault = faults.take(point, who, event);
+        self.arm(&inner);
+        fault
+    }
+
+    /// Carries out what a fault does to an agent's socket; false where it does nothing to it.
+    pub(super) fn strike_socket(&self, fault: &Fault, agent: PartyIndex) -> bool {
+        let mut inner = self.lock();
+        match fault.what {
+            Do::Close => {
+                inner.hub.order(agent, Order::Close(fault.code.unwrap_or(1000), "fault"));
+            }
+            Do::Supersede => {
+                inner.hub.order(agent, Order::Supersede);
+            }
+            Do::CrashChannel => inner.hub.crash(agent),
+            Do::Ghost => {
+                let for_ms = fault.wait(u64::try_from(GHOST.as_millis()).unwrap_or(60_000));
+                inner.hub.make_ghost(agent, self.clock.now().mono + for_ms);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Sleeps for what a fault says, or this many milliseconds.
+    pub(super) async fn pause(fault: &Fault, default: u64) {
+        tokio::time::sleep(fault.wait(default)).await;
+    }
+}
+
+/// How long a stall lasts, unless told otherwise.
+pub(super) const STALL: Duration = Duration::from_secs(3600);

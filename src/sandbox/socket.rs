@@ -1,0 +1,442 @@
+//! One connection of the Phoenix socket: joins, heartbeats, pushes, and how it ends. Frames and codes are those of a
+//! real Phoenix server \[phx\].
+
+mod frames;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::fault::{At, Do, Fault};
+use super::garbage;
+use super::hub::{Channel, Ends, Event, Order};
+use super::shared::{STALL, Shared, note};
+use super::store::PartyIndex;
+use super::wire::{End, Join};
+use frames::{Incoming, NULL, event_frame, reply_frame};
+
+/// Most bytes of a frame from a client.
+const FRAME_MAX: usize = 1 << 20;
+/// Most events that are written before the socket is looked at again.
+const BATCH: usize = 256;
+/// After a close frame, how long to read on so that the client sees the frame and not a reset.
+const LINGER: Duration = Duration::from_millis(250);
+/// A held frame goes out after this long, unless told otherwise.
+const HELD_MS: u64 = 1000;
+const LATE_MAX: usize = 10_000;
+
+/// A connection that was let in.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) agent: Option<PartyIndex>,
+    pub(super) ends: Ends,
+    pub(super) old_vsn: bool,
+    /// What an upgrade fault does right after the upgrade.
+    pub(super) fault: Option<Fault>,
+}
+
+/// Puts the end on record and frees the agent's place.
+pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (code, why): (Option<u16>, &str)) {
+    let mut inner = shared.lock();
+    if let Some(agent) = agent {
+        inner.hub.closed(agent, number);
+    }
+    let agent = agent.map(|agent| inner.store.parties[agent].id.clone());
+    let entry = End { at_us: shared.us(), agent, code, why: why.into() };
+    note(&mut inner.journal.ends, entry);
+}
+
+/// Serves a connection to its end, and sets `noted` once that is on record.
+pub(super) async fn run<I>(io: I, guest: Guest, shared: &Shared, stop: &CancellationToken, noted: &mut bool)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .max_message_size(Some(FRAME_MAX))
+        .max_frame_size(Some(FRAME_MAX));
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let id = guest.agent.map(|agent| shared.lock().store.parties[agent].id.clone()).unwrap_or_default();
+    let Guest { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
+    let joined = Default::default();
+    let mut link = Link { socket, shared, agent, number, id, orders, stop, joined, late: Vec::new() };
+    let first = match &fault {
+        _ if old_vsn => Some(Order::Close(1011, "protocol")),
+        Some(fault) if matches!(fault.what, Do::Close | Do::Supersede | Do::Ghost) => link.strike_self(fault),
+        _ => None,
+    };
+    let why = match first {
+        Some(order) => order,
+        None => match link.serve(&mut queue).await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        },
+    };
+    link.end(why, noted).await;
+}
+
+/// The connection's side of the loop cannot end well, only end.
+enum Never {}
+
+struct Link<'a, I> {
+    socket: WebSocketStream<I>,
+    shared: &'a Shared,
+    agent: Option<PartyIndex>,
+    number: u64,
+    id: String,
+    orders: mpsc::UnboundedReceiver<Order>,
+    stop: &'a CancellationToken,
+    /// The join_ref of each channel as JSON, by position in [`Channel::ALL`].
+    joined: [Option<Arc<str>>; 3],
+    /// Frames that a fault holds back, with when they go at the latest; those with `true` go after the next frame.
+    late: Vec<(Instant, bool, Message)>,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<Event>) -> Result<Never, Order> {
+        let idle = self.shared.options.idle;
+        let mut last = Instant::now();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut orders_open = true;
+        let mut queue_open = true;
+        loop {
+            let late = self.late.iter().map(|(due, ..)| *due).min();
+            let wake = late.map_or(last + idle, |due| due.min(last + idle));
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(Order::Close(1012, "stopped")),
+                order = self.orders.recv(), if orders_open => match order {
+                    None => orders_open = false,
+                    Some(Order::CrashChannel) => self.crash(Channel::Contacts).await?,
+                    Some(order) => return Err(order),
+                },
+                message = self.socket.next() => {
+                    last = Instant::now();
+                    if let Some(text) = self.incoming(message).await? {
+                        self.frame(&text).await?;
+                    }
+                }
+                count = queue.recv_many(&mut batch, BATCH), if queue_open => {
+                    queue_open = count > 0;
+                    self.push(&mut batch).await?;
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= last + idle {
+                        return Err(Order::Close(1002, "idle"));
+                    }
+                    self.release(|due, _| due <= now).await?;
+                }
+            }
+        }
+    }
+
+    /// The text of a frame from the client, if it is one.
+    async fn incoming(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<String>, Order> {
+        match message {
+            Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                // The pong is queued by the library, and goes out with this.
+                self.flush().await?;
+                Ok(None)
+            }
+            Some(Ok(Message::Binary(_))) => Err(Order::Close(1011, "protocol")),
+            Some(Ok(Message::Close(_))) => {
+                let _ = timeout(LINGER, self.socket.flush()).await;
+                Err(Order::Close(0, "client"))
+            }
+            Some(Err(Error::Capacity(_))) => Err(Order::Close(1009, "protocol")),
+            Some(Err(Error::Utf8(_))) => Err(Order::Close(1007, "protocol")),
+            Some(Err(Error::Protocol(
+                tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            ))) => Err(Order::Close(0, "gone")),
+            Some(Err(Error::Protocol(_))) => Err(Order::Close(1002, "protocol")),
+            Some(Err(_)) | None => Err(Order::Close(0, "gone")),
+        }
+    }
+
+    /// One frame of the client.
+    async fn frame(&mut self, text: &str) -> Result<(), Order> {
+        let Some(frame) = Incoming::parse(text) else { return Err(Order::Close(1011, "protocol")) };
+        if frame.topic == "phoenix" && frame.event == "heartbeat" {
+            let fault = self.shared.strike(At::Heartbeat, self.agent, "");
+            let failed = fault.as_ref().is_some_and(|fault| fault.what == Do::Status);
+            let body = if failed { Err("unavailable") } else { Ok(()) };
+            return self.deliver(fault, reply_frame(NULL, &frame.r#ref, "phoenix", body), "phoenix").await;
+        }
+        let channel = self.channel(&frame.topic);
+        match (frame.event.as_str(), channel) {
+            ("phx_join", channel) => self.join(&frame, channel).await,
+            ("phx_leave", Some(channel)) if self.joined[channel as usize].is_some() => {
+                let join_ref = self.joined[channel as usize].take().unwrap_or_else(|| NULL.into());
+                if let Some(agent) = self.agent {
+                    self.shared.lock().hub.leave(agent, self.number, channel);
+                }
+                self.write(Message::text(reply_frame(&join_ref, &frame.r#ref, &frame.topic, Ok(())))).await?;
+                self.write(Message::text(event_frame(&join_ref, &join_ref, &frame.topic, "phx_close", "{}"))).await?;
+                self.flush().await
+            }
+            (_, Some(channel)) if self.joined[channel as usize].is_some() => {
+                // The channel knows no such event and crashes, as any channel of Phoenix does.
+                self.crash(channel).await
+            }
+            _ => {
+                let reply = reply_frame(NULL, &frame.r#ref, &frame.topic, Err("unmatched topic"));
+                self.write(Message::text(reply)).await?;
+                self.flush().await
+            }
+        }
+    }
+
+    /// The channel of a topic that is this agent's.
+    fn channel(&self, topic: &str) -> Option<Channel> {
+        let (prefix, id) = topic.split_once(':')?;
+        let channel = Channel::ALL.into_iter().find(|channel| channel.prefix() == prefix)?;
+        (self.agent.is_some() && id == self.id).then_some(channel)
+    }
+
+    async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<(), Order> {
+        let fault = self.shared.strike(At::Join, self.agent, "");
+        let known = Channel::ALL.iter().any(|channel| frame.topic.split(':').next() == Some(channel.prefix()));
+        let refusal = match (&fault, channel) {
+            (_, None) if known => Some("unauthorized"),
+            (_, None) => Some("unmatched topic"),
+            (Some(Fault { what: Do::Status, code: Some(401 | 403), .. }), _) => Some("unauthorized"),
+            (Some(Fault { what: Do::Status | Do::CrashChannel, .. }), _) => Some("join crashed"),
+            _ => None,
+        };
+        let swallowed = fault.as_ref().is_some_and(|fault| fault.what == Do::Drop);
+        let mut older = None;
+        if let (Some(channel), Some(agent), None, false) = (channel, self.agent, refusal, swallowed) {
+            let join_ref: Arc<str> = frame.join_ref.as_str().into();
+            self.shared.lock().hub.join(agent, self.number, channel, join_ref.clone());
+            older = self.joined[channel as usize].replace(join_ref);
+        }
+        self.note_join(&frame.topic, if swallowed { "dropped" } else { refusal.unwrap_or("ok") });
+        let join_ref = if refusal == Some("unmatched topic") { NULL } else { &frame.join_ref };
+        let reply = match (&fault, refusal) {
+            (Some(Fault { what: Do::ApplyThenFail, code: None, .. }), None) => None,
+            (Some(Fault { what: Do::ApplyThenFail, .. }), None) => Some(Err("join crashed")),
+            (_, Some(reason)) => Some(Err(reason)),
+            (_, None) => Some(Ok(())),
+        };
+        if let Some(body) = reply {
+            let crashed = |fault: &Fault| fault.what == Do::CrashChannel;
+            let fault = fault.filter(|fault| !crashed(fault));
+            self.deliver(fault, reply_frame(join_ref, &frame.r#ref, &frame.topic, body), &frame.topic).await?;
+        }
+        if let Some(older) = older {
+            self.write(Message::text(event_frame(&older, &older, &frame.topic, "phx_close", "{}"))).await?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn note_join(&self, topic: &str, reply: &str) {
+        let mut inner = self.shared.lock();
+        let agent = self.agent.map(|_| self.id.clone());
+        let topic = topic.chars().take(200).collect();
+        let entry = Join { at_us: self.shared.us(), agent, topic, reply: reply.into() };
+        note(&mut inner.journal.joins, entry);
+    }
+
+    /// Writes what is in the batch, as fast as the socket takes it.
+    async fn push(&mut self, batch: &mut Vec<Event>) -> Result<(), Order> {
+        let topic = format!("{}:{}", Channel::Contacts.prefix(), self.id);
+        let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
+        if !arrivals.is_empty() {
+            let (mut inner, now) = (self.shared.lock(), self.shared.clock.now().mono);
+            for request in arrivals {
+                inner.store.pushed(request, now);
+            }
+        }
+        let mut events = batch.drain(..);
+        while let Some(event) = events.next() {
+            if let Err(order) = self.push_one(&event, &topic).await {
+                events.for_each(|event| self.unpushed(&event));
+                return Err(order);
+            }
+        }
+        drop(events);
+        self.flush().await
+    }
+
+    async fn push_one(&mut self, event: &Event, topic: &str) -> Result<(), Order> {
+        if Some(&event.join_ref) != self.joined[Channel::Contacts as usize].as_ref() {
+            // What was on its way to a join that is over is lost with it.
+            self.unpushed(event);
+            return Ok(());
+        }
+        let join_ref = if self.shared.options.push_join_ref { &event.join_ref } else { NULL };
+        let frame = event_frame(join_ref, NULL, topic, event.name, &event.payload);
+        let Some(fault) = self.shared.strike(At::Push, self.agent, event.name) else {
+            return self.write(Message::text(frame)).await;
+        };
+        if matches!(fault.what, Do::Drop | Do::Garbage | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
+            self.unpushed(event);
+        }
+        match fault.what {
+            Do::Delay => {
+                self.hold(fault.wait(HELD_MS), false, Message::text(frame));
+                Ok(())
+            }
+            Do::CrashChannel => self.crash(Channel::Contacts).await,
+            _ => self.deliver(Some(fault), frame, topic).await,
+        }
+    }
+
+    /// An event that was counted as written was not.
+    fn unpushed(&self, event: &Event) {
+        if let Some(request) = event.request {
+            self.shared.lock().store.unpushed(request);
+        }
+    }
+
+    /// Writes a frame as a fault wants it.
+    async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<(), Order> {
+        if let Some(fault) = fault {
+            let right = Message::text(frame.as_str());
+            match fault.what {
+                Do::Drop => return Ok(()),
+                Do::Close | Do::Supersede | Do::Ghost => {
+                    if let Some(order) = self.strike_self(&fault) {
+                        return Err(order);
+                    }
+                }
+                Do::Garbage => {
+                    let message = garbage::frame(fault.code, self.shared.next(), topic, &frame);
+                    self.write(message).await?;
+                    return self.flush().await;
+                }
+                // A slow channel blocks the whole socket, heartbeats included.
+                Do::Delay => self.stall(fault.wait(1000)).await?,
+                Do::Stall => self.stall(fault.ms.map_or(STALL, Duration::from_millis)).await?,
+                Do::Duplicate => self.write(right).await?,
+                Do::Reorder => {
+                    self.hold(fault.wait(HELD_MS), true, right);
+                    return Ok(());
+                }
+                Do::CrashChannel => {
+                    self.write(right).await?;
+                    return self.crash(Channel::Contacts).await;
+                }
+                Do::Status | Do::ApplyThenFail | Do::StaleList => {}
+            }
+        }
+        self.write(Message::text(frame)).await?;
+        self.flush().await
+    }
+
+    /// Nothing moves, unless the connection is to end. What was written before is on its way.
+    async fn stall(&mut self, pause: Duration) -> Result<(), Order> {
+        self.flush().await?;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.stop.cancelled() => Err(Order::Close(1012, "stopped")),
+            Some(order) = self.orders.recv() => Err(order),
+        }
+    }
+
+    /// What a fault does to this very connection.
+    fn strike_self(&self, fault: &Fault) -> Option<Order> {
+        match fault.what {
+            Do::Close => Some(Order::Close(fault.code.unwrap_or(1000), "fault")),
+            Do::Supersede => Some(Order::Supersede),
+            Do::Ghost => {
+                if let Some(agent) = self.agent {
+                    self.shared.strike_socket(fault, agent);
+                }
+                Some(Order::Close(0, "fault"))
+            }
+            _ => None,
+        }
+    }
+
+    fn hold(&mut self, wait: Duration, until_next: bool, message: Message) {
+        if self.late.len() < LATE_MAX {
+            self.late.push((Instant::now() + wait, until_next, message));
+        }
+    }
+
+    /// Writes a frame, and then the held ones that waited for one.
+    async fn write(&mut self, message: Message) -> Result<(), Order> {
+        self.feed(message).await?;
+        if self.late.is_empty() { Ok(()) } else { self.release(|_, until_next| until_next).await }
+    }
+
+    async fn release(&mut self, which: impl Fn(Instant, bool) -> bool) -> Result<(), Order> {
+        let (out, kept) = std::mem::take(&mut self.late).into_iter().partition(|(due, next, _)| which(*due, *next));
+        self.late = kept;
+        let out: Vec<(Instant, bool, Message)> = out;
+        for (_, _, message) in out {
+            self.feed(message).await?;
+        }
+        self.flush().await
+    }
+
+    async fn feed(&mut self, message: Message) -> Result<(), Order> {
+        match timeout(self.shared.options.idle, self.socket.feed(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Order::Close(0, "gone")),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Order> {
+        match timeout(self.shared.options.idle, self.socket.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Order::Close(0, "gone")),
+        }
+    }
+
+    async fn crash(&mut self, channel: Channel) -> Result<(), Order> {
+        let Some(join_ref) = self.joined[channel as usize].take() else { return Ok(()) };
+        if let Some(agent) = self.agent {
+            self.shared.lock().hub.leave(agent, self.number, channel);
+        }
+        let topic = format!("{}:{}", channel.prefix(), self.id);
+        let frame = event_frame(&join_ref, &join_ref, &topic, "phx_error", "{\"reason\":\"channel_crash\"}");
+        self.write(Message::text(frame)).await?;
+        self.flush().await
+    }
+
+    /// Says what is to be said, and closes.
+    async fn end(mut self, order: Order, noted: &mut bool) {
+        let (code, why) = match order {
+            Order::Close(code, why) => (code, why),
+            Order::Supersede => {
+                if let Some(join_ref) = self.joined[Channel::Control as usize].clone() {
+                    let topic = format!("{}:{}", Channel::Control.prefix(), self.id);
+                    let join_ref = if self.shared.options.push_join_ref { &*join_ref } else { NULL };
+                    let payload = format!(
+                        "{{\"reason\":\"superseded\",\"message\":\"another connection took this agent's place\",\
+                         \"retryable\":false,\"correlation_id\":\"sandbox-{}\"}}",
+                        self.number
+                    );
+                    let _ = self.feed(Message::text(event_frame(join_ref, NULL, &topic, "supersede", &payload))).await;
+                }
+                (1000, "superseded")
+            }
+            Order::CrashChannel => (0, "fault"),
+        };
+        ended(self.shared, self.agent, self.number, ((code != 0).then_some(code), why));
+        *noted = true;
+        if code != 0 {
+            let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+            let _ = timeout(LINGER, self.socket.close(Some(frame))).await;
+            let io = self.socket.get_mut();
+            let _ = timeout(LINGER, io.shutdown()).await;
+            let mut rest = [0_u8; 1024];
+            let drain = async { while io.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
+            let _ = timeout(LINGER, drain).await;
+        }
+    }
+}

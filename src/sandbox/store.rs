@@ -1,0 +1,472 @@
+//! What the imitated platform keeps: requests and contacts, and who is told what when they change. Pure: time comes as
+//! an argument, what is to be pushed comes out as [`Told`]. It knows nothing of sockets or HTTP.
+
+mod contacts;
+mod lists;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::wire::{Answered, NewRequest, Status};
+use super::world::{Party, World};
+use crate::clock::{Mono, Now};
+use contacts::ContactRow;
+pub use lists::{PageWanted, Rows};
+
+/// Most requests in one sandbox.
+pub const REQUESTS_MAX: usize = 1_000_000;
+/// Most requests that one call makes.
+pub const COUNT_MAX: u64 = 100_000;
+/// Most answers that are shown for one request; all are counted.
+const ANSWERS_KEPT: usize = 16;
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// Which party, by position in the world.
+pub type PartyIndex = usize;
+
+/// An event for one party.
+#[derive(Debug)]
+pub struct Told {
+    /// For whom.
+    pub to: PartyIndex,
+    /// The event's name.
+    pub event: &'static str,
+    /// JSON.
+    pub payload: Arc<str>,
+    /// The request whose arrival it tells.
+    pub request: Option<usize>,
+}
+
+/// Why something was not done; each is one HTTP status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// 404.
+    NotFound(&'static str),
+    /// 409.
+    Conflict(&'static str, &'static str),
+    /// 422.
+    Invalid(String),
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) to: PartyIndex,
+    pub(super) from: Option<PartyIndex>,
+    /// Absent, null, or a text: as on the wire.
+    pub(super) from_handle: Option<Option<String>>,
+    pub(super) from_name: Option<Option<String>>,
+    pub(super) message: Option<Option<String>>,
+    pub(super) status: Status,
+    pub(super) inserted_at: Timestamp,
+    pub(super) created: Mono,
+    pub(super) settled: Option<Mono>,
+    pub(super) settled_by: Option<String>,
+    pub(super) answers: Vec<Answered>,
+    pub(super) answered: u64,
+    pub(super) refused: u64,
+    pub(super) pushed: u64,
+    pub(super) push_written: Option<Mono>,
+}
+
+#[derive(Serialize)]
+struct ReceivedJson<'a> {
+    id: &'a str,
+    status: Status,
+    inserted_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_handle: &'a Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_name: &'a Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: &'a Option<Option<String>>,
+}
+
+impl Row {
+    fn received_json(&self, status: Status) -> String {
+        let Row { id, inserted_at, from_handle, from_name, message, .. } = self;
+        json(&ReceivedJson { id, status, inserted_at: *inserted_at, from_handle, from_name, message })
+    }
+}
+
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}
+
+/// What an answer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// By the recipient.
+    Approve,
+    /// By the recipient.
+    Reject,
+    /// By the sender.
+    Cancel,
+}
+
+impl Action {
+    /// The word in `action` \[docs\].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "approve" => Some(Action::Approve),
+            "reject" => Some(Action::Reject),
+            "cancel" => Some(Action::Cancel),
+            _ => None,
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Action::Approve => Status::Approved,
+            Action::Reject => Status::Rejected,
+            Action::Cancel => Status::Cancelled,
+        }
+    }
+}
+
+/// Requests and contacts.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) parties: Vec<Party>,
+    by_id: HashMap<String, PartyIndex>,
+    by_handle: HashMap<String, PartyIndex>,
+    by_key: HashMap<String, PartyIndex>,
+    pub(super) requests: Vec<Row>,
+    by_request: HashMap<String, usize>,
+    /// Pending requests to each party, by time.
+    received: Vec<BTreeSet<(Timestamp, usize)>>,
+    /// Pending requests from each party, by time.
+    sent: Vec<BTreeSet<(Timestamp, usize)>>,
+    contacts: Vec<BTreeMap<u64, ContactRow>>,
+    contact_by_handle: HashMap<(PartyIndex, String), u64>,
+    next_contact: u64,
+    /// Random, so that two sandboxes never give the same id to two requests.
+    salt: u128,
+}
+
+impl Store {
+    /// Nothing but the world's parties. `salt` is what ids are made from.
+    pub fn new(world: &World, salt: u128) -> Self {
+        let parties = world.parties().to_vec();
+        let index = |key: fn(&Party) -> &String| {
+            parties.iter().enumerate().map(|(at, party)| (key(party).clone(), at)).collect::<HashMap<_, _>>()
+        };
+        let (by_id, by_handle, by_key) = (index(|p| &p.id), index(|p| &p.handle), index(|p| &p.key));
+        let count = parties.len();
+        Self {
+            parties,
+            by_id,
+            by_handle,
+            by_key,
+            requests: Vec::new(),
+            by_request: HashMap::new(),
+            received: vec![BTreeSet::new(); count],
+            sent: vec![BTreeSet::new(); count],
+            contacts: std::iter::repeat_with(BTreeMap::new).take(count).collect(),
+            contact_by_handle: HashMap::new(),
+            next_contact: 0,
+            salt: salt & !0xffff_ffff_ffff,
+        }
+    }
+
+    /// Whose key it is.
+    pub fn by_key(&self, key: &str) -> Option<PartyIndex> {
+        self.by_key.get(key).copied()
+    }
+
+    /// By id, or by handle with or without `@`.
+    pub fn find(&self, who: &str) -> Option<PartyIndex> {
+        self.by_id.get(who).or_else(|| self.by_handle.get(&plain(who))).copied()
+    }
+
+    /// By id only.
+    pub fn by_id(&self, id: &str) -> Option<PartyIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The user behind an agent, if the world has them.
+    pub fn owner(&self, agent: PartyIndex) -> Option<PartyIndex> {
+        let (owner, _) = self.parties[agent].handle.split_once('/')?;
+        self.by_handle.get(owner).copied()
+    }
+
+    pub(super) fn uuid(&self, space: u128, number: u64) -> String {
+        // Version and variant bits of a random UUID, so that strict readers take it.
+        let bits = (self.salt ^ (space << 48)) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+        uuid::Uuid::from_u128(bits | u128::from(number & 0xffff_ffff_ffff)).to_string()
+    }
+
+    /// Makes the requests numbered `numbers` of what `new` describes; with `new.push`, also says whom to tell.
+    pub fn create(
+        &mut self,
+        new: &NewRequest,
+        numbers: std::ops::Range<u64>,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<Vec<String>, Problem> {
+        let to = self.find(&new.to).ok_or(Problem::NotFound("nobody here has that id or handle"))?;
+        let many = new.count.unwrap_or(1) > 1;
+        if many && new.id.as_deref().is_some_and(|id| !id.contains("{n}")) {
+            return Err(Problem::Invalid("with `count`, `id` must contain `{n}`".into()));
+        }
+        let texts = [&new.from_handle, &new.from_name, &new.message];
+        if texts.into_iter().flatten().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(Problem::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
+        }
+        let inserted_at = match &new.inserted_at {
+            None => wire_time(now),
+            Some(text) => text
+                .parse()
+                .map_err(|_| Problem::Invalid("`inserted_at` is no time, such as 2026-01-31T12:00:00Z".into()))?,
+        };
+        let mut ids = Vec::new();
+        for number in numbers {
+            if self.requests.len() >= REQUESTS_MAX {
+                return Err(Problem::Invalid(format!("a sandbox keeps at most {REQUESTS_MAX} requests")));
+            }
+            let fill = |text: &Option<Option<String>>| {
+                text.as_ref().map(|text| text.as_ref().map(|text| text.replace("{n}", &number.to_string())))
+            };
+            let from_handle = fill(&new.from_handle);
+            let from = from_handle.as_ref().and_then(|text| self.by_handle.get(&plain(text.as_ref()?)).copied());
+            let from_name = fill(&new.from_name).or_else(|| from.map(|party| Some(self.parties[party].name.clone())));
+            let id = match &new.id {
+                Some(id) => id.replace("{n}", &number.to_string()),
+                None => self.uuid(1, self.requests.len() as u64),
+            };
+            if crate::model::RequestId::parse(&id).is_err() {
+                return Err(Problem::Invalid("an id is visible ASCII, at most 128 bytes".into()));
+            }
+            if from == Some(to) {
+                return Err(Problem::Invalid("nobody asks themselves".into()));
+            }
+            let index = self.insert(
+                Draft { id, to, from, from_handle, from_name, message: fill(&new.message), inserted_at },
+                now,
+            )?;
+            ids.push(self.requests[index].id.clone());
+            if new.push.unwrap_or(true) {
+                told.push(self.tell_received(index));
+            }
+        }
+        Ok(ids)
+    }
+
+    fn insert(&mut self, draft: Draft, now: Now) -> Result<usize, Problem> {
+        let Draft { id, to, from, from_handle, from_name, message, inserted_at } = draft;
+        let index = self.requests.len();
+        match self.by_request.entry(id.clone()) {
+            std::collections::hash_map::Entry::Occupied(_) => {
+                return Err(Problem::Conflict("already_exists", "a request with this id exists"));
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(index),
+        };
+        self.received[to].insert((inserted_at, index));
+        if let Some(from) = from {
+            self.sent[from].insert((inserted_at, index));
+        }
+        self.requests.push(Row {
+            id,
+            to,
+            from,
+            from_handle,
+            from_name,
+            message,
+            status: Status::Pending,
+            inserted_at,
+            created: now.mono,
+            settled: None,
+            settled_by: None,
+            answers: Vec::new(),
+            answered: 0,
+            refused: 0,
+            pushed: 0,
+            push_written: None,
+        });
+        Ok(index)
+    }
+
+    fn tell_received(&self, index: usize) -> Told {
+        let row = &self.requests[index];
+        let payload = row.received_json(Status::Pending).into();
+        Told { to: row.to, event: "contact_request_received", payload, request: Some(index) }
+    }
+
+    /// The platform's `contacts/add`: asks, or approves the inverse request that waits.
+    pub fn add(
+        &mut self,
+        by: PartyIndex,
+        handle: &str,
+        message: Option<String>,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<(String, Status), Problem> {
+        let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
+        if to == by {
+            return Err(Problem::Invalid("you cannot add yourself".into()));
+        }
+        if self.is_contact(by, to) {
+            return Err(Problem::Conflict("already_contacts", "you are contacts already"));
+        }
+        if self.pending_between(by, to).is_some() {
+            return Err(Problem::Conflict("already_pending", "your request is pending already"));
+        }
+        if let Some(inverse) = self.pending_between(to, by) {
+            self.settle(inverse, Status::Approved, "inverse request", now, told);
+            return Ok((self.requests[inverse].id.clone(), Status::Approved));
+        }
+        if self.requests.len() >= REQUESTS_MAX {
+            return Err(Problem::Invalid("the sandbox is full".into()));
+        }
+        let id = self.uuid(1, self.requests.len() as u64);
+        let (from_handle, from_name) = (self.parties[by].handle.clone(), self.parties[by].name.clone());
+        let draft = Draft {
+            id: id.clone(),
+            to,
+            from: Some(by),
+            from_handle: Some(Some(from_handle)),
+            from_name: Some(Some(from_name)),
+            message: message.map(Some),
+            inserted_at: wire_time(now),
+        };
+        let index = self.insert(draft, now)?;
+        told.push(self.tell_received(index));
+        Ok((id, Status::Pending))
+    }
+
+    fn pending_between(&self, from: PartyIndex, to: PartyIndex) -> Option<usize> {
+        self.sent[from].iter().map(|(_, index)| *index).find(|index| self.requests[*index].to == to)
+    }
+
+    /// The request that a handle means: to `by` from it, or, for a cancellation, from `by` to it.
+    pub fn by_other_handle(&self, by: PartyIndex, action: Action, handle: &str) -> Option<usize> {
+        let handle = plain(handle);
+        if action == Action::Cancel {
+            return self.pending_between(by, *self.by_handle.get(&handle)?);
+        }
+        let pending = self.received[by].iter().map(|(_, index)| *index);
+        pending
+            .into_iter()
+            .find(|index| self.requests[*index].from_handle.iter().flatten().any(|from| plain(from) == handle))
+    }
+
+    /// The request with this id.
+    pub fn request(&self, id: &str) -> Option<usize> {
+        self.by_request.get(id).copied()
+    }
+
+    /// Answers a request, and keeps on record that it was tried.
+    pub fn respond(
+        &mut self,
+        by: PartyIndex,
+        action: Action,
+        index: usize,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<Status, Problem> {
+        let row = &self.requests[index];
+        let party = if action == Action::Cancel { row.from } else { Some(row.to) };
+        let result = match row.status {
+            _ if party != Some(by) => Err(Problem::NotFound("no such contact request")),
+            Status::Pending => Ok(action.status()),
+            Status::Approved | Status::Rejected => {
+                Err(Problem::Conflict("already_responded", "this contact request was answered already"))
+            }
+            Status::Cancelled | Status::Expired => Err(Problem::NotFound("no such contact request")),
+        };
+        let http = match &result {
+            Ok(_) => 200,
+            Err(Problem::Conflict(..)) => 409,
+            Err(_) => 404,
+        };
+        if let Ok(status) = result {
+            let who = self.parties[by].id.clone();
+            self.settle(index, status, &who, now, told);
+        }
+        let by = self.parties[by].id.clone();
+        let row = &mut self.requests[index];
+        row.answered += 1;
+        row.refused += u64::from(http != 200);
+        if row.answers.len() < ANSWERS_KEPT {
+            row.answers.push(Answered { by, status: action.status(), http, at_us: micros(now.mono) });
+        }
+        result
+    }
+
+    /// Ends a request that is pending; both parties are told, and become contacts if it is an approval.
+    pub fn settle(&mut self, index: usize, status: Status, by: &str, now: Now, told: &mut Vec<Told>) {
+        let row = &mut self.requests[index];
+        row.status = status;
+        row.settled = Some(now.mono);
+        row.settled_by = Some(by.to_owned());
+        let key = (row.inserted_at, index);
+        let (to, from) = (row.to, row.from);
+        let payload: Arc<str> = json(&serde_json::json!({ "id": row.id, "status": status })).into();
+        self.received[to].remove(&key);
+        if let Some(from) = from {
+            self.sent[from].remove(&key);
+        }
+        for party in [Some(to), from].into_iter().flatten() {
+            told.push(Told { to: party, event: "contact_request_updated", payload: payload.clone(), request: None });
+        }
+        if status == Status::Approved {
+            self.make_contacts(index, now, told);
+        }
+    }
+
+    /// The push about this request's arrival is being written now.
+    pub fn pushed(&mut self, index: usize, at: Mono) {
+        if let Some(row) = self.requests.get_mut(index) {
+            row.pushed += 1;
+            row.push_written.get_or_insert(at);
+        }
+    }
+
+    /// It was not written after all.
+    pub fn unpushed(&mut self, index: usize) {
+        if let Some(row) = self.requests.get_mut(index) {
+            row.pushed = row.pushed.saturating_sub(1);
+            if row.pushed == 0 {
+                row.push_written = None;
+            }
+        }
+    }
+
+    /// From the push of a request written to now, if it was pushed.
+    pub fn since_push(&self, index: usize, now: Mono) -> Option<Duration> {
+        self.requests.get(index)?.push_written.map(|at| now.since(at))
+    }
+}
+
+struct Draft {
+    id: String,
+    to: PartyIndex,
+    from: Option<PartyIndex>,
+    from_handle: Option<Option<String>>,
+    from_name: Option<Option<String>>,
+    message: Option<Option<String>>,
+    inserted_at: Timestamp,
+}
+
+/// The wall clock as the platform writes it, in microseconds.
+pub(super) fn wire_time(now: Now) -> Timestamp {
+    Timestamp::from_microsecond(now.wall.as_microsecond()).unwrap_or(now.wall)
+}
+
+/// A handle, comparable: without `@`, in lower case.
+pub(super) fn plain(handle: &str) -> String {
+    handle.strip_prefix('@').unwrap_or(handle).to_ascii_lowercase()
+}
+
+/// Microseconds since the sandbox began.
+pub(super) fn micros(at: Mono) -> u64 {
+    u64::try_from(at.since_origin().as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Contacts: one record for each side of a relation, each with an id of its own.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{PageWanted, PartyIndex, Problem, Rows, Store, Told, plain};
+use crate::clock::Now;
+use crate::sandbox::wire::ContactState;
+use crate::sandbox::world::PartyKind;
+
+/// One side of a relation.
+#[derive(Debug)]
+pub(super) struct ContactRow {
+    id: String,
+    /// The other side, where it is of this world.
+    other: Option<PartyIndex>,
+    handle: Option<String>,
+    name: Option<String>,
+    kind: PartyKind,
+    inserted_at: Timestamp,
+}
+
+impl Store {
+    /// Whether `other` is on the list of `party`.
+    pub(super) fn is_contact(&self, party: PartyIndex, other: PartyIndex) -> bool {
+        self.contact_by_handle.contains_key(&(party, self.parties[other].handle.clone()))
+    }
+
+    /// Both sides of an approved request become contacts, unless they are.
+    pub(super) fn make_contacts(&mut self, request: usize, now: Now, told: &mut Vec<Told>) {
+        let row = &self.requests[request];
+        let (to, from) = (row.to, row.from);
+        match from {
+            Some(from) => {
+                for (side, other) in [(to, from), (from, to)] {
+                    let party = &self.parties[other];
+                    let (handle, name, kind) = (Some(party.handle.clone()), Some(party.name.clone()), party.kind);
+                    self.add_contact(side, Some(other), handle, name, kind, now, told);
+                }
+            }
+            None => {
+                let handle = row.from_handle.clone().flatten();
+                let name = row.from_name.clone().flatten();
+                let kind = match handle.as_deref().is_some_and(|handle| handle.contains('/')) {
+                    true => PartyKind::Agent,
+                    false => PartyKind::User,
+                };
+                self.add_contact(to, None, handle, name, kind, now, told);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record, used in two places above")]
+    fn add_contact(
+        &mut self,
+        side: PartyIndex,
+        other: Option<PartyIndex>,
+        handle: Option<String>,
+        name: Option<String>,
+        kind: PartyKind,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) {
+        let key = handle.as_deref().map(|handle| (side, plain(handle)));
+        if key.as_ref().is_some_and(|key| self.contact_by_handle.contains_key(key)) {
+            return;
+        }
+        let number = self.next_contact;
+        self.next_contact += 1;
+        let row =
+            ContactRow { id: self.uuid(2, number), other, handle, name, kind, inserted_at: super::wire_time(now) };
+        let mut payload = json!({
+            "id": row.id, "handle": row.handle, "name": row.name, "type": kind.as_str(), "inserted_at": row.inserted_at,
+        });
+        if let Some(description) = other.and_then(|other| self.parties[other].description.as_deref()) {
+            payload["description"] = description.into();
+        }
+        told.push(Told { to: side, event: "contact_added", payload: super::json(&payload).into(), request: None });
+        self.contacts[side].insert(number, row);
+        if let Some(key) = key {
+            self.contact_by_handle.insert(key, number);
+        }
+    }
+
+    /// Contacts of `party`, oldest first. `online` says who has a connection.
+    pub fn list_contacts(&self, party: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
+        let all = &self.contacts[party];
+        let show = |row: &ContactRow| {
+            super::json(&json!({
+                "id": row.id, "handle": row.handle, "name": row.name, "type": row.kind.as_str(),
+                "inserted_at": row.inserted_at, "online": row.other.is_some_and(&online),
+            }))
+        };
+        Rows { rows: all.values().skip(page.skip()).take(page.take()).map(show).collect(), total: all.len() }
+    }
+
+    /// Ends a relation, by the other's handle or the record's id; both sides are told.
+    pub fn remove_contact(
+        &mut self,
+        party: PartyIndex,
+        handle: Option<&str>,
+        id: Option<&str>,
+        told: &mut Vec<Told>,
+    ) -> Result<(), Problem> {
+        let number = match (handle, id) {
+            (Some(handle), _) => self.contact_by_handle.get(&(party, plain(handle))).copied(),
+            (None, Some(id)) => self.contacts[party].iter().find(|(_, row)| row.id == id).map(|(number, _)| *number),
+            (None, None) => return Err(Problem::Invalid("`handle` or `contact_id` is required".into())),
+        };
+        let row = number
+            .and_then(|number| self.take_contact(party, number, told))
+            .ok_or(Problem::NotFound("no such contact"))?;
+        if let Some(other) = row.other {
+            let key = (other, self.parties[party].handle.clone());
+            if let Some(number) = self.contact_by_handle.get(&key).copied() {
+                self.take_contact(other, number, told);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_contact(&mut self, party: PartyIndex, number: u64, told: &mut Vec<Told>) -> Option<ContactRow> {
+        let row = self.contacts[party].remove(&number)?;
+        if let Some(handle) = &row.handle {
+            self.contact_by_handle.remove(&(party, plain(handle)));
+        }
+        let payload = super::json(&json!({ "id": row.id })).into();
+        told.push(Told { to: party, event: "contact_removed", payload, request: None });
+        Some(row)
+    }
+
+    /// All contacts, for the control's state.
+    pub fn contact_states(&self) -> Vec<ContactState> {
+        let of = |(party, rows): (usize, &std::collections::BTreeMap<u64, ContactRow>)| {
+            let owner = self.parties[party].id.clone();
+            let rows: Vec<ContactState> = rows
+                .values()
+                .map(|row| ContactState {
+                    of: owner.clone(),
+                    id: row.id.clone(),
+                    handle: row.handle.clone(),
+                    name: row.name.clone(),
+                })
+                .collect();
+            rows
+        };
+        self.contacts.iter().enumerate().flat_map(of).collect()
+    }
+}
