@@ -153,6 +153,14 @@ impl Hub {
         }
     }
 
+    /// The contacts channel of an agent's connection crashes: from now on nothing is told to it.
+    pub fn crash(&mut self, agent: PartyIndex) {
+        if let Some(Place::Open(conn)) = self.places.get_mut(&agent) {
+            conn.joined[Channel::Contacts as usize] = None;
+            let _ = conn.orders.send(Order::CrashChannel);
+        }
+    }
+
     /// The connection's TCP ends without a word, and it goes on counting as live until `until`.
     pub fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
         if let Some(Place::Open(conn)) = self.places.get(&agent) {

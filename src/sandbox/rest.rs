@@ -23,6 +23,9 @@ const MESSAGE_MAX: usize = 500;
 const PAGE_SIZE_MAX: u64 = 100;
 const PAGE_SIZE_DEFAULT: u64 = 50;
 
+/// An answer that ends a call early; boxed, since it is large and rare.
+type Refusal = Box<Reply>;
+
 /// One call of an agent.
 struct Call<'a> {
     shared: &'a Arc<Shared>,
@@ -61,8 +64,8 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
         (&Method::GET, "agent/contacts") => Ok(call.contacts()),
         (&Method::GET, "agent/contacts/requests") => call.requests().await,
         (&Method::POST, "agent/contacts/requests/respond") => call.respond().await,
-        (&Method::POST, "agent/contacts/add") => Ok(call.add().unwrap_or_else(|refusal| refusal)),
-        (&Method::POST, "agent/contacts/remove") => Ok(call.remove().unwrap_or_else(|refusal| refusal)),
+        (&Method::POST, "agent/contacts/add") => Ok(call.add().unwrap_or_else(|refusal| *refusal)),
+        (&Method::POST, "agent/contacts/remove") => Ok(call.remove().unwrap_or_else(|refusal| *refusal)),
         (
             _,
             "agent/me"
@@ -94,12 +97,12 @@ impl Call<'_> {
         )
     }
 
-    fn page(&self) -> Result<PageWanted, Reply> {
+    fn page(&self) -> Result<PageWanted, Refusal> {
         let number = |name, default, max| match query(self.parts, name).as_deref() {
-            None | Some("") => Ok(default),
+            None | Some("") => Ok::<u64, Refusal>(default),
             Some(text) => match text.parse::<u64>() {
                 Ok(number) if (1..=max).contains(&number) => Ok(number),
-                _ => Err(invalid(name, &format!("must be a number from 1 to {max}"), self.number)),
+                _ => Err(invalid(name, &format!("must be a number from 1 to {max}"), self.number).into()),
             },
         };
         Ok(PageWanted {
@@ -111,7 +114,7 @@ impl Call<'_> {
     fn contacts(&self) -> Reply {
         let page = match self.page() {
             Ok(page) => page,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let inner = self.shared.lock();
         let online = |party| inner.hub.is_live(party, self.read.mono);
@@ -129,7 +132,7 @@ impl Call<'_> {
         }
         let (page, sent_status) = match self.page().and_then(|page| Ok((page, self.sent_status()?))) {
             Ok(asked) => asked,
-            Err(refusal) => return Ok(refusal),
+            Err(refusal) => return Ok(*refusal),
         };
         let now = self.shared.clock.now();
         let stale = fault.as_ref().filter(|fault| fault.what == Do::StaleList).map(|fault| {
@@ -168,30 +171,30 @@ impl Call<'_> {
     }
 
     /// `sent_status` \[sdk\]: pending where it is left out, `None` for all.
-    fn sent_status(&self) -> Result<Option<Status>, Reply> {
+    fn sent_status(&self) -> Result<Option<Status>, Refusal> {
         match query(self.parts, "sent_status").as_deref() {
             None | Some("") => Ok(Some(Status::Pending)),
             Some("all") => Ok(None),
             Some(word) => match Status::parse(word) {
                 Some(status) => Ok(Some(status)),
-                None => Err(invalid("sent_status", "is no status", self.number)),
+                None => Err(invalid("sent_status", "is no status", self.number).into()),
             },
         }
     }
 
-    fn json(&self) -> Result<Value, Reply> {
+    fn json(&self) -> Result<Value, Refusal> {
         match serde_json::from_slice(self.body) {
             Ok(body @ Value::Object(_)) => Ok(body),
-            _ => Err(error(400, "bad_request", "the body must be a JSON object", Some(self.number))),
+            _ => Err(error(400, "bad_request", "the body must be a JSON object", Some(self.number)).into()),
         }
     }
 
     /// A field that is a text, if it is there and not null.
-    fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, Reply> {
+    fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, Refusal> {
         match &body[field] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text)),
-            _ => Err(malformed(field, "must be a string", self.number)),
+            _ => Err(malformed(field, "must be a string", self.number).into()),
         }
     }
 
@@ -200,66 +203,66 @@ impl Call<'_> {
         if let Some(instead) = self.before(fault.as_ref()).await {
             return instead;
         }
-        let reply = self.answer().unwrap_or_else(|refusal| refusal);
+        let reply = self.answer().unwrap_or_else(|refusal| *refusal);
         match fault {
             Some(fault) if fault.what == Do::ApplyThenFail => match fault.code {
                 Some(code) => Ok(fault_status(code, fault.ms, Some(self.number))),
                 None => Err(Cut),
             },
-            Some(fault) if fault.what == Do::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| refusal)),
+            Some(fault) if fault.what == Do::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| *refusal)),
             _ => Ok(reply),
         }
     }
 
-    fn answer(&self) -> Result<Reply, Reply> {
+    fn answer(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(action) = self.text(&body, "action")?.and_then(Action::parse) else {
-            return Err(malformed("action", "must be approve, reject or cancel", self.number));
+            return Err(malformed("action", "must be approve, reject or cancel", self.number).into());
         };
         let (id, handle) = (self.text(&body, "request_id")?, self.text(&body, "handle")?);
         let mut inner = self.shared.lock();
         let index = match (id, handle) {
             (Some(id), _) => inner.store.request(id),
             (None, Some(handle)) => inner.store.by_other_handle(self.agent, action, handle),
-            (None, None) => return Err(malformed("request_id", "request_id or handle is required", self.number)),
+            (None, None) => return Err(malformed("request_id", "request_id or handle is required", self.number).into()),
         };
         let Some(index) = index else {
-            return Err(error(404, "not_found", "no such contact request", Some(self.number)));
+            return Err(error(404, "not_found", "no such contact request", Some(self.number)).into());
         };
         let mut told = Vec::new();
         let result = inner.store.respond(self.agent, action, index, self.shared.clock.now(), &mut told);
-        let status = result.map_err(|refusal| problem(&refusal, self.number))?;
+        let status = result.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
         inner.answered(index, self.read);
         inner.tell(&mut told);
         let id = &inner.store.requests[index].id;
         Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
     }
 
-    fn add(&self) -> Result<Reply, Reply> {
+    fn add(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(handle) = self.text(&body, "handle")? else {
-            return Err(malformed("handle", "is required", self.number));
+            return Err(malformed("handle", "is required", self.number).into());
         };
         let message = self.text(&body, "message")?.filter(|text| !text.is_empty()).map(str::to_owned);
         if message.as_ref().is_some_and(|text| text.chars().count() > MESSAGE_MAX) {
-            return Err(invalid("message", &format!("has at most {MESSAGE_MAX} characters"), self.number));
+            return Err(invalid("message", &format!("has at most {MESSAGE_MAX} characters"), self.number).into());
         }
         let (mut inner, mut told) = (self.shared.lock(), Vec::new());
         let added = inner.store.add(self.agent, handle, message, self.shared.clock.now(), &mut told);
-        let (id, status) = added.map_err(|refusal| problem(&refusal, self.number))?;
+        let (id, status) = added.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
         inner.tell(&mut told);
         Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
     }
 
-    fn remove(&self) -> Result<Reply, Reply> {
+    fn remove(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let (handle, id) = (self.text(&body, "handle")?, self.text(&body, "contact_id")?);
         if handle.is_none() && id.is_none() {
-            return Err(malformed("handle", "handle or contact_id is required", self.number));
+            return Err(malformed("handle", "handle or contact_id is required", self.number).into());
         }
         let (mut inner, mut told) = (self.shared.lock(), Vec::new());
         let removed = inner.store.remove_contact(self.agent, handle, id, &mut told);
-        removed.map_err(|refusal| problem(&refusal, self.number))?;
+        removed.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
         inner.tell(&mut told);
         Ok(json_value(200, &json!({ "data": { "status": "removed" } })))
     }

@@ -136,9 +136,7 @@ impl Shared {
             Do::Supersede => {
                 inner.hub.order(agent, Order::Supersede);
             }
-            Do::CrashChannel => {
-                inner.hub.order(agent, Order::CrashChannel);
-            }
+            Do::CrashChannel => inner.hub.crash(agent),
             Do::Ghost => {
                 let for_ms = fault.wait(u64::try_from(GHOST.as_millis()).unwrap_or(60_000));
                 inner.hub.make_ghost(agent, self.clock.now().mono + for_ms);

@@ -43,16 +43,8 @@ pub(super) struct Guest {
     pub(super) fault: Option<Fault>,
 }
 
-/// How it ended: the code, and why.
-pub(super) type Ended = (Option<u16>, &'static str);
-
-/// The end of a connection that was cut.
-pub(super) fn gone() -> Ended {
-    (None, "gone")
-}
-
 /// Puts the end on record and frees the agent's place.
-pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (code, why): Ended) {
+pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (code, why): (Option<u16>, &str)) {
     let mut inner = shared.lock();
     if let Some(agent) = agent {
         inner.hub.closed(agent, number);
@@ -62,8 +54,8 @@ pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (co
     note(&mut inner.journal.ends, entry);
 }
 
-/// Serves a connection to its end.
-pub(super) async fn run<I>(io: I, guest: Guest, shared: &Shared, stop: &CancellationToken) -> Ended
+/// Serves a connection to its end, and sets `noted` once that is on record.
+pub(super) async fn run<I>(io: I, guest: Guest, shared: &Shared, stop: &CancellationToken, noted: &mut bool)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -88,7 +80,7 @@ where
             Err(why) => why,
         },
     };
-    link.end(why).await
+    link.end(why, noted).await;
 }
 
 /// The connection's side of the loop cannot end well, only end.
@@ -266,6 +258,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     /// Writes what is in the batch, as fast as the socket takes it. Returns a pause that a fault wants.
     async fn push(&mut self, batch: &mut Vec<Event>) -> Result<Option<Duration>, Order> {
         let topic = format!("{}:{}", Channel::Contacts.prefix(), self.id);
+        // What was on its way to a join that is over is lost with it.
+        let joined = self.joined[Channel::Contacts as usize].clone();
+        batch.retain(|event| Some(&event.join_ref) == joined.as_ref());
         let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
         if !arrivals.is_empty() {
             let (mut inner, now) = (self.shared.lock(), self.shared.clock.now().mono);
@@ -402,7 +397,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// Says what is to be said, and closes.
-    async fn end(mut self, order: Order) -> Ended {
+    async fn end(mut self, order: Order, noted: &mut bool) {
         let (code, why) = match order {
             Order::Close(code, why) => (code, why),
             Order::Supersede => {
@@ -420,9 +415,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             }
             Order::CrashChannel => (0, "fault"),
         };
-        if let Some(agent) = self.agent {
-            self.shared.lock().hub.closed(agent, self.number);
-        }
+        ended(self.shared, self.agent, self.number, ((code != 0).then_some(code), why));
+        *noted = true;
         if code != 0 {
             let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
             let _ = timeout(LINGER, self.socket.close(Some(frame))).await;
@@ -432,7 +426,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             let drain = async { while io.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
             let _ = timeout(LINGER, drain).await;
         }
-        ((code != 0).then_some(code), why)
     }
 }
 

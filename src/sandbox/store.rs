@@ -2,6 +2,7 @@
 //! an argument, what is to be pushed comes out as [`Told`]. It knows nothing of sockets or HTTP.
 
 mod contacts;
+mod lists;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::wire::{Answered, NewRequest, Status};
 use super::world::{Party, World};
 use crate::clock::{Mono, Now};
 use contacts::ContactRow;
+pub use lists::{PageWanted, Rows};
 
 /// Most requests in one sandbox.
 pub const REQUESTS_MAX: usize = 1_000_000;
@@ -127,34 +129,6 @@ impl Action {
     }
 }
 
-/// How many and which of a list to show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageWanted {
-    /// From 1.
-    pub page: u64,
-    /// 1 to 100.
-    pub size: u64,
-}
-
-impl PageWanted {
-    fn skip(self) -> usize {
-        usize::try_from((self.page - 1).saturating_mul(self.size)).unwrap_or(usize::MAX)
-    }
-
-    fn take(self) -> usize {
-        usize::try_from(self.size).unwrap_or(usize::MAX)
-    }
-}
-
-/// Rows of a page, as JSON, and how many there are in all.
-#[derive(Debug, Default)]
-pub struct Rows {
-    /// JSON, one a row.
-    pub rows: Vec<String>,
-    /// In all.
-    pub total: usize,
-}
-
 /// Requests and contacts.
 #[derive(Debug)]
 pub struct Store {
@@ -245,7 +219,7 @@ impl Store {
             return Err(Problem::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
         }
         let inserted_at = match &new.inserted_at {
-            None => now.wall,
+            None => wire_time(now),
             Some(text) => text
                 .parse()
                 .map_err(|_| Problem::Invalid("`inserted_at` is no time, such as 2026-01-31T12:00:00Z".into()))?,
@@ -358,7 +332,7 @@ impl Store {
             from_handle: Some(Some(from_handle)),
             from_name: Some(Some(from_name)),
             message: message.map(Some),
-            inserted_at: now.wall,
+            inserted_at: wire_time(now),
         };
         let index = self.insert(draft, now)?;
         told.push(self.tell_received(index));
@@ -445,47 +419,6 @@ impl Store {
         }
     }
 
-    /// Pending requests to `party`, newest first; `ago`: as they were at that moment.
-    pub fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
-        let show = |index: &usize| self.requests[*index].received_json(Status::Pending);
-        if let Some(then) = as_of {
-            let mut was: Vec<(Timestamp, usize)> = self
-                .requests
-                .iter()
-                .enumerate()
-                .filter(|(_, row)| row.to == party && row.created <= then && row.settled.is_none_or(|at| at > then))
-                .map(|(index, row)| (row.inserted_at, index))
-                .collect();
-            was.sort_unstable_by(|a, b| b.cmp(a));
-            let rows = was.iter().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
-            return Rows { rows, total: was.len() };
-        }
-        let all = &self.received[party];
-        let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
-        Rows { rows, total: all.len() }
-    }
-
-    /// Requests from `party` of this status (`None`: of every), newest first.
-    pub fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<Status>) -> Rows {
-        let show = |index: usize| {
-            let row = &self.requests[index];
-            let to = &self.parties[row.to];
-            json(&serde_json::json!({
-                "id": row.id, "to_handle": to.handle, "to_name": to.name, "message": row.message,
-                "status": row.status, "inserted_at": row.inserted_at,
-            }))
-        };
-        if status == Some(Status::Pending) {
-            let all = &self.sent[party];
-            let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(*index)).collect();
-            return Rows { rows, total: all.len() };
-        }
-        let fits = |row: &Row| row.from == Some(party) && status.is_none_or(|status| row.status == status);
-        let all: Vec<usize> = (0..self.requests.len()).rev().filter(|index| fits(&self.requests[*index])).collect();
-        let rows = all.iter().skip(page.skip()).take(page.take()).map(|index| show(*index)).collect();
-        Rows { rows, total: all.len() }
-    }
-
     /// The push about this request's arrival is being written now.
     pub fn pushed(&mut self, index: usize, at: Mono) {
         if let Some(row) = self.requests.get_mut(index) {
@@ -508,6 +441,11 @@ struct Draft {
     from_name: Option<Option<String>>,
     message: Option<Option<String>>,
     inserted_at: Timestamp,
+}
+
+/// The wall clock as the platform writes it, in microseconds.
+pub(super) fn wire_time(now: Now) -> Timestamp {
+    Timestamp::from_microsecond(now.wall.as_microsecond()).unwrap_or(now.wall)
 }
 
 /// A handle, comparable: without `@`, in lower case.

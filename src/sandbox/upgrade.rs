@@ -54,7 +54,7 @@ pub(super) async fn handle(
         Ok(asked) => asked,
         Err(refusal) => {
             seen(None, refusal.status().as_u16());
-            return Ok(refusal);
+            return Ok(*refusal);
         }
     };
     let fault = shared.strike(At::Upgrade, asked.agent, "");
@@ -81,17 +81,17 @@ pub(super) async fn handle(
     let guest = Guest { agent: asked.agent, ends, old_vsn: asked.old_vsn, fault };
     let task_shared = shared.clone();
     tasks.spawn(async move {
-        let kill = ending.kill.clone();
-        let number = guest.ends.number;
-        let agent = guest.agent;
+        let (number, agent) = (guest.ends.number, guest.agent);
+        let mut noted = false;
         let run = async {
-            match upgrade.await {
-                Ok(upgraded) => socket::run(TokioIo::new(upgraded), guest, &task_shared, &ending.stop).await,
-                Err(_) => socket::gone(),
+            if let Ok(upgraded) = upgrade.await {
+                socket::run(TokioIo::new(upgraded), guest, &task_shared, &ending.stop, &mut noted).await;
             }
         };
-        let end = kill.run_until_cancelled(run).await.unwrap_or_else(socket::gone);
-        socket::ended(&task_shared, agent, number, end);
+        ending.kill.run_until_cancelled(run).await;
+        if !noted {
+            socket::ended(&task_shared, agent, number, (None, "gone"));
+        }
     });
     let accept = header_text(&parts, "sec-websocket-key").map(|key| derive_accept_key(key.as_bytes()));
     let mut reply = raw(101, "", bytes::Bytes::new());
@@ -106,7 +106,7 @@ pub(super) async fn handle(
 }
 
 /// Who asks; or the refusal.
-fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Reply> {
+fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Box<Reply>> {
     let has = |name, word: &str| {
         header_text(parts, name).is_some_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
@@ -116,17 +116,17 @@ fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Reply> {
         && header_text(parts, "sec-websocket-version") == Some("13")
         && header_text(parts, "sec-websocket-key").is_some();
     if !is_upgrade {
-        return Err(raw(400, "text/plain", "'connection' header must contain 'upgrade'"));
+        return Err(raw(400, "text/plain", "'connection' header must contain 'upgrade'").into());
     }
     let old_vsn = match query(parts, "vsn").as_deref() {
         None | Some("1.0.0") => true,
         Some("2.0.0") => false,
-        Some(_) => return Err(empty(403)),
+        Some(_) => return Err(empty(403).into()),
     };
     let key = header_text(parts, "x-api-key").map(str::to_owned).or_else(|| query(parts, "api_key"));
     let inner = shared.lock();
     let Some(party) = key.and_then(|key| inner.store.by_key(&key)) else {
-        return Err(error(401, "unauthorized", "missing or invalid API key", None));
+        return Err(error(401, "unauthorized", "missing or invalid API key", None).into());
     };
     let agent_id = query(parts, "agent_id");
     let agent = match (inner.store.parties[party].kind, agent_id) {
@@ -137,7 +137,7 @@ fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Reply> {
     };
     match agent {
         Some(agent) => Ok(Asked { agent: Some(agent), old_vsn }),
-        None => Err(empty(403)),
+        None => Err(empty(403).into()),
     }
 }
 

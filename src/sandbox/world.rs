@@ -326,4 +326,27 @@ mod tests {
         assert!(problem.contains("key is somebody else's"), "{problem}");
         assert!(!format!("{world:?}{problem}").contains("secret"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_gives_a_world_or_problems(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "[[agents]]\n", "[[users]]\n", "[agents]\n", "id = \"a\"\n", "key = ", "\"é\"\n", "name=[]\n", "handle = \"a/b\"\n",
+                    "agents = 1\n", "\u{0}", "\"\"\"", "{", "}", "#", "=", ".", "users.", "\n",
+                ]),
+                0..20,
+            ),
+        ) {
+            let text = parts.concat();
+            if let Err(report) = World::parse(&text, "w") {
+                proptest::prop_assert!(report.has_errors());
+                for problem in &report.problems {
+                    if let Some(span) = &problem.span {
+                        proptest::prop_assert!(text.get(span.clone()).is_some(), "{:?} of {:?}", span, text);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -67,7 +67,8 @@ impl Store {
         }
         let number = self.next_contact;
         self.next_contact += 1;
-        let row = ContactRow { id: self.uuid(2, number), other, handle, name, kind, inserted_at: now.wall };
+        let row =
+            ContactRow { id: self.uuid(2, number), other, handle, name, kind, inserted_at: super::wire_time(now) };
         let mut payload = json!({
             "id": row.id, "handle": row.handle, "name": row.name, "type": kind.as_str(), "inserted_at": row.inserted_at,
         });

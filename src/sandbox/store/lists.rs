@@ -1,0 +1,78 @@
+//! Pages of requests: what is shown, in which order.
+
+use jiff::Timestamp;
+
+use super::{PartyIndex, Row, Store, json};
+use crate::clock::Mono;
+use crate::sandbox::wire::Status;
+
+/// How many and which of a list to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageWanted {
+    /// From 1.
+    pub page: u64,
+    /// 1 to 100.
+    pub size: u64,
+}
+
+impl PageWanted {
+    pub(super) fn skip(self) -> usize {
+        usize::try_from((self.page - 1).saturating_mul(self.size)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn take(self) -> usize {
+        usize::try_from(self.size).unwrap_or(usize::MAX)
+    }
+}
+
+/// Rows of a page, as JSON, and how many there are in all.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// JSON, one a row.
+    pub rows: Vec<String>,
+    /// In all.
+    pub total: usize,
+}
+
+impl Store {
+    /// Pending requests to `party`, newest first; with `as_of`, as they were at that moment.
+    pub fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
+        let show = |index: &usize| self.requests[*index].received_json(Status::Pending);
+        if let Some(then) = as_of {
+            let mut was: Vec<(Timestamp, usize)> = self
+                .requests
+                .iter()
+                .enumerate()
+                .filter(|(_, row)| row.to == party && row.created <= then && row.settled.is_none_or(|at| at > then))
+                .map(|(index, row)| (row.inserted_at, index))
+                .collect();
+            was.sort_unstable_by(|a, b| b.cmp(a));
+            let rows = was.iter().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
+            return Rows { rows, total: was.len() };
+        }
+        let all = &self.received[party];
+        let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
+        Rows { rows, total: all.len() }
+    }
+
+    /// Requests from `party` of this status (`None`: of every), newest first.
+    pub fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<Status>) -> Rows {
+        let show = |index: usize| {
+            let row = &self.requests[index];
+            let to = &self.parties[row.to];
+            json(&serde_json::json!({
+                "id": row.id, "to_handle": to.handle, "to_name": to.name, "message": row.message,
+                "status": row.status, "inserted_at": row.inserted_at,
+            }))
+        };
+        if status == Some(Status::Pending) {
+            let all = &self.sent[party];
+            let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(*index)).collect();
+            return Rows { rows, total: all.len() };
+        }
+        let fits = |row: &Row| row.from == Some(party) && status.is_none_or(|status| row.status == status);
+        let all: Vec<usize> = (0..self.requests.len()).rev().filter(|index| fits(&self.requests[*index])).collect();
+        let rows = all.iter().skip(page.skip()).take(page.take()).map(|index| show(*index)).collect();
+        Rows { rows, total: all.len() }
+    }
+}
