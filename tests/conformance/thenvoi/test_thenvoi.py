@@ -69,11 +69,12 @@ class Thenvoi(unittest.IsolatedAsyncioTestCase):
             self.assertEqual((await next_event())[0], "added")
             await self.bob.remove_agent_contact(handle=ALICE_HANDLE)
             self.assertEqual((await next_event())[0], "removed")
-            # A clean close is the end for this client: only a drop or another code brings it back.
-            self.sandbox.kick(code=1012)
-            await asyncio.wait_for(back.wait(), PATIENCE)
-            second = self.sandbox.ask(from_handle="stranger", from_name="Stranger")
-            self.assertEqual(await next_event(), ("received", second))
+            for code in (1000, 1012):
+                back.clear()
+                self.sandbox.kick(code=code)
+                await asyncio.wait_for(back.wait(), PATIENCE)
+                after = self.sandbox.ask(from_handle=f"after-{code}", from_name="Stranger")
+                self.assertEqual(await next_event(), ("received", after))
             self.assertEqual(client.validation_error_count, 0)
 
     async def test_a_request_without_a_name_is_dropped_by_this_client(self):
