@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -65,9 +66,9 @@ where
         .max_frame_size(Some(FRAME_MAX));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let id = guest.agent.map(|agent| shared.lock().store.parties[agent].id.clone()).unwrap_or_default();
-    let Guest { agent, ends, old_vsn, fault } = guest;
-    let mut link =
-        Link { socket, shared, agent, number: ends.number, id, joined: Default::default(), late: Vec::new() };
+    let Guest { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
+    let joined = Default::default();
+    let mut link = Link { socket, shared, agent, number, id, orders, stop, joined, late: Vec::new() };
     let first = match &fault {
         _ if old_vsn => Some(Order::Close(1011, "protocol")),
         Some(fault) if matches!(fault.what, Do::Close | Do::Supersede | Do::Ghost) => link.strike_self(fault),
@@ -75,7 +76,7 @@ where
     };
     let why = match first {
         Some(order) => order,
-        None => match link.serve(ends, stop).await {
+        None => match link.serve(&mut queue).await {
             Ok(never) => match never {},
             Err(why) => why,
         },
@@ -92,6 +93,8 @@ struct Link<'a, I> {
     agent: Option<PartyIndex>,
     number: u64,
     id: String,
+    orders: mpsc::UnboundedReceiver<Order>,
+    stop: &'a CancellationToken,
     /// The join_ref of each channel as JSON, by position in [`Channel::ALL`].
     joined: [Option<Arc<str>>; 3],
     /// Frames that a fault holds back, with when they go at the latest; those with `true` go after the next frame.
@@ -99,8 +102,7 @@ struct Link<'a, I> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
-    async fn serve(&mut self, ends: Ends, stop: &CancellationToken) -> Result<Never, Order> {
-        let Ends { mut queue, mut orders, .. } = ends;
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<Event>) -> Result<Never, Order> {
         let idle = self.shared.options.idle;
         let mut last = Instant::now();
         let mut batch = Vec::with_capacity(BATCH);
@@ -111,28 +113,21 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             let wake = late.map_or(last + idle, |due| due.min(last + idle));
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Err(Order::Close(1012, "stopped")),
-                order = orders.recv(), if orders_open => match order {
+                () = self.stop.cancelled() => return Err(Order::Close(1012, "stopped")),
+                order = self.orders.recv(), if orders_open => match order {
                     None => orders_open = false,
-                    Some(Order::CrashChannel) => self.crash_channel().await?,
+                    Some(Order::CrashChannel) => self.crash(Channel::Contacts).await?,
                     Some(order) => return Err(order),
                 },
                 message = self.socket.next() => {
                     last = Instant::now();
-                    let text = self.incoming(message).await?;
-                    if let Some(text) = text {
-                        let pause = self.frame(&text).await?;
-                        if let Some(pause) = pause {
-                            stall(pause, &mut orders, stop).await?;
-                        }
+                    if let Some(text) = self.incoming(message).await? {
+                        self.frame(&text).await?;
                     }
                 }
                 count = queue.recv_many(&mut batch, BATCH), if queue_open => {
                     queue_open = count > 0;
-                    let pause = self.push(&mut batch).await?;
-                    if let Some(pause) = pause {
-                        stall(pause, &mut orders, stop).await?;
-                    }
+                    self.push(&mut batch).await?;
                 }
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
@@ -169,8 +164,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
     }
 
-    /// One frame of the client. Returns a pause that a fault wants.
-    async fn frame(&mut self, text: &str) -> Result<Option<Duration>, Order> {
+    /// One frame of the client.
+    async fn frame(&mut self, text: &str) -> Result<(), Order> {
         let Some(frame) = Incoming::parse(text) else { return Err(Order::Close(1011, "protocol")) };
         if frame.topic == "phoenix" && frame.event == "heartbeat" {
             let fault = self.shared.strike(At::Heartbeat, self.agent, "");
@@ -188,16 +183,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 }
                 self.write(Message::text(reply_frame(&join_ref, &frame.r#ref, &frame.topic, Ok(())))).await?;
                 self.write(Message::text(event_frame(&join_ref, &join_ref, &frame.topic, "phx_close", "{}"))).await?;
-                self.flush().await.map(|()| None)
+                self.flush().await
             }
             (_, Some(channel)) if self.joined[channel as usize].is_some() => {
                 // The channel knows no such event and crashes, as any channel of Phoenix does.
-                self.crash(channel).await.map(|()| None)
+                self.crash(channel).await
             }
             _ => {
                 let reply = reply_frame(NULL, &frame.r#ref, &frame.topic, Err("unmatched topic"));
                 self.write(Message::text(reply)).await?;
-                self.flush().await.map(|()| None)
+                self.flush().await
             }
         }
     }
@@ -209,7 +204,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         (self.agent.is_some() && id == self.id).then_some(channel)
     }
 
-    async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<Option<Duration>, Order> {
+    async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<(), Order> {
         let fault = self.shared.strike(At::Join, self.agent, "");
         let known = Channel::ALL.iter().any(|channel| frame.topic.split(':').next() == Some(channel.prefix()));
         let refusal = match (&fault, channel) {
@@ -234,17 +229,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             (_, Some(reason)) => Some(Err(reason)),
             (_, None) => Some(Ok(())),
         };
-        let mut pause = None;
         if let Some(body) = reply {
             let crashed = |fault: &Fault| fault.what == Do::CrashChannel;
             let fault = fault.filter(|fault| !crashed(fault));
-            pause = self.deliver(fault, reply_frame(join_ref, &frame.r#ref, &frame.topic, body), &frame.topic).await?;
+            self.deliver(fault, reply_frame(join_ref, &frame.r#ref, &frame.topic, body), &frame.topic).await?;
         }
         if let Some(older) = older {
             self.write(Message::text(event_frame(&older, &older, &frame.topic, "phx_close", "{}"))).await?;
             self.flush().await?;
         }
-        Ok(pause)
+        Ok(())
     }
 
     fn note_join(&self, topic: &str, reply: &str) {
@@ -255,12 +249,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         note(&mut inner.journal.joins, entry);
     }
 
-    /// Writes what is in the batch, as fast as the socket takes it. Returns a pause that a fault wants.
-    async fn push(&mut self, batch: &mut Vec<Event>) -> Result<Option<Duration>, Order> {
+    /// Writes what is in the batch, as fast as the socket takes it.
+    async fn push(&mut self, batch: &mut Vec<Event>) -> Result<(), Order> {
         let topic = format!("{}:{}", Channel::Contacts.prefix(), self.id);
-        // What was on its way to a join that is over is lost with it.
-        let joined = self.joined[Channel::Contacts as usize].clone();
-        batch.retain(|event| Some(&event.join_ref) == joined.as_ref());
         let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
         if !arrivals.is_empty() {
             let (mut inner, now) = (self.shared.lock(), self.shared.clock.now().mono);
@@ -268,30 +259,54 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 inner.store.pushed(request, now);
             }
         }
-        let mut pause = None;
-        for event in batch.drain(..) {
-            let join_ref = if self.shared.options.push_join_ref { &event.join_ref } else { NULL };
-            let frame = event_frame(join_ref, NULL, &topic, event.name, &event.payload);
-            match self.shared.strike(At::Push, self.agent, event.name) {
-                None => self.write(Message::text(frame)).await?,
-                Some(fault) => match fault.what {
-                    Do::Delay => self.hold(fault.wait(HELD_MS), false, Message::text(frame)),
-                    Do::CrashChannel => self.crash_channel().await?,
-                    _ => pause = self.deliver(Some(fault), frame, &topic).await?.or(pause),
-                },
+        let mut events = batch.drain(..);
+        while let Some(event) = events.next() {
+            if let Err(order) = self.push_one(&event, &topic).await {
+                events.for_each(|event| self.unpushed(&event));
+                return Err(order);
             }
         }
-        self.flush().await?;
-        Ok(pause)
+        drop(events);
+        self.flush().await
+    }
+
+    async fn push_one(&mut self, event: &Event, topic: &str) -> Result<(), Order> {
+        if Some(&event.join_ref) != self.joined[Channel::Contacts as usize].as_ref() {
+            // What was on its way to a join that is over is lost with it.
+            self.unpushed(event);
+            return Ok(());
+        }
+        let join_ref = if self.shared.options.push_join_ref { &event.join_ref } else { NULL };
+        let frame = event_frame(join_ref, NULL, topic, event.name, &event.payload);
+        let Some(fault) = self.shared.strike(At::Push, self.agent, event.name) else {
+            return self.write(Message::text(frame)).await;
+        };
+        if matches!(fault.what, Do::Drop | Do::Garbage | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
+            self.unpushed(event);
+        }
+        match fault.what {
+            Do::Delay => {
+                self.hold(fault.wait(HELD_MS), false, Message::text(frame));
+                Ok(())
+            }
+            Do::CrashChannel => self.crash(Channel::Contacts).await,
+            _ => self.deliver(Some(fault), frame, topic).await,
+        }
+    }
+
+    /// An event that was counted as written was not.
+    fn unpushed(&self, event: &Event) {
+        if let Some(request) = event.request {
+            self.shared.lock().store.unpushed(request);
+        }
     }
 
     /// Writes a frame as a fault wants it.
-    async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<Option<Duration>, Order> {
-        let mut pause = None;
+    async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<(), Order> {
         if let Some(fault) = fault {
             let right = Message::text(frame.as_str());
             match fault.what {
-                Do::Drop => return Ok(None),
+                Do::Drop => return Ok(()),
                 Do::Close | Do::Supersede | Do::Ghost => {
                     if let Some(order) = self.strike_self(&fault) {
                         return Err(order);
@@ -300,34 +315,35 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 Do::Garbage => {
                     let message = garbage::frame(fault.code, self.shared.next(), topic, &frame);
                     self.write(message).await?;
-                    return self.flush().await.map(|()| None);
+                    return self.flush().await;
                 }
-                Do::Delay => {
-                    // A slow channel blocks the whole socket, heartbeats included.
-                    Shared::pause(&fault, 1000).await;
-                }
-                Do::Stall => pause = Some(fault.ms.map_or(STALL, Duration::from_millis)),
+                // A slow channel blocks the whole socket, heartbeats included.
+                Do::Delay => self.stall(fault.wait(1000)).await?,
+                Do::Stall => self.stall(fault.ms.map_or(STALL, Duration::from_millis)).await?,
                 Do::Duplicate => self.write(right).await?,
                 Do::Reorder => {
                     self.hold(fault.wait(HELD_MS), true, right);
-                    return Ok(None);
+                    return Ok(());
                 }
                 Do::CrashChannel => {
                     self.write(right).await?;
-                    self.crash_channel().await?;
-                    return Ok(None);
+                    return self.crash(Channel::Contacts).await;
                 }
                 Do::Status | Do::ApplyThenFail | Do::StaleList => {}
             }
         }
-        if pause.is_some() {
-            // Nothing moves now: the frame goes out when the stall is over.
-            self.hold(pause.unwrap_or_default(), false, Message::text(frame));
-            return Ok(pause);
-        }
         self.write(Message::text(frame)).await?;
+        self.flush().await
+    }
+
+    /// Nothing moves, unless the connection is to end. What was written before is on its way.
+    async fn stall(&mut self, pause: Duration) -> Result<(), Order> {
         self.flush().await?;
-        Ok(None)
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.stop.cancelled() => Err(Order::Close(1012, "stopped")),
+            Some(order) = self.orders.recv() => Err(order),
+        }
     }
 
     /// What a fault does to this very connection.
@@ -381,10 +397,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
     }
 
-    async fn crash_channel(&mut self) -> Result<(), Order> {
-        self.crash(Channel::Contacts).await
-    }
-
     async fn crash(&mut self, channel: Channel) -> Result<(), Order> {
         let Some(join_ref) = self.joined[channel as usize].take() else { return Ok(()) };
         if let Some(agent) = self.agent {
@@ -426,18 +438,5 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             let drain = async { while io.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
             let _ = timeout(LINGER, drain).await;
         }
-    }
-}
-
-/// Nothing moves, unless the connection is to end.
-async fn stall(
-    pause: Duration,
-    orders: &mut tokio::sync::mpsc::UnboundedReceiver<Order>,
-    stop: &CancellationToken,
-) -> Result<(), Order> {
-    tokio::select! {
-        () = tokio::time::sleep(pause) => Ok(()),
-        () = stop.cancelled() => Err(Order::Close(1012, "stopped")),
-        Some(order) = orders.recv() => Err(order),
     }
 }

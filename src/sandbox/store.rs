@@ -427,6 +427,16 @@ impl Store {
         }
     }
 
+    /// It was not written after all.
+    pub fn unpushed(&mut self, index: usize) {
+        if let Some(row) = self.requests.get_mut(index) {
+            row.pushed = row.pushed.saturating_sub(1);
+            if row.pushed == 0 {
+                row.push_written = None;
+            }
+        }
+    }
+
     /// From the push of a request written to now, if it was pushed.
     pub fn since_push(&self, index: usize, now: Mono) -> Option<Duration> {
         self.requests.get(index)?.push_written.map(|at| now.since(at))

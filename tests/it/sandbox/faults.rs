@@ -186,9 +186,19 @@ async fn pushes_fail_as_told() {
     push(Some(Fault::new(At::Push, Do::Drop).agent("maria/b")), &["r11"]);
     assert!(client.hear().await.contains("\"r11\""));
     place.control.clear_faults();
-    push(Some(Fault::new(At::Push, Do::CrashChannel)), &["lost"]);
+    // What was on its way to the join that crashed is lost with it.
+    push(Some(Fault::new(At::Push, Do::CrashChannel)), &["lost1", "lost2", "lost3"]);
     assert!(client.hear().await.contains("phx_error"));
     client.join().await;
+    for request in place.control.state().requests {
+        let lost = request.id.starts_with("lost") || request.id == "dropped";
+        assert_eq!(request.pushed, u64::from(!lost), "{}", request.id);
+    }
+    push(Some(Fault::new(At::Push, Do::Stall)), &["stalled", "behind"]);
+    place.until(|state| state.struck >= 9 && state.faults.is_empty()).await;
+    place.control.kick("a", Some(4000)).unwrap();
+    assert_eq!(client.next().await, Err(Some(4000)), "nothing moves in a stall");
+    let mut client = place.join(A).await;
     push(Some(Fault::new(At::Push, Do::Supersede)), &["r12"]);
     assert_eq!(client.end().await, Some(1000));
 }
