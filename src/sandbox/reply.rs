@@ -43,11 +43,20 @@ pub(super) fn error(status: u16, code: &str, message: &str, request: Option<u64>
 
 /// 422 with the field that is wrong.
 pub(super) fn invalid(field: &str, message: &str, request: u64) -> Reply {
+    field_error(422, "validation_error", field, message, request)
+}
+
+/// 400 with the field that is missing or cannot be read: the contacts calls of the generated client know no 422 \[sdk\].
+pub(super) fn malformed(field: &str, message: &str, request: u64) -> Reply {
+    field_error(400, "bad_request", field, message, request)
+}
+
+fn field_error(status: u16, code: &str, field: &str, message: &str, request: u64) -> Reply {
     let body = json!({ "error": {
-        "code": "validation_error", "message": message, "request_id": format!("req-{request:08}"),
+        "code": code, "message": message, "request_id": format!("req-{request:08}"),
         "details": { field: [message] },
     } });
-    json_value(422, &body)
+    json_value(status, &body)
 }
 
 /// The answer to a problem of the store.
@@ -72,9 +81,13 @@ pub(super) fn fault_status(status: u16, ms: Option<u64>, request: Option<u64>) -
         503 => "unavailable",
         _ => "internal_error",
     };
-    let mut reply = error(status, code, "the sandbox was told to say so", request);
-    if let Some(ms) = ms {
-        reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(ms.div_ceil(1000)));
-    }
+    let message = "the sandbox was told to say so";
+    let Some(seconds) = ms.map(|ms| ms.div_ceil(1000)) else { return error(status, code, message, request) };
+    let request = request.map(|number| format!("req-{number:08}"));
+    let mut reply = json_value(
+        status,
+        &json!({ "error": { "code": code, "message": message, "request_id": request, "retry_after": seconds } }),
+    );
+    reply.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
     reply
 }

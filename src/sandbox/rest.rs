@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::fault::{At, Do, Fault};
 use super::garbage;
-use super::reply::{Cut, Reply, error, fault_status, invalid, json_text, json_value, problem};
+use super::reply::{Cut, Reply, error, fault_status, invalid, json_text, json_value, malformed, problem};
 use super::server::{header as header_text, query};
 use super::shared::{STALL, Shared, note};
 use super::store::{Action, PageWanted, PartyIndex, Rows, micros};
@@ -194,7 +194,7 @@ impl Call<'_> {
         match &body[field] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text)),
-            _ => Err(invalid(field, "must be a string", self.number).into()),
+            _ => Err(malformed(field, "must be a string", self.number).into()),
         }
     }
 
@@ -217,14 +217,14 @@ impl Call<'_> {
     fn answer(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(action) = self.text(&body, "action")?.and_then(Action::parse) else {
-            return Err(invalid("action", "must be approve, reject or cancel", self.number).into());
+            return Err(malformed("action", "must be approve, reject or cancel", self.number).into());
         };
         let (id, handle) = (self.text(&body, "request_id")?, self.text(&body, "handle")?);
         let mut inner = self.shared.lock();
         let index = match (id, handle) {
             (Some(id), _) => inner.store.request(id),
             (None, Some(handle)) => inner.store.by_other_handle(self.agent, action, handle),
-            (None, None) => return Err(invalid("request_id", "request_id or handle is required", self.number).into()),
+            (None, None) => return Err(malformed("request_id", "request_id or handle is required", self.number).into()),
         };
         let Some(index) = index else {
             return Err(error(404, "not_found", "no such contact request", Some(self.number)).into());
@@ -241,7 +241,7 @@ impl Call<'_> {
     fn add(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(handle) = self.text(&body, "handle")? else {
-            return Err(invalid("handle", "is required", self.number).into());
+            return Err(malformed("handle", "is required", self.number).into());
         };
         let message = self.text(&body, "message")?.filter(|text| !text.is_empty()).map(str::to_owned);
         if message.as_ref().is_some_and(|text| text.chars().count() > MESSAGE_MAX) {
@@ -257,6 +257,9 @@ impl Call<'_> {
     fn remove(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let (handle, id) = (self.text(&body, "handle")?, self.text(&body, "contact_id")?);
+        if handle.is_none() && id.is_none() {
+            return Err(malformed("handle", "handle or contact_id is required", self.number).into());
+        }
         let (mut inner, mut told) = (self.shared.lock(), Vec::new());
         let removed = inner.store.remove_contact(self.agent, handle, id, &mut told);
         removed.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
