@@ -1,5 +1,7 @@
 //! Problems in files, all at once, sorted by place, each with its line, a caret under the very value, and a hint.
 
+mod render;
+
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +68,36 @@ impl Report {
         self.problems.push(Diagnostic { severity, source, span, message: message.into(), label: None, help: None });
         let last = self.problems.len() - 1;
         &mut self.problems[last]
+    }
+
+    /// Puts the problems in order: those of no text first, then by text and place; errors before warnings.
+    pub fn sort(&mut self) {
+        self.problems.sort_by_cached_key(|problem| {
+            let place = problem.span.as_ref().map(|span| (span.start, span.end));
+            (problem.source, place, problem.severity, problem.message.clone())
+        });
+        self.problems.dedup();
+    }
+
+    /// All problems as a compiler shows them: the line, a caret under the very value, what to do about it. Ends in a
+    /// newline unless there is nothing to say. What is shown of the files is made harmless for terminals.
+    pub fn render(&self, colour: bool) -> String {
+        render::render(self, colour)
+    }
+
+    /// How many of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == severity).count()
+    }
+
+    /// Adds another report's texts and problems to this one's.
+    pub fn merge(&mut self, other: Report) {
+        let shift = self.sources.len();
+        self.sources.extend(other.sources);
+        self.problems.extend(other.problems.into_iter().map(|mut problem| {
+            problem.source = problem.source.map(|source| source + shift);
+            problem
+        }));
     }
 
     /// Whether anything is refused.
