@@ -2,9 +2,10 @@
 //! rules share. Text → raw (serde, unknown keys refused, spans kept) → compiled. Nothing downstream sees raw.
 
 pub mod diagnostics;
+mod load;
+mod raw;
 pub mod settings;
 
 pub use diagnostics::{Diagnostic, Report, Severity, Source};
+pub use load::{DEFAULT_FILE, Env, Loaded, Overrides, duration, load, needs_restart};
 pub use settings::Settings;
-pub mod load;
-pub use load::*;

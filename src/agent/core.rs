@@ -124,12 +124,10 @@ pub enum Input<'a> {
     LedgerHealth(bool),
     /// Another policy is in force; `None`: none is, the agent is held.
     Policy(Option<Arc<Policy>>),
-    /// To [`Action::Recall`]; `since` is how far back the history reaches, `None` to the beginning.
+    /// To [`Action::Recall`].
     Recalled {
         /// What the ledger remembers.
         memory: Box<crate::policy::book::Memory>,
-        /// How far back.
-        since: Option<jiff::Timestamp>,
     },
     /// The key was read anew.
     KeyRenewed,
@@ -264,12 +262,16 @@ impl Core {
             config.seed,
         );
         let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
+        let book = match &policy {
+            Some(policy) => Book::restore_for(memory.book, policy, now.wall),
+            None => Book::restore(memory.book),
+        };
         let mut core = Self {
             session,
             inbox: Inbox::with_capacity(listing, config.capacity),
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
             policy,
-            book: Book::restore(memory.book),
+            book,
             contacts: Contacts::new(now.mono),
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
@@ -298,9 +300,6 @@ impl Core {
             done: false,
             config,
         };
-        if let Some(since) = memory.history_since {
-            core.book.history_unknown_before(since);
-        }
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.first_seen, memory.decided);
         core
@@ -327,8 +326,10 @@ impl Core {
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_ok = ok,
             Input::Policy(policy) => self.swap_policy(policy, now),
-            Input::Recalled { memory, since } => {
-                self.book.absorb(*memory, since);
+            Input::Recalled { memory } => {
+                if let Some(policy) = &self.policy {
+                    self.book.absorb(*memory, policy, now.wall);
+                }
                 self.inbox.requeue_resting(|_| true);
             }
             Input::KeyRenewed => self.key_renewed(now),

@@ -28,7 +28,7 @@ use crate::policy::Policy;
 use crate::secret::Key;
 
 pub use calls::Done;
-pub use calls::{reach_of, since};
+pub use calls::reach_of;
 pub use handle::{AgentHandle, Command};
 
 /// Frames taken from the socket before everything else has its turn again.

@@ -119,9 +119,3 @@ impl Diagnostic {
         self
     }
 }
-impl Report {
-    /// Stub.
-    pub fn render(&self, _c: bool) -> String {
-        todo!()
-    }
-}

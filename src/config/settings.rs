@@ -211,3 +211,26 @@ impl Default for Timing {
         }
     }
 }
+
+impl Timing {
+    /// All figures by name, in the order of the documentation.
+    pub fn fields(&mut self) -> [(&'static str, &mut Duration); 15] {
+        [
+            ("heartbeat", &mut self.heartbeat),
+            ("dead_after", &mut self.dead_after),
+            ("join_timeout", &mut self.join_timeout),
+            ("backoff_min", &mut self.backoff_min),
+            ("backoff_max", &mut self.backoff_max),
+            ("proven_after", &mut self.proven_after),
+            ("list_live", &mut self.list_live),
+            ("list_away", &mut self.list_away),
+            ("yield_retry", &mut self.yield_retry),
+            ("ghost_window", &mut self.ghost_window),
+            ("ghost_retry", &mut self.ghost_retry),
+            ("refused_min", &mut self.refused_min),
+            ("refused_max", &mut self.refused_max),
+            ("retry_after_max", &mut self.retry_after_max),
+            ("drain", &mut self.drain),
+        ]
+    }
+}

@@ -145,8 +145,6 @@ pub struct AgentMemory {
     pub first_seen: Vec<(RequestId, Timestamp)>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
     pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
-    /// The history reaches back to here; `None`: to the beginning. Set by whoever asked for the memory.
-    pub history_since: Option<Timestamp>,
     /// The time of the newest row of this ledger, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }

@@ -46,7 +46,6 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers(now)?,
-        history_since: None,
         newest,
     })
 }

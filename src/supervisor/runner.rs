@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::LOOP_BOUND;
 use crate::agent::shell::Surroundings;
-use crate::agent::shell::{reach_of, since};
+use crate::agent::shell::reach_of;
 use crate::agent::{Agent, AgentHandle, Core, CoreConfig};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
@@ -92,10 +92,7 @@ impl Runner {
 
     async fn memory(&self, policy: Option<&Policy>) -> Result<AgentMemory, LedgerError> {
         let now = self.around.clock.now().wall;
-        let reach = reach_of(policy);
-        let mut memory = self.around.ledger.load_agent(&self.settings.id, now, reach).await?;
-        memory.history_since = since(reach, now);
-        Ok(memory)
+        self.around.ledger.load_agent(&self.settings.id, now, reach_of(policy)).await
     }
 }
 

@@ -338,7 +338,7 @@ impl World {
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
-            Owned::Recalled(memory) => self.input(Input::Recalled { memory, since: None }),
+            Owned::Recalled(memory) => self.input(Input::Recalled { memory }),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }

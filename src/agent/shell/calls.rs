@@ -1,6 +1,6 @@
 //! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Agent, Conn};
@@ -52,8 +52,8 @@ pub enum Done {
     },
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
-    /// What the ledger remembers, read again for a policy that asks for more; how far back its history reaches.
-    Recalled(Result<Box<Memory>, LedgerError>, Option<Timestamp>),
+    /// What the ledger remembers, read again for a policy that asks for more.
+    Recalled(Result<Box<Memory>, LedgerError>),
     /// A contact was removed for a person, who has been told.
     Removed,
 }
@@ -73,15 +73,6 @@ pub fn reach_of(policy: Option<&Policy>) -> Reach {
         within => HistoryReach::Within(within),
     });
     Reach { charges, history }
-}
-
-/// From when on the history of such a memory is whole; `None`: from the beginning.
-pub fn since(reach: Reach, now: Timestamp) -> Option<Timestamp> {
-    match reach.history {
-        None => Some(now),
-        Some(HistoryReach::Within(within)) => Some(now.checked_sub(within).unwrap_or(Timestamp::MIN)),
-        Some(HistoryReach::Ever) => None,
-    }
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
@@ -111,8 +102,8 @@ impl Agent {
             Done::Responded { request, attempt, reply, written } => {
                 self.core.handle(Input::Responded { request, attempt, reply, written }, now);
             }
-            Done::Recalled(Ok(memory), since) => self.core.handle(Input::Recalled { memory, since }, now),
-            Done::Recalled(Err(error), _) => {
+            Done::Recalled(Ok(memory)) => self.core.handle(Input::Recalled { memory }, now),
+            Done::Recalled(Err(error)) => {
                 tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: what it would say stays unknown");
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
@@ -236,7 +227,7 @@ impl Agent {
         self.tasks.spawn(async move {
             let reach = reach_of(policy.as_deref());
             let memory = ledger.load_agent(&agent, now, reach).await;
-            Done::Recalled(memory.map(|memory| Box::new(memory.book)), since(reach, now))
+            Done::Recalled(memory.map(|memory| Box::new(memory.book)))
         });
     }
 
