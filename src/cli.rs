@@ -10,10 +10,8 @@ mod check;
 mod completions;
 mod config;
 mod demo;
-mod doctor;
 mod explain;
 mod history;
-mod init;
 mod ledger;
 mod man;
 mod pause;
@@ -48,8 +46,6 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a first doorman.toml and rules.toml, and check the key
-    Init(init::Args),
     /// Run the daemon
     Run(run::Args),
     /// Watch a scripted evening of strangers being decided, with nothing to set up
@@ -68,8 +64,6 @@ enum Command {
     Schema(schema::Args),
     /// Show the configuration in force and where each value came from
     Config(config::Args),
-    /// Look for what could keep doorman from working
-    Doctor(doctor::Args),
     /// How the running daemon stands
     Status(status::Args),
     /// What is waiting at the door
@@ -128,7 +122,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 pub fn main() -> u8 {
     let Cli { global, command } = Cli::parse();
     let result = match command {
-        Command::Init(args) => init::run(args, &global),
         Command::Run(args) => run::run(args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::Sandbox(args) => sandbox::run(args, &global),
@@ -138,7 +131,6 @@ pub fn main() -> u8 {
         Command::Replay(args) => replay::run(args, &global),
         Command::Schema(args) => schema::run(args, &global),
         Command::Config(args) => config::run(args, &global),
-        Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
         Command::Approve(args) => answer::run(args, crate::model::Verdict::Approve, &global),

@@ -1,12 +1,21 @@
 //! `doorman completions`.
 
-use super::{CliError, Global};
+use clap::CommandFactory as _;
+
+use super::{Cli, CliError, Global};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Which shell
+    shell: clap_complete::Shell,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "doorman", &mut script);
+    // Whoever closes the pipe has read enough.
+    let _ = std::io::Write::write_all(&mut anstream::stdout(), &script);
+    Ok(0)
 }

@@ -1,12 +1,54 @@
-//! `doorman config`.
+//! `doorman config`: the configuration in force, and where each value came from.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde_json::json;
 
 use super::{CliError, Global};
+use crate::config::{self, Env, Overrides};
+use crate::secret;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let loaded =
+        config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()).map_err(|report| {
+            CliError::new(
+                78,
+                format!("the configuration is refused\n{}", report.render(std::io::stderr().is_terminal())),
+            )
+        })?;
+    let mut out = anstream::stdout().lock();
+    if args.json {
+        let values: Vec<_> = loaded
+            .origins
+            .iter()
+            .map(|(key, value, origin)| json!({"key": key, "value": value, "from": origin}))
+            .collect();
+        let agents: Vec<_> = loaded.settings.agents.iter()
+            .map(|agent| json!({"id": agent.id, "key": "***", "key_from": secret::describe(&agent.key), "rules": agent.rules}))
+            .collect();
+        let _ = writeln!(out, "{}", json!({"file": loaded.file, "values": values, "agents": agents}));
+        return Ok(0);
+    }
+    for (key, value, origin) in &loaded.origins {
+        let _ = writeln!(out, "{key:<24} {value:<40} {origin}");
+    }
+    for agent in &loaded.settings.agents {
+        let _ = writeln!(
+            out,
+            "agent {}  key *** from {}, rules {}",
+            agent.id,
+            secret::describe(&agent.key),
+            agent.rules.display()
+        );
+    }
+    Ok(0)
 }

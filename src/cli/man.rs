@@ -1,6 +1,8 @@
 //! `doorman man`.
 
-use super::{CliError, Global};
+use clap::CommandFactory as _;
+
+use super::{Cli, CliError, Global};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -8,5 +10,8 @@ pub struct Args {}
 
 /// Runs the command.
 pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    Err(CliError::new(1, "not built yet"))
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| CliError::new(1, error.to_string()))?;
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), &page);
+    Ok(0)
 }

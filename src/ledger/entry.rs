@@ -139,7 +139,7 @@ pub struct AgentMemory {
     pub open_answers: Vec<OpenAnswer>,
     /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.
     pub refused_answers: Vec<OpenAnswer>,
-    /// Answers that came to a known end in the last quarter of an hour: a stale listing must not bring them back.
+    /// The last answers that came to a known end: a stale listing must not bring them back.
     pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,

@@ -16,9 +16,6 @@ use crate::policy::{Charge, RuleName};
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 
-/// Answers that ended this recently are remembered, so that a stale listing does not bring them back.
-const RECENT: SignedDuration = SignedDuration::from_mins(15);
-
 /// All of [`AgentMemory`].
 pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<AgentMemory> {
     let newest = newest(connection)?;
@@ -45,7 +42,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             None,
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
         )?,
-        recent_answers: load.recent_answers(now)?,
+        recent_answers: load.recent_answers()?,
         newest,
     })
 }
@@ -214,12 +211,14 @@ impl Load<'_> {
         )
     }
 
-    fn recent_answers(&self, now: Timestamp) -> rusqlite::Result<Vec<RecentAnswer>> {
+    /// The last answers that ended: a stale listing must not bring them back. By number and not by time, since the clock
+    /// may have been wrong then, or be wrong now.
+    fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
         self.rows(
             "SELECT r.id, w.answer, w.\"by\" FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome_at >= ?2
-                 AND w.outcome IN ('applied', 'presumed-applied', 'settled-elsewhere', 'gone') ORDER BY w.n",
-            Some(back(now, RECENT)),
+             WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied', 'settled-elsewhere', 'gone')
+             ORDER BY w.n DESC LIMIT 4096",
+            None,
             |row| Ok(RecentAnswer { request: parsed(row, 0)?, answer: parsed(row, 1)?, by: row.get(2)? }),
         )
     }

@@ -103,7 +103,7 @@ impl World {
             }
         }
         let now = self.now();
-        let memory = self.record.memory(now.wall);
+        let memory = self.record.memory();
         let config = config(self.life, self.seed, self.connection());
         self.core = Core::new(config, Some(self.policies[self.in_force].clone()), memory, now);
         self.input(Input::Start);

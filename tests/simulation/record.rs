@@ -8,7 +8,7 @@ use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
 use doorman::model::{Answer, Outcome, RequestId, Verdict};
 use doorman::policy::PolicyHash;
 use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -69,7 +69,8 @@ impl Record {
                     charge: charge.clone(),
                     at: *at,
                 });
-                if !charges.is_empty() || *attempt == 1 {
+                // A charge stands from its first intent on, until it is given back.
+                if !self.charges.contains_key(request) {
                     self.charges.insert(request.clone(), rows.collect());
                 }
                 let row = Row {
@@ -152,7 +153,7 @@ impl Record {
         by
     }
 
-    pub fn memory(&self, now: Timestamp) -> AgentMemory {
+    pub fn memory(&self) -> AgentMemory {
         let open = |row: &Row| match row.outcome {
             None => true,
             Some((outcome, _)) => outcome == Outcome::Unknown,
@@ -172,12 +173,8 @@ impl Record {
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
             self.answers.iter().filter(|(id, row)| pending(id) && refused(row)).map(answer).collect();
-        let recent = |row: &Row| {
-            row.outcome.is_some_and(|(outcome, at)| {
-                !matches!(outcome, Outcome::Unknown | Outcome::Refused)
-                    && now.duration_since(at) < SignedDuration::from_mins(15)
-            })
-        };
+        let recent =
+            |row: &Row| row.outcome.is_some_and(|(outcome, _)| !matches!(outcome, Outcome::Unknown | Outcome::Refused));
         memory.recent_answers = self
             .answers
             .iter()

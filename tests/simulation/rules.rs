@@ -43,83 +43,18 @@ wait = "30s"
 "#,
 ];
 
+/// Both policies, compiled by the daemon's own loader.
 pub fn policies() -> Vec<Arc<Policy>> {
-    use doorman::model::{Handle, Verdict};
-    use doorman::policy::rules::*;
-    use doorman::policy::{Mode, PolicyHash, RuleName, index::Index};
-    let name = |t: &str| RuleName::parse(t).unwrap();
-    let set = |lits: &[&str], agents: &[&str]| PatternSet {
-        literals: lits.iter().map(|h| Handle::parse(h).unwrap()).collect(),
-        agents_of: agents.iter().map(|a| Arc::from(*a)).collect(),
-        ..Default::default()
+    let directory = tempfile::tempdir().unwrap();
+    let load = |(number, text): (usize, &&str)| {
+        let path = directory.path().join(format!("rules{number}.toml"));
+        std::fs::write(&path, text).unwrap();
+        let loaded = doorman::policy::load(&path, None, false);
+        loaded.policy.unwrap_or_else(|| panic!("{}", loaded.report.render(false)))
     };
-    let rule = |n: &str, then, cond, limit, wait: Option<i64>| Rule {
-        name: name(n),
-        then,
-        when: When::Table(Table { conditions: vec![cond] }),
-        unless: vec![],
-        limit,
-        wait: wait.map(jiff::SignedDuration::from_secs),
-        until: None,
-        until_day: None,
-        shadow: false,
-    };
-    (0..2)
-        .map(|p| {
-            let friends = Arc::new(List {
-                name: name("friends"),
-                patterns: set(&["friend0", "friend1", "friend2"], &["friend0", "friend1", "friend2"]),
-                len: 6,
-            });
-            let mut rules = vec![
-                rule(
-                    "bad",
-                    Verdict::Reject,
-                    Condition::Owner(if p == 0 { vec!["bad".into()] } else { vec!["bad".into(), "acme".into()] }),
-                    None,
-                    None,
-                ),
-                rule("friends", Verdict::Approve, Condition::List(vec![friends]), None, None),
-                rule(
-                    "slow",
-                    Verdict::Approve,
-                    Condition::Handle(set(&[], &["slow"])),
-                    None,
-                    Some(if p == 0 { 90 } else { 30 }),
-                ),
-            ];
-            if p == 0 {
-                rules.insert(
-                    0,
-                    rule(
-                        "acme",
-                        Verdict::Approve,
-                        Condition::Handle(set(&[], &["acme"])),
-                        Some(Limit {
-                            quota: Quota { count: 3, per: jiff::SignedDuration::from_hours(1) },
-                            by: LimitBy::Owner,
-                        }),
-                        None,
-                    ),
-                );
-            }
-            let index = Index::build(&rules, &[]);
-            Arc::new(Policy {
-                hash: PolicyHash::new(&format!("{p:064}")),
-                path: "x".into(),
-                texts: vec![],
-                mode: Mode::Enforce,
-                no_match: Verdict::Defer,
-                protect: vec![],
-                approvals_max: None,
-                rules,
-                overdue: vec![],
-                tests: vec![],
-                index,
-            })
-        })
-        .collect()
+    TEXTS.iter().enumerate().map(load).collect()
 }
+
 /// The strangers, by handle and message.
 pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) {
     match kind {

@@ -394,7 +394,7 @@ impl World {
                 self.schedule(self.at + wait, What::Commit(batch));
             }
             Action::Recall => {
-                let memory = self.record.memory(self.now().wall).book;
+                let memory = self.record.memory().book;
                 self.after(What::Core(Owned::Recalled(Box::new(memory))));
             }
             Action::Reply { .. } | Action::Tell(_) => {}
