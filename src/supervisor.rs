@@ -7,7 +7,6 @@ mod control;
 mod policies;
 mod runner;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +95,6 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Member {
     id: AgentId,
-    rules: PathBuf,
     /// Empty while its task is being (re)started.
     handle: Arc<ArcSwapOption<AgentHandle>>,
 }
@@ -180,11 +178,8 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread } = parts;
-    let member = |agent: &crate::config::settings::AgentSettings| Member {
-        id: agent.id.clone(),
-        rules: agent.rules.clone(),
-        handle: Arc::default(),
-    };
+    let member =
+        |agent: &crate::config::settings::AgentSettings| Member { id: agent.id.clone(), handle: Arc::default() };
     let members = settings.agents.iter().map(member).collect();
     let shared =
         Arc::new(Shared { settings, policies: Mutex::new(policies), around, notifier, members, shadow, reread });

@@ -232,8 +232,6 @@ pub struct Core {
     connected: bool,
     /// Passes that began after this belong to the current join.
     joined: Option<Mark>,
-    /// When the session is waiting for `me`.
-    identifying: bool,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
     state: AgentState,
@@ -286,7 +284,6 @@ impl Core {
             conn: 0,
             connected: false,
             joined: None,
-            identifying: false,
             handle: None,
             last_listing: None,
             state: AgentState::Starting,

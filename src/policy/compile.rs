@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::index::Index;
 use super::load::{Advice, ListText, Loaded};
 use super::problems::{At, Problems, shown};
-use super::raw::{self, RawFile};
+use super::raw::{self};
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, lint, regexes};

@@ -247,7 +247,7 @@ pub struct PatternSet {
     /// Everything else, such as `acme/*-bot`.
     pub globs: Vec<HandleGlob>,
     /// The texts of `globs`, so that none is there twice.
-    pub(crate) glob_texts: std::collections::HashSet<Arc<str>>,
+    pub glob_texts: std::collections::HashSet<Arc<str>>,
 }
 
 /// A handle pattern with a `*` inside a part.

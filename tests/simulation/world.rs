@@ -17,7 +17,7 @@ use doorman::platform::{CallError, CallFault, Me, Page, Reply, Responded};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
-use super::platform::{Holder, Platform, Socket};
+use super::platform::{Holder, Platform};
 use super::record::Record;
 use super::schedule::{Happening, Rates, programme};
 
@@ -62,10 +62,9 @@ pub(super) enum What {
     Server(Call),
     Commit(Vec<Entry>),
     World(Happening),
-    Wake,
 }
 
-struct Scheduled {
+pub(super) struct Scheduled {
     at: Duration,
     seq: u64,
     life: u64,
@@ -307,7 +306,7 @@ impl World {
             What::World(happening) => self.world(happening),
             // A call that was on its way when the daemon died still arrives; what comes back does not.
             What::Server(call) => self.server(call, event.life),
-            What::Core(_) | What::Wake if stale => {}
+            What::Core(_) if stale => {}
             What::Commit(batch) => {
                 if !stale || self.rng.bool() {
                     self.record.commit(&batch);
@@ -317,7 +316,6 @@ impl World {
                 }
             }
             What::Core(owned) => self.input_owned(owned),
-            What::Wake => self.input(Input::Tick),
         }
     }
 

@@ -231,12 +231,17 @@ impl Core {
             entry.forbidden = true;
             self.inbox.delay(id, now.mono + FORBIDDEN_WAIT);
         }
-        self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
-        self.limits_freed();
+        // Where an earlier attempt may have been carried out, the request stays bound to its answer, across restarts too.
+        let bound = self.inbox.entry(id).is_some_and(|entry| entry.unknown_before);
+        let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
+        if !bound {
+            self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
+            self.limits_freed();
+        }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),
-            outcome: Outcome::Refused,
+            outcome,
             detail: Some(error.to_string()),
             at: now.wall,
         });

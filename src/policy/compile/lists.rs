@@ -10,7 +10,7 @@ use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::problems::{At, shown};
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
+use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, When};
 
 /// Most problems told of one list file.
 const TOLD_MAX: usize = 20;

@@ -3,7 +3,7 @@
 use super::{Compiling, PolicyTest};
 use crate::model::{Sender, StrangerText, Verdict};
 use crate::policy::problems::{At, nearest, shown};
-use crate::policy::raw::{Named, RawFile, RawTest, RawTestHistory};
+use crate::policy::raw::{RawFile, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
 
 /// Most requests that the histories of one file make up.
@@ -65,7 +65,7 @@ impl Compiling<'_> {
                 .label("expected `\"approve\"`");
         }
         let by = raw.by.as_ref().and_then(|by| self.answered_by(by, &raw.verdict, file));
-        (self.problems.errors() == before).then(|| TestHistory {
+        (self.problems.errors() == before).then_some(TestHistory {
             sender,
             verdict: raw.verdict.value,
             by,
@@ -117,10 +117,8 @@ impl Compiling<'_> {
                 }
                 Some(_) => {}
             },
-            Some("overdue") => {
-                if !raw.overdue.iter().any(|one| one.name.value == name.value) {
-                    self.no_by(by, &format!("there is no `[overdue.{}]`", shown(&name.value)));
-                }
+            Some("overdue") if !raw.overdue.iter().any(|one| one.name.value == name.value) => {
+                self.no_by(by, &format!("there is no `[overdue.{}]`", shown(&name.value)));
             }
             Some(_) => {
                 self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`")

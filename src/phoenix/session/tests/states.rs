@@ -8,8 +8,8 @@ fn crash(stage: &mut Stage, join_ref: &Value) {
 
 /// The ref of this topic's join that was sent last.
 fn join_ref(stage: &mut Stage, topic: &str) -> Value {
-    let joins = stage.take_sent().into_iter().filter(|frame| frame[3] == "phx_join" && frame[2] == topic);
-    joins.last().expect("a join of the topic")[1].clone()
+    let mut joins = stage.take_sent().into_iter().filter(|frame| frame[3] == "phx_join" && frame[2] == topic);
+    joins.next_back().expect("a join of the topic")[1].clone()
 }
 
 /// Passes until this topic is asked for again, and says under which ref.
