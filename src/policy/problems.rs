@@ -95,7 +95,14 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let near = |known: &&str| known.len() <= 64;
-    let rated = known.into_iter().filter(near).map(|one| (strsim::damerau_levenshtein(written, one), one));
+    let known: Vec<&str> = known.into_iter().filter(near).collect();
+    // What was broken off is likelier meant than what happens to be as short.
+    if written.len() >= 3
+        && let Some(longer) = known.iter().filter(|one| one.starts_with(written)).min()
+    {
+        return Some(longer);
+    }
+    let rated = known.into_iter().map(|one| (strsim::damerau_levenshtein(written, one), one));
     let (distance, best) = rated.min_by_key(|(distance, one)| (*distance, *one))?;
     let begins = written.len() >= 3 && (best.starts_with(written) || written.starts_with(best));
     (distance <= (written.chars().count() / 3).max(1) || begins).then_some(best)

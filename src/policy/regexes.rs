@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use regex::RegexBuilder;
-use regex_syntax::hir::Hir;
 use regex_syntax::hir::literal::Extractor;
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::rules::Pattern;
 
@@ -68,7 +68,8 @@ impl Compiler {
             Use::WholeHandle => self.build(&format!(r"\A(?:{text})\z"))?,
             Use::Search => bare,
         };
-        if regex.is_match("") {
+        let may_be_empty = parse(text).is_ok_and(|hir| hir.properties().minimum_len() == Some(0));
+        if may_be_empty || regex.is_match("") {
             let help = match purpose {
                 Use::WholeHandle => None,
                 Use::Search => Some("it would match everything; an absent message is `message_absent = true`"),
@@ -117,6 +118,9 @@ fn last_line(text: &str) -> String {
 /// How the texts begin that a pattern fits: one of these, each not empty; `None` where it may begin with anything.
 pub(crate) fn beginnings(text: &str) -> Option<Vec<Arc<str>>> {
     let hir = parse(text).ok()?;
+    if may_skip(&hir) {
+        return None;
+    }
     let mut extractor = Extractor::new();
     // A class of two characters is a choice, not a literal.
     extractor.limit_class(1).limit_repeat(8).limit_total(1_000);
@@ -124,6 +128,19 @@ pub(crate) fn beginnings(text: &str) -> Option<Vec<Arc<str>>> {
     let literals = seq.literals()?;
     let texts = literals.iter().map(|literal| std::str::from_utf8(literal.as_bytes()).ok().map(Arc::from));
     texts.collect::<Option<Vec<Arc<str>>>>().filter(|all| !all.is_empty() && all.iter().all(|text| !text.is_empty()))
+}
+
+/// Whether what a pattern begins with may be left out, so that its beginning says nothing of who is meant.
+fn may_skip(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => repetition.min == 0 || may_skip(&repetition.sub),
+        HirKind::Capture(capture) => may_skip(&capture.sub),
+        HirKind::Concat(parts) => {
+            parts.iter().find(|part| !matches!(part.kind(), HirKind::Look(_))).is_some_and(may_skip)
+        }
+        HirKind::Alternation(parts) => parts.iter().any(may_skip),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => false,
+    }
 }
 
 #[cfg(test)]
