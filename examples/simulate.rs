@@ -1,7 +1,12 @@
 //! Plays any number of seeds of the simulation: `cargo run --release --example simulate -- --seeds 10000`, or one alone:
 //! `SIM_TRACE=1 cargo run --example simulate -- --seed 42`. Says what each failing seed found; exit 1 where one did.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a simulation that fails may say so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a simulation that fails may say so"
+)]
 
 #[path = "../tests/simulation/checks.rs"]
 mod checks;
