@@ -3,7 +3,7 @@
 //! A failing seed names itself; `SIM_TRACE=1` adds what led to it, and
 //! `cargo run --release --example simulate -- --seed N` plays it alone. Seeds that once failed are kept in `REGRESSIONS`.
 
-#![allow(clippy::unwrap_used, reason = "a simulation that fails may say so")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a simulation that fails may say so")]
 
 mod checks;
 mod platform;
