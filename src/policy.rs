@@ -1,6 +1,6 @@
 //! The policy: what an operator's `rules.toml` means, and what it says of one request at one moment.
 //!
-//! Pure. Text becomes [`raw`](raw) tables with their places, those become one immutable [`Policy`], and
+//! Pure. Text becomes raw tables with their places, those are [compiled](compile()) to one immutable [`Policy`], and
 //! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load`], no clock, no
 //! randomness. Semantics: `docs/policy.md`.
 //!
@@ -8,23 +8,36 @@
 //! what is unknown never decides.*
 
 pub mod book;
+pub mod compile;
 pub mod decision;
 pub mod evaluate;
 pub mod explain;
 pub mod fold;
 pub mod history;
 pub mod index;
+pub mod keys;
 pub mod limits;
+pub mod lint;
 pub mod load;
 pub mod lookalike;
 pub mod overdue;
+mod patterns;
+mod problems;
+mod raw;
+mod regexes;
 pub mod replay;
 pub mod rules;
+pub mod schema;
 #[cfg(test)]
 mod testkit;
+pub mod tests_runner;
 pub mod window;
 
 pub use book::Book;
+pub use compile::compile;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
+pub use lint::{LintFacts, RuleFacts, lint};
 pub use load::{Loaded, load, load_texts};
 pub use rules::{Policy, RuleName};
+pub use schema::schema;
+pub use tests_runner::{TestResult, run_tests};

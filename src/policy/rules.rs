@@ -246,6 +246,8 @@ pub struct PatternSet {
     pub slugs: std::collections::HashSet<Arc<str>>,
     /// Everything else, such as `acme/*-bot`.
     pub globs: Vec<HandleGlob>,
+    /// The texts of `globs`, so that none is there twice.
+    pub glob_texts: std::collections::HashSet<Arc<str>>,
 }
 
 /// A handle pattern with a `*` inside a part.

@@ -1,0 +1,194 @@
+//! From the texts of a policy to the policy: pure, and of bounded cost on any input. Everything that is wrong is told at
+//! once; a policy comes out only where nothing is.
+
+mod conditions;
+mod contradictions;
+mod lists;
+mod names;
+mod rules;
+mod tests;
+mod who;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::index::Index;
+use super::load::{Advice, ListText, Loaded};
+use super::problems::{At, Problems, shown};
+use super::raw;
+use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
+use super::tests_runner::{self, TestResult};
+use super::{Policy, PolicyHash, lint, regexes};
+use crate::config::{Report, Severity};
+use crate::model::{Handle, Verdict};
+
+/// Largest text of a rules file or list file that is believed (bytes).
+pub const TEXT_MAX: usize = 16 * 1024 * 1024;
+/// Most patterns with a `*` inside a part, in all lists and rules together: each costs some memory.
+const GLOBS_MAX: usize = 10_000;
+
+/// What compiling one file carries along.
+struct Compiling<'p> {
+    problems: &'p mut Problems,
+    /// Declared names; `None` where the thing itself is broken, which is told already.
+    lists: BTreeMap<String, Option<Arc<List>>>,
+    windows: BTreeMap<String, Option<Arc<Window>>>,
+    /// Names that were spoken of.
+    used: std::collections::BTreeSet<(&'static str, String)>,
+    regexes: regexes::Compiler,
+    globs: usize,
+    cover_budget: u32,
+}
+
+/// Compiles the text of a rules file.
+///
+/// `lists` gives the text of a list file by its path as written; `previous` is the running policy, against which lists
+/// must not have shrunk by more than half, unless `accept_shrunk`. Never panics, and takes time linear in the input but
+/// for regular expressions, which are bounded.
+pub fn compile(
+    path: &Path,
+    text: &str,
+    lists: &dyn Fn(&str) -> Result<ListText, Advice>,
+    previous: Option<&Policy>,
+    accept_shrunk: bool,
+) -> Loaded {
+    let mut report = Report::default();
+    let shared: Arc<str> = text.into();
+    report.add_source(path, shared.clone());
+    let mut problems = Problems::new(report);
+    let mut tests = Vec::new();
+    let policy = whole(path, &shared, lists, Running { previous, accept_shrunk }, &mut problems, &mut tests);
+    let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
+    Loaded { policy, report: problems.finish(), tests }
+}
+
+/// What the lists are held against.
+#[derive(Clone, Copy)]
+struct Running<'a> {
+    previous: Option<&'a Policy>,
+    accept_shrunk: bool,
+}
+
+fn whole(
+    path: &Path,
+    text: &Arc<str>,
+    read: &dyn Fn(&str) -> Result<ListText, Advice>,
+    running: Running<'_>,
+    problems: &mut Problems,
+    results: &mut Vec<TestResult>,
+) -> Option<Policy> {
+    if text.len() > TEXT_MAX {
+        problems.push(Severity::Error, 0, None, format!("a rules file has at most {} MiB", TEXT_MAX >> 20));
+        return None;
+    }
+    let tree = raw::syntax(text, problems)?;
+    let raw = raw::file(&tree, problems);
+    let mut compiling = Compiling {
+        problems,
+        lists: BTreeMap::new(),
+        windows: BTreeMap::new(),
+        used: Default::default(),
+        regexes: regexes::Compiler::default(),
+        globs: 0,
+        cover_budget: lint::cover::BUDGET,
+    };
+    let texts = compiling.lists(path, &raw.lists, read, running);
+    compiling.windows(&raw.windows);
+    let protect = compiling.protect(&raw.policy.protect);
+    let rules = compiling.rules(&raw.rules);
+    let overdue = compiling.overdue(&raw.overdue);
+    let tests = compiling.tests(&raw);
+    let used = compiling.used;
+    if problems.errors() > 0 {
+        return None;
+    }
+    let own = SourceText { name: own_name(path), text: text.clone() };
+    let texts: Vec<SourceText> = std::iter::once(own).chain(texts).collect();
+    let policy = Policy {
+        hash: hash(&texts),
+        path: path.to_owned(),
+        texts,
+        mode: raw.policy.mode,
+        no_match: raw.policy.no_match.unwrap_or(Verdict::Defer),
+        index: Index::build(&rules, &protect),
+        protect,
+        approvals_max: raw.policy.approvals_max,
+        rules,
+        overdue,
+        tests,
+    };
+    *results = tests_runner::run_tests(&policy);
+    tell_failures(results, problems);
+    lint::of_file(&policy, &raw, &used, results, problems);
+    Some(policy)
+}
+
+fn tell_failures(results: &[TestResult], problems: &mut Problems) {
+    for result in results.iter().filter(|result| !result.passed) {
+        let diagnostic = problems.error(&result.span, format!("the test `{}` fails", result.name));
+        diagnostic.label(format!("expected {}, got {}", result.expected, result.said()));
+        if let Some(help) = result.hint() {
+            diagnostic.help(help);
+        }
+    }
+}
+
+/// The rules file's own name among the texts.
+fn own_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| "rules.toml".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Over names and texts, in order, each with its length before it.
+fn hash(texts: &[SourceText]) -> PolicyHash {
+    let mut hasher = Sha256::new();
+    for part in texts.iter().flat_map(|text| [text.name.as_str(), &text.text]) {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    PolicyHash::new(&hex)
+}
+
+impl Compiling<'_> {
+    /// A name that the raw file was read with; a bad one is told already.
+    fn name(&self, text: &str) -> Option<RuleName> {
+        RuleName::parse(text)
+    }
+
+    /// Owners to protect.
+    fn protect(&mut self, owners: &[At<String>]) -> Vec<Arc<str>> {
+        let mut all: Vec<Arc<str>> = owners.iter().filter_map(|owner| self.part("protect", owner)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// One part of a handle, as a literal: an owner or a slug.
+    fn part(&mut self, key: &str, text: &At<String>) -> Option<Arc<str>> {
+        let bare =
+            if key == "slug" { text.value.as_str() } else { text.value.strip_prefix('@').unwrap_or(&text.value) };
+        let lower = bare.to_ascii_lowercase();
+        if Handle::is_part(&lower) {
+            return Some(lower.into());
+        }
+        let diagnostic = self.problems.error(&text.span, format!("`{}` is no `{key}`", shown(&text.value)));
+        let odd = bare.chars().find(|odd| r"[](){}|^$+?\".contains(*odd));
+        if bare.contains('*') {
+            diagnostic.label(format!("`{key}` takes a literal")).help("patterns are written `handle = […]`");
+        } else if let Some(odd) = odd {
+            diagnostic
+                .label(format!("`{odd}` cannot be in a handle"))
+                .help("regular expressions are written `handle_regex = '…'`");
+        } else if bare.contains('/') {
+            diagnostic
+                .label(format!("`{key}` takes one part of a handle"))
+                .help("a handle is `owner/slug`; the whole of it is written `handle = […]`");
+        } else {
+            diagnostic.label("expected a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit");
+        }
+        None
+    }
+}

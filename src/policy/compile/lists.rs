@@ -1,0 +1,233 @@
+//! `[lists.NAME]`: entries and files together, held against what they were in the running policy.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
+use crate::config::Severity;
+use crate::policy::load::{Advice, ListText};
+use crate::policy::patterns::HandlePattern;
+use crate::policy::problems::{At, shown};
+use crate::policy::raw::{Named, RawList};
+use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
+
+/// Most problems told of one list file.
+const TOLD_MAX: usize = 20;
+
+/// A list file that was read.
+struct FileText {
+    text: Arc<str>,
+    source: usize,
+    /// Its problems were told.
+    told: bool,
+}
+
+impl Compiling<'_> {
+    /// Compiles all lists; the texts of their files, by path.
+    pub(super) fn lists(
+        &mut self,
+        rules: &Path,
+        raw: &[Named<RawList>],
+        read: &dyn Fn(&str) -> Result<ListText, Advice>,
+        running: Running<'_>,
+    ) -> Vec<SourceText> {
+        let before = running.previous.map(sizes).unwrap_or_default();
+        let mut files: BTreeMap<String, Option<FileText>> = BTreeMap::new();
+        for Named { name, value } in raw {
+            let list = value.as_ref().and_then(|list| {
+                let file = match &list.file {
+                    None => None,
+                    Some(file) => {
+                        if !files.contains_key(&file.value) {
+                            let text = self.read(rules, file, read);
+                            files.insert(file.value.clone(), text);
+                        }
+                        // A file that cannot be read is told; the list is broken, and that is all to be said of it.
+                        Some(files.get_mut(&file.value)?.as_mut()?)
+                    }
+                };
+                self.list(name, list, file, running, &before)
+            });
+            self.lists.insert(name.value.clone(), list.map(Arc::new));
+        }
+        let texts = files.into_iter().filter_map(|(name, file)| file.map(|file| SourceText { name, text: file.text }));
+        texts.collect()
+    }
+
+    fn read(
+        &mut self,
+        rules: &Path,
+        file: &At<String>,
+        read: &dyn Fn(&str) -> Result<ListText, Advice>,
+    ) -> Option<FileText> {
+        match read(&file.value) {
+            Ok(ListText { text, warning }) if text.len() <= TEXT_MAX => {
+                if let Some(Advice { message, help }) = warning {
+                    self.problems.warning(&file.span, message).help = help;
+                }
+                let text: Arc<str> = text.into();
+                let path = rules.parent().unwrap_or(Path::new("")).join(&file.value);
+                Some(FileText { source: self.problems.add_source(&path, text.clone()), text, told: false })
+            }
+            Ok(_) => {
+                self.problems.error(&file.span, format!("a list file has at most {} MiB", TEXT_MAX >> 20));
+                None
+            }
+            Err(Advice { message, help }) => {
+                self.problems.error(&file.span, message).help = help;
+                None
+            }
+        }
+    }
+
+    fn list(
+        &mut self,
+        name: &At<String>,
+        raw: &RawList,
+        file: Option<&mut FileText>,
+        running: Running<'_>,
+        before: &HashMap<&str, usize>,
+    ) -> Option<List> {
+        let errors = self.problems.errors();
+        let mut patterns = PatternSet::default();
+        let mut len = 0;
+        for entry in &raw.entries {
+            len += usize::from(self.pattern(entry, &mut patterns));
+        }
+        let in_file = file.is_some();
+        if let Some(file) = file {
+            len += self.lines(file, &mut patterns);
+        }
+        if self.problems.errors() > errors {
+            return None;
+        }
+        let shown_name = shown(&name.value);
+        let place = raw.file.as_ref().map_or(&raw.span, |file| &file.span);
+        if let Some(&was) = before.get(name.value.as_str())
+            && !running.accept_shrunk
+            && len * 2 < was
+        {
+            self.problems
+                .error(place, format!("the list `{shown_name}` lost more than half of its entries"))
+                .label(format!("{was} before, {len} now"))
+                .help("if that is meant, run `doorman reload --accept-shrunk`");
+            return None;
+        }
+        if len == 0 && !raw.allow_empty {
+            self.problems
+                .error(place, format!("the list `{shown_name}` is empty"))
+                .label(if in_file { "no entry in the file" } else { "no entry" })
+                .help("if that is meant, write `allow_empty = true`");
+            return None;
+        }
+        Some(List { name: self.name(&name.value)?, patterns, len })
+    }
+
+    /// The lines of a list file; how many entries were new.
+    fn lines(&mut self, file: &mut FileText, patterns: &mut PatternSet) -> usize {
+        let (text, source) = (file.text.clone(), file.source);
+        let (mut len, mut errors, mut twice) = (0, 0, 0);
+        let mut start = 0;
+        for line in text.split('\n') {
+            let begin = start;
+            start += line.len() + 1;
+            let entry = line.split('#').next().unwrap_or_default();
+            let entry = if begin == 0 { entry.trim_start_matches('\u{feff}') } else { entry };
+            let bare = entry.trim();
+            if bare.is_empty() {
+                continue;
+            }
+            let from = bare.as_ptr().addr() - text.as_ptr().addr();
+            let span = Some(from..from + bare.len());
+            let parsed = HandlePattern::parse(bare);
+            let added = match &parsed {
+                Ok(pattern) => self.add(pattern, patterns),
+                Err(_) => Ok(false),
+            };
+            match (parsed, added) {
+                (Ok(_), Ok(true)) => len += 1,
+                _ if file.told => {}
+                (Ok(_), Ok(false)) => {
+                    twice += 1;
+                    if twice <= TOLD_MAX {
+                        self.problems.push(
+                            Severity::Warning,
+                            source,
+                            span,
+                            format!("`{}` is in the list twice", shown(bare)),
+                        );
+                    }
+                }
+                (Ok(_), Err(why)) => {
+                    errors += 1;
+                    self.problems.push(Severity::Error, source, span, why);
+                }
+                (Err(problem), _) => {
+                    errors += 1;
+                    let message = format!("`{}` is no handle pattern", shown(bare));
+                    let diagnostic = self.problems.push(Severity::Error, source, span, message);
+                    diagnostic.label(problem.label);
+                    diagnostic.help = problem.help.map(str::to_owned);
+                }
+            }
+            if errors == TOLD_MAX {
+                self.problems.push(Severity::Error, source, None, "more lines like these may follow".to_owned());
+                break;
+            }
+        }
+        file.told = true;
+        len
+    }
+
+    /// Adds a pattern of the rules file; `false` where it is none, or was there already, which is told.
+    pub(super) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
+        let pattern = match HandlePattern::parse(&text.value) {
+            Ok(pattern) => pattern,
+            Err(problem) => {
+                let message = format!("`{}` is no handle pattern", shown(&text.value));
+                let diagnostic = self.problems.error(&text.span, message);
+                diagnostic.label(problem.label);
+                diagnostic.help = problem.help.map(str::to_owned);
+                return false;
+            }
+        };
+        match self.add(&pattern, patterns) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.problems.warning(&text.span, format!("`{}` is there twice", shown(&text.value)));
+                false
+            }
+            Err(why) => {
+                self.problems.error(&text.span, why);
+                false
+            }
+        }
+    }
+
+    fn add(&mut self, pattern: &HandlePattern, patterns: &mut PatternSet) -> Result<bool, String> {
+        if let HandlePattern::Glob { .. } = pattern {
+            self.globs += 1;
+            if self.globs > GLOBS_MAX {
+                return Err(format!("more than {GLOBS_MAX} patterns with a `*` inside a part"));
+            }
+        }
+        patterns.insert(pattern)
+    }
+}
+
+/// How long the lists are that a policy's rules speak of.
+fn sizes(policy: &Policy) -> HashMap<&str, usize> {
+    let when = policy.rules.iter().filter_map(|rule| match &rule.when {
+        When::Table(table) => Some(table),
+        When::Everyone => None,
+    });
+    let unless = policy.rules.iter().flat_map(|rule| &rule.unless);
+    let overdue = policy.overdue.iter().flat_map(|overdue| &overdue.unless);
+    let conditions = when.chain(unless).chain(overdue).flat_map(|table: &Table| &table.conditions);
+    let lists = conditions.filter_map(|condition| match condition {
+        Condition::List(lists) => Some(lists),
+        _ => None,
+    });
+    lists.flatten().map(|list| (list.name.as_str(), list.len)).collect()
+}

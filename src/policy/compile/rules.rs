@@ -1,0 +1,151 @@
+//! `[rules.NAME]` and `[overdue.NAME]`: what a rule may say, and what it must.
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+use super::Compiling;
+use super::who::says_who;
+use crate::model::Verdict;
+use crate::policy::lint::cover::covers;
+use crate::policy::problems::At;
+use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
+use crate::policy::rules::{Overdue, OverdueThen, Rule, Table, When};
+
+/// `max_per_hour` where a rule does not say.
+const OVERDUE_MAX_PER_HOUR: u32 = 20;
+
+impl Compiling<'_> {
+    /// Compiles all rules that are sound.
+    pub(super) fn rules(&mut self, raw: &[Named<RawRule>]) -> Vec<Rule> {
+        raw.iter().filter_map(|rule| self.rule(&rule.name, rule.value.as_ref()?)).collect()
+    }
+
+    fn rule(&mut self, name: &At<String>, raw: &RawRule) -> Option<Rule> {
+        let when = match &raw.when.value {
+            RawWhen::Everyone => Some(When::Everyone),
+            RawWhen::Table(table) => self.table(table).map(When::Table),
+        };
+        let unless: Vec<Table> = raw.unless.iter().filter_map(|table| self.table(table)).collect();
+        self.only_of_approvals(raw);
+        let when = when?;
+        if raw.then.value == Verdict::Approve {
+            self.who(name, raw, &when);
+        }
+        if let When::Table(table) = &when
+            && unless.len() == raw.unless.len()
+        {
+            let switched_off = unless.iter().position(|one| covers(one, table, &mut self.cover_budget));
+            if let Some(table) = switched_off.and_then(|place| raw.unless.get(place)) {
+                self.problems
+                    .error(&table.span, format!("the rule `{}` never matches", name.value))
+                    .label("this is so whenever `when` is")
+                    .help("make `unless` narrower than `when`, or remove the rule");
+            }
+        }
+        let until_day = raw.until.as_ref().map(|until| until.value);
+        let until = match &raw.until {
+            None => None,
+            Some(day) => {
+                let end = day
+                    .value
+                    .tomorrow()
+                    .and_then(|next| TimeZone::UTC.to_timestamp(next.to_datetime(Time::midnight())));
+                match end {
+                    Ok(end) => Some(end),
+                    Err(_) => {
+                        self.problems.error(&day.span, "`until` is out of range");
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(Rule {
+            name: self.name(&name.value)?,
+            then: raw.then.value,
+            when,
+            unless,
+            limit: raw.limit.as_ref().map(|limit| limit.value),
+            wait: raw.wait.as_ref().map(|wait| wait.value),
+            until,
+            until_day,
+            shadow: raw.shadow.as_ref().is_some_and(|shadow| shadow.value),
+        })
+    }
+
+    fn only_of_approvals(&mut self, raw: &RawRule) {
+        if raw.then.value == Verdict::Approve {
+            return;
+        }
+        let spans = [
+            ("limit", raw.limit.as_ref().map(|limit| &limit.span)),
+            ("wait", raw.wait.as_ref().map(|wait| &wait.span)),
+            ("dangerously_approve_everyone", raw.everyone.as_ref().map(|flag| &flag.span)),
+        ];
+        for (key, span) in spans {
+            let Some(span) = span else { continue };
+            self.problems
+                .error(span, format!("`{key}` is for approve rules"))
+                .label(format!("this rule says {}", raw.then.value))
+                .help("remove it: it would do nothing");
+        }
+    }
+
+    fn who(&mut self, name: &At<String>, raw: &RawRule, when: &When) {
+        let said = match (&raw.when.value, when) {
+            (RawWhen::Table(written), When::Table(table)) => says_who(written, table),
+            _ => Err(None),
+        };
+        match (said, &raw.everyone) {
+            (Ok(()), Some(flag)) if flag.value => {
+                self.problems
+                    .warning(&flag.span, "`dangerously_approve_everyone` is not needed here")
+                    .label("the rule says who it approves")
+                    .help("remove it, so that a later change cannot open the door");
+            }
+            (Ok(()), _) => {}
+            (Err(_), Some(flag)) if flag.value => {
+                if raw.limit.is_none() {
+                    self.problems
+                        .error(&flag.span, "who may approve everyone needs a `limit`")
+                        .label("how many, in how long?")
+                        .help("add, for example, `limit = { count = 5, per = \"1h\", by = \"rule\" }`");
+                }
+            }
+            (Err(open), _) => {
+                let (span, label) = match open {
+                    Some(open) => (open.span, open.why),
+                    None => (raw.when.span.clone(), "whom does it let in?".to_owned()),
+                };
+                self.problems
+                    .error(&span, format!("the approve rule `{}` does not say who", name.value))
+                    .label(label)
+                    .help(
+                        "name an `owner`, a `handle` or `list` with a plain owner part, a `handle_regex` that begins with one, \
+                         or `history = { approved_before = true }`",
+                    );
+            }
+        }
+    }
+
+    /// Compiles all overdue rules that are sound.
+    pub(super) fn overdue(&mut self, raw: &[Named<RawOverdue>]) -> Vec<Overdue> {
+        raw.iter().filter_map(|overdue| self.one_overdue(&overdue.name, overdue.value.as_ref()?)).collect()
+    }
+
+    fn one_overdue(&mut self, name: &At<String>, raw: &RawOverdue) -> Option<Overdue> {
+        let unless = raw.unless.iter().filter_map(|table| self.table(table)).collect();
+        if let (OverdueThen::Notify, Some(most)) = (raw.then, &raw.max_per_hour) {
+            self.problems
+                .error(&most.span, "`max_per_hour` is for `then = \"reject\"`")
+                .label("notices are not limited")
+                .help("remove it: it would do nothing");
+        }
+        Some(Overdue {
+            name: self.name(&name.value)?,
+            after: raw.after,
+            then: raw.then,
+            unless,
+            max_per_hour: raw.max_per_hour.as_ref().map_or(OVERDUE_MAX_PER_HOUR, |most| most.value),
+        })
+    }
+}

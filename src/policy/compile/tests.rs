@@ -1,0 +1,138 @@
+//! `[tests.NAME]`: what a test may speak of.
+
+use super::{Compiling, PolicyTest};
+use crate::model::{Sender, StrangerText, Verdict};
+use crate::policy::problems::{At, nearest, shown};
+use crate::policy::raw::{RawFile, RawTest, RawTestHistory};
+use crate::policy::rules::{RuleName, TestHistory, TestRequest};
+
+/// Most requests that the histories of one file make up.
+const HISTORY_MAX: u64 = 100_000;
+
+impl Compiling<'_> {
+    /// Compiles all tests that are sound.
+    pub(super) fn tests(&mut self, raw: &RawFile) -> Vec<PolicyTest> {
+        let mut left = HISTORY_MAX;
+        raw.tests.iter().filter_map(|test| self.test(&test.name.value, test.value.as_ref()?, raw, &mut left)).collect()
+    }
+
+    fn test(&mut self, name: &str, test: &RawTest, raw: &RawFile, left: &mut u64) -> Option<PolicyTest> {
+        if let Some(by) = &test.by {
+            self.check_by(by, raw);
+        }
+        let history: Vec<_> = test.history.iter().map(|one| self.history(one, test, raw, left)).collect();
+        let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
+        if test.at.checked_sub(test.ago).is_err() {
+            self.problems.error(&test.expect, "the test's request came before all time").help("shorten `ago`");
+            return None;
+        }
+        Some(PolicyTest {
+            name: self.name(name)?,
+            at: test.at,
+            history: history.into_iter().collect::<Option<_>>()?,
+            request: TestRequest {
+                sender: Sender::parse(test.from_handle.as_deref()),
+                name: text(&test.from_name),
+                message: text(&test.message),
+                ago: test.ago,
+                contacts: test.contacts,
+            },
+            verdict: test.verdict,
+            by: test.by.as_ref().map(|by| by.value.clone()),
+            span: test.expect.clone(),
+        })
+    }
+
+    fn history(&mut self, raw: &RawTestHistory, test: &RawTest, file: &RawFile, left: &mut u64) -> Option<TestHistory> {
+        let before = self.problems.errors();
+        let sender = Sender::parse(Some(&raw.from_handle));
+        if sender.handle().is_none() {
+            let message = format!("`{}` is no plain handle, and has no history", shown(&raw.from_handle));
+            self.problems.error(&raw.span, message);
+        }
+        match left.checked_sub(u64::from(raw.times)) {
+            Some(rest) => *left = rest,
+            None => {
+                self.problems.error(&raw.span, format!("the tests' histories have more than {HISTORY_MAX} requests"));
+            }
+        }
+        if test.at.checked_sub(raw.ago).is_err() {
+            self.problems.error(&raw.span, "this is before all time").help("shorten `ago`");
+        }
+        if raw.removed && raw.verdict.value != Verdict::Approve {
+            self.problems
+                .error(&raw.verdict.span, "only a contact that was approved can be removed")
+                .label("expected `\"approve\"`");
+        }
+        let by = raw.by.as_ref().and_then(|by| self.answered_by(by, &raw.verdict, file));
+        (self.problems.errors() == before).then(|| TestHistory {
+            sender,
+            verdict: raw.verdict.value,
+            by,
+            times: raw.times,
+            ago: raw.ago,
+            removed: raw.removed,
+        })
+    }
+
+    /// The rule that gave an answer in a history.
+    fn answered_by(&mut self, by: &At<String>, verdict: &At<Verdict>, file: &RawFile) -> Option<RuleName> {
+        let Some(rule) = file.rules.iter().find(|rule| rule.name.value == by.value) else {
+            self.no_such("rule", by, near(&by.value, file.rules.iter().map(|rule| &rule.name.value)));
+            return None;
+        };
+        let then = rule.value.as_ref().map(|rule| rule.then.value);
+        if then.is_some_and(|then| then != verdict.value) {
+            let said = then.map_or("", Verdict::as_str);
+            let message = format!("the rule `{}` never says {}", shown(&by.value), verdict.value);
+            self.problems.error(&verdict.span, message).label(format!("expected `\"{said}\"`"));
+        }
+        RuleName::parse(&by.value)
+    }
+
+    /// What a test expects to give the verdict.
+    fn check_by(&mut self, by: &At<String>, raw: &RawFile) {
+        let rules = || raw.rules.iter().map(|rule| &rule.name.value);
+        let (kind, name) =
+            by.value.split_once(':').map_or((None, by.value.as_str()), |(kind, name)| (Some(kind), name));
+        let name = At { value: name.to_owned(), span: by.span.clone() };
+        match kind {
+            None if matches!(by.value.as_str(), "no_match" | "paused") => {}
+            None if !rules().any(|rule| *rule == name.value) => {
+                let near = near(&name.value, rules())
+                    .or_else(|| nearest(&name.value, ["no_match", "paused"]).map(str::to_owned));
+                self.no_such("rule", &name, near);
+            }
+            None => {}
+            Some("guard") => {
+                let guards = ["handle-not-plain", "look-alike"];
+                if !guards.contains(&name.value.as_str()) {
+                    self.no_by(by, "there are `guard:handle-not-plain` and `guard:look-alike`");
+                }
+            }
+            Some("limit") => match raw.rules.iter().find(|rule| rule.name.value == name.value) {
+                None => self.no_such("rule", &name, near(&name.value, rules())),
+                Some(rule) if rule.value.as_ref().is_some_and(|rule| rule.limit.is_none()) => {
+                    self.no_by(by, "that rule has no `limit`");
+                }
+                Some(_) => {}
+            },
+            Some("overdue") => {
+                if !raw.overdue.iter().any(|one| one.name.value == name.value) {
+                    self.no_by(by, &format!("there is no `[overdue.{}]`", shown(&name.value)));
+                }
+            }
+            Some(_) => {
+                self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`")
+            }
+        }
+    }
+
+    fn no_by(&mut self, by: &At<String>, label: &str) {
+        self.problems.error(&by.span, format!("nothing is decided by `{}`", shown(&by.value))).label(label);
+    }
+}
+
+fn near<'a>(written: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
+    nearest(written, known.map(String::as_str)).map(str::to_owned)
+}

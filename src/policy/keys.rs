@@ -1,0 +1,374 @@
+//! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
+//! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// How people write it: `rules.NAME`.
+    pub path: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// What may stand in it.
+    pub keys: &'static [Key],
+}
+
+/// One key of a table.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// Whether the table is refused without it.
+    pub required: bool,
+    /// What holds where it is left out, for people.
+    pub default: &'static str,
+    /// What it means, one sentence.
+    pub meaning: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// The number 1.
+    Version,
+    /// A string.
+    Text,
+    /// A string, or an array of strings of which any may hold.
+    Texts,
+    /// An array of strings.
+    TextList,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number in these bounds.
+    Count(u64, u64),
+    /// A friendly duration, such as `"1h 30m"`.
+    Duration,
+    /// A date without quotes.
+    Date,
+    /// A date and time with its offset, without quotes.
+    Moment,
+    /// `"HH:MM"`.
+    TimeOfDay,
+    /// One of these strings.
+    Word(&'static [&'static str]),
+    /// An array of these strings.
+    Words(&'static [&'static str]),
+    /// A table.
+    Table(&'static Section),
+    /// An array of tables.
+    Tables(&'static Section),
+    /// Tables by name.
+    Named(&'static Section),
+    /// `"everyone"`, or a table of conditions.
+    When,
+}
+
+impl Takes {
+    /// In words, with an example: completes "expected …".
+    pub fn in_words(self) -> String {
+        let listed = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+        match self {
+            Takes::Version => "the number `1`".to_owned(),
+            Takes::Text => "a string".to_owned(),
+            Takes::Texts => "a string, or an array of strings".to_owned(),
+            Takes::TextList => "an array of strings".to_owned(),
+            Takes::Bool => "`true` or `false`".to_owned(),
+            Takes::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Takes::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
+            Takes::Date => "a date without quotes, such as `2027-03-31`".to_owned(),
+            Takes::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
+            Takes::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
+            Takes::Word(words) => format!("one of {}", listed(words)),
+            Takes::Words(words) => format!("an array of {}", listed(words)),
+            Takes::Table(_) | Takes::Named(_) => "a table".to_owned(),
+            Takes::Tables(_) => "an array of tables".to_owned(),
+            Takes::When => "`\"everyone\"`, or a table of conditions".to_owned(),
+        }
+    }
+}
+
+const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, takes, required: false, default, meaning }
+}
+
+const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> Key {
+    Key { name, takes, required: true, default: "required", meaning }
+}
+
+/// Largest count of anything.
+pub const COUNT_MAX: u64 = 1_000_000;
+/// The words of `then` in a rule, and of `verdict`.
+pub const VERDICTS: &[&str] = &["approve", "reject", "defer"];
+/// The days of a window, Monday first.
+pub const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// The whole file.
+pub static FILE: Section = Section {
+    path: "",
+    meaning: "A doorman rules file.",
+    keys: &[
+        required("version", Takes::Version, "The version of the policy language."),
+        key("policy", Takes::Table(&POLICY), "all defaults", "What holds for the file as a whole."),
+        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns that rules speak of by name."),
+        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week that rules speak of by name."),
+        key("rules", Takes::Named(&RULE), "none", "The rules; their order never matters."),
+        key("overdue", Takes::Named(&OVERDUE), "none", "What happens to requests that stay pending."),
+        key(
+            "tests",
+            Takes::Named(&TEST),
+            "none",
+            "What the rules must say of these requests; a failing test refuses the file.",
+        ),
+    ],
+};
+
+/// `[policy]`.
+pub static POLICY: Section = Section {
+    path: "policy",
+    meaning: "What holds for the file as a whole.",
+    keys: &[
+        key(
+            "mode",
+            Takes::Word(&["enforce", "shadow"]),
+            "`\"enforce\"`",
+            "`\"shadow\"` decides and records, and answers nothing.",
+        ),
+        key("no_match", Takes::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict where no rule matched."),
+        key(
+            "protect",
+            Takes::Texts,
+            "nobody",
+            "Owners that strangers may try to look like: look-alikes are never approved.",
+        ),
+        key(
+            "approvals_max",
+            Takes::Table(&QUOTA),
+            "none",
+            "More approvals by rules than this pause the agent until `doorman resume`.",
+        ),
+    ],
+};
+
+/// `{ count, per }`.
+pub static QUOTA: Section = Section {
+    path: "{ count, per }",
+    meaning: "So many in so long.",
+    keys: &[
+        required("count", Takes::Count(1, COUNT_MAX), "How many."),
+        required("per", Takes::Duration, "In how long: a sliding window."),
+    ],
+};
+
+/// `[lists.NAME]`.
+pub static LIST: Section = Section {
+    path: "lists.NAME",
+    meaning: "Handle patterns under one name: entries and a file together.",
+    keys: &[
+        key("entries", Takes::TextList, "none", "Handle patterns."),
+        key(
+            "file",
+            Takes::Text,
+            "none",
+            "A file with one handle pattern a line and `#` comments; relative to the rules file.",
+        ),
+        key("allow_empty", Takes::Bool, "`false`", "Lets the list be empty, which is otherwise taken for an accident."),
+    ],
+};
+
+/// `[windows.NAME]`.
+pub static WINDOW: Section = Section {
+    path: "windows.NAME",
+    meaning: "Hours of the week.",
+    keys: &[
+        required("tz", Takes::Text, "The time zone, such as `\"Europe/Paris\"`."),
+        key("days", Takes::Words(DAYS), "every day", "The days on which it starts."),
+        key("from", Takes::TimeOfDay, "`\"00:00\"`", "Its first minute."),
+        key("to", Takes::TimeOfDay, "`\"24:00\"`", "Its end, exclusive; before `from`, it is on the next day."),
+    ],
+};
+
+/// `[rules.NAME]`.
+pub static RULE: Section = Section {
+    path: "rules.NAME",
+    meaning: "One rule.",
+    keys: &[
+        required(
+            "then",
+            Takes::Word(VERDICTS),
+            "What it says of whom it matches; reject beats defer, defer beats approve.",
+        ),
+        required("when", Takes::When, "Whom it matches: conditions that must all hold, or `\"everyone\"`."),
+        key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
+        key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule says defer."),
+        key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
+        key("until", Takes::Date, "none", "The rule's last day, in UTC."),
+        key("shadow", Takes::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
+        key(
+            "dangerously_approve_everyone",
+            Takes::Bool,
+            "`false`",
+            "Lets an approve rule leave open who is approved; needs a `limit`.",
+        ),
+    ],
+};
+
+/// `limit = { … }`.
+pub static LIMIT: Section = Section {
+    path: "rules.NAME.limit",
+    meaning: "So many approvals in so long.",
+    keys: &[
+        required("count", Takes::Count(1, COUNT_MAX), "How many."),
+        required("per", Takes::Duration, "In how long: a sliding window."),
+        key(
+            "by",
+            Takes::Word(&["owner", "handle", "rule"]),
+            "`\"owner\"`",
+            "Counted for each owner, for each handle, or for the rule as a whole.",
+        ),
+    ],
+};
+
+/// A table of conditions.
+pub static WHEN: Section = Section {
+    path: "rules.NAME.when",
+    meaning: "Conditions that must all hold; of the values of one key, any.",
+    keys: &[
+        key(
+            "handle",
+            Takes::Texts,
+            "",
+            "The handle fits one of these patterns: `john`, `john/*`, `acme/*-bot`, `*/support`.",
+        ),
+        key("owner", Takes::Texts, "", "The user, and all their agents."),
+        key("slug", Takes::Texts, "", "An agent's name, whoever's."),
+        key("kind", Takes::Word(&["user", "agent"]), "", "A user (`owner`) or an agent (`owner/slug`), by the handle."),
+        key("handle_regex", Takes::Texts, "", "A regular expression that the whole handle fits."),
+        key("list", Takes::Texts, "", "The handle fits an entry of one of these lists."),
+        key("name", Takes::Texts, "", "The whole name is this text, whatever the case and width of its letters."),
+        key("name_regex", Takes::Texts, "", "A regular expression that is found in the name."),
+        key(
+            "message_contains",
+            Takes::Texts,
+            "",
+            "This text is found in the message, whatever the case and width of its letters.",
+        ),
+        key("message_regex", Takes::Texts, "", "A regular expression that is found in the message."),
+        key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one."),
+        key("message_longer_than", Takes::Count(0, 4095), "", "The message has more characters than this."),
+        key("window", Takes::Texts, "", "It is now within one of these windows."),
+        key("age_over", Takes::Duration, "", "The platform took the request in longer ago than this."),
+        key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this."),
+        key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it."),
+    ],
+};
+
+/// `history = { … }`.
+pub static HISTORY: Section = Section {
+    path: "rules.NAME.when.history",
+    meaning: "What this owner did before, as doorman saw it; all that is said must hold.",
+    keys: &[
+        key(
+            "approved_before",
+            Takes::Bool,
+            "",
+            "A request of this owner's was approved before; with `false`, none was.",
+        ),
+        key("rejected_within", Takes::Duration, "", "A request of this owner's was rejected within this long."),
+        key("removed_within", Takes::Duration, "", "A contact of this owner's was removed within this long."),
+        key("requests_over", Takes::Table(&QUOTA), "", "More requests came from this owner than this."),
+    ],
+};
+
+/// `[overdue.NAME]`.
+pub static OVERDUE: Section = Section {
+    path: "overdue.NAME",
+    meaning: "What happens to requests that stay pending.",
+    keys: &[
+        required("after", Takes::Duration, "This long after the request came or was first seen, whichever is later."),
+        required(
+            "then",
+            Takes::Word(&["notify", "reject"]),
+            "`\"notify\"` says so in the log and the record; `\"reject\"` closes it.",
+        ),
+        key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
+        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "At most so many an hour."),
+    ],
+};
+
+/// `[tests.NAME]`.
+pub static TEST: Section = Section {
+    path: "tests.NAME",
+    meaning: "What the rules must say of one request.",
+    keys: &[
+        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "When it plays."),
+        key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
+        required("request", Takes::Table(&TEST_REQUEST), "The request."),
+        required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
+    ],
+};
+
+/// One entry of a test's `history`.
+pub static TEST_HISTORY: Section = Section {
+    path: "tests.NAME.history",
+    meaning: "An answer that was given before.",
+    keys: &[
+        required("from_handle", Takes::Text, "To whom."),
+        required("verdict", Takes::Word(VERDICTS), "What was said; `\"defer\"`: asked, and left pending."),
+        key("by", Takes::Text, "a person", "The rule that said it; its `limit` is charged."),
+        key("times", Takes::Count(1, 10_000), "`1`", "How often, by as many requests."),
+        required("ago", Takes::Duration, "How long before the test's moment."),
+        key(
+            "removed",
+            Takes::Bool,
+            "`false`",
+            "Whether the contact that came of it was removed again, at the same time.",
+        ),
+    ],
+};
+
+/// A test's `request`.
+pub static TEST_REQUEST: Section = Section {
+    path: "tests.NAME.request",
+    meaning: "A request.",
+    keys: &[
+        key("from_handle", Takes::Text, "absent", "By whom, as the platform would write it."),
+        key("from_name", Takes::Text, "absent", "What they call themselves."),
+        key("message", Takes::Text, "absent", "What they say."),
+        key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
+        key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
+    ],
+};
+
+/// A test's `expect`.
+pub static TEST_EXPECT: Section = Section {
+    path: "tests.NAME.expect",
+    meaning: "What the rules must say.",
+    keys: &[
+        required("verdict", Takes::Word(VERDICTS), "The verdict."),
+        key(
+            "by",
+            Takes::Text,
+            "anything",
+            "What gives it: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
+        ),
+    ],
+};
+
+/// All tables, in the order in which people should read about them.
+pub static SECTIONS: &[&Section] = &[
+    &FILE,
+    &POLICY,
+    &QUOTA,
+    &LIST,
+    &WINDOW,
+    &RULE,
+    &LIMIT,
+    &WHEN,
+    &HISTORY,
+    &OVERDUE,
+    &TEST,
+    &TEST_HISTORY,
+    &TEST_REQUEST,
+    &TEST_EXPECT,
+];

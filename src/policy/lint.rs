@@ -1,0 +1,170 @@
+//! Warnings: what is allowed and yet looks like a mistake. Some need only the file; others need facts that time and the
+//! ledger know, and are asked for by `doorman check`.
+
+pub(crate) mod cover;
+mod facts;
+mod same;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use cover::{BUDGET, covers};
+pub use facts::{LintFacts, RuleFacts, lint};
+
+use super::decision::{By, Truth};
+use super::problems::{Problems, shown};
+use super::raw::{Named, RawFile, RawRule};
+use super::rules::{Policy, Rule, When};
+use super::tests_runner::TestResult;
+use crate::model::Verdict;
+use crate::policy::rules::Quota;
+
+/// A rule as compiled and as written.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    rule: &'a Rule,
+    raw: &'a RawRule,
+    name: &'a std::ops::Range<usize>,
+}
+
+/// Warns about all that the file alone shows.
+pub(crate) fn of_file(
+    policy: &Policy,
+    raw: &RawFile,
+    used: &BTreeSet<(&'static str, String)>,
+    results: &[TestResult],
+    problems: &mut Problems,
+) {
+    let rules = both(policy, raw);
+    covered(&rules, problems);
+    twins(&rules, problems);
+    untested(&rules, results, problems);
+    for one in &rules {
+        rejects_everyone(*one, problems);
+        above_global(*one, policy.approvals_max, problems);
+    }
+    unused("list", raw.lists.iter().map(|list| &list.name), used, problems);
+    unused("window", raw.windows.iter().map(|window| &window.name), used, problems);
+}
+
+fn both<'a>(policy: &'a Policy, raw: &'a RawFile) -> Vec<Both<'a>> {
+    let written: HashMap<&str, &Named<RawRule>> = raw.rules.iter().map(|one| (one.name.value.as_str(), one)).collect();
+    let pair = |rule: &'a Rule| {
+        let named = written.get(rule.name.as_str())?;
+        Some(Both { rule, raw: named.value.as_ref()?, name: &named.name.span })
+    };
+    policy.rules.iter().filter_map(pair).collect()
+}
+
+/// Approve rules that a reject or defer rule undoes wherever they match.
+fn covered(rules: &[Both<'_>], problems: &mut Problems) {
+    let blocks = |one: &&Both<'_>| {
+        one.rule.then != Verdict::Approve && !one.rule.shadow && one.rule.unless.is_empty() && !bars_everyone(one.rule)
+    };
+    let blockers: Vec<_> = rules.iter().filter(blocks).collect();
+    let mut budget = BUDGET;
+    for approve in rules.iter().filter(|one| one.rule.then == Verdict::Approve) {
+        let outlived = |blocker: &Rule| match (blocker.until, approve.rule.until) {
+            (None, _) => true,
+            (Some(end), Some(other)) => end >= other,
+            (Some(_), None) => false,
+        };
+        let over = blockers.iter().find(|blocker| {
+            outlived(blocker.rule)
+                && match (&blocker.rule.when, &approve.rule.when) {
+                    (When::Everyone, _) => true,
+                    (When::Table(_), When::Everyone) => false,
+                    (When::Table(broad), When::Table(narrow)) => covers(broad, narrow, &mut budget),
+                }
+        });
+        if let Some(over) = over {
+            let (name, by, then) = (&approve.rule.name, &over.rule.name, over.rule.then);
+            problems
+                .warning(approve.name, format!("the approve rule `{name}` never has its way"))
+                .label(format!("`{by}` says {then} wherever it matches"))
+                .help(format!(
+                    "reject beats defer, and defer beats approve: make an exception in `{by}` with `unless`"
+                ));
+        }
+    }
+}
+
+fn bars_everyone(rule: &Rule) -> bool {
+    rule.then == Verdict::Reject && matches!(rule.when, When::Everyone)
+}
+
+fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
+    if bars_everyone(one.rule) && one.rule.unless.is_empty() && !one.rule.shadow {
+        problems
+            .warning(&one.raw.when.span, format!("the rule `{}` rejects everyone", one.rule.name))
+            .label("no approve rule has its way against it")
+            .help("to reject whom no rule matches, write `no_match = \"reject\"` in `[policy]`");
+    }
+}
+
+/// Rules that say the same of the same.
+fn twins(rules: &[Both<'_>], problems: &mut Problems) {
+    let mut seen: HashMap<String, &Both<'_>> = HashMap::new();
+    for one in rules {
+        match seen.entry(same::canonical(one.rule)) {
+            std::collections::hash_map::Entry::Occupied(first) => {
+                problems
+                    .warning(
+                        one.name,
+                        format!("the rule `{}` is the same as `{}`", one.rule.name, first.get().rule.name),
+                    )
+                    .help("remove one of them");
+            }
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(one);
+            }
+        }
+    }
+}
+
+/// Rules that matched in none of the file's tests.
+fn untested(rules: &[Both<'_>], results: &[TestResult], problems: &mut Problems) {
+    let mut spoke = HashSet::new();
+    for result in results {
+        let voices = result.got.voices.iter().filter(|voice| voice.truth == Truth::True);
+        spoke.extend(voices.map(|voice| voice.rule.clone()));
+        if let By::Rule(name) | By::Limit(name) = &result.got.by {
+            spoke.insert(name.clone());
+        }
+    }
+    for one in rules.iter().filter(|one| !spoke.contains(&one.rule.name)) {
+        let name = &one.rule.name;
+        problems
+            .warning(one.name, format!("the rule `{name}` has no test"))
+            .label("no test has a request that it matches")
+            .help(format!("add `[tests.{name}]` with a `request` that it matches, and what you `expect`"));
+    }
+}
+
+/// Limits that let more through in the time of `approvals_max` than it allows.
+fn above_global(one: Both<'_>, global: Option<Quota>, problems: &mut Problems) {
+    let (Some(global), Some(limit), Some(written)) = (global, one.rule.limit, &one.raw.limit) else { return };
+    let quota = limit.quota;
+    if quota.per > global.per {
+        return;
+    }
+    let times = global.per.as_nanos() / quota.per.as_nanos().max(1);
+    if i128::from(quota.count).saturating_mul(times) > i128::from(global.count) {
+        problems
+            .warning(&written.span, format!("the limit of `{}` is above `approvals_max`", one.rule.name))
+            .label("the agent pauses before this limit is reached")
+            .help("lower the limit, or raise `approvals_max`");
+    }
+}
+
+fn unused<'a>(
+    kind: &'static str,
+    names: impl Iterator<Item = &'a super::problems::At<String>>,
+    used: &BTreeSet<(&'static str, String)>,
+    problems: &mut Problems,
+) {
+    for name in names.filter(|name| !used.contains(&(kind, name.value.clone()))) {
+        problems
+            .warning(&name.span, format!("no rule speaks of the {kind} `{}`", shown(&name.value)))
+            .help(format!("write `{kind} = \"{}\"` in a rule, or remove it", shown(&name.value)));
+    }
+}

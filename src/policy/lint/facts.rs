@@ -1,0 +1,109 @@
+//! Warnings that need more than the file: the time, and what the ledger remembers.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::both;
+use crate::config::{Report, Severity};
+use crate::policy::load::Loaded;
+use crate::policy::problems::Problems;
+use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawValue, RawWhen};
+use crate::policy::rules::{Policy, RuleName};
+
+/// A rule that is idle, or only tried, for longer than this is worth a word.
+const LONG: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// What the file does not say.
+#[derive(Debug, Clone, Default)]
+pub struct LintFacts {
+    /// The time; without it, nothing about time is said.
+    pub now: Option<Timestamp>,
+    /// How long the ledger keeps what `history` asks for.
+    pub keep: Option<SignedDuration>,
+    /// What the ledger remembers of rules, by name; of those that are missing nothing is said.
+    pub rules: BTreeMap<RuleName, RuleFacts>,
+}
+
+/// What the ledger remembers of one rule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RuleFacts {
+    /// In force since.
+    pub since: Option<Timestamp>,
+    /// In force as a shadow rule, without a break, since.
+    pub shadow_since: Option<Timestamp>,
+    /// When it matched last.
+    pub matched: Option<Timestamp>,
+}
+
+/// Adds the warnings that these facts give rise to. Without a policy there is nothing to add.
+pub fn lint(loaded: &mut Loaded, facts: &LintFacts) {
+    let Some(policy) = loaded.policy.clone() else { return };
+    let Some(text) = policy.texts.first() else { return };
+    let mut report = Report::default();
+    report.add_source(&policy.path, text.text.clone());
+    let mut problems = Problems::new(report);
+    let Some(tree) = raw::syntax(&text.text, &mut problems) else { return };
+    let raw = raw::file(&tree, &mut problems);
+    of_time(&policy, &raw, facts, &mut problems);
+    if let Some(keep) = facts.keep {
+        for condition in all_conditions(&raw) {
+            too_far_back(condition, keep, &mut problems);
+        }
+    }
+    let found = problems.finish().problems.into_iter().filter(|problem| problem.severity == Severity::Warning);
+    loaded.report.problems.extend(found);
+    loaded.report.sort();
+}
+
+fn of_time(policy: &Policy, raw: &RawFile, facts: &LintFacts, problems: &mut Problems) {
+    let Some(now) = facts.now else { return };
+    for one in both(policy, raw) {
+        let (rule, name) = (one.rule, &one.rule.name);
+        if let (Some(end), Some(written)) = (rule.until, &one.raw.until)
+            && end <= now
+        {
+            problems
+                .warning(&written.span, format!("the rule `{name}` has ended"))
+                .label("this day has passed")
+                .help("remove the rule, or give it a later day");
+            continue;
+        }
+        let Some(known) = facts.rules.get(name) else { continue };
+        let long_ago = |at: Option<Timestamp>| at.is_some_and(|at| now.duration_since(at) > LONG);
+        if let (true, true, Some(shadow)) = (rule.shadow, long_ago(known.shadow_since), &one.raw.shadow) {
+            problems
+                .warning(&shadow.span, format!("the rule `{name}` has been in shadow for more than 30 days"))
+                .help("`doorman history` shows what it would have done: let it count, or remove it");
+        } else if long_ago(known.since) && (known.matched.is_none() || long_ago(known.matched)) {
+            problems
+                .warning(one.name, format!("nothing matched the rule `{name}` in 30 days"))
+                .help("is it still needed, and does it say what it should?");
+        }
+    }
+}
+
+fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
+    let rules = raw.rules.iter().filter_map(|rule| rule.value.as_ref());
+    let tables = rules.flat_map(|rule| {
+        let when: Option<&RawTable> = match &rule.when.value {
+            RawWhen::Table(table) => Some(table),
+            RawWhen::Everyone => None,
+        };
+        when.into_iter().chain(&rule.unless)
+    });
+    let overdue = raw.overdue.iter().filter_map(|one| one.value.as_ref()).flat_map(|one| &one.unless);
+    tables.chain(overdue).flat_map(|table| &table.conditions)
+}
+
+fn too_far_back(condition: &RawCondition, keep: SignedDuration, problems: &mut Problems) {
+    let RawValue::History(history) = &condition.value else { return };
+    let reaches = [history.rejected_within, history.removed_within, history.requests_over.map(|quota| quota.per)];
+    if reaches.into_iter().flatten().any(|reach| reach > keep) {
+        let kept = raw::in_words(keep);
+        problems
+            .warning(&condition.span, "`history` reaches further back than the ledger keeps")
+            .label(format!("the ledger keeps {kept}"))
+            .help("shorten it, or raise `keep` in `[ledger]` of doorman.toml");
+    }
+}

@@ -1,0 +1,142 @@
+//! Collects the problems of a rules file and its lists: as many as a person can read, and never one too few to refuse.
+
+use std::ops::Range;
+
+use crate::config::{Diagnostic, Report, Severity};
+
+/// Most problems of one severity that are told.
+const TOLD_MAX: usize = 200;
+
+/// A value, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
+}
+
+/// See the module. Places are in the rules file, the report's first text, unless said otherwise.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    report: Report,
+    errors: usize,
+    warnings: usize,
+    /// Takes in what is no longer told.
+    untold: Diagnostic,
+}
+
+impl Problems {
+    /// Over a report whose first text is the rules file.
+    pub(crate) fn new(report: Report) -> Self {
+        let untold = Diagnostic {
+            severity: Severity::Warning,
+            source: None,
+            span: None,
+            message: String::new(),
+            label: None,
+            help: None,
+        };
+        Self { report, errors: 0, warnings: 0, untold }
+    }
+
+    /// Something that the file is refused for.
+    pub(crate) fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Error, 0, Some(span.clone()), message.into())
+    }
+
+    /// Something that is told, and taken.
+    pub(crate) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Warning, 0, Some(span.clone()), message.into())
+    }
+
+    /// The same in another text.
+    pub(crate) fn push(
+        &mut self,
+        severity: Severity,
+        source: usize,
+        span: Option<Range<usize>>,
+        message: String,
+    ) -> &mut Diagnostic {
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count > TOLD_MAX { &mut self.untold } else { self.report.push(severity, Some(source), span, message) }
+    }
+
+    /// Another text to point into.
+    pub(crate) fn add_source(&mut self, path: &std::path::Path, text: std::sync::Arc<str>) -> usize {
+        self.report.add_source(path, text)
+    }
+
+    /// How many errors there are so far, told or not.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// The report, sorted, with how many were not told.
+    pub(crate) fn finish(mut self) -> Report {
+        self.report.sort();
+        for (count, severity, what) in
+            [(self.errors, Severity::Error, "problems"), (self.warnings, Severity::Warning, "warnings")]
+        {
+            if let Some(more) = count.checked_sub(TOLD_MAX + 1) {
+                self.report.push(severity, None, None, format!("and {} more {what}", more + 1));
+            }
+        }
+        self.report
+    }
+}
+
+/// The one of these that is nearest to what was written, if any is near.
+pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing costs the product of both lengths.
+    if written.len() > 64 {
+        return None;
+    }
+    let near = |known: &&str| known.len() <= 64;
+    let rated = known.into_iter().filter(near).map(|one| (strsim::damerau_levenshtein(written, one), one));
+    let (distance, best) = rated.min_by_key(|(distance, one)| (*distance, *one))?;
+    let begins = written.len() >= 3 && (best.starts_with(written) || written.starts_with(best));
+    (distance <= (written.chars().count() / 3).max(1) || begins).then_some(best)
+}
+
+/// What is shown of a text from a file: one line, harmless, not too long.
+pub(crate) fn shown(text: &str) -> String {
+    crate::model::StrangerText::new(text).shown(60).replace(r"\\", r"\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_offered_only_if_it_is_near() {
+        let known = ["message_contains", "message_regex", "name", "owner"];
+        for (written, expected) in [
+            ("mesage_regex", Some("message_regex")),
+            ("onwer", Some("owner")),
+            ("message", Some("message_contains")),
+            ("nmae", Some("name")),
+            ("zzz", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(written, known), expected, "{written}");
+        }
+        assert_eq!(nearest(&"x".repeat(1_000_000), known), None);
+    }
+
+    #[test]
+    fn warnings_never_crowd_an_error_out() {
+        let mut report = Report::default();
+        report.add_source("rules.toml", "");
+        let mut problems = Problems::new(report);
+        for count in 0..TOLD_MAX + 7 {
+            problems.warning(&(0..0), format!("{count}"));
+        }
+        problems.error(&(0..0), "refused");
+        let report = problems.finish();
+        assert!(report.has_errors());
+        assert!(report.problems.iter().any(|problem| problem.message == "and 7 more warnings"));
+    }
+}

@@ -1,0 +1,322 @@
+//! Reading TOML with its places: the syntax, then tables by their [`Section`], which knows each key.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::Diagnostic;
+use crate::policy::keys::{Key, Section, Takes};
+use crate::policy::problems::{At, Problems, nearest, shown};
+
+/// Most syntax errors that are told: the first is the one that counts.
+const SYNTAX_TOLD_MAX: usize = 10;
+
+/// The tree of a text, or its syntax errors.
+pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spanned<DeTable<'d>>> {
+    let (tree, mut errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Some(tree);
+    }
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
+    // One mistake is often told several times, by all that it confuses on its line.
+    let line = |error: &toml::de::Error| error.span().map(|span| text[..floor(text, span.start)].matches('\n').count());
+    errors.truncate(4 * SYNTAX_TOLD_MAX);
+    errors.dedup_by_key(|error| line(error));
+    for error in errors.iter().take(SYNTAX_TOLD_MAX) {
+        let span = error.span().unwrap_or(0..0);
+        let what = error.message();
+        if what == "duplicate key" {
+            let name = shown(text.get(span.clone()).unwrap_or_default());
+            problems
+                .error(&span, format!("`{name}` is there twice"))
+                .label("the second one")
+                .help("a table and a key stand once; rename or remove one");
+        } else {
+            problems.error(&span, "this is not TOML").label(what.to_owned());
+        }
+    }
+    None
+}
+
+fn floor(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at)
+}
+
+/// An open table whose keys are all known.
+#[derive(Debug)]
+pub(super) struct Reader<'t, 'd> {
+    pub(super) section: &'static Section,
+    /// The table: its header, or its braces.
+    pub(super) span: Range<usize>,
+    entries: Vec<Value<'t, 'd>>,
+}
+
+/// The value of a known key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value<'t, 'd> {
+    pub(super) key: &'static Key,
+    pub(super) key_span: (usize, usize),
+    pub(super) node: &'t Spanned<DeValue<'d>>,
+}
+
+impl<'t, 'd> Reader<'t, 'd> {
+    /// Opens a table: refuses unknown keys, and says which are missing. `what` it is called in messages.
+    pub(super) fn open(
+        table: &'t DeTable<'d>,
+        span: Range<usize>,
+        section: &'static Section,
+        what: &str,
+        problems: &mut Problems,
+    ) -> Self {
+        let mut entries = Vec::with_capacity(table.len());
+        for (key, node) in table {
+            let written: &str = key.get_ref();
+            match section.keys.iter().find(|known| known.name == written) {
+                Some(known) => {
+                    let span = key.span();
+                    entries.push(Value { key: known, key_span: (span.start, span.end), node });
+                }
+                None => unknown(written, &key.span(), section, what, problems),
+            }
+        }
+        let reader = Self { section, span, entries };
+        for key in section.keys {
+            if key.required && reader.get(key.name).is_none() {
+                problems
+                    .error(&reader.span, format!("{what} has no `{}`", key.name))
+                    .label(format!("`{}` is missing here", key.name))
+                    .help(format!("add `{} = …`: {}", key.name, key.takes.in_words()));
+            }
+        }
+        reader
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
+        debug_assert!(
+            self.section.keys.iter().any(|known| known.name == key),
+            "{key} is no key of {}",
+            self.section.path
+        );
+        self.entries.iter().find(|entry| entry.key.name == key).copied()
+    }
+
+    /// All of them, in alphabetical order.
+    pub(super) fn entries(&self) -> &[Value<'t, 'd>] {
+        &self.entries
+    }
+}
+
+fn unknown(written: &str, span: &Range<usize>, section: &Section, what: &str, problems: &mut Problems) {
+    let known = section.keys.iter().map(|key| key.name);
+    let all = known.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let help = match (misplaced(written, section), nearest(written, known)) {
+        (Some(help), _) => help,
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) => format!("{what} takes {all}"),
+    };
+    let message = format!("{what} has no key `{}`", shown(written));
+    problems.error(span, message).label("not known here").help(help);
+}
+
+/// Where a key that is known elsewhere belongs.
+fn misplaced(written: &str, section: &Section) -> Option<String> {
+    use crate::policy::keys::{FILE, POLICY, RULE, WHEN};
+    let has = |section: &Section| section.keys.iter().any(|key| key.name == written);
+    if section.path == RULE.path && has(&WHEN) {
+        return Some(format!("it is a condition: write `when = {{ {written} = … }}`"));
+    }
+    if section.path == WHEN.path && has(&RULE) {
+        return Some("it belongs to the rule, beside `when`".to_owned());
+    }
+    if section.path == FILE.path && has(&POLICY) {
+        return Some("it belongs in `[policy]`".to_owned());
+    }
+    None
+}
+
+impl<'t, 'd> Value<'t, 'd> {
+    /// Where the value stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.node.span()
+    }
+
+    /// Where the key stands.
+    pub(super) fn key_span(&self) -> Range<usize> {
+        self.key_span.0..self.key_span.1
+    }
+
+    /// The value has a type that the key does not take.
+    pub(super) fn wrong_type<'p>(&self, problems: &'p mut Problems) -> &'p mut Diagnostic {
+        self.wrong(self.node, self.key.takes, problems)
+    }
+
+    fn wrong<'p>(&self, node: &Spanned<DeValue<'d>>, takes: Takes, problems: &'p mut Problems) -> &'p mut Diagnostic {
+        let found = with_article(node.get_ref().type_str());
+        let quotes = matches!(takes, Takes::Duration | Takes::TimeOfDay | Takes::Text | Takes::Texts | Takes::Word(_));
+        let bare = !matches!(node.get_ref(), DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_));
+        let diagnostic = problems.error(&node.span(), format!("`{}` does not take {found}", self.key.name));
+        diagnostic.label(format!("expected {}", takes.in_words()));
+        if quotes && bare {
+            diagnostic.help("write it in quotes");
+        }
+        diagnostic
+    }
+
+    /// A string.
+    pub(super) fn text(&self, problems: &mut Problems) -> Option<At<String>> {
+        match self.node.get_ref() {
+            DeValue::String(text) => Some(At { value: text.to_string(), span: self.span() }),
+            _ => {
+                self.wrong_type(problems);
+                None
+            }
+        }
+    }
+
+    /// One string or many, as the key takes; `None` where one is none. An empty array is refused.
+    pub(super) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
+        match self.node.get_ref() {
+            DeValue::String(text) if !matches!(self.key.takes, Takes::TextList) => {
+                Some(vec![At { value: text.to_string(), span: self.span() }])
+            }
+            DeValue::Array(array) if array.is_empty() => {
+                problems
+                    .error(&self.span(), format!("`{}` is empty", self.key.name))
+                    .help("name something, or leave the key out");
+                None
+            }
+            DeValue::Array(array) => {
+                let before = problems.errors();
+                let mut texts = Vec::with_capacity(array.len());
+                for one in array.iter() {
+                    match one.get_ref() {
+                        DeValue::String(text) => texts.push(At { value: text.to_string(), span: one.span() }),
+                        _ => drop(self.wrong(one, Takes::Text, problems)),
+                    }
+                }
+                (problems.errors() == before).then_some(texts)
+            }
+            _ => {
+                self.wrong_type(problems);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, problems: &mut Problems) -> Option<At<bool>> {
+        let value = self.node.get_ref().as_bool();
+        if value.is_none() {
+            self.wrong_type(problems);
+        }
+        value.map(|value| At { value, span: self.span() })
+    }
+
+    /// A whole number within the key's bounds.
+    pub(super) fn count(&self, problems: &mut Problems) -> Option<At<u64>> {
+        let (Takes::Count(least, most), DeValue::Integer(number)) = (self.key.takes, self.node.get_ref()) else {
+            self.wrong_type(problems);
+            return None;
+        };
+        let digits = number.as_str().replace('_', "");
+        let value = i128::from_str_radix(&digits, number.radix()).ok().and_then(|value| u64::try_from(value).ok());
+        match value.filter(|value| (least..=most).contains(value)) {
+            Some(value) => Some(At { value, span: self.span() }),
+            None => {
+                problems
+                    .error(&self.span(), format!("`{}` is out of range", self.key.name))
+                    .label(format!("expected {}", self.key.takes.in_words()));
+                None
+            }
+        }
+    }
+
+    /// One of the key's words, and which.
+    pub(super) fn word(&self, problems: &mut Problems) -> Option<At<usize>> {
+        self.one_word(self.node, problems)
+    }
+
+    /// Several of the key's words, at least one.
+    pub(super) fn words(&self, problems: &mut Problems) -> Option<Vec<usize>> {
+        let DeValue::Array(array) = self.node.get_ref() else {
+            self.wrong_type(problems);
+            return None;
+        };
+        if array.is_empty() {
+            problems
+                .error(&self.span(), format!("`{}` is empty", self.key.name))
+                .help("name something, or leave the key out");
+            return None;
+        }
+        let words: Vec<_> = array.iter().map(|one| self.one_word(one, problems)).collect();
+        words.into_iter().map(|word| word.map(|word| word.value)).collect()
+    }
+
+    fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<At<usize>> {
+        let (Takes::Word(words) | Takes::Words(words)) = self.key.takes else {
+            self.wrong(node, self.key.takes, problems);
+            return None;
+        };
+        let DeValue::String(text) = node.get_ref() else {
+            self.wrong(node, Takes::Word(words), problems);
+            return None;
+        };
+        if let Some(value) = words.iter().position(|word| word == text) {
+            return Some(At { value, span: node.span() });
+        }
+        let diagnostic = problems.error(&node.span(), format!("`{}` is no `{}`", shown(text), self.key.name));
+        diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
+        if let Some(near) = nearest(&text.to_lowercase(), words.iter().copied()) {
+            diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        None
+    }
+
+    /// A table.
+    pub(super) fn table(&self, what: &str, problems: &mut Problems) -> Option<Reader<'t, 'd>> {
+        match (self.key.takes, self.node.get_ref()) {
+            (Takes::Table(section), DeValue::Table(table)) => {
+                Some(Reader::open(table, self.span(), section, what, problems))
+            }
+            _ => {
+                self.wrong_type(problems);
+                None
+            }
+        }
+    }
+
+    /// An array of tables, at least one.
+    pub(super) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<Reader<'t, 'd>>> {
+        let (Takes::Tables(section), DeValue::Array(array)) = (self.key.takes, self.node.get_ref()) else {
+            let diagnostic = self.wrong_type(problems);
+            if let DeValue::Table(_) = self.node.get_ref() {
+                diagnostic.help(format!("put it in brackets: `{} = [{{ … }}]`", self.key.name));
+            }
+            return None;
+        };
+        if array.is_empty() {
+            problems
+                .error(&self.span(), format!("`{}` is empty", self.key.name))
+                .help("name something, or leave the key out");
+            return None;
+        }
+        let mut tables = Vec::with_capacity(array.len());
+        for one in array.iter() {
+            match one.get_ref() {
+                DeValue::Table(table) => tables.push(Reader::open(table, one.span(), section, what, problems)),
+                _ => drop(self.wrong(one, Takes::Table(section), problems)),
+            }
+        }
+        Some(tables)
+    }
+}
+
+fn with_article(kind: &str) -> String {
+    match kind {
+        "integer" | "array" => format!("an {kind}"),
+        "datetime" => "a date or time".to_owned(),
+        _ => format!("a {kind}"),
+    }
+}

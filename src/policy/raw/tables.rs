@@ -1,0 +1,409 @@
+//! Each table of the file, from its keys to its raw form.
+
+use jiff::civil::Weekday;
+use jiff::{SignedDuration, Timestamp};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::read::{Reader, Value};
+use super::{
+    Named, RawCondition, RawFile, RawHistory, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawTest,
+    RawTestHistory, RawValue, RawWhen, RawWindow,
+};
+use crate::model::Verdict;
+use crate::policy::RuleName;
+use crate::policy::decision::Mode;
+use crate::policy::keys::{self, Section, Takes};
+use crate::policy::problems::{At, Problems, shown};
+use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota, SenderKind};
+
+/// When a test plays that does not say.
+const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
+
+const VERDICTS: [Verdict; 3] = [Verdict::Approve, Verdict::Reject, Verdict::Defer];
+
+/// Reads the whole tree.
+pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawFile {
+    let reader = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
+    if let Some(version) = reader.get("version")
+        && version.node.get_ref().as_integer().is_none_or(|number| number.as_str() != "1")
+    {
+        problems
+            .error(&version.span(), "this version of the policy language is not known")
+            .label("expected `1`")
+            .help("a newer file needs a newer doorman");
+    }
+    let tests = named(&reader, "tests", "the test", problems, test);
+    if let Some(table) = reader.get("tests")
+        && table.node.get_ref().as_table().is_some_and(|table| table.is_empty())
+    {
+        problems.error(&table.span(), "`tests` is empty").help("add a test, or leave `[tests]` out");
+    }
+    RawFile {
+        policy: reader
+            .get("policy")
+            .and_then(|value| value.table("`[policy]`", problems))
+            .map(|one| policy(&one, problems))
+            .unwrap_or_default(),
+        lists: named(&reader, "lists", "the list", problems, list),
+        windows: named(&reader, "windows", "the window", problems, window),
+        rules: named(&reader, "rules", "the rule", problems, rule),
+        overdue: named(&reader, "overdue", "the overdue rule", problems, overdue),
+        tests,
+    }
+}
+
+/// The tables by name under a key. Names that are none are refused, and kept for those that speak of them.
+fn named<T>(
+    file: &Reader<'_, '_>,
+    key: &str,
+    what: &str,
+    problems: &mut Problems,
+    read: fn(&Reader<'_, '_>, &str, &mut Problems) -> Option<T>,
+) -> Vec<Named<T>> {
+    let Some(value) = file.get(key) else { return Vec::new() };
+    let (Takes::Named(section), DeValue::Table(table)) = (value.key.takes, value.node.get_ref()) else {
+        value.wrong_type(problems).help(format!("write `[{key}.NAME]`, a table each"));
+        return Vec::new();
+    };
+    let mut all = Vec::with_capacity(table.len());
+    for (name, node) in table {
+        let before = problems.errors();
+        let text: &str = name.get_ref();
+        check_name(text, &name.span(), key, problems);
+        let what = format!("{what} `{}`", shown(text));
+        let inner = match node.get_ref() {
+            DeValue::Table(inner) => {
+                let reader = Reader::open(inner, node.span(), section, &what, problems);
+                read(&reader, &what, problems)
+            }
+            other => {
+                no_table(&node.span(), other.type_str(), section, &what, problems);
+                None
+            }
+        };
+        let value = inner.filter(|_| problems.errors() == before);
+        all.push(Named { name: At { value: text.to_owned(), span: name.span() }, value });
+    }
+    all
+}
+
+fn no_table(span: &std::ops::Range<usize>, found: &str, section: &Section, what: &str, problems: &mut Problems) {
+    let diagnostic = problems.error(span, format!("{what} is no table"));
+    diagnostic.label(format!("expected a table, found {found}"));
+    diagnostic.help(format!("write `[{}]` above its keys", section.path));
+}
+
+fn check_name(name: &str, span: &std::ops::Range<usize>, of: &str, problems: &mut Problems) {
+    if RuleName::parse(name).is_none() {
+        problems
+            .error(span, format!("`{}` cannot be a name", shown(name)))
+            .label("a name has a-z, 0-9 and `-`, at most 64 of them");
+    } else if of == "rules" && matches!(name, "paused" | "error") {
+        problems
+            .error(span, format!("no rule can be called `{name}`"))
+            .label("taken")
+            .help("in logs and tests, this word means something else");
+    }
+}
+
+fn policy(reader: &Reader<'_, '_>, problems: &mut Problems) -> RawPolicy {
+    let mode = reader.get("mode").and_then(|value| value.word(problems));
+    let no_match = reader.get("no_match").and_then(|value| match value.node.get_ref().as_str() {
+        Some("approve") => {
+            problems
+                .error(&value.span(), "`no_match` cannot be `approve`")
+                .label("expected `\"defer\"` or `\"reject\"`")
+                .help("nobody is let in by default: write a rule that says who is approved");
+            None
+        }
+        _ => value.word(problems),
+    });
+    RawPolicy {
+        mode: if mode.is_some_and(|word| word.value == 1) { Mode::Shadow } else { Mode::Enforce },
+        no_match: no_match.map(|word| if word.value == 1 { Verdict::Reject } else { Verdict::Defer }),
+        protect: reader.get("protect").and_then(|value| value.texts(problems)).unwrap_or_default(),
+        approvals_max: reader.get("approvals_max").and_then(|value| quota(&value, problems)),
+    }
+}
+
+fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
+    let reader = value.table(&format!("`{}`", value.key.name), problems)?;
+    let count = reader.get("count").and_then(|value| value.count(problems));
+    let per = reader.get("per").and_then(|value| value.duration(problems));
+    Some(Quota { count: narrow(count?.value), per: per?.value })
+}
+
+/// Counts are bounded well below this when they are read.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawList> {
+    let entries = reader.get("entries");
+    let file = reader.get("file");
+    if entries.is_none() && file.is_none() {
+        problems.error(&reader.span, format!("{what} has neither `entries` nor `file`")).label("what is in it?");
+    }
+    let allow_empty = reader.get("allow_empty").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
+    // An array without entries is an empty list, which has a message of its own.
+    let bare = entries.is_some_and(|value| value.node.get_ref().as_array().is_some_and(|array| array.is_empty()));
+    let file = file.and_then(|value| value.text(problems));
+    if let Some(file) = &file
+        && (file.value.is_empty() || file.value.contains('\0'))
+    {
+        problems.error(&file.span, "`file` is no path");
+    }
+    Some(RawList {
+        span: reader.span.clone(),
+        entries: entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default(),
+        file,
+        allow_empty,
+    })
+}
+
+fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
+    const DAYS: [Weekday; 7] = [
+        Weekday::Monday,
+        Weekday::Tuesday,
+        Weekday::Wednesday,
+        Weekday::Thursday,
+        Weekday::Friday,
+        Weekday::Saturday,
+        Weekday::Sunday,
+    ];
+    let tz = reader.get("tz").and_then(|value| value.text(problems));
+    let days = reader.get("days").map(|value| value.words(problems));
+    let from = reader.get("from").map(|value| value.time(false, problems));
+    let to = reader.get("to").map(|value| value.time(true, problems));
+    if let (Some(Some(from)), Some(Some(to))) = (&from, &to)
+        && from.value == to.value
+        && to.value != jiff::civil::Time::midnight()
+    {
+        problems
+            .error(&to.span, "`from` and `to` are the same")
+            .label("nothing, or a whole day?")
+            .help("for whole days, leave both out");
+    }
+    if let (None, None, None) = (&days, &from, &to) {
+        problems
+            .error(&reader.span, "a window that is always open")
+            .label("no `days`, no `from`, no `to`")
+            .help("say when it is open, or leave the window out");
+    }
+    let midnight = |time: Option<Option<At<jiff::civil::Time>>>| match time {
+        None => Some(jiff::civil::Time::midnight()),
+        Some(time) => time.map(|time| time.value),
+    };
+    let days = match days {
+        None => DAYS.to_vec(),
+        Some(days) => {
+            let mut days = days?;
+            days.sort_unstable();
+            days.dedup();
+            days.into_iter().filter_map(|day| DAYS.get(day).copied()).collect()
+        }
+    };
+    Some(RawWindow { tz: tz?, days, from: midnight(from)?, to: midnight(to)? })
+}
+
+fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawRule> {
+    let then = reader.get("then").and_then(|value| verdict(&value, problems));
+    let when = reader.get("when").and_then(|value| when(&value, what, problems));
+    let rule = RawRule {
+        then: then.unwrap_or(At { value: Verdict::Defer, span: reader.span.clone() }),
+        unless: unless(reader, what, problems),
+        limit: reader.get("limit").and_then(|value| limit(&value, problems)),
+        wait: reader.get("wait").and_then(|value| value.duration(problems)),
+        until: reader.get("until").and_then(|value| value.date(problems)),
+        shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
+        everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
+        when: when?,
+    };
+    Some(rule)
+}
+
+fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
+    let word = value.word(problems)?;
+    Some(At { value: *VERDICTS.get(word.value)?, span: word.span })
+}
+
+fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
+    let reader = value.table("`limit`", problems)?;
+    let count = reader.get("count").and_then(|value| value.count(problems));
+    let per = reader.get("per").and_then(|value| value.duration(problems));
+    let by = match reader.get("by") {
+        None => LimitBy::Owner,
+        Some(value) => *[LimitBy::Owner, LimitBy::Handle, LimitBy::Rule].get(value.word(problems)?.value)?,
+    };
+    Some(At { value: Limit { quota: Quota { count: narrow(count?.value), per: per?.value }, by }, span: value.span() })
+}
+
+fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At<RawWhen>> {
+    let span = value.span();
+    match value.node.get_ref() {
+        DeValue::String(text) if text == "everyone" => Some(At { value: RawWhen::Everyone, span }),
+        DeValue::String(text) => {
+            problems
+                .error(&span, format!("`{}` is no `when`", shown(text)))
+                .label("expected `\"everyone\"`, or a table of conditions")
+                .help("conditions are written `when = { list = \"friends\" }`");
+            None
+        }
+        DeValue::Table(table) => {
+            let table = conditions(table, span.clone(), &format!("`when` of {what}"), problems)?;
+            Some(At { value: RawWhen::Table(table), span })
+        }
+        _ => {
+            value.wrong_type(problems);
+            None
+        }
+    }
+}
+
+fn unless(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Vec<RawTable> {
+    let Some(value) = reader.get("unless") else { return Vec::new() };
+    let what = format!("`unless` of {what}");
+    let tables = value.tables(&what, problems).unwrap_or_default();
+    tables.iter().filter_map(|table| all_conditions(table, &what, problems)).collect()
+}
+
+fn conditions(
+    table: &DeTable<'_>,
+    span: std::ops::Range<usize>,
+    what: &str,
+    problems: &mut Problems,
+) -> Option<RawTable> {
+    let reader = Reader::open(table, span, &keys::WHEN, what, problems);
+    if table.is_empty() { empty(&reader, what, problems) } else { all_conditions(&reader, what, problems) }
+}
+
+fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+    problems
+        .error(&reader.span, format!("{what} is empty"))
+        .label("no condition: whom does it mean?")
+        .help("name a condition; everybody is written `when = \"everyone\"`, and in no other way");
+    None
+}
+
+fn all_conditions(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+    let before = problems.errors();
+    let conditions: Vec<_> = reader.entries().iter().filter_map(|entry| condition(entry, what, problems)).collect();
+    if problems.errors() == before && conditions.is_empty() {
+        return empty(reader, what, problems);
+    }
+    (problems.errors() == before).then(|| RawTable { span: reader.span.clone(), conditions })
+}
+
+fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
+    let value = match entry.key.takes {
+        Takes::Texts => RawValue::Texts(entry.texts(problems)?),
+        Takes::Bool => RawValue::Bool(entry.boolean(problems)?.value),
+        Takes::Count(..) => RawValue::Count(entry.count(problems)?.value),
+        Takes::Duration => RawValue::Duration(entry.duration(problems)?.value),
+        Takes::Word(_) => {
+            let word = entry.word(problems)?.value;
+            RawValue::Kind(if word == 0 { SenderKind::User } else { SenderKind::Agent })
+        }
+        _ => RawValue::History(history(&entry.table(&format!("`history` in {what}"), problems)?, problems)?),
+    };
+    Some(RawCondition {
+        key: entry.key.name,
+        span: entry.key_span().start..entry.span().end.max(entry.key_span().end),
+        value,
+    })
+}
+
+fn history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawHistory> {
+    let before = problems.errors();
+    if reader.entries().is_empty() {
+        problems.error(&reader.span, "`history` is empty").label("no condition");
+    }
+    let length = |key: &str, problems: &mut Problems| -> Option<SignedDuration> {
+        reader.get(key).and_then(|value| value.duration(problems)).map(|length| length.value)
+    };
+    let history = RawHistory {
+        approved_before: reader.get("approved_before").and_then(|value| value.boolean(problems)).map(|one| one.value),
+        rejected_within: length("rejected_within", problems),
+        removed_within: length("removed_within", problems),
+        requests_over: reader.get("requests_over").and_then(|value| quota(&value, problems)),
+    };
+    (problems.errors() == before).then_some(history)
+}
+
+fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawOverdue> {
+    let after = reader.get("after").and_then(|value| value.duration(problems));
+    let then = reader.get("then").and_then(|value| match value.node.get_ref().as_str() {
+        Some("approve") => {
+            problems
+                .error(&value.span(), "`overdue` never approves")
+                .label("expected `\"notify\"` or `\"reject\"`")
+                .help("nobody gets in by waiting: write a rule that says who is approved");
+            None
+        }
+        _ => value.word(problems),
+    });
+    let unless = unless(reader, what, problems);
+    let max_per_hour = reader.get("max_per_hour").and_then(|value| value.count(problems));
+    let then = if then?.value == 0 { OverdueThen::Notify } else { OverdueThen::Reject };
+    let max_per_hour = max_per_hour.map(|most| At { value: narrow(most.value), span: most.span });
+    Some(RawOverdue { after: after?.value, then, unless, max_per_hour })
+}
+
+fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
+    let at = reader.get("at").map(|value| value.moment(problems));
+    let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
+    let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
+    let request = reader.get("request").and_then(|value| value.table("the `request`", problems));
+    let expected = reader.get("expect").and_then(|value| Some((value.span(), value.table("`expect`", problems)?)));
+    let text = |key: &str, problems: &mut Problems| {
+        request
+            .as_ref()
+            .and_then(|reader| reader.get(key))
+            .and_then(|value| value.text(problems))
+            .map(|text| text.value)
+    };
+    let (from_handle, from_name, message) =
+        (text("from_handle", problems), text("from_name", problems), text("message", problems));
+    let ago = request.as_ref().and_then(|reader| reader.get("ago")).and_then(|value| value.duration_or_zero(problems));
+    let contacts = request.as_ref().and_then(|reader| reader.get("contacts")).and_then(|value| value.count(problems));
+    let (span, expect) = expected?;
+    let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
+    let by = expect.get("by").and_then(|value| value.text(problems));
+    Some(RawTest {
+        at: match at {
+            None => TEST_AT,
+            Some(at) => at?.value,
+        },
+        history: history.into_iter().collect::<Option<_>>()?,
+        from_handle,
+        from_name,
+        message,
+        ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
+        contacts: contacts.map(|count| count.value),
+        expect: span,
+        verdict: verdict?.value,
+        by,
+    })
+}
+
+fn test_history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawTestHistory> {
+    let from_handle = reader.get("from_handle").and_then(|value| value.text(problems));
+    let verdict = reader.get("verdict").and_then(|value| verdict(&value, problems));
+    let by = reader.get("by").and_then(|value| value.text(problems));
+    let times = reader.get("times").map(|value| value.count(problems));
+    let ago = reader.get("ago").and_then(|value| value.duration(problems));
+    let removed = reader.get("removed").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
+    Some(RawTestHistory {
+        span: reader.span.clone(),
+        from_handle: from_handle?.value,
+        verdict: verdict?,
+        by,
+        times: match times {
+            None => 1,
+            Some(times) => narrow(times?.value),
+        },
+        ago: ago?.value,
+        removed,
+    })
+}

@@ -1,0 +1,197 @@
+//! Regular expressions of a rules file: compiled within bounds, so that no file costs more than it should, and judged by
+//! how they begin.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use regex::RegexBuilder;
+use regex_syntax::hir::Hir;
+use regex_syntax::hir::literal::Extractor;
+
+use super::rules::Pattern;
+
+/// Longest pattern (bytes).
+const LENGTH_MAX: usize = 8 * 1024;
+/// Most patterns of one file.
+const COUNT_MAX: usize = 20_000;
+/// Patterns up to this size, compiled, cost nothing more (bytes).
+const SMALL: usize = 64 * 1024;
+/// Largest size of one pattern, compiled (bytes).
+const SIZE_MAX: usize = 1024 * 1024;
+/// Most patterns that are larger than [`SMALL`].
+const LARGE_MAX: usize = 256;
+
+/// What a pattern is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The whole of a handle.
+    WholeHandle,
+    /// A search in a name or a message.
+    Search,
+}
+
+/// Why a pattern is refused: where in it, what stands at the caret, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegexProblem {
+    /// Bytes of the pattern.
+    pub(crate) place: Option<Range<usize>>,
+    pub(crate) label: String,
+    pub(crate) help: Option<&'static str>,
+}
+
+impl RegexProblem {
+    fn new(label: impl Into<String>, help: Option<&'static str>) -> Self {
+        Self { place: None, label: label.into(), help }
+    }
+}
+
+/// Compiles the patterns of one file.
+#[derive(Debug, Default)]
+pub(crate) struct Compiler {
+    count: usize,
+    large: usize,
+}
+
+impl Compiler {
+    /// Compiles a pattern: bare first, so that nothing in it can reach out of the anchors that are put around it.
+    pub(crate) fn compile(&mut self, text: &str, purpose: Use) -> Result<Pattern, RegexProblem> {
+        self.count += 1;
+        if self.count > COUNT_MAX {
+            return Err(RegexProblem::new(format!("more than {COUNT_MAX} regular expressions"), None));
+        }
+        if text.len() > LENGTH_MAX {
+            return Err(RegexProblem::new(format!("longer than {LENGTH_MAX} bytes"), None));
+        }
+        parse(text)?;
+        let bare = self.build(text)?;
+        let regex = match purpose {
+            Use::WholeHandle => self.build(&format!(r"\A(?:{text})\z"))?,
+            Use::Search => bare,
+        };
+        if regex.is_match("") {
+            let help = match purpose {
+                Use::WholeHandle => None,
+                Use::Search => Some("it would match everything; an absent message is `message_absent = true`"),
+            };
+            return Err(RegexProblem::new("matches the empty text", help));
+        }
+        Ok(Pattern { text: text.into(), regex })
+    }
+
+    fn build(&mut self, text: &str) -> Result<regex::Regex, RegexProblem> {
+        let sized = |size| RegexBuilder::new(text).size_limit(size).dfa_size_limit(SIZE_MAX).build();
+        let too_large = || RegexProblem::new("too large once compiled", Some("shorten its repetitions"));
+        match sized(SMALL) {
+            Ok(regex) => Ok(regex),
+            Err(regex::Error::CompiledTooBig(_)) if self.large == LARGE_MAX => Err(RegexProblem::new(
+                format!("more than {LARGE_MAX} large regular expressions"),
+                Some("shorten its repetitions"),
+            )),
+            Err(regex::Error::CompiledTooBig(_)) => {
+                self.large += 1;
+                sized(SIZE_MAX).map_err(|_| too_large())
+            }
+            Err(error) => Err(RegexProblem::new(last_line(&error.to_string()), None)),
+        }
+    }
+}
+
+/// The syntax alone, for its places.
+fn parse(text: &str) -> Result<Hir, RegexProblem> {
+    regex_syntax::parse(text).map_err(|error| {
+        let (span, label) = match &error {
+            regex_syntax::Error::Parse(error) => (*error.span(), error.kind().to_string()),
+            regex_syntax::Error::Translate(error) => (*error.span(), error.kind().to_string()),
+            other => return RegexProblem::new(last_line(&other.to_string()), None),
+        };
+        let place = Some(span.start.offset..span.end.offset);
+        let help = label.contains("look-around").then_some("write the exception as `unless`");
+        RegexProblem { place, label, help }
+    })
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// How the texts begin that a pattern fits: one of these, each not empty; `None` where it may begin with anything.
+pub(crate) fn beginnings(text: &str) -> Option<Vec<Arc<str>>> {
+    let hir = parse(text).ok()?;
+    let mut extractor = Extractor::new();
+    // A class of two characters is a choice, not a literal.
+    extractor.limit_class(1).limit_repeat(8).limit_total(1_000);
+    let seq = extractor.extract(&hir);
+    let literals = seq.literals()?;
+    let texts = literals.iter().map(|literal| std::str::from_utf8(literal.as_bytes()).ok().map(Arc::from));
+    texts.collect::<Option<Vec<Arc<str>>>>().filter(|all| !all.is_empty() && all.iter().all(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compile(text: &str, purpose: Use) -> Result<Pattern, RegexProblem> {
+        Compiler::default().compile(text, purpose)
+    }
+
+    #[test]
+    fn a_handle_is_matched_as_a_whole() {
+        let pattern = compile("acme/a|acme/b", Use::WholeHandle).unwrap();
+        assert!(pattern.regex.is_match("acme/a") && pattern.regex.is_match("acme/b"));
+        assert!(!pattern.regex.is_match("acme/ab") && !pattern.regex.is_match("xacme/b"));
+        let found = compile("b+", Use::Search).unwrap();
+        assert!(found.regex.is_match("abba"));
+    }
+
+    #[test]
+    fn nothing_in_a_pattern_reaches_out_of_its_anchors() {
+        for text in ["a)|(b", "(?x) a # comment", "a)(?:", r"a\"] {
+            if let Ok(pattern) = compile(text, Use::WholeHandle) {
+                assert!(!pattern.regex.is_match("ab") && !pattern.regex.is_match("b"), "{text}");
+            }
+        }
+        assert!(compile("a)|(b", Use::WholeHandle).is_err());
+    }
+
+    #[test]
+    fn what_matches_nothing_in_particular_is_refused() {
+        for text in ["", ".*", "a?", "(?i)", r"\b|x", "^"] {
+            assert!(compile(text, Use::Search).is_err(), "{text}");
+        }
+        assert!(compile("a*", Use::WholeHandle).is_err());
+    }
+
+    #[test]
+    fn a_mistake_is_shown_in_its_place() {
+        let problem = compile("acme/(a|b", Use::WholeHandle).unwrap_err();
+        assert_eq!(problem.place, Some(5..6));
+        assert_eq!(problem.label, "unclosed group");
+        assert_eq!(compile("a(?=b)", Use::Search).unwrap_err().help, Some("write the exception as `unless`"));
+    }
+
+    #[test]
+    fn patterns_that_blow_up_are_refused() {
+        for text in ["(a{1000}){1000}", r"\w{2000}", &"(".repeat(5_000), &"a".repeat(9_000)] {
+            assert!(compile(text, Use::Search).is_err());
+        }
+        let mut compiler = Compiler::default();
+        let refused =
+            (0..LARGE_MAX + 1).map(|_| compiler.compile(r"\w{15}x", Use::Search)).filter(Result::is_err).count();
+        assert_eq!(refused, 1, "large ones are counted");
+    }
+
+    #[test]
+    fn how_a_pattern_begins() {
+        let begins = |text| beginnings(text).map(|all| all.iter().map(|one| one.to_string()).collect::<Vec<_>>());
+        assert_eq!(begins("acme/.*").unwrap(), ["acme/"]);
+        assert_eq!(begins("(acme|corp)/.*").unwrap(), ["acme/", "corp/"]);
+        assert_eq!(begins(r"^acme\.eu/.*").unwrap(), ["acme.eu/"]);
+        for open in [".*", "[a-z]+/bot", "a|.*", "a?b*", "(acme)?", "(?i)acme", "[ab]c", r"\w+", "x*acme", "(|a)b"] {
+            assert_eq!(
+                begins(open).filter(|all| all.iter().any(|one| one.is_empty()) || !open.contains("(|")),
+                None,
+                "{open}"
+            );
+        }
+    }
+}

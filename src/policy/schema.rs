@@ -1,0 +1,95 @@
+//! The JSON Schema of a rules file, for completion and checking in editors (Taplo, Tombi) through
+//! `#:schema ./rules.schema.json`. Made from the same key tables that the reader goes by.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{FILE, SECTIONS, Section, Takes, WHEN};
+
+/// The schema, in draft 7, which all editors know.
+pub fn schema() -> Value {
+    let mut schema = table(&FILE);
+    if let Some(fields) = schema.as_object_mut() {
+        fields.insert("$schema".into(), json!("http://json-schema.org/draft-07/schema#"));
+        fields.insert("title".into(), json!("doorman rules"));
+        let definitions: Map<String, Value> =
+            SECTIONS.iter().skip(1).map(|section| (definition(section), table(section))).collect();
+        fields.insert("definitions".into(), definitions.into());
+    }
+    schema
+}
+
+fn definition(section: &Section) -> String {
+    let words: Vec<&str> =
+        section.path.split(|mark: char| !mark.is_ascii_lowercase()).filter(|word| !word.is_empty()).collect();
+    words.join("-")
+}
+
+fn reference(section: &Section) -> Value {
+    json!({ "$ref": format!("#/definitions/{}", definition(section)) })
+}
+
+fn table(section: &Section) -> Value {
+    let properties: Map<String, Value> = section
+        .keys
+        .iter()
+        .map(|key| {
+            let mut value = of(key.takes);
+            if let Some(fields) = value.as_object_mut() {
+                let about = match key.default {
+                    "" | "required" => key.meaning.to_owned(),
+                    default => format!("{} Default: {default}.", key.meaning),
+                };
+                // Draft 7 ignores what stands beside a reference.
+                if let Some(reference) = fields.remove("$ref") {
+                    fields.insert("allOf".into(), json!([{ "$ref": reference }]));
+                }
+                fields.insert("description".into(), json!(about));
+            }
+            (key.name.to_owned(), value)
+        })
+        .collect();
+    let required: Vec<&str> = section.keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let mut schema = json!({
+        "type": "object",
+        "description": section.meaning,
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    if let Some(fields) = schema.as_object_mut() {
+        if !required.is_empty() {
+            fields.insert("required".into(), json!(required));
+        }
+        if std::ptr::eq(section, &WHEN) {
+            fields.insert("minProperties".into(), json!(1));
+        }
+    }
+    schema
+}
+
+fn of(takes: Takes) -> Value {
+    match takes {
+        Takes::Version => json!({ "type": "integer", "const": 1 }),
+        Takes::Text => json!({ "type": "string" }),
+        Takes::Texts => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+        ] }),
+        Takes::TextList => json!({ "type": "array", "items": { "type": "string" } }),
+        Takes::Bool => json!({ "type": "boolean" }),
+        Takes::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Takes::Duration => json!({ "type": "string", "pattern": "[0-9]", "examples": ["10m", "1h 30m", "7d"] }),
+        Takes::Date => json!({ "type": "string", "format": "date" }),
+        Takes::Moment => json!({ "type": "string", "format": "date-time" }),
+        Takes::TimeOfDay => json!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$" }),
+        Takes::Word(words) => json!({ "type": "string", "enum": words }),
+        Takes::Words(words) => json!({ "type": "array", "items": { "type": "string", "enum": words }, "minItems": 1 }),
+        Takes::Table(section) => reference(section),
+        Takes::Tables(section) => json!({ "type": "array", "items": reference(section), "minItems": 1 }),
+        Takes::Named(section) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
+            "additionalProperties": reference(section),
+        }),
+        Takes::When => json!({ "anyOf": [{ "type": "string", "const": "everyone" }, reference(&WHEN)] }),
+    }
+}

@@ -1,0 +1,133 @@
+//! Runs a file's own `[tests]`: each in a world of its own, with only the history that it tells.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+
+use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
+use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
+use super::{Book, limits};
+use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
+use crate::policy::book::Memory;
+
+/// What came of one test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestResult {
+    /// Its name.
+    pub name: RuleName,
+    /// Whether the policy says what the test expects.
+    pub passed: bool,
+    /// What the test expects: `defer by limit:acme-bots`, or the verdict alone.
+    pub expected: String,
+    /// What the policy says.
+    pub got: Decision,
+    /// Where the test's `expect` stands in the rules file (bytes).
+    pub span: Range<usize>,
+}
+
+impl TestResult {
+    /// What the policy says, in the words of [`TestResult::expected`].
+    pub fn said(&self) -> String {
+        format!("{} by {}", self.got.verdict, self.got.by)
+    }
+
+    /// What may help to see why a test failed.
+    pub fn hint(&self) -> Option<String> {
+        if self.passed {
+            return None;
+        }
+        let voices: Vec<_> = self
+            .got
+            .voices
+            .iter()
+            .map(|voice| {
+                let doubt = match (&voice.unknown, voice.truth) {
+                    (Some(key), Truth::Unknown) => format!(", but `{key}` cannot be told"),
+                    _ => String::new(),
+                };
+                let shadow = if voice.shadow { ", in shadow" } else { "" };
+                format!("`{}` says {}{shadow}{doubt}", voice.rule, voice.then)
+            })
+            .collect();
+        let overdue = self.expected.contains("overdue:") && self.got.mode == Mode::Shadow;
+        if overdue {
+            Some("in shadow mode nothing is overdue".to_owned())
+        } else if voices.is_empty() && matches!(self.got.by, By::NoMatch) {
+            Some("no rule matches this request".to_owned())
+        } else if voices.is_empty() {
+            None
+        } else {
+            Some(voices.join("; "))
+        }
+    }
+}
+
+/// Runs all tests of a policy, in alphabetical order.
+pub fn run_tests(policy: &Policy) -> Vec<TestResult> {
+    policy.tests.iter().map(|test| run(policy, test)).collect()
+}
+
+fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
+    let sent = test.at.checked_sub(test.request.ago).unwrap_or(test.at);
+    let mut book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let mut past: Vec<(Timestamp, &TestHistory)> =
+        test.history.iter().map(|one| (test.at.checked_sub(one.ago).unwrap_or(test.at), one)).collect();
+    past.sort_by_key(|(at, _)| *at);
+    let mut number = 0_u32;
+    for (at, one) in past {
+        for _ in 0..one.times {
+            number += 1;
+            if let Some(id) = id(&format!("history-{number}")) {
+                happen(policy, &mut book, one, &id, at);
+            }
+        }
+    }
+    let decision = id("test").map(|id| {
+        book.seen(&id, test.request.sender.handle(), sent);
+        let request = ContactRequest {
+            id,
+            sender: test.request.sender.clone(),
+            name: test.request.name.clone(),
+            message: test.request.message.clone(),
+            inserted_at: Some(sent),
+        };
+        let circumstances =
+            Circumstances { first_seen: sent, clock: ClockHealth::Sound, contacts: test.request.contacts };
+        policy.decide(&request, &circumstances, &book, test.at)
+    });
+    let got = decision.unwrap_or_else(|| Decision::error(super::ErrorKind::Internal, policy.hash.clone()));
+    let by = got.by.to_string();
+    TestResult {
+        name: test.name.clone(),
+        passed: got.verdict == test.verdict && test.by.as_ref().is_none_or(|expected| *expected == by),
+        expected: match &test.by {
+            Some(by) => format!("{} by {by}", test.verdict),
+            None => test.verdict.to_string(),
+        },
+        got,
+        span: test.span.clone(),
+    }
+}
+
+/// Ids of our own making are plain.
+fn id(text: &str) -> Option<RequestId> {
+    RequestId::parse(text).ok()
+}
+
+/// One request of the history: seen, answered, and perhaps its contact removed, all at one moment.
+fn happen(policy: &Policy, book: &mut Book, past: &TestHistory, id: &RequestId, at: Timestamp) {
+    let Sender::Plain { handle, .. } = &past.sender else { return };
+    book.seen(id, Some(handle), at);
+    if past.verdict == Verdict::Defer {
+        return;
+    }
+    let by = past.by.clone().map_or_else(|| By::Person("test".into()), By::Rule);
+    let rule = past.by.as_ref().and_then(|name| policy.rules.iter().find(|rule| rule.name == *name));
+    let limit = rule.and_then(|rule| Some((rule, rule.limit.as_ref()?)));
+    let charges: Vec<_> = limit.map(|(rule, limit)| limits::charge(rule, limit, handle)).into_iter().collect();
+    book.reserve(id, Some(handle), past.verdict, &by, &charges, at);
+    book.settle(id, Some(handle), past.verdict, Outcome::Applied, at);
+    if past.removed {
+        book.removed(handle, at);
+    }
+}
