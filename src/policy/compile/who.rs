@@ -20,13 +20,12 @@ pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftO
     for (written, condition) in raw.conditions.iter().zip(&table.conditions) {
         let open = match condition {
             Condition::Owner(_) => None,
-            Condition::Handle(_) => match patterns(raw).into_iter().find(|(_, pattern)| pattern.owner().is_none()) {
-                None => None,
-                Some((text, _)) => Some(LeftOpen {
+            Condition::Handle(_) => {
+                patterns(raw).into_iter().find(|(_, pattern)| pattern.owner().is_none()).map(|(text, _)| LeftOpen {
                     span: text.span.clone(),
                     why: format!("`{}` leaves open whose", shown(&text.value)),
-                }),
-            },
+                })
+            }
             Condition::List(lists) => lists.iter().find_map(|list| {
                 let entry = open_entry(&list.patterns)?;
                 Some(LeftOpen {
