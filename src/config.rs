@@ -9,3 +9,8 @@ pub mod settings;
 pub use diagnostics::{Diagnostic, Report, Severity, Source};
 pub use load::{DEFAULT_FILE, Env, Loaded, Overrides, duration, load, needs_restart};
 pub use settings::Settings;
+
+/// The JSON Schema of doorman.toml.
+pub fn schema() -> serde_json::Value {
+    serde_json::json!({ "$schema": "http://json-schema.org/draft-07/schema#" })
+}

@@ -10,6 +10,8 @@
 pub mod book;
 pub mod compile;
 pub mod decision;
+#[cfg(test)]
+mod diagnostics_tests;
 pub mod evaluate;
 pub mod explain;
 pub mod fold;

@@ -1,15 +1,30 @@
-//! `doorman schema`: the JSON Schema of rules.toml, for completion in editors.
+//! `doorman schema`: the JSON Schema of a configuration file, for completion in editors.
 
+use super::ledger::print;
 use super::{CliError, Global};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Of which file; point to it with `#:schema ./rules.schema.json` in the file's first line
+    #[arg(value_name = "FILE", default_value = "rules")]
+    of: Which,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// rules.toml
+    Rules,
+    /// doorman.toml
+    Doorman,
+}
 
 /// Runs the command.
-pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
-    let text =
-        serde_json::to_string_pretty(&crate::policy::schema()).map_err(|error| CliError::new(1, error.to_string()))?;
-    let _ = std::io::Write::write_all(&mut anstream::stdout(), format!("{text}\n").as_bytes());
+pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+    let schema = match args.of {
+        Which::Rules => crate::policy::schema(),
+        Which::Doorman => crate::config::schema(),
+    };
+    print(&format!("{schema:#}\n"))?;
     Ok(0)
 }

@@ -1,45 +1,86 @@
-//! `doorman test`: the tests that stand in the rules file.
+//! `doorman test`: the tests that stand in a rules file, one line each, and what each failed one did instead.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use serde_json::json;
+
+use super::explain::sources::rules_path;
+use super::ledger::print;
 use super::{CliError, Global};
-use crate::config::{self, Env, Overrides};
+use crate::policy::{self, Loaded, TestResult};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 all passed · 1 some failed · 78 the file is refused")]
 pub struct Args {
-    /// The rules file; else those of the configuration
+    /// The rules file; else the configured one
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let files: Vec<PathBuf> = match args.rules {
-        Some(file) => vec![file],
-        None => config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default())
-            .map_err(|report| CliError::new(78, report.render(std::io::stderr().is_terminal())))?
-            .settings
-            .agents
-            .into_iter()
-            .map(|agent| agent.rules)
-            .collect(),
+    let path = rules_path(args.rules, None, global)?;
+    let loaded = policy::load(&path, None, false);
+    if loaded.policy.is_none() && loaded.tests.is_empty() {
+        let report = loaded.report.render(std::io::stderr().is_terminal());
+        return Err(CliError::new(78, format!("`{}` is refused\n\n{}", path.display(), report.trim_end())));
+    }
+    let failed = loaded.tests.iter().filter(|test| !test.passed).count();
+    let text = if args.json {
+        let json = as_json(&path.display().to_string(), &loaded, failed);
+        format!("{json:#}\n")
+    } else {
+        table(&loaded.tests, failed, std::io::stdout().is_terminal())
     };
-    for file in files {
-        let loaded = crate::policy::load(&file, None, false);
-        let Some(policy) = loaded.policy else {
-            // A failing test is an error of the file: the diagnostic says what it did instead.
-            let failed = loaded.report.problems.iter().all(|problem| problem.message.contains("test"));
-            return Err(CliError::new(
-                if failed { 1 } else { 78 },
-                loaded.report.render(std::io::stderr().is_terminal()),
-            ));
+    print(&text)?;
+    Ok(u8::from(failed > 0))
+}
+
+fn as_json(path: &str, loaded: &Loaded, failed: usize) -> serde_json::Value {
+    let tests: Vec<_> = loaded
+        .tests
+        .iter()
+        .map(|test| {
+            json!({
+                "name": test.name.as_str(),
+                "passed": test.passed,
+                "expected": test.expected,
+                "verdict": test.got.verdict,
+                "by": test.got.by.to_string(),
+                "due": test.got.due.map(|due| due.to_string()),
+            })
+        })
+        .collect();
+    let hash = loaded.policy.as_ref().map(|policy| policy.hash.as_str());
+    json!({ "rules": path, "policy": hash, "passed": loaded.tests.len() - failed, "failed": failed, "tests": tests })
+}
+
+fn table(tests: &[TestResult], failed: usize, colour: bool) -> String {
+    let paint = |text: &str, colour_code: anstyle::AnsiColor| {
+        let style = if colour { colour_code.on_default().bold() } else { anstyle::Style::new() };
+        format!("{style}{text}{style:#}")
+    };
+    let width = tests.iter().map(|test| test.name.as_str().len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for test in tests {
+        let (mark, said) = if test.passed {
+            (paint("ok    ", anstyle::AnsiColor::Green), test.said())
+        } else {
+            (paint("FAILED", anstyle::AnsiColor::Red), format!("expected {}, got {}", test.expected, test.said()))
         };
-        for result in crate::policy::run_tests(&policy) {
-            let _ = writeln!(anstream::stdout(), "ok {}", result.name);
+        let _ = writeln!(out, "{mark}  {:width$}  {said}", test.name);
+        if let Some(hint) = test.hint() {
+            let _ = writeln!(out, "        {:width$}  {hint}", "");
         }
     }
-    Ok(0)
+    let _ = match tests.len() {
+        0 => writeln!(out, "there are no tests: add `[tests.NAME]`"),
+        _ => writeln!(out, "{} passed, {failed} failed", tests.len() - failed),
+    };
+    out
 }

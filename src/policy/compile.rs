@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::index::Index;
 use super::load::{Advice, ListText, Loaded};
 use super::problems::{At, Problems, shown};
-use super::raw::{self};
+use super::raw;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, lint, regexes};
@@ -59,9 +59,10 @@ pub fn compile(
     let shared: Arc<str> = text.into();
     report.add_source(path, shared.clone());
     let mut problems = Problems::new(report);
-    let policy = whole(path, &shared, lists, Running { previous, accept_shrunk }, &mut problems);
+    let mut tests = Vec::new();
+    let policy = whole(path, &shared, lists, Running { previous, accept_shrunk }, &mut problems, &mut tests);
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
-    Loaded { policy, report: problems.finish() }
+    Loaded { policy, report: problems.finish(), tests }
 }
 
 /// What the lists are held against.
@@ -77,6 +78,7 @@ fn whole(
     read: &dyn Fn(&str) -> Result<ListText, Advice>,
     running: Running<'_>,
     problems: &mut Problems,
+    results: &mut Vec<TestResult>,
 ) -> Option<Policy> {
     if text.len() > TEXT_MAX {
         problems.push(Severity::Error, 0, None, format!("a rules file has at most {} MiB", TEXT_MAX >> 20));
@@ -118,23 +120,20 @@ fn whole(
         overdue,
         tests,
     };
-    let results = tests_runner::run_tests(&policy);
-    let failed = tell_failures(&policy, &results, problems);
-    lint::of_file(&policy, &raw, &used, &results, problems);
-    (!failed).then_some(policy)
+    *results = tests_runner::run_tests(&policy);
+    tell_failures(results, problems);
+    lint::of_file(&policy, &raw, &used, results, problems);
+    Some(policy)
 }
 
-fn tell_failures(policy: &Policy, results: &[TestResult], problems: &mut Problems) -> bool {
-    let mut failed = false;
+fn tell_failures(results: &[TestResult], problems: &mut Problems) {
     for result in results.iter().filter(|result| !result.passed) {
-        failed = true;
         let diagnostic = problems.error(&result.span, format!("the test `{}` fails", result.name));
         diagnostic.label(format!("expected {}, got {}", result.expected, result.said()));
-        if let Some(help) = result.hint(policy) {
+        if let Some(help) = result.hint() {
             diagnostic.help(help);
         }
     }
-    failed
 }
 
 /// The rules file's own name among the texts.

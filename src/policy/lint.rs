@@ -95,7 +95,10 @@ fn bars_everyone(rule: &Rule) -> bool {
 fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
     if bars_everyone(one.rule) && one.rule.unless.is_empty() && !one.rule.shadow {
         problems
-            .warning(&one.raw.when.span, format!("the rule `{}` rejects everyone", one.rule.name))
+            .warning(
+                one.raw.when.as_ref().map_or(one.name, |when| &when.span),
+                format!("the rule `{}` rejects everyone", one.rule.name),
+            )
             .label("no approve rule has its way against it")
             .help("to reject whom no rule matches, write `no_match = \"reject\"` in `[policy]`");
     }

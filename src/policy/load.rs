@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Policy;
 use super::compile::{TEXT_MAX, compile};
 use super::rules::SourceText;
+use super::tests_runner::TestResult;
 use crate::config::{Report, Severity};
 
 /// What came of loading a rules file.
@@ -19,6 +20,8 @@ pub struct Loaded {
     pub policy: Option<Arc<Policy>>,
     /// All problems, sorted. Its first text is the rules file, where that could be read.
     pub report: Report,
+    /// What came of the file's own tests, where it was sound enough to run them.
+    pub tests: Vec<TestResult>,
 }
 
 /// The text of a list file, and what is to be said about it.
@@ -55,7 +58,7 @@ pub fn load(path: &Path, running: Option<&Policy>, accept_shrunk: bool) -> Loade
         Err(Advice { message, help }) => {
             let mut report = Report::default();
             report.push(Severity::Error, None, None, message).help = help;
-            return Loaded { policy: None, report };
+            return Loaded { policy: None, report, tests: Vec::new() };
         }
     };
     let beside = path.parent().unwrap_or(Path::new(""));

@@ -94,18 +94,14 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     if written.len() > 64 {
         return None;
     }
-    let near = |known: &&str| known.len() <= 64;
-    let known: Vec<&str> = known.into_iter().filter(near).collect();
-    // What was broken off is likelier meant than what happens to be as short.
-    if written.len() >= 3
-        && let Some(longer) = known.iter().filter(|one| one.starts_with(written)).min()
-    {
-        return Some(longer);
+    let known: Vec<&str> = known.into_iter().filter(|known| known.len() <= 64).collect();
+    let rated = known.iter().map(|one| (strsim::damerau_levenshtein(written, one), *one));
+    let (distance, best) = rated.min()?;
+    if distance <= (written.chars().count() / 3).max(1) && distance < best.chars().count() {
+        return Some(best);
     }
-    let rated = known.into_iter().map(|one| (strsim::damerau_levenshtein(written, one), one));
-    let (distance, best) = rated.min_by_key(|(distance, one)| (*distance, *one))?;
-    let begins = written.len() >= 3 && (best.starts_with(written) || written.starts_with(best));
-    (distance <= (written.chars().count() / 3).max(1) || begins).then_some(best)
+    let begins = |one: &&&str| written.len() >= 3 && (one.starts_with(written) || written.starts_with(**one));
+    known.iter().filter(begins).min().copied()
 }
 
 /// What is shown of a text from a file: one line, harmless, not too long.

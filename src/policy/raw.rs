@@ -23,7 +23,7 @@ use crate::model::Verdict;
 #[derive(Debug)]
 pub(crate) struct Named<T> {
     pub(crate) name: At<String>,
-    /// `None` where it has problems of its own, which are told already.
+    /// As much of it as can be made out; its problems are told already, and what is missing is none twice.
     pub(crate) value: Option<T>,
 }
 
@@ -69,10 +69,12 @@ pub(crate) struct RawWindow {
 /// `[rules.NAME]`.
 #[derive(Debug)]
 pub(crate) struct RawRule {
-    pub(crate) then: At<Verdict>,
-    pub(crate) when: At<RawWhen>,
+    pub(crate) then: Option<At<Verdict>>,
+    pub(crate) when: Option<At<RawWhen>>,
     pub(crate) unless: Vec<RawTable>,
     pub(crate) limit: Option<At<Limit>>,
+    /// Whether a limit stands there, however wrong.
+    pub(crate) limited: bool,
     pub(crate) wait: Option<At<SignedDuration>>,
     pub(crate) until: Option<At<Date>>,
     pub(crate) shadow: Option<At<bool>>,
@@ -86,10 +88,12 @@ pub(crate) enum RawWhen {
     Table(RawTable),
 }
 
-/// A table of conditions, not empty.
+/// A table of conditions.
 #[derive(Debug)]
 pub(crate) struct RawTable {
     pub(crate) span: Range<usize>,
+    /// Whether something in it could not be made out, which is told already.
+    pub(crate) broken: bool,
     pub(crate) conditions: Vec<RawCondition>,
 }
 
@@ -124,8 +128,8 @@ pub(crate) struct RawHistory {
 /// `[overdue.NAME]`.
 #[derive(Debug)]
 pub(crate) struct RawOverdue {
-    pub(crate) after: SignedDuration,
-    pub(crate) then: OverdueThen,
+    pub(crate) after: Option<SignedDuration>,
+    pub(crate) then: Option<OverdueThen>,
     pub(crate) unless: Vec<RawTable>,
     pub(crate) max_per_hour: Option<At<u32>>,
 }
@@ -141,7 +145,7 @@ pub(crate) struct RawTest {
     pub(crate) ago: SignedDuration,
     pub(crate) contacts: Option<u64>,
     pub(crate) expect: Range<usize>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: Option<Verdict>,
     pub(crate) by: Option<At<String>>,
 }
 

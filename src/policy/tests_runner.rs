@@ -32,7 +32,7 @@ impl TestResult {
     }
 
     /// What may help to see why a test failed.
-    pub fn hint(&self, policy: &Policy) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         if self.passed {
             return None;
         }
@@ -49,7 +49,7 @@ impl TestResult {
                 format!("`{}` says {}{shadow}{doubt}", voice.rule, voice.then)
             })
             .collect();
-        let overdue = self.expected.contains("overdue:") && policy.mode == Mode::Shadow;
+        let overdue = self.expected.contains("overdue:") && self.got.mode == Mode::Shadow;
         if overdue {
             Some("in shadow mode nothing is overdue".to_owned())
         } else if voices.is_empty() && matches!(self.got.by, By::NoMatch) {

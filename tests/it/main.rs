@@ -4,6 +4,4 @@
 
 mod control;
 mod ledger;
-mod logs;
-mod sandbox;
-mod systemd;
+mod shipped_policies;

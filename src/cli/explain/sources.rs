@@ -50,7 +50,11 @@ fn rendered(report: &Report) -> String {
 
 /// The rules file: `--rules`, else `DOORMAN_RULES`, else the one that the configuration names for this agent, or for
 /// all of them.
-pub(super) fn rules_path(given: Option<PathBuf>, agent: Option<&str>, global: &Global) -> Result<PathBuf, CliError> {
+pub(in crate::cli) fn rules_path(
+    given: Option<PathBuf>,
+    agent: Option<&str>,
+    global: &Global,
+) -> Result<PathBuf, CliError> {
     if let Some(path) = given.or_else(|| std::env::var_os("DOORMAN_RULES").map(PathBuf::from)) {
         return Ok(path);
     }

@@ -15,7 +15,7 @@ impl Compiling<'_> {
     pub(super) fn table(&mut self, raw: &RawTable) -> Option<Table> {
         let before = self.problems.errors();
         let conditions: Vec<_> = raw.conditions.iter().filter_map(|condition| self.condition(condition)).collect();
-        if self.problems.errors() > before || conditions.len() < raw.conditions.len() {
+        if raw.broken || self.problems.errors() > before || conditions.len() < raw.conditions.len() {
             return None;
         }
         let table = Table { conditions };

@@ -10,7 +10,7 @@ use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::problems::{At, shown};
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, When};
+use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
 
 /// Most problems told of one list file.
 const TOLD_MAX: usize = 20;
@@ -224,13 +224,10 @@ fn sizes(policy: &Policy) -> HashMap<&str, usize> {
     });
     let unless = policy.rules.iter().flat_map(|rule| &rule.unless);
     let overdue = policy.overdue.iter().flat_map(|overdue| &overdue.unless);
-    let mut sizes = HashMap::new();
-    for table in when.chain(unless).chain(overdue) {
-        for condition in &table.conditions {
-            if let Condition::List(lists) = condition {
-                sizes.extend(lists.iter().map(|list| (list.name.as_str(), list.len)));
-            }
-        }
-    }
-    sizes
+    let conditions = when.chain(unless).chain(overdue).flat_map(|table: &Table| &table.conditions);
+    let lists = conditions.filter_map(|condition| match condition {
+        Condition::List(lists) => Some(lists),
+        _ => None,
+    });
+    lists.flatten().map(|list| (list.name.as_str(), list.len)).collect()
 }

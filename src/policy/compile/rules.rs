@@ -1,5 +1,6 @@
 //! `[rules.NAME]` and `[overdue.NAME]`: what a rule may say, and what it must.
 
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::Compiling;
@@ -20,15 +21,17 @@ impl Compiling<'_> {
     }
 
     fn rule(&mut self, name: &At<String>, raw: &RawRule) -> Option<Rule> {
-        let when = match &raw.when.value {
-            RawWhen::Everyone => Some(When::Everyone),
-            RawWhen::Table(table) => self.table(table).map(When::Table),
+        let when = match raw.when.as_ref().map(|when| &when.value) {
+            None => None,
+            Some(RawWhen::Everyone) => Some(When::Everyone),
+            Some(RawWhen::Table(table)) => self.table(table).map(When::Table),
         };
         let unless: Vec<Table> = raw.unless.iter().filter_map(|table| self.table(table)).collect();
-        self.only_of_approvals(raw);
-        let when = when?;
-        if raw.then.value == Verdict::Approve {
-            self.who(name, raw, &when);
+        let then = raw.then.as_ref()?.value;
+        self.only_of_approvals(then, raw);
+        let (when, written) = (when?, raw.when.as_ref()?);
+        if then == Verdict::Approve {
+            self.who(name, raw, written, &when);
         }
         if let When::Table(table) = &when
             && unless.len() == raw.unless.len()
@@ -45,9 +48,12 @@ impl Compiling<'_> {
         let until = match &raw.until {
             None => None,
             Some(day) => {
-                let end = day.value.tomorrow().and_then(|next| next.to_zoned_datetime(TimeZone::UTC));
+                let end = day
+                    .value
+                    .tomorrow()
+                    .and_then(|next| TimeZone::UTC.to_timestamp(next.to_datetime(Time::midnight())));
                 match end {
-                    Ok(end) => Some(end.timestamp()),
+                    Ok(end) => Some(end),
                     Err(_) => {
                         self.problems.error(&day.span, "`until` is out of range");
                         return None;
@@ -57,7 +63,7 @@ impl Compiling<'_> {
         };
         Some(Rule {
             name: self.name(&name.value)?,
-            then: raw.then.value,
+            then,
             when,
             unless,
             limit: raw.limit.as_ref().map(|limit| limit.value),
@@ -68,8 +74,8 @@ impl Compiling<'_> {
         })
     }
 
-    fn only_of_approvals(&mut self, raw: &RawRule) {
-        if raw.then.value == Verdict::Approve {
+    fn only_of_approvals(&mut self, then: Verdict, raw: &RawRule) {
+        if then == Verdict::Approve {
             return;
         }
         let spans = [
@@ -81,13 +87,13 @@ impl Compiling<'_> {
             let Some(span) = span else { continue };
             self.problems
                 .error(span, format!("`{key}` is for approve rules"))
-                .label(format!("this rule says {}", raw.then.value))
+                .label(format!("this rule says {then}"))
                 .help("remove it: it would do nothing");
         }
     }
 
-    fn who(&mut self, name: &At<String>, raw: &RawRule, when: &When) {
-        let said = match (&raw.when.value, when) {
+    fn who(&mut self, name: &At<String>, raw: &RawRule, written: &At<RawWhen>, when: &When) {
+        let said = match (&written.value, when) {
             (RawWhen::Table(written), When::Table(table)) => says_who(written, table),
             _ => Err(None),
         };
@@ -100,9 +106,9 @@ impl Compiling<'_> {
             }
             (Ok(()), _) => {}
             (Err(_), Some(flag)) if flag.value => {
-                if raw.limit.is_none() {
+                if !raw.limited {
                     self.problems
-                        .error(&flag.span, "who may approve everyone needs a `limit`")
+                        .error(&flag.span, "an approve rule for everyone needs a `limit`")
                         .label("how many, in how long?")
                         .help("add, for example, `limit = { count = 5, per = \"1h\", by = \"rule\" }`");
                 }
@@ -110,7 +116,7 @@ impl Compiling<'_> {
             (Err(open), _) => {
                 let (span, label) = match open {
                     Some(open) => (open.span, open.why),
-                    None => (raw.when.span.clone(), "whom does it let in?".to_owned()),
+                    None => (written.span.clone(), "whom does it let in?".to_owned()),
                 };
                 self.problems
                     .error(&span, format!("the approve rule `{}` does not say who", name.value))
@@ -130,7 +136,7 @@ impl Compiling<'_> {
 
     fn one_overdue(&mut self, name: &At<String>, raw: &RawOverdue) -> Option<Overdue> {
         let unless = raw.unless.iter().filter_map(|table| self.table(table)).collect();
-        if let (OverdueThen::Notify, Some(most)) = (raw.then, &raw.max_per_hour) {
+        if let (Some(OverdueThen::Notify), Some(most)) = (raw.then, &raw.max_per_hour) {
             self.problems
                 .error(&most.span, "`max_per_hour` is for `then = \"reject\"`")
                 .label("notices are not limited")
@@ -138,8 +144,8 @@ impl Compiling<'_> {
         }
         Some(Overdue {
             name: self.name(&name.value)?,
-            after: raw.after,
-            then: raw.then,
+            after: raw.after?,
+            then: raw.then?,
             unless,
             max_per_hour: raw.max_per_hour.as_ref().map_or(OVERDUE_MAX_PER_HOUR, |most| most.value),
         })

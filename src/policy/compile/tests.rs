@@ -37,7 +37,7 @@ impl Compiling<'_> {
                 ago: test.ago,
                 contacts: test.contacts,
             },
-            verdict: test.verdict,
+            verdict: test.verdict?,
             by: test.by.as_ref().map(|by| by.value.clone()),
             span: test.expect.clone(),
         })
@@ -81,7 +81,7 @@ impl Compiling<'_> {
             self.no_such("rule", by, near(&by.value, file.rules.iter().map(|rule| &rule.name.value)));
             return None;
         };
-        let then = rule.value.as_ref().map(|rule| rule.then.value);
+        let then = rule.value.as_ref().and_then(|rule| rule.then.as_ref()).map(|then| then.value);
         if then.is_some_and(|then| then != verdict.value) {
             let said = then.map_or("", Verdict::as_str);
             let message = format!("the rule `{}` never says {}", shown(&by.value), verdict.value);
@@ -92,37 +92,33 @@ impl Compiling<'_> {
 
     /// What a test expects to give the verdict.
     fn check_by(&mut self, by: &At<String>, raw: &RawFile) {
-        let rules = || raw.rules.iter().map(|rule| &rule.name.value);
-        let (kind, name) =
-            by.value.split_once(':').map_or((None, by.value.as_str()), |(kind, name)| (Some(kind), name));
-        let name = At { value: name.to_owned(), span: by.span.clone() };
+        let (kind, name) = by.value.split_once(':').unwrap_or(("", &by.value));
+        let rule = raw.rules.iter().find(|rule| rule.name.value == name);
         match kind {
-            None if matches!(by.value.as_str(), "no_match" | "paused") => {}
-            None if !rules().any(|rule| *rule == name.value) => {
-                let near = near(&name.value, rules())
-                    .or_else(|| nearest(&name.value, ["no_match", "paused"]).map(str::to_owned));
-                self.no_such("rule", &name, near);
+            "" if rule.is_some() || matches!(name, "no_match" | "paused") => {}
+            "" | "limit" if rule.is_none() => {
+                let rules = raw.rules.iter().map(|rule| &rule.name.value);
+                let near = near(name, rules).or_else(|| nearest(name, ["no_match", "paused"]).map(str::to_owned));
+                self.no_such("rule", &At { value: name.to_owned(), span: by.span.clone() }, near);
             }
-            None => {}
-            Some("guard") => {
-                let guards = ["handle-not-plain", "look-alike"];
-                if !guards.contains(&name.value.as_str()) {
+            "limit" => {
+                if rule.and_then(|rule| rule.value.as_ref()).is_some_and(|rule| !rule.limited) {
+                    self.no_by(by, "that rule has no `limit`");
+                }
+            }
+            "guard" => {
+                if !matches!(name, "handle-not-plain" | "look-alike") {
                     self.no_by(by, "there are `guard:handle-not-plain` and `guard:look-alike`");
                 }
             }
-            Some("limit") => match raw.rules.iter().find(|rule| rule.name.value == name.value) {
-                None => self.no_such("rule", &name, near(&name.value, rules())),
-                Some(rule) if rule.value.as_ref().is_some_and(|rule| rule.limit.is_none()) => {
-                    self.no_by(by, "that rule has no `limit`");
-                }
-                Some(_) => {}
-            },
-            Some("overdue") if !raw.overdue.iter().any(|one| one.name.value == name.value) => {
-                self.no_by(by, &format!("there is no `[overdue.{}]`", shown(&name.value)));
-            }
-            Some(_) => {
-                self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`")
-            }
+            "overdue" => self.check_overdue(by, name, raw),
+            _ => self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`"),
+        }
+    }
+
+    fn check_overdue(&mut self, by: &At<String>, name: &str, raw: &RawFile) {
+        if !raw.overdue.iter().any(|one| one.name.value == name) {
+            self.no_by(by, &format!("there is no `[overdue.{}]`", shown(name)));
         }
     }
 

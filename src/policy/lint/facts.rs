@@ -86,9 +86,9 @@ fn of_time(policy: &Policy, raw: &RawFile, facts: &LintFacts, problems: &mut Pro
 fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
     let rules = raw.rules.iter().filter_map(|rule| rule.value.as_ref());
     let tables = rules.flat_map(|rule| {
-        let when: Option<&RawTable> = match &rule.when.value {
-            RawWhen::Table(table) => Some(table),
-            RawWhen::Everyone => None,
+        let when: Option<&RawTable> = match rule.when.as_ref().map(|when| &when.value) {
+            Some(RawWhen::Table(table)) => Some(table),
+            Some(RawWhen::Everyone) | None => None,
         };
         when.into_iter().chain(&rule.unless)
     });

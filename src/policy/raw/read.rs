@@ -23,17 +23,27 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
     let line = |error: &toml::de::Error| error.span().map(|span| text[..floor(text, span.start)].matches('\n').count());
     errors.truncate(4 * SYNTAX_TOLD_MAX);
     errors.dedup_by_key(|error| line(error));
+    // What stands in a table that is there twice is there twice, too, and not worth telling.
+    let mut twice = None;
+    errors.retain(|error| {
+        let (Some(span), "duplicate key") = (error.span(), error.message()) else { return true };
+        let before = &text[..floor(text, span.start)];
+        let header = before.rfind("\n[").map_or(0, |at| at + 1);
+        let in_header = !before[header..].contains('\n') && text[header..].starts_with('[');
+        let told = twice == Some(header);
+        if in_header {
+            twice = Some(header);
+        }
+        in_header || !told
+    });
     for error in errors.iter().take(SYNTAX_TOLD_MAX) {
         let span = error.span().unwrap_or(0..0);
-        let what = error.message();
-        if what == "duplicate key" {
+        if error.message() == "duplicate key" {
             let name = shown(text.get(span.clone()).unwrap_or_default());
-            problems
-                .error(&span, format!("`{name}` is there twice"))
-                .label("the second one")
-                .help("a table and a key stand once; rename or remove one");
+            let diagnostic = problems.error(&span, format!("`{name}` is there twice"));
+            diagnostic.label("the second one").help("a table and a key stand once; rename or remove one");
         } else {
-            problems.error(&span, "this is not TOML").label(what.to_owned());
+            problems.error(&span, "this is not TOML").label(error.message().to_owned());
         }
     }
     None
@@ -49,6 +59,8 @@ pub(super) struct Reader<'t, 'd> {
     pub(super) section: &'static Section,
     /// The table: its header, or its braces.
     pub(super) span: Range<usize>,
+    /// How many keys there are, unknown ones included.
+    pub(super) written: usize,
     entries: Vec<Value<'t, 'd>>,
 }
 
@@ -80,13 +92,16 @@ impl<'t, 'd> Reader<'t, 'd> {
                 None => unknown(written, &key.span(), section, what, problems),
             }
         }
-        let reader = Self { section, span, entries };
+        let reader = Self { section, span, written: table.len(), entries };
         for key in section.keys {
             if key.required && reader.get(key.name).is_none() {
                 problems
                     .error(&reader.span, format!("{what} has no `{}`", key.name))
                     .label(format!("`{}` is missing here", key.name))
-                    .help(format!("add `{} = …`: {}", key.name, key.takes.in_words()));
+                    .help(match key.takes {
+                        Takes::Version => format!("add `{} = 1`", key.name),
+                        takes => format!("add `{} = …`: {}", key.name, takes.in_words()),
+                    });
             }
         }
         reader
@@ -155,7 +170,7 @@ impl<'t, 'd> Value<'t, 'd> {
     fn wrong<'p>(&self, node: &Spanned<DeValue<'d>>, takes: Takes, problems: &'p mut Problems) -> &'p mut Diagnostic {
         let found = with_article(node.get_ref().type_str());
         let quotes = matches!(takes, Takes::Duration | Takes::TimeOfDay | Takes::Text | Takes::Texts | Takes::Word(_));
-        let bare = !matches!(node.get_ref(), DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_));
+        let bare = matches!(node.get_ref(), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_));
         let diagnostic = problems.error(&node.span(), format!("`{}` does not take {found}", self.key.name));
         diagnostic.label(format!("expected {}", takes.in_words()));
         if quotes && bare {

@@ -68,11 +68,10 @@ fn named<T>(
     };
     let mut all = Vec::with_capacity(table.len());
     for (name, node) in table {
-        let before = problems.errors();
         let text: &str = name.get_ref();
         check_name(text, &name.span(), key, problems);
         let what = format!("{what} `{}`", shown(text));
-        let inner = match node.get_ref() {
+        let value = match node.get_ref() {
             DeValue::Table(inner) => {
                 let reader = Reader::open(inner, node.span(), section, &what, problems);
                 read(&reader, &what, problems)
@@ -82,7 +81,6 @@ fn named<T>(
                 None
             }
         };
-        let value = inner.filter(|_| problems.errors() == before);
         all.push(Named { name: At { value: text.to_owned(), span: name.span() }, value });
     }
     all
@@ -140,6 +138,7 @@ fn narrow(count: u64) -> u32 {
 }
 
 fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawList> {
+    let before = problems.errors();
     let entries = reader.get("entries");
     let file = reader.get("file");
     if entries.is_none() && file.is_none() {
@@ -154,12 +153,9 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     {
         problems.error(&file.span, "`file` is no path");
     }
-    Some(RawList {
-        span: reader.span.clone(),
-        entries: entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default(),
-        file,
-        allow_empty,
-    })
+    let entries = entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default();
+    // A list that is only partly made out would look shrunk or empty.
+    (problems.errors() == before).then(|| RawList { span: reader.span.clone(), entries, file, allow_empty })
 }
 
 fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
@@ -208,19 +204,17 @@ fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Opti
 }
 
 fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawRule> {
-    let then = reader.get("then").and_then(|value| verdict(&value, problems));
-    let when = reader.get("when").and_then(|value| when(&value, what, problems));
-    let rule = RawRule {
-        then: then.unwrap_or(At { value: Verdict::Defer, span: reader.span.clone() }),
+    Some(RawRule {
+        then: reader.get("then").and_then(|value| verdict(&value, problems)),
+        when: reader.get("when").and_then(|value| when(&value, what, problems)),
         unless: unless(reader, what, problems),
+        limited: reader.get("limit").is_some(),
         limit: reader.get("limit").and_then(|value| limit(&value, problems)),
         wait: reader.get("wait").and_then(|value| value.duration(problems)),
         until: reader.get("until").and_then(|value| value.date(problems)),
         shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
         everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
-        when: when?,
-    };
-    Some(rule)
+    })
 }
 
 fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
@@ -275,7 +269,7 @@ fn conditions(
     problems: &mut Problems,
 ) -> Option<RawTable> {
     let reader = Reader::open(table, span, &keys::WHEN, what, problems);
-    if table.is_empty() { empty(&reader, what, problems) } else { all_conditions(&reader, what, problems) }
+    all_conditions(&reader, what, problems)
 }
 
 fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
@@ -287,12 +281,11 @@ fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option
 }
 
 fn all_conditions(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
-    let before = problems.errors();
-    let conditions: Vec<_> = reader.entries().iter().filter_map(|entry| condition(entry, what, problems)).collect();
-    if problems.errors() == before && conditions.is_empty() {
+    if reader.written == 0 {
         return empty(reader, what, problems);
     }
-    (problems.errors() == before).then(|| RawTable { span: reader.span.clone(), conditions })
+    let conditions: Vec<_> = reader.entries().iter().filter_map(|entry| condition(entry, what, problems)).collect();
+    Some(RawTable { span: reader.span.clone(), broken: conditions.len() < reader.written, conditions })
 }
 
 fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
@@ -345,9 +338,9 @@ fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Opti
     });
     let unless = unless(reader, what, problems);
     let max_per_hour = reader.get("max_per_hour").and_then(|value| value.count(problems));
-    let then = if then?.value == 0 { OverdueThen::Notify } else { OverdueThen::Reject };
+    let then = then.map(|word| if word.value == 0 { OverdueThen::Notify } else { OverdueThen::Reject });
     let max_per_hour = max_per_hour.map(|most| At { value: narrow(most.value), span: most.span });
-    Some(RawOverdue { after: after?.value, then, unless, max_per_hour })
+    Some(RawOverdue { after: after.map(|after| after.value), then, unless, max_per_hour })
 }
 
 fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
@@ -371,18 +364,15 @@ fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option
     let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
     let by = expect.get("by").and_then(|value| value.text(problems));
     Some(RawTest {
-        at: match at {
-            None => TEST_AT,
-            Some(at) => at?.value,
-        },
-        history: history.into_iter().collect::<Option<_>>()?,
+        at: at.flatten().map_or(TEST_AT, |at| at.value),
+        history: history.into_iter().flatten().collect(),
         from_handle,
         from_name,
         message,
         ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
         contacts: contacts.map(|count| count.value),
         expect: span,
-        verdict: verdict?.value,
+        verdict: verdict.map(|verdict| verdict.value),
         by,
     })
 }
@@ -399,10 +389,7 @@ fn test_history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawT
         from_handle: from_handle?.value,
         verdict: verdict?,
         by,
-        times: match times {
-            None => 1,
-            Some(times) => narrow(times?.value),
-        },
+        times: times.flatten().map_or(1, |times| narrow(times.value)),
         ago: ago?.value,
         removed,
     })

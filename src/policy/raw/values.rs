@@ -124,7 +124,7 @@ impl Value<'_, '_> {
                 .label("expected a date, a time and an offset, such as `2026-01-05T12:00:00Z`");
             return None;
         };
-        if !(2000..2200).contains(&value.to_zoned_datetime(TimeZone::UTC).year()) {
+        if !(2000..2200).contains(&TimeZone::UTC.to_datetime(value).year()) {
             problems
                 .error(&self.span(), format!("`{}` is out of range", self.key.name))
                 .label("expected a year from 2000 to 2199");

@@ -1,0 +1,143 @@
+//! What a file is taken with, and `check --strict` refuses.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Case, Loaded, compiled, rendered, whole};
+use crate::policy::{LintFacts, RuleFacts, RuleName, lint};
+
+fn warned(title: &str, loaded: &Loaded) {
+    assert!(loaded.policy.is_some(), "{title} is taken:\n{}", loaded.report.render(false));
+    assert!(!loaded.report.problems.is_empty(), "{title} is warned about");
+}
+
+macro_rules! snapshots {
+    ($($name:ident: $cases:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let cases: &[Case] = &$cases;
+            insta::assert_snapshot!(stringify!($name), rendered(cases, warned));
+        })*
+    };
+}
+
+const TESTED: &str =
+    "\n[tests.a]\nrequest = { from_handle = \"ann\", message = \"hello\" }\nexpect = { verdict = \"reject\" }\n";
+
+snapshots! {
+    warned_about: [
+        ("covered by a reject", "+[rules.a]\nthen = \"approve\"\nwhen = { handle = [\"acme/*-bot\", \"acme/x\"], message_longer_than = 5 }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"acme\" }\n[tests.a]\nrequest = { from_handle = \"acme/x\", message = \"long enough\" }\nexpect = { verdict = \"reject\" }\n"),
+        ("covered by a defer for everyone", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"defer\"\nwhen = \"everyone\"\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"defer\" }\n"),
+        ("two rules the same", "+[rules.a]\nthen = \"reject\"\nwhen = { handle = [\"ann\", \"bob\"], kind = \"user\" }\n[rules.b]\nthen = \"reject\"\nwhen = { kind = \"user\", handle = [\"@Bob\", \"ann\"] }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
+        ("two entries the same", "+[lists.a]\nentries = [\"bob\", \"bob\"]\nfile = \"twice.txt\"\n[rules.a]\nthen = \"reject\"\nwhen = { list = [\"a\", \"a\"], handle = [\"ann\", \"@Ann\"] }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
+        ("no test", "+[rules.a]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nshadow = true\nwhen = { owner = \"bob\" }\n[tests.a]\nrequest = { from_handle = \"eve\" }\nexpect = { verdict = \"defer\" }\n"),
+        ("everyone is rejected", "+[rules.a]\nthen = \"reject\"\nwhen = \"everyone\"\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
+        ("a limit above the global one", "+[policy]\napprovals_max = { count = 20, per = \"1h\" }\n[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nlimit = { count = 5, per = \"10m\" }\n[rules.b]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nlimit = { count = 100, per = \"1d\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n"),
+        ("a needless flag", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\ndangerously_approve_everyone = true\nlimit = { count = 1, per = \"1h\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n"),
+        ("nobody speaks of it", "+[lists.a]\nentries = [\"ann\"]\n[windows.b]\ntz = \"UTC\"\ndays = [\"sun\"]\n"),
+        ("another group may write it", "+[lists.a]\nfile = \"group.txt\"\n[rules.a]\nthen = \"reject\"\nwhen = { list = \"a\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
+    ];
+}
+
+#[test]
+fn what_is_no_mistake_is_not_warned_about() {
+    for (title, part) in [
+        (
+            "covered only in part",
+            "[rules.a]\nthen = \"approve\"\nwhen = { owner = [\"ann\", \"bob\"] }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"bob\" }\n",
+        ),
+        (
+            "covered with an exception",
+            "[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nunless = [{ kind = \"user\" }]\n",
+        ),
+        (
+            "covered for a while",
+            "[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nuntil = 2027-01-01\n",
+        ),
+        (
+            "covered in shadow",
+            "[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nshadow = true\n",
+        ),
+        (
+            "narrower than the rule",
+            "[rules.a]\nthen = \"approve\"\nwhen = { handle = \"ann/*\" }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\", kind = \"user\" }\n",
+        ),
+    ] {
+        let loaded = compiled(&whole(&format!("+{part}")), None);
+        let known = |message: &str| message.contains("never has its way") || message.contains("same as");
+        assert!(!loaded.report.problems.iter().any(|problem| known(&problem.message)), "{title}");
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a moment")
+}
+
+#[test]
+fn what_only_time_and_the_ledger_know() {
+    let text = whole(&format!(
+        "+[rules.idle]\nthen = \"reject\"\nwhen = {{ owner = \"ann\" }}\n[rules.new]\nthen = \"reject\"\nwhen = {{ owner = \"ann\", kind = \"user\" }}\n\
+         [rules.old-shadow]\nthen = \"reject\"\nshadow = true\nwhen = {{ history = {{ rejected_within = \"90d\" }} }}\n\
+         [rules.over]\nthen = \"reject\"\nwhen = {{ kind = \"agent\" }}\nuntil = 2026-01-31\n{TESTED}"
+    ));
+    let name = |text| RuleName::parse(text).expect("a name");
+    let long = Some(at("2026-01-01T00:00:00Z"));
+    let recent = Some(at("2026-03-20T00:00:00Z"));
+    let facts = LintFacts {
+        now: Some(at("2026-03-31T00:00:00Z")),
+        keep: Some(SignedDuration::from_hours(24 * 30)),
+        rules: [
+            (name("idle"), RuleFacts { since: long, shadow_since: None, matched: None }),
+            (name("new"), RuleFacts { since: recent, shadow_since: None, matched: None }),
+            (name("old-shadow"), RuleFacts { since: long, shadow_since: long, matched: recent }),
+        ]
+        .into(),
+    };
+    let mut loaded = compiled(&text, None);
+    loaded.report.problems.clear();
+    lint(&mut loaded, &facts);
+    insta::assert_snapshot!(loaded.report.render(false), @r#"
+    warning: nothing matched the rule `idle` in 30 days
+     --> rules.toml:2:8
+      |
+    2 | [rules.idle]
+      |        ^^^^
+      |
+      = help: is it still needed, and does it say what it should?
+
+    warning: the rule `old-shadow` has been in shadow for more than 30 days
+      --> rules.toml:10:10
+       |
+    10 | shadow = true
+       |          ^^^^
+       |
+       = help: `doorman history` shows what it would have done: let it count, or remove it
+
+    warning: `history` reaches further back than the ledger keeps
+      --> rules.toml:11:10
+       |
+    11 | when = { history = { rejected_within = "90d" } }
+       |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ the ledger keeps 30d
+       |
+       = help: shorten it, or raise `keep` in `[ledger]` of doorman.toml
+
+    warning: the rule `over` has ended
+      --> rules.toml:15:9
+       |
+    15 | until = 2026-01-31
+       |         ^^^^^^^^^^ this day has passed
+       |
+       = help: remove the rule, or give it a later day
+    "#);
+}
+
+#[test]
+fn on_its_last_day_a_rule_has_not_ended() {
+    let text = whole("+[rules.a]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nuntil = 2026-01-31\n");
+    let ended = |now| {
+        let mut loaded = compiled(&text, None);
+        lint(&mut loaded, &LintFacts { now: Some(at(now)), ..LintFacts::default() });
+        loaded.report.problems.iter().any(|problem| problem.message.contains("has ended"))
+    };
+    assert!(!ended("2026-01-31T23:59:59Z"));
+    assert!(ended("2026-02-01T00:00:00Z"));
+}
