@@ -4,4 +4,7 @@
 
 mod control;
 mod ledger;
+mod logs;
+mod sandbox;
 mod shipped_policies;
+mod systemd;
