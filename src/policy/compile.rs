@@ -1,6 +1,8 @@
 //! From the texts of a policy to the policy: pure, and of bounded cost on any input. Everything that is wrong is told at
 //! once; a policy comes out only where nothing is.
 
+#[cfg(test)]
+mod bounds;
 mod conditions;
 mod contradictions;
 mod lists;

@@ -63,6 +63,9 @@ fn covered(rules: &[Both<'_>], problems: &mut Problems) {
     let blockers: Vec<_> = rules.iter().filter(blocks).collect();
     let mut budget = BUDGET;
     for approve in rules.iter().filter(|one| one.rule.then == Verdict::Approve) {
+        if budget == 0 {
+            break;
+        }
         let outlived = |blocker: &Rule| match (blocker.until, approve.rule.until) {
             (None, _) => true,
             (Some(end), Some(other)) => end >= other,

@@ -74,6 +74,11 @@ impl Problems {
         self.errors
     }
 
+    /// Whether so much is wrong that further advice would not be told, and need not be thought of.
+    pub(crate) fn crowded(&self) -> bool {
+        self.errors > TOLD_MAX
+    }
+
     /// The report, sorted, with how many were not told.
     pub(crate) fn finish(mut self) -> Report {
         self.report.sort();

@@ -122,7 +122,8 @@ fn happen(policy: &Policy, book: &mut Book, past: &TestHistory, id: &RequestId, 
         return;
     }
     let by = past.by.clone().map_or_else(|| By::Person("test".into()), By::Rule);
-    let rule = past.by.as_ref().and_then(|name| policy.rules.iter().find(|rule| rule.name == *name));
+    let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
+    let rule = place.and_then(|place| policy.rules.get(place));
     let limit = rule.and_then(|rule| Some((rule, rule.limit.as_ref()?)));
     let charges: Vec<_> = limit.map(|(rule, limit)| limits::charge(rule, limit, handle)).into_iter().collect();
     book.reserve(id, Some(handle), past.verdict, &by, &charges, at);

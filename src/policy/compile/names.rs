@@ -22,10 +22,13 @@ impl Compiling<'_> {
         let written = &raw.tz.value;
         let found = (written.len() <= 64).then(|| TimeZone::get(written).ok()).flatten();
         let Some(tz) = found.filter(|tz| !tz.is_unknown()) else {
+            let crowded = self.problems.crowded();
             let message = format!("`{}` is no time zone", shown(written));
             let diagnostic = self.problems.error(&raw.tz.span, message);
             diagnostic.label("expected a name such as `Europe/Paris`");
-            let known: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+            let known =
+                jiff::tz::db().available().map(|name| name.as_str().to_owned()).take(if crowded { 0 } else { 10_000 });
+            let known: Vec<String> = known.collect();
             if let Some(near) = nearest_zone(written, &known) {
                 diagnostic.help(format!("did you mean `{near}`?"));
             }
@@ -42,7 +45,8 @@ impl Compiling<'_> {
             match self.lists.get(&name.value) {
                 Some(list) => lists.extend(list.clone()),
                 None => {
-                    let near = nearest(&name.value, self.lists.keys().map(String::as_str)).map(str::to_owned);
+                    let known = self.lists.keys().map(String::as_str).take(self.advice());
+                    let near = nearest(&name.value, known).map(str::to_owned);
                     self.no_such("list", name, near);
                 }
             }
@@ -58,12 +62,18 @@ impl Compiling<'_> {
             match self.windows.get(&name.value) {
                 Some(window) => windows.extend(window.clone()),
                 None => {
-                    let near = nearest(&name.value, self.windows.keys().map(String::as_str)).map(str::to_owned);
+                    let known = self.windows.keys().map(String::as_str).take(self.advice());
+                    let near = nearest(&name.value, known).map(str::to_owned);
                     self.no_such("window", name, near);
                 }
             }
         }
         windows
+    }
+
+    /// How many names are worth comparing with a wrong one.
+    pub(super) fn advice(&self) -> usize {
+        if self.problems.crowded() { 0 } else { 10_000 }
     }
 
     /// Nothing of this kind has this name.

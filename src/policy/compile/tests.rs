@@ -1,10 +1,21 @@
 //! `[tests.NAME]`: what a test may speak of.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Compiling, PolicyTest};
 use crate::model::{Sender, StrangerText, Verdict};
 use crate::policy::problems::{At, nearest, shown};
-use crate::policy::raw::{RawFile, RawTest, RawTestHistory};
+use crate::policy::raw::{RawFile, RawRule, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
+
+/// Most rules times tests of one file: each test asks the rules.
+const QUESTIONS_MAX: usize = 50_000_000;
+
+/// What tests may speak of, by name.
+struct Known<'a> {
+    rules: HashMap<&'a str, Option<&'a RawRule>>,
+    overdue: HashSet<&'a str>,
+}
 
 /// Most requests that the histories of one file make up.
 const HISTORY_MAX: u64 = 100_000;
@@ -12,15 +23,28 @@ const HISTORY_MAX: u64 = 100_000;
 impl Compiling<'_> {
     /// Compiles all tests that are sound.
     pub(super) fn tests(&mut self, raw: &RawFile) -> Vec<PolicyTest> {
+        if let Some(last) = raw.tests.last()
+            && raw.tests.len().saturating_mul(raw.rules.len()) > QUESTIONS_MAX
+        {
+            self.problems.error(&last.name.span, "so many tests of so many rules would take too long");
+            return Vec::new();
+        }
+        let known = Known {
+            rules: raw.rules.iter().map(|rule| (rule.name.value.as_str(), rule.value.as_ref())).collect(),
+            overdue: raw.overdue.iter().map(|one| one.name.value.as_str()).collect(),
+        };
         let mut left = HISTORY_MAX;
-        raw.tests.iter().filter_map(|test| self.test(&test.name.value, test.value.as_ref()?, raw, &mut left)).collect()
+        raw.tests
+            .iter()
+            .filter_map(|test| self.test(&test.name.value, test.value.as_ref()?, &known, &mut left))
+            .collect()
     }
 
-    fn test(&mut self, name: &str, test: &RawTest, raw: &RawFile, left: &mut u64) -> Option<PolicyTest> {
+    fn test(&mut self, name: &str, test: &RawTest, known: &Known<'_>, left: &mut u64) -> Option<PolicyTest> {
         if let Some(by) = &test.by {
-            self.check_by(by, raw);
+            self.check_by(by, known);
         }
-        let history: Vec<_> = test.history.iter().map(|one| self.history(one, test, raw, left)).collect();
+        let history: Vec<_> = test.history.iter().map(|one| self.history(one, test, known, left)).collect();
         let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
         if test.at.checked_sub(test.ago).is_err() {
             self.problems.error(&test.expect, "the test's request came before all time").help("shorten `ago`");
@@ -64,7 +88,7 @@ impl Compiling<'_> {
                 .error(&raw.verdict.span, "only a contact that was approved can be removed")
                 .label("expected `\"approve\"`");
         }
-        let by = raw.by.as_ref().and_then(|by| self.answered_by(by, &raw.verdict, file));
+        let by = raw.by.as_ref().and_then(|by| self.answered_by(by, &raw.verdict, known));
         (self.problems.errors() == before).then_some(TestHistory {
             sender,
             verdict: raw.verdict.value,
@@ -76,12 +100,12 @@ impl Compiling<'_> {
     }
 
     /// The rule that gave an answer in a history.
-    fn answered_by(&mut self, by: &At<String>, verdict: &At<Verdict>, file: &RawFile) -> Option<RuleName> {
-        let Some(rule) = file.rules.iter().find(|rule| rule.name.value == by.value) else {
-            self.no_such("rule", by, near(&by.value, file.rules.iter().map(|rule| &rule.name.value)));
+    fn answered_by(&mut self, by: &At<String>, verdict: &At<Verdict>, known: &Known<'_>) -> Option<RuleName> {
+        let Some(rule) = known.rules.get(by.value.as_str()) else {
+            self.no_rule(by, &by.value, known);
             return None;
         };
-        let then = rule.value.as_ref().and_then(|rule| rule.then.as_ref()).map(|then| then.value);
+        let then = rule.and_then(|rule| rule.then.as_ref()).map(|then| then.value);
         if then.is_some_and(|then| then != verdict.value) {
             let said = then.map_or("", Verdict::as_str);
             let message = format!("the rule `{}` never says {}", shown(&by.value), verdict.value);
@@ -91,18 +115,14 @@ impl Compiling<'_> {
     }
 
     /// What a test expects to give the verdict.
-    fn check_by(&mut self, by: &At<String>, raw: &RawFile) {
+    fn check_by(&mut self, by: &At<String>, known: &Known<'_>) {
         let (kind, name) = by.value.split_once(':').unwrap_or(("", &by.value));
-        let rule = raw.rules.iter().find(|rule| rule.name.value == name);
+        let rule = known.rules.get(name);
         match kind {
             "" if rule.is_some() || matches!(name, "no_match" | "paused") => {}
-            "" | "limit" if rule.is_none() => {
-                let rules = raw.rules.iter().map(|rule| &rule.name.value);
-                let near = near(name, rules).or_else(|| nearest(name, ["no_match", "paused"]).map(str::to_owned));
-                self.no_such("rule", &At { value: name.to_owned(), span: by.span.clone() }, near);
-            }
+            "" | "limit" if rule.is_none() => self.no_rule(by, name, known),
             "limit" => {
-                if rule.and_then(|rule| rule.value.as_ref()).is_some_and(|rule| !rule.limited) {
+                if rule.copied().flatten().is_some_and(|rule| !rule.limited) {
                     self.no_by(by, "that rule has no `limit`");
                 }
             }
@@ -111,22 +131,24 @@ impl Compiling<'_> {
                     self.no_by(by, "there are `guard:handle-not-plain` and `guard:look-alike`");
                 }
             }
-            "overdue" => self.check_overdue(by, name, raw),
+            "overdue" => self.check_overdue(by, name, known),
             _ => self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`"),
         }
     }
 
-    fn check_overdue(&mut self, by: &At<String>, name: &str, raw: &RawFile) {
-        if !raw.overdue.iter().any(|one| one.name.value == name) {
+    fn check_overdue(&mut self, by: &At<String>, name: &str, known: &Known<'_>) {
+        if !known.overdue.contains(name) {
             self.no_by(by, &format!("there is no `[overdue.{}]`", shown(name)));
         }
+    }
+
+    fn no_rule(&mut self, by: &At<String>, name: &str, known: &Known<'_>) {
+        let rules = known.rules.keys().copied().take(self.advice());
+        let near = nearest(name, rules).or_else(|| nearest(name, ["no_match", "paused"])).map(str::to_owned);
+        self.no_such("rule", &At { value: name.to_owned(), span: by.span.clone() }, near);
     }
 
     fn no_by(&mut self, by: &At<String>, label: &str) {
         self.problems.error(&by.span, format!("nothing is decided by `{}`", shown(&by.value))).label(label);
     }
-}
-
-fn near<'a>(written: &str, known: impl Iterator<Item = &'a String>) -> Option<String> {
-    nearest(written, known.map(String::as_str)).map(str::to_owned)
 }

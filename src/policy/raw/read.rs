@@ -124,6 +124,10 @@ impl<'t, 'd> Reader<'t, 'd> {
 }
 
 fn unknown(written: &str, span: &Range<usize>, section: &Section, what: &str, problems: &mut Problems) {
+    if problems.crowded() {
+        problems.error(span, String::new());
+        return;
+    }
     let known = section.keys.iter().map(|key| key.name);
     let all = known.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let help = match (misplaced(written, section), nearest(written, known)) {
