@@ -1,6 +1,7 @@
 //! The edge to the platform: REST calls, the socket, TLS, and the parsing of everything that comes back. What leaves
 //! here is typed and bounded; nothing in here decides anything.
 
+pub mod bodies;
 pub mod classify;
 pub mod payload;
 pub mod reply;
@@ -11,3 +12,6 @@ pub mod tls;
 
 pub use payload::{ChannelEvent, Supersede};
 pub use reply::{CallError, CallFault, Me, Page, Reply, Responded};
+
+#[cfg(test)]
+mod testing;

@@ -115,6 +115,9 @@ pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
 
 /// Where systemd put a credential.
 fn credential(name: &str) -> Result<PathBuf, String> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err("a credential's name is a plain file name".to_owned());
+    }
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| "`CREDENTIALS_DIRECTORY` is not set: use `LoadCredential=` in the unit".to_owned())?;
     Ok(Path::new(&directory).join(name))
@@ -122,16 +125,27 @@ fn credential(name: &str) -> Result<PathBuf, String> {
 
 fn read_file(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
     let limit = KEY_BYTES_MAX as u64 + 3;
+    // Room for all of it at once: a text that grows leaves copies of itself behind.
+    let mut text = String::with_capacity(KEY_BYTES_MAX + 64);
     file.take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
     Ok(text)
 }
 
-/// Whether others than its owner may read this file.
+/// Whether everybody on the machine may read or change this file. A group that may is somebody's choice.
 pub fn readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
+}
+
+/// What to warn about where a key lies open: only files can, and what systemd hands over is its own matter.
+pub fn exposure(source: &KeySource) -> Option<String> {
+    match source {
+        KeySource::File(path) if readable_by_others(path) => {
+            Some(format!("everybody on this machine can read {}: `chmod 600` it", describe(source)))
+        }
+        KeySource::File(_) | KeySource::Env(_) | KeySource::Credential(_) | KeySource::Missing => None,
+    }
 }
 
 #[cfg(test)]
@@ -166,5 +180,32 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(read(&KeySource::File(path)).unwrap_err().to_string().contains("No such file"));
         assert!(read(&KeySource::Missing).unwrap_err().to_string().contains("api_key_file"));
+        let outside = read(&KeySource::Credential("../agent.key".to_owned())).unwrap_err().to_string();
+        assert!(outside.contains("plain file name"), "{outside}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_endless_files_are_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.key");
+        for content in [b"\xff\xfekey".to_vec(), vec![b'k'; 1 << 20], b"key\0".to_vec()] {
+            std::fs::write(&path, content).unwrap();
+            assert!(read(&KeySource::File(path.clone())).is_err());
+        }
+        assert!(read(&KeySource::File("/dev/zero".into())).is_err());
+        assert!(read(&KeySource::File(directory.path().to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_file_that_everybody_can_read_is_warned_about() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.key");
+        std::fs::write(&path, "key").unwrap();
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(exposure(&KeySource::File(path.clone())).is_some(), open, "{mode:o}");
+        }
+        assert_eq!(exposure(&KeySource::Env("X".to_owned())), None);
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::reply::{CallError, CallFault};
-use super::retry_after;
+use super::{bodies, retry_after};
 use crate::model::StrangerText;
 
 /// What an error's body says, in either shape the platform uses \[docs\], or in none.
@@ -23,21 +23,32 @@ pub struct ErrorBody {
 
 /// Reads an error's body; what is no JSON says nothing.
 pub fn error_body(body: &[u8]) -> ErrorBody {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else { return ErrorBody::default() };
+    let Ok(value) = bodies::json(body) else { return ErrorBody::default() };
     let text =
         |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(StrangerText::new);
     match value.get("error") {
         Some(Value::Object(error)) => ErrorBody {
             code: text(error.get("code")),
             message: text(error.get("message")),
-            retry_after: error
-                .get("retry_after")
-                .and_then(Value::as_f64)
-                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            retry_after: error.get("retry_after").and_then(seconds),
         },
-        Some(error) => ErrorBody { code: text(Some(error)), message: text(value.get("message")), retry_after: None },
-        None => ErrorBody { code: None, message: text(value.get("message")), retry_after: None },
+        Some(error) => ErrorBody {
+            code: text(Some(error)),
+            message: text(value.get("message")),
+            retry_after: value.get("retry_after").and_then(seconds),
+        },
+        // What a Phoenix server says by itself, outside of the application: `{"errors":{"detail":"Not Found"}}`.
+        None => {
+            let detail = value.get("errors").and_then(|errors| errors.get("detail"));
+            ErrorBody { code: None, message: text(value.get("message")).or_else(|| text(detail)), retry_after: None }
+        }
     }
+}
+
+/// Seconds as a number, or as a number in a text.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Classifies an answer that is no 2xx. `now` is the platform's own time where it said it.
@@ -53,7 +64,8 @@ pub fn refusal(status: StatusCode, retry_after_header: Option<&str>, body: &[u8]
         status => CallFault::Passing(status),
     };
     let retry_after = retry_after_header.and_then(|text| retry_after::parse(text, now)).or(said.retry_after);
-    CallError { fault, code: said.code, message: said.message, retry_after }
+    let elsewhere = status.is_redirection().then(|| StrangerText::new("it points elsewhere: is `platform.url` right?"));
+    CallError { fault, code: said.code, message: said.message.or(elsewhere), retry_after }
 }
 
 #[cfg(test)]
@@ -107,7 +119,38 @@ mod tests {
         assert_eq!(classify(429, None, body).retry_after, Some(Duration::from_secs(7)));
         assert_eq!(classify(429, Some("3"), body).retry_after, Some(Duration::from_secs(3)));
         assert_eq!(classify(429, Some("soon"), body).retry_after, Some(Duration::from_secs(7)));
-        let odd = r#"{"error":{"code":"x","message":"m","retry_after":-1e300}}"#;
-        assert_eq!(classify(429, None, odd).retry_after, None);
+        for (text, wanted) in [
+            ("-1e300", None),
+            ("1e300", None),
+            ("null", None),
+            ("[]", None),
+            (r#""NaN""#, None),
+            (r#""9""#, Some(Duration::from_secs(9))),
+            ("0.5", Some(Duration::from_millis(500))),
+        ] {
+            let body = format!(r#"{{"error":{{"code":"x","message":"m","retry_after":{text}}}}}"#);
+            assert_eq!(classify(429, None, &body).retry_after, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_date_to_wait_for_is_measured_by_the_platforms_own_clock() {
+        assert_eq!(classify(503, Some("Mon, 02 Mar 2026 10:01:00 GMT"), "").retry_after, Some(Duration::from_secs(60)));
+        assert_eq!(classify(503, Some("Mon, 02 Mar 2026 09:00:00 GMT"), "").retry_after, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_phoenix_servers_own_words_and_a_redirection_are_told() {
+        let own = classify(500, None, r#"{"errors":{"detail":"Internal Server Error"}}"#);
+        assert_eq!(own.message.unwrap().raw(), "Internal Server Error");
+        assert!(classify(301, None, "<html>").to_string().contains("platform.url"));
+    }
+
+    #[test]
+    fn a_strangers_text_is_escaped_and_cut_when_told() {
+        let error =
+            classify(400, None, &format!(r#"{{"error":{{"code":"\u001b[31m","message":"{}"}}}}"#, "x".repeat(9000)));
+        let told = error.to_string();
+        assert!(!told.contains('\u{1b}') && told.len() < 400, "{told}");
     }
 }

@@ -1,30 +1,33 @@
-//! REST calls. Each is bounded in time and size, follows no redirect, and comes back classified; none of them panics,
-//! retries or decides.
+//! REST calls. Each is bounded in time and size, follows no redirect, and comes back classified; none of them panics or
+//! decides, and none is sent twice (but for what HTTP/2 or a closed kept connection proves was never taken up).
+
+mod transport;
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use tracing::warn;
-use url::Url;
+use serde_json::json;
+use url::{Host, Url};
 
-use super::payload;
+use super::bodies::{self, BodyProblem};
 use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after, tls};
 use crate::config::settings::Platform;
-use crate::model::{
-    AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, StrangerText,
-};
-use crate::ops::log::events;
+use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
 use crate::secret::Key;
 
 /// Most bytes of a page, after decompression.
-const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Most bytes of any other body.
-const BODY_BYTES_MAX: usize = 64 << 10;
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of any other body, after decompression.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Idle connections kept: as many answers as are usually on their way at once.
 const IDLE_MAX: usize = 64;
+/// Most bytes of an answer's headers over HTTP/2.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// While calls wait on a shared HTTP/2 connection it is asked this often whether it lives, and given up after as long
+/// again: without this, one dead connection would swallow every call until the operating system notices.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +41,7 @@ pub struct Rest {
     base: Url,
 }
 
-/// One agent's way to the platform.
+/// One agent's way to the platform; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AgentRest {
     rest: Rest,
@@ -47,24 +50,33 @@ pub struct AgentRest {
 }
 
 impl Rest {
-    /// `tls` is needed for `https`; `timeout` bounds each call from its start to the last byte of its answer. Proxies
-    /// come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    /// `tls` is needed for `https`; `timeout` bounds each call from its start to the last byte of its answer. Proxies come
+    /// from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`); this machine is never asked through one.
     pub fn new(platform: &Platform, tls: Option<&rustls::ClientConfig>, timeout: Duration) -> Result<Self, RestError> {
+        let secure = platform.rest.scheme() == "https";
+        let mut tls = match tls {
+            Some(tls) => tls.clone(),
+            None if secure => return Err(RestError("TLS was not set up for an `https` address".to_owned())),
+            None => tls::none().map_err(|error| RestError(error.to_string()))?,
+        };
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .timeout(timeout)
+            // Earlier than the whole, so that a connection that never was is told from an answer that never came.
+            .connect_timeout(timeout.mul_f64(2.0 / 3.0))
             .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
             .user_agent(concat!("doorman/", env!("CARGO_PKG_VERSION")))
             .pool_max_idle_per_host(IDLE_MAX)
-            .tcp_nodelay(true)
-            .referer(false);
-        if let Some(tls) = tls {
-            let mut tls = tls.clone();
-            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-            builder = builder.tls_backend_preconfigured(tls);
-        } else {
-            builder = builder.tls_backend_preconfigured(no_tls());
+            .http2_max_header_list_size(HEAD_BYTES_MAX)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .http2_keep_alive_timeout(ALIVE_EVERY)
+            .tcp_nodelay(true);
+        if loopback(&platform.rest) {
+            builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|error| RestError(error.to_string()))?;
+        let client = builder.build().map_err(|error| RestError(tls::innermost(&error)))?;
         Ok(Self { client, base: platform.rest.clone() })
     }
 
@@ -81,14 +93,14 @@ impl Rest {
     }
 }
 
-/// TLS that trusts nobody, where no `https` is spoken: reading the machine's roots would cost megabytes for nothing.
-fn no_tls() -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap_or_else(|_| unreachable!("the provider supports TLS 1.3"))
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
+/// Whether this is this very machine, as the sandbox is.
+fn loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 impl AgentRest {
@@ -99,157 +111,74 @@ impl AgentRest {
 
     /// `GET /agent/me`: whose key this is.
     pub async fn me(&self) -> Reply<Me> {
-        let request = self.rest.client.get(self.rest.url("agent/me"));
-        self.call(request, BODY_BYTES_MAX, |body| {
-            let data = body.get("data")?;
-            let text = |name: &str| data.get(name).and_then(Value::as_str);
-            let name = text("name").filter(|name| !name.is_empty()).map(StrangerText::new);
-            Some(Me { id: AgentId::parse(text("id")?).ok()?, sender: Sender::parse(text("handle")), name })
-        })
-        .await
+        self.call(self.get("agent/me"), BODY_BYTES_MAX, bodies::me).await
     }
 
     /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100.
     pub async fn requests(&self, page: u32, page_size: u32) -> Reply<Page<ContactRequest>> {
-        let query = [("page", page), ("page_size", page_size)];
-        let request = self.rest.client.get(self.rest.url("agent/contacts/requests")).query(&query);
-        self.call(request, PAGE_BYTES_MAX, |body| {
-            let rows = body.get("data")?.get("received")?.as_array()?;
-            let received = body.get("metadata").and_then(|metadata| metadata.get("received"));
-            let number = |name: &str| received.and_then(|received| received.get(name)).and_then(Value::as_u64);
-            Some(page_of(rows, "contact request", payload::contact_request, number("total"), number("total_pages")))
-        })
-        .await
+        let request = self.get("agent/contacts/requests").query(&[("page", page), ("page_size", page_size)]);
+        self.call(request, PAGE_BYTES_MAX, bodies::requests).await
     }
 
-    /// One page of this agent's contacts.
+    /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100.
     pub async fn contacts(&self, page: u32, page_size: u32) -> Reply<Page<Contact>> {
-        let query = [("page", page), ("page_size", page_size)];
-        let request = self.rest.client.get(self.rest.url("agent/contacts")).query(&query);
-        self.call(request, PAGE_BYTES_MAX, |body| {
-            let rows = body.get("data")?.as_array()?;
-            let number =
-                |name: &str| body.get("metadata").and_then(|metadata| metadata.get(name)).and_then(Value::as_u64);
-            Some(page_of(rows, "contact", payload::contact, number("total_count"), number("total_pages")))
-        })
-        .await
+        let request = self.get("agent/contacts").query(&[("page", page), ("page_size", page_size)]);
+        self.call(request, PAGE_BYTES_MAX, bodies::contacts).await
     }
 
-    /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown.
+    /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
+    /// [`CallFault::NoAnswer`], [`CallFault::Garbage`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
-        let request = self.rest.client.post(self.rest.url("agent/contacts/requests/respond")).json(&body);
-        self.call(request, BODY_BYTES_MAX, |body| {
-            let status = body.get("data")?.get("status")?.as_str()?;
-            Some(Responded { status: RequestStatus::parse(status) })
-        })
-        .await
+        self.call(self.post("agent/contacts/requests/respond").json(&body), BODY_BYTES_MAX, bodies::responded).await
     }
 
-    /// Removes a contact, in both directions.
+    /// Removes a contact, in both directions. Any 2xx will do, whatever it says.
     pub async fn remove_contact(&self, contact: &ContactId) -> Reply<()> {
         let body = json!({ "contact_id": contact.as_str() });
-        let request = self.rest.client.post(self.rest.url("agent/contacts/remove")).json(&body);
-        self.call(request, BODY_BYTES_MAX, |_| Some(())).await
+        self.call(self.post("agent/contacts/remove").json(&body), BODY_BYTES_MAX, |_| Ok(())).await
+    }
+
+    fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        self.rest.client.get(self.rest.url(path))
+    }
+
+    fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.rest.client.post(self.rest.url(path))
     }
 
     async fn call<T>(
         &self,
         request: reqwest::RequestBuilder,
         most: usize,
-        read: impl FnOnce(&Value) -> Option<T>,
+        read: impl FnOnce(&[u8]) -> Result<T, BodyProblem>,
     ) -> Reply<T> {
         let response = match request.header("x-api-key", self.key.header()).send().await {
             Ok(response) => response,
-            Err(error) => return Reply { result: Err(not_sent_or_lost(&error)), date: None },
+            Err(error) => return Reply { result: Err(transport::no_answer(&error)), date: None },
         };
         let status = response.status();
         let date = header_text(response.headers(), header::DATE).and_then(retry_after::date);
-        let headers = response.headers().clone();
-        let body = match bounded(response, most).await {
-            Ok(body) => body,
-            // The head has come: a refusal is a refusal even if its body breaks off.
-            Err(_) if !status.is_success() => Vec::new(),
-            Err(why) => return Reply { result: Err(cut(status, why)), date },
-        };
-        let result = if status.is_success() {
-            serde_json::from_slice::<Value>(&body).ok().as_ref().and_then(read).ok_or_else(|| garbage(status))
-        } else {
-            let now = date.unwrap_or_else(Timestamp::now);
-            Err(classify::refusal(status, header_text(&headers, header::RETRY_AFTER), &body, now))
+        let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
+        let result = match (status.is_success(), transport::bounded(response, most).await) {
+            (true, Ok(body)) => read(&body).map_err(|problem| {
+                let message = Some(StrangerText::new(&problem.to_string()));
+                CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message, retry_after: None }
+            }),
+            (true, Err(cut)) => Err(cut.fault(status)),
+            // A refusal is one even where its body breaks off or has no end.
+            (false, body) => {
+                let now = date.unwrap_or_else(Timestamp::now);
+                Err(classify::refusal(status, wait.as_deref(), &body.unwrap_or_default(), now))
+            }
         };
         Reply { result, date }
     }
-}
-
-fn page_of<T>(
-    rows: &[Value],
-    what: &'static str,
-    read: impl Fn(&Value) -> Result<T, payload::PayloadProblem>,
-    total: Option<u64>,
-    pages: Option<u64>,
-) -> Page<T> {
-    let mut items = Vec::with_capacity(rows.len().min(crate::inbox::PAGE_SIZE as usize));
-    let mut unreadable = 0;
-    for row in rows {
-        match read(row) {
-            Ok(item) => items.push(item),
-            Err(problem) => {
-                unreadable += 1;
-                warn!(event = events::PAYLOAD_MALFORMED, what, why = %problem, "a row of a listing cannot be read: it stays pending");
-            }
-        }
-    }
-    let pages = pages.map(|pages| u32::try_from(pages.max(1)).unwrap_or(u32::MAX));
-    Page { items, unreadable, total, pages }
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn garbage(status: StatusCode) -> CallError {
-    CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message: None, retry_after: None }
-}
-
-fn cut(status: StatusCode, why: Cut) -> CallError {
-    let (fault, message) = match why {
-        Cut::TooLarge(most) => (CallFault::Garbage(status.as_u16()), format!("its body is larger than {most} bytes")),
-        Cut::Broken => (CallFault::NoAnswer, "the answer broke off".to_owned()),
-    };
-    CallError { fault, code: None, message: Some(StrangerText::new(&message)), retry_after: None }
-}
-
-enum Cut {
-    TooLarge(usize),
-    Broken,
-}
-
-/// The body, decompressed and counted as it comes.
-async fn bounded(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, Cut> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| Cut::Broken)? {
-        if body.len() + chunk.len() > most {
-            return Err(Cut::TooLarge(most));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// An error before any answer came. Only where no connection was made is it certain that nothing was sent.
-fn not_sent_or_lost(error: &reqwest::Error) -> CallError {
-    let fault = if error.is_connect() || error.is_builder() { CallFault::Unreachable } else { CallFault::NoAnswer };
-    let message = tls::explain(error)
-        .unwrap_or_else(|| if error.is_timeout() { "time ran out".to_owned() } else { innermost(error) });
-    CallError { fault, code: None, message: Some(StrangerText::new(&message)), retry_after: None }
-}
-
-/// The last cause of an error: what the operating system said, without the urls on the way.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,28 @@
-//! The socket's driver: dials, upgrades, and moves frames. It understands nothing of them.
+//! The socket's driver: dials, upgrades, and moves frames. It understands nothing of them, and keeps no more of them than
+//! a bound says.
 
 mod dial;
 mod upgrade;
+mod wire;
 
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use dial::Wire;
 pub use dial::{DialError, Dialer};
 pub use upgrade::open;
+use wire::Wire;
 
 /// Longest frame, and longest message, that is read.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// So many bytes of frames may wait to be taken; then nothing is read until all of them were.
+pub const WAITING_BYTES_MAX: usize = 4 << 20;
 /// A frame that cannot be written for this long ends the connection.
 const WRITE_MAX: Duration = Duration::from_secs(15);
 /// How long a closing handshake is waited for.
@@ -56,40 +61,101 @@ impl Socket {
 
     /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
     /// answered. When nobody takes events any more the socket is closed. Dropping the future drops the connection.
-    pub async fn run(mut self, events: mpsc::Sender<SocketEvent>, mut commands: mpsc::Receiver<SocketCommand>) {
-        let code = loop {
+    pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
+        Driver { stream: self.stream, events, commands, waiting: 0 }.run().await;
+    }
+}
+
+struct Driver<S> {
+    stream: WebSocketStream<S>,
+    events: mpsc::Sender<SocketEvent>,
+    commands: mpsc::Receiver<SocketCommand>,
+    /// Bytes of the frames handed over since the queue was last seen empty.
+    waiting: usize,
+}
+
+/// How it ends.
+enum End {
+    /// The peer closed, and hears that we heard.
+    Theirs(Option<u16>),
+    /// We were told to, or nobody listens any more.
+    Ours,
+    /// The peer sent what is not taken; it is told the reason.
+    Refused(CloseCode),
+    /// The connection broke.
+    Broken,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    async fn run(mut self) {
+        let end = self.frames().await;
+        let code = match end {
+            End::Theirs(code) => code,
+            End::Ours => self.close(CloseCode::Normal, true).await,
+            End::Refused(_) | End::Broken => None,
+        };
+        // Whoever waits learns of the end before the goodbyes.
+        let _ = self.events.send(SocketEvent::Closed(code)).await;
+        match end {
+            End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
+            // A connection that ends without a word may be taken for alive for a minute.
+            End::Refused(code) => drop(self.close(code, false).await),
+            End::Ours | End::Broken => {}
+        }
+    }
+
+    async fn frames(&mut self) -> End {
+        loop {
             tokio::select! {
-                message = self.stream.next() => match message {
-                    Some(Ok(Message::Text(text))) => {
-                        if events.send(SocketEvent::Text(text, Instant::now())).await.is_err() {
-                            break self.close().await;
+                message = self.stream.next() => {
+                    let (event, bytes) = match message {
+                        Some(Ok(Message::Text(text))) => {
+                            let bytes = text.len();
+                            (SocketEvent::Text(text, Instant::now()), bytes)
                         }
+                        Some(Ok(Message::Binary(data))) => (SocketEvent::Binary(data.len()), 0),
+                        Some(Ok(Message::Close(frame))) => return End::Theirs(frame.map(|frame| frame.code.into())),
+                        // Reading writes the pong, too.
+                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                        Some(Err(Error::Capacity(_))) => return End::Refused(CloseCode::Size),
+                        Some(Err(Error::Utf8(_))) => return End::Refused(CloseCode::Invalid),
+                        Some(Err(_)) | None => return End::Broken,
+                    };
+                    if self.hand_over(event, bytes).await.is_err() {
+                        return End::Ours;
                     }
-                    Some(Ok(Message::Binary(bytes))) => drop(events.send(SocketEvent::Binary(bytes.len())).await),
-                    Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
-                    // Reading writes the pong, too.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                    Some(Err(_)) | None => break None,
-                },
-                command = commands.recv() => match command {
+                }
+                command = self.commands.recv() => match command {
                     Some(SocketCommand::Send(text)) => {
                         let sent = timeout(WRITE_MAX, self.stream.send(Message::text(text))).await;
                         if !matches!(sent, Ok(Ok(()))) {
-                            break None;
+                            return End::Broken;
                         }
                     }
-                    Some(SocketCommand::Close) | None => break self.close().await,
+                    Some(SocketCommand::Close) | None => return End::Ours,
                 },
             }
-        };
-        let _ = events.send(SocketEvent::Closed(code)).await;
+        }
     }
 
-    async fn close(&mut self) -> Option<u16> {
-        let goodbye = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    /// Waits while too much is waiting already: a peer that is faster than we are is slowed down, not stored.
+    async fn hand_over(&mut self, event: SocketEvent, bytes: usize) -> Result<(), mpsc::error::SendError<()>> {
+        if self.events.capacity() == self.events.max_capacity() {
+            self.waiting = 0;
+        } else if self.waiting + bytes > WAITING_BYTES_MAX {
+            drop(self.events.reserve_many(self.events.max_capacity()).await?);
+            self.waiting = 0;
+        }
+        self.waiting += bytes;
+        self.events.send(event).await.map_err(|_| mpsc::error::SendError(()))
+    }
+
+    /// Says goodbye, and if `wait`, listens for the peer's; its code.
+    async fn close(&mut self, code: CloseCode, wait: bool) -> Option<u16> {
+        let goodbye = CloseFrame { code, reason: Utf8Bytes::default() };
         let closing = async {
             self.stream.close(Some(goodbye)).await.ok()?;
-            while let Some(Ok(message)) = self.stream.next().await {
+            while wait && let Some(Ok(message)) = self.stream.next().await {
                 if let Message::Close(frame) = message {
                     return frame.map(|frame| frame.code.into());
                 }
@@ -99,3 +165,6 @@ impl Socket {
         timeout(CLOSE_MAX, closing).await.ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! TLS for both the socket and REST: rustls, one provider, the machine's roots, and one more CA by setting.
+//!
+//! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call [`client_config`].
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 /// What is wrong with the TLS settings.
@@ -20,14 +23,19 @@ pub enum TlsError {
         why: String,
     },
     /// The machine's roots cannot be used.
-    #[error("the machine's certificate authorities cannot be used: {0}")]
+    #[error(
+        "the machine's certificate authorities cannot be used ({0}): install `ca-certificates`, or set `platform.ca_file`"
+    )]
     Roots(String),
 }
 
 /// A client's TLS without ALPN. `ca_file` adds to the machine's roots. Blocks on the file system.
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let extra = ca_file.map_or_else(|| Ok(Vec::new()), certificates)?;
+    let extra = match ca_file {
+        Some(path) => certificates(path)?,
+        None => Vec::new(),
+    };
     let verifier =
         Verifier::new_with_extra_roots(extra, provider.clone()).map_err(|error| TlsError::Roots(error.to_string()))?;
     let config = ClientConfig::builder_with_provider(provider)
@@ -39,29 +47,131 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))?.collect();
-    let found = found.map_err(|error| fail(error.to_string()))?;
-    if found.is_empty() { Err(fail("it holds no PEM certificate".to_owned())) } else { Ok(found) }
+/// TLS that trusts nobody and costs nothing, for a client that has to be given some and speaks none.
+pub(super) fn none() -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Roots(error.to_string()))?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// The innermost cause of an error that speaks of certificates, in words that say what to do.
-pub fn explain(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// The certificates of a PEM file, each of them usable as a root.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| fail(plain(&error)))?.collect();
+    let found = found.map_err(|error| fail(plain(&error)))?;
+    if found.is_empty() {
+        return Err(fail("it holds no PEM certificate".to_owned()));
+    }
+    // Tried here, since the verifier would not say which file a bad one came from.
+    let mut tried = RootCertStore::empty();
+    for certificate in &found {
+        tried.add(certificate.clone()).map_err(|_| fail("one of its certificates cannot be read".to_owned()))?;
+    }
+    Ok(found)
+}
+
+fn plain(error: &rustls::pki_types::pem::Error) -> String {
+    match error {
+        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
+        // Its words quote the file, which may be a key put there by mistake.
+        _ => "it is no PEM file".to_owned(),
+    }
+}
+
+/// What to tell people where an error's cause is a certificate; `None` where it is something else. Repeats nothing of the
+/// certificate.
+pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(current) = cause {
         if let Some(rustls::Error::InvalidCertificate(why)) = current.downcast_ref::<rustls::Error>() {
-            return Some(format!(
-                "the platform's certificate is not trusted ({why:?}): is the url right? for a private CA set `platform.ca_file`"
-            ));
+            return Some(distrust(why));
         }
-        // An io::Error hides what it wraps from `source`.
-        let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = match inner {
-            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
-            None => current.source(),
-        };
+        cause = deeper(current);
     }
     None
+}
+
+/// The innermost cause: what the operating system or the peer said, without what was asked of whom on the way.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = deeper(cause) {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The next cause; an `io::Error` hides what it wraps from `source`.
+fn deeper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn Error + 'static)),
+        None => error.source(),
+    }
+}
+
+fn distrust(why: &CertificateError) -> String {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked,
+        UnknownIssuer,
+    };
+    let (why, next) = match why {
+        UnknownIssuer => {
+            ("its authority is unknown here", "if it is a private one, set `platform.ca_file` to its PEM file")
+        }
+        Expired | ExpiredContext { .. } => ("it has expired", "is this machine's clock right?"),
+        NotValidYet | NotValidYetContext { .. } => ("it is not valid yet", "is this machine's clock right?"),
+        NotValidForName | NotValidForNameContext { .. } => ("it is another host's", "is `platform.url` right?"),
+        Revoked => ("it was revoked", "ask whoever runs the platform"),
+        _ => {
+            ("it breaks the rules for certificates", "for a private authority, set `platform.ca_file` to its PEM file")
+        }
+    };
+    format!("the platform's certificate is not trusted, {why}: {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_that_cannot_be_used_says_so_and_repeats_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let broken = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
+        for (path, wanted) in [
+            (directory.path().join("missing.pem"), "No such file"),
+            (directory.path().to_owned(), "directory"),
+            (file("empty.pem", ""), "no PEM certificate"),
+            (file("text.pem", "band_secret_key\n"), "no PEM certificate"),
+            (file("broken.pem", broken), "cannot be read"),
+            (file("cut.pem", "-----BEGIN CERTIFICATE-----\nband_secret_key"), "no PEM"),
+        ] {
+            let error = client_config(Some(&path)).unwrap_err().to_string();
+            assert!(error.contains("`platform.ca_file`") && error.contains(wanted), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_found_in_whatever_wraps_it() {
+        let inner = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let wrapped = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, inner));
+        assert!(explain(&wrapped).unwrap().contains("`platform.ca_file`"));
+        assert!(explain(&std::io::Error::other("something else")).is_none());
+        assert_eq!(innermost(&std::io::Error::other("something else")), "something else");
+    }
+
+    #[test]
+    fn what_a_certificate_says_is_not_repeated() {
+        let name = rustls::pki_types::ServerName::try_from("evil.example").unwrap();
+        let presented = vec!["evil\u{1b}[31m".to_owned()];
+        let error =
+            rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected: name, presented });
+        assert!(!explain(&error).unwrap().contains("evil"));
+    }
 }

@@ -1,16 +1,26 @@
 //! The WebSocket upgrade: what is asked for, and what a refusal says.
+//!
+//! The request is made with an HTTP client and not with tungstenite's, which reads of a refusal's body only what came
+//! together with its head: the code and `retry_after` would be lost whenever they come a packet later.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::time::timeout;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, http::Response};
-use url::Url;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use url::{Position, Url};
 
+use super::wire::Wire;
 use super::{Dialer, FRAME_BYTES_MAX, Socket};
 use crate::model::AgentId;
 use crate::phoenix::{ConnectPlan, Refusal};
@@ -19,9 +29,17 @@ use crate::secret::Key;
 
 /// Read ahead, and written at once: small, since there may be a thousand sockets that are mostly idle.
 const BUFFER_BYTES: usize = 8 << 10;
+/// Most bytes of the answer's head.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of a refusal's body.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// A refusal's body is waited for this long; the status is known without it.
+const REFUSAL_WAIT: Duration = Duration::from_secs(2);
+/// Most characters of the platform's code.
+const CODE_SHOWN_MAX: usize = 64;
 
-/// Opens a socket for an agent. `limit` bounds each phase: connecting with TLS, then the upgrade. Dropping the future
-/// gives up.
+/// Opens a socket for an agent. `limit` bounds each of two phases: the connection with its TLS, then the upgrade. Dropping
+/// the future gives up.
 pub async fn open(
     dialer: &Dialer,
     agent: &AgentId,
@@ -29,29 +47,40 @@ pub async fn open(
     plan: ConnectPlan,
     limit: Duration,
 ) -> Result<Socket, Refusal> {
-    let wire = match timeout(limit, dialer.dial()).await {
-        Ok(Ok(wire)) => wire,
-        Ok(Err((phase, error))) => {
-            let why = tls::explain(&error).unwrap_or_else(|| error.to_string());
-            return Err(refusal(format!("{phase}: {why}")));
+    let wire = dialer.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
+    let nonce = generate_key();
+    let request = request(&dialer.url, agent, key, plan, &nonce)?;
+    match timeout(limit, upgrade(wire, request)).await {
+        Ok(Ok(Answered::Upgraded { head, wire, ahead })) => {
+            check(&head, &nonce).map_err(|why| refusal(format!("upgrade: {why}")))?;
+            Ok(Socket::new(WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await))
         }
-        Err(_) => return Err(refusal(format!("connect: no answer within {limit:?}"))),
-    };
-    let request = request(&dialer.url, agent, key, plan)?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(FRAME_BYTES_MAX))
-        .max_frame_size(Some(FRAME_BYTES_MAX));
-    match timeout(limit, client_async_with_config(request, wire, Some(config))).await {
-        Ok(Ok((stream, _))) => Ok(Socket::new(stream)),
-        Ok(Err(Error::Http(response))) => Err(refused(&response)),
-        Ok(Err(error)) => Err(refusal(format!("upgrade: {}", plain(&error)))),
+        Ok(Ok(Answered::Refused { head, body })) => Err(refused(&head, &body)),
+        Ok(Err(error)) => {
+            Err(refusal(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
+        }
         Err(_) => Err(refusal(format!("upgrade: no answer within {limit:?}"))),
     }
 }
 
-fn request(base: &Url, agent: &AgentId, key: &Key, plan: ConnectPlan) -> Result<Request<()>, Refusal> {
+/// How frames are read and written.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(2 * FRAME_BYTES_MAX)
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+}
+
+/// `GET /…/websocket?vsn=2.0.0&agent_id=…&on_conflict=…` \[docs, sdk\].
+fn request(
+    base: &Url,
+    agent: &AgentId,
+    key: &Key,
+    plan: ConnectPlan,
+    nonce: &str,
+) -> Result<Request<Empty<Bytes>>, Refusal> {
     let mut url = base.clone();
     {
         let mut query = url.query_pairs_mut();
@@ -61,48 +90,106 @@ fn request(base: &Url, agent: &AgentId, key: &Key, plan: ConnectPlan) -> Result<
             query.append_pair("api_key", key.expose());
         }
     }
-    // The url may hold the key, so no error of its parsing is passed on.
-    let mut request =
-        url.as_str().into_client_request().map_err(|_| refusal("upgrade: the url cannot be used".to_owned()))?;
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    let mut request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
+        .header(header::HOST, host)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, nonce)
+        .header(header::USER_AGENT, concat!("doorman/", env!("CARGO_PKG_VERSION")));
     if !plan.key_in_query {
-        request.headers_mut().insert("x-api-key", key.header());
+        request = request.header("x-api-key", key.header());
     }
-    let agent = header::HeaderValue::from_static(concat!("doorman/", env!("CARGO_PKG_VERSION")));
-    request.headers_mut().insert(header::USER_AGENT, agent);
-    Ok(request)
+    // The url may hold the key, so no error of its parsing is passed on.
+    request.body(Empty::new()).map_err(|_| refusal("upgrade: the url cannot be used".to_owned()))
+}
+
+/// What came back over HTTP.
+enum Answered {
+    /// 101: the bytes are a WebSocket's from here on, beginning with those read ahead.
+    Upgraded { head: Response<()>, wire: Wire, ahead: Vec<u8> },
+    /// Anything else, with what came of its body.
+    Refused { head: Response<()>, body: Bytes },
+}
+
+async fn upgrade(wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<Answered> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEAD_BYTES_MAX);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
+    let mut connection = pin!(connection.without_shutdown());
+    let mut exchange = pin!(async move {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let head = Response::from_parts(head, ());
+        let body = if head.status() == StatusCode::SWITCHING_PROTOCOLS { None } else { Some(gather(body).await) };
+        hyper::Result::Ok((head, body))
+    });
+    let mut ended = None;
+    let (head, body) = loop {
+        tokio::select! {
+            answer = &mut exchange => break answer?,
+            end = &mut connection, if ended.is_none() => ended = Some(end),
+        }
+    };
+    if let Some(body) = body {
+        return Ok(Answered::Refused { head, body });
+    }
+    let parts = match ended {
+        Some(end) => end?,
+        None => connection.await?,
+    };
+    Ok(Answered::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
+}
+
+/// A refusal's body, or nothing where it is too large, too slow, or broken.
+async fn gather(body: Incoming) -> Bytes {
+    match timeout(REFUSAL_WAIT, Limited::new(body, REFUSAL_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    }
+}
+
+/// Whether a 101 answers this very request for a WebSocket (RFC 6455, section 4.1).
+fn check(head: &Response<()>, nonce: &str) -> Result<(), &'static str> {
+    let is = |name, wanted: &str| text(head.headers(), name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
+    let upgrades = text(head.headers(), header::CONNECTION)
+        .is_some_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")));
+    if !upgrades || !is(header::UPGRADE, "websocket") {
+        return Err("the answer is no WebSocket upgrade");
+    }
+    if text(head.headers(), header::SEC_WEBSOCKET_ACCEPT) != Some(derive_accept_key(nonce.as_bytes()).as_str()) {
+        return Err("the answer is to another request");
+    }
+    let unasked = [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL];
+    if unasked.iter().any(|name| head.headers().contains_key(name)) {
+        return Err("the answer insists on an extension that was not asked for");
+    }
+    Ok(())
 }
 
 fn refusal(why: String) -> Refusal {
     Refusal { status: None, code: None, retry_after: None, why }
 }
 
-/// Reads a refused upgrade; its body is as much as came with the head.
-fn refused(response: &Response<Option<Vec<u8>>>) -> Refusal {
-    let status = response.status();
-    let text = |headers: &HeaderMap, name| {
-        headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).map(str::to_owned)
-    };
-    let now =
-        text(response.headers(), header::DATE).and_then(|date| retry_after::date(&date)).unwrap_or_else(Timestamp::now);
-    let body = response.body().as_deref().unwrap_or_default();
-    let after = text(response.headers(), header::RETRY_AFTER);
-    let said = classify::refusal(status, after.as_deref(), body, now);
-    let code = said.code.as_ref().map(ToString::to_string);
+/// Reads a refused upgrade.
+fn refused(head: &Response<()>, body: &[u8]) -> Refusal {
+    let status = head.status();
+    let now = text(head.headers(), header::DATE).and_then(retry_after::date).unwrap_or_else(Timestamp::now);
+    let said = classify::refusal(status, text(head.headers(), header::RETRY_AFTER), body, now);
+    let code = said.code.map(|code| code.shown(CODE_SHOWN_MAX));
     let named = code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default();
+    let elsewhere = if status.is_redirection() { ", it points elsewhere: is `platform.url` right?" } else { "" };
     Refusal {
         status: Some(status.as_u16()),
-        code,
         retry_after: said.retry_after,
-        why: format!("upgrade: http {}{named}", status.as_u16()),
+        why: format!("upgrade: http {}{named}{elsewhere}", status.as_u16()),
+        code,
     }
 }
 
-/// An error of the handshake, in words without the request that led to it.
-fn plain(error: &Error) -> String {
-    match error {
-        Error::Io(error) => tls::explain(error).unwrap_or_else(|| error.to_string()),
-        Error::Protocol(error) => error.to_string(),
-        Error::ConnectionClosed | Error::AlreadyClosed => "the connection ended".to_owned(),
-        _ => "the answer is no WebSocket upgrade".to_owned(),
-    }
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
+
+#[cfg(test)]
+mod tests;
