@@ -67,7 +67,13 @@ impl Compiling<'_> {
         })
     }
 
-    fn history(&mut self, raw: &RawTestHistory, test: &RawTest, file: &RawFile, left: &mut u64) -> Option<TestHistory> {
+    fn history(
+        &mut self,
+        raw: &RawTestHistory,
+        test: &RawTest,
+        known: &Known<'_>,
+        left: &mut u64,
+    ) -> Option<TestHistory> {
         let before = self.problems.errors();
         let sender = Sender::parse(Some(&raw.from_handle));
         if sender.handle().is_none() {
