@@ -1,6 +1,7 @@
 //! What goes wrong, against the real binary: the platform's faults, the machine's, and other clients of the same agent.
 
 mod checks;
+mod clock;
 mod kills;
 mod machine;
 mod matrix;
