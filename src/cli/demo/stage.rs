@@ -92,7 +92,7 @@ impl Stage {
             }
             Notice::Settled { request, status } => {
                 let how = status.as_ref().map_or("gone", |status| status.as_str());
-                say(&format!("  settled  {request:<22} {how}, not by doorman"));
+                say(&format!("  settled  {:<22} {how}, not by doorman", request.to_string()));
             }
             Notice::ContactRemoved { handle, .. } => {
                 let handle = handle.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
