@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through [`out`] so that a
-//! closed pipe is no panic. Errors carry their exit code.
+//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through `remote::print` so that
+//! a closed pipe is no panic. Errors carry their exit code.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,27 @@
-//! doorman
+//! doorman stands at an AI agent's door on the Band platform: it holds the agent's contacts channel, decides each contact
+//! request by the operator's rules, answers over REST, and keeps the record.
+//!
+//! The binary is [`cli::main`] and nothing else; the library is its parts, so that tests, benches and the simulation run
+//! the very code that ships. It is no library for others: between versions its types change freely.
+//!
+//! Data flows one way, from the socket to the record, and a stage knows only the types of the stage before it:
+//!
+//! | stage | pure | what it owns |
+//! | --- | --- | --- |
+//! | [`phoenix`] | yes | frames, the session's states, backoff |
+//! | [`platform`] | parsing is | REST, TLS, the socket's driver; what comes back, parsed once and bounded |
+//! | [`inbox`] | yes | one owner per request id, listing passes, tombstones |
+//! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
+//! | [`responder`] | yes | slots, rate, and what a reply to an answer means |
+//! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
+//! | [`ledger`] | no | the record: one SQLite file, one writing thread |
+//!
+//! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
+//! control socket, [`ops`] is logging, signals, systemd and that socket, [`sandbox`] imitates the platform, [`cli`] is the
+//! command line. Underneath: [`model`] the nouns, [`clock`] the only reader of a clock, [`secret`] keys.
+//!
+//! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
+
 pub mod agent;
 pub mod cli;
 pub mod clock;

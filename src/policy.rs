@@ -1,7 +1,7 @@
 //! The policy: what an operator's `rules.toml` means, and what it says of one request at one moment.
 //!
 //! Pure. Text becomes raw tables with their places, those are [compiled](compile()) to one immutable [`Policy`], and
-//! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load`], no clock, no
+//! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load()`], no clock, no
 //! randomness. Semantics: `docs/policy.md`.
 //!
 //! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and

@@ -171,7 +171,7 @@ pub fn print(text: &str) -> Result<(), CliError> {
 /// One line of JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As `print`.
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::new(1, error.to_string()))?;
     print(&(text + "\n"))

@@ -173,6 +173,24 @@ pub enum By {
     Person(Arc<str>),
 }
 
+impl By {
+    /// The same as a sentence for people.
+    pub fn reason(&self) -> String {
+        match self {
+            By::Rule(name) => format!("rule `{name}` matches"),
+            By::Guard(GuardKind::HandleNotPlain) => "the handle is absent or malformed".to_owned(),
+            By::Guard(GuardKind::LookAlike) => "looks like a protected owner".to_owned(),
+            By::Limit(name) => format!("the limit of `{name}` is used up"),
+            By::Overdue(name) => format!("pending for so long that `{name}` closes it"),
+            By::Hold(person) => format!("held by {person}"),
+            By::NoMatch => "no rule matches".to_owned(),
+            By::Paused => "the agent is paused".to_owned(),
+            By::Error(kind) => format!("in doubt: {}", kind.as_str()),
+            By::Person(person) => format!("by hand: {person}"),
+        }
+    }
+}
+
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

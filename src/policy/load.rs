@@ -1,5 +1,5 @@
 //! Reads a rules file and its lists from disk, bounded, and refuses those that anybody could have written. What they
-//! mean is [`compile`](super::compile)'s business.
+//! mean is [`compile`](super::compile())'s business.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;

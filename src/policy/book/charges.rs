@@ -1,7 +1,7 @@
 //! Charges against limits, by rule and bucket, in order of time.
 //!
 //! Bound: [`CHARGES_MAX`]; past it the older half is let go, and the rules it belonged to count as full for as long as
-//! their windows reach back that far. The same holds for what [`Charges::prune`] lets go: a limit never counts less than
+//! their windows reach back that far. The same holds for what `Charges::prune` lets go: a limit never counts less than
 //! there was.
 
 use std::collections::{BTreeMap, HashMap};
