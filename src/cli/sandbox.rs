@@ -29,6 +29,9 @@ pub struct Args {
     /// Push events with a null join_ref, as a Phoenix broadcast does
     #[arg(long)]
     null_join_ref: bool,
+    /// Ignore `on_conflict` and know no `agent_control`, as an older deployment does
+    #[arg(long)]
+    older: bool,
 }
 
 /// Runs the command.
@@ -54,6 +57,7 @@ async fn serve(args: Args, world: World) -> Result<u8, CliError> {
     let options = SandboxOptions {
         idle: Duration::from_secs(args.idle),
         push_join_ref: !args.null_join_ref,
+        older: args.older,
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;

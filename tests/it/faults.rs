@@ -2,6 +2,7 @@
 
 mod checks;
 mod clock;
+mod coexistence;
 mod kills;
 mod machine;
 mod matrix;

@@ -70,12 +70,20 @@ impl Site {
     pub async fn of(options: SandboxOptions) -> Self {
         let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap();
+        Self::files(sandbox.control(), sandbox.address(), Some(sandbox))
+    }
+
+    /// The files of one more daemon, for the same agent on the same platform.
+    pub fn beside(&self) -> Self {
+        Self::files(self.control.clone(), self.address, None)
+    }
+
+    fn files(control: Control, address: SocketAddr, sandbox: Option<Sandbox>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("rules.toml"), RULES).unwrap();
         std::fs::write(dir.path().join("agent.key"), KEY).unwrap();
-        let (control, address) = (sandbox.control(), sandbox.address());
-        let site = Self { dir, control, address, sandbox: Some(sandbox) };
-        site.configure(site.address, "", "");
+        let site = Self { dir, control, address, sandbox };
+        site.configure(address, "", "");
         site
     }
 
