@@ -6,6 +6,8 @@ mod control;
 mod demo;
 mod ledger;
 mod logs;
+mod process;
 mod sandbox;
 mod shipped_policies;
 mod systemd;
+mod tls;
