@@ -11,3 +11,4 @@ mod sandbox;
 mod shipped_policies;
 mod systemd;
 mod tls;
+mod transcripts;
