@@ -26,6 +26,7 @@ use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
 use crate::secret::Key;
+use crate::transcript::{Dir, Recorder};
 
 pub use calls::Done;
 pub use calls::reach_of;
@@ -211,11 +212,16 @@ impl Agent {
             let now = self.now();
             match event {
                 SocketEvent::Text(text, received) => {
+                    self.record(|recorder, agent| recorder.frame(agent, conn, Dir::In, &text));
                     let received = self.around.clock.mono_of(received);
                     self.core.handle(Input::Frame { conn, text: &text, received }, now);
                 }
-                SocketEvent::Binary(len) => self.core.handle(Input::Binary { conn, len }, now),
+                SocketEvent::Binary(len) => {
+                    self.record(|recorder, agent| recorder.binary(agent, conn, len));
+                    self.core.handle(Input::Binary { conn, len }, now);
+                }
                 SocketEvent::Closed(code) => {
+                    self.record(|recorder, agent| recorder.closed(agent, conn, Dir::In, code));
                     self.conn = None;
                     self.core.handle(Input::Closed { conn, code }, now);
                 }
@@ -225,6 +231,13 @@ impl Agent {
                 taken += 1;
                 next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
             }
+        }
+    }
+
+    /// Puts something into the transcript, if one is written.
+    fn record(&self, what: impl FnOnce(&Recorder, &AgentId)) {
+        if let Some(recorder) = self.around.rest.recorder() {
+            what(recorder, &self.settings.id);
         }
     }
 
