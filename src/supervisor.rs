@@ -47,6 +47,9 @@ pub enum Order {
     Reload,
     /// SIGTERM, SIGINT: drain and end. A second one ends at once.
     Stop,
+    /// The task of the agent in this place panics, to prove that a panic is contained.
+    #[cfg(any(test, debug_assertions))]
+    Panic(usize),
 }
 
 /// What a supervisor is made of.
@@ -232,6 +235,10 @@ async fn watch_over(
             order = orders.recv() => match order {
                 Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", false).await) })),
                 Some(Order::Stop) | None => return,
+                #[cfg(any(test, debug_assertions))]
+                Some(Order::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {
+                    handle.tell(Command::Panic).await;
+                },
             },
             Some(call) = calls.recv() => drop(beside.spawn(async move { shared.call(call).await })),
             Some(_ended) = beside.join_next() => {}

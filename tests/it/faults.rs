@@ -5,6 +5,7 @@ mod clock;
 mod coexistence;
 mod kills;
 mod machine;
+mod many;
 mod matrix;
 mod network;
 mod site;
