@@ -3,9 +3,13 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
@@ -32,6 +36,12 @@ pub struct Args {
     /// Ignore `on_conflict` and know no `agent_control`, as an older deployment does
     #[arg(long)]
     older: bool,
+    /// Speak `https` and `wss` with this certificate and what leads to its authority, PEM
+    #[arg(long, value_name = "PATH", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "PATH", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -44,21 +54,40 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
             parse(&text, path)?
         }
     };
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(server_tls(certificate, key)?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::new(1, format!("cannot start: {error}")))?;
-    runtime.block_on(serve(args, world))
+    runtime.block_on(serve(args, world, tls))
 }
 
-async fn serve(args: Args, world: World) -> Result<u8, CliError> {
+/// A server's TLS from two PEM files.
+fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CliError> {
+    let refuse = |path: &Path, why: String| CliError::new(78, format!("`{}` cannot be used: {why}", path.display()));
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|_| refuse(certificate, "no certificate, PEM, in it".into()))?;
+    // The reader's own words could repeat what stands in the file.
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|_| refuse(key, "no private key, PEM, in it".into()))?;
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+        .map(Arc::new)
+        .map_err(|error| refuse(certificate, error.to_string()))
+}
+
+async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Result<u8, CliError> {
     let mut signals = signal_hook_tokio::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
     let options = SandboxOptions {
+        tls,
         idle: Duration::from_secs(args.idle),
         push_join_ref: !args.null_join_ref,
         older: args.older,
-        ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
     let mut err = anstream::stderr();

@@ -7,6 +7,8 @@ mod demo;
 mod faults;
 mod ledger;
 mod logs;
+mod process;
 mod sandbox;
 mod shipped_policies;
 mod systemd;
+mod tls;

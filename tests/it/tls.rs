@@ -1,0 +1,234 @@
+//! The real daemon over real `wss://` and `https://`: whom it trusts, whom it does not and what it then says, and the way
+//! through a proxy.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::process::{AGENT, Doorman, KEY, Site, quoted};
+
+/// A certificate authority that nobody else knows.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A certificate for these names, and its key.
+    fn signs(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = date_time_ymd(2024, 1, 1);
+        params.not_after = date_time_ymd(2124, 1, 1);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// A server's TLS with such a certificate.
+    fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+        let (certificate, key) = self.signs(names, change);
+        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .unwrap();
+        Arc::new(config)
+    }
+}
+
+async fn platform(tls: Arc<ServerConfig>) -> Sandbox {
+    let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
+    let options = SandboxOptions { tls: Some(tls), ..SandboxOptions::default() };
+    Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap()
+}
+
+/// A friend asks at the door and is let in.
+async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
+    doorman.is("live").await;
+    let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
+    let answer = doorman.answers(&ids[0]).await;
+    assert_eq!((answer["verdict"].as_str(), answer["outcome"].as_str()), (Some("approve"), Some("applied")));
+    assert_eq!(sandbox.control().state().requests[0].status, Status::Approved);
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_by_setting_on_the_socket_and_in_rest() {
+    let authority = Authority::new("the house's own");
+    let sandbox = platform(authority.server(&["127.0.0.1"], |_| ())).await;
+    assert!(sandbox.url().starts_with("https://"));
+    let site = Site::new(&format!("url = \"{}\"\nca_file = \"ca.pem\"", sandbox.url()));
+    std::fs::write(site.path("ca.pem"), &authority.pem).unwrap();
+    let mut doorman = site.run(&[], &[]);
+    a_friend_is_let_in(&sandbox, &mut doorman).await;
+    let (code, said) = doorman.stop().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains(KEY), "the key is in the log");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_no_good_is_refused_with_what_to_do() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let here = ["127.0.0.1"];
+    type Change = fn(&mut CertificateParams);
+    let same: Change = |_| ();
+    let old: Change = |params| params.not_after = date_time_ymd(2025, 1, 1);
+    let early: Change = |params| params.not_before = date_time_ymd(2123, 1, 1);
+    for (authority, names, change, why, hint) in [
+        (&theirs, &here[..], same, "its authority is unknown here", "set `platform.ca_file` to its PEM file"),
+        (&ours, &here[..], old, "it has expired", "is this machine's clock right?"),
+        (&ours, &here[..], early, "it is not valid yet", "is this machine's clock right?"),
+        (&ours, &["elsewhere.example"], same, "it is another host's", "is `platform.url` right?"),
+    ] {
+        let sandbox = platform(authority.server(names, change)).await;
+        let site = Site::new(&format!("url = \"{}\"\nca_file = \"ca.pem\"", sandbox.url()));
+        std::fs::write(site.path("ca.pem"), &ours.pem).unwrap();
+        let mut doorman = site.run(&[], &[]);
+        let told = format!("the platform's certificate is not trusted, {why}: ");
+        let whole = |line: &serde_json::Value| {
+            let text = line["why"].as_str().unwrap_or_default();
+            text.contains(&told) && text.contains(hint)
+        };
+        doorman.says(why, |line| line["event"] == "state_changed" && whole(line)).await;
+        doorman.says(why, |line| line["event"] == "listing_failed" && whole(line)).await;
+        let status = site.status().await;
+        assert_eq!(status["state"], "away", "{status}");
+        assert!(whole(&status), "{status}");
+        let (_, said) = doorman.stop().await;
+        let state = sandbox.control().state();
+        assert!(state.connects.is_empty() && state.lists.is_empty(), "not a word is said to a stranger: {why}");
+        assert!(!said.contains(KEY), "the key is in the log");
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_that_is_none_is_refused_at_start() {
+    let site = Site::new("url = \"https://127.0.0.1:9\"\nca_file = \"ca.pem\"");
+    std::fs::write(site.path("ca.pem"), "no certificate").unwrap();
+    let (code, said) = site.run(&[], &[]).ended().await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("`platform.ca_file` = ") && said.contains("it holds no PEM certificate"), "{said}");
+    assert!(said.contains(&quoted(&site.path("ca.pem")).replace('"', "")), "{said}");
+}
+
+/// A proxy that takes everybody to one place, and remembers what it was asked for.
+struct Proxy {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Self { address: listener.local_addr().unwrap(), asked: Arc::default() };
+        let asked = proxy.asked.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(tunnel(client, target, asked.clone()));
+            }
+        });
+        proxy
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn tunnel(client: TcpStream, target: SocketAddr, asked: Arc<Mutex<Vec<String>>>) -> std::io::Result<()> {
+    let mut client = BufReader::new(client);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if client.read_line(&mut head).await? == 0 {
+            return Ok(());
+        }
+    }
+    asked.lock().unwrap().push(head);
+    let mut server = TcpStream::connect(target).await?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+    copy_bidirectional(&mut client, &mut server).await.map(drop)
+}
+
+#[tokio::test]
+async fn rest_goes_through_the_proxy_of_the_environment_and_shows_it_nothing() {
+    let authority = Authority::new("the house's own");
+    let sandbox = platform(authority.server(&["127.0.0.1", "platform.test"], |_| ())).await;
+    let proxy = Proxy::to(sandbox.address()).await;
+    // A name that only the proxy can make sense of: whatever arrives went through it.
+    let site = Site::new(&format!(
+        "rest_url = \"https://platform.test/api/v1\"\nsocket_url = \"wss://{}/api/v1/socket/websocket\"\nca_file = \"ca.pem\"",
+        sandbox.address()
+    ));
+    std::fs::write(site.path("ca.pem"), &authority.pem).unwrap();
+    let mut doorman = site.run(&[], &[("HTTPS_PROXY", &format!("http://{}", proxy.address))]);
+    a_friend_is_let_in(&sandbox, &mut doorman).await;
+    doorman.stop().await;
+    let asked = proxy.asked();
+    assert!(!asked.is_empty());
+    for head in asked {
+        assert!(head.starts_with("CONNECT platform.test:443 HTTP/1.1\r\n"), "{head}");
+        assert!(!head.contains(KEY), "the proxy was shown the key");
+    }
+}
+
+#[tokio::test]
+async fn this_machine_is_never_asked_through_a_proxy() {
+    let authority = Authority::new("the house's own");
+    let sandbox = platform(authority.server(&["127.0.0.1"], |_| ())).await;
+    let proxy = Proxy::to(sandbox.address()).await;
+    let site = Site::new(&format!("url = \"{}\"\nca_file = \"ca.pem\"", sandbox.url()));
+    std::fs::write(site.path("ca.pem"), &authority.pem).unwrap();
+    let address = format!("http://{}", proxy.address);
+    let mut doorman = site.run(&[], &[("HTTPS_PROXY", &address), ("ALL_PROXY", &address)]);
+    a_friend_is_let_in(&sandbox, &mut doorman).await;
+    doorman.stop().await;
+    assert_eq!(proxy.asked(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_sandbox_speaks_tls_on_the_command_line_too() {
+    let authority = Authority::new("the house's own");
+    let (certificate, key) = authority.signs(&["127.0.0.1"], |_| ());
+    let site = Site::new("");
+    std::fs::write(site.path("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(site.path("cert.key"), key.serialize_pem()).unwrap();
+    std::fs::write(site.path("ca.pem"), &authority.pem).unwrap();
+    let cert = site.path("cert.pem").display().to_string();
+    let arguments = |key: &str| {
+        let key = site.path(key).display().to_string();
+        ["sandbox", "--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key].map(str::to_owned)
+    };
+    let command = |key: &str| site.command(&arguments(key).each_ref().map(String::as_str));
+
+    let refused = command("agent.key").output().await.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(78) && said.contains("no private key, PEM, in it"), "{said}");
+    assert!(!said.contains(KEY), "{said}");
+
+    let mut sandbox = command("cert.key").spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(sandbox.stdout.as_mut().unwrap()).read_line(&mut first).await.unwrap();
+    let url = first.trim_end().strip_prefix("listening on ").unwrap();
+    assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+    // The shipped world knows another key, and saying so takes TLS.
+    site.configure(&format!("url = \"{url}\"\nca_file = \"ca.pem\""));
+    site.run(&[], &[]).is("refused").await;
+}
