@@ -24,6 +24,8 @@ const RATE: u64 = 100;
 const SPELL: Duration = Duration::from_secs(10);
 /// Requests at once to the flooded agent.
 const FLOOD: u64 = 20_000;
+/// Longer than it takes for backoff to begin anew after a restart (`proven_after`).
+const PROVEN: Duration = Duration::from_secs(65);
 /// How long the platform is away.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -223,9 +225,9 @@ async fn run(args: &Args) {
         options.tls = Some(server.clone());
         std::fs::write(dir.path().join("ca.pem"), ca).unwrap();
     }
-    let origin = Timestamp::now();
     let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap();
     let (control, address) = (sandbox.control(), sandbox.address());
+    let origin = Timestamp::now() - jiff::SignedDuration::from_micros(i64::try_from(control.overview().at_us).unwrap());
     let url = sandbox.url().replace("127.0.0.1", "localhost");
     let now_us = || u64::try_from(Timestamp::now().duration_since(origin).as_micros()).unwrap();
     let row = |what: &str, value: String| println!("{what:<34} {value}");
@@ -302,6 +304,7 @@ async fn restarts(
 ) {
     let mut sandbox = sandbox;
     for (crash, word) in [(false, "restart in good order (1012)"), (true, "restart by a crash")] {
+        tokio::time::sleep(PROVEN).await;
         if crash {
             sandbox.kill().await;
         } else {
@@ -318,6 +321,7 @@ async fn restarts(
             took.as_secs_f64()
         );
     }
+    tokio::time::sleep(PROVEN).await;
     // Closed one by one, with the platform there all the time: nothing but the wait itself spreads them.
     let since = now_us();
     for live in control.overview().live {

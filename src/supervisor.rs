@@ -26,6 +26,7 @@ use crate::ops::control::wire::{Call, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::platform::socket::pace::BETWEEN;
 
 pub use policies::Policies;
 
@@ -201,6 +202,7 @@ pub async fn run(
             drain: drain.clone(),
             shadow: shared.shadow,
             seed: seed.wrapping_add(index as u64),
+            start_after: BETWEEN.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX)),
         };
         agents.spawn(runner.run());
     }
