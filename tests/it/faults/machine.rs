@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::unistd::Pid;
 
 use super::checks::{all_decided, intents, live_again, nothing_lost_nothing_twice, nothing_twice};
-use super::site::{AGENT, Daemon, Site};
+use super::site::{AGENT, Daemon, Site, TIME};
 
 fn limit(pid: Pid, what: &str) {
     let done = Command::new("prlimit").args(["--pid", &pid.to_string(), what]).status().unwrap();
@@ -107,10 +107,17 @@ async fn no_descriptor_left() {
     site.control.kick(AGENT, Some(0)).unwrap();
     daemon.stands("away").await.unwrap();
     site.ask("meanwhile", 20, true);
+    // Somebody knocks at the control socket, too, which cannot be answered now.
+    let waiting = std::os::unix::net::UnixStream::connect(site.path("doorman.sock")).unwrap();
     let tries = daemon.count("reconnect");
     daemon.said("reconnect", tries + 3).await.unwrap();
     assert_eq!(daemon.state(), "away");
     limit(daemon.pid(), "--nofile=1024:");
+    drop(waiting);
+    let mut status = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorman"));
+    let status = status.args(["status", "--socket"]).arg(site.path("doorman.sock")).output();
+    let status = tokio::time::timeout(TIME, status).await.expect("the control socket answers again").unwrap();
+    assert!(status.status.success(), "{status:?}");
     site.until("all decided", all_decided).await.unwrap();
     live_again(&site, &daemon, "after").await.unwrap();
     let lines = daemon.stop().await.unwrap();

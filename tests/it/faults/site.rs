@@ -44,7 +44,7 @@ when = { handle = "foes/*" }
 /// The figures of the documentation, a hundredth or so of them.
 const TIMING: &str = r#"heartbeat = "150ms"
 dead_after = "1s"
-join_timeout = "1s"
+join_timeout = "3s"
 backoff_min = "20ms"
 backoff_max = "200ms"
 proven_after = "500ms"
