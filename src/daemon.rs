@@ -17,12 +17,15 @@ use crate::ledger::{self, Ledger, LedgerError};
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
 use crate::ops::log::events;
+use crate::ops::log::redact::Redact;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::rest::Rest;
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
+use crate::secret;
 use crate::supervisor::{self, Order, Parts, Policies, Reread};
+use crate::transcript::Recorder;
 
 /// Questions of the control socket that wait for the supervisor.
 const CALLS_WAITING: usize = 64;
@@ -42,6 +45,10 @@ pub struct Options {
     pub watchdog_limit: Option<std::time::Duration>,
     /// Hears every notice.
     pub observer: Option<Observer>,
+    /// Learns every key, so that the log never shows one.
+    pub redact: Redact,
+    /// Where a transcript is written, if one is.
+    pub recorder: Option<Recorder>,
     /// Reads the configuration anew, for a reload.
     pub reread: Reread,
 }
@@ -85,7 +92,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything. Once this returns, requests are being decided; the platform may still be away.
     pub async fn start(settings: Settings, options: Options) -> Result<Self, StartError> {
-        let Options { shadow, clock, seed, notifier, watchdog_limit, observer, reread } = options;
+        let Options { shadow, clock, seed, notifier, watchdog_limit, observer, redact, recorder, reread } = options;
         let paths: Vec<PathBuf> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
         let wall = clock.now().wall;
         let (policies, said) = Policies::load(paths, wall);
@@ -96,13 +103,18 @@ impl Daemon {
             &settings.ledger.path,
             ledger::Options { clock: clock.clone(), ..ledger::Options::default() },
         )?;
+        // All at once: one by one they would cost as much for each agent as for all before it.
+        let keys: Vec<_> = settings.agents.iter().filter_map(|agent| secret::read(&agent.key).ok()).collect();
+        redact.add_all(keys.iter().map(|key| key.expose()));
+        drop(keys);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let tls = match settings.platform.needs_tls() {
             true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
             false => None,
         };
         let rest = Rest::new(&settings.platform, tls.as_deref(), settings.timing.join_timeout)
-            .map_err(|error| setup(&error))?;
+            .map_err(|error| setup(&error))?
+            .watched(redact, recorder);
         let dialer = Arc::new(Dialer::new(&settings.platform, tls).map_err(|error| setup(&error))?);
         let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
         let stop = CancellationToken::new();

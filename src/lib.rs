@@ -17,7 +17,7 @@
 //! | [`ledger`] | no | the record: one SQLite file, one writing thread |
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
-//! control socket, [`ops`] is logging, signals, systemd and that socket, [`sandbox`] imitates the platform, [`cli`] is the
+//! control socket, [`ops`] is logging, signals, systemd and that socket, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the
 //! command line. Underneath: [`model`] the nouns, [`clock`] the only reader of a clock, [`secret`] keys.
 //!
 //! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
@@ -38,3 +38,4 @@ pub mod responder;
 pub mod sandbox;
 pub mod secret;
 pub mod supervisor;
+pub mod transcript;

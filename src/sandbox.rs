@@ -2,6 +2,8 @@
 //! make things happen and go wrong. It is faithful first: shapes, errors, terminal states, one connection an agent. It
 //! is no platform: it keeps everything in memory and its keys protect nothing. `docs/sandbox.md` says what it does.
 //!
+//! Beside it, [`replay`] plays the platform's side of a transcript.
+//!
 //! `world` (who exists) → `store` (requests and contacts, pure) → `shared` (one lock over store, connections, faults,
 //! journal) → `server` (HTTP) → `rest`, `upgrade` and `socket` (the platform's side), `control` (the tester's side).
 
@@ -9,6 +11,7 @@ mod control;
 pub mod fault;
 mod garbage;
 mod hub;
+pub mod replay;
 mod reply;
 mod rest;
 mod server;

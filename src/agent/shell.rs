@@ -26,6 +26,7 @@ use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
 use crate::secret::Key;
+use crate::transcript::{Dir, Recorder};
 
 pub use calls::Done;
 pub use calls::reach_of;
@@ -205,26 +206,38 @@ impl Agent {
     }
 
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
-        let mut event = event.unwrap_or(SocketEvent::Closed(None));
-        for _ in 0..FRAMES_AT_ONCE {
+        let mut next = Some(event.unwrap_or(SocketEvent::Closed(None)));
+        let mut taken = 1;
+        while let Some(event) = next.take() {
             let now = self.now();
-            let ended = matches!(event, SocketEvent::Closed(_));
             match event {
                 SocketEvent::Text(text, received) => {
+                    self.record(|recorder, agent| recorder.frame(agent, conn, Dir::In, &text));
                     let received = self.around.clock.mono_of(received);
                     self.core.handle(Input::Frame { conn, text: &text, received }, now);
                 }
-                SocketEvent::Binary(len) => self.core.handle(Input::Binary { conn, len }, now),
+                SocketEvent::Binary(len) => {
+                    self.record(|recorder, agent| recorder.binary(agent, conn, len));
+                    self.core.handle(Input::Binary { conn, len }, now);
+                }
                 SocketEvent::Closed(code) => {
+                    self.record(|recorder, agent| recorder.closed(agent, conn, Dir::In, code));
                     self.conn = None;
                     self.core.handle(Input::Closed { conn, code }, now);
                 }
             }
-            let next = self.conn.as_mut().filter(|_| !ended).and_then(|conn| conn.events.try_recv().ok());
-            match next {
-                Some(next) => event = next,
-                None => return,
+            // Only what will be handled is taken.
+            if taken < FRAMES_AT_ONCE {
+                taken += 1;
+                next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
             }
+        }
+    }
+
+    /// Puts something into the transcript, if one is written.
+    fn record(&self, what: impl FnOnce(&Recorder, &AgentId)) {
+        if let Some(recorder) = self.around.rest.recorder() {
+            what(recorder, &self.settings.id);
         }
     }
 

@@ -11,6 +11,7 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Env, Overrides};
 use crate::daemon::{Daemon, Options};
+use crate::ops::log::redact::Redact;
 use crate::ops::notify::Notifier;
 use crate::sandbox::{Sandbox, SandboxOptions, World};
 use crate::supervisor::Reread;
@@ -54,6 +55,8 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
         notifier: Notifier::from_env()?,
         watchdog_limit: None,
         observer: Some(observer),
+        redact: Redact::default(),
+        recorder: None,
         reread: Reread(Box::new(|| Ok(Vec::new()))),
     };
     let daemon = Daemon::start(settings, options).await?;

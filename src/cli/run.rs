@@ -15,6 +15,7 @@ use crate::ops::notify::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal};
 use crate::ops::{harden, log};
 use crate::supervisor::{Order, Reread};
+use crate::transcript::{RECORD_BYTES_MAX, Recorder};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,12 @@ pub struct Args {
     /// Such as `info`, `debug` or `doorman=trace`, instead of `log.level`
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// Write what is said to the platform and by it to this file, to be sent in (`docs/transcripts.md`)
+    #[arg(long, value_name = "FILE")]
+    record: Option<std::path::PathBuf>,
+    /// Keep strangers' handles, names and messages in the transcript as they came
+    #[arg(long, requires = "record")]
+    record_text: bool,
 }
 
 /// Runs the command.
@@ -59,8 +66,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let clock = Clock::start();
     let redact = Redact::default();
-    let handle =
-        log::init(&loaded.settings.log, &clock, redact).map_err(|error| CliError::new(78, error.to_string()))?;
+    let handle = log::init(&loaded.settings.log, &clock, redact.clone())
+        .map_err(|error| CliError::new(78, error.to_string()))?;
     let from = loaded.file.as_ref().map_or_else(|| "the environment".to_owned(), |file| file.display().to_string());
     info!(event = events::CONFIG_LOADED, path = from, agents = loaded.settings.agents.len(), "configured");
     if !loaded.report.problems.is_empty() {
@@ -71,13 +78,25 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             "taken, with warnings"
         );
     }
+    let recorder = match &args.record {
+        Some(path) => {
+            Some(Recorder::open(path, args.record_text, RECORD_BYTES_MAX, redact.clone()).map_err(|error| {
+                CliError::new(78, format!("no transcript can be written to `{}`: {error}", path.display()))
+            })?)
+        }
+        None => None,
+    };
     let before = loaded.settings.clone();
     let reread = Reread(Box::new(move || match load() {
         Ok(now) => Ok(config::needs_restart(&before, &now.settings)),
         Err(report) => Err(report.render(false)),
     }));
     let runtime = super::runtime()?;
-    let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, reread));
+    let watched = (redact, recorder.clone());
+    let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, watched, reread));
+    if let Some(recorder) = recorder {
+        recorder.finish();
+    }
     // Whatever still blocks a thread must not keep the process.
     runtime.shutdown_background();
     let code = code?;
@@ -90,7 +109,13 @@ fn colour() -> bool {
     std::io::stderr().is_terminal()
 }
 
-async fn serve(settings: Settings, shadow: bool, clock: Clock, reread: Reread) -> Result<u8, CliError> {
+async fn serve(
+    settings: Settings,
+    shadow: bool,
+    clock: Clock,
+    (redact, recorder): (Redact, Option<Recorder>),
+    reread: Reread,
+) -> Result<u8, CliError> {
     let mut signals =
         signals::listen().map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
     let notifier =
@@ -102,6 +127,8 @@ async fn serve(settings: Settings, shadow: bool, clock: Clock, reread: Reread) -
         notifier,
         watchdog_limit: watchdog_limit(),
         observer: None,
+        redact,
+        recorder,
         reread,
     };
     let daemon =

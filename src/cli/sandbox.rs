@@ -14,7 +14,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
 use crate::config::Report;
+use crate::sandbox::replay::{Replay, Script};
 use crate::sandbox::{Sandbox, SandboxOptions, World};
+use crate::transcript;
 
 const SHIPPED_WORLD: &str = include_str!("../../config/world.toml");
 
@@ -42,10 +44,23 @@ pub struct Args {
     /// The certificate's private key, PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Play the platform's side of a transcript (`doorman run --record`) to whoever connects, instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["world", "idle", "null_join_ref", "tls_cert"])]
+    replay: Option<PathBuf>,
+    /// Whose part of the transcript, where it is several agents'
+    #[arg(long, value_name = "ID", requires = "replay")]
+    replay_agent: Option<String>,
+    /// Leave the recorded pauses out
+    #[arg(long, requires = "replay")]
+    fast: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+    if let Some(path) = &args.replay {
+        let runtime = super::runtime()?;
+        return runtime.block_on(replay(&args, path));
+    }
     let world = match &args.world {
         None => parse(SHIPPED_WORLD, Path::new("config/world.toml"))?,
         Some(path) => {
@@ -102,6 +117,28 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
         () = sandbox.stop() => {}
         _ = signals.next() => {}
     }
+    Ok(0)
+}
+
+/// Plays a transcript until it is told to stop.
+async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
+    let refuse = |why: String| CliError::new(78, format!("`{}` cannot be played: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let lines = transcript::read(&text).map_err(|error| refuse(error.to_string()))?;
+    let script = Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))?;
+    let mut signals = crate::ops::signals::listen()
+        .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let replay =
+        Replay::start(args.listen, script, args.fast, told).await.map_err(|error| refused(args.listen, &error))?;
+    super::remote::print(&format!("listening on {}\n", replay.url()))?;
+    loop {
+        tokio::select! {
+            _ = signals.next() => break,
+            Some(sentence) = heard.recv() => super::remote::print(&format!("{sentence}\n"))?,
+        }
+    }
+    replay.stop().await;
     Ok(0)
 }
 

@@ -15,7 +15,9 @@ use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after, tls};
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::ops::log::redact::Redact;
 use crate::secret::Key;
+use crate::transcript::Recorder;
 
 /// Most bytes of a page, after decompression.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -39,6 +41,8 @@ pub struct RestError(String);
 pub struct Rest {
     client: reqwest::Client,
     base: Url,
+    redact: Redact,
+    recorder: Option<Recorder>,
 }
 
 /// One agent's way to the platform; cheap to clone.
@@ -77,11 +81,22 @@ impl Rest {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| RestError(tls::innermost(&error)))?;
-        Ok(Self { client, base: platform.rest.clone() })
+        Ok(Self { client, base: platform.rest.clone(), redact: Redact::default(), recorder: None })
+    }
+
+    /// Tells `redact` every key that is used, so that the log never shows one; and the recorder every call.
+    pub fn watched(self, redact: Redact, recorder: Option<Recorder>) -> Self {
+        Self { redact, recorder, ..self }
+    }
+
+    /// Where a transcript is written, if one is.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
     }
 
     /// This agent's way, with this key.
     pub fn agent(&self, agent: AgentId, key: Key) -> AgentRest {
+        self.redact.add(key.expose());
         AgentRest { rest: self.clone(), agent, key }
     }
 
@@ -153,14 +168,29 @@ impl AgentRest {
         most: usize,
         read: impl FnOnce(&[u8]) -> Result<T, BodyProblem>,
     ) -> Reply<T> {
-        let response = match request.header("x-api-key", self.key.header()).send().await {
+        let (recorded, sent) = match request.header("x-api-key", self.key.header()).build() {
+            Ok(request) => (self.recorded(&request), self.rest.client.execute(request).await),
+            Err(error) => (None, Err(error)),
+        };
+        let response = match sent {
             Ok(response) => response,
-            Err(error) => return Reply { result: Err(transport::no_answer(&error)), date: None },
+            Err(error) => {
+                let error = transport::no_answer(&error);
+                if let Some((recorder, call)) = recorded {
+                    recorder.unanswered(&self.agent, call, &error.to_string());
+                }
+                return Reply { result: Err(error), date: None };
+            }
         };
         let status = response.status();
         let date = header_text(response.headers(), header::DATE).and_then(retry_after::date);
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
-        let result = match (status.is_success(), transport::bounded(response, most).await) {
+        let body = transport::bounded(response, most).await;
+        if let Some((recorder, call)) = recorded {
+            let body = body.as_deref().unwrap_or_default();
+            recorder.answered(&self.agent, call, status.as_u16(), wait.as_deref(), body);
+        }
+        let result = match (status.is_success(), body) {
             (true, Ok(body)) => read(&body).map_err(|problem| {
                 let message = Some(StrangerText::new(&problem.to_string()));
                 CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message, retry_after: None }
@@ -169,10 +199,21 @@ impl AgentRest {
             // A refusal is one even where its body breaks off or has no end.
             (false, body) => {
                 let now = date.unwrap_or_else(Timestamp::now);
-                Err(classify::refusal(status, wait.as_deref(), &body.unwrap_or_default(), now))
+                // It is shown to people, and a careless platform repeats the key in it.
+                let body = body.unwrap_or_default();
+                Err(classify::refusal(status, wait.as_deref(), &self.rest.redact.scrub_bytes(&body), now))
             }
         };
         Reply { result, date }
+    }
+
+    /// Puts a call on record, if one is kept.
+    fn recorded(&self, request: &reqwest::Request) -> Option<(&Recorder, u64)> {
+        let recorder = self.rest.recorder.as_ref()?;
+        let url = request.url();
+        let path = url.path().strip_prefix(self.rest.base.path()).unwrap_or(url.path()).trim_start_matches('/');
+        let body = request.body().and_then(reqwest::Body::as_bytes);
+        Some((recorder, recorder.call(&self.agent, request.method().as_str(), path, url.query(), body)))
     }
 }
 

@@ -3,6 +3,7 @@
 mod checks;
 mod clock;
 mod coexistence;
+mod flood;
 mod kills;
 mod machine;
 mod many;

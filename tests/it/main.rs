@@ -12,3 +12,4 @@ mod sandbox;
 mod shipped_policies;
 mod systemd;
 mod tls;
+mod transcripts;

@@ -70,7 +70,7 @@ impl Site {
         let mut command = self.command(&[&["run"], arguments].concat());
         let mut child = command.envs(variables.iter().copied()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Doorman { child, lines, said: Vec::new() }
+        Doorman { child, lines, said: Vec::new(), unasked: Vec::new() }
     }
 
     /// `doorman status --json` of the running daemon: its agent.
@@ -86,18 +86,23 @@ pub struct Doorman {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
     said: Vec<String>,
+    unasked: Vec<Value>,
 }
 
 impl Doorman {
-    /// Reads the log up to the first line that is so.
+    /// The first line of the log that is so and was not asked for before, waiting for it if need be.
     pub async fn says(&mut self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.unasked.iter().position(&so) {
+            return self.unasked.remove(at);
+        }
         let reading = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                self.said.push(line.clone());
-                let line: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+            while let Some(text) = self.lines.next_line().await.unwrap() {
+                let line: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+                self.said.push(text);
                 if so(&line) {
                     return Some(line);
                 }
+                self.unasked.push(line);
             }
             None
         };
@@ -107,7 +112,7 @@ impl Doorman {
         }
     }
 
-    /// Reads the log up to where the agent is in this state.
+    /// Waits until the agent is in this state.
     pub async fn is(&mut self, state: &str) -> Value {
         self.says(state, |line| line["event"] == "state_changed" && line["state"] == state).await
     }

@@ -18,6 +18,7 @@ use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
 use crate::policy::Policy;
 use crate::policy::book::Memory;
 use crate::secret::{self, Key};
+use crate::transcript::Dir;
 
 /// How far back charges are remembered at least: a policy that is mended finds them again.
 const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
@@ -87,6 +88,7 @@ impl Agent {
         match done {
             Done::Connected(conn, Ok(socket)) => self.connected(conn, *socket),
             Done::Connected(conn, Err(refusal)) => {
+                self.record(|recorder, agent| recorder.refused(agent, conn, &refusal));
                 if self.conn.as_ref().is_some_and(|current| current.number == conn) {
                     self.conn = None;
                 }
@@ -114,6 +116,7 @@ impl Agent {
         let (dialer, agent) = (self.around.dialer.clone(), self.settings.id.clone());
         let timeout = self.around.timing.join_timeout;
         let key = self.key.as_ref().map(|(key, _)| key.clone()).map_err(Clone::clone);
+        self.record(|recorder, agent| recorder.upgrade(agent, number, plan));
         let task = self.tasks.spawn(async move {
             let opened = match key {
                 Ok(key) => socket::open(&dialer, &agent, &key, plan, timeout).await,
@@ -128,6 +131,7 @@ impl Agent {
 
     fn connected(&mut self, number: u64, socket: Socket) {
         let now = self.now();
+        self.record(|recorder, agent| recorder.opened(agent, number));
         if let Some(conn) = self.conn.as_mut().filter(|conn| conn.number == number)
             && let Some((frames, commands)) = conn.ends.take()
         {
@@ -141,6 +145,7 @@ impl Agent {
 
     pub(super) fn send(&mut self, number: u64, text: String) {
         let Some(conn) = self.conn.as_ref().filter(|conn| conn.number == number) else { return };
+        self.record(|recorder, agent| recorder.frame(agent, number, Dir::Out, &text));
         if conn.commands.try_send(SocketCommand::Send(text)).is_err() {
             // Sixteen frames that nobody takes: the connection is as good as dead, and its events will say so.
             self.conn = None;
@@ -151,6 +156,7 @@ impl Agent {
 
     pub(super) fn close(&mut self, number: u64) {
         let Some(conn) = self.conn.take_if(|conn| conn.number == number) else { return };
+        self.record(|recorder, agent| recorder.closed(agent, number, Dir::Out, Some(1000)));
         if conn.ends.is_none() && conn.commands.try_send(SocketCommand::Close).is_ok() {
             // The socket's task says goodbye by itself, within its own bound.
             conn.let_go();

@@ -104,6 +104,7 @@ events! {
     WATCHDOG_RECOVERED = "watchdog_recovered", INFO, ["loop"], "a late loop turns again";
     NOTIFY_FAILED = "notify_failed", WARN, ["why"], "systemd could not be told something";
     LOG_DROPPED = "log_dropped", WARN, ["lines"], "this many lines were dropped because nobody read the log fast enough";
+    RECORD_ENDED = "record_ended", WARN, ["path", "why"], "the transcript of `run --record` is written no further";
     DRAINING = "draining", INFO, ["in_flight"], "told to stop: what is on its way is finished, the rest stays pending";
     DRAINED = "drained", INFO, ["in_flight", "latency_ms"], "the drain is over; `in_flight` is what was left behind, to be settled at the next start";
     STOPPED = "stopped", INFO, ["code"], "doorman ends";

@@ -73,6 +73,22 @@ impl Redact {
             _ => Cow::Borrowed(text),
         }
     }
+
+    /// The bytes with `***` for every key.
+    pub fn scrub_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let guard = self.inner.search.load();
+        match guard.as_deref() {
+            Some(search) if search.find(bytes).is_some() => {
+                let mut out = Vec::with_capacity(bytes.len());
+                search.replace_all_with_bytes(bytes, &mut out, |_, _, out| {
+                    out.extend_from_slice(b"***");
+                    true
+                });
+                Cow::Owned(out)
+            }
+            _ => Cow::Borrowed(bytes),
+        }
+    }
 }
 
 /// The ways in which a key could be written.
@@ -96,6 +112,7 @@ mod tests {
         assert!(matches!(redact.scrub(text), Cow::Borrowed(_)), "no keys, no work");
         redact.add("band/sk \"1");
         assert_eq!(redact.scrub(text), "wss://x/?api_key=*** and *** and \"***\"");
+        assert_eq!(redact.scrub_bytes(text.as_bytes()), redact.scrub(text).as_bytes());
     }
 
     #[test]

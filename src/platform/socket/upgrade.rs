@@ -23,6 +23,7 @@ use url::{Position, Url};
 use super::wire::Wire;
 use super::{Dialer, FRAME_BYTES_MAX, Socket};
 use crate::model::AgentId;
+use crate::ops::log::redact::Redact;
 use crate::phoenix::{ConnectPlan, Refusal};
 use crate::platform::{classify, retry_after, tls};
 use crate::secret::Key;
@@ -56,7 +57,12 @@ pub async fn open(
             check(&head, &nonce).map_err(|why| refusal(format!("upgrade: {why}")))?;
             Ok(Socket::new(WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await))
         }
-        Ok(Ok(Answered::Refused { head, body })) => Err(refused(&head, &body)),
+        Ok(Ok(Answered::Refused { head, body })) => {
+            // It is shown to people, and a careless platform repeats the key in it.
+            let redact = Redact::default();
+            redact.add(key.expose());
+            Err(refused(&head, &redact.scrub_bytes(&body)))
+        }
         Ok(Err(error)) => {
             Err(refusal(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
         }

@@ -12,6 +12,7 @@ use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
 use doorman::daemon::Options;
 use doorman::model::AgentId;
+use doorman::ops::log::redact::Redact;
 use doorman::ops::notify::Notifier;
 use doorman::sandbox::{Control, NewRequest, Sandbox, SandboxOptions, World};
 use doorman::supervisor::Reread;
@@ -175,6 +176,8 @@ pub async fn here(config: &Path, clock: Clock) -> (doorman::daemon::Daemon, Noti
         notifier: Notifier::from_env().unwrap(),
         watchdog_limit: None,
         observer: Some(observer),
+        redact: Redact::default(),
+        recorder: None,
         reread: Reread(Box::new(|| Ok(Vec::new()))),
     };
     (doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap(), notices)

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::platform::Supersede;
+use crate::transcript::{self, Dir, Line};
 
 /// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
 struct Player {
@@ -31,13 +32,14 @@ fn play(name: &str) -> Player {
     let waiting_since = stage.now;
     let mut player = Player { stage, acts: VecDeque::new(), waits: Vec::new(), waiting_since };
     player.give(Input::Start);
-    for (count, line) in text.lines().enumerate() {
-        let line: Value = serde_json::from_str(line).unwrap();
+    let lines = transcript::read(&text).unwrap_or_else(|error| panic!("{name}.jsonl: {error}"));
+    assert_eq!(lines.len(), text.lines().count());
+    for (count, line) in lines.iter().enumerate() {
         let place = format!("{name}.jsonl:{}", count + 1);
-        match line["dir"].as_str() {
-            Some("out") => player.want(&line, &place),
-            Some("in") => player.say(&line),
-            _ => assert!(line["note"].is_string(), "{place}: a line without `dir` is a note"),
+        match line.dir {
+            Some(Dir::Out) => player.want(line, &place),
+            Some(Dir::In) => player.say(line, &place),
+            None => assert!(line.note.is_some(), "{place}: a line without `dir` is a note"),
         }
     }
     assert!(player.acts.is_empty(), "{name}: the client did more than was recorded: {:?}", player.acts);
@@ -57,8 +59,8 @@ impl Player {
         self.acts.extend(acts);
     }
 
-    fn want(&mut self, line: &Value, place: &str) {
-        if line["stop"] == true {
+    fn want(&mut self, line: &Line, place: &str) {
+        if line.stop == Some(true) {
             return self.give(Input::Stop);
         }
         for _ in 0..20 {
@@ -70,40 +72,43 @@ impl Player {
         let act = self.acts.pop_front().unwrap_or_else(|| panic!("{place}: the client does nothing"));
         match act {
             Act::Connect(plan) => {
-                assert_eq!(line["upgrade"]["vsn"], "2.0.0", "{place}");
+                let upgrade = line.upgrade.as_ref().unwrap_or_else(|| panic!("{place}: the client connects"));
+                assert_eq!(upgrade.vsn.as_deref(), Some("2.0.0"), "{place}");
                 let wanted = if plan.take { "supersede" } else { "reject" };
-                assert_eq!(line["upgrade"]["on_conflict"], wanted, "{place}");
+                assert_eq!(upgrade.on_conflict.as_deref(), Some(wanted), "{place}");
                 self.waits.push(self.stage.now.since(self.waiting_since));
             }
             Act::Send(frame) => {
                 let events = ["phx_join", "phx_leave", "heartbeat"];
                 assert!(events.iter().any(|&event| frame[3] == event), "a client sends nothing else: {frame}");
-                assert_eq!(line["frame"], frame, "{place}");
+                assert_eq!(line.frame.as_ref(), Some(&frame), "{place}");
             }
-            Act::Close => assert!(line.get("close").is_some(), "{place}: {line}"),
+            Act::Close => assert!(line.close.is_some(), "{place}: the client closes"),
         }
     }
 
-    fn say(&mut self, line: &Value) {
-        if let Some(frame) = line.get("frame") {
+    fn say(&mut self, line: &Line, place: &str) {
+        if let Some(frame) = &line.frame {
             let text = frame.as_str().map_or_else(|| frame.to_string(), str::to_owned);
             self.give(Input::Text(&text));
-        } else if let Some(length) = line.get("binary") {
-            self.give(Input::Binary(length.as_u64().unwrap() as usize));
-        } else if let Some(code) = line.get("close") {
+        } else if let Some(length) = line.binary {
+            self.give(Input::Binary(length as usize));
+        } else if let Some(code) = line.close {
             self.waiting_since = self.stage.now;
-            self.give(Input::Closed(code.as_u64().map(|code| code as u16)));
-        } else if let Some(upgrade) = line.get("upgrade") {
-            if upgrade["status"] == 101 {
+            self.give(Input::Closed(code));
+        } else if let Some(upgrade) = &line.upgrade {
+            if upgrade.status == Some(101) {
                 return self.give(Input::Opened);
             }
             self.waiting_since = self.stage.now;
             self.give(Input::NotOpened(Refusal {
-                status: upgrade["status"].as_u64().map(|status| status as u16),
-                code: upgrade["code"].as_str().map(str::to_owned),
-                retry_after: upgrade["retry_after"].as_u64().map(seconds),
-                why: upgrade["error"].as_str().unwrap_or("refused").to_owned(),
+                status: upgrade.status,
+                code: upgrade.code.clone(),
+                retry_after: upgrade.retry_after.map(seconds),
+                why: upgrade.error.clone().unwrap_or_else(|| "refused".to_owned()),
             }));
+        } else {
+            panic!("{place}: the platform says nothing");
         }
     }
 

@@ -1,0 +1,186 @@
+//! The platform's side of a transcript, played to whoever connects: what was said to the recorded client is said again,
+//! each time the client is as far as it was then. It takes any key, keeps no requests, and knows nothing that is not in
+//! the transcript; `docs/transcripts.md` says what it does where the client does something else.
+
+mod calls;
+mod play;
+mod script;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::calls::Calls;
+pub use self::script::{Script, ScriptError};
+use super::reply::{Cut, Reply, error};
+use super::server::{BODY_MAX, query};
+
+/// Most connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// A running replay. Dropping it ends it.
+#[derive(Debug)]
+pub struct Replay {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What its tasks share.
+#[derive(Debug)]
+struct Stage {
+    script: Script,
+    /// Whether pauses are left out.
+    fast: bool,
+    told: mpsc::UnboundedSender<String>,
+    scene: Mutex<Scene>,
+    /// Somebody has asked for a socket, and so said which agent plays along.
+    known: CancellationToken,
+    /// How many answers of the client's have come.
+    answers: watch::Sender<usize>,
+    stop: CancellationToken,
+}
+
+/// How far it is.
+#[derive(Debug)]
+struct Scene {
+    /// The next recorded connection.
+    next: usize,
+    calls: Calls,
+    /// The id of the agent that plays along.
+    actual: Option<String>,
+}
+
+impl Replay {
+    /// Starts on this address (port 0: a free one). `fast` leaves the recorded pauses out; what happens is told in
+    /// sentences. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub async fn start(
+        address: SocketAddr,
+        script: Script,
+        fast: bool,
+        told: mpsc::UnboundedSender<String>,
+    ) -> io::Result<Replay> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let scene = Mutex::new(Scene { next: 0, calls: Calls::of(&script), actual: None });
+        let stage = Arc::new(Stage {
+            script,
+            fast,
+            told,
+            scene,
+            known: CancellationToken::new(),
+            answers: watch::Sender::new(0),
+            stop: stop.clone(),
+        });
+        tasks.spawn(accept(listener, stage, tasks.clone()));
+        Ok(Replay { address, stop, tasks })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Stage {
+    fn scene(&self) -> MutexGuard<'_, Scene> {
+        self.scene.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: String) {
+        // Nobody may be listening.
+        let _ = self.told.send(what);
+    }
+
+    /// The text for the agent that plays along, in place of the recorded one.
+    fn recast(&self, text: String) -> String {
+        match (&self.script.agent, &self.scene().actual) {
+            (Some(recorded), Some(actual)) if recorded != actual => text.replace(recorded.as_str(), actual),
+            _ => text,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, stage: Arc<Stage>, tasks: TaskTracker) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accept = async {
+            let permit = permits.clone().acquire_owned().await.ok();
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            () = stage.stop.cancelled() => return,
+            accepted = accept => accepted,
+        };
+        let Ok((tcp, _)) = accepted else {
+            // Out of descriptors, most likely: some will be closed soon.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            continue;
+        };
+        let (stop, served) = (stage.stop.clone(), serve(tcp, stage.clone(), tasks.clone()));
+        tasks.spawn(async move {
+            stop.run_until_cancelled(served).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(tcp: TcpStream, stage: Arc<Stage>, tasks: TaskTracker) {
+    let _ = tcp.set_nodelay(true);
+    let service = service_fn(move |request| handle(request, stage.clone(), tasks.clone()));
+    // How a client's connection ends is the client's.
+    let _ =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades().await;
+}
+
+async fn handle(request: Request<Incoming>, stage: Arc<Stage>, tasks: TaskTracker) -> Result<Reply, Cut> {
+    let path = request.uri().path().to_owned();
+    if path == "/api/v1/socket/websocket" {
+        return play::upgrade(request, &stage, &tasks).await;
+    }
+    let (parts, body) = request.into_parts();
+    let body = match parts.method {
+        Method::GET => bytes::Bytes::new(),
+        _ => match Limited::new(body, BODY_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return Ok(error(413, "too_large", "the body is too large or was cut off", None)),
+        },
+    };
+    match path.strip_prefix("/api/v1/") {
+        Some(path) => calls::answer(&stage, parts.method.as_str(), path, parts.uri.query(), &body).await,
+        None => Ok(error(404, "not_found", "no such path", None)),
+    }
+}
+
+/// The agent that an upgrade is for.
+fn agent_of(parts: &http::request::Parts) -> Option<String> {
+    query(parts, "agent_id").filter(|id| crate::model::AgentId::parse(id).is_ok())
+}

@@ -1,0 +1,246 @@
+//! One connection under a transcript.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_util::task::TaskTracker;
+
+use super::script::{Conn, Step, What};
+use super::{Stage, agent_of};
+use crate::sandbox::reply::{Cut, Reply, error, json_value, raw};
+use crate::sandbox::server::header as header_text;
+
+/// Most bytes of a frame from the client.
+const FRAME_MAX: usize = 1 << 20;
+/// Most bytes of a frame that is only garbage.
+const GARBLED_MAX: u64 = 4 << 20;
+/// How long what followed an answer waits for a client that gives none.
+const ANSWERS_WAIT: Duration = Duration::from_secs(5);
+/// Most frames of the client that nothing has waited for yet.
+const HEARD_MAX: usize = 1024;
+
+/// Answers an upgrade as the next recorded one was answered.
+pub(super) async fn upgrade(
+    mut request: Request<hyper::body::Incoming>,
+    stage: &Arc<Stage>,
+    tasks: &TaskTracker,
+) -> Result<Reply, Cut> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, _) = request.into_parts();
+    let Some(accept) = header_text(&parts, "sec-websocket-key").map(|key| derive_accept_key(key.as_bytes())) else {
+        return Ok(raw(400, "text/plain", "this is no upgrade"));
+    };
+    let number = {
+        let mut scene = stage.scene();
+        scene.actual = agent_of(&parts).or_else(|| scene.actual.take());
+        scene.next += 1;
+        scene.next
+    };
+    stage.known.cancel();
+    let Some(conn) = stage.script.conns.get(number - 1) else {
+        stage.tell(format!("connection {number} is not in the transcript; 503"));
+        return Ok(error(503, "replay_over", "the transcript is over", None));
+    };
+    let status = conn.answer.status;
+    stage.tell(format!(
+        "connection {number} of {}: {}",
+        stage.script.conns.len(),
+        status.map_or_else(|| "no answer".to_owned(), |status| status.to_string())
+    ));
+    match status {
+        None => return Err(Cut),
+        Some(101) => {}
+        Some(status) => return Ok(refusal(status, conn)),
+    }
+    let (task_stage, conn) = (stage.clone(), conn.clone());
+    tasks.spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let played = Player::new(upgraded, &task_stage, conn.beats.clone()).await.play(&conn, number);
+        task_stage.stop.run_until_cancelled(played).await;
+    });
+    let mut reply = raw(101, "", bytes::Bytes::new());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    Ok(reply)
+}
+
+fn refusal(status: u16, conn: &Conn) -> Reply {
+    let wait = conn.answer.retry_after;
+    let mut reply = match &conn.answer.code {
+        None => raw(status, "", bytes::Bytes::new()),
+        Some(code) => json_value(
+            status,
+            &json!({ "error": { "code": code, "message": "as recorded", "request_id": null, "retry_after": wait } }),
+        ),
+    };
+    if let Some(seconds) = wait {
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    reply
+}
+
+/// The connection is over.
+struct Over;
+
+struct Player<'a> {
+    socket: WebSocketStream<TokioIo<Upgraded>>,
+    stage: &'a Stage,
+    /// What the client has sent and nothing has waited for.
+    heard: VecDeque<[Value; 5]>,
+    /// The client's refs by the recorded ones, as JSON.
+    refs: HashMap<String, Value>,
+    /// For each recorded heartbeat, whether it was answered.
+    beats: VecDeque<bool>,
+}
+
+impl<'a> Player<'a> {
+    async fn new(upgraded: Upgraded, stage: &'a Stage, beats: Vec<bool>) -> Self {
+        let config = WebSocketConfig::default().max_message_size(Some(FRAME_MAX)).max_frame_size(Some(FRAME_MAX));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        Self { socket, stage, heard: VecDeque::new(), refs: HashMap::new(), beats: beats.into() }
+    }
+
+    async fn play(mut self, conn: &Conn, number: usize) {
+        // A client that leaves at the end of a transcript was told to: all has been said before.
+        let leaves = |what: &What| matches!(what, What::Await { event, .. } if event == "phx_leave");
+        let last = conn.steps.iter().position(|step| leaves(&step.what)).unwrap_or(conn.steps.len());
+        let (before, leaving) = conn.steps.split_at(last);
+        match self.steps(before).await {
+            Ok(()) => self.stage.tell(format!("connection {number}: all was said")),
+            Err(Over) => return self.stage.tell(format!("connection {number}: the client left before all was said")),
+        }
+        if number == self.stage.script.conns.len() {
+            self.stage.tell("the transcript is over".to_owned());
+        }
+        if self.steps(leaving).await.is_err() {
+            return;
+        }
+        // What comes now was never said: heartbeats are answered, nothing else.
+        if !matches!(conn.steps.last().map(|step| &step.what), Some(What::End(_))) {
+            while self.listen(None).await.is_ok() {
+                self.heard.clear();
+            }
+        }
+    }
+
+    async fn steps(&mut self, steps: &[Step]) -> Result<(), Over> {
+        for step in steps {
+            if let What::Await { join_ref, reference, topic, event } = &step.what {
+                let topic = self.stage.recast(topic.clone());
+                let [theirs, own, ..] = self.until(&topic, event).await?;
+                self.refs.insert(join_ref.to_string(), theirs);
+                self.refs.insert(reference.to_string(), own);
+                continue;
+            }
+            self.answered(step.after).await?;
+            if !self.stage.fast {
+                let until = Instant::now() + step.pause;
+                while Instant::now() < until {
+                    self.listen(Some(until)).await?;
+                }
+            }
+            self.say(&step.what).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the client has answered as many requests as it had then, unless it does not.
+    async fn answered(&mut self, count: usize) -> Result<(), Over> {
+        let mut answers = self.stage.answers.subscribe();
+        let until = Instant::now() + ANSWERS_WAIT;
+        while *answers.borrow_and_update() < count && Instant::now() < until {
+            tokio::select! {
+                _ = answers.changed() => {}
+                heard = self.listen(Some(until)) => heard?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the client to send this.
+    async fn until(&mut self, topic: &str, event: &str) -> Result<[Value; 5], Over> {
+        loop {
+            let found = self.heard.iter().position(|frame| frame[2] == topic && frame[3] == event);
+            if let Some(frame) = found.and_then(|place| self.heard.remove(place)) {
+                return Ok(frame);
+            }
+            self.listen(None).await?;
+        }
+    }
+
+    async fn say(&mut self, what: &What) -> Result<(), Over> {
+        let message = match what {
+            What::Await { .. } => return Ok(()),
+            What::Frame(frame) => {
+                let mut frame = frame.clone();
+                for reference in frame.iter_mut().take(2).filter(|reference| !reference.is_null()) {
+                    if let Some(theirs) = self.refs.get(&reference.to_string()) {
+                        *reference = theirs.clone();
+                    }
+                }
+                Message::text(self.stage.recast(Value::Array(frame).to_string()))
+            }
+            What::Text(text) => Message::text(self.stage.recast(text.clone())),
+            What::Garbled(bytes) => Message::text("x".repeat(length(*bytes))),
+            What::Binary(bytes) => Message::binary(vec![0_u8; length(*bytes)]),
+            What::End(code) => return self.end(*code).await,
+        };
+        self.socket.send(message).await.map_err(|_| Over)
+    }
+
+    async fn end(&mut self, code: Option<u16>) -> Result<(), Over> {
+        let Some(code) = code.map(CloseCode::from).filter(|code| code.is_allowed()) else { return Ok(()) };
+        let _ = self.socket.close(Some(CloseFrame { code, reason: "".into() })).await;
+        // Until the client has seen it.
+        let until = Instant::now() + Duration::from_secs(2);
+        while self.listen(Some(until)).await.is_ok() && Instant::now() < until {}
+        Ok(())
+    }
+
+    /// Takes the client's next frame, if one comes in time. Heartbeats are answered if they were then.
+    async fn listen(&mut self, until: Option<Instant>) -> Result<(), Over> {
+        let message = match until {
+            None => self.socket.next().await,
+            Some(until) => match timeout_at(until, self.socket.next()).await {
+                Ok(message) => message,
+                Err(_) => return Ok(()),
+            },
+        };
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+            Some(Ok(_)) => return Ok(()),
+        };
+        let Ok(frame) = serde_json::from_str::<[Value; 5]>(&text) else { return Err(Over) };
+        if frame[3] == "heartbeat" {
+            if self.beats.pop_front().unwrap_or(true) {
+                let reply = json!([frame[0], frame[1], frame[2], "phx_reply", { "status": "ok", "response": {} }]);
+                self.socket.send(Message::text(reply.to_string())).await.map_err(|_| Over)?;
+            }
+        } else if self.heard.len() < HEARD_MAX {
+            self.heard.push_back(frame);
+        }
+        Ok(())
+    }
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes.min(GARBLED_MAX)).unwrap_or(0)
+}

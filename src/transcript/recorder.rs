@@ -1,0 +1,354 @@
+//! Writes a transcript. Callers hand a line over and go on: a thread of its own writes, a full queue drops and says how
+//! much, a file that has grown to its bound or cannot be written ends the recording and nothing else.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::veil::Veil;
+use super::{Dir, Line, Rest, Upgrade, VERSION};
+use crate::model::AgentId;
+use crate::ops::log::events;
+use crate::ops::log::redact::Redact;
+use crate::phoenix::{ConnectPlan, Refusal};
+
+/// Largest file, unless told otherwise.
+pub const RECORD_BYTES_MAX: u64 = 256 << 20;
+/// Lines, and bytes of lines, that wait to be written.
+const LINES_WAITING: usize = 16_384;
+const BYTES_WAITING: usize = 32 << 20;
+/// Longest text that is no JSON and is repeated where that was asked for.
+const RAW_BYTES_MAX: usize = 64 << 10;
+
+/// Clones write to the same file. See the module.
+#[derive(Debug, Clone)]
+pub struct Recorder(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    began: Instant,
+    /// `None`: text was asked for.
+    veil: Option<Veil>,
+    redact: Redact,
+    lines: SyncSender<Order>,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+    calls: AtomicU64,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Line(String),
+    End,
+}
+
+impl Recorder {
+    /// Appends to this file, or makes it; it is readable by its owner only. `text`: strangers' text is kept as it is.
+    /// At `most` bytes the recording ends. Keys known to `redact`, now or later, are never written.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened, is no plain file, is a symbolic link, or is somebody else's.
+    pub fn open(path: &Path, text: bool, most: u64, redact: Redact) -> io::Result<Self> {
+        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+        }
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        let (lines, orders) = sync_channel(LINES_WAITING);
+        let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let writer = Writer {
+            file: BufWriter::new(file),
+            path: path.to_owned(),
+            size: about.size(),
+            most,
+            waiting: waiting.clone(),
+            dropped: dropped.clone(),
+        };
+        let thread = std::thread::Builder::new().name("transcript".to_owned()).spawn(move || writer.run(&orders))?;
+        let veil = (!text).then(Veil::new);
+        let note = format!(
+            "doorman {}, {}; {}",
+            env!("CARGO_PKG_VERSION"),
+            jiff::Timestamp::now(),
+            if text { "strangers' text is as it came" } else { "strangers' text is replaced" }
+        );
+        let recorder = Self(Arc::new(Inner {
+            began: Instant::now(),
+            veil,
+            redact,
+            lines,
+            waiting,
+            dropped,
+            calls: AtomicU64::new(0),
+            thread: std::sync::Mutex::new(Some(thread)),
+        }));
+        recorder.write(&Line { transcript: Some(VERSION), note: Some(note), ..Line::default() });
+        Ok(recorder)
+    }
+
+    /// Writes what waits, and ends; what is handed over later is lost. Blocks until it is written.
+    pub fn finish(&self) {
+        if self.0.lines.send(Order::End).is_ok()
+            && let Some(thread) = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        {
+            let _ = thread.join();
+        }
+    }
+
+    /// The client asks for a socket.
+    pub fn upgrade(&self, agent: &AgentId, conn: u64, plan: ConnectPlan) {
+        let upgrade = Upgrade {
+            vsn: Some("2.0.0".to_owned()),
+            on_conflict: Some(if plan.take { "supersede" } else { "reject" }.to_owned()),
+            key: Some(if plan.key_in_query { "query" } else { "header" }.to_owned()),
+            ..Upgrade::default()
+        };
+        self.socket(agent, conn, Dir::Out, |line| line.upgrade = Some(upgrade));
+    }
+
+    /// The socket is open.
+    pub fn opened(&self, agent: &AgentId, conn: u64) {
+        let upgrade = Upgrade { status: Some(101), ..Upgrade::default() };
+        self.socket(agent, conn, Dir::In, |line| line.upgrade = Some(upgrade));
+    }
+
+    /// There is no socket.
+    pub fn refused(&self, agent: &AgentId, conn: u64, refusal: &Refusal) {
+        let upgrade = Upgrade {
+            status: refusal.status,
+            code: refusal.code.clone(),
+            retry_after: refusal.retry_after.map(|wait| wait.as_secs()),
+            error: refusal.status.is_none().then(|| refusal.why.clone()),
+            ..Upgrade::default()
+        };
+        self.socket(agent, conn, Dir::In, |line| line.upgrade = Some(upgrade));
+    }
+
+    /// A text frame.
+    pub fn frame(&self, agent: &AgentId, conn: u64, dir: Dir, text: &str) {
+        let (frame, garbled) = match serde_json::from_str::<Value>(text) {
+            // A text by itself would be read as the frame's very text.
+            Ok(frame) if !frame.is_string() => {
+                (Some(self.0.veil.as_ref().map_or_else(|| frame.clone(), |veil| veil.frame(frame.clone()))), None)
+            }
+            _ if self.0.veil.is_none() && text.len() <= RAW_BYTES_MAX => (Some(text.into()), None),
+            _ => (None, Some(text.len() as u64)),
+        };
+        self.socket(agent, conn, dir, |line| (line.frame, line.garbled) = (frame, garbled));
+    }
+
+    /// A binary frame of so many bytes.
+    pub fn binary(&self, agent: &AgentId, conn: u64, bytes: usize) {
+        self.socket(agent, conn, Dir::In, |line| line.binary = Some(bytes as u64));
+    }
+
+    /// The socket ended: the platform closed it, or (out) doorman did.
+    pub fn closed(&self, agent: &AgentId, conn: u64, dir: Dir, code: Option<u16>) {
+        self.socket(agent, conn, dir, |line| line.close = Some(code));
+    }
+
+    /// A REST call goes out; the number that its answer is recorded under.
+    pub fn call(&self, agent: &AgentId, method: &str, path: &str, query: Option<&str>, body: Option<&[u8]>) -> u64 {
+        let call = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let (body, garbled) = body.map_or((None, None), |body| self.body(body));
+        let (method, path) = (Some(method.to_owned()), Some(path.to_owned()));
+        let query = query.map(str::to_owned);
+        let rest = Rest { call, method, path, query, body, garbled, ..Rest::default() };
+        self.line(agent, Dir::Out, |line| line.rest = Some(rest));
+        call
+    }
+
+    /// A REST call was answered; the body is as much of it as was read.
+    pub fn answered(&self, agent: &AgentId, call: u64, status: u16, retry_after: Option<&str>, body: &[u8]) {
+        let (body, garbled) = self.body(body);
+        let retry_after = retry_after.map(|text| text.chars().take(64).collect());
+        let rest = Rest { call, status: Some(status), retry_after, body, garbled, ..Rest::default() };
+        self.line(agent, Dir::In, |line| line.rest = Some(rest));
+    }
+
+    /// A REST call was not answered.
+    pub fn unanswered(&self, agent: &AgentId, call: u64, why: &str) {
+        let rest = Rest { call, error: Some(why.to_owned()), ..Rest::default() };
+        self.line(agent, Dir::In, |line| line.rest = Some(rest));
+    }
+
+    /// What is kept of a body, or its length.
+    fn body(&self, bytes: &[u8]) -> (Option<Value>, Option<u64>) {
+        match serde_json::from_slice::<Value>(bytes) {
+            Ok(body) => (Some(self.0.veil.as_ref().map_or_else(|| body.clone(), |veil| veil.body(body.clone()))), None),
+            Err(_) => (None, Some(bytes.len() as u64)),
+        }
+    }
+
+    fn socket(&self, agent: &AgentId, conn: u64, dir: Dir, fill: impl FnOnce(&mut Line)) {
+        self.line(agent, dir, |line| {
+            line.conn = Some(conn);
+            fill(line);
+        });
+    }
+
+    fn line(&self, agent: &AgentId, dir: Dir, fill: impl FnOnce(&mut Line)) {
+        let at = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut line = Line { at: Some(at), agent: Some(agent.as_str().to_owned()), dir: Some(dir), ..Line::default() };
+        fill(&mut line);
+        self.write(&line);
+    }
+
+    fn write(&self, line: &Line) {
+        let Ok(text) = serde_json::to_string(line) else { return };
+        let text = self.0.redact.scrub(&text).into_owned();
+        let bytes = text.len();
+        let full = self.0.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > BYTES_WAITING;
+        if full || self.0.lines.try_send(Order::Line(text)).is_err() {
+            self.0.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Writer {
+    file: BufWriter<File>,
+    path: PathBuf,
+    size: u64,
+    most: u64,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn run(mut self, orders: &Receiver<Order>) {
+        if let Err(error) = self.lines(orders) {
+            tracing::warn!(
+                event = events::RECORD_ENDED,
+                path = %self.path.display(),
+                why = %error,
+                "the transcript is written no further"
+            );
+        }
+    }
+
+    /// Until the end, or until the file takes no more.
+    fn lines(&mut self, orders: &Receiver<Order>) -> io::Result<()> {
+        loop {
+            let order = match orders.try_recv() {
+                Ok(order) => order,
+                Err(TryRecvError::Disconnected) => return self.file.flush(),
+                Err(TryRecvError::Empty) => {
+                    self.file.flush()?;
+                    match orders.recv() {
+                        Ok(order) => order,
+                        Err(_) => return self.file.flush(),
+                    }
+                }
+            };
+            let Order::Line(text) = order else { return self.file.flush() };
+            self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                self.line(&note(format!("{dropped} lines are missing here: the disk was too slow")))?;
+            }
+            self.line(&text)?;
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        self.size += text.len() as u64 + 1;
+        if self.size > self.most {
+            writeln!(self.file, "{}", note("the file has grown to its bound: nothing more is recorded".to_owned()))?;
+            self.file.flush()?;
+            return Err(io::Error::other(format!("it has grown to its bound of {} bytes", self.most)));
+        }
+        writeln!(self.file, "{text}")
+    }
+}
+
+fn note(note: String) -> String {
+    serde_json::to_string(&Line { note: Some(note), ..Line::default() }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcript::{Line, read};
+
+    fn recorded(text: bool, most: u64, work: impl FnOnce(&Recorder, &AgentId)) -> (String, u32) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("transcript.jsonl");
+        let redact = Redact::default();
+        redact.add("band-key-of-the-porter");
+        let recorder = Recorder::open(&path, text, most, redact).unwrap();
+        work(&recorder, &AgentId::parse("a-1").unwrap());
+        recorder.finish();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        (std::fs::read_to_string(&path).unwrap(), mode)
+    }
+
+    #[test]
+    fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_for() {
+        for text in [false, true] {
+            let (written, mode) = recorded(text, RECORD_BYTES_MAX, |recorder, agent| {
+                let plan = ConnectPlan { take: false, key_in_query: true };
+                recorder.upgrade(agent, 1, plan);
+                recorder.frame(agent, 1, Dir::In, r#"["1",null,"t","e",{"id":"band-key-of-the-porter"}]"#);
+                recorder.frame(agent, 1, Dir::In, "no JSON: band-key-of-the-porter");
+                let call = recorder.call(agent, "GET", "agent/me", None, None);
+                recorder.answered(agent, call, 401, None, br#"{"error":{"code":"band-key-of-the-porter"}}"#);
+                recorder.unanswered(agent, call, "band-key-of-the-porter");
+            });
+            assert!(!written.contains("porter"), "{written}");
+            assert_eq!((read(&written).unwrap().len(), mode), (7, 0o600), "{written}");
+        }
+    }
+
+    #[test]
+    fn text_is_kept_only_where_that_was_asked_for() {
+        let say = |recorder: &Recorder, agent: &AgentId| {
+            recorder.frame(agent, 1, Dir::In, r#"["1",null,"t","e",{"from_handle":"ann","message":"hello"}]"#);
+            recorder.frame(agent, 1, Dir::In, "hello ann");
+        };
+        let (with, _) = recorded(true, RECORD_BYTES_MAX, say);
+        assert!(with.contains(r#""from_handle":"ann""#) && with.contains(r#""frame":"hello ann""#), "{with}");
+        let (without, _) = recorded(false, RECORD_BYTES_MAX, say);
+        assert!(!without.contains("ann") && !without.contains("hello"), "{without}");
+        assert_eq!(read(&without).unwrap()[2].garbled, Some(9));
+    }
+
+    #[test]
+    fn a_file_that_is_full_ends_the_recording_and_says_so() {
+        let (written, _) = recorded(false, 2_000, |recorder, agent| {
+            (0..100).for_each(|_| recorder.binary(agent, 1, 7));
+        });
+        assert!(written.len() < 2_200, "{}", written.len());
+        let lines = read(&written).unwrap();
+        assert!(matches!(lines.last(), Some(Line { note: Some(note), .. }) if note.contains("its bound")), "{written}");
+    }
+
+    #[test]
+    fn a_file_is_appended_to_made_private_and_never_reached_by_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.jsonl");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        for _ in 0..2 {
+            Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default()).unwrap().finish();
+        }
+        assert_eq!(read(&std::fs::read_to_string(&path).unwrap()).unwrap().len(), 2);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Recorder::open(&link, false, RECORD_BYTES_MAX, Redact::default()).is_err());
+        assert!(Recorder::open(directory.path(), false, RECORD_BYTES_MAX, Redact::default()).is_err());
+    }
+}
