@@ -9,4 +9,5 @@ mod machine;
 mod many;
 mod matrix;
 mod network;
+mod reloads;
 mod site;

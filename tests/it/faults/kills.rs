@@ -64,6 +64,29 @@ async fn killed_at_any_moment_of_a_burst() {
     println!("{open} answers were open, summed over the kills");
 }
 
+/// Killed while it starts for the first time: what it leaves behind keeps no later start from happening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_makes_its_ledger() {
+    let site = Site::start().await;
+    let mut moments = fastrand::Rng::with_seed(SEED);
+    let mut made = 0;
+    for _ in 0..20 {
+        for file in std::fs::read_dir(site.dir.path()).unwrap().map(|file| file.unwrap().path()) {
+            if file.to_string_lossy().contains("ledger.db") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        let daemon = site.daemon();
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..25_000))).await;
+        daemon.kill().await;
+        made += usize::from(site.path("ledger.db").exists());
+        let daemon = site.daemon();
+        daemon.stands("live").await.unwrap();
+        daemon.kill().await;
+    }
+    println!("{made} of 20 lives had made it");
+}
+
 /// Stopped for longer than a connection may be silent, on both sides.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_for_longer_than_the_connection_lives() {

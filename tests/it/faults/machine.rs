@@ -254,7 +254,7 @@ async fn nobody_reads_the_log() {
         let log = if gone { None } else { Some(log) };
         site.until("live", |control| !control.overview().live.is_empty()).await.unwrap();
         // More than a pipe and the queue behind it hold, at `debug`.
-        for turn in 0..5 {
+        for turn in 0..4 {
             site.ask(&format!("{turn}"), 250, true);
             site.until("all decided", all_decided).await.unwrap();
         }

@@ -158,7 +158,7 @@ impl Site {
     pub async fn until(&self, what: &str, so: impl Fn(&Control) -> bool) -> Result<(), String> {
         let wait = async {
             while !so(&self.control) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(TIME, wait).await.map_err(|_| format!("never: {what}; {:?}", self.control.counts()))
