@@ -49,11 +49,14 @@ pub struct SandboxOptions {
     pub idle: Duration,
     /// Whether pushes carry the join's `join_ref` (as Band probably does) or null (as the docs say).
     pub push_join_ref: bool,
+    /// Be an older deployment: `on_conflict` is ignored, so that the last connection always wins, and there is no
+    /// `agent_control` to say so \[sdk, infer\].
+    pub older: bool,
 }
 
 impl Default for SandboxOptions {
     fn default() -> Self {
-        Self { tls: None, idle: Duration::from_secs(60), push_join_ref: true }
+        Self { tls: None, idle: Duration::from_secs(60), push_join_ref: true, older: false }
     }
 }
 

@@ -206,10 +206,10 @@ impl Agent {
     }
 
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
-        let mut event = event.unwrap_or(SocketEvent::Closed(None));
-        for _ in 0..FRAMES_AT_ONCE {
+        let mut next = Some(event.unwrap_or(SocketEvent::Closed(None)));
+        let mut taken = 1;
+        while let Some(event) = next.take() {
             let now = self.now();
-            let ended = matches!(event, SocketEvent::Closed(_));
             match event {
                 SocketEvent::Text(text, received) => {
                     self.record(|recorder, agent| recorder.frame(agent, conn, Dir::In, &text));
@@ -226,10 +226,10 @@ impl Agent {
                     self.core.handle(Input::Closed { conn, code }, now);
                 }
             }
-            let next = self.conn.as_mut().filter(|_| !ended).and_then(|conn| conn.events.try_recv().ok());
-            match next {
-                Some(next) => event = next,
-                None => return,
+            // Only what will be handled is taken.
+            if taken < FRAMES_AT_ONCE {
+                taken += 1;
+                next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
             }
         }
     }

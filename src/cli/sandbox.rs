@@ -35,6 +35,9 @@ pub struct Args {
     /// Push events with a null join_ref, as a Phoenix broadcast does
     #[arg(long)]
     null_join_ref: bool,
+    /// Ignore `on_conflict` and know no `agent_control`, as an older deployment does
+    #[arg(long)]
+    older: bool,
     /// Speak `https` and `wss` with this certificate and what leads to its authority, PEM
     #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -95,7 +98,12 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CliEr
 async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Result<u8, CliError> {
     let mut signals = signal_hook_tokio::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
-    let options = SandboxOptions { tls, idle: Duration::from_secs(args.idle), push_join_ref: !args.null_join_ref };
+    let options = SandboxOptions {
+        tls,
+        idle: Duration::from_secs(args.idle),
+        push_join_ref: !args.null_join_ref,
+        older: args.older,
+    };
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
     let mut err = anstream::stderr();
     let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is no platform");

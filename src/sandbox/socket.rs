@@ -200,13 +200,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     /// The channel of a topic that is this agent's.
     fn channel(&self, topic: &str) -> Option<Channel> {
         let (prefix, id) = topic.split_once(':')?;
-        let channel = Channel::ALL.into_iter().find(|channel| channel.prefix() == prefix)?;
+        let channel = self.named(prefix)?;
         (self.agent.is_some() && id == self.id).then_some(channel)
+    }
+
+    /// The channel of this name, if the deployment has it.
+    fn named(&self, prefix: &str) -> Option<Channel> {
+        let here = |channel: &Channel| !(self.shared.options.older && *channel == Channel::Control);
+        Channel::ALL.into_iter().filter(here).find(|channel| channel.prefix() == prefix)
     }
 
     async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<(), Order> {
         let fault = self.shared.strike(At::Join, self.agent, "");
-        let known = Channel::ALL.iter().any(|channel| frame.topic.split(':').next() == Some(channel.prefix()));
+        let known = frame.topic.split(':').next().is_some_and(|prefix| self.named(prefix).is_some());
         let refusal = match (&fault, channel) {
             (_, None) if known => Some("unauthorized"),
             (_, None) => Some("unmatched topic"),

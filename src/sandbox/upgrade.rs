@@ -62,7 +62,7 @@ pub(super) async fn handle(
         seen(asked.agent, instead.as_ref().map_or(0, |reply| reply.status().as_u16()));
         return instead;
     }
-    let reject = on_conflict.as_deref() == Some("reject");
+    let reject = on_conflict.as_deref() == Some("reject") && !shared.options.older;
     let ends = {
         let mut inner = shared.lock();
         let live = asked.agent.is_some_and(|agent| inner.hub.is_live(agent, shared.clock.now().mono));

@@ -4,6 +4,7 @@
 
 mod control;
 mod demo;
+mod faults;
 mod ledger;
 mod logs;
 mod process;

@@ -5,7 +5,7 @@
 
 mod cli;
 mod faults;
-mod harness;
+pub mod harness;
 mod rest;
 
 use std::time::Duration;

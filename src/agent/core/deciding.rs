@@ -241,7 +241,7 @@ impl Core {
     }
 
     /// What the platform did not allow is tried again.
-    fn wake_forbidden(&mut self) {
+    pub(super) fn wake_forbidden(&mut self) {
         let forbidden: Vec<RequestId> = self
             .inbox
             .entries()

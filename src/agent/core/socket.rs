@@ -48,8 +48,10 @@ impl Core {
         }
     }
 
+    /// A reload: whatever was not allowed may be allowed by now, under the same rules, too.
     pub(super) fn key_renewed(&mut self, now: Now) {
         self.refusals_told.clear();
+        self.wake_forbidden();
         self.session_input(Input::KeyRenewed, now);
     }
 

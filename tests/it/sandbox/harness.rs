@@ -150,6 +150,11 @@ impl Client {
         self.next().await.unwrap()
     }
 
+    /// Reads up to a frame like this.
+    pub async fn until(&mut self, so: impl Fn(&str) -> bool) {
+        while !so(&self.hear().await) {}
+    }
+
     /// Reads to the end; the code of the close frame, if one came.
     pub async fn end(&mut self) -> Option<u16> {
         loop {

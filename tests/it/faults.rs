@@ -1,0 +1,11 @@
+//! What goes wrong, against the real binary: the platform's faults, the machine's, and other clients of the same agent.
+
+mod checks;
+mod clock;
+mod coexistence;
+mod flood;
+mod kills;
+mod machine;
+mod matrix;
+mod network;
+mod site;

@@ -1,0 +1,96 @@
+//! What must hold after everything that went wrong, by the sandbox's own record and by the ledger.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use doorman::sandbox::wire::RequestState;
+use doorman::sandbox::{Control, Status};
+
+use super::site::{AGENT, Daemon, Site};
+
+/// Whether everybody who is to be answered is.
+pub fn all_decided(control: &Control) -> bool {
+    control.state().requests.iter().all(|request| due(request).is_none_or(|_| request.status != Status::Pending))
+}
+
+/// What a request is to become; nothing for those that wait for a person.
+fn due(request: &RequestState) -> Option<Status> {
+    match request.from_handle.as_deref().and_then(|handle| handle.split('/').next()) {
+        Some("friends") => Some(Status::Approved),
+        Some("foes") => Some(Status::Rejected),
+        _ => None,
+    }
+}
+
+/// Nothing lost, nothing answered otherwise than by the rules, nothing answered with two verdicts; answered twice only where
+/// `twice` allows it. Each answer has its intent on record.
+pub fn nothing_lost_nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
+    nothing_twice(site, twice)?;
+    let intents = intents(&site.path("ledger.db"))?;
+    let answered = site.control.state().requests.into_iter().filter(|request| request.answered > 0);
+    match answered.into_iter().find(|request| !intents.contains(&request.id)) {
+        Some(request) => Err(format!("answered without an intent on record: {request:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The same, but for the record.
+pub fn nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
+    for request in site.control.state().requests {
+        let said = || format!("{request:?}");
+        match due(&request) {
+            Some(status) => {
+                if request.status != status || request.settled_by.as_deref() != Some(AGENT) {
+                    return Err(format!("lost, or answered against the rules: {}", said()));
+                }
+                if request.answers.iter().any(|answer| answer.status != status) {
+                    return Err(format!("two different answers: {}", said()));
+                }
+                if request.answered > 1 && !twice {
+                    return Err(format!("answered again: {}", said()));
+                }
+            }
+            None if request.status != Status::Pending || request.answered != 0 => {
+                return Err(format!("answered without a rule: {}", said()));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// The requests for which an answer is on record.
+pub fn intents(ledger: &Path) -> Result<HashSet<String>, String> {
+    Ok(read(ledger, "SELECT r.id FROM answer w JOIN request r ON r.n = w.request")?.into_iter().collect())
+}
+
+/// How many answers the ledger holds whose end is not known.
+pub fn open_answers(site: &Site) -> Result<usize, String> {
+    Ok(read(
+        &site.path("ledger.db"),
+        "SELECT r.id FROM answer w JOIN request r ON r.n = w.request WHERE w.outcome IS NULL",
+    )?
+    .len())
+}
+
+fn read(ledger: &Path, sql: &str) -> Result<Vec<String>, String> {
+    let read = || {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let ledger = rusqlite::Connection::open_with_flags(ledger, flags)?;
+        let mut rows = ledger.prepare(sql)?;
+        rows.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<_, _>>()
+    };
+    read().map_err(|error: rusqlite::Error| format!("the ledger cannot be read: {error}"))
+}
+
+/// Joined, listed, and hearing what is pushed: somebody new is answered.
+pub async fn live_again(site: &Site, daemon: &Daemon, batch: &str) -> Result<(), String> {
+    let joined = |control: &Control| {
+        let live = control.overview().live;
+        live.iter().any(|live| !live.ghost && live.topics.iter().any(|topic| topic.starts_with("agent_contacts:")))
+    };
+    daemon.stands("live").await?;
+    site.until("joined again", joined).await?;
+    site.ask(batch, 1, true);
+    site.until("all decided", all_decided).await.map_err(|why| format!("{why}\n{}", daemon.tail(25)))
+}

@@ -1,0 +1,76 @@
+//! The daemon's own ends: killed at any moment, stopped and continued.
+
+use std::time::Duration;
+
+use doorman::sandbox::{At, Do, Fault, SandboxOptions};
+use nix::sys::signal::Signal;
+
+use super::checks::{all_decided, live_again, nothing_lost_nothing_twice, open_answers};
+use super::site::Site;
+
+/// How often it is killed, unless `DOORMAN_KILLS` says otherwise.
+const KILLS: u64 = 30;
+/// Seeds the moments, unless `DOORMAN_SEED` says otherwise.
+const SEED: u64 = 9;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// One ledger and one platform through all of it: half of the kills count from the start of the process, half from the
+/// moment it is live. Answers are slow, so that some are under way at any moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_of_a_burst() {
+    let site = Site::start().await;
+    site.control.fault(Fault::new(At::Respond, Do::Delay).ms(15).count(0)).unwrap();
+    let seed = number("DOORMAN_SEED", SEED);
+    let mut moments = fastrand::Rng::with_seed(seed);
+    let (kills, mut open) = (number("DOORMAN_KILLS", KILLS), 0);
+    println!("seed {seed}, {kills} kills");
+    for kill in 0..kills {
+        site.ask(&format!("{kill}-before"), 10, false);
+        let daemon = site.daemon();
+        if moments.bool() {
+            daemon.stands("live").await.unwrap();
+            site.ask(&format!("{kill}-live"), 20, true);
+        }
+        if kill % 10 == 9 {
+            // A life that catches up, so that the others do not only wade through what was left to them.
+            site.until("all decided", all_decided).await.unwrap();
+            site.ask(&format!("{kill}-more"), 20, true);
+        }
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..150_000))).await;
+        daemon.kill().await;
+        open += open_answers(&site).unwrap_or(0);
+    }
+    assert!(open > 0, "no kill met an answer under way: these moments prove nothing");
+    let daemon = site.daemon();
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    // An answer that was written as its sender died may reach the platform after the next life's listing.
+    nothing_lost_nothing_twice(&site, true).unwrap();
+    assert_eq!(open_answers(&site), Ok(0), "the fate of every answer is found out in the end");
+    println!("{open} answers were open, summed over the kills");
+}
+
+/// Stopped for longer than a connection may be silent, on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_for_longer_than_the_connection_lives() {
+    let site = Site::of(SandboxOptions { idle: Duration::from_millis(800), ..SandboxOptions::default() }).await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.ask("before", 20, true);
+    daemon.signal(Signal::SIGSTOP);
+    site.ask("meanwhile", 20, true);
+    let ended = |control: &doorman::sandbox::Control| control.overview().ends.iter().any(|end| end.why == "idle");
+    site.until("the platform ends the silent connection", ended).await.unwrap();
+    site.ask("unheard", 20, true);
+    // The rest of the daemon's own limit.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.signal(Signal::SIGCONT);
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}

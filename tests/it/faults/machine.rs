@@ -1,0 +1,186 @@
+//! What the machine refuses: room on the disk, the ledger, descriptors. Needs `prlimit` of util-linux, which changes the
+//! limits of a process that runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::Pid;
+
+use super::checks::{all_decided, intents, live_again, nothing_lost_nothing_twice, nothing_twice};
+use super::site::{AGENT, Daemon, Site};
+
+fn limit(pid: Pid, what: &str) {
+    let done = Command::new("prlimit").args(["--pid", &pid.to_string(), what]).status().unwrap();
+    assert!(done.success(), "prlimit {what}: {done}");
+}
+
+/// Answered on the platform, but not on record.
+fn unrecorded(site: &Site, ledger: &Path) -> Vec<String> {
+    // A copy, since SQLite finds no way into another mount namespace.
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["ledger.db", "ledger.db-wal"] {
+        std::fs::copy(ledger.with_file_name(name), copy.path().join(name)).unwrap();
+    }
+    let intents = intents(&copy.path().join("ledger.db")).unwrap();
+    let answered = site.control.state().requests.into_iter().filter(|request| request.answered > 0);
+    answered.map(|request| request.id).filter(|id| !intents.contains(id)).collect()
+}
+
+/// In the middle of a burst nothing can be written any more, until `relief`: every answer waits, and none goes out without
+/// its intent. Once there is room, everything is answered.
+async fn no_room(site: &Site, daemon: Daemon, ledger: &Path, relief: impl FnOnce(&Daemon)) {
+    daemon.stands("live").await.unwrap();
+    site.ask("burst", 600, true);
+    daemon.said("ledger_blocked", 1).await.unwrap();
+    site.ask("meanwhile", 20, true);
+    // What was on record already may still arrive; then nothing moves for several listings.
+    let listed = daemon.count("listed");
+    daemon.said("listed", listed + 3).await.unwrap();
+    let before = site.control.counts();
+    daemon.said("listed", listed + 6).await.unwrap();
+    assert_eq!(site.control.counts().answers, before.answers, "something went out while nothing could be recorded");
+    assert!(before.pending > 100, "the limit came too late to show anything: {before:?}");
+    assert_eq!(unrecorded(site, ledger), Vec::<String>::new());
+    assert_eq!(daemon.state(), "live", "the agent lives on");
+    relief(&daemon);
+    daemon.said("ledger_recovered", 1).await.unwrap();
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(site, &daemon, "after").await.unwrap();
+    assert_eq!(unrecorded(site, ledger), Vec::<String>::new());
+    daemon.stop().await.unwrap();
+    nothing_twice(site, false).unwrap();
+}
+
+/// A file that would grow over the limit is refused with EFBIG, once the signal that says so is ignored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_file_may_grow() {
+    let site = Site::start().await;
+    let daemon = site.daemon_after("trap '' XFSZ; ulimit -S -f 600; exec");
+    no_room(&site, daemon, &site.path("ledger.db"), |daemon| limit(daemon.pid(), "--fsize=unlimited:")).await;
+}
+
+/// A file system that is full: a small one of the daemon's own, in a mount namespace of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_room_on_the_disk() {
+    let unshare = match nix::unistd::geteuid().is_root() {
+        true => "unshare --mount",
+        false => "unshare --user --map-root-user --mount",
+    };
+    let mount =
+        |at: &Path| format!("{unshare} sh -c 'mount -t tmpfs -o size=20m none {} && exec \"$@\"' -", at.display());
+    let site = Site::start().await;
+    let disk = site.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    if !Command::new("sh").arg("-c").arg(format!("{} true", mount(&disk))).status().unwrap().success() {
+        println!("skipped: nothing can be mounted here");
+        return;
+    }
+    site.configure(site.address, "", "");
+    let config = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
+    std::fs::write(site.path("doorman.toml"), config.replace("ledger.db", "disk/ledger.db")).unwrap();
+    let daemon = site.daemon_after(&format!("exec {}", mount(&disk)));
+    daemon.stands("live").await.unwrap();
+    let inside = PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), disk.display()));
+    let filler = inside.join("filler");
+    std::fs::write(&filler, vec![0; (20 << 20) - (500 << 10)]).unwrap();
+    no_room(&site, daemon, &inside.join("ledger.db"), |_| std::fs::remove_file(&filler).unwrap()).await;
+}
+
+/// No room from the first moment on: it does not start, and says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_room_for_a_new_ledger() {
+    let site = Site::start().await;
+    let mut daemon = site.daemon_after("trap '' XFSZ; ulimit -f 8; exec");
+    assert_eq!(daemon.ends().await, Some(74), "{}", daemon.tail(9));
+    assert_eq!(site.control.counts().answers, 0);
+}
+
+/// No descriptor is left, neither for a new socket nor for a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_descriptor_left() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.ask("before", 20, true);
+    site.until("all decided", all_decided).await.unwrap();
+    limit(daemon.pid(), "--nofile=3:");
+    site.control.kick(AGENT, Some(0)).unwrap();
+    daemon.stands("away").await.unwrap();
+    site.ask("meanwhile", 20, true);
+    let tries = daemon.count("reconnect");
+    daemon.said("reconnect", tries + 3).await.unwrap();
+    assert_eq!(daemon.state(), "away");
+    limit(daemon.pid(), "--nofile=1024:");
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    assert!(lines.iter().all(|line| line["event"] != "panic"));
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// Another daemon has the ledger: the second does not start, and the first does not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_anothers() {
+    let site = Site::start().await;
+    let first = site.daemon();
+    first.stands("live").await.unwrap();
+    let mut second = site.daemon();
+    assert_eq!(second.ends().await, Some(74), "{}", second.tail(9));
+    assert!(second.tail(9).contains(&first.pid().to_string()), "it names the holder: {}", second.tail(9));
+    live_again(&site, &first, "after").await.unwrap();
+    first.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// A ledger that cannot be used keeps the daemon from starting, and stays as it was: nothing is answered without a
+/// record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_cannot_be_used() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    live_again(&site, &daemon, "before").await.unwrap();
+    daemon.stop().await.unwrap();
+    let ledger = site.path("ledger.db");
+    let good = std::fs::read(&ledger).unwrap();
+    site.ask("meanwhile", 5, true);
+    let answers = site.control.counts().answers;
+    let middle = good.len() / 2;
+    let scribbled = [&good[..middle], &vec![0x5a; good.len() - middle]].concat();
+    for bad in [&b"not a database, though long enough to be looked at"[..], &good[..middle], &scribbled, b""] {
+        std::fs::write(&ledger, bad).unwrap();
+        let mut daemon = site.daemon();
+        assert_eq!(daemon.ends().await, Some(74), "{}", daemon.tail(9));
+        assert_eq!(std::fs::read(&ledger).unwrap(), bad, "it was changed");
+    }
+    assert_eq!(site.control.counts().answers, answers);
+    std::fs::write(&ledger, &good).unwrap();
+    let daemon = site.daemon();
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// A ledger that may be read and not written. Root may write anything, so that root has it tried by nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_read_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    live_again(&site, &daemon, "before").await.unwrap();
+    daemon.stop().await.unwrap();
+    site.ask("meanwhile", 5, true);
+    let answers = site.control.counts().answers;
+    let mode = |name: &str, mode| std::fs::set_permissions(site.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    for name in ["agent.key", "ledger.db", "ledger.db.lock", "rules.toml", "doorman.toml"] {
+        mode(name, 0o444);
+    }
+    mode("", 0o555);
+    let root = nix::unistd::geteuid().is_root();
+    let mut daemon =
+        site.daemon_after(if root { "exec setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "exec" });
+    let code = daemon.ends().await;
+    mode("", 0o755);
+    assert_eq!(code, Some(74), "{}", daemon.tail(9));
+    assert_eq!(site.control.counts().answers, answers);
+}

@@ -1,0 +1,177 @@
+//! Every fault that means something, at every point, in every situation: one real daemon a case.
+//!
+//! At the end of the fault nothing may be lost, nothing answered twice, and the agent must be live again.
+
+use std::sync::Arc;
+
+use doorman::sandbox::{At, Do, Fault};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
+use super::site::{AGENT, Site};
+
+/// Daemons at once.
+const AT_ONCE: usize = 10;
+/// Requests of each kind in a burst and in a backlog: the backlog has more than one page.
+const EACH: u64 = 60;
+
+const POINTS: [At; 6] = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::List, At::Respond];
+const DEEDS: [Do; 13] = [
+    Do::Close,
+    Do::Drop,
+    Do::Stall,
+    Do::Status,
+    Do::Garbage,
+    Do::Delay,
+    Do::Duplicate,
+    Do::Reorder,
+    Do::ApplyThenFail,
+    Do::CrashChannel,
+    Do::Supersede,
+    Do::Ghost,
+    Do::StaleList,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Situation {
+    /// Live, with nothing to do.
+    Idle,
+    /// Live, and many ask at once.
+    Burst,
+    /// Many asked before it came.
+    Backlog,
+}
+
+/// All faults that mean something, with figures above and below the daemon's own, and the codes that mean something of
+/// their own.
+fn faults() -> Vec<Fault> {
+    let mut all = Vec::new();
+    for at in POINTS {
+        for what in DEEDS {
+            let fault = Fault::new(at, what);
+            if fault.check().is_err() {
+                continue;
+            }
+            match (what, at) {
+                (Do::Close, _) => all.extend([0, 1000, 1012, 1013].map(|code| fault.clone().code(code))),
+                (Do::Stall, _) => all.push(fault.ms(1500)),
+                (Do::Delay, _) => all.extend([100, 1500].map(|ms| fault.clone().ms(ms))),
+                (Do::Reorder, At::Push | At::Join | At::Heartbeat) => all.push(fault.ms(200)),
+                (Do::Ghost, _) => all.push(fault.ms(600)),
+                (Do::StaleList, _) => all.push(fault.ms(3000)),
+                (Do::Status, At::Upgrade | At::List | At::Respond) => {
+                    all.extend([401, 429, 503].map(|code| fault.clone().code(code)));
+                    if at != At::Respond {
+                        all.push(fault.code(403));
+                    }
+                }
+                (Do::ApplyThenFail, At::Respond) => all.extend([fault.clone(), fault.code(503)]),
+                _ => all.push(fault),
+            }
+        }
+    }
+    all
+}
+
+async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
+    let site = Site::start().await;
+    let times = if situation == Situation::Idle { 1 } else { 3 };
+    let strike = || {
+        if fault.what == Do::ApplyThenFail && fault.at == At::Respond {
+            // The platform's word of it comes through neither way.
+            let silence = Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0);
+            site.control.fault(silence).map_err(|error| error.to_string())?;
+        }
+        site.control.fault(fault.clone().count(times)).map_err(|error| error.to_string())
+    };
+    let waits = || {
+        site.control.overview().faults.iter().any(|waiting| waiting.fault.what == fault.what && waiting.left.is_some())
+    };
+    if situation == Situation::Backlog {
+        site.ask("before", EACH, false);
+        strike()?;
+    }
+    let daemon = site.daemon();
+    if situation != Situation::Backlog {
+        daemon.stands("live").await?;
+        strike()?;
+    }
+    if situation == Situation::Burst {
+        site.ask("burst", EACH, true);
+    }
+    // What strikes only at a new connection, or only where somebody asks, is given the occasion again and again.
+    let mut turn = 0;
+    let occasions = async {
+        while waits() {
+            match fault.at {
+                At::Upgrade | At::Join => drop(site.control.kick(AGENT, Some(0))),
+                At::Push | At::Respond => site.ask(&format!("turn{turn}"), 1, true),
+                At::Heartbeat | At::List | At::Any => {}
+            }
+            turn += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        }
+    };
+    let struck = tokio::time::timeout(super::site::TIME, occasions).await;
+    struck.map_err(|_| format!("it did not strike {times} times\n{}", daemon.tail(25)))?;
+    site.until("all decided", all_decided).await.map_err(|why| format!("{why}\n{}", daemon.tail(25)))?;
+    live_again(&site, &daemon, "after").await?;
+    let lines = daemon.stop().await?;
+    if let Some(line) = lines.iter().find(|line| ["panic", "internal"].iter().any(|event| line["event"] == *event)) {
+        return Err(format!("a fault of its own: {line}"));
+    }
+    nothing_lost_nothing_twice(&site, fault.at == At::Respond && fault.what == Do::Duplicate)
+}
+
+async fn all(situation: Situation) {
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut cases = JoinSet::new();
+    for fault in faults() {
+        let permits = permits.clone();
+        cases.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            case(fault.clone(), situation).await.map_err(|why| format!("{fault:?}, {situation:?}: {why}"))
+        });
+    }
+    let ended = cases.join_all().await;
+    let failed: Vec<String> = ended.into_iter().filter_map(Result::err).collect();
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_in_idle() {
+    all(Situation::Idle).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_in_a_burst() {
+    all(Situation::Burst).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_before_a_backlog() {
+    all(Situation::Backlog).await;
+}
+
+/// A 403 may be a plan's quota: nothing is said to the sender, and a reload, with the same rules too, tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.control.fault(Fault::new(At::Respond, Do::Status).code(403).count(0)).unwrap();
+    site.ask("quota", 3, true);
+    // Both verdicts were tried, and more listings than one have shown them pending since.
+    site.until("tried", |control| control.overview().struck >= 6).await.unwrap();
+    let listed = daemon.count("listed");
+    daemon.said("listed", listed + 3).await.unwrap();
+    assert_eq!(site.control.overview().struck, 6, "each was tried once, and not again by itself");
+    assert_eq!(daemon.count("answer_refused"), 1, "a quota is told once");
+    site.control.clear_faults();
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    site.until("all decided", all_decided).await.map_err(|why| format!("{why}\n{}", daemon.tail(25))).unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}

@@ -1,0 +1,104 @@
+//! The way to the platform: cut without a word, and the platform gone and back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use doorman::sandbox::{At, Do, Fault, SandboxOptions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
+use super::site::Site;
+
+/// A way between daemon and platform that can be cut as a pulled plug cuts it: nothing is forwarded any more, nobody is
+/// told, and what was open then stays open and dumb.
+struct Way {
+    address: SocketAddr,
+    cut: watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(platform: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (cut, is_cut) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(connection(near, platform, is_cut.clone()));
+            }
+        });
+        Self { address, cut }
+    }
+}
+
+async fn connection(mut near: TcpStream, platform: SocketAddr, mut is_cut: watch::Receiver<bool>) {
+    let forward = async {
+        match TcpStream::connect(platform).await {
+            Ok(mut far) => drop(tokio::io::copy_bidirectional(&mut near, &mut far).await),
+            Err(_refused) => {}
+        }
+    };
+    let mut forward = std::pin::pin!(forward);
+    let cut = async {
+        // An error is a test that is over.
+        let _ = is_cut.wait_for(|cut| *cut).await;
+    };
+    tokio::select! {
+        biased;
+        // Both ends are kept, and nobody reads or writes them any more.
+        () = cut => std::future::pending().await,
+        () = &mut forward => {}
+    }
+}
+
+/// Half-open: the daemon finds out by its own heartbeat, the platform by its idle limit; until then the daemon's old
+/// connection counts as live, and its new one is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_without_a_reset() {
+    let site = Site::of(SandboxOptions { idle: Duration::from_millis(2500), ..SandboxOptions::default() }).await;
+    let way = Way::to(site.address).await;
+    site.configure(way.address, "", "ghost_window = \"10s\"\n");
+    // Slow answers, so that some are under way when it happens.
+    site.control.fault(Fault::new(At::Respond, Do::Delay).ms(20).count(0)).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.ask("before", 50, true);
+    site.until("answers go out", |control| control.counts().answers > 5).await.unwrap();
+    way.cut.send_replace(true);
+    site.ask("meanwhile", 50, true);
+    daemon.stands("away").await.unwrap();
+    way.cut.send_replace(false);
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    let refused = site.control.overview().connects.iter().filter(|connect| connect.status == 409).count();
+    assert!(refused > 0, "the ghost was never met, so that nothing is known of how it is left");
+    assert!(!daemon.lines().iter().any(|line| line["state"] == "yielded"), "it yielded to its own ghost");
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// In good order and by a crash, each in the middle of a burst.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_platform_goes_and_comes_back() {
+    let mut site = Site::start().await;
+    site.control.fault(Fault::new(At::Respond, Do::Delay).ms(20).count(0)).unwrap();
+    let daemon = site.daemon();
+    for turn in 0..6 {
+        daemon.stands("live").await.unwrap();
+        let before = site.control.counts().answers;
+        site.ask(&format!("{turn}-before"), 40, true);
+        site.until("answers go out", |control| control.counts().answers > before + 5).await.unwrap();
+        if turn % 2 == 0 {
+            site.crash_platform().await;
+        } else {
+            site.stop_platform().await;
+        }
+        daemon.stands("away").await.unwrap();
+        site.ask(&format!("{turn}-meanwhile"), 10, true);
+        site.resume_platform().await;
+        site.until("all decided", all_decided).await.unwrap();
+    }
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}

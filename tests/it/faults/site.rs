@@ -1,0 +1,274 @@
+//! A sandbox in this process, a daemon in one of its own, and the directory that they share.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use doorman::sandbox::{Control, NewRequest, Sandbox, SandboxOptions, World};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Longer than anything here takes: a test that waits this long has failed.
+pub const TIME: Duration = Duration::from_secs(90);
+/// The agent.
+pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
+/// Its key.
+pub const KEY: &str = "key-of-the-agent";
+/// Friends are let in, foes are sent away, everybody else waits for a person.
+const RULES: &str = r#"version = 1
+[policy]
+mode = "enforce"
+no_match = "defer"
+[rules.friends]
+then = "approve"
+when = { handle = "friends/*" }
+[rules.foes]
+then = "reject"
+when = { handle = "foes/*" }
+"#;
+/// The figures of the documentation, a hundredth or so of them.
+const TIMING: &str = r#"heartbeat = "150ms"
+dead_after = "1s"
+join_timeout = "1s"
+backoff_min = "20ms"
+backoff_max = "200ms"
+proven_after = "500ms"
+list_live = "400ms"
+list_away = "200ms"
+yield_retry = "200ms"
+ghost_window = "2s"
+ghost_retry = "100ms"
+refused_min = "100ms"
+refused_max = "400ms"
+retry_after_max = "1s"
+drain = "2s"
+"#;
+
+/// See the module.
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    pub control: Control,
+    pub address: SocketAddr,
+    sandbox: Option<Sandbox>,
+}
+
+impl Site {
+    /// A platform that knows one agent, and a daemon's files for it.
+    pub async fn start() -> Self {
+        Self::of(SandboxOptions::default()).await
+    }
+
+    /// With a platform of this kind.
+    pub async fn of(options: SandboxOptions) -> Self {
+        let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
+        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap();
+        Self::files(sandbox.control(), sandbox.address(), Some(sandbox))
+    }
+
+    /// The files of one more daemon, for the same agent on the same platform.
+    pub fn beside(&self) -> Self {
+        Self::files(self.control.clone(), self.address, None)
+    }
+
+    fn files(control: Control, address: SocketAddr, sandbox: Option<Sandbox>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("rules.toml"), RULES).unwrap();
+        std::fs::write(dir.path().join("agent.key"), KEY).unwrap();
+        let site = Self { dir, control, address, sandbox };
+        site.configure(address, "", "");
+        site
+    }
+
+    /// Writes the configuration anew: against this address, with more lines for `[[agents]]`, and with figures for `[timing]`
+    /// in place of the short ones.
+    pub fn configure(&self, address: SocketAddr, agent: &str, timing: &str) {
+        let mut text = format!(
+            "[platform]\nurl = \"http://{address}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\n\
+             rules = \"rules.toml\"\n{agent}\n[answers]\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n\
+             [control]\npath = \"doorman.sock\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n[timing]\n"
+        );
+        for line in TIMING.lines() {
+            let name = line.split(' ').next().unwrap_or_default();
+            let put = timing.lines().find(|line| line.split(' ').next() == Some(name));
+            let _ = writeln!(text, "{}", put.unwrap_or(line));
+        }
+        std::fs::write(self.path("doorman.toml"), text).unwrap();
+    }
+
+    /// A file of the daemon's.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts the daemon.
+    pub fn daemon(&self) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.arg("run");
+        Daemon::spawn(command, self.dir.path())
+    }
+
+    /// Starts it by a shell: these words come before the program's name.
+    pub fn daemon_after(&self, words: &str) -> Daemon {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("{words} {} run", env!("CARGO_BIN_EXE_doorman")));
+        Daemon::spawn(command, self.dir.path())
+    }
+
+    /// The platform goes down without a word.
+    pub async fn crash_platform(&mut self) {
+        self.sandbox.take().unwrap().kill().await;
+    }
+
+    /// The platform goes down in good order.
+    pub async fn stop_platform(&mut self) {
+        self.sandbox.take().unwrap().stop().await;
+    }
+
+    /// It comes back, with all that it knew.
+    pub async fn resume_platform(&mut self) {
+        self.sandbox = Some(Sandbox::resume(self.address, self.control.clone()).await.unwrap());
+    }
+
+    /// So many friends ask, then as many foes, then a few strangers.
+    pub fn ask(&self, batch: &str, each: u64, push: bool) {
+        for (who, each) in [("friends", each), ("foes", each), ("strangers", each.div_ceil(10))] {
+            let new = NewRequest { push: Some(push), ..NewRequest::to(AGENT) };
+            let new = new.from(&format!("{who}/{{n}}")).id(&format!("{batch}-{who}-{{n}}")).count(each);
+            self.control.request(&new).unwrap();
+        }
+    }
+
+    /// Waits until this holds of what the sandbox knows; it is looked at every few milliseconds.
+    pub async fn until(&self, what: &str, so: impl Fn(&Control) -> bool) -> Result<(), String> {
+        let wait = async {
+            while !so(&self.control) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(TIME, wait).await.map_err(|_| format!("never: {what}; {:?}", self.control.counts()))
+    }
+}
+
+/// A running daemon, killed when it is dropped.
+pub struct Daemon {
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<Value>>,
+    more: Notify,
+}
+
+impl Daemon {
+    fn spawn(mut command: Command, dir: &Path) -> Self {
+        let mut child = command
+            .env_clear()
+            .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                written.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                written.more.notify_waiters();
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Everything that was said so far.
+    pub fn lines(&self) -> Vec<Value> {
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often this was said.
+    pub fn count(&self, event: &str) -> usize {
+        self.lines().iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// The state of the agent, as last said.
+    pub fn state(&self) -> String {
+        let lines = self.lines();
+        let last = lines.iter().rev().find(|line| line["event"] == "state_changed");
+        last.and_then(|line| line["state"].as_str()).unwrap_or("starting").to_owned()
+    }
+
+    /// Waits until this holds of the log.
+    pub async fn until(&self, what: &str, so: impl Fn(&[Value]) -> bool) -> Result<(), String> {
+        let wait = async {
+            loop {
+                let more = self.log.more.notified();
+                if so(&self.lines()) {
+                    return;
+                }
+                more.await;
+            }
+        };
+        timeout(TIME, wait).await.map_err(|_| format!("never said: {what}; the log's end:\n{}", self.tail(25)))
+    }
+
+    /// Waits until this was said, and so often.
+    pub async fn said(&self, event: &str, times: usize) -> Result<(), String> {
+        let said = |lines: &[Value]| lines.iter().filter(|line| line["event"] == event).count() >= times;
+        self.until(event, said).await
+    }
+
+    /// Waits until the agent's state is this.
+    pub async fn stands(&self, state: &str) -> Result<(), String> {
+        let stands = |lines: &[Value]| {
+            lines.iter().rev().find(|line| line["event"] == "state_changed").is_some_and(|line| line["state"] == state)
+        };
+        self.until(state, stands).await
+    }
+
+    /// The last lines, for a failure.
+    pub fn tail(&self, lines: usize) -> String {
+        let all = self.lines();
+        all[all.len().saturating_sub(lines)..].iter().map(|line| format!("  {line}\n")).collect()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().unwrap().try_into().unwrap())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Ends it without a chance.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// How it ends by itself.
+    pub async fn ends(&mut self) -> Option<i32> {
+        timeout(TIME, self.child.wait()).await.unwrap().unwrap().code()
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(mut self) -> Result<Vec<Value>, String> {
+        self.signal(Signal::SIGTERM);
+        match self.ends().await {
+            Some(0) => Ok(self.lines()),
+            code => Err(format!("it ended with {code:?}; the log's end:\n{}", self.tail(25))),
+        }
+    }
+}
