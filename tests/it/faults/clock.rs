@@ -48,6 +48,8 @@ impl Doorman {
             notifier: Notifier::from_env().unwrap(),
             watchdog_limit: None,
             observer: Some(observer),
+            redact: doorman::ops::log::redact::Redact::default(),
+            recorder: None,
             reread: Reread(Box::new(|| Ok(Vec::new()))),
         };
         let daemon = Daemon::start(loaded.settings, options).await.unwrap();
