@@ -10,8 +10,10 @@ mod check;
 mod completions;
 mod config;
 mod demo;
+mod doctor;
 mod explain;
 mod history;
+mod init;
 mod ledger;
 mod man;
 mod pause;
@@ -46,6 +48,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first configuration and first rules
+    Init(init::Args),
     /// Run the daemon
     Run(run::Args),
     /// Watch a scripted evening of strangers being decided, with nothing to set up
@@ -64,6 +68,8 @@ enum Command {
     Schema(schema::Args),
     /// Show the configuration in force and where each value came from
     Config(config::Args),
+    /// Look at everything that `run` needs, the platform included
+    Doctor(doctor::Args),
     /// How the running daemon stands
     Status(status::Args),
     /// What is waiting at the door
@@ -108,6 +114,15 @@ impl CliError {
     }
 }
 
+/// Where the daemon keeps things, by the configuration; `instead` is the flag that does without it.
+fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliError> {
+    use std::io::IsTerminal as _;
+    crate::config::places(global.config.as_deref(), &crate::config::Env::of_process()).map_err(|report| {
+        let shown = report.render(std::io::stderr().is_terminal());
+        CliError::new(78, format!("the configuration cannot be read: mend it, or use `{instead}`\n{shown}"))
+    })
+}
+
 /// The runtime that commands run on: few threads, since every agent is mostly idle.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
@@ -122,6 +137,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 pub fn main() -> u8 {
     let Cli { global, command } = Cli::parse();
     let result = match command {
+        Command::Init(args) => init::run(args, &global),
         Command::Run(args) => run::run(args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::Sandbox(args) => sandbox::run(args, &global),
@@ -131,6 +147,7 @@ pub fn main() -> u8 {
         Command::Replay(args) => replay::run(args, &global),
         Command::Schema(args) => schema::run(args, &global),
         Command::Config(args) => config::run(args, &global),
+        Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
         Command::Approve(args) => answer::run(args, crate::model::Verdict::Approve, &global),

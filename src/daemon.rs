@@ -95,7 +95,7 @@ impl Daemon {
         let Options { shadow, clock, seed, notifier, watchdog_limit, observer, redact, recorder, reread } = options;
         let paths: Vec<PathBuf> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
         let wall = clock.now().wall;
-        let (policies, said) = Policies::load(paths, wall);
+        let (policies, said) = Policies::load(paths, shadow, wall);
         if policies.all_held() {
             return Err(StartError::NoPolicy(said));
         }

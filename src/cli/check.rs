@@ -9,7 +9,7 @@ use crate::config::{self, Env, Overrides, Report, Severity};
 use crate::secret;
 
 /// Arguments.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Exit codes: 0 good · 1 warnings under --strict · 78 refused")]
 pub struct Args {
     /// Refuse warnings, too

@@ -81,7 +81,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// The request on record with this id. A ledger that was not named and is not there is no ledger.
 fn on_record(args: &Args, global: &Global) -> Result<Option<(Reader, RecordedRequest)>, CliError> {
     let Ok(id) = RequestId::parse(&args.target) else { return Ok(None) };
-    let path = path(args.ledger.clone(), global);
+    let path = path(args.ledger.clone(), global)?;
     if args.ledger.is_none() && !path.exists() {
         return Ok(None);
     }

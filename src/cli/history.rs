@@ -96,7 +96,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         outcome: args.outcome,
         limit: args.limit,
     };
-    let path = path(args.ledger, global);
+    let path = path(args.ledger, global)?;
     let reader = Reader::open(&path).map_err(|error| fault(&error))?;
     let mut out = Out {
         json: args.json,

@@ -49,27 +49,18 @@ struct Reset {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::Info(which) => info(&path(which.ledger, global), which.json),
-        Action::Check(which) => check(&path(which.ledger, global), which.json),
-        Action::Reset(args) => reset(&path(args.ledger, global), args.yes),
+        Action::Info(which) => info(&path(which.ledger, global)?, which.json),
+        Action::Check(which) => check(&path(which.ledger, global)?, which.json),
+        Action::Reset(args) => reset(&path(args.ledger, global)?, args.yes),
     }
 }
 
-/// Where the ledger is: `--ledger`, else its default place (`ledger.db` in `$STATE_DIRECTORY`, else in
-/// `$XDG_STATE_HOME/doorman`, else in `~/.local/state/doorman`).
-pub(super) fn path(given: Option<PathBuf>, _global: &Global) -> PathBuf {
-    given.unwrap_or_else(|| default_path(|name| std::env::var_os(name).map(PathBuf::from)))
-}
-
-fn default_path(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
-    let set = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
-    let directory = set("STATE_DIRECTORY")
-        // systemd separates several by colons; the first is the unit's own.
-        .map(|all| PathBuf::from(all.to_string_lossy().split(':').next().unwrap_or_default()))
-        .or_else(|| set("XDG_STATE_HOME").map(|state| state.join("doorman")))
-        .or_else(|| set("HOME").map(|home| home.join(".local/state/doorman")))
-        .unwrap_or_default();
-    directory.join("ledger.db")
+/// The ledger's file: the one that is named, else where the configuration says that the daemon keeps it.
+pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<PathBuf, CliError> {
+    match given {
+        Some(path) => Ok(path),
+        None => super::places(global, "--ledger PATH").map(|places| places.ledger),
+    }
 }
 
 /// A ledger that cannot be used is exit code 74.
@@ -168,24 +159,4 @@ fn agreed(path: &Path) -> Result<bool, CliError> {
         .and_then(|()| std::io::stdin().read_line(&mut answer))
         .map_err(|error| CliError::new(1, format!("cannot ask: {error}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_place_goes_by_systemd_then_xdg_then_home() {
-        let place = |set: &[(&str, &str)]| {
-            let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            let find = move |name: &str| set.iter().find(|(k, _)| k == name).map(|(_, v)| PathBuf::from(v));
-            default_path(find).display().to_string()
-        };
-        let all = [("STATE_DIRECTORY", "/var/lib/doorman:/x"), ("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
-        assert_eq!(place(&all), "/var/lib/doorman/ledger.db");
-        assert_eq!(place(&all[1..]), "/s/doorman/ledger.db");
-        assert_eq!(place(&all[2..]), "/h/.local/state/doorman/ledger.db");
-        assert_eq!(place(&[("STATE_DIRECTORY", ""), ("HOME", "/h")]), "/h/.local/state/doorman/ledger.db");
-        assert_eq!(place(&[]), "ledger.db");
-    }
 }

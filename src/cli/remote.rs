@@ -1,9 +1,8 @@
 //! What the commands that talk to a running daemon share: finding its socket, asking, naming an agent, and showing
 //! what comes back without letting it steer the terminal.
 
-use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::Timestamp;
@@ -12,7 +11,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{CliError, Global};
 use crate::clock::Clock;
-use crate::config::settings::ControlSettings;
 use crate::model::{AgentId, StrangerText};
 use crate::ops::control::client::{Client, ClientError, Given};
 use crate::ops::control::socket::usual_places;
@@ -20,10 +18,6 @@ use crate::ops::control::wire::{Op, OpReply, Status};
 use crate::ops::log::fields::{PROBLEMS, clean};
 use crate::ops::log::redact::Redact;
 
-/// Where the configuration is by default.
-const CONFIG: &str = "/etc/doorman/doorman.toml";
-/// Most bytes of a configuration that are looked through for `control.path`.
-const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// The exit code where no daemon answers.
 const ABSENT: u8 = 69;
 
@@ -43,8 +37,8 @@ impl Door {
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
         let places = match self.socket.clone() {
             Some(path) => vec![path],
-            None => match configured(global.config.as_deref())? {
-                Some(control) => vec![control.path],
+            None => match super::places(global, "--socket PATH")?.control {
+                Some(control) => vec![control],
                 None => usual_places(|name| std::env::var_os(name)),
             },
         };
@@ -55,28 +49,6 @@ impl Door {
         let client = runtime.block_on(Client::find(&places)).map_err(refused)?;
         Ok(Remote { runtime, client })
     }
-}
-
-/// `control.path` of the configuration, and nothing else of it: a daemon that runs must be reachable even while its
-/// file is being mended. A file named by hand must be readable; the usual one need not be there.
-fn configured(named: Option<&Path>) -> Result<Option<ControlSettings>, CliError> {
-    let path = named.unwrap_or(Path::new(CONFIG));
-    let problem = |why: String| {
-        let message = format!("`{}` {why}: mend it, or say where the daemon is with `--socket PATH`", path.display());
-        if named.is_some() { Err(CliError::new(78, message)) } else { Ok(None) }
-    };
-    let text = match fs::metadata(path).and_then(|found| {
-        if found.len() > CONFIG_BYTES_MAX {
-            return Err(io::Error::other("it is too large"));
-        }
-        fs::read_to_string(path)
-    }) {
-        Ok(text) => text,
-        Err(error) => return problem(format!("cannot be read ({error})")),
-    };
-    let Ok(table) = text.parse::<toml::Table>() else { return problem("is not TOML".to_owned()) };
-    let socket = table.get("control").and_then(|control| control.get("path")).and_then(|path| path.as_str());
-    Ok(socket.map(|socket| ControlSettings { path: path.parent().unwrap_or(Path::new("")).join(socket) }))
 }
 
 /// A daemon that answers.
@@ -269,21 +241,6 @@ mod tests {
             assert!(error.message.contains("`bbbb-3333`"), "{}", error.message);
         }
     }
-
-    #[test]
-    fn the_configurations_socket_is_found_without_the_rest_of_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("doorman.toml");
-        fs::write(&path, "[control]\npath = \"run/x.sock\"\n[nonsense]\na = 1\n").unwrap();
-        assert_eq!(configured(Some(&path)).unwrap().unwrap().path, dir.path().join("run/x.sock"));
-        fs::write(&path, "[ledger]\n").unwrap();
-        assert_eq!(configured(Some(&path)).unwrap(), None);
-        fs::write(&path, "[ledger").unwrap();
-        let error = configured(Some(&path)).unwrap_err();
-        assert!(error.code == 78 && error.message.contains("`--socket PATH`"), "{}", error.message);
-        assert_eq!(configured(Some(&dir.path().join("none.toml"))).unwrap_err().code, 78);
-    }
-
     #[test]
     fn ages() {
         let ago = |seconds: i64| {

@@ -77,7 +77,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         })
         .transpose()?;
     let policy = policy_of(&args.rules)?;
-    let reader = Reader::open(&path(args.ledger, global)).map_err(|error| fault(&error))?;
+    let reader = Reader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let filter = Filter { since, agent: args.agent, ..Filter::default() };
     let mut found = Found::default();
     let mut agents: BTreeMap<AgentId, Vec<Recorded>> = BTreeMap::new();

@@ -5,6 +5,7 @@
 mod agents;
 pub(crate) mod env;
 mod given;
+mod places;
 mod platform;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 pub use env::{Env, Overrides};
+pub use places::{Places, places};
+
+use given::Given;
 
 use super::raw::{self, Raw};
 use super::settings::{
@@ -42,21 +46,25 @@ pub struct Loaded {
 
 /// Loads the configuration. Everything that is wrong with it is in the report.
 pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loaded, Report> {
+    let (file, text) = file(path, env)?;
+    load_text(file, text.as_deref(), env, overrides)
+}
+
+/// The file that counts, and its text: the one that is named, or the usual one, which need not be there.
+fn file(path: Option<&Path>, env: &Env) -> Result<(Option<PathBuf>, Option<String>), Report> {
     let named = path.map(Path::to_owned).or_else(|| env.text("DOORMAN_CONFIG").map(PathBuf::from));
     let file = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    let text = match read(&file) {
-        Ok(text) => Some(text),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
+    match read(&file) {
+        Ok(text) => Ok((Some(file), Some(text))),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok((None, None)),
         Err(error) => {
             let mut report = Report::default();
             report
                 .push(Severity::Error, None, None, format!("`{}` cannot be read: {error}", file.display()))
                 .help("name another with `--config`, or write a first one with `doorman init`");
-            return Err(report);
+            Err(report)
         }
-    };
-    let file = text.is_some().then_some(file);
-    load_text(file, text.as_deref(), env, overrides)
+    }
 }
 
 /// The same with the file's text at hand. Reads nothing.
@@ -72,10 +80,7 @@ pub fn load_text(
     }
     let mut problems = Problems::new(report);
     let raw = text.map(|text| raw::read(text, &mut problems)).unwrap_or_default();
-    let parent = file.as_deref().and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
-    let base = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    let has_file = file.is_some();
-    let mut loading = Loading { env, overrides, problems, raw, origins: Vec::new(), base, has_file };
+    let mut loading = Loading::new(env, overrides, problems, raw, file.as_deref());
     let settings = loading.settings();
     let Loading { problems, origins, .. } = loading;
     let report = problems.finish();
@@ -120,22 +125,22 @@ struct Loading<'a> {
     has_file: bool,
 }
 
-impl Loading<'_> {
+impl<'a> Loading<'a> {
+    fn new(env: &'a Env, overrides: &'a Overrides, problems: Problems, raw: Raw, file: Option<&Path>) -> Self {
+        let parent = file.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
+        let base = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
+        Self { env, overrides, problems, raw, origins: Vec::new(), base, has_file: file.is_some() }
+    }
+
     /// Judges everything, so that all problems are told, before anything is given up.
     fn settings(&mut self) -> Option<Settings> {
         let platform = self.platform();
         let agents = self.agents();
         let in_flight = self.number("answers.in_flight", 8);
         let per_second = self.number("answers.per_second", 20);
-        let state = self.state_directory();
-        let ledger = self.scalar("ledger.path", None, &state.join("ledger.db").display().to_string());
+        let ledger = self.ledger_path();
         let keep = self.length("ledger.keep", "400d");
-        let runtime = match (self.env.text("RUNTIME_DIRECTORY"), self.env.text("XDG_RUNTIME_DIR")) {
-            (Some(directory), _) => PathBuf::from(directory),
-            (None, Some(directory)) => Path::new(directory).join("doorman"),
-            (None, None) => state,
-        };
-        let control = self.scalar("control.path", None, &runtime.join("doorman.sock").display().to_string());
+        let control = self.control_path();
         let control_path = self.resolve(&control.value);
         if control_path.as_os_str().len() > SOCKET_PATH_MAX {
             let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
@@ -162,6 +167,20 @@ impl Loading<'_> {
         })
     }
 
+    fn ledger_path(&mut self) -> Given {
+        let path = self.state_directory().join("ledger.db");
+        self.scalar("ledger.path", None, &path.display().to_string())
+    }
+
+    fn control_path(&mut self) -> Given {
+        let directory = match (self.env.text("RUNTIME_DIRECTORY"), self.env.text("XDG_RUNTIME_DIR")) {
+            (Some(all), _) => first_of(all),
+            (None, Some(directory)) => Path::new(directory).join("doorman"),
+            (None, None) => self.state_directory(),
+        };
+        self.scalar("control.path", None, &directory.join("doorman.sock").display().to_string())
+    }
+
     fn timing(&mut self) -> Option<Timing> {
         let mut timing = Timing::default();
         let mut whole = true;
@@ -182,7 +201,7 @@ impl Loading<'_> {
 
     fn state_directory(&self) -> PathBuf {
         if let Some(directory) = self.env.text("STATE_DIRECTORY") {
-            return PathBuf::from(directory);
+            return first_of(directory);
         }
         let base = match (self.env.text("XDG_STATE_HOME"), self.env.text("HOME")) {
             (Some(base), _) => PathBuf::from(base),
@@ -191,6 +210,11 @@ impl Loading<'_> {
         };
         base.join("doorman")
     }
+}
+
+/// systemd separates several by colons; the first is the unit's own.
+fn first_of(directories: &str) -> PathBuf {
+    PathBuf::from(directories.split(':').next().unwrap_or_default())
 }
 
 fn log_format(word: &str) -> LogFormat {

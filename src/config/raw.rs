@@ -18,6 +18,8 @@ pub(super) struct Raw {
     pub(super) agents: Vec<RawAgent>,
     /// Whether agents may stand in the file, although none could be made out.
     pub(super) agents_written: bool,
+    /// It is no TOML.
+    pub(super) unreadable: bool,
 }
 
 /// One of `[[agents]]`: the values that are there, by key.
@@ -37,7 +39,7 @@ impl RawAgent {
 /// Reads a text. What is wrong with it is told; what is sound is given nevertheless, so that it is judged in the same go.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     let Some(tree) = syntax(text, problems) else {
-        return Raw { agents_written: true, ..Raw::default() };
+        return Raw { agents_written: true, unreadable: true, ..Raw::default() };
     };
     let file = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
     let mut raw = Raw::default();

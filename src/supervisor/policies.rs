@@ -19,6 +19,8 @@ const RETRY_LOOKS: u32 = 5;
 #[derive(Debug)]
 pub struct Policies {
     files: BTreeMap<PathBuf, RulesFile>,
+    /// `run --shadow`: whatever the files say, nothing is answered.
+    shadow: bool,
 }
 
 #[derive(Debug)]
@@ -44,15 +46,20 @@ struct Stamp {
 
 impl Stamp {
     fn take(path: &Path) -> Self {
+        Self::of(path, std::fs::read(path).ok().as_deref())
+    }
+
+    fn of(path: &Path, bytes: Option<&[u8]>) -> Self {
         use sha2::Digest as _;
-        let content = std::fs::read(path).ok().map(|bytes| sha2::Sha256::digest(&bytes).into());
-        Self { path: path.to_owned(), content }
+        Self { path: path.to_owned(), content: bytes.map(|bytes| sha2::Sha256::digest(bytes).into()) }
     }
 }
 
 impl Policies {
     /// Loads each of these files. A refused one holds its agents; the rendered report of all is the second part.
-    pub fn load(paths: impl IntoIterator<Item = PathBuf>, now: Timestamp) -> (Self, String) {
+    ///
+    /// With `shadow`, each is in force as if its `mode` were `"shadow"`.
+    pub fn load(paths: impl IntoIterator<Item = PathBuf>, shadow: bool, now: Timestamp) -> (Self, String) {
         let mut files = BTreeMap::new();
         let mut said = String::new();
         for path in paths {
@@ -69,10 +76,10 @@ impl Policies {
             };
             let loaded = crate::policy::load(&path, None, false);
             said.push_str(&loaded.report.render(false));
-            file.take(&path, loaded, now);
+            file.take(&path, loaded, shadow, now);
             files.insert(path, file);
         }
-        (Self { files }, said)
+        (Self { files, shadow }, said)
     }
 
     /// Whether no file is in force: every agent would be held.
@@ -95,7 +102,7 @@ impl Policies {
         let mut problems = String::new();
         let mut ok = true;
         for (path, file) in &mut self.files {
-            let rendered = file.reload(path, accept_shrunk, now).await;
+            let rendered = file.reload(path, accept_shrunk, self.shadow, now).await;
             ok &= file.problem.is_none();
             problems.push_str(&rendered);
         }
@@ -115,7 +122,7 @@ impl Policies {
             if seen == file.loaded && !again {
                 file.changed = None;
             } else if file.changed.as_ref() == Some(&seen) || again {
-                file.reload(path, false, now).await;
+                file.reload(path, false, self.shadow, now).await;
             } else {
                 file.changed = Some(seen);
             }
@@ -133,14 +140,14 @@ impl Policies {
 }
 
 impl RulesFile {
-    async fn reload(&mut self, path: &Path, accept_shrunk: bool, now: Timestamp) -> String {
+    async fn reload(&mut self, path: &Path, accept_shrunk: bool, shadow: bool, now: Timestamp) -> String {
         let before = self.in_force.borrow().clone();
         let file = path.to_owned();
         let load = move || crate::policy::load(&file, before.as_deref(), accept_shrunk);
         match tokio::task::spawn_blocking(load).await {
             Ok(loaded) => {
                 let rendered = loaded.report.render(false);
-                self.take(path, loaded, now);
+                self.take(path, loaded, shadow, now);
                 rendered
             }
             Err(error) => {
@@ -153,12 +160,16 @@ impl RulesFile {
     }
 
     /// Puts what was loaded in force, or keeps what is.
-    fn take(&mut self, path: &Path, loaded: Loaded, now: Timestamp) {
-        let mut paths: Vec<PathBuf> = loaded.report.sources.iter().map(|source| source.path.clone()).collect();
-        if !paths.iter().any(|known| known == path) {
-            paths.insert(0, path.to_owned());
+    fn take(&mut self, path: &Path, mut loaded: Loaded, shadow: bool, now: Timestamp) {
+        // Of what was loaded, not of what is there by now: a change in between is found by the next look.
+        let read = loaded.report.sources.iter();
+        self.loaded = read.map(|source| Stamp::of(&source.path, Some(source.text.as_bytes()))).collect();
+        if !self.loaded.iter().any(|stamp| stamp.path == path) {
+            self.loaded.insert(0, Stamp::take(path));
         }
-        self.loaded = paths.iter().map(|path| Stamp::take(path)).collect();
+        if shadow && let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
+            policy.mode = Mode::Shadow;
+        }
         self.changed = None;
         let rendered = loaded.report.render(false);
         let shown = path.display().to_string();

@@ -5,6 +5,7 @@
 mod control;
 mod demo;
 mod faults;
+mod first_day;
 mod ledger;
 mod logs;
 mod process;

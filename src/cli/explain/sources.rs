@@ -13,9 +13,6 @@ use crate::model::Outcome;
 use crate::policy::replay::Recorded;
 use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
 
-/// Where the configuration is by default.
-const CONFIG: &str = "/etc/doorman/doorman.toml";
-
 /// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
     accepted(policy::load(path, None, false))
@@ -48,34 +45,27 @@ fn rendered(report: &Report) -> String {
     text
 }
 
-/// The rules file: `--rules`, else `DOORMAN_RULES`, else the one that the configuration names for this agent, or for
-/// all of them.
+/// The rules file: `--rules`, else the one that the configuration names for this agent, or for all of them.
 pub(in crate::cli) fn rules_path(
     given: Option<PathBuf>,
     agent: Option<&str>,
     global: &Global,
 ) -> Result<PathBuf, CliError> {
-    if let Some(path) = given.or_else(|| std::env::var_os("DOORMAN_RULES").map(PathBuf::from)) {
+    if let Some(path) = given {
         return Ok(path);
     }
-    let config = global.config.as_deref().unwrap_or(Path::new(CONFIG));
-    let problem = |why: String| {
-        CliError::new(78, format!("`{}` {why}: mend it, or name the rules with `--rules FILE`", config.display()))
-    };
-    let text = std::fs::read_to_string(config).map_err(|error| problem(format!("cannot be read ({error})")))?;
-    let table: toml::Table = text.parse().map_err(|_| problem("is not TOML".to_owned()))?;
-    let agents = table.get("agents").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
-    let of = |key: &str, agent: &toml::Value| agent.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-    let mut files: Vec<String> = agents
-        .iter()
-        .filter(|one| agent.is_none_or(|wanted| of("id", one).as_deref() == Some(wanted)))
-        .filter_map(|one| of("rules", one))
+    let places = super::super::places(global, "--rules FILE")?;
+    let mut files: Vec<PathBuf> = places
+        .rules
+        .into_iter()
+        .filter(|(id, _)| agent.is_none_or(|wanted| id == wanted))
+        .map(|(_, rules)| rules)
         .collect();
     files.sort_unstable();
     files.dedup();
-    match files.as_slice() {
-        [file] => Ok(config.parent().unwrap_or(Path::new("")).join(file)),
-        [] => Err(problem("names no rules for it".to_owned())),
+    match files.len() {
+        1 => Ok(files.remove(0)),
+        0 => Err(CliError::new(78, "no rules are configured for it: name them with `--rules FILE`")),
         _ => Err(CliError::new(2, "the agents have different rules: say whose with `--agent ID`, or `--rules FILE`")),
     }
 }

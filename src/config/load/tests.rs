@@ -186,6 +186,36 @@ fn the_tables_of_keys_say_what_the_code_does() {
 }
 
 #[test]
+fn the_ledger_goes_by_systemd_then_xdg_then_home() {
+    let place = |set: &[(&str, &str)]| {
+        let found = load_text(None, Some(AGENT), &Env::of(set.iter().copied()), &Overrides::default());
+        found.unwrap().settings.ledger.path.display().to_string()
+    };
+    let all = [("STATE_DIRECTORY", "/var/lib/doorman:/x"), ("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
+    assert_eq!(place(&all), "/var/lib/doorman/ledger.db");
+    assert_eq!(place(&all[1..]), "/s/doorman/ledger.db");
+    assert_eq!(place(&all[2..]), "/h/.local/state/doorman/ledger.db");
+    assert_eq!(place(&[("STATE_DIRECTORY", ""), ("HOME", "/h")]), "/h/.local/state/doorman/ledger.db");
+}
+
+#[test]
+fn places_are_found_while_the_rest_is_being_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("doorman.toml");
+    let text = "nonsense = 1\n[[agents]]\nid = \"x\"\nrules = \"a.toml\"\n[ledger]\npath = \"l.db\"\n[control]\npath = \"run/x.sock\"\n";
+    std::fs::write(&file, text).unwrap();
+    let found = places(Some(&file), &Env::default()).unwrap();
+    let here = |name: &str| directory.path().join(name);
+    assert_eq!((found.ledger, found.control), (here("l.db"), Some(here("run/x.sock"))));
+    assert_eq!(found.rules, [("x".to_owned(), here("a.toml"))]);
+    std::fs::write(&file, "nonsense").unwrap();
+    assert!(places(Some(&file), &Env::default()).unwrap_err().has_errors(), "no TOML");
+    assert!(places(Some(&here("none.toml")), &Env::default()).unwrap_err().has_errors(), "named, and not there");
+    std::fs::write(&file, AGENT).unwrap();
+    assert_eq!(places(Some(&file), &Env::default()).unwrap().control, None, "one of the usual places");
+}
+
+#[test]
 fn what_changed_and_needs_a_restart_is_named() {
     let before = taken(AGENT, &[]);
     let mut now = before.clone();

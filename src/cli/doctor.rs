@@ -1,0 +1,254 @@
+//! `doorman doctor`: looks at everything that `run` needs, one line each, and says what to do about what is not well.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_table::presets;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{CliError, Global, remote};
+use crate::config::settings::AgentSettings;
+use crate::config::{self, Env, Overrides, Settings, Severity};
+use crate::ledger::Reader;
+use crate::ops::control::client::Client;
+use crate::ops::control::socket::usual_places;
+use crate::phoenix::ConnectPlan;
+use crate::platform::rest::Rest;
+use crate::platform::socket::{self, Dialer};
+use crate::platform::{CallFault, tls};
+use crate::secret::{self, Key};
+
+/// How long anything of the platform's is waited for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Looks at: the configuration, each rules file, the ledger, whether a daemon answers, each agent's key, and for each agent the
+platform's REST interface and its WebSocket. The WebSocket is only tried where no daemon runs, with `on_conflict=reject`, and
+closed at once: an agent that is connected stays connected. An older platform that ignores `on_conflict` would throw it off
+for a moment; `--no-connect` leaves that check out.
+
+Exit codes: 0 all well, warnings included · 69 the platform cannot be reached · 74 the ledger · 77 a key is refused ·
+78 configuration or rules; of several, the first that is told")]
+pub struct Args {
+    /// Do not try the WebSocket
+    #[arg(long)]
+    no_connect: bool,
+    /// Print JSON, a line a check
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Ok,
+    Warning,
+    Failed,
+}
+
+impl Standing {
+    fn word(self) -> &'static str {
+        match self {
+            Standing::Ok => "ok",
+            Standing::Warning => "warning",
+            Standing::Failed => "failed",
+        }
+    }
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Default)]
+struct Findings {
+    lines: Vec<(Standing, String, String)>,
+    code: u8,
+}
+
+impl Findings {
+    fn ok(&mut self, what: &str, how: impl Into<String>) {
+        self.lines.push((Standing::Ok, what.to_owned(), how.into()));
+    }
+
+    fn warn(&mut self, what: &str, how: impl Into<String>) {
+        self.lines.push((Standing::Warning, what.to_owned(), how.into()));
+    }
+
+    fn fail(&mut self, code: u8, what: &str, how: impl Into<String>) {
+        self.lines.push((Standing::Failed, what.to_owned(), how.into()));
+        if self.code == 0 {
+            self.code = code;
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let mut findings = Findings::default();
+    match config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()) {
+        Err(report) => findings.fail(78, "configuration", format!("refused\n{}", report.render(false).trim_end())),
+        Ok(loaded) => {
+            let from = loaded.file.as_ref().map_or("the environment".to_owned(), |file| file.display().to_string());
+            match loaded.report.problems.is_empty() {
+                true => findings.ok("configuration", from),
+                false => findings.warn("configuration", format!("{from}\n{}", loaded.report.render(false).trim_end())),
+            }
+            rules(&loaded.settings, &mut findings);
+            ledger(&loaded.settings, &mut findings);
+            super::runtime()?.block_on(platform(&loaded.settings, args.no_connect, &mut findings));
+        }
+    }
+    show(&findings, args.json)?;
+    Ok(findings.code)
+}
+
+fn rules(settings: &Settings, findings: &mut Findings) {
+    let mut files: Vec<_> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
+    files.sort_unstable();
+    files.dedup();
+    for file in files {
+        let what = format!("rules {}", file.display());
+        let report = crate::policy::load(&file, None, false).report;
+        match (report.count(Severity::Error), report.count(Severity::Warning)) {
+            (0, 0) => findings.ok(&what, "taken, and its tests pass"),
+            (0, warnings) => findings.warn(&what, format!("taken, with {warnings} warning(s): see `doorman check`")),
+            (errors, _) => findings.fail(78, &what, format!("refused, with {errors} error(s): see `doorman check`")),
+        }
+    }
+}
+
+fn ledger(settings: &Settings, findings: &mut Findings) {
+    let path = &settings.ledger.path;
+    let what = format!("ledger {}", path.display());
+    if !path.exists() {
+        findings.ok(&what, "not there yet: the first `doorman run` makes it");
+        return;
+    }
+    match Reader::open(path) {
+        Ok(_) => findings.ok(&what, "can be read"),
+        Err(error) => findings.fail(74, &what, error.to_string()),
+    }
+}
+
+async fn platform(settings: &Settings, no_connect: bool, findings: &mut Findings) {
+    let mut places = vec![settings.control.path.clone()];
+    places.extend(usual_places(|name| std::env::var_os(name)));
+    let running = Client::find(&places).await.is_ok();
+    findings
+        .ok("daemon", if running { "one is running: `doorman status` says how it stands" } else { "none is running" });
+    let tls = match settings.platform.needs_tls() {
+        false => None,
+        true => match tls::client_config(settings.platform.ca_file.as_deref()) {
+            Ok(tls) => Some(tls),
+            Err(error) => return findings.fail(78, "tls", error.to_string()),
+        },
+    };
+    let rest = match Rest::new(&settings.platform, tls.as_deref(), LIMIT) {
+        Ok(rest) => rest,
+        Err(error) => return findings.fail(78, "platform", error.to_string()),
+    };
+    let dialer = match Dialer::new(&settings.platform, tls) {
+        Ok(dialer) => Arc::new(dialer),
+        Err(error) => return findings.fail(78, "platform", error.to_string()),
+    };
+    for agent in &settings.agents {
+        let what = format!("agent {}", agent.id);
+        if let Some(open) = secret::exposure(&agent.key) {
+            findings.warn(&what, open);
+        }
+        let key = match secret::read(&agent.key) {
+            Ok(key) => key,
+            Err(error) => {
+                findings.fail(77, &what, error.to_string());
+                continue;
+            }
+        };
+        if !identify(&rest, agent, &key, &what, findings).await {
+            continue;
+        }
+        if running {
+            findings.ok(&what, "its socket is the running daemon's, and not tried");
+        } else if no_connect {
+            findings.ok(&what, "its socket is not tried");
+        } else {
+            connect(&dialer, agent, &key, &what, findings).await;
+        }
+    }
+}
+
+/// Asks the platform whose key it is.
+async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, findings: &mut Findings) -> bool {
+    let client = rest.agent(agent.id.clone(), key.clone());
+    match client.me().await.result {
+        Ok(me) if me.id == agent.id => {
+            let handle = me.sender.original().map_or_else(|| "without a handle".to_owned(), ToString::to_string);
+            findings.ok(what, format!("its key is good: {handle}"));
+        }
+        Ok(me) => {
+            let whose = remote::shown(me.id.as_str());
+            findings.fail(77, what, format!("the key is another agent's ({whose}): put the right one in its place"));
+            return false;
+        }
+        Err(error) => {
+            let why = error.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+            let source = secret::describe(&agent.key);
+            match error.fault {
+                CallFault::KeyRefused | CallFault::Forbidden => {
+                    findings.fail(77, what, format!("the platform refuses the key from {source}{why}"));
+                }
+                fault => findings.fail(69, what, format!("{fault}{why}: is `platform.url` right?")),
+            }
+            return false;
+        }
+    }
+    match client.requests(1, 1).await.result {
+        Ok(page) => {
+            let pending = page.total.map_or_else(|| "some".to_owned(), |total| total.to_string());
+            findings.ok(what, format!("its pending requests can be listed: {pending}"));
+        }
+        Err(error) => findings.fail(69, what, format!("its pending requests cannot be listed: {}", error.fault)),
+    }
+    true
+}
+
+/// Opens the socket as the daemon would, without taking it from anybody, and closes it.
+async fn connect(dialer: &Dialer, agent: &AgentSettings, key: &Key, what: &str, findings: &mut Findings) {
+    for key_in_query in [false, true] {
+        let plan = ConnectPlan { take: false, key_in_query };
+        match socket::open(dialer, &agent.id, key, plan, LIMIT).await {
+            Ok(socket) => {
+                let (events, _heard) = mpsc::channel(16);
+                // Without anybody who commands it, it says goodbye at once.
+                let (_, commands) = mpsc::channel(1);
+                socket.run(events, commands).await;
+                let how = if key_in_query { ", with the key in the query" } else { "" };
+                return findings.ok(what, format!("its socket opens{how}"));
+            }
+            Err(refusal) if refusal.status == Some(409) => {
+                return findings.ok(what, "its socket is in use by the agent itself: doorman would yield, and list");
+            }
+            Err(refusal) if matches!(refusal.status, Some(401 | 403)) && !key_in_query => {}
+            Err(refusal) => return findings.fail(69, what, format!("its socket does not open: {}", refusal.why)),
+        }
+    }
+}
+
+fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
+    if as_json {
+        for (standing, what, how) in &findings.lines {
+            remote::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
+        }
+        return Ok(());
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    for (standing, what, how) in &findings.lines {
+        table.add_row([standing.word(), what, how]);
+    }
+    remote::print(&format!("{}\n", table.trim_fmt()))
+}

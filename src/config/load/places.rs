@@ -1,0 +1,52 @@
+//! Where things are, for commands that need no more of the configuration than that: they must work while the file is being
+//! mended, too.
+
+use std::path::{Path, PathBuf};
+
+use super::given::Place;
+use super::{Env, Loading, Overrides};
+use crate::config::{Report, raw};
+use crate::document::Problems;
+
+/// Where the daemon keeps things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The configuration, if there is one.
+    pub file: Option<PathBuf>,
+    /// The ledger.
+    pub ledger: PathBuf,
+    /// The control socket, where somebody said; else it is in one of the usual places.
+    pub control: Option<PathBuf>,
+    /// Each agent's id, as it is written, and its rules.
+    pub rules: Vec<(String, PathBuf)>,
+}
+
+/// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
+pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
+    let (file, text) = super::file(path, env)?;
+    let mut report = Report::default();
+    if let (Some(file), Some(text)) = (&file, &text) {
+        report.add_source(file.clone(), text.as_str());
+    }
+    let mut problems = Problems::new(report);
+    let raw = text.as_deref().map(|text| raw::read(text, &mut problems)).unwrap_or_default();
+    if raw.unreadable {
+        return Err(problems.finish());
+    }
+    let overrides = Overrides::default();
+    let mut loading = Loading::new(env, &overrides, problems, raw, file.as_deref());
+    let ledger = loading.ledger_path().value;
+    let control = loading.control_path();
+    let named = !matches!(control.place, Place::Default);
+    let mut rules: Vec<(String, PathBuf)> = Vec::new();
+    for agent in &loading.raw.agents {
+        let id = agent.get("id").map(|id| id.value.clone()).unwrap_or_default();
+        rules.push((id, loading.resolve(agent.get("rules").map_or("rules.toml", |rules| rules.value.as_str()))));
+    }
+    if let (true, Some(id)) = (rules.is_empty(), env.text("DOORMAN_AGENT_ID").or_else(|| env.text("BAND_AGENT_ID"))) {
+        let path = env.text("DOORMAN_RULES").map_or_else(|| loading.resolve("rules.toml"), PathBuf::from);
+        rules.push((id.to_owned(), path));
+    }
+    let control = named.then(|| loading.resolve(&control.value));
+    Ok(Places { ledger: loading.resolve(&ledger), control, rules, file })
+}

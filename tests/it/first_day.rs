@@ -1,0 +1,152 @@
+//! What a new user does first: `init`, `check`, `doctor`, and the first day in shadow; with the real binary.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio_tungstenite::tungstenite::Message;
+
+use doorman::sandbox::{Sandbox, SandboxOptions, World};
+
+const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
+const OTHER: &str = "a0000000-0000-4000-8000-000000000002";
+const KEY: &str = "key-of-the-porter";
+
+async fn platform() -> Sandbox {
+    let world = World::new()
+        .user("u", "key-of-the-hotel", "hotel", "Hotel")
+        .agent(AGENT, KEY, "hotel/porter", "Porter")
+        .agent(OTHER, "key-of-the-cook", "hotel/cook", "Cook");
+    Sandbox::start(([127, 0, 0, 1], 0).into(), world, SandboxOptions::default()).await.unwrap()
+}
+
+fn doorman(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_doorman"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .env("HOME", directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that ends without reading closes its end.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    assert!(!String::from_utf8_lossy(&said).contains("key-of"), "a key is shown");
+    output
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn files(directory: &Path) -> usize {
+    std::fs::read_dir(directory).map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_writes_what_check_and_doctor_find_good_and_never_writes_over_anything() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = platform.url();
+    let init = ["init", "d", "--agent", AGENT, "--url", &url];
+    let output = doorman(here, &init, KEY);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let mode = std::fs::metadata(here.join("d/agent.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let rules = std::fs::read_to_string(here.join("d/rules.toml")).unwrap();
+    assert!(rules.contains("mode = \"shadow\"") && rules.contains("\"hotel/*\""), "the owner is known:\n{rules}");
+    let check = doorman(here, &["check", "--strict", "--config", "d/doorman.toml"], "");
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check));
+    let doctor = doorman(here, &["doctor", "--config", "d/doorman.toml", "--json"], "");
+    assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor));
+    let told = text(&doctor);
+    for part in ["its key is good: hotel/porter", "its socket opens", "can be listed: 0", "none is running"] {
+        assert!(told.contains(part), "no `{part}` in\n{told}");
+    }
+    let before = std::fs::read(here.join("d/doorman.toml")).unwrap();
+    let again = doorman(here, &init, KEY);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+    assert_eq!(std::fs::read(here.join("d/doorman.toml")).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_writes_nothing_where_the_key_is_no_good() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = platform.url();
+    let nowhere = "http://127.0.0.1:9";
+    for (agent, url, key, code) in [
+        (AGENT, url.as_str(), "nobodys-key", 77),
+        (AGENT, url.as_str(), "key-of-the-cook", 77),
+        (AGENT, url.as_str(), "", 2),
+        (AGENT, url.as_str(), "two words", 2),
+        ("porter", url.as_str(), KEY, 2),
+        (AGENT, nowhere, KEY, 69),
+    ] {
+        let output = doorman(here, &["init", "d", "--agent", agent, "--url", url], key);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        assert_eq!(files(&here.join("d")), 0, "nothing was written");
+    }
+    let offline = doorman(here, &["init", "d", "--agent", AGENT, "--url", nowhere, "--offline"], KEY);
+    assert_eq!(offline.status.code(), Some(0), "{}", text(&offline));
+    assert_eq!(files(&here.join("d")), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_names_what_is_not_well_and_what_to_do() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = platform.url();
+    doorman(here, &["init", "d", "--agent", AGENT, "--url", &url], KEY);
+    let doctor = |said: &str, code: i32| {
+        let output = doorman(here, &["doctor", "--config", "d/doorman.toml"], "");
+        let told = text(&output);
+        assert!(told.contains(said), "no `{said}` in\n{told}");
+        assert_eq!(output.status.code(), Some(code), "{told}");
+    };
+    let key = here.join("d/agent.key");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    doctor("`chmod 600` it", 0);
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(&key, "nobodys-key").unwrap();
+    doctor("the platform refuses the key", 77);
+    std::fs::write(&key, "key-of-the-cook").unwrap();
+    doctor("the key is another agent's", 77);
+    std::fs::remove_file(&key).unwrap();
+    doctor("no key from the file", 77);
+    std::fs::write(&key, KEY).unwrap();
+    std::fs::write(here.join("d/rules.toml"), "nonsense").unwrap();
+    doctor("refused, with 1 error(s)", 78);
+    platform.stop().await;
+    doctor("the platform cannot be reached", 78);
+    std::fs::write(here.join("d/doorman.toml"), "nonsense").unwrap();
+    doctor("this is not TOML", 78);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_throws_nobody_off() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = platform.url();
+    doorman(here, &["init", "d", "--agent", AGENT, "--url", &url], KEY);
+    let address = platform.address();
+    let socket = format!("ws://{address}/api/v1/socket/websocket?vsn=2.0.0&agent_id={AGENT}&api_key={KEY}");
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut agent, _) = tokio_tungstenite::client_async(socket, tcp).await.unwrap();
+    let output = doorman(here, &["doctor", "--config", "d/doorman.toml"], "");
+    assert!(text(&output).contains("doorman would yield"), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(0));
+    agent.send(Message::text(r#"[null,"1","phoenix","heartbeat",{}]"#)).await.unwrap();
+    let reply = agent.next().await.unwrap().unwrap();
+    assert!(reply.to_text().unwrap().contains("phx_reply"), "the agent is still connected: {reply:?}");
+}
