@@ -80,9 +80,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let recorder = match &args.record {
         Some(path) => {
-            Some(Recorder::open(path, args.record_text, RECORD_BYTES_MAX, redact.clone()).map_err(|error| {
-                CliError::new(78, format!("no transcript can be written to `{}`: {error}", path.display()))
-            })?)
+            Some(Recorder::open(path, args.record_text, RECORD_BYTES_MAX, redact.clone(), clock.clone()).map_err(
+                |error| CliError::new(78, format!("no transcript can be written to `{}`: {error}", path.display())),
+            )?)
         }
         None => None,
     };

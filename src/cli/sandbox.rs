@@ -1,6 +1,6 @@
 //! `doorman sandbox`: an imitation of the platform in a process of its own.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
 use crate::config::Report;
+use crate::model::StrangerText;
 use crate::sandbox::replay::{Replay, Script};
 use crate::sandbox::{Sandbox, SandboxOptions, World};
-use crate::transcript;
+use crate::transcript::{self, READ_BYTES_MAX};
 
 const SHIPPED_WORLD: &str = include_str!("../../config/world.toml");
 
@@ -122,8 +123,15 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
 
 /// Plays a transcript until it is told to stop.
 async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
-    let refuse = |why: String| CliError::new(78, format!("`{}` cannot be played: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    // A transcript comes from somebody else, and an error may repeat some of it.
+    let refuse = |why: String| {
+        let why = StrangerText::new(&why).shown(400);
+        CliError::new(78, format!("`{}` cannot be played: {why}", path.display()))
+    };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(READ_BYTES_MAX as u64 + 1).read_to_string(&mut text))
+        .map_err(|error| refuse(error.to_string()))?;
     let lines = transcript::read(&text).map_err(|error| refuse(error.to_string()))?;
     let script = Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))?;
     let mut signals = crate::ops::signals::listen()

@@ -24,7 +24,10 @@ use self::calls::Calls;
 pub use self::script::{Script, ScriptError};
 use super::reply::{Cut, Reply, error};
 use super::server::{BODY_MAX, query};
+use crate::model::StrangerText;
 
+/// Most characters of a sentence.
+const SENTENCE_MAX: usize = 400;
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 1024;
 
@@ -115,9 +118,10 @@ impl Stage {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says what happens, harmless to a terminal whatever the transcript and the client put into it.
     fn tell(&self, what: String) {
         // Nobody may be listening.
-        let _ = self.told.send(what);
+        let _ = self.told.send(StrangerText::new(&what).shown(SENTENCE_MAX));
     }
 
     /// The text for the agent that plays along, in place of the recorded one.

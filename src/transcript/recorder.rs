@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use serde_json::Value;
 
 use super::veil::Veil;
 use super::{Dir, Line, Rest, Upgrade, VERSION};
+use crate::clock::{Clock, Mono};
 use crate::model::AgentId;
 use crate::ops::log::events;
 use crate::ops::log::redact::Redact;
@@ -34,7 +34,8 @@ pub struct Recorder(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    began: Instant,
+    clock: Clock,
+    began: Mono,
     /// `None`: text was asked for.
     veil: Option<Veil>,
     redact: Redact,
@@ -58,7 +59,7 @@ impl Recorder {
     /// # Errors
     ///
     /// The file cannot be opened, is no plain file, is a symbolic link, or is somebody else's.
-    pub fn open(path: &Path, text: bool, most: u64, redact: Redact) -> io::Result<Self> {
+    pub fn open(path: &Path, text: bool, most: u64, redact: Redact, clock: Clock) -> io::Result<Self> {
         let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
         let about = file.metadata()?;
@@ -78,14 +79,16 @@ impl Recorder {
         };
         let thread = std::thread::Builder::new().name("transcript".to_owned()).spawn(move || writer.run(&orders))?;
         let veil = (!text).then(Veil::new);
+        let now = clock.now();
         let note = format!(
             "doorman {}, {}; {}",
             env!("CARGO_PKG_VERSION"),
-            jiff::Timestamp::now(),
+            now.wall,
             if text { "strangers' text is as it came" } else { "strangers' text is replaced" }
         );
         let recorder = Self(Arc::new(Inner {
-            began: Instant::now(),
+            clock,
+            began: now.mono,
             veil,
             redact,
             lines,
@@ -140,9 +143,10 @@ impl Recorder {
     pub fn frame(&self, agent: &AgentId, conn: u64, dir: Dir, text: &str) {
         let (frame, garbled) = match serde_json::from_str::<Value>(text) {
             // A text by itself would be read as the frame's very text.
-            Ok(frame) if !frame.is_string() => {
-                (Some(self.0.veil.as_ref().map_or_else(|| frame.clone(), |veil| veil.frame(frame.clone()))), None)
-            }
+            Ok(frame) if !frame.is_string() => match &self.0.veil {
+                Some(veil) => (Some(veil.frame(frame)), None),
+                None => (Some(frame), None),
+            },
             _ if self.0.veil.is_none() && text.len() <= RAW_BYTES_MAX => (Some(text.into()), None),
             _ => (None, Some(text.len() as u64)),
         };
@@ -186,9 +190,10 @@ impl Recorder {
 
     /// What is kept of a body, or its length.
     fn body(&self, bytes: &[u8]) -> (Option<Value>, Option<u64>) {
-        match serde_json::from_slice::<Value>(bytes) {
-            Ok(body) => (Some(self.0.veil.as_ref().map_or_else(|| body.clone(), |veil| veil.body(body.clone()))), None),
-            Err(_) => (None, Some(bytes.len() as u64)),
+        match (serde_json::from_slice::<Value>(bytes), &self.0.veil) {
+            (Ok(body), Some(veil)) => (Some(veil.body(body)), None),
+            (Ok(body), None) => (Some(body), None),
+            (Err(_), _) => (None, Some(bytes.len() as u64)),
         }
     }
 
@@ -200,7 +205,7 @@ impl Recorder {
     }
 
     fn line(&self, agent: &AgentId, dir: Dir, fill: impl FnOnce(&mut Line)) {
-        let at = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at = u64::try_from(self.0.clock.now().mono.since(self.0.began).as_millis()).unwrap_or(u64::MAX);
         let mut line = Line { at: Some(at), agent: Some(agent.as_str().to_owned()), dir: Some(dir), ..Line::default() };
         fill(&mut line);
         self.write(&line);
@@ -288,7 +293,7 @@ mod tests {
         let path = directory.path().join("transcript.jsonl");
         let redact = Redact::default();
         redact.add("band-key-of-the-porter");
-        let recorder = Recorder::open(&path, text, most, redact).unwrap();
+        let recorder = Recorder::open(&path, text, most, redact, Clock::start()).unwrap();
         work(&recorder, &AgentId::parse("a-1").unwrap());
         recorder.finish();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -342,13 +347,13 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         for _ in 0..2 {
-            Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default()).unwrap().finish();
+            Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).unwrap().finish();
         }
         assert_eq!(read(&std::fs::read_to_string(&path).unwrap()).unwrap().len(), 2);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(Recorder::open(&link, false, RECORD_BYTES_MAX, Redact::default()).is_err());
-        assert!(Recorder::open(directory.path(), false, RECORD_BYTES_MAX, Redact::default()).is_err());
+        assert!(Recorder::open(&link, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err());
+        assert!(Recorder::open(directory.path(), false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err());
     }
 }
