@@ -13,7 +13,7 @@ const KILLS: u64 = 30;
 /// Seeds the moments, unless `DOORMAN_SEED` says otherwise.
 const SEED: u64 = 9;
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 

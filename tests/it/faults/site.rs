@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,14 @@ retry_after_max = "1s"
 drain = "2s"
 "#;
 
+/// An address of this machine that no other site has: while a platform is away, its port must not become the near end of
+/// somebody's connection.
+fn own_address() -> SocketAddr {
+    static SITES: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = SITES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    ([127, 1 + (std::process::id() % 250) as u8, high, low.max(1)], 0).into()
+}
+
 /// See the module.
 pub struct Site {
     pub dir: tempfile::TempDir,
@@ -77,7 +86,10 @@ impl Site {
     /// With a platform of this kind.
     pub async fn of(options: SandboxOptions) -> Self {
         let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
-        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap();
+        let sandbox = match Sandbox::start(own_address(), world.clone(), options.clone()).await {
+            Ok(sandbox) => sandbox,
+            Err(_) => Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap(),
+        };
         Self::files(sandbox.control(), sandbox.address(), Some(sandbox))
     }
 
@@ -142,7 +154,19 @@ impl Site {
 
     /// It comes back, with all that it knew.
     pub async fn resume_platform(&mut self) {
-        self.sandbox = Some(Sandbox::resume(self.address, self.control.clone()).await.unwrap());
+        let resume = async {
+            loop {
+                match Sandbox::resume(self.address, self.control.clone()).await {
+                    Ok(sandbox) => return sandbox,
+                    // A process that is just being started holds a copy of the old socket until it runs.
+                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        self.sandbox = Some(timeout(TIME, resume).await.unwrap());
     }
 
     /// So many friends ask, then as many foes, then a few strangers.
