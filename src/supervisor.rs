@@ -26,6 +26,7 @@ use crate::ops::control::wire::{Call, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::platform::socket::pace::BETWEEN;
 
 pub use policies::Policies;
 
@@ -47,6 +48,9 @@ pub enum Order {
     Reload,
     /// SIGTERM, SIGINT: drain and end. A second one ends at once.
     Stop,
+    /// The task of the agent in this place panics, to prove that a panic is contained.
+    #[cfg(any(test, debug_assertions))]
+    Panic(usize),
 }
 
 /// What a supervisor is made of.
@@ -198,6 +202,7 @@ pub async fn run(
             drain: drain.clone(),
             shadow: shared.shadow,
             seed: seed.wrapping_add(index as u64),
+            start_after: BETWEEN.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX)),
         };
         agents.spawn(runner.run());
     }
@@ -232,6 +237,10 @@ async fn watch_over(
             order = orders.recv() => match order {
                 Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", false).await) })),
                 Some(Order::Stop) | None => return,
+                #[cfg(any(test, debug_assertions))]
+                Some(Order::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {
+                    handle.tell(Command::Panic).await;
+                },
             },
             Some(call) = calls.recv() => drop(beside.spawn(async move { shared.call(call).await })),
             Some(_ended) = beside.join_next() => {}

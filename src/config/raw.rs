@@ -1,80 +1,97 @@
-//! `doorman.toml` as it is written: unknown keys are refused, nothing is judged yet.
+//! `doorman.toml` as it is written: every value with its place, unknown keys refused, types checked, nothing judged yet.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ops::Range;
 
-use serde::Deserialize;
+use toml::de::DeValue;
+
+use super::keys;
+use crate::document::keys::{Section, Takes};
+use crate::document::{At, Problems, Reader, in_words, syntax};
 
 /// The whole file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default)]
 pub(super) struct Raw {
-    pub(super) platform: RawPlatform,
+    /// The scalars that are there, as text, by `section.key`.
+    pub(super) scalars: HashMap<String, At<String>>,
+    /// `[[agents]]`, as far as each can be made out.
     pub(super) agents: Vec<RawAgent>,
-    pub(super) answers: RawAnswers,
-    pub(super) ledger: RawLedger,
-    pub(super) control: RawControl,
-    pub(super) reload: RawReload,
-    pub(super) log: RawLog,
-    pub(super) timing: BTreeMap<String, String>,
+    /// Whether agents may stand in the file, although none could be made out.
+    pub(super) agents_written: bool,
 }
 
-/// `[platform]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawPlatform {
-    pub(super) url: Option<String>,
-    pub(super) rest_url: Option<String>,
-    pub(super) socket_url: Option<String>,
-    pub(super) ca_file: Option<String>,
-    pub(super) credentials: Option<String>,
-}
-
-/// One of `[[agents]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One of `[[agents]]`: the values that are there, by key.
+#[derive(Debug)]
 pub(super) struct RawAgent {
-    pub(super) id: String,
-    pub(super) api_key_file: Option<String>,
-    pub(super) api_key_env: Option<String>,
-    pub(super) api_key_credential: Option<String>,
-    pub(super) rules: Option<String>,
-    pub(super) connection: Option<String>,
+    /// The table.
+    pub(super) span: Range<usize>,
+    values: HashMap<&'static str, At<String>>,
 }
 
-/// `[answers]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawAnswers {
-    pub(super) in_flight: Option<u32>,
-    pub(super) per_second: Option<u32>,
+impl RawAgent {
+    pub(super) fn get(&self, key: &str) -> Option<&At<String>> {
+        self.values.get(key)
+    }
 }
 
-/// `[ledger]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawLedger {
-    pub(super) path: Option<String>,
-    pub(super) keep: Option<String>,
+/// Reads a text. What is wrong with it is told; what is sound is given nevertheless, so that it is judged in the same go.
+pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
+    let Some(tree) = syntax(text, problems) else {
+        return Raw { agents_written: true, ..Raw::default() };
+    };
+    let file = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
+    let mut raw = Raw::default();
+    for entry in file.entries() {
+        match entry.key.takes {
+            Takes::Tables(_) => {
+                raw.agents_written = true;
+                if let DeValue::Table(_) = entry.node.get_ref() {
+                    problems
+                        .error(&entry.span(), "`agents` is one of several")
+                        .label("expected two brackets")
+                        .help("write `[[agents]]`, once for each agent");
+                    continue;
+                }
+                let tables = entry.tables("an agent", problems).unwrap_or_default();
+                raw.agents.extend(tables.iter().map(|table| agent(table, problems)));
+            }
+            _ => {
+                if let Some(table) = entry.table(&format!("`[{}]`", entry.key.name), problems) {
+                    for (key, value) in values(&table, problems) {
+                        raw.scalars.insert(format!("{}.{key}", table.section.path), value);
+                    }
+                }
+            }
+        }
+    }
+    raw
 }
 
-/// `[control]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawControl {
-    pub(super) path: Option<String>,
+fn agent(table: &Reader<'_, '_>, problems: &mut Problems) -> RawAgent {
+    RawAgent { span: table.span.clone(), values: values(table, problems).collect() }
 }
 
-/// `[reload]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawReload {
-    pub(super) watch: Option<bool>,
+/// The values of a table that are of their type, as text: the environment and flags give text, too.
+fn values(table: &Reader<'_, '_>, problems: &mut Problems) -> impl Iterator<Item = (&'static str, At<String>)> + use<> {
+    let mut values = Vec::with_capacity(table.entries().len());
+    for entry in table.entries() {
+        let value = match entry.key.takes {
+            Takes::Bool => entry.boolean(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
+            Takes::Count(..) => entry.count(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
+            Takes::Duration => entry.duration(problems).map(|at| At { value: in_words(at.value), span: at.span }),
+            Takes::Word(words) => {
+                entry.word(problems).map(|at| At { value: words[at.value].to_owned(), span: at.span })
+            }
+            _ => entry.text(problems),
+        };
+        values.extend(value.map(|value| (entry.key.name, value)));
+    }
+    values.into_iter()
 }
 
-/// `[log]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawLog {
-    pub(super) format: Option<String>,
-    pub(super) level: Option<String>,
+/// The key's own description, by `section.key`.
+pub(super) fn takes(key: &str) -> Option<Takes> {
+    let (path, name) = key.split_once('.')?;
+    let section: &Section = keys::SECTIONS.iter().find(|section| section.path == path)?;
+    section.keys.iter().find(|key| key.name == name).map(|key| key.takes)
 }

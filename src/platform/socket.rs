@@ -2,6 +2,7 @@
 //! a bound says.
 
 mod dial;
+pub mod pace;
 mod upgrade;
 mod wire;
 

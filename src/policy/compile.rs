@@ -19,12 +19,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::Index;
 use super::load::{Advice, ListText, Loaded};
-use super::problems::{At, Problems, shown};
 use super::raw;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, lint, regexes};
 use crate::config::{Report, Severity};
+use crate::document::{At, Problems, shown};
 use crate::model::{Handle, Verdict};
 
 /// Largest text of a rules file or list file that is believed (bytes).
@@ -86,7 +86,7 @@ fn whole(
         problems.push(Severity::Error, 0, None, format!("a rules file has at most {} MiB", TEXT_MAX >> 20));
         return None;
     }
-    let tree = raw::syntax(text, problems)?;
+    let tree = crate::document::syntax(text, problems)?;
     let raw = raw::file(&tree, problems);
     let mut compiling = Compiling {
         problems,

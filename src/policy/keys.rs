@@ -1,100 +1,7 @@
 //! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
 //! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
 
-/// A table of the file.
-#[derive(Debug)]
-pub struct Section {
-    /// How people write it: `rules.NAME`.
-    pub path: &'static str,
-    /// What it is for.
-    pub meaning: &'static str,
-    /// What may stand in it.
-    pub keys: &'static [Key],
-}
-
-/// One key of a table.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// What it takes.
-    pub takes: Takes,
-    /// Whether the table is refused without it.
-    pub required: bool,
-    /// What holds where it is left out, for people.
-    pub default: &'static str,
-    /// What it means, one sentence.
-    pub meaning: &'static str,
-}
-
-/// What a key takes.
-#[derive(Debug, Clone, Copy)]
-pub enum Takes {
-    /// The number 1.
-    Version,
-    /// A string.
-    Text,
-    /// A string, or an array of strings of which any may hold.
-    Texts,
-    /// An array of strings.
-    TextList,
-    /// `true` or `false`.
-    Bool,
-    /// A whole number in these bounds.
-    Count(u64, u64),
-    /// A friendly duration, such as `"1h 30m"`.
-    Duration,
-    /// A date without quotes.
-    Date,
-    /// A date and time with its offset, without quotes.
-    Moment,
-    /// `"HH:MM"`.
-    TimeOfDay,
-    /// One of these strings.
-    Word(&'static [&'static str]),
-    /// An array of these strings.
-    Words(&'static [&'static str]),
-    /// A table.
-    Table(&'static Section),
-    /// An array of tables.
-    Tables(&'static Section),
-    /// Tables by name.
-    Named(&'static Section),
-    /// `"everyone"`, or a table of conditions.
-    When,
-}
-
-impl Takes {
-    /// In words, with an example: completes "expected …".
-    pub fn in_words(self) -> String {
-        let listed = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
-        match self {
-            Takes::Version => "the number `1`".to_owned(),
-            Takes::Text => "a string".to_owned(),
-            Takes::Texts => "a string, or an array of strings".to_owned(),
-            Takes::TextList => "an array of strings".to_owned(),
-            Takes::Bool => "`true` or `false`".to_owned(),
-            Takes::Count(least, most) => format!("a whole number from {least} to {most}"),
-            Takes::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
-            Takes::Date => "a date without quotes, such as `2027-03-31`".to_owned(),
-            Takes::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
-            Takes::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
-            Takes::Word(words) => format!("one of {}", listed(words)),
-            Takes::Words(words) => format!("an array of {}", listed(words)),
-            Takes::Table(_) | Takes::Named(_) => "a table".to_owned(),
-            Takes::Tables(_) => "an array of tables".to_owned(),
-            Takes::When => "`\"everyone\"`, or a table of conditions".to_owned(),
-        }
-    }
-}
-
-const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, takes, required: false, default, meaning }
-}
-
-const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> Key {
-    Key { name, takes, required: true, default: "required", meaning }
-}
+use crate::document::keys::{Section, Takes, key, required};
 
 /// Largest count of anything.
 pub const COUNT_MAX: u64 = 1_000_000;
@@ -121,6 +28,8 @@ pub static FILE: Section = Section {
             "What the rules must say of these requests; a failing test refuses the file.",
         ),
     ],
+    elsewhere: &[(&POLICY, "it belongs in `[policy]`")],
+    ..Section::PLAIN
 };
 
 /// `[policy]`.
@@ -148,6 +57,7 @@ pub static POLICY: Section = Section {
             "More approvals by rules than this pause the agent until `doorman resume`.",
         ),
     ],
+    ..Section::PLAIN
 };
 
 /// `{ count, per }`.
@@ -158,6 +68,7 @@ pub static QUOTA: Section = Section {
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
         required("per", Takes::Duration, "In how long: a sliding window."),
     ],
+    ..Section::PLAIN
 };
 
 /// `[lists.NAME]`.
@@ -174,6 +85,7 @@ pub static LIST: Section = Section {
         ),
         key("allow_empty", Takes::Bool, "`false`", "Lets the list be empty, which is otherwise taken for an accident."),
     ],
+    ..Section::PLAIN
 };
 
 /// `[windows.NAME]`.
@@ -186,6 +98,7 @@ pub static WINDOW: Section = Section {
         key("from", Takes::TimeOfDay, "`\"00:00\"`", "Its first minute."),
         key("to", Takes::TimeOfDay, "`\"24:00\"`", "Its end, exclusive; before `from`, it is on the next day."),
     ],
+    ..Section::PLAIN
 };
 
 /// `[rules.NAME]`.
@@ -198,7 +111,11 @@ pub static RULE: Section = Section {
             Takes::Word(VERDICTS),
             "What it says of whom it matches; reject beats defer, defer beats approve.",
         ),
-        required("when", Takes::When, "Whom it matches: conditions that must all hold, or `\"everyone\"`."),
+        required(
+            "when",
+            Takes::WordOrConditions("everyone", &WHEN),
+            "Whom it matches: conditions that must all hold, or `\"everyone\"`.",
+        ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule says defer."),
         key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
@@ -211,6 +128,8 @@ pub static RULE: Section = Section {
             "Lets an approve rule leave open who is approved; needs a `limit`.",
         ),
     ],
+    elsewhere: &[(&WHEN, "it is a condition: write `when = { {} = … }`")],
+    ..Section::PLAIN
 };
 
 /// `limit = { … }`.
@@ -227,6 +146,7 @@ pub static LIMIT: Section = Section {
             "Counted for each owner, for each handle, or for the rule as a whole.",
         ),
     ],
+    ..Section::PLAIN
 };
 
 /// A table of conditions.
@@ -261,6 +181,8 @@ pub static WHEN: Section = Section {
         key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this."),
         key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it."),
     ],
+    elsewhere: &[(&RULE, "it belongs to the rule, beside `when`")],
+    at_least_one: true,
 };
 
 /// `history = { … }`.
@@ -278,6 +200,7 @@ pub static HISTORY: Section = Section {
         key("removed_within", Takes::Duration, "", "A contact of this owner's was removed within this long."),
         key("requests_over", Takes::Table(&QUOTA), "", "More requests came from this owner than this."),
     ],
+    ..Section::PLAIN
 };
 
 /// `[overdue.NAME]`.
@@ -294,6 +217,7 @@ pub static OVERDUE: Section = Section {
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
         key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "At most so many an hour."),
     ],
+    ..Section::PLAIN
 };
 
 /// `[tests.NAME]`.
@@ -306,6 +230,7 @@ pub static TEST: Section = Section {
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
         required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
     ],
+    ..Section::PLAIN
 };
 
 /// One entry of a test's `history`.
@@ -325,6 +250,7 @@ pub static TEST_HISTORY: Section = Section {
             "Whether the contact that came of it was removed again, at the same time.",
         ),
     ],
+    ..Section::PLAIN
 };
 
 /// A test's `request`.
@@ -338,6 +264,7 @@ pub static TEST_REQUEST: Section = Section {
         key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
         key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
     ],
+    ..Section::PLAIN
 };
 
 /// A test's `expect`.
@@ -353,6 +280,7 @@ pub static TEST_EXPECT: Section = Section {
             "What gives it: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
     ],
+    ..Section::PLAIN
 };
 
 /// All tables, in the order in which people should read about them.
@@ -372,3 +300,8 @@ pub static SECTIONS: &[&Section] = &[
     &TEST_REQUEST,
     &TEST_EXPECT,
 ];
+
+/// The JSON Schema of a rules file.
+pub fn schema() -> serde_json::Value {
+    crate::document::schema::schema("doorman rules", &FILE, &SECTIONS[1..])
+}

@@ -11,10 +11,10 @@ use cover::{BUDGET, covers};
 pub use facts::{LintFacts, RuleFacts, lint};
 
 use super::decision::{By, Truth};
-use super::problems::{Problems, shown};
 use super::raw::{Named, RawFile, RawRule};
 use super::rules::{Policy, Rule, When};
 use super::tests_runner::TestResult;
+use crate::document::{Problems, shown};
 use crate::model::Verdict;
 use crate::policy::rules::Quota;
 
@@ -164,7 +164,7 @@ fn above_global(one: Both<'_>, global: Option<Quota>, problems: &mut Problems) {
 
 fn unused<'a>(
     kind: &'static str,
-    names: impl Iterator<Item = &'a super::problems::At<String>>,
+    names: impl Iterator<Item = &'a crate::document::At<String>>,
     used: &BTreeSet<(&'static str, String)>,
     problems: &mut Problems,
 ) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use globset::GlobBuilder;
 
-use super::problems::shown;
 use super::rules::{HandleGlob, PatternSet};
+use crate::document::shown;
 use crate::model::{Handle, HandleProblem};
 
 /// A handle pattern, of the kind that is asked in one way.

@@ -1,22 +1,18 @@
 //! A rules file as it is written: every value in its type and with its place, nothing yet resolved or compiled. Unknown
 //! and missing keys, wrong types and impossible values end here; names, patterns and contradictions do not.
 
-mod read;
 mod tables;
-mod values;
 
 use std::ops::Range;
 
 use jiff::civil::{Date, Time, Weekday};
 use jiff::{SignedDuration, Timestamp};
 
-pub(crate) use read::syntax;
 pub(crate) use tables::file;
-pub(crate) use values::in_words;
 
 use super::decision::Mode;
-use super::problems::At;
 use super::rules::{Limit, OverdueThen, Quota, SenderKind};
+use crate::document::At;
 use crate::model::Verdict;
 
 /// Something with a name.

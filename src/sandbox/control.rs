@@ -182,6 +182,7 @@ impl Control {
         let inner = self.0.lock();
         let id = |party: PartyIndex| inner.store.parties[party].id.clone();
         State {
+            at_us: self.0.us(),
             counts: counts(&inner.store.requests),
             requests: Vec::new(),
             contacts: Vec::new(),

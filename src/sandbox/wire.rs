@@ -291,6 +291,8 @@ pub struct Counts {
 /// Everything the sandbox knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
+    /// Microseconds since the sandbox began: now, on the clock of all the others.
+    pub at_us: u64,
     /// The sums.
     pub counts: Counts,
     /// Every request, in the order in which they were made.

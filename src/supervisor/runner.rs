@@ -36,6 +36,8 @@ pub(super) struct Runner {
     pub(super) drain: CancellationToken,
     pub(super) shadow: bool,
     pub(super) seed: u64,
+    /// Agents start one after the other, at the pace at which they dial.
+    pub(super) start_after: Duration,
 }
 
 impl Runner {
@@ -44,6 +46,10 @@ impl Runner {
     pub(super) async fn run(self) {
         let mut wait = RESTART_MIN;
         let mut seed = self.seed;
+        tokio::select! {
+            () = self.drain.cancelled() => return,
+            () = tokio::time::sleep(self.start_after) => {}
+        }
         while !self.drain.is_cancelled() {
             let begun = tokio::time::Instant::now();
             match self.live(seed).await {

@@ -6,6 +6,8 @@ mod coexistence;
 mod flood;
 mod kills;
 mod machine;
+mod many;
 mod matrix;
 mod network;
+mod reloads;
 mod site;

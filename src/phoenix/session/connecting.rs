@@ -158,6 +158,10 @@ impl Session {
                 let why = "another connection has this agent".to_owned();
                 (AgentState::Yielded, why, timing.yield_retry.max(told))
             }
+            Ruling::YieldFor(times) => {
+                let why = "another connection has this agent, by the way ours ends".to_owned();
+                (AgentState::Yielded, why, timing.yield_retry.saturating_mul(times).max(told))
+            }
             Ruling::Fight => {
                 let why = "two clients fight for this agent's connection".to_owned();
                 (AgentState::Yielded, why, timing.yield_retry.saturating_mul(2).max(told))

@@ -13,6 +13,8 @@ const SHORT_LIVED: Duration = Duration::from_secs(60);
 const SPAN: Duration = Duration::from_secs(10 * 60);
 /// So many losses within [`SPAN`] are no accident.
 const LOSSES_MAX: usize = 3;
+/// How often the wait is doubled where each of our tries throws the other off.
+const DOUBLINGS_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -22,8 +24,9 @@ pub(super) struct Contest {
     dropped_at: Option<Mono>,
     /// The last losses that may have been somebody's doing; at most [`LOSSES_MAX`].
     losses: VecDeque<Mono>,
-    /// The pattern was seen, and no connection has outlived it since: the next short one settles it.
-    suspicious: bool,
+    /// The pattern was seen, and no connection has outlived it since: the next short one settles it. How many tries it
+    /// has cost the other since.
+    suspicious: Option<u32>,
 }
 
 /// What a loss means.
@@ -35,6 +38,8 @@ pub(super) enum Ruling {
     Ghost,
     /// Somebody else has the connection.
     Yield,
+    /// The same, on a platform where our tries throw them off: this many times the usual wait.
+    YieldFor(u32),
     /// Somebody else wants it as much as we do.
     Fight,
 }
@@ -42,7 +47,7 @@ pub(super) enum Ruling {
 impl Contest {
     /// Nothing lost yet.
     pub(super) fn new(mode: ConnectionMode) -> Self {
-        Self { mode, dropped_at: None, losses: VecDeque::new(), suspicious: false }
+        Self { mode, dropped_at: None, losses: VecDeque::new(), suspicious: None }
     }
 
     /// A connection of ours ended in a way that the platform may not have noticed.
@@ -83,8 +88,14 @@ impl Contest {
                 if now.since(joined_at) >= SHORT_LIVED {
                     return Ruling::Passing;
                 }
-                self.suspicious |= self.lost(now) == Ruling::Fight;
-                if self.suspicious { Ruling::Yield } else { Ruling::Passing }
+                let pattern = self.lost(now) == Ruling::Fight;
+                let cost = match self.suspicious {
+                    Some(cost) => (cost + 1).min(DOUBLINGS_MAX),
+                    None if pattern => 0,
+                    None => return Ruling::Passing,
+                };
+                self.suspicious = Some(cost);
+                Ruling::YieldFor(1 << cost)
             }
         }
     }
@@ -92,7 +103,7 @@ impl Contest {
     /// A connection is gone, for whatever reason; one that lasted clears the suspicion.
     pub(super) fn outlived(&mut self, joined_at: Option<Mono>, now: Mono) {
         if joined_at.is_some_and(|at| now.since(at) >= SHORT_LIVED) {
-            self.suspicious = false;
+            self.suspicious = None;
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+use super::pace::Pace;
 use super::wire::Wire;
 use crate::config::settings::Platform;
 use crate::platform::tls;
@@ -26,7 +27,7 @@ const ADDRESSES_MAX: usize = 8;
 /// A name's addresses are good for this long: a thousand agents that come back together ask once.
 const NAME_GOOD: Duration = Duration::from_secs(5);
 
-/// Where sockets are opened, and how. Clones share what they know of names.
+/// Where sockets are opened, and how. Clones share what they know of names, and one pace.
 #[derive(Clone)]
 pub struct Dialer {
     pub(super) url: Url,
@@ -34,6 +35,7 @@ pub struct Dialer {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     known: Arc<Mutex<Option<Known>>>,
+    pub(super) pace: Arc<Pace>,
 }
 
 /// What the name was last resolved to.
@@ -81,7 +83,7 @@ impl Dialer {
             ("wss", None) => return Err(fail("TLS was not set up")),
             _ => return Err(fail("it must begin with `wss://` or `ws://`")),
         };
-        Ok(Self { url, host, port, tls, known: Arc::new(Mutex::new(None)) })
+        Ok(Self { url, host, port, tls, known: Arc::new(Mutex::new(None)), pace: Arc::new(Pace::new()) })
     }
 
     /// The connection, up to where HTTP begins, within `limit`. Dropping the future gives up.

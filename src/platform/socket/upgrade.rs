@@ -39,8 +39,8 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(2);
 /// Most characters of the platform's code.
 const CODE_SHOWN_MAX: usize = 64;
 
-/// Opens a socket for an agent. `limit` bounds each of two phases: the connection with its TLS, then the upgrade. Dropping
-/// the future gives up.
+/// Opens a socket for an agent, when its turn has come. `limit` bounds each of two phases: the connection with its TLS,
+/// then the upgrade. Dropping the future gives up.
 pub async fn open(
     dialer: &Dialer,
     agent: &AgentId,
@@ -48,6 +48,7 @@ pub async fn open(
     plan: ConnectPlan,
     limit: Duration,
 ) -> Result<Socket, Refusal> {
+    dialer.pace.turn().await;
     let wire = dialer.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
     let nonce = generate_key();
     let request = request(&dialer.url, agent, key, plan, &nonce)?;

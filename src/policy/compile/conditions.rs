@@ -1,8 +1,8 @@
 //! One table of conditions: each key compiled to what is asked of a request.
 
 use super::Compiling;
+use crate::document::{At, shown};
 use crate::policy::fold::fold;
-use crate::policy::problems::{At, shown};
 use crate::policy::raw::{RawCondition, RawTable, RawValue};
 use crate::policy::regexes::Use;
 use crate::policy::rules::{Condition, Folded, HistoryConditions, Pattern, PatternSet, Table};

@@ -1,8 +1,8 @@
 //! Conditions that can never hold together: a table that says so is a mistake, and a rule with it would never match.
 
 use super::Compiling;
+use crate::document::{At, shown};
 use crate::policy::patterns::HandlePattern;
-use crate::policy::problems::{At, shown};
 use crate::policy::raw::{RawCondition, RawTable, RawValue};
 use crate::policy::regexes::beginnings;
 use crate::policy::rules::{Condition, SenderKind, Table};

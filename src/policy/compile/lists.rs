@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
 use crate::config::Severity;
+use crate::document::{At, shown};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
-use crate::policy::problems::{At, shown};
 use crate::policy::raw::{Named, RawList};
 use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
 

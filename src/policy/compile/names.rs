@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::Compiling;
-use crate::policy::problems::{At, nearest, shown};
+use crate::document::{At, nearest, shown};
 use crate::policy::raw::{Named, RawWindow};
 use crate::policy::rules::{List, Window};
 

@@ -5,9 +5,9 @@ use jiff::tz::TimeZone;
 
 use super::Compiling;
 use super::who::says_who;
+use crate::document::At;
 use crate::model::Verdict;
 use crate::policy::lint::cover::covers;
-use crate::policy::problems::At;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
 use crate::policy::rules::{Overdue, OverdueThen, Rule, Table, When};
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Compiling, PolicyTest};
+use crate::document::{At, nearest, shown};
 use crate::model::{Sender, StrangerText, Verdict};
-use crate::policy::problems::{At, nearest, shown};
 use crate::policy::raw::{RawFile, RawRule, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
 

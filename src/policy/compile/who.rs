@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::contradictions::patterns;
-use crate::policy::problems::shown;
+use crate::document::shown;
 use crate::policy::raw::{RawTable, RawValue};
 use crate::policy::regexes::beginnings;
 use crate::policy::rules::{Condition, PatternSet, Table};

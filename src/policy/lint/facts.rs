@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::both;
 use crate::config::{Report, Severity};
+use crate::document::Problems;
 use crate::policy::load::Loaded;
-use crate::policy::problems::Problems;
 use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawValue, RawWhen};
 use crate::policy::rules::{Policy, RuleName};
 
@@ -43,7 +43,7 @@ pub fn lint(loaded: &mut Loaded, facts: &LintFacts) {
     let mut report = Report::default();
     report.add_source(&policy.path, text.text.clone());
     let mut problems = Problems::new(report);
-    let Some(tree) = raw::syntax(&text.text, &mut problems) else { return };
+    let Some(tree) = crate::document::syntax(&text.text, &mut problems) else { return };
     let raw = raw::file(&tree, &mut problems);
     of_time(&policy, &raw, facts, &mut problems);
     if let Some(keep) = facts.keep {
@@ -100,7 +100,7 @@ fn too_far_back(condition: &RawCondition, keep: SignedDuration, problems: &mut P
     let RawValue::History(history) = &condition.value else { return };
     let reaches = [history.rejected_within, history.removed_within, history.requests_over.map(|quota| quota.per)];
     if reaches.into_iter().flatten().any(|reach| reach > keep) {
-        let kept = raw::in_words(keep);
+        let kept = crate::document::in_words(keep);
         problems
             .warning(&condition.span, "`history` reaches further back than the ledger keeps")
             .label(format!("the ledger keeps {kept}"))

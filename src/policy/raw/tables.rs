@@ -5,16 +5,17 @@ use jiff::{SignedDuration, Timestamp};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::read::{Reader, Value};
 use super::{
     Named, RawCondition, RawFile, RawHistory, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawTest,
     RawTestHistory, RawValue, RawWhen, RawWindow,
 };
+use crate::document::keys::{Section, Takes};
+use crate::document::{At, Problems, shown};
+use crate::document::{Reader, Value};
 use crate::model::Verdict;
 use crate::policy::RuleName;
 use crate::policy::decision::Mode;
-use crate::policy::keys::{self, Section, Takes};
-use crate::policy::problems::{At, Problems, shown};
+use crate::policy::keys;
 use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota, SenderKind};
 
 /// When a test plays that does not say.

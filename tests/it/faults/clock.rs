@@ -2,17 +2,12 @@
 
 use doorman::agent::Notice;
 use doorman::clock::Clock;
-use doorman::config::{self, Env, Overrides};
-use doorman::daemon::{Daemon, Options};
-use doorman::model::AgentId;
-use doorman::ops::notify::Notifier;
+use doorman::daemon::Daemon;
 use doorman::sandbox::{NewRequest, Status};
-use doorman::supervisor::Reread;
 use jiff::SignedDuration;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::site::{AGENT, Site, TIME};
+use super::site::{AGENT, Notices, Site, TIME, here};
 
 const RULES: &str = r#"version = 1
 [rules.friends]
@@ -32,27 +27,14 @@ struct Doorman {
     site: Site,
     clock: Clock,
     daemon: Daemon,
-    notices: mpsc::UnboundedReceiver<(AgentId, Notice)>,
+    notices: Notices,
 }
 
 impl Doorman {
     async fn start(site: Site, skew: SignedDuration) -> Self {
-        let loaded = config::load(Some(&site.path("doorman.toml")), &Env::default(), &Overrides::default()).unwrap();
         let clock = Clock::start();
         clock.set_skew(skew);
-        let (observer, notices) = mpsc::unbounded_channel();
-        let options = Options {
-            shadow: false,
-            clock: clock.clone(),
-            seed: 1,
-            notifier: Notifier::from_env().unwrap(),
-            watchdog_limit: None,
-            observer: Some(observer),
-            redact: doorman::ops::log::redact::Redact::default(),
-            recorder: None,
-            reread: Reread(Box::new(|| Ok(Vec::new()))),
-        };
-        let daemon = Daemon::start(loaded.settings, options).await.unwrap();
+        let (daemon, notices) = here(&site.path("doorman.toml"), clock.clone()).await;
         Self { site, clock, daemon, notices }
     }
 

@@ -18,17 +18,26 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// One ledger and one platform through all of it: half of the kills count from the start of the process, half from the
-/// moment it is live. Answers are slow, so that some are under way at any moment.
+/// moment it is live. Answers are slow, so that some are under way at any moment; in one life of four a fault of the
+/// platform comes along.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_of_a_burst() {
     let site = Site::start().await;
-    site.control.fault(Fault::new(At::Respond, Do::Delay).ms(15).count(0)).unwrap();
+    let slow = || Fault::new(At::Respond, Do::Delay).ms(15).count(0);
+    site.control.fault(slow()).unwrap();
     let seed = number("DOORMAN_SEED", SEED);
     let mut moments = fastrand::Rng::with_seed(seed);
     let (kills, mut open) = (number("DOORMAN_KILLS", KILLS), 0);
     println!("seed {seed}, {kills} kills");
+    let faults = super::matrix::faults();
     for kill in 0..kills {
         site.ask(&format!("{kill}-before"), 10, false);
+        if moments.u8(0..4) == 0 {
+            // Something goes wrong in this life besides. It is the oldest, and so strikes before the delay.
+            site.control.clear_faults();
+            let fault = faults[moments.usize(0..faults.len())].clone().count(2);
+            site.control.faults(vec![fault, slow()]).unwrap();
+        }
         let daemon = site.daemon();
         if moments.bool() {
             daemon.stands("live").await.unwrap();
@@ -43,6 +52,7 @@ async fn killed_at_any_moment_of_a_burst() {
         daemon.kill().await;
         open += open_answers(&site).unwrap_or(0);
     }
+    site.control.clear_faults();
     assert!(open > 0, "no kill met an answer under way: these moments prove nothing");
     let daemon = site.daemon();
     site.until("all decided", all_decided).await.unwrap();
@@ -52,6 +62,29 @@ async fn killed_at_any_moment_of_a_burst() {
     nothing_lost_nothing_twice(&site, true).unwrap();
     assert_eq!(open_answers(&site), Ok(0), "the fate of every answer is found out in the end");
     println!("{open} answers were open, summed over the kills");
+}
+
+/// Killed while it starts for the first time: what it leaves behind keeps no later start from happening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_makes_its_ledger() {
+    let site = Site::start().await;
+    let mut moments = fastrand::Rng::with_seed(SEED);
+    let mut made = 0;
+    for _ in 0..20 {
+        for file in std::fs::read_dir(site.dir.path()).unwrap().map(|file| file.unwrap().path()) {
+            if file.to_string_lossy().contains("ledger.db") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        let daemon = site.daemon();
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..25_000))).await;
+        daemon.kill().await;
+        made += usize::from(site.path("ledger.db").exists());
+        let daemon = site.daemon();
+        daemon.stands("live").await.unwrap();
+        daemon.kill().await;
+    }
+    println!("{made} of 20 lives had made it");
 }
 
 /// Stopped for longer than a connection may be silent, on both sides.

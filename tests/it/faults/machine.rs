@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::unistd::Pid;
 
 use super::checks::{all_decided, intents, live_again, nothing_lost_nothing_twice, nothing_twice};
-use super::site::{AGENT, Daemon, Site};
+use super::site::{AGENT, Daemon, Site, TIME};
 
 fn limit(pid: Pid, what: &str) {
     let done = Command::new("prlimit").args(["--pid", &pid.to_string(), what]).status().unwrap();
@@ -107,10 +107,17 @@ async fn no_descriptor_left() {
     site.control.kick(AGENT, Some(0)).unwrap();
     daemon.stands("away").await.unwrap();
     site.ask("meanwhile", 20, true);
+    // Somebody knocks at the control socket, too, which cannot be answered now.
+    let waiting = std::os::unix::net::UnixStream::connect(site.path("doorman.sock")).unwrap();
     let tries = daemon.count("reconnect");
     daemon.said("reconnect", tries + 3).await.unwrap();
     assert_eq!(daemon.state(), "away");
     limit(daemon.pid(), "--nofile=1024:");
+    drop(waiting);
+    let mut status = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorman"));
+    let status = status.args(["status", "--socket"]).arg(site.path("doorman.sock")).output();
+    let status = tokio::time::timeout(TIME, status).await.expect("the control socket answers again").unwrap();
+    assert!(status.status.success(), "{status:?}");
     site.until("all decided", all_decided).await.unwrap();
     live_again(&site, &daemon, "after").await.unwrap();
     let lines = daemon.stop().await.unwrap();
@@ -183,4 +190,82 @@ async fn a_ledger_that_is_read_only() {
     mode("", 0o755);
     assert_eq!(code, Some(74), "{}", daemon.tail(9));
     assert_eq!(site.control.counts().answers, answers);
+}
+
+/// The ledger is held by somebody with `sqlite3`, then moved away, under a running daemon: every answer waits, and goes out
+/// once the ledger is there and free again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_is_taken_away_meanwhile() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    live_again(&site, &daemon, "before").await.unwrap();
+    let ledger = site.path("ledger.db");
+    let aside = site.path("aside.db");
+    let moves = |from: &Path, to: &Path| {
+        for end in ["", "-wal", "-shm"] {
+            let with = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
+            std::fs::rename(with(from), with(to)).unwrap();
+        }
+    };
+    for (turn, how) in ["held", "moved"].into_iter().enumerate() {
+        let holder = match how {
+            "held" => {
+                let holder = rusqlite::Connection::open(&ledger).unwrap();
+                holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Some(holder)
+            }
+            _ => {
+                moves(&ledger, &aside);
+                None
+            }
+        };
+        let answers = site.control.counts().answers;
+        site.ask(how, 10, true);
+        daemon.said("ledger_blocked", turn + 1).await.unwrap();
+        let listed = daemon.count("listed");
+        daemon.said("listed", listed + 3).await.unwrap();
+        assert_eq!(site.control.counts().answers, answers, "{how}: answered without a record");
+        match holder {
+            Some(holder) => holder.execute_batch("ROLLBACK").unwrap(),
+            None => moves(&aside, &ledger),
+        }
+        daemon.said("ledger_recovered", turn + 1).await.unwrap();
+        site.until("all decided", all_decided).await.unwrap();
+    }
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// A log that nobody reads, and one whose reader is gone, make nobody wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_reads_the_log() {
+    for gone in [false, true] {
+        let site = Site::start().await;
+        let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorman"))
+            .arg("run")
+            .env_clear()
+            .env("DOORMAN_CONFIG", site.path("doorman.toml"))
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let log = child.stderr.take().unwrap();
+        let log = if gone { None } else { Some(log) };
+        site.until("live", |control| !control.overview().live.is_empty()).await.unwrap();
+        // More than a pipe and the queue behind it hold, at `debug`.
+        for turn in 0..4 {
+            site.ask(&format!("{turn}"), 250, true);
+            site.until("all decided", all_decided).await.unwrap();
+        }
+        nix::sys::signal::kill(
+            Pid::from_raw(child.id().unwrap().try_into().unwrap()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        let code = tokio::time::timeout(TIME, child.wait()).await.expect("it ends").unwrap().code();
+        assert_eq!(code, Some(0));
+        drop(log);
+        nothing_lost_nothing_twice(&site, false).unwrap();
+    }
 }

@@ -45,7 +45,7 @@ enum Situation {
 
 /// All faults that mean something, with figures above and below the daemon's own, and the codes that mean something of
 /// their own.
-fn faults() -> Vec<Fault> {
+pub fn faults() -> Vec<Fault> {
     let mut all = Vec::new();
     for at in POINTS {
         for what in DEEDS {
@@ -56,6 +56,7 @@ fn faults() -> Vec<Fault> {
             match (what, at) {
                 (Do::Close, _) => all.extend([0, 1000, 1012, 1013].map(|code| fault.clone().code(code))),
                 (Do::Stall, _) => all.push(fault.ms(1500)),
+                (Do::Delay, At::Respond) => all.extend([100, 3500].map(|ms| fault.clone().ms(ms))),
                 (Do::Delay, _) => all.extend([100, 1500].map(|ms| fault.clone().ms(ms))),
                 (Do::Reorder, At::Push | At::Join | At::Heartbeat) => all.push(fault.ms(200)),
                 (Do::Ghost, _) => all.push(fault.ms(600)),
@@ -174,4 +175,32 @@ async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     live_again(&site, &daemon, "after").await.unwrap();
     daemon.stop().await.unwrap();
     nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
+/// An answer that the platform calls malformed is not repeated, by no listing and no reload, until another is decided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_platform_cannot_read_is_not_repeated() {
+    for code in [400, 422] {
+        let site = Site::start().await;
+        let daemon = site.daemon();
+        daemon.stands("live").await.unwrap();
+        site.control.fault(Fault::new(At::Respond, Do::Status).code(code).count(2)).unwrap();
+        site.ask("unreadable", 1, true);
+        site.until("both tried", |control| control.overview().struck == 2).await.unwrap();
+        daemon.said("answer_refused", 2).await.unwrap();
+        daemon.signal(nix::sys::signal::Signal::SIGHUP);
+        daemon.said("reloaded", 1).await.unwrap();
+        let listed = daemon.count("listed");
+        daemon.said("listed", listed + 3).await.unwrap();
+        assert_eq!(site.control.counts().answers, 0, "{code}: it was repeated\n{}", daemon.tail(25));
+        // Both sides change places: what is decided now is another answer, and goes out.
+        let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
+        let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
+        std::fs::write(site.path("rules.toml"), turned).unwrap();
+        daemon.signal(nix::sys::signal::Signal::SIGHUP);
+        site.until("both answered", |control| control.counts().answers == 2).await.unwrap();
+        let counts = site.control.counts();
+        assert_eq!((counts.approved, counts.rejected, counts.refused), (1, 1, 0));
+        daemon.stop().await.unwrap();
+    }
 }

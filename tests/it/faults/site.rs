@@ -7,13 +7,21 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use doorman::agent::Notice;
+use doorman::clock::Clock;
+use doorman::config::{self, Env, Overrides};
+use doorman::daemon::Options;
+use doorman::model::AgentId;
+use doorman::ops::log::redact::Redact;
+use doorman::ops::notify::Notifier;
 use doorman::sandbox::{Control, NewRequest, Sandbox, SandboxOptions, World};
+use doorman::supervisor::Reread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 /// Longer than anything here takes: a test that waits this long has failed.
@@ -37,7 +45,7 @@ when = { handle = "foes/*" }
 /// The figures of the documentation, a hundredth or so of them.
 const TIMING: &str = r#"heartbeat = "150ms"
 dead_after = "1s"
-join_timeout = "1s"
+join_timeout = "3s"
 backoff_min = "20ms"
 backoff_max = "200ms"
 proven_after = "500ms"
@@ -150,12 +158,33 @@ impl Site {
     pub async fn until(&self, what: &str, so: impl Fn(&Control) -> bool) -> Result<(), String> {
         let wait = async {
             while !so(&self.control) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(TIME, wait).await.map_err(|_| format!("never: {what}; {:?}", self.control.counts()))
     }
 }
+
+/// A daemon in this process, with a clock of its own and ears for every notice.
+pub async fn here(config: &Path, clock: Clock) -> (doorman::daemon::Daemon, Notices) {
+    let loaded = config::load(Some(config), &Env::default(), &Overrides::default()).unwrap();
+    let (observer, notices) = mpsc::unbounded_channel();
+    let options = Options {
+        shadow: false,
+        clock,
+        seed: 1,
+        notifier: Notifier::from_env().unwrap(),
+        watchdog_limit: None,
+        observer: Some(observer),
+        redact: Redact::default(),
+        recorder: None,
+        reread: Reread(Box::new(|| Ok(Vec::new()))),
+    };
+    (doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap(), notices)
+}
+
+/// What [`here`] tells.
+pub type Notices = mpsc::UnboundedReceiver<(AgentId, Notice)>;
 
 /// A running daemon, killed when it is dropped.
 pub struct Daemon {

@@ -64,6 +64,15 @@ impl Problems {
         if *count > TOLD_MAX { &mut self.untold } else { self.report.push(severity, Some(source), span, message) }
     }
 
+    /// Something that stands in no text: an environment variable, a flag, a missing file.
+    pub(crate) fn plain(&mut self, severity: Severity, message: impl Into<String>) -> &mut Diagnostic {
+        match severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings += 1,
+        }
+        self.report.push(severity, None, None, message)
+    }
+
     /// Another text to point into.
     pub(crate) fn add_source(&mut self, path: &std::path::Path, text: std::sync::Arc<str>) -> usize {
         self.report.add_source(path, text)

@@ -5,9 +5,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{Key, Section, Takes};
+use super::problems::{At, Problems, nearest, shown};
 use crate::config::Diagnostic;
-use crate::policy::keys::{Key, Section, Takes};
-use crate::policy::problems::{At, Problems, nearest, shown};
 
 /// Most syntax errors that are told: the first is the one that counts.
 const SYNTAX_TOLD_MAX: usize = 10;
@@ -55,26 +55,26 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// An open table whose keys are all known.
 #[derive(Debug)]
-pub(super) struct Reader<'t, 'd> {
-    pub(super) section: &'static Section,
+pub(crate) struct Reader<'t, 'd> {
+    pub(crate) section: &'static Section,
     /// The table: its header, or its braces.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// How many keys there are, unknown ones included.
-    pub(super) written: usize,
+    pub(crate) written: usize,
     entries: Vec<Value<'t, 'd>>,
 }
 
 /// The value of a known key.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'t, 'd> {
-    pub(super) key: &'static Key,
-    pub(super) key_span: (usize, usize),
-    pub(super) node: &'t Spanned<DeValue<'d>>,
+pub(crate) struct Value<'t, 'd> {
+    pub(crate) key: &'static Key,
+    pub(crate) key_span: (usize, usize),
+    pub(crate) node: &'t Spanned<DeValue<'d>>,
 }
 
 impl<'t, 'd> Reader<'t, 'd> {
     /// Opens a table: refuses unknown keys, and says which are missing. `what` it is called in messages.
-    pub(super) fn open(
+    pub(crate) fn open(
         table: &'t DeTable<'d>,
         span: Range<usize>,
         section: &'static Section,
@@ -108,7 +108,7 @@ impl<'t, 'd> Reader<'t, 'd> {
     }
 
     /// The value of a key, if it is there.
-    pub(super) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
         debug_assert!(
             self.section.keys.iter().any(|known| known.name == key),
             "{key} is no key of {}",
@@ -118,7 +118,7 @@ impl<'t, 'd> Reader<'t, 'd> {
     }
 
     /// All of them, in alphabetical order.
-    pub(super) fn entries(&self) -> &[Value<'t, 'd>] {
+    pub(crate) fn entries(&self) -> &[Value<'t, 'd>] {
         &self.entries
     }
 }
@@ -141,33 +141,23 @@ fn unknown(written: &str, span: &Range<usize>, section: &Section, what: &str, pr
 
 /// Where a key that is known elsewhere belongs.
 fn misplaced(written: &str, section: &Section) -> Option<String> {
-    use crate::policy::keys::{FILE, POLICY, RULE, WHEN};
     let has = |section: &Section| section.keys.iter().any(|key| key.name == written);
-    if section.path == RULE.path && has(&WHEN) {
-        return Some(format!("it is a condition: write `when = {{ {written} = … }}`"));
-    }
-    if section.path == WHEN.path && has(&RULE) {
-        return Some("it belongs to the rule, beside `when`".to_owned());
-    }
-    if section.path == FILE.path && has(&POLICY) {
-        return Some("it belongs in `[policy]`".to_owned());
-    }
-    None
+    section.elsewhere.iter().find(|(other, _)| has(other)).map(|(_, advice)| advice.replace("{}", written))
 }
 
 impl<'t, 'd> Value<'t, 'd> {
     /// Where the value stands.
-    pub(super) fn span(&self) -> Range<usize> {
+    pub(crate) fn span(&self) -> Range<usize> {
         self.node.span()
     }
 
     /// Where the key stands.
-    pub(super) fn key_span(&self) -> Range<usize> {
+    pub(crate) fn key_span(&self) -> Range<usize> {
         self.key_span.0..self.key_span.1
     }
 
     /// The value has a type that the key does not take.
-    pub(super) fn wrong_type<'p>(&self, problems: &'p mut Problems) -> &'p mut Diagnostic {
+    pub(crate) fn wrong_type<'p>(&self, problems: &'p mut Problems) -> &'p mut Diagnostic {
         self.wrong(self.node, self.key.takes, problems)
     }
 
@@ -184,7 +174,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// A string.
-    pub(super) fn text(&self, problems: &mut Problems) -> Option<At<String>> {
+    pub(crate) fn text(&self, problems: &mut Problems) -> Option<At<String>> {
         match self.node.get_ref() {
             DeValue::String(text) => Some(At { value: text.to_string(), span: self.span() }),
             _ => {
@@ -195,7 +185,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// One string or many, as the key takes; `None` where one is none. An empty array is refused.
-    pub(super) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
         match self.node.get_ref() {
             DeValue::String(text) if !matches!(self.key.takes, Takes::TextList) => {
                 Some(vec![At { value: text.to_string(), span: self.span() }])
@@ -225,7 +215,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&self, problems: &mut Problems) -> Option<At<bool>> {
+    pub(crate) fn boolean(&self, problems: &mut Problems) -> Option<At<bool>> {
         let value = self.node.get_ref().as_bool();
         if value.is_none() {
             self.wrong_type(problems);
@@ -234,7 +224,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// A whole number within the key's bounds.
-    pub(super) fn count(&self, problems: &mut Problems) -> Option<At<u64>> {
+    pub(crate) fn count(&self, problems: &mut Problems) -> Option<At<u64>> {
         let (Takes::Count(least, most), DeValue::Integer(number)) = (self.key.takes, self.node.get_ref()) else {
             self.wrong_type(problems);
             return None;
@@ -253,12 +243,12 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// One of the key's words, and which.
-    pub(super) fn word(&self, problems: &mut Problems) -> Option<At<usize>> {
+    pub(crate) fn word(&self, problems: &mut Problems) -> Option<At<usize>> {
         self.one_word(self.node, problems)
     }
 
     /// Several of the key's words, at least one.
-    pub(super) fn words(&self, problems: &mut Problems) -> Option<Vec<usize>> {
+    pub(crate) fn words(&self, problems: &mut Problems) -> Option<Vec<usize>> {
         let DeValue::Array(array) = self.node.get_ref() else {
             self.wrong_type(problems);
             return None;
@@ -294,7 +284,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// A table.
-    pub(super) fn table(&self, what: &str, problems: &mut Problems) -> Option<Reader<'t, 'd>> {
+    pub(crate) fn table(&self, what: &str, problems: &mut Problems) -> Option<Reader<'t, 'd>> {
         match (self.key.takes, self.node.get_ref()) {
             (Takes::Table(section), DeValue::Table(table)) => {
                 Some(Reader::open(table, self.span(), section, what, problems))
@@ -307,7 +297,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// An array of tables, at least one.
-    pub(super) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<Reader<'t, 'd>>> {
+    pub(crate) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<Reader<'t, 'd>>> {
         let (Takes::Tables(section), DeValue::Array(array)) = (self.key.takes, self.node.get_ref()) else {
             let diagnostic = self.wrong_type(problems);
             if let DeValue::Table(_) = self.node.get_ref() {

@@ -6,14 +6,14 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, SpanRelativeTo, Timestamp, Unit};
 use toml::de::DeValue;
 
+use super::problems::{At, Problems, shown};
 use super::read::Value;
-use crate::policy::problems::{At, Problems, shown};
 
 /// Longest duration that is believed.
 const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 
 /// Reads a duration in the friendly form; a day in it is exactly 24 h. The error is what stands at the caret.
-pub(super) fn duration(text: &str) -> Result<SignedDuration, &'static str> {
+pub(crate) fn duration(text: &str) -> Result<SignedDuration, &'static str> {
     // A longer text is no duration, and is not worth a parser's time.
     let span = (text.len() <= 128).then(|| SpanParser::new().parse_span(text).ok()).flatten();
     let span = span.ok_or("not a duration: write `10m`, `1h 30m` or `7d`")?;
@@ -44,7 +44,7 @@ fn time_of_day(text: &str) -> Option<(Time, bool)> {
 
 impl Value<'_, '_> {
     /// A duration, positive.
-    pub(super) fn duration(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
+    pub(crate) fn duration(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
         let length = self.duration_or_zero(problems)?;
         if length.value.is_zero() {
             problems.error(&length.span, format!("`{}` is nothing", self.key.name)).label("expected more than zero");
@@ -54,7 +54,7 @@ impl Value<'_, '_> {
     }
 
     /// A duration that may be zero.
-    pub(super) fn duration_or_zero(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
+    pub(crate) fn duration_or_zero(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
         let text = self.text(problems)?;
         match duration(&text.value) {
             Ok(value) => Some(At { value, span: text.span }),
@@ -67,7 +67,7 @@ impl Value<'_, '_> {
     }
 
     /// A time of day. `24:00` is midnight where the key ends something.
-    pub(super) fn time(&self, ends: bool, problems: &mut Problems) -> Option<At<Time>> {
+    pub(crate) fn time(&self, ends: bool, problems: &mut Problems) -> Option<At<Time>> {
         let text = self.text(problems)?;
         match time_of_day(&text.value) {
             Some((value, end)) if ends || !end => Some(At { value, span: text.span }),
@@ -80,7 +80,7 @@ impl Value<'_, '_> {
     }
 
     /// A date.
-    pub(super) fn date(&self, problems: &mut Problems) -> Option<At<Date>> {
+    pub(crate) fn date(&self, problems: &mut Problems) -> Option<At<Date>> {
         let DeValue::Datetime(written) = self.node.get_ref() else {
             let is_text = self.node.get_ref().is_str();
             let diagnostic = self.wrong_type(problems);
@@ -108,7 +108,7 @@ impl Value<'_, '_> {
     }
 
     /// A moment between the years 2000 and 2200.
-    pub(super) fn moment(&self, problems: &mut Problems) -> Option<At<Timestamp>> {
+    pub(crate) fn moment(&self, problems: &mut Problems) -> Option<At<Timestamp>> {
         let DeValue::Datetime(written) = self.node.get_ref() else {
             let is_text = self.node.get_ref().is_str();
             let diagnostic = self.wrong_type(problems);

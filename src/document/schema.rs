@@ -1,18 +1,17 @@
-//! The JSON Schema of a rules file, for completion and checking in editors (Taplo, Tombi) through
-//! `#:schema ./rules.schema.json`. Made from the same key tables that the reader goes by.
+//! The JSON Schema of a file, for completion and checking in editors (Taplo, Tombi) through `#:schema ./FILE.schema.json`.
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{FILE, SECTIONS, Section, Takes, WHEN};
+use super::keys::{Section, Takes};
 
-/// The schema, in draft 7, which all editors know.
-pub fn schema() -> Value {
-    let mut schema = table(&FILE);
+/// The schema, in draft 7, which all editors know. `sections` are all tables but the file itself.
+pub fn schema(title: &str, file: &Section, sections: &[&'static Section]) -> Value {
+    let mut schema = table(file);
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("$schema".into(), json!("http://json-schema.org/draft-07/schema#"));
-        fields.insert("title".into(), json!("doorman rules"));
+        fields.insert("title".into(), json!(title));
         let definitions: Map<String, Value> =
-            SECTIONS.iter().skip(1).map(|section| (definition(section), table(section))).collect();
+            sections.iter().map(|section| (definition(section), table(section))).collect();
         fields.insert("definitions".into(), definitions.into());
     }
     schema
@@ -59,7 +58,7 @@ fn table(section: &Section) -> Value {
         if !required.is_empty() {
             fields.insert("required".into(), json!(required));
         }
-        if std::ptr::eq(section, &WHEN) {
+        if section.at_least_one {
             fields.insert("minProperties".into(), json!(1));
         }
     }
@@ -90,6 +89,8 @@ fn of(takes: Takes) -> Value {
             "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
             "additionalProperties": reference(section),
         }),
-        Takes::When => json!({ "anyOf": [{ "type": "string", "const": "everyone" }, reference(&WHEN)] }),
+        Takes::WordOrConditions(word, section) => {
+            json!({ "anyOf": [{ "type": "string", "const": word }, reference(section)] })
+        }
     }
 }

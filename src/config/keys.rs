@@ -1,0 +1,164 @@
+//! Every table and key of `doorman.toml`. The reader refuses keys by it, `config/doorman.schema.json` is made from it, and
+//! `docs/configuration.md` and the README are held against it.
+
+use crate::document::keys::{Section, Takes, key, required};
+
+/// The words of `connection`.
+pub const CONNECTIONS: &[&str] = &["yield", "take", "poll"];
+/// The words of `credentials`.
+pub const CREDENTIALS: &[&str] = &["auto", "header", "query"];
+/// The words of `log.format`.
+pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
+/// Most answers of one agent on their way at once.
+pub const IN_FLIGHT_MAX: u64 = 1024;
+
+/// The whole file.
+pub static FILE: Section = Section {
+    path: "",
+    meaning: "doorman's configuration.",
+    keys: &[
+        key("platform", Takes::Table(&PLATFORM), "all defaults", "Where the platform is."),
+        key("agents", Takes::Tables(&AGENT), "the environment's agent", "The agents at whose doors doorman stands."),
+        key("answers", Takes::Table(&ANSWERS), "all defaults", "How fast is answered, for each agent."),
+        key("ledger", Takes::Table(&LEDGER), "all defaults", "The record."),
+        key(
+            "control",
+            Takes::Table(&CONTROL),
+            "all defaults",
+            "The socket that `doorman status` and its like speak to.",
+        ),
+        key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded anew."),
+        key("log", Takes::Table(&LOG), "all defaults", "What is said, and how."),
+        key("timing", Takes::Table(&TIMING), "all defaults", "Times, for tests and unusual platforms."),
+    ],
+    elsewhere: &[
+        (&AGENT, "it belongs in `[[agents]]`"),
+        (&PLATFORM, "it belongs in `[platform]`"),
+        (&ANSWERS, "it belongs in `[answers]`"),
+        (&LEDGER, "it belongs in `[ledger]`"),
+        (&LOG, "it belongs in `[log]`"),
+        (&RELOAD, "it belongs in `[reload]`"),
+        (&TIMING, "it belongs in `[timing]`"),
+    ],
+    ..Section::PLAIN
+};
+
+/// `[platform]`.
+pub static PLATFORM: Section = Section {
+    path: "platform",
+    meaning: "Where the platform is.",
+    keys: &[
+        key("url", Takes::Text, "https://app.band.ai", "Its address; the other two follow from it."),
+        key("rest_url", Takes::Text, "from `url`", "The address of its REST interface, where that is another."),
+        key("socket_url", Takes::Text, "from `url`", "The address of its WebSocket, where that is another."),
+        key("ca_file", Takes::Text, "none", "One more certificate authority to trust, a PEM file."),
+        key(
+            "credentials",
+            Takes::Word(CREDENTIALS),
+            "auto",
+            "How the socket is told the key: in a header, in the query, or in the query once the header was refused.",
+        ),
+    ],
+    ..Section::PLAIN
+};
+
+/// One of `[[agents]]`.
+pub static AGENT: Section = Section {
+    path: "agents",
+    meaning: "One agent.",
+    keys: &[
+        required("id", Takes::Text, "The agent's id, a UUID."),
+        key("api_key_file", Takes::Text, "none", "The file that holds its key, readable by nobody else."),
+        key("api_key_env", Takes::Text, "none", "The environment variable that holds its key."),
+        key("api_key_credential", Takes::Text, "none", "The systemd credential that holds its key, by name."),
+        key("rules", Takes::Text, "rules.toml", "Its rules file; several agents may share one."),
+        key(
+            "connection",
+            Takes::Word(CONNECTIONS),
+            "yield",
+            "What to do about the agent's own connection: never take it, take it, or never open one.",
+        ),
+    ],
+    ..Section::PLAIN
+};
+
+/// `[answers]`.
+pub static ANSWERS: Section = Section {
+    path: "answers",
+    meaning: "How fast is answered, for each agent.",
+    keys: &[
+        key("in_flight", Takes::Count(1, IN_FLIGHT_MAX), "8", "Answers on their way at once."),
+        key("per_second", Takes::Count(0, 1_000_000), "20", "Answers begun in a second; 0 is no limit."),
+    ],
+    ..Section::PLAIN
+};
+
+/// `[ledger]`.
+pub static LEDGER: Section = Section {
+    path: "ledger",
+    meaning: "The record.",
+    keys: &[
+        key("path", Takes::Text, "ledger.db in the state directory", "The database."),
+        key("keep", Takes::Duration, "400d", "The texts of older requests are blanked; all else is kept."),
+    ],
+    ..Section::PLAIN
+};
+
+/// `[control]`.
+pub static CONTROL: Section = Section {
+    path: "control",
+    meaning: "The socket that `doorman status` and its like speak to.",
+    keys: &[key("path", Takes::Text, "doorman.sock in the runtime directory", "The Unix socket, at most 107 bytes.")],
+    ..Section::PLAIN
+};
+
+/// `[reload]`.
+pub static RELOAD: Section = Section {
+    path: "reload",
+    meaning: "When rules are loaded anew.",
+    keys: &[key("watch", Takes::Bool, "false", "Look at the rules and their lists every two seconds.")],
+    ..Section::PLAIN
+};
+
+/// `[log]`.
+pub static LOG: Section = Section {
+    path: "log",
+    meaning: "What is said, and how.",
+    keys: &[
+        key("format", Takes::Word(FORMATS), "auto", "For people on a terminal and JSON otherwise, or always one."),
+        key("level", Takes::Text, "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter by module."),
+    ],
+    ..Section::PLAIN
+};
+
+/// `[timing]`.
+pub static TIMING: Section = Section {
+    path: "timing",
+    meaning: "Times, for tests and unusual platforms.",
+    keys: &[
+        key("heartbeat", Takes::Duration, "25s", "Between heartbeats, ± 10 %."),
+        key("dead_after", Takes::Duration, "55s", "Without a heartbeat's reply for this long, the connection is dead."),
+        key("join_timeout", Takes::Duration, "15s", "The bound of a join, of connecting and of each REST call."),
+        key("backoff_min", Takes::Duration, "500ms", "The first ceiling of the wait before connecting again."),
+        key("backoff_max", Takes::Duration, "60s", "The last such ceiling; the wait is anything below it."),
+        key("proven_after", Takes::Duration, "60s", "Live for this long: the wait begins small again."),
+        key("list_live", Takes::Duration, "5m", "Between listings while live, ± 20 %."),
+        key("list_away", Takes::Duration, "30s", "Between listings otherwise, ± 20 %."),
+        key("yield_retry", Takes::Duration, "5m", "Between tries while somebody else has the connection."),
+        key("ghost_window", Takes::Duration, "90s", "Refused this soon after our own drop, it may be our ghost."),
+        key("ghost_retry", Takes::Duration, "15s", "Between tries then, up to a third more."),
+        key("refused_min", Takes::Duration, "60s", "The first wait after the key was refused."),
+        key("refused_max", Takes::Duration, "15m", "The last such wait."),
+        key("retry_after_max", Takes::Duration, "15m", "`Retry-After` is believed up to this."),
+        key("drain", Takes::Duration, "10s", "The longest drain at the end."),
+    ],
+    ..Section::PLAIN
+};
+
+/// All tables, the file itself first.
+pub static SECTIONS: &[&Section] = &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &RELOAD, &LOG, &TIMING];
+
+/// The JSON Schema of `doorman.toml`.
+pub fn schema() -> serde_json::Value {
+    crate::document::schema::schema("doorman configuration", &FILE, &SECTIONS[1..])
+}

@@ -1,0 +1,103 @@
+//! `[[agents]]`, or the one agent that the environment names.
+
+use std::path::PathBuf;
+
+use super::Loading;
+use super::given::{Given, Place};
+use crate::config::raw::RawAgent;
+use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
+use crate::config::{Severity, keys};
+use crate::model::AgentId;
+
+const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"];
+
+impl Loading<'_> {
+    pub(super) fn agents(&mut self) -> Option<Vec<AgentSettings>> {
+        let raw = std::mem::take(&mut self.raw.agents);
+        if raw.is_empty() {
+            // What is wrong with those that are written is told already.
+            return if self.raw.agents_written { None } else { self.environments_agent().map(|agent| vec![agent]) };
+        }
+        let mut agents: Vec<AgentSettings> = Vec::with_capacity(raw.len());
+        for one in &raw {
+            let Some(agent) = self.agent(one) else { continue };
+            if agents.iter().any(|other| other.id == agent.id) {
+                let span = one.get("id").map_or(one.span.clone(), |id| id.span.clone());
+                self.problems
+                    .error(&span, format!("the agent `{}` is there twice", agent.id))
+                    .help("remove one of them");
+            }
+            agents.push(agent);
+        }
+        let named: Vec<&str> = raw.iter().filter_map(|one| Some(one.get("api_key_env")?.value.as_str())).collect();
+        self.env.warn_unknown(&named, &mut self.problems);
+        Some(agents)
+    }
+
+    fn agent(&mut self, raw: &RawAgent) -> Option<AgentSettings> {
+        let given =
+            |key: &str| raw.get(key).map(|at| Given { value: at.value.clone(), place: Place::File(at.span.clone()) });
+        let id = given("id").and_then(|id| self.parsed("agents.id", &id, agent_id));
+        let connection = given("connection").unwrap_or(Given { value: "yield".to_owned(), place: Place::Default });
+        let connection = self.word("agents.connection", &connection, keys::CONNECTIONS);
+        let sources: Vec<_> = SOURCES.into_iter().filter_map(|name| Some((name, raw.get(name)?))).collect();
+        let key = match sources.as_slice() {
+            [("api_key_file", at)] => KeySource::File(self.resolve(&at.value)),
+            [("api_key_env", at)] => KeySource::Env(at.value.clone()),
+            [(_, at)] => KeySource::Credential(at.value.clone()),
+            [] => KeySource::Missing,
+            [.., (name, second)] => {
+                self.problems
+                    .error(&second.span, "the agent has more than one source for its key")
+                    .label(format!("`{name}` beside `{}`", sources[0].0))
+                    .help("keep one of `api_key_file`, `api_key_env`, `api_key_credential`");
+                KeySource::Missing
+            }
+        };
+        let rules = self.resolve(raw.get("rules").map_or("rules.toml", |at| at.value.as_str()));
+        Some(AgentSettings { id: id?, key, rules, connection: mode(connection?) })
+    }
+
+    fn environments_agent(&mut self) -> Option<AgentSettings> {
+        self.env.warn_unknown(&[], &mut self.problems);
+        let variable = |name: &str| {
+            self.env.text(name).map(|value| Given { value: value.to_owned(), place: Place::Variable(name.to_owned()) })
+        };
+        let Some(id) = variable("DOORMAN_AGENT_ID").or_else(|| variable("BAND_AGENT_ID")) else {
+            let what = if self.has_file { "no agent is configured" } else { "there is no configuration" };
+            self.problems.plain(Severity::Error, what).help(
+                "add an `[[agents]]` table, or set `DOORMAN_AGENT_ID`, `DOORMAN_API_KEY_FILE` and `DOORMAN_RULES`; \
+                 `doorman init` writes a first configuration",
+            );
+            return None;
+        };
+        let connection = variable("DOORMAN_CONNECTION");
+        let key = match self.env.text("DOORMAN_API_KEY_FILE") {
+            Some(path) => KeySource::File(PathBuf::from(path)),
+            None => ["DOORMAN_API_KEY", "BAND_API_KEY"]
+                .into_iter()
+                .find(|name| self.env.text(name).is_some())
+                .map_or(KeySource::Missing, |name| KeySource::Env(name.to_owned())),
+        };
+        let rules = self.env.text("DOORMAN_RULES").map_or_else(|| self.base.join("rules.toml"), PathBuf::from);
+        let id = self.parsed("agents.id", &id, agent_id);
+        let connection = match connection {
+            Some(given) => self.word("agents.connection", &given, keys::CONNECTIONS)?,
+            None => "yield",
+        };
+        Some(AgentSettings { id: id?, key, rules, connection: mode(connection) })
+    }
+}
+
+fn agent_id(text: &str) -> Result<AgentId, String> {
+    uuid::Uuid::parse_str(text).map_err(|_| "expected a UUID, as the platform shows it".to_owned())?;
+    AgentId::parse(text).map_err(|problem| problem.to_string())
+}
+
+fn mode(word: &str) -> ConnectionMode {
+    match word {
+        "take" => ConnectionMode::Take,
+        "poll" => ConnectionMode::Poll,
+        _ => ConnectionMode::Yield,
+    }
+}

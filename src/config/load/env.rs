@@ -1,0 +1,91 @@
+//! What the environment and flags say.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Severity, keys};
+use crate::document::keys::Takes;
+use crate::document::{Problems, nearest, shown};
+
+/// Variables of doorman's that set no scalar of a table.
+const OTHERS: [&str; 6] = [
+    "DOORMAN_CONFIG",
+    "DOORMAN_AGENT_ID",
+    "DOORMAN_API_KEY",
+    "DOORMAN_API_KEY_FILE",
+    "DOORMAN_RULES",
+    "DOORMAN_CONNECTION",
+];
+
+/// The environment, as the loader sees it.
+#[derive(Debug, Clone, Default)]
+pub struct Env(BTreeMap<String, String>);
+
+impl Env {
+    /// This process's environment; what is no text is left out.
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// An environment of these.
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// A variable's text; what is empty is not set.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Warns about variables that look like doorman's and are not, so that a typo does not pass for a setting. `named` are those
+    /// that the file speaks of.
+    pub(super) fn warn_unknown(&self, named: &[&str], problems: &mut Problems) {
+        let mut known: Vec<String> = OTHERS.iter().map(|name| (*name).to_owned()).collect();
+        known.extend(scalars().map(|key| variable(&key)));
+        for name in self.0.keys().filter(|name| name.starts_with("DOORMAN_")) {
+            if known.iter().any(|known| known == name) || named.contains(&name.as_str()) {
+                continue;
+            }
+            let message = format!("the environment variable `{}` sets nothing", shown(name));
+            let problem = problems.plain(Severity::Warning, message);
+            if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+                problem.help(format!("did you mean `{near}`?"));
+            }
+        }
+    }
+}
+
+/// Values that flags give, by `section.key`.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides(BTreeMap<String, String>);
+
+impl Overrides {
+    /// This key has this value, whatever the file and the environment say.
+    pub fn set(&mut self, key: &str, value: String) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&String> {
+        self.0.get(key)
+    }
+}
+
+/// All scalars that a variable can set, as `section.key`.
+pub(crate) fn scalars() -> impl Iterator<Item = String> {
+    keys::FILE
+        .keys
+        .iter()
+        .filter_map(|key| match key.takes {
+            Takes::Table(section) => Some(section),
+            _ => None,
+        })
+        .flat_map(|section| section.keys.iter().map(|key| format!("{}.{}", section.path, key.name)))
+}
+
+/// The variable that sets a scalar.
+pub(crate) fn variable(key: &str) -> String {
+    format!("DOORMAN_{}", key.replace('.', "_").to_uppercase())
+}

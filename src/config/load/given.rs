@@ -1,0 +1,127 @@
+//! One scalar: who gave it, and what it says in its type. Flags win over `DOORMAN_SECTION_KEY`, those over the file, the
+//! file over the official SDK's names, those over the defaults.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::Loading;
+use super::env::variable;
+use crate::config::{Severity, raw};
+use crate::document::keys::Takes;
+use crate::document::{duration, nearest, shown};
+
+/// A value, and who gave it.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) value: String,
+    pub(super) place: Place,
+}
+
+/// Who gave a value.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// A flag.
+    Flag,
+    /// An environment variable, by name.
+    Variable(String),
+    /// The file, there.
+    File(Range<usize>),
+    /// Nobody.
+    Default,
+}
+
+impl Loading<'_> {
+    /// The value of `section.key`. `sdk` is the official SDK's variable for it.
+    pub(super) fn scalar(&mut self, key: &str, sdk: Option<&str>, default: &str) -> Given {
+        let name = variable(key);
+        let (value, place) = if let Some(value) = self.overrides.get(key) {
+            (value.clone(), Place::Flag)
+        } else if let Some(value) = self.env.text(&name) {
+            (value.to_owned(), Place::Variable(name))
+        } else if let Some(at) = self.raw.scalars.get(key) {
+            (at.value.clone(), Place::File(at.span.clone()))
+        } else if let Some((sdk, value)) = sdk.and_then(|sdk| Some((sdk, self.env.text(sdk)?))) {
+            (value.to_owned(), Place::Variable(sdk.to_owned()))
+        } else {
+            (default.to_owned(), Place::Default)
+        };
+        let origin = match &place {
+            Place::Flag => "a flag".to_owned(),
+            Place::Variable(name) => format!("`{name}`"),
+            Place::File(_) => "the file".to_owned(),
+            Place::Default => "the default".to_owned(),
+        };
+        self.origins.push((key.to_owned(), value.clone(), origin));
+        Given { value, place }
+    }
+
+    /// Says that a value is no good, where it stands: `expected` is what stands at the caret.
+    pub(super) fn refuse(&mut self, key: &str, given: &Given, expected: &str, help: Option<String>) {
+        let value = shown(&given.value);
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let problem = match &given.place {
+            Place::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
+            Place::Variable(variable) => {
+                self.problems.plain(Severity::Error, format!("`{variable}` = `{value}`: {expected}"))
+            }
+            Place::Flag | Place::Default => {
+                self.problems.plain(Severity::Error, format!("`{key}` = `{value}`: {expected}"))
+            }
+        };
+        if let Some(help) = help {
+            problem.help(help);
+        }
+    }
+
+    /// A value by a parser that says what it expected.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &str,
+        given: &Given,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(&given.value).map_err(|why| self.refuse(key, given, &why, None)).ok()
+    }
+
+    /// A whole number within the key's bounds.
+    pub(super) fn number(&mut self, key: &str, default: u32) -> Option<u32> {
+        let given = self.scalar(key, None, &default.to_string());
+        let takes = raw::takes(key);
+        self.parsed(key, &given, |text| {
+            let number = text.parse::<u32>().ok().filter(|number| match takes {
+                Some(Takes::Count(least, most)) => (least..=most).contains(&u64::from(*number)),
+                _ => true,
+            });
+            number.ok_or_else(|| format!("expected {}", takes.map_or("a number".to_owned(), Takes::in_words)))
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> Option<bool> {
+        let given = self.scalar(key, None, &default.to_string());
+        self.parsed(key, &given, |text| text.parse().map_err(|_| "expected `true` or `false`".to_owned()))
+    }
+
+    /// A length of time, longer than nothing.
+    pub(super) fn length(&mut self, key: &str, default: &str) -> Option<Duration> {
+        let given = self.scalar(key, None, default);
+        self.parsed(key, &given, |text| {
+            let length = duration(text)?;
+            if length.is_zero() {
+                return Err("expected more than zero".to_owned());
+            }
+            Duration::try_from(length).map_err(|error| error.to_string())
+        })
+    }
+
+    /// One of these words: which.
+    pub(super) fn word(&mut self, key: &str, given: &Given, words: &'static [&'static str]) -> Option<&'static str> {
+        let word = words.iter().find(|word| **word == given.value).copied();
+        if word.is_none() {
+            let near = nearest(&given.value.to_lowercase(), words.iter().copied());
+            let help = near.map(|near| format!("did you mean `{near}`?"));
+            self.refuse(key, given, &format!("expected {}", Takes::Word(words).in_words()), help);
+        }
+        word
+    }
+}

@@ -1,0 +1,222 @@
+use std::time::Duration;
+
+use super::*;
+use crate::config::settings::{ConnectionMode, KeySource};
+use crate::document::keys::Takes;
+
+const AGENT: &str = "[[agents]]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n";
+
+fn of(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Report> {
+    load_text(Some("/etc/doorman.toml".into()), Some(text), &Env::of(env.iter().copied()), &Overrides::default())
+}
+
+fn refused(text: &str, env: &[(&str, &str)]) -> String {
+    of(text, env).expect_err("it is refused").render(false)
+}
+
+fn taken(text: &str, env: &[(&str, &str)]) -> Settings {
+    of(text, env).unwrap_or_else(|report| panic!("{}", report.render(false))).settings
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_each_at_its_value() {
+    insta::assert_snapshot!(refused(
+        r#"
+api_key_file = "agent.key"
+[platfrom]
+url = "x"
+[platform]
+url = "ftp://somewhere"
+socket_url = "wss://user:secret@host/path"
+credentials = "headr"
+[[agents]]
+id = "me"
+api_key_file = "a"
+api_key_env = "B"
+connection = "Take"
+rulez = "r.toml"
+[[agents]]
+rules = 5
+[answers]
+in_flight = 0
+per_second = "many"
+[ledger]
+keep = "2 years"
+[control]
+path = "/a/very/long/path/a/very/long/path/a/very/long/path/a/very/long/path/a/very/long/path/a/very/long/path/a/socket"
+[reload]
+watch = 1
+[log]
+format = "xml"
+level = "loud,,"
+[timing]
+heartbeet = "1s"
+drain = "0s"
+"#,
+        &[]
+    ));
+}
+
+#[test]
+fn what_is_no_toml_is_shown_where_it_stops_being_it() {
+    insta::assert_snapshot!(refused("[platform]\nurl = \"x\n[agents\n", &[]));
+}
+
+#[test]
+fn one_agent_in_a_plain_table_is_told_how_it_is_written() {
+    insta::assert_snapshot!(refused("[agents]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n", &[]));
+}
+
+#[test]
+fn the_environment_is_judged_by_the_same_measure() {
+    let wrong = [
+        ("DOORMAN_LOG_FORMAT", "jsn"),
+        ("DOORMAN_ANSWERS_IN_FLIGHT", "2000"),
+        ("DOORMAN_TIMING_DRAIN", "soon"),
+        ("DOORMAN_RELOAD_WATCH", "yes"),
+        ("DOORMAN_ANSWERS_PERSECOND", "5"),
+        ("BAND_REST_URL", "app.band.ai"),
+        ("DOORMAN_AGENT_ID", "me"),
+        ("DOORMAN_CONNECTION", "steal"),
+    ];
+    insta::assert_snapshot!(refused("", &wrong));
+}
+
+#[test]
+fn what_may_be_a_mistake_is_warned_about() {
+    let text = format!("[platform]\nurl = \"http://band.example\"\n{AGENT}api_key_env = \"DOORMAN_MY_KEY\"\n");
+    let loaded = of(&text, &[("DOORMAN_LOGLEVEL", "debug"), ("DOORMAN_MY_KEY", "k"), ("DOORMAN_CONFIG", "c")]).unwrap();
+    insta::assert_snapshot!(loaded.report.render(false));
+}
+
+#[test]
+fn an_agent_that_is_there_twice_is_refused() {
+    insta::assert_snapshot!(refused(&format!("{AGENT}{AGENT}"), &[]));
+}
+
+#[test]
+fn without_anything_it_says_what_to_do() {
+    let report = load_text(None, None, &Env::default(), &Overrides::default()).unwrap_err();
+    insta::assert_snapshot!(report.render(false));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let text = format!("{AGENT}[log]\nlevel = \"warn\"\n[answers]\nin_flight = 3\nper_second = 4\n");
+    let env =
+        Env::of([("DOORMAN_LOG_LEVEL", "debug"), ("DOORMAN_ANSWERS_IN_FLIGHT", "5"), ("DOORMAN_LEDGER_PATH", "")]);
+    let mut overrides = Overrides::default();
+    overrides.set("log.level", "trace".to_owned());
+    let loaded = load_text(Some("/etc/doorman/doorman.toml".into()), Some(&text), &env, &overrides).unwrap();
+    assert_eq!(loaded.settings.log.level, "trace");
+    assert_eq!((loaded.settings.answers.in_flight, loaded.settings.answers.per_second), (5, 4));
+    let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
+    assert_eq!(origin("log.level"), Some("a flag"));
+    assert_eq!(origin("answers.in_flight"), Some("`DOORMAN_ANSWERS_IN_FLIGHT`"));
+    assert_eq!(origin("answers.per_second"), Some("the file"));
+    assert_eq!(origin("timing.drain"), Some("the default"));
+    assert_eq!(origin("ledger.path"), Some("the default"), "an empty variable is not set");
+}
+
+#[test]
+fn one_agent_needs_no_file() {
+    let env = Env::of([
+        ("BAND_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"),
+        ("BAND_API_KEY", "k"),
+        ("BAND_REST_URL", "https://band.example/"),
+        ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket"),
+        ("DOORMAN_RULES", "/srv/rules.toml"),
+        ("DOORMAN_CONNECTION", "poll"),
+    ]);
+    let settings = load_text(None, None, &env, &Overrides::default()).unwrap().settings;
+    let agent = &settings.agents[0];
+    assert_eq!(agent.key, KeySource::Env("BAND_API_KEY".to_owned()));
+    assert_eq!(agent.rules, Path::new("/srv/rules.toml"));
+    assert_eq!(agent.connection, ConnectionMode::Poll);
+    assert_eq!(settings.platform.rest.as_str(), "https://band.example/api/v1");
+    assert_eq!(settings.platform.socket.as_str(), "wss://band.example/api/v1/socket/websocket");
+}
+
+#[test]
+fn the_environments_agent_does_not_count_beside_those_of_the_file() {
+    let settings = taken(AGENT, &[("DOORMAN_AGENT_ID", "00000000-0000-4000-8000-000000000009")]);
+    assert_eq!(settings.agents.len(), 1);
+    assert_eq!(settings.agents[0].id.as_str(), "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21");
+}
+
+#[test]
+fn paths_are_relative_to_the_file_and_addresses_follow_from_one() {
+    let text = format!(
+        "[platform]\nurl = \"https://band.example\"\nca_file = \"ca.pem\"\n{AGENT}api_key_file = \"k\"\n[ledger]\npath = \"l.db\"\n"
+    );
+    let settings = load_text(Some("/srv/d/doorman.toml".into()), Some(&text), &Env::default(), &Overrides::default());
+    let settings = settings.unwrap().settings;
+    assert_eq!(settings.ledger.path, Path::new("/srv/d/l.db"));
+    assert_eq!(settings.agents[0].rules, Path::new("/srv/d/rules.toml"));
+    assert_eq!(settings.agents[0].key, KeySource::File("/srv/d/k".into()));
+    assert_eq!(settings.platform.ca_file.as_deref(), Some(Path::new("/srv/d/ca.pem")));
+    assert_eq!(settings.platform.socket.as_str(), "wss://band.example/api/v1/socket/websocket");
+}
+
+#[test]
+fn the_tables_of_keys_say_what_the_code_does() {
+    let loaded = of(AGENT, &[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]).unwrap();
+    let told: Vec<&str> = loaded.origins.iter().map(|(key, ..)| key.as_str()).collect();
+    let mut described: Vec<String> = env::scalars().collect();
+    described.sort();
+    let mut sorted: Vec<&str> = told.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, described, "every scalar that is described is read, and every one that is read is described");
+    for (key, value, _) in &loaded.origins {
+        let (path, name) = key.split_once('.').unwrap();
+        let section = keys::SECTIONS.iter().find(|section| section.path == path).unwrap();
+        let known = section.keys.iter().find(|known| known.name == name).unwrap();
+        let same = match known.takes {
+            Takes::Duration => crate::document::duration(known.default) == crate::document::duration(value),
+            _ => match known.default {
+                "none" => value.is_empty(),
+                "from `url`" => value.contains("app.band.ai"),
+                "ledger.db in the state directory" => value == "/s/ledger.db",
+                "doorman.sock in the runtime directory" => value == "/r/doorman.sock",
+                default => default == value,
+            },
+        };
+        assert!(same, "{key}: described as `{}`, and is `{value}`", known.default);
+    }
+}
+
+#[test]
+fn what_changed_and_needs_a_restart_is_named() {
+    let before = taken(AGENT, &[]);
+    let mut now = before.clone();
+    assert_eq!(needs_restart(&before, &now), Vec::<String>::new());
+    now.answers.in_flight = 1;
+    now.timing.drain = Duration::from_secs(1);
+    assert_eq!(needs_restart(&before, &now), ["answers", "timing"]);
+}
+
+#[test]
+fn the_committed_schema_is_the_one_of_this_version() {
+    let committed = include_str!("../../../config/doorman.schema.json");
+    let now = format!("{:#}\n", keys::schema());
+    assert!(committed == now, "run `doorman schema doorman > config/doorman.schema.json`");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_gives_settings_or_problems(text in "(?s).{0,300}") {
+        drop(of(&text, &[]).map_err(|report| report.render(true)));
+    }
+
+    #[test]
+    fn any_values_give_settings_or_problems(
+        section in proptest::sample::select(vec!["platform", "answers", "ledger", "control", "reload", "log", "timing"]),
+        key in 0usize..20,
+        value in proptest::sample::select(vec!["0", "-1", "true", "\"\"", "\"x\"", "[]", "{}", "1e400", "99999999999999999999", "\"1d\"", "2020-01-01"]),
+    ) {
+        let section = keys::SECTIONS.iter().find(|known| known.path == section).unwrap();
+        let key = section.keys[key % section.keys.len()].name;
+        let text = format!("{AGENT}[{}]\n{key} = {value}\n", section.path);
+        drop(of(&text, &[]).map_err(|report| report.render(true)));
+    }
+}

@@ -1,0 +1,108 @@
+//! What a TOML file may hold: its tables, their keys, what each takes and means. The reader refuses keys by it, the JSON
+//! Schema is made from it, and the reference in `docs/` is held against it.
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// How people write it: `rules.NAME`.
+    pub path: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// What may stand in it.
+    pub keys: &'static [Key],
+    /// Tables to which keys belong that people put here, and what to tell them; `{}` is the key.
+    pub elsewhere: &'static [(&'static Section, &'static str)],
+    /// Whether it may not be empty.
+    pub at_least_one: bool,
+}
+
+impl Section {
+    /// A table without anything.
+    pub const PLAIN: Section = Section { path: "", meaning: "", keys: &[], elsewhere: &[], at_least_one: false };
+}
+
+/// One key of a table.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// Whether the table is refused without it.
+    pub required: bool,
+    /// What holds where it is left out, for people.
+    pub default: &'static str,
+    /// What it means, one sentence.
+    pub meaning: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Takes {
+    /// The number 1.
+    Version,
+    /// A string.
+    Text,
+    /// A string, or an array of strings of which any may hold.
+    Texts,
+    /// An array of strings.
+    TextList,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number in these bounds.
+    Count(u64, u64),
+    /// A friendly duration, such as `"1h 30m"`.
+    Duration,
+    /// A date without quotes.
+    Date,
+    /// A date and time with its offset, without quotes.
+    Moment,
+    /// `"HH:MM"`.
+    TimeOfDay,
+    /// One of these strings.
+    Word(&'static [&'static str]),
+    /// An array of these strings.
+    Words(&'static [&'static str]),
+    /// A table.
+    Table(&'static Section),
+    /// An array of tables.
+    Tables(&'static Section),
+    /// Tables by name.
+    Named(&'static Section),
+    /// This string, or a table of conditions.
+    WordOrConditions(&'static str, &'static Section),
+}
+
+impl Takes {
+    /// In words, with an example: completes "expected …".
+    pub fn in_words(self) -> String {
+        let listed = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
+        match self {
+            Takes::Version => "the number `1`".to_owned(),
+            Takes::Text => "a string".to_owned(),
+            Takes::Texts => "a string, or an array of strings".to_owned(),
+            Takes::TextList => "an array of strings".to_owned(),
+            Takes::Bool => "`true` or `false`".to_owned(),
+            Takes::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Takes::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
+            Takes::Date => "a date without quotes, such as `2027-03-31`".to_owned(),
+            Takes::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
+            Takes::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
+            Takes::Word(words) => format!("one of {}", listed(words)),
+            Takes::Words(words) => format!("an array of {}", listed(words)),
+            Takes::Table(_) | Takes::Named(_) => "a table".to_owned(),
+            Takes::Tables(_) => "an array of tables".to_owned(),
+            Takes::WordOrConditions(word, _) => format!("`\"{word}\"`, or a table of conditions"),
+        }
+    }
+}
+
+/// A key that may be left out.
+pub const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, takes, required: false, default, meaning }
+}
+
+/// A key that must be there.
+pub const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> Key {
+    Key { name, takes, required: true, default: "required", meaning }
+}

@@ -1,0 +1,63 @@
+//! Rules that change their mind in the middle of a burst, while the fate of answers is unknown.
+
+use std::collections::HashMap;
+
+use doorman::sandbox::{At, Do, Fault, Status};
+use nix::sys::signal::Signal;
+
+use super::site::Site;
+
+/// Answers get lost on their way there and on their way back; the rules turn around again and again. Whoever was told
+/// something, as far as anybody can know, is never told anything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mind_that_changes_says_nothing_twice() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    // Neither way does the platform's word come through, so that only listings tell.
+    site.control.fault(Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0)).unwrap();
+    let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
+    let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
+    for turn in 0..8 {
+        site.control
+            .faults(vec![
+                Fault::new(At::Respond, Do::ApplyThenFail).count(5),
+                Fault::new(At::Respond, Do::Stall).ms(150).count(5),
+                Fault::new(At::Respond, Do::Drop).count(5),
+                Fault::new(At::Respond, Do::Delay).ms(10).count(40),
+            ])
+            .unwrap();
+        site.ask(&format!("{turn}"), 30, turn % 2 == 0);
+        let answers = site.control.counts().answers;
+        site.until("answers go out", |control| control.counts().answers > answers + 3).await.unwrap();
+        std::fs::write(site.path("rules.toml"), if turn % 2 == 0 { &turned } else { &rules }).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.said("reloaded", turn + 1).await.unwrap();
+    }
+    let decided = |control: &doorman::sandbox::Control| {
+        let requests = control.state().requests;
+        requests
+            .iter()
+            .filter(|request| request.status == Status::Pending)
+            .all(|request| request.id.contains("strangers"))
+    };
+    site.until("all decided", decided).await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    assert!(lines.iter().filter(|line| line["event"] == "answer_unknown").count() >= 8, "nothing was in doubt");
+    let mut said: HashMap<&str, (&str, u64)> = HashMap::new();
+    for line in lines.iter().filter(|line| line["event"] == "answering") {
+        let (request, verdict) = (line["request"].as_str().unwrap(), line["verdict"].as_str().unwrap());
+        let (first, times) = said.entry(request).or_insert((verdict, 0));
+        assert_eq!(*first, verdict, "{request} was told both");
+        *times += 1;
+    }
+    assert!(said.values().any(|(_, times)| *times > 1), "nothing had to be said again");
+    for request in site.control.state().requests {
+        assert!(request.answers.len() <= 1, "answered again: {request:?}");
+        assert_eq!(request.answers.is_empty(), request.id.contains("strangers"), "{request:?}");
+    }
+    // Both minds had their say, or the turning proves nothing.
+    let friends = site.control.state().requests.into_iter().filter(|request| request.id.contains("friends"));
+    let fates: std::collections::HashSet<Status> = friends.map(|request| request.status).collect();
+    assert_eq!(fates.len(), 2, "{fates:?}");
+}
