@@ -225,6 +225,7 @@ def main():
     print(f"| | {names[0]} | {names[1]}, CALLBACK |\n| --- | --- | --- |")
     for (row, ours), (_, theirs) in zip(*columns, strict=True):
         print(f"| {row} | {ours} | {theirs} |")
+    print("\nLatency is from asking to a good answer and counts only what was answered, requests made while a client was away included.")
 
 
 main()

@@ -266,4 +266,22 @@ mod tests {
         let script = Script::of(&read(text).unwrap(), None).unwrap();
         assert_eq!((script.conns[0].beats.as_slice(), script.conns[0].steps.len()), (&[true, false][..], 0));
     }
+
+    #[test]
+    fn whatever_is_left_of_a_transcript_is_played_or_refused() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phoenix");
+        let text = std::fs::read_to_string(folder.join("garbage.jsonl")).unwrap();
+        for end in (0..text.len()).filter(|&end| text.is_char_boundary(end)) {
+            // Cut off at the end, and then at the beginning too.
+            for part in [&text[..end], text[..end].split_once('\n').map_or("", |(_, rest)| rest)] {
+                if let Ok(lines) = read(part) {
+                    let _ = Script::of(&lines, None);
+                }
+            }
+            let odd = text.replacen(&text[end..text.ceil_char_boundary(end + 1)], "7", 1);
+            if let Ok(lines) = read(&odd) {
+                let _ = Script::of(&lines, None);
+            }
+        }
+    }
 }
