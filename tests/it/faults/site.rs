@@ -130,8 +130,13 @@ impl Site {
 
     /// Starts the daemon.
     pub fn daemon(&self) -> Daemon {
+        self.daemon_with(&[])
+    }
+
+    /// Starts it with these flags.
+    pub fn daemon_with(&self, flags: &[&str]) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-        command.arg("run");
+        command.arg("run").args(flags);
         Daemon::spawn(command, self.dir.path())
     }
 
