@@ -243,3 +243,28 @@ fn mode_word(mode: Mode) -> &'static str {
         Mode::Shadow => "shadow",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn in_shadow_no_policy_is_in_force_that_enforces_before_or_after_a_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rules.toml");
+        let rules = |no_match: &str| {
+            std::fs::write(&path, format!("version = 1\n[policy]\nmode = \"enforce\"\nno_match = \"{no_match}\"\n"))
+                .unwrap();
+        };
+        for (shadow, mode) in [(true, Mode::Shadow), (false, Mode::Enforce)] {
+            rules("defer");
+            let (mut policies, said) = Policies::load([path.clone()], shadow, Timestamp::UNIX_EPOCH);
+            let in_force = policies.subscribe(&path).unwrap();
+            assert_eq!(in_force.borrow().as_ref().map(|policy| policy.mode), Some(mode), "{said}");
+            rules("reject");
+            policies.reload_all(false, Timestamp::UNIX_EPOCH).await;
+            let policy = in_force.borrow().clone().unwrap();
+            assert_eq!((policy.mode, policy.no_match), (mode, crate::model::Verdict::Reject));
+        }
+    }
+}
