@@ -9,6 +9,7 @@ mod first_day;
 mod ledger;
 mod logs;
 mod process;
+mod reference;
 mod sandbox;
 mod shipped_policies;
 mod systemd;

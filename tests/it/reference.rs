@@ -1,0 +1,107 @@
+//! The reference pages and the README say of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
+//! reference` writes the tables anew.
+
+use std::path::{Path, PathBuf};
+
+use doorman::config::keys as config;
+use doorman::document::keys::{Key, Section};
+use doorman::policy::keys as rules;
+
+const BEGIN: &str = "<!-- keys -->\n";
+const END: &str = "<!-- /keys -->";
+
+fn page(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Holds what stands between the marks against what should.
+fn hold(name: &str, expected: &str) {
+    let path = page(name);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let begin = text.find(BEGIN).unwrap_or_else(|| panic!("{name} has no mark")) + BEGIN.len();
+    let end = begin + text[begin..].find(END).unwrap_or_else(|| panic!("{name} has no end mark"));
+    if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
+        std::fs::write(&path, format!("{}{expected}{}", &text[..begin], &text[end..])).unwrap();
+    } else {
+        assert!(text[begin..end] == *expected, "{name} is not what the code says: see tests/it/reference.rs");
+    }
+}
+
+fn default(key: &Key) -> String {
+    const WORDS: [&str; 6] = ["none", "required", "nobody", "absent", "unknown", "anything"];
+    match key.default {
+        "" => "none".to_owned(),
+        words if WORDS.contains(&words) || words.contains([' ', '`']) => words.to_owned(),
+        value => format!("`{value}`"),
+    }
+}
+
+fn takes(key: &Key) -> String {
+    key.takes.in_words().replace('|', "\\|")
+}
+
+fn heading(section: &Section, array: bool) -> String {
+    match (section.path, array) {
+        ("", _) => "The file".to_owned(),
+        (path, _) if path.starts_with('{') => format!("`{path}`"),
+        (path, true) => format!("`[[{path}]]`"),
+        (path, false) => format!("`[{path}]`"),
+    }
+}
+
+/// A heading, what the table is for, and a row a key.
+fn described(section: &Section, array: bool, last: impl Fn(&Key) -> Option<String>) -> String {
+    let mut out = format!("### {}\n\n{}\n\n", heading(section, array), section.meaning);
+    let variable = section.keys.iter().any(|key| last(key).is_some());
+    out.push_str(if variable {
+        "| key | takes | default | variable | meaning |\n| --- | --- | --- | --- | --- |\n"
+    } else {
+        "| key | takes | default | meaning |\n| --- | --- | --- | --- |\n"
+    });
+    for key in section.keys {
+        let variable = last(key).map(|name| format!("`{name}` | ")).unwrap_or_default();
+        out.push_str(&format!("| `{}` | {} | {} | {variable}{} |\n", key.name, takes(key), default(key), key.meaning));
+    }
+    out + "\n"
+}
+
+fn variable(section: &Section, key: &Key) -> Option<String> {
+    let scalar = !matches!(section.path, "" | "agents");
+    scalar.then(|| format!("DOORMAN_{}_{}", section.path, key.name).to_uppercase())
+}
+
+#[test]
+fn the_configurations_page_has_every_key() {
+    let tables = config::SECTIONS.iter().skip(1);
+    let page: String =
+        tables.map(|section| described(section, section.path == "agents", |key| variable(section, key))).collect();
+    hold("docs/configuration.md", &page);
+}
+
+#[test]
+fn the_rules_reference_has_every_key() {
+    let page: String = rules::SECTIONS.iter().map(|section| described(section, false, |_| None)).collect();
+    hold("docs/rules-reference.md", &page);
+}
+
+#[test]
+fn the_readme_has_every_key_in_one_table() {
+    let mut table = String::from("| key | default | what it is |\n| --- | --- | --- |\n");
+    for section in config::SECTIONS.iter().skip(1) {
+        for key in section.keys {
+            let path = if section.path == "agents" { "agents[]" } else { section.path };
+            table.push_str(&format!("| `{path}.{}` | {} | {} |\n", key.name, default(key), key.meaning));
+        }
+    }
+    hold("README.md", &table);
+}
+
+#[test]
+fn no_key_is_without_words() {
+    for section in config::SECTIONS.iter().chain(rules::SECTIONS) {
+        assert!(section.meaning.ends_with('.'), "{}", section.path);
+        for key in section.keys {
+            assert!(key.meaning.ends_with('.') && !key.meaning.contains('|'), "{}.{}", section.path, key.name);
+        }
+    }
+}
