@@ -102,3 +102,19 @@ async fn the_platform_goes_and_comes_back() {
     daemon.stop().await.unwrap();
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
+
+/// The listing after a join shows what was true a while before, as a replica may: the one that follows it in the rhythm
+/// of an agent that is away finds what was hidden, though the agent is live by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_old_page_hid_is_found_soon_after_a_join() {
+    let site = Site::start().await;
+    site.configure(site.address, "", "list_live = \"1h\"\nlist_away = \"500ms\"\n");
+    site.control.fault(Fault::new(At::List, Do::StaleList).ms(60_000)).unwrap();
+    site.ask("before", 3, false);
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    assert_eq!(site.control.overview().struck, 1);
+    site.until("all decided", all_decided).await.unwrap();
+    daemon.stop().await.unwrap();
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
