@@ -200,7 +200,7 @@ impl Inbox {
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
     pub fn remember_settled(&mut self, id: RequestId, answer: Option<Forced>, now: Now) {
         let mark = self.mark();
-        self.tombs.put(id, Tomb { mark, at: now.mono, answer });
+        self.tombs.put(&id, Tomb { mark, at: now.mono, answer });
     }
 
     /// One page of the pass under way. New requests come back in the order of the page.
@@ -332,7 +332,7 @@ impl Inbox {
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
         let mark = self.mark();
-        self.tombs.put(id.clone(), Tomb { mark, at: now.mono, answer });
+        self.tombs.put(id, Tomb { mark, at: now.mono, answer });
         let entry = self.entries.remove(id)?;
         self.unlist(&entry);
         Some(entry)
