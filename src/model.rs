@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use handle::{Handle, HandleProblem, Sender};
 pub use text::StrangerText;
-pub(crate) use text::hides;
+pub(crate) use text::{ascii_json, hides};
 
 /// Longest id, of whatever kind, that is believed (bytes).
 pub const ID_BYTES_MAX: usize = 128;

@@ -279,7 +279,7 @@ async fn drain_agents(
     }
     let left = agents.len();
     agents.shutdown().await;
-    info!(event = events::DRAINED, in_flight = left, latency_ms = begun.elapsed().as_secs_f64() * 1e3, "drained");
+    info!(event = events::DRAINED, agents = left, latency_ms = begun.elapsed().as_secs_f64() * 1e3, "drained");
 }
 
 fn tell_health(health: &Health, blocked_since: &mut Option<Instant>) {

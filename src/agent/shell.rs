@@ -285,7 +285,7 @@ impl Agent {
                     }
                 }
                 Action::Tell(notice) => {
-                    telling::tell(&notice);
+                    telling::tell(&notice, &self.settings.key);
                     if let Some(observer) = &self.around.observer {
                         let _ = observer.send((self.settings.id.clone(), notice));
                     }

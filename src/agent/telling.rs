@@ -5,11 +5,13 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::notice::Notice;
+use crate::config::settings::KeySource;
 use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
 use crate::policy::Mode;
+use crate::secret;
 
 fn shown(text: Option<&StrangerText>) -> Option<String> {
     text.map(ToString::to_string)
@@ -36,8 +38,8 @@ fn status(error: &CallError) -> Option<u64> {
     }
 }
 
-/// Writes one notice to the log.
-pub fn tell(notice: &Notice) {
+/// Writes one notice of the agent whose key comes from `key` to the log.
+pub fn tell(notice: &Notice, key: &KeySource) {
     match notice {
         Notice::State { state, why } => state_changed(*state, why),
         Notice::Session(note) => session(note),
@@ -103,11 +105,13 @@ pub fn tell(notice: &Notice) {
         Notice::KeyRefused { why } => {
             error!(
                 event = events::KEY_REFUSED,
-                why, "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
+                source = secret::describe(key),
+                why,
+                "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
             );
         }
         Notice::Identified { handle } => {
-            debug!(event = "identified", handle = shown(handle.as_ref()), "the key is this agent's");
+            debug!(event = events::IDENTIFIED, handle = shown(handle.as_ref()), "the key is this agent's");
         }
         Notice::LedgerRefused { why } => {
             error!(event = events::INTERNAL, why, "the ledger refused an entry: what it was about stays pending");
@@ -118,7 +122,7 @@ pub fn tell(notice: &Notice) {
             warn!(event = events::CLOCK_UNSOUND, why, "the clock cannot be believed: conditions on time are unknown");
         }
         Notice::Policy { hash: Some(hash) } => {
-            debug!(event = "policy_in_force", policy = hash.short(), "another policy is in force");
+            debug!(event = events::POLICY_IN_FORCE, policy = hash.short(), "another policy is in force");
         }
         Notice::Policy { hash: None } => error!(event = events::AGENT_HELD, "no policy: everything stays pending"),
         Notice::InboxFull => {

@@ -11,7 +11,7 @@ use super::ledger::{fault, path, print};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::ledger::{Reader, RecordedRequest};
-use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText};
+use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, ascii_json};
 use crate::policy::book::Memory;
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::replay::book_at;
@@ -70,7 +70,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let text = if args.json {
         let json = serde_json::to_string_pretty(&explanation);
-        json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))? + "\n"
+        let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
+        ascii_json(&json) + "\n"
     } else {
         explanation.render(std::io::stdout().is_terminal())
     };

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{CliError, Global};
 use crate::clock::Clock;
-use crate::model::{AgentId, StrangerText};
+use crate::model::{AgentId, StrangerText, ascii_json};
 use crate::ops::control::client::{Client, ClientError, Given};
 use crate::ops::control::socket::usual_places;
 use crate::ops::control::wire::{Op, OpReply, Status};
@@ -146,7 +146,7 @@ pub fn print(text: &str) -> Result<(), CliError> {
 /// As `print`.
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::new(1, error.to_string()))?;
-    print(&(text + "\n"))
+    print(&(ascii_json(&text) + "\n"))
 }
 
 /// A table: fitted to a terminal, as wide as it needs to be elsewhere.

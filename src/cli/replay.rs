@@ -16,7 +16,7 @@ use super::ledger::{fault, path, print};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::ledger::{Filter, Reader};
-use crate::model::{AgentId, Verdict};
+use crate::model::{AgentId, Verdict, ascii_json};
 use crate::policy::replay::{Change, Recorded, Said, replay};
 
 /// Most changes shown to people; `--json` has all of them.
@@ -100,7 +100,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     found.changes.sort_by_key(|of| (of.change.now.verdict, of.change.received_at));
     let text = if args.json {
         let json = serde_json::to_string_pretty(&found);
-        json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))? + "\n"
+        let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
+        ascii_json(&json) + "\n"
     } else {
         shown(&found)
     };

@@ -73,6 +73,22 @@ pub(crate) fn hides(character: char) -> bool {
             | '\u{F0000}'..='\u{10FFFF}')
 }
 
+/// JSON with everything beyond printable ASCII as `\\uXXXX`: the same values, and nothing in it that a terminal obeys.
+pub(crate) fn ascii_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() && character != '\u{7f}' {
+            out.push(character);
+        } else {
+            // Outside of strings all of it is printable.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
 impl fmt::Display for StrangerText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.shown(Self::SHOWN_MAX))
@@ -94,6 +110,14 @@ mod tests {
         let text = StrangerText::new("a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
         assert_eq!(text.to_string(), r"a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
         assert!(format!("{text:?}").starts_with("\"a\\u{1b}"));
+    }
+
+    #[test]
+    fn json_keeps_its_values_and_steers_nothing() {
+        let value = serde_json::json!({ "é\u{9b}": "\u{202e}\u{7f}名😀\u{1b}" });
+        let json = ascii_json(&value.to_string());
+        assert!(json.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
     }
 
     #[test]

@@ -104,6 +104,63 @@ fn names_are_plain_and_given_once_and_every_field_is_explained() {
     assert!(unused.is_empty(), "{unused:?} belong to no event");
 }
 
+/// The source files of the daemon, without those of its tests.
+fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if !name.contains("/tests") && !name.ends_with("log/events.rs") {
+            found.push((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// What stands between `before` and the next quotation mark, wherever that is a name.
+fn names_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).filter(plain).collect()
+}
+
+#[test]
+fn every_name_that_the_code_gives_is_in_the_table_and_every_one_of_the_table_is_given() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 100);
+    let table: BTreeSet<&str> = EVENTS.iter().map(|event| event.name).collect();
+    let mut given: BTreeSet<&str> = BTreeSet::new();
+    for (path, text) in &files {
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for literal in names_after(text, "event = \"") {
+            assert!(path.contains("/sandbox"), "{path}: `{literal}` is not a constant of the table");
+        }
+        for event in EVENTS {
+            let constant = event.name.to_ascii_uppercase();
+            let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_uppercase() || next == '_');
+            if text.split(&format!("events::{constant}")).skip(1).any(ends) {
+                given.insert(event.name);
+            }
+        }
+        if path.contains("/phoenix/session") {
+            // The session knows no log: its names are told as they are.
+            for before in ["self.debug(\"", "Level::Warn, \"", "Level::Debug, \"", "self.note(level, \"", "(&frame, \""]
+            {
+                for literal in names_after(text, before) {
+                    assert!(table.contains(literal), "{path}: `{literal}` is not in the table");
+                    given.insert(literal);
+                }
+            }
+            // Chosen by a `match` before they are said.
+            given.extend(names_after(text, "=> \"").into_iter().filter(|name| table.contains(name)));
+        }
+    }
+    // The name of what has none.
+    given.insert(events::LOG);
+    let silent: Vec<_> = table.difference(&given).collect();
+    assert!(silent.is_empty(), "{silent:?} are never said");
+}
+
 #[test]
 fn every_event_is_one_harmless_line_in_every_format() {
     for look in LOOKS {

@@ -5,7 +5,7 @@ use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Widt
 use serde_json::json;
 
 use crate::ledger::RecordedRequest;
-use crate::model::{StrangerText, Verdict};
+use crate::model::{StrangerText, Verdict, ascii_json};
 
 /// How many columns a row has.
 pub const COLUMNS: usize = 7;
@@ -38,20 +38,7 @@ pub fn json(request: &RecordedRequest) -> String {
         ("answer", json!(answer)),
     ];
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
-    let mut line = String::new();
-    for character in format!("{{{}}}", fields.join(",")).chars() {
-        if character == '\u{7f}' || !character.is_ascii() {
-            // Outside of strings all of it is ASCII.
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                line.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            line.push(character);
-        }
-    }
-    line.push('\n');
-    line
+    ascii_json(&format!("{{{}}}\n", fields.join(",")))
 }
 
 /// One row of the table. Each cell is one line of harmless text.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, body::Bytes};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Uid, User, geteuid};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::metrics;
 use super::socket::Bound;
 use super::wire::{Call, Op, OpError, OpReply};
+use crate::model::ascii_json;
 use crate::ops::log::events;
 
 /// Most connections at once; more wait to be accepted.
@@ -163,17 +164,17 @@ async fn operate(
     let reply = call(&calls, peer, op).await?;
     if manner.wait {
         let reply = answer(reply).await?;
-        Ok(Json(reply).into_response())
+        Ok(json(&reply))
     } else {
         // Somebody must want the reply until it is there: dropping it says that nobody does.
         tokio::spawn(answer(reply));
-        Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "accepted": true }))).into_response())
+        Ok((StatusCode::ACCEPTED, json(&serde_json::json!({ "accepted": true }))).into_response())
     }
 }
 
 async fn status(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
     match answer(call(&calls, peer, Op::Status).await?).await? {
-        OpReply::Status(status) => Ok(Json(status).into_response()),
+        OpReply::Status(status) => Ok(json(&status)),
         _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
     }
 }
@@ -242,6 +243,14 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
     }
 }
 
+/// Strangers' text is in many a reply, and whoever asks by hand sees it on a terminal.
+fn json(body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], ascii_json(&text)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
 /// An error with its HTTP status.
 struct Refused(OpError);
 
@@ -260,7 +269,7 @@ impl IntoResponse for Refused {
             "busy" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(self.0)).into_response()
+        (status, json(&self.0)).into_response()
     }
 }
 

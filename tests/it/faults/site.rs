@@ -136,14 +136,43 @@ impl Site {
     /// Starts it with these flags.
     pub fn daemon_with(&self, flags: &[&str]) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-        command.arg("run").args(flags);
+        command.arg("run").args(flags).env_clear();
         Daemon::spawn(command, self.dir.path())
+    }
+
+    /// Starts it with these flags and variables.
+    pub fn daemon_told(&self, flags: &[&str], variables: &[(&str, &str)]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.arg("run").args(flags).env_clear().envs(variables.iter().copied());
+        Daemon::spawn(command, self.dir.path())
+    }
+
+    /// One of the binary's other commands, on this site's files: how it ended, and what it said on stdout and stderr.
+    pub async fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+        let running = self.command(arguments).output();
+        let output = timeout(TIME, running).await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("DOORMAN_CONFIG", self.path("doorman.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
     }
 
     /// Starts it by a shell: these words come before the program's name.
     pub fn daemon_after(&self, words: &str) -> Daemon {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{words} {} run", env!("CARGO_BIN_EXE_doorman")));
+        command.env_clear().arg("-c").arg(format!("{words} {} run", env!("CARGO_BIN_EXE_doorman")));
         Daemon::spawn(command, self.dir.path())
     }
 
@@ -230,7 +259,6 @@ struct Log {
 impl Daemon {
     fn spawn(mut command: Command, dir: &Path) -> Self {
         let mut child = command
-            .env_clear()
             .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
@@ -318,7 +346,12 @@ impl Daemon {
 
     /// How it ends by itself.
     pub async fn ends(&mut self) -> Option<i32> {
-        timeout(TIME, self.child.wait()).await.unwrap().unwrap().code()
+        self.ended().await.code()
+    }
+
+    /// The same, where it may have been a signal.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        timeout(TIME, self.child.wait()).await.unwrap().unwrap()
     }
 
     /// Ends it in good order.
