@@ -11,4 +11,4 @@ mod many;
 mod matrix;
 mod network;
 mod reloads;
-mod site;
+pub mod site;
