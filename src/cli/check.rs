@@ -1,11 +1,20 @@
-//! `doorman check`: every problem and warning, by the daemon's own loader.
+//! `doorman check`: every problem and warning, by the daemon's own loader, and what time and the ledger know besides.
 
-use std::collections::BTreeSet;
+mod remembered;
+
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
+
 use super::{CliError, Global};
+use crate::clock::Clock;
+use crate::config::settings::LedgerSettings;
 use crate::config::{self, Env, Overrides, Report, Severity};
+use crate::ledger::Reader;
+use crate::model::AgentId;
+use crate::policy::{self, LintFacts};
 use crate::secret;
 
 /// Arguments.
@@ -23,12 +32,13 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut checked = Checked::default();
-    let rules: BTreeSet<PathBuf> = match args.rules {
-        Some(file) => BTreeSet::from([file]),
+    let mut ledger = None;
+    let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
+        Some(file) => BTreeMap::from([(file, Vec::new())]),
         None => match config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()) {
             Err(report) => {
                 checked.show(&report);
-                BTreeSet::new()
+                BTreeMap::new()
             }
             Ok(mut loaded) => {
                 for agent in &loaded.settings.agents {
@@ -41,13 +51,21 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                     }
                 }
                 checked.show(&loaded.report);
-                loaded.settings.agents.into_iter().map(|agent| agent.rules).collect()
+                ledger = Some(loaded.settings.ledger);
+                let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
+                for agent in loaded.settings.agents {
+                    rules.entry(agent.rules).or_default().push(agent.id);
+                }
+                rules
             }
         },
     };
     let files = rules.len();
-    for file in &rules {
-        checked.show(&crate::policy::load(file, None, false).report);
+    for (file, agents) in &rules {
+        let mut loaded = policy::load(file, None, false);
+        let facts = facts(ledger.as_ref(), agents, &mut loaded.report);
+        policy::lint(&mut loaded, &facts);
+        checked.show(&loaded.report);
     }
     let Checked { errors, warnings } = checked;
     let code = match (errors, warnings) {
@@ -57,6 +75,25 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let _ = writeln!(anstream::stdout(), "{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)");
     Ok(code)
+}
+
+/// What the file does not say. A ledger that is not there yet has nothing to tell.
+fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Report) -> LintFacts {
+    let now = Clock::start().now().wall;
+    let mut facts = LintFacts { now: Some(now), ..LintFacts::default() };
+    let Some(ledger) = ledger else { return facts };
+    facts.keep = SignedDuration::try_from(ledger.keep).ok();
+    if ledger.path.exists() {
+        match Reader::open(&ledger.path).and_then(|reader| remembered::rules(&reader, agents, now)) {
+            Ok(rules) => facts.rules = rules,
+            Err(error) => {
+                report
+                    .push(Severity::Warning, None, None, format!("what was recorded is not looked at: {error}"))
+                    .help("run `check` as a user who may read the ledger, or mend it with `doorman ledger`");
+            }
+        }
+    }
+    facts
 }
 
 #[derive(Default)]

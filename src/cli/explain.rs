@@ -35,7 +35,7 @@ pub struct Args {
     /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     age: Option<SignedDuration>,
-    /// How many contacts the agent has; else that is unknown
+    /// How many contacts the agent has; else what the record says, or unknown
     #[arg(long, value_name = "N")]
     contacts: Option<u64>,
     /// Under these rules; else the configured ones, or those that decided the request on record
@@ -113,9 +113,17 @@ fn of_recorded(args: &Args, reader: &Reader, recorded: RecordedRequest) -> Resul
     let mut past = reader.requests_since(sources::matters_since(&policy, at)).map_err(|error| fault(&error))?;
     past.retain(|one| one.agent == recorded.agent && one.request.id != recorded.request.id);
     let past: Vec<_> = past.into_iter().map(sources::to_replay).collect();
-    let book = book_at(&policy, &past, at);
-    let circumstances =
-        Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: args.contacts };
+    let standing = reader.standing(&recorded.agent, &recorded.request.id, at).map_err(|error| fault(&error))?;
+    let mut book = book_at(&policy, &past, standing.resumed, at);
+    for (owner, removed_at) in &standing.removed {
+        book.removed(owner, *removed_at);
+    }
+    if standing.paused {
+        book.pause();
+    }
+    book.hold(&recorded.request.id, standing.hold.as_deref());
+    let mut circumstances = sources::circumstances_then(reader, &recorded, at)?;
+    circumstances.contacts = args.contacts.or(circumstances.contacts);
     Ok(explain(&policy, &recorded.request, &circumstances, &book, at))
 }
 

@@ -43,6 +43,7 @@ macro_rules! parsed {
 parsed! {
     crate::model::AgentId => |text| crate::model::AgentId::parse(text).ok();
     crate::model::RequestId => |text| crate::model::RequestId::parse(text).ok();
+    crate::model::Handle => |text| crate::model::Handle::parse(text).ok();
     crate::model::ContactId => |text| crate::model::ContactId::parse(text).ok();
     crate::model::Verdict => crate::model::Verdict::parse;
     crate::model::Answer => |text| crate::model::Verdict::parse(text)?.answer();

@@ -8,7 +8,7 @@ use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus,
 };
 use crate::policy::rules::SourceText;
-use crate::policy::{Charge, Decision, PolicyHash, RuleName};
+use crate::policy::{Charge, Circumstances, Decision, PolicyHash, RuleName};
 
 /// How a request came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,8 +43,8 @@ impl Via {
 pub enum Entry {
     /// A request was first seen. Again is no change, but that it is no longer taken for gone.
     Seen { agent: AgentId, request: ContactRequest, via: Via, at: Timestamp },
-    /// It was decided, differently from before.
-    Decided { agent: AgentId, request: RequestId, decision: Decision, at: Timestamp },
+    /// It was decided, differently from before, in these circumstances.
+    Decided { agent: AgentId, request: RequestId, decision: Decision, circumstances: Circumstances, at: Timestamp },
     /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt, and again
     /// where a refusal gave them back. Refused while a *different* answer to the request is open (no outcome, or
     /// `unknown`): nothing is answered twice.

@@ -1,11 +1,12 @@
-//! A decision's reasons as JSON text: the rules that had something to say, and what time or a limit had to do with it.
+//! A decision's reasons as JSON text: the rules that had something to say, what time or a limit had to do with it, and
+//! the circumstances that stand nowhere else in the record.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Verdict;
 use crate::policy::decision::Voice;
-use crate::policy::{Charge, Decision, RuleName, Truth};
+use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Truth};
 
 /// The `facts` column of a decision. Fields that say nothing are left out.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -22,6 +23,17 @@ struct Facts {
     pauses: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     notify: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    circumstances: Option<CircumstancesRow>,
+}
+
+/// What was known beside the request.
+#[derive(Debug, Serialize, Deserialize)]
+struct CircumstancesRow {
+    first_seen: Timestamp,
+    sound_clock: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contacts: Option<u64>,
 }
 
 /// One rule's say.
@@ -52,10 +64,12 @@ pub struct DecisionFacts {
     pub pauses: bool,
     /// The `overdue` notice that was due.
     pub notify: Option<RuleName>,
+    /// What else was known when it was decided; `None` where the row does not say.
+    pub circumstances: Option<Circumstances>,
 }
 
 /// The column's text.
-pub fn to_json(decision: &Decision) -> String {
+pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
     let facts = Facts {
         voices: decision.voices.iter().map(row).collect(),
         due: decision.due,
@@ -67,6 +81,11 @@ pub fn to_json(decision: &Decision) -> String {
             .collect(),
         pauses: decision.pauses,
         notify: decision.notify.as_ref().map(|name| name.as_str().to_owned()),
+        circumstances: Some(CircumstancesRow {
+            first_seen: circumstances.first_seen,
+            sound_clock: circumstances.clock == ClockHealth::Sound,
+            contacts: circumstances.contacts,
+        }),
     };
     // Strings, numbers and booleans only: there is nothing in it that JSON cannot say.
     serde_json::to_string(&facts).unwrap_or_else(|_| "{}".to_owned())
@@ -90,6 +109,11 @@ pub fn from_json(text: &str) -> Option<DecisionFacts> {
             Some(name) => Some(RuleName::parse(&name)?),
             None => None,
         },
+        circumstances: facts.circumstances.map(|row| Circumstances {
+            first_seen: row.first_seen,
+            clock: if row.sound_clock { ClockHealth::Sound } else { ClockHealth::Unsound },
+            contacts: row.contacts,
+        }),
     })
 }
 

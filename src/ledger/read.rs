@@ -4,6 +4,7 @@
 mod follow;
 mod opening;
 mod rows;
+mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -21,6 +22,7 @@ use crate::policy::{Mode, PolicyHash, RuleName, Truth};
 
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
+pub use standing::Standing;
 
 /// One request, and what was said to it in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,6 +262,34 @@ impl Reader {
             decisions.extend(rows::decisions(&self.connection, n).map_err(|error| self.fault(&error))?);
         }
         Ok(decisions)
+    }
+
+    /// How an agent stood at a moment, for a decision on this request: pauses, holds, removed contacts.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn standing(&self, agent: &AgentId, request: &RequestId, at: Timestamp) -> Result<Standing, LedgerError> {
+        standing::at(&self.connection, agent, request, at).map_err(|error| self.fault(&error))
+    }
+
+    /// The policies that an agent stood under, and since when, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn policies_of(&self, agent: &AgentId) -> Result<Vec<(PolicyHash, Timestamp)>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<(PolicyHash, Timestamp)>> {
+            self.connection
+                .prepare_cached(
+                    "SELECT p.hash, u.at FROM policy_use u JOIN policy p ON p.n = u.policy
+                     JOIN agent a ON a.n = u.agent WHERE a.id = ?1 ORDER BY u.n",
+                )?
+                .query_map([agent.as_str()], |row| {
+                    let (Parsed(hash), Micros(at)) = (row.get(0)?, row.get(1)?);
+                    Ok((hash, at))
+                })?
+                .collect()
+        };
+        read().map_err(|error| self.fault(&error))
     }
 
     /// The texts behind a policy's hash: the rules file first, then its lists. `None` where they are not on record.

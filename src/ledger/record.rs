@@ -63,7 +63,7 @@ impl Recorder<'_> {
     pub fn record(&mut self, entry: &Entry) -> Result<(), Fault> {
         match entry {
             Entry::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
-            Entry::Decided { agent, request, decision, at } => {
+            Entry::Decided { agent, request, decision, circumstances, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let policy = self.policy(&decision.policy)?;
                 let mode = match decision.mode {
@@ -81,7 +81,7 @@ impl Recorder<'_> {
                     decision.by.to_string(),
                     policy,
                     mode,
-                    facts::to_json(decision),
+                    facts::to_json(decision, circumstances),
                 ])?;
                 Ok(())
             }

@@ -8,7 +8,7 @@ use crate::ledger::facts::DecisionFacts;
 use crate::ledger::read::OutcomeFilter;
 use crate::model::*;
 use crate::policy::decision::{By, Voice};
-use crate::policy::{Charge, Decision, Mode, PolicyHash, RuleName, Truth};
+use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
 mod model;
 mod reading;
@@ -51,9 +51,13 @@ pub(super) fn decision(verdict: Verdict, by: By) -> Decision {
     Decision { verdict, by, ..Decision::error(crate::policy::ErrorKind::Internal, hash()) }
 }
 
+pub(super) fn circumstances() -> Circumstances {
+    Circumstances { first_seen: at(1), clock: ClockHealth::Unsound, contacts: Some(7) }
+}
+
 pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Entry {
     let decision = decision(verdict, By::Rule(rule(by)));
-    Entry::Decided { agent: agent(), request: id(name), decision, at: at(second) }
+    Entry::Decided { agent: agent(), request: id(name), decision, circumstances: circumstances(), at: at(second) }
 }
 
 pub(super) fn charge(rule_name: &str, bucket: &str) -> Charge {

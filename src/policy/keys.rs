@@ -215,7 +215,7 @@ pub static OVERDUE: Section = Section {
             "`\"notify\"` says so in the log and the record; `\"reject\"` closes it.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
-        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "At most so many an hour."),
+        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most so many an hour."),
     ],
     ..Section::PLAIN
 };

@@ -82,6 +82,21 @@ pub fn load_texts(path: &Path, texts: &[SourceText]) -> Loaded {
     compile(path, rules, &list, None, true)
 }
 
+/// The bytes of a plain file, at most one more than are taken; `None` where there are none to be had. For telling whether
+/// a file changed.
+pub(crate) fn bytes(path: &Path) -> Option<Vec<u8>> {
+    let file = open(path).ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()))?;
+    let mut bytes = Vec::new();
+    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    // Opening a pipe would wait for its other end for ever.
+    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
+}
+
 fn read(path: &Path) -> Result<ListText, Advice> {
     let shown = path.display();
     let unreadable = |error: &std::io::Error| {
@@ -94,10 +109,7 @@ fn read(path: &Path) -> Result<ListText, Advice> {
         };
         Advice::new(format!("`{shown}` cannot be read: {}", error_text(error)), help)
     };
-    // Opening a pipe would wait for its other end for ever.
-    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file =
-        OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(|error| unreadable(&error))?;
+    let file = open(path).map_err(|error| unreadable(&error))?;
     let warning = check_owner(&file, path).map_err(|error| match error {
         Refused::Unreadable(error) => unreadable(&error),
         Refused::Advice(advice) => advice,

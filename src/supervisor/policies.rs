@@ -31,8 +31,8 @@ struct RulesFile {
     problem: Option<String>,
     /// The files that were read, as they stood when they were loaded.
     loaded: Vec<Stamp>,
-    /// What a look saw that differs; it counts when the next look sees the same.
-    changed: Option<Vec<Stamp>>,
+    /// What a look found and loaded; it counts when the next look loads the same.
+    found: Option<Vec<Stamp>>,
     looks: u32,
 }
 
@@ -46,7 +46,7 @@ struct Stamp {
 
 impl Stamp {
     fn take(path: &Path) -> Self {
-        Self::of(path, std::fs::read(path).ok().as_deref())
+        Self::of(path, crate::policy::load::bytes(path).as_deref())
     }
 
     fn of(path: &Path, bytes: Option<&[u8]>) -> Self {
@@ -71,7 +71,7 @@ impl Policies {
                 since: None,
                 problem: None,
                 loaded: Vec::new(),
-                changed: None,
+                found: None,
                 looks: 0,
             };
             let loaded = crate::policy::load(&path, None, false);
@@ -110,7 +110,8 @@ impl Policies {
         Reloaded { ok, policies: self.status(), needs_restart: Vec::new(), problems }
     }
 
-    /// Looks at the files, and loads those that changed and have stood still since the last look.
+    /// Looks at the files, and takes those that changed and have stood still since the last look: what is put in force
+    /// was read twice with the same content, rules and lists together, so that nothing half-written ever counts.
     pub async fn look(&mut self, now: Timestamp) {
         for (path, file) in &mut self.files {
             let paths: Vec<PathBuf> = file.loaded.iter().map(|stamp| stamp.path.clone()).collect();
@@ -119,12 +120,15 @@ impl Policies {
             let Ok(seen) = seen.await else { continue };
             file.looks += 1;
             let again = file.problem.is_some() && file.looks.is_multiple_of(RETRY_LOOKS);
-            if seen == file.loaded && !again {
-                file.changed = None;
-            } else if file.changed.as_ref() == Some(&seen) || again {
-                file.reload(path, false, self.shadow, now).await;
+            if seen == file.loaded && file.found.is_none() && !again {
+                continue;
+            }
+            let Ok(loaded) = file.read(path, false).await else { continue };
+            let stamps = stamps(path, &loaded);
+            if file.found.as_ref() == Some(&stamps) {
+                file.take(path, loaded, self.shadow, now);
             } else {
-                file.changed = Some(seen);
+                file.found = Some(stamps);
             }
         }
     }
@@ -141,10 +145,7 @@ impl Policies {
 
 impl RulesFile {
     async fn reload(&mut self, path: &Path, accept_shrunk: bool, shadow: bool, now: Timestamp) -> String {
-        let before = self.in_force.borrow().clone();
-        let file = path.to_owned();
-        let load = move || crate::policy::load(&file, before.as_deref(), accept_shrunk);
-        match tokio::task::spawn_blocking(load).await {
+        match self.read(path, accept_shrunk).await {
             Ok(loaded) => {
                 let rendered = loaded.report.render(false);
                 self.take(path, loaded, shadow, now);
@@ -159,18 +160,20 @@ impl RulesFile {
         }
     }
 
+    /// Loads the file, and changes nothing. An error is a fault of ours.
+    async fn read(&self, path: &Path, accept_shrunk: bool) -> Result<Loaded, tokio::task::JoinError> {
+        let before = self.in_force.borrow().clone();
+        let file = path.to_owned();
+        tokio::task::spawn_blocking(move || crate::policy::load(&file, before.as_deref(), accept_shrunk)).await
+    }
+
     /// Puts what was loaded in force, or keeps what is.
     fn take(&mut self, path: &Path, mut loaded: Loaded, shadow: bool, now: Timestamp) {
-        // Of what was loaded, not of what is there by now: a change in between is found by the next look.
-        let read = loaded.report.sources.iter();
-        self.loaded = read.map(|source| Stamp::of(&source.path, Some(source.text.as_bytes()))).collect();
-        if !self.loaded.iter().any(|stamp| stamp.path == path) {
-            self.loaded.insert(0, Stamp::take(path));
-        }
+        self.loaded = stamps(path, &loaded);
         if shadow && let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
             policy.mode = Mode::Shadow;
         }
-        self.changed = None;
+        self.found = None;
         let rendered = loaded.report.render(false);
         let shown = path.display().to_string();
         match loaded.policy {
@@ -235,6 +238,16 @@ impl RulesFile {
             problem: self.problem.clone(),
         }
     }
+}
+
+/// Of what was loaded, not of what is there by now: a change in between is found by the next look.
+fn stamps(path: &Path, loaded: &Loaded) -> Vec<Stamp> {
+    let read = loaded.report.sources.iter();
+    let mut stamps: Vec<Stamp> = read.map(|source| Stamp::of(&source.path, Some(source.text.as_bytes()))).collect();
+    if !stamps.iter().any(|stamp| stamp.path == path) {
+        stamps.insert(0, Stamp::take(path));
+    }
+    stamps
 }
 
 fn mode_word(mode: Mode) -> &'static str {

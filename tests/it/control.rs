@@ -153,7 +153,7 @@ fn answer(op: Op, person: &str) -> Result<OpReply, OpError> {
 }
 
 /// One exchange by hand: the status line's code, and the body.
-async fn http(path: &Path, request: &str) -> (u16, String) {
+pub async fn http(path: &Path, request: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(path).await.unwrap();
     // The server may have said no and hung up before all of it is sent.
     let _ = stream.write_all(request.as_bytes()).await;
@@ -164,7 +164,7 @@ async fn http(path: &Path, request: &str) -> (u16, String) {
     (code, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
-fn post(body: &str) -> String {
+pub fn post(body: &str) -> String {
     format!("POST /v1/op HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 

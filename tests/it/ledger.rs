@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use doorman::ledger::{Entry, Filter, HistoryReach, Ledger, LedgerError, Options, Reach, Reader, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText, Verdict};
-use doorman::policy::{By, Decision, ErrorKind, PolicyHash, RuleName};
+use doorman::policy::{By, Circumstances, ClockHealth, Decision, ErrorKind, PolicyHash, RuleName};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 
@@ -63,7 +63,8 @@ fn seen(name: &str, handle: Option<&str>, message: &str, second: i64) -> Entry {
 fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Entry {
     let policy = PolicyHash::new(&"0f".repeat(32));
     let decision = Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) };
-    Entry::Decided { agent: agent(), request: id(name), decision, at: at(second) }
+    let circumstances = Circumstances { first_seen: at(second), clock: ClockHealth::Sound, contacts: None };
+    Entry::Decided { agent: agent(), request: id(name), decision, circumstances, at: at(second) }
 }
 
 fn intent(name: &str, answer: Answer, second: i64) -> Entry {

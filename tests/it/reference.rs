@@ -1,4 +1,4 @@
-//! The reference pages and the README say of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
+//! The configuration's page and the README say of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
 //! reference` writes the tables anew.
 
 use std::path::{Path, PathBuf};
@@ -76,12 +76,6 @@ fn the_configurations_page_has_every_key() {
     let page: String =
         tables.map(|section| described(section, section.path == "agents", |key| variable(section, key))).collect();
     hold("docs/configuration.md", &page);
-}
-
-#[test]
-fn the_rules_reference_has_every_key() {
-    let page: String = rules::SECTIONS.iter().map(|section| described(section, false, |_| None)).collect();
-    hold("docs/rules-reference.md", &page);
 }
 
 #[test]

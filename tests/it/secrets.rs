@@ -4,10 +4,12 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
+use doorman::ops::control::wire::Op;
 use doorman::sandbox::{At, Do, Fault, NewRequest, SandboxOptions};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::control::{http, post};
 use crate::faults::site::{AGENT, KEY, Site};
 use crate::logs::check_line;
 
@@ -70,6 +72,15 @@ async fn looked_at(site: &Site) -> Vec<String> {
         assert!(!said.contains(KEY), "{arguments:?} shows the key:\n{said}");
         assert!(!said.is_empty(), "{arguments:?} says nothing");
         seen.push(said);
+    }
+    // The same by hand, as curl shows it.
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let pending = post(&serde_json::to_string(&Op::Pending { agent: None }).unwrap());
+    for request in [get("/v1/status"), get("/metrics"), pending] {
+        let (code, body) = http(&site.path("doorman.sock"), &request).await;
+        assert_eq!(code, 200, "{body}");
+        assert!(!body.contains(KEY), "a reply of the control socket shows the key: {body}");
+        seen.push(body);
     }
     seen
 }

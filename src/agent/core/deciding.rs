@@ -85,7 +85,7 @@ impl Core {
         if decision.pauses && !shadow {
             self.pause("approvals_max".to_owned(), now);
         }
-        self.put_decision(id, &decision, shadow, now);
+        self.put_decision(id, &decision, circumstances, shadow, now);
         let rest_until = decision.reconsider_at;
         // Deciding otherwise than an intent that never reached anybody gives that intent up, with what it was charged.
         let answered = decision.verdict.answer().filter(|_| decision.due.is_none_or(|due| due <= now.wall) && !shadow);
@@ -115,7 +115,14 @@ impl Core {
     }
 
     /// Puts a decision on record and tells of it, where it says something else than the one before.
-    fn put_decision(&mut self, id: &RequestId, decision: &Decision, shadow: bool, now: Now) {
+    fn put_decision(
+        &mut self,
+        id: &RequestId,
+        decision: &Decision,
+        circumstances: Circumstances,
+        shadow: bool,
+        now: Now,
+    ) {
         if let Some(overdue) = &decision.notify {
             self.book.notified(id, overdue);
             self.count("overdue_notices");
@@ -143,6 +150,7 @@ impl Core {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
                 decision: decision.clone(),
+                circumstances,
                 at: now.wall,
             });
             self.tell(Notice::Decided { request, decision: Box::new(decision.clone()), shadow });

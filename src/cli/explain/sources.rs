@@ -32,6 +32,22 @@ pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result
     accepted(policy::load_texts(Path::new(&name), &texts))
 }
 
+/// What was known beside the request when it was decided last before this moment. What the record lacks is unknown, the
+/// time with it; a request that was never decided is looked at with a sound clock.
+pub(super) fn circumstances_then(
+    reader: &Reader,
+    recorded: &RecordedRequest,
+    at: Timestamp,
+) -> Result<Circumstances, CliError> {
+    let decisions = reader.decisions_of(&recorded.request.id).map_err(|error| super::super::ledger::fault(&error))?;
+    let last = decisions.into_iter().rfind(|one| one.agent == recorded.agent && one.at <= at);
+    let unsaid = |clock| Circumstances { first_seen: recorded.first_seen, clock, contacts: None };
+    Ok(match last {
+        Some(decision) => decision.facts.circumstances.unwrap_or_else(|| unsaid(ClockHealth::Unsound)),
+        None => unsaid(ClockHealth::Sound),
+    })
+}
+
 fn accepted(loaded: Loaded) -> Result<Arc<Policy>, CliError> {
     loaded.policy.ok_or_else(|| CliError::new(78, rendered(&loaded.report)))
 }

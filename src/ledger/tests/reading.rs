@@ -36,7 +36,13 @@ async fn what_is_read_is_what_was_written() {
         Entry::Policy { agent: agent(), hash: hash(), texts: texts.clone(), at: at(0) },
         Entry::Seen { agent: agent(), request: odd.clone(), via: Via::Listing, at: at(0) },
         seen("r1", Some("@Ann/Bot"), 1),
-        Entry::Decided { agent: agent(), request: id("r1"), decision: rich.clone(), at: at(2) },
+        Entry::Decided {
+            agent: agent(),
+            request: id("r1"),
+            decision: rich.clone(),
+            circumstances: circumstances(),
+            at: at(2),
+        },
         intent("r1", Answer::Approve, rich.charges.clone(), 1, 3),
         Entry::Outcome {
             agent: agent(),
@@ -75,12 +81,15 @@ async fn what_is_read_is_what_was_written() {
                 charges: rich.charges.clone(),
                 pauses: false,
                 notify: None,
+                circumstances: Some(circumstances()),
             }
         );
         assert_eq!((decisions[0].mode, &decisions[0].policy), (Mode::Shadow, &hash()));
         assert_eq!(reader.policy_texts(&hash()).unwrap().as_ref(), Some(&texts));
         assert_eq!(reader.policy_texts(&PolicyHash::new("00")).unwrap(), None);
         assert_eq!(reader.policy_in_force(&agent()).unwrap(), Some(hash()));
+        let before = facts::from_json("{}").unwrap();
+        assert_eq!(before.circumstances, None, "a row that does not say");
         let matched = reader.rules_last_matched(Some(&agent()), at(0)).unwrap();
         assert_eq!(matched.into_iter().collect::<Vec<_>>(), [(rule("friends"), at(2))]);
         assert!(reader.rules_last_matched(None, at(7)).unwrap().is_empty());

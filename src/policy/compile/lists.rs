@@ -104,6 +104,13 @@ impl Compiling<'_> {
         }
         let shown_name = shown(&name.value);
         let place = raw.file.as_ref().map_or(&raw.span, |file| &file.span);
+        if len == 0 && !raw.allow_empty {
+            self.problems
+                .error(place, format!("the list `{shown_name}` is empty"))
+                .label(if in_file { "no entry in the file" } else { "no entry" })
+                .help("if that is meant, write `allow_empty = true`");
+            return None;
+        }
         if let Some(&was) = before.get(name.value.as_str())
             && !running.accept_shrunk
             && len * 2 < was
@@ -112,13 +119,6 @@ impl Compiling<'_> {
                 .error(place, format!("the list `{shown_name}` lost more than half of its entries"))
                 .label(format!("{was} before, {len} now"))
                 .help("if that is meant, run `doorman reload --accept-shrunk`");
-            return None;
-        }
-        if len == 0 && !raw.allow_empty {
-            self.problems
-                .error(place, format!("the list `{shown_name}` is empty"))
-                .label(if in_file { "no entry in the file" } else { "no entry" })
-                .help("if that is meant, write `allow_empty = true`");
             return None;
         }
         Some(List { name: self.name(&name.value)?, patterns, len })

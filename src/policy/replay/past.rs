@@ -7,8 +7,9 @@ use crate::model::{Outcome, Verdict};
 use crate::policy::{Book, By, Policy, RuleName, Truth, limits};
 
 /// Rebuilds the book for `policy` at the moment `at` from one agent's recorded requests, in order of first seen: who
-/// asked, what was answered, and what that was charged to. Pauses and holds are not in it.
-pub fn book_at(policy: &Policy, recorded: &[Recorded], at: Timestamp) -> Book {
+/// asked, what was answered, and what that was charged to. What was approved up to `resumed` no longer counts towards
+/// `approvals_max`. Pauses, holds and removed contacts are the caller's to add.
+pub fn book_at(policy: &Policy, recorded: &[Recorded], resumed: Option<Timestamp>, at: Timestamp) -> Book {
     let mut book = Book::default();
     book.prune(policy, Timestamp::MIN);
     let mut answers: Vec<(Timestamp, &Recorded)> = Vec::new();
@@ -19,7 +20,11 @@ pub fn book_at(policy: &Policy, recorded: &[Recorded], at: Timestamp) -> Book {
         }
     }
     answers.sort_by_key(|(answered, _)| *answered);
+    let mut resumed = resumed;
     for (answered, one) in answers {
+        if resumed.take_if(|resumed| *resumed <= answered).is_some() {
+            book.resume();
+        }
         let (Some(verdict), Some(by)) = (one.verdict, &one.by) else { continue };
         let (id, handle) = (&one.request.id, one.request.sender.handle());
         let by = recorded_by(by);
@@ -37,6 +42,9 @@ pub fn book_at(policy: &Policy, recorded: &[Recorded], at: Timestamp) -> Book {
         };
         book.reserve(id, handle, verdict, &by, &charges, answered);
         book.settle(id, handle, verdict, one.outcome.unwrap_or(Outcome::Unknown), answered);
+    }
+    if resumed.is_some() {
+        book.resume();
     }
     book
 }

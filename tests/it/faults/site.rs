@@ -248,6 +248,7 @@ pub type Notices = mpsc::UnboundedReceiver<(AgentId, Notice)>;
 pub struct Daemon {
     child: Child,
     log: Arc<Log>,
+    reader: Option<tokio::task::JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -270,14 +271,14 @@ impl Daemon {
         let log = Arc::new(Log::default());
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let written = log.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 written.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 written.more.notify_waiters();
             }
         });
-        Self { child, log }
+        Self { child, log, reader: Some(reader) }
     }
 
     /// Everything that was said so far.
@@ -349,9 +350,13 @@ impl Daemon {
         self.ended().await.code()
     }
 
-    /// The same, where it may have been a signal.
+    /// The same, where it may have been a signal. Its last words have been read, too.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
-        timeout(TIME, self.child.wait()).await.unwrap().unwrap()
+        let status = timeout(TIME, self.child.wait()).await.unwrap().unwrap();
+        if let Some(reader) = self.reader.take() {
+            timeout(TIME, reader).await.unwrap().unwrap();
+        }
+        status
     }
 
     /// Ends it in good order.
