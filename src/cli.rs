@@ -123,11 +123,18 @@ fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliEr
     })
 }
 
-/// The runtime that commands run on: few threads, since every agent is mostly idle.
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4));
+/// Agents that share a thread before there is another one.
+const AGENTS_A_THREAD: usize = 64;
+/// Most threads for agents.
+const THREADS_MAX: usize = 4;
+
+/// The runtime of a command that has to do with so many agents. They are mostly idle, and one thread answers 10,000 requests a
+/// second; what is slow (rules files, keys, the ledger) has threads of its own. A second one would not make a single
+/// agent faster, but its memory would lie in two arenas, and each would grow to what one needs.
+fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(agents.div_ceil(AGENTS_A_THREAD).clamp(1, cores.min(THREADS_MAX)))
         .enable_all()
         .build()
         .map_err(|error| CliError::new(1, format!("no runtime: {error}")))

@@ -60,7 +60,8 @@ pub struct Verified {
 /// See the module.
 #[derive(Debug)]
 pub struct Inbox {
-    entries: HashMap<RequestId, Entry>,
+    /// Boxed, so that the map is small and the requests' memory is given back with them.
+    entries: HashMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<Place, RequestId>,
     /// To be decided again at a time of the wall clock.
@@ -115,17 +116,17 @@ impl Inbox {
 
     /// One request.
     pub fn entry(&self, id: &RequestId) -> Option<&Entry> {
-        self.entries.get(id)
+        self.entries.get(id).map(Box::as_ref)
     }
 
     /// One request, to note something on it. Stages change only through the methods of the inbox.
     pub fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
-        self.entries.get_mut(id)
+        self.entries.get_mut(id).map(Box::as_mut)
     }
 
     /// All requests, in no order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// A live event brought a request.
@@ -166,7 +167,7 @@ impl Inbox {
             if tomb.mark > started_mark || started.since(tomb.at) < tombs::STALE_GRACE {
                 return Seen::Settled;
             }
-            forced = tomb.answer.clone();
+            forced = tomb.answer;
             returned = true;
         }
         if self.entries.len() >= self.capacity {
@@ -333,7 +334,7 @@ impl Inbox {
     pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
         let mark = self.mark();
         self.tombs.put(id, Tomb { mark, at: now.mono, answer });
-        let entry = self.entries.remove(id)?;
+        let entry = *self.entries.remove(id)?;
         self.unlist(&entry);
         Some(entry)
     }
@@ -344,7 +345,7 @@ impl Inbox {
     }
 
     /// What was answered about this id before, as far as it is remembered.
-    pub fn tomb(&self, id: &RequestId) -> Option<&Tomb> {
+    pub fn tomb(&self, id: &RequestId) -> Option<Tomb> {
         self.tombs.get(id)
     }
 
@@ -357,7 +358,7 @@ impl Inbox {
 
     fn insert(&mut self, entry: Entry, stage: Stage) {
         let id = entry.request.id.clone();
-        self.entries.insert(id.clone(), entry);
+        self.entries.insert(id.clone(), Box::new(entry));
         self.set(&id, stage);
     }
 

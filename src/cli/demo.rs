@@ -34,7 +34,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
-    super::runtime()?
+    super::runtime(1)?
         .block_on(evening(args.keep))
         .map_err(|error| CliError::new(1, format!("the demo failed: {error}")))
 }

@@ -97,7 +97,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
             rules(&loaded.settings, &mut findings);
             ledger(&loaded.settings, &mut findings);
-            super::runtime()?.block_on(platform(&loaded.settings, args.no_connect, &mut findings));
+            super::runtime(1)?.block_on(platform(&loaded.settings, args.no_connect, &mut findings));
         }
     }
     show(&findings, args.json)?;

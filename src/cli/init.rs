@@ -114,7 +114,7 @@ fn owner(args: &Args, text: &str, agent: &AgentId, key: &Key) -> Result<Option<S
         false => None,
     };
     let rest = Rest::new(&platform, tls.as_deref(), LIMIT).map_err(|error| bad(&error))?;
-    let reply = super::runtime()?.block_on(rest.agent(agent.clone(), key.clone()).me());
+    let reply = super::runtime(1)?.block_on(rest.agent(agent.clone(), key.clone()).me());
     match reply.result {
         Ok(me) if me.id == *agent => Ok(me.sender.handle().map(|handle| handle.owner().to_owned())),
         Ok(me) => {

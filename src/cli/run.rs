@@ -91,7 +91,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         Ok(now) => Ok(config::needs_restart(&before, &now.settings)),
         Err(report) => Err(report.render(false)),
     }));
-    let runtime = super::runtime()?;
+    let runtime = super::runtime(loaded.settings.agents.len())?;
     let watched = (redact, recorder.clone());
     let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, watched, reread));
     if let Some(recorder) = recorder {

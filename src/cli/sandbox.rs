@@ -59,7 +59,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     if let Some(path) = &args.replay {
-        let runtime = super::runtime()?;
+        let runtime = super::runtime(1)?;
         return runtime.block_on(replay(&args, path));
     }
     let world = match &args.world {

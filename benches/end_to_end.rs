@@ -1,0 +1,315 @@
+//! From a knock to an answer: how long one takes, how many go through in a second, and what it costs in memory.
+//!
+//! `cargo bench --bench end_to_end -- [--seconds N] [--burst N] [--bursts N] [--backlog N]` runs the real binary against a
+//! sandbox in a process of its own, over loopback, and prints its settings and a table. The machine should be quiet.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Nothing here takes longer.
+const STEP_MAX: Duration = Duration::from_secs(300);
+/// Requests a second where the latency of one is asked.
+const RATE: u64 = 100;
+/// How long after a burst its memory is looked at again.
+const REST: Duration = Duration::from_secs(2);
+/// Starts, of which each is timed.
+const STARTS: usize = 10;
+/// As the shipped unit sets it.
+const TRIM: &str = "131072";
+const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
+const KEY: &str = "key-of-the-bench";
+const WORLD: &str = "[[agents]]\nid = \"a0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-bench\"\n\
+                     handle = \"owner/porter\"\nname = \"Porter\"\n\
+                     [[users]]\nid = \"b0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-owner\"\nhandle = \"owner\"\n\
+                     name = \"Owner\"\n";
+const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
+                     [rules.others]\nthen = \"reject\"\nwhen = \"everyone\"\n";
+
+struct Args {
+    seconds: u64,
+    burst: u64,
+    bursts: usize,
+    backlog: u64,
+}
+
+impl Args {
+    fn parse() -> Result<Self, String> {
+        let mut args = Self { seconds: 30, burst: 20_000, bursts: 10, backlog: 10_000 };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut number = || -> Result<u64, String> {
+                words.next().and_then(|word| word.parse().ok()).ok_or(format!("`{word}` needs a number"))
+            };
+            match word.as_str() {
+                "--seconds" => args.seconds = number()?.max(1),
+                "--burst" => args.burst = number()?.max(1),
+                "--bursts" => args.bursts = usize::try_from(number()?).map_err(|error| error.to_string())?.max(1),
+                "--backlog" => args.backlog = number()?.max(1),
+                // Cargo's own.
+                "--bench" => {}
+                _ => return Err(format!("unknown argument `{word}`: --seconds, --burst, --bursts, --backlog N")),
+            }
+        }
+        Ok(args)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args = Args::parse()?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| "a provider is there already")?;
+    let dir = tempfile::tempdir()?;
+    let place = Place::new(dir.path()).await;
+    let cores = std::thread::available_parallelism()?;
+    println!("doorman {}; one agent; sandbox in a process of its own, loopback, no TLS", env!("CARGO_PKG_VERSION"));
+    println!("in_flight = 64, per_second = 0, synchronous = NORMAL; {cores} CPUs, shared with the sandbox");
+    println!("MALLOC_TRIM_THRESHOLD_={TRIM}, as in the shipped unit\n");
+    place.starts().await;
+    let daemon = place.live().await;
+    tokio::time::sleep(REST).await;
+    row("idle: anonymous memory", mib(anonymous(daemon.id().unwrap())));
+    place.trickle(args.seconds).await;
+    let flat = place.bursts(&args, daemon.id().unwrap()).await;
+    place.backlog(&args, daemon).await;
+    println!("\nmemory of every burst within 10 % of the first's: {}", if flat { "yes" } else { "no" });
+    Ok(())
+}
+
+fn row(what: &str, value: impl std::fmt::Display) {
+    println!("{what:<34} {value}");
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}
+
+/// Anonymous resident memory of a process, in KiB.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn quantile(sorted: &[u64], part: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize] as f64 / 1e3
+}
+
+/// The files, and the sandbox that runs beside.
+struct Place<'a> {
+    dir: &'a Path,
+    url: String,
+    http: reqwest::Client,
+    _sandbox: Child,
+}
+
+impl<'a> Place<'a> {
+    async fn new(dir: &'a Path) -> Self {
+        std::fs::write(dir.join("world.toml"), WORLD).unwrap();
+        let mut sandbox = Command::new(env!("CARGO_BIN_EXE_doorman"))
+            .args(["sandbox", "--listen", "127.0.0.1:0", "--world"])
+            .arg(dir.join("world.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(sandbox.stdout.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().unwrap();
+        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        // Whatever it says later goes nowhere, but the pipe stays open.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let text = format!(
+            "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
+             [answers]\nin_flight = 64\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n"
+        );
+        for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", RULES), ("agent.key", KEY)] {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { dir, url, http, _sandbox: sandbox }
+    }
+
+    /// Starts the daemon and waits until it says that it is live; and how long that took.
+    async fn start(&self) -> (Child, Duration) {
+        let begun = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_doorman"))
+            .args(["run", "--log-format", "json"])
+            .env_clear()
+            .env("MALLOC_TRIM_THRESHOLD_", TRIM)
+            .env("DOORMAN_CONFIG", self.dir.join("doorman.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let live = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains("\"state\":\"live\"") {
+                    return begun.elapsed();
+                }
+            }
+            panic!("the daemon ended before it was live");
+        };
+        let took = tokio::time::timeout(STEP_MAX, live).await.unwrap();
+        // The log is read as it is written, as journald would; what it says is not asked.
+        let mut rest = lines.into_inner();
+        tokio::spawn(async move { tokio::io::copy(&mut rest, &mut tokio::io::sink()).await });
+        (child, took)
+    }
+
+    async fn live(&self) -> Child {
+        self.start().await.0
+    }
+
+    async fn stop(&self, mut daemon: Child) {
+        let pid = nix::unistd::Pid::from_raw(daemon.id().unwrap().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = tokio::time::timeout(STEP_MAX, daemon.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let mut call = self.http.request(method, format!("{}/_sandbox/{path}", self.url));
+        if let Some(body) = body {
+            call = call.body(body.to_string());
+        }
+        let reply = call.send().await.unwrap().error_for_status().unwrap();
+        serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap()
+    }
+
+    /// So many strangers knock; every second one is a friend.
+    async fn knock(&self, mark: &str, count: u64, push: bool) {
+        for (owner, count) in [("friends", count.div_ceil(2)), ("others", count / 2)] {
+            if count > 0 {
+                let handle = format!("{owner}/{mark}-{{n}}");
+                let id = format!("{owner}-{mark}-{{n}}");
+                let text = "Hello, I am a weather agent and would like to tell your agent about tomorrow.";
+                let new = json!({ "to": AGENT, "from_handle": handle, "from_name": "Weather {n}", "message": text,
+                                  "id": id, "count": count, "push": push });
+                self.call(reqwest::Method::POST, "requests", Some(new)).await;
+            }
+        }
+    }
+
+    async fn counts(&self) -> (u64, u64) {
+        let counts = self.call(reqwest::Method::GET, "counts", None).await;
+        let count = |name: &str| counts[name].as_u64().unwrap();
+        (count("pending"), count("approved") + count("rejected"))
+    }
+
+    /// Waits until nobody waits any more.
+    async fn all_answered(&self, answered: u64) {
+        let wait = async {
+            while self.counts().await != (0, answered) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(STEP_MAX, wait).await.unwrap();
+    }
+
+    async fn starts(&self) {
+        let mut all = Vec::new();
+        for _ in 0..STARTS {
+            let (daemon, took) = self.start().await;
+            all.push(u64::try_from(took.as_micros()).unwrap());
+            self.stop(daemon).await;
+        }
+        all.sort_unstable();
+        let (p50, most) = (quantile(&all, 0.5), quantile(&all, 1.0));
+        row("start to live", format!("p50 {p50:.0} ms, most {most:.0} ms (of {STARTS})"));
+    }
+
+    /// One request at a time, at the rate.
+    async fn trickle(&self, seconds: u64) {
+        self.call(reqwest::Method::DELETE, "latencies", None).await;
+        let (_, before) = self.counts().await;
+        let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(RATE).unwrap());
+        let count = RATE * seconds;
+        for number in 0..count {
+            tick.tick().await;
+            self.knock(&format!("calm-{number}"), 1, true).await;
+        }
+        self.all_answered(before + count).await;
+        let mut all: Vec<u64> =
+            serde_json::from_value(self.call(reqwest::Method::GET, "latencies", None).await).unwrap();
+        all.sort_unstable();
+        let at = |part| quantile(&all, part);
+        row(
+            &format!("{RATE} requests/s for {seconds} s"),
+            format!("p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms (of {})", at(0.5), at(0.99), at(1.0), all.len()),
+        );
+    }
+
+    /// One burst after the other; whether the memory of the later ones is within 10 % of the first's.
+    async fn bursts(&self, args: &Args, pid: u32) -> bool {
+        let mut peaks = Vec::new();
+        let mut rests = Vec::new();
+        for burst in 0..args.bursts {
+            let (_, before) = self.counts().await;
+            let peak = Arc::new(AtomicU64::new(0));
+            let over = Arc::new(AtomicBool::new(false));
+            let looking = {
+                let (peak, over) = (peak.clone(), over.clone());
+                tokio::spawn(async move {
+                    while !over.load(Ordering::Relaxed) {
+                        peak.fetch_max(anonymous(pid), Ordering::Relaxed);
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                })
+            };
+            let begun = Instant::now();
+            self.knock(&format!("burst-{burst}"), args.burst, true).await;
+            self.all_answered(before + args.burst).await;
+            let took = begun.elapsed();
+            over.store(true, Ordering::Relaxed);
+            looking.await.unwrap();
+            tokio::time::sleep(REST).await;
+            let (peak, rest) = (peak.load(Ordering::Relaxed), anonymous(pid));
+            row(
+                &format!("burst {}: {} requests", burst + 1, args.burst),
+                format!(
+                    "{:.0} answered a second, all of them; memory at most {}, afterwards {}",
+                    args.burst as f64 / took.as_secs_f64(),
+                    mib(peak),
+                    mib(rest)
+                ),
+            );
+            peaks.push(peak);
+            rests.push(rest);
+        }
+        let flat = |all: &[u64]| all.iter().all(|one| *one * 10 <= all[0] * 11);
+        flat(&peaks) && flat(&rests)
+    }
+
+    /// What waited while the daemon was away.
+    async fn backlog(&self, args: &Args, daemon: Child) {
+        self.stop(daemon).await;
+        let (_, before) = self.counts().await;
+        self.knock("backlog", args.backlog, false).await;
+        let begun = Instant::now();
+        let daemon = self.live().await;
+        self.all_answered(before + args.backlog).await;
+        let took = begun.elapsed();
+        row(
+            &format!("backlog: {} requests", args.backlog),
+            format!(
+                "{:.0} answered a second, from the start of the daemon on",
+                args.backlog as f64 / took.as_secs_f64()
+            ),
+        );
+        self.stop(daemon).await;
+    }
+}
