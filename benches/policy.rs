@@ -1,7 +1,7 @@
 //! What one decision costs, indexed and with every rule asked, as rules and lists grow; and what is meant to blow up.
 //!
-//! `cargo bench --bench policy`; each group's name says what is varied. The figures that are held to stand in
-//! `docs/policy.md`.
+//! `cargo bench --bench policy`; each group's name says what is varied. The figures it gave stand in
+//! `docs/benchmarks.md`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -219,12 +219,58 @@ fn building(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same thousand rules as a file, with their lists beside it, as an operator has them.
+fn file(directory: &std::path::Path, lists: usize, listed: usize) -> std::path::PathBuf {
+    use std::fmt::Write as _;
+    let mut text = String::from("version = 1\n");
+    for list in 0..lists {
+        let entries: String = (0..listed).map(|at| format!("list-{list}-{at}/bot\n")).collect();
+        std::fs::write(directory.join(format!("list-{list}.txt")), entries).expect("a list is written");
+        let _ = writeln!(text, "[lists.list-{list}]\nfile = \"list-{list}.txt\"");
+    }
+    for at in 0..1_000 {
+        let when = match (at < 900, at % 10) {
+            (true, 0 | 4 | 8) => format!("owner = \"owner{at}\""),
+            (true, 1 | 5 | 9) => format!("handle = \"owner{at}/bot\""),
+            (true, _) => format!("handle = \"owner{at}/*-bot\""),
+            (false, 0..=3) => format!("list = \"list-{}\"", at % lists),
+            (false, 4) => format!("handle_regex = '\\A(?:team{at}-[a-z]+/.*)\\z'"),
+            (false, 5) => format!("name = \"somebody {at}\""),
+            (false, 6) => format!("name_regex = '(?i)^spam{at}'"),
+            (false, 7) => format!("message_contains = \"invite code {at}\""),
+            (false, 8) => format!("message_regex = '(?i)(buy|sell) item{at}'"),
+            _ => format!("message_contains = \"word{at}\""),
+        };
+        let (then, limit) =
+            if at < 900 && at % 2 == 0 { ("approve", "limit = { count = 5, per = \"1h\" }\n") } else { ("defer", "") };
+        let _ = writeln!(text, "[rules.rule-{at:05}]\nthen = \"{then}\"\nwhen = {{ {when} }}\n{limit}");
+    }
+    let path = directory.join("rules.toml");
+    std::fs::write(&path, text).expect("the rules are written");
+    path
+}
+
+fn loading(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("loading a thousand rules from files");
+    group.sample_size(10).measurement_time(std::time::Duration::from_secs(3));
+    for (lists, listed) in [(10, 100), (10, 10_000), (3, 100_000)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = file(directory.path(), lists, listed);
+        let loaded = doorman::policy::load(&path, None, false);
+        assert!(loaded.policy.is_some(), "{}", loaded.report.render(false));
+        group.bench_function(BenchmarkId::new("lists", format!("{lists} of {listed}")), |bencher| {
+            bencher.iter(|| black_box(doorman::policy::load(black_box(&path), None, false)));
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(1))
         .sample_size(30);
-    targets = deciding, blowing_up, building
+    targets = deciding, blowing_up, building, loading
 }
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! `doorman sandbox`: an imitation of the platform in a process of its own.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
-use crate::config::Report;
 use crate::model::StrangerText;
 use crate::sandbox::replay::{Replay, Script};
 use crate::sandbox::{Sandbox, SandboxOptions, World};
@@ -151,29 +150,10 @@ async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<World, CliError> {
-    World::parse(text, &path.to_string_lossy()).map_err(|report| CliError::new(78, lines(&report)))
-}
-
-/// One line a problem, with its place, and what to do below it.
-fn lines(report: &Report) -> String {
-    let mut out = String::from("the world cannot be used");
-    for problem in &report.problems {
-        let source = problem.source.and_then(|source| report.sources.get(source));
-        let path = source.map(|source| source.path.display().to_string()).unwrap_or_default();
-        let (line, column) = match (source, &problem.span) {
-            (Some(source), Some(span)) => {
-                let before = source.text.get(..span.start).unwrap_or_default();
-                let start = before.rfind('\n').map_or(0, |at| at + 1);
-                (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
-            }
-            _ => (1, 1),
-        };
-        out.push_str(&format!("\n{path}:{line}:{column}: {}", problem.message));
-        if let Some(help) = &problem.help {
-            out.push_str(&format!("\n    {help}"));
-        }
-    }
-    out
+    World::parse(text, &path.to_string_lossy()).map_err(|report| {
+        let shown = report.render(std::io::stderr().is_terminal());
+        CliError::new(78, format!("the world cannot be used\n{shown}"))
+    })
 }
 
 fn refused(listen: SocketAddr, error: &std::io::Error) -> CliError {
