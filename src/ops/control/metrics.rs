@@ -14,13 +14,15 @@ const STATES: [AgentState; 6] = [
     AgentState::Refused,
 ];
 
-/// The whole exposition.
-pub fn render(status: &Status) -> String {
+/// The whole exposition. `tasks` are those of the runtime.
+pub fn render(status: &Status, tasks: usize) -> String {
     let mut page = Page(String::with_capacity(1024 + status.agents.len() * 1024));
     page.family("doorman_build_info", "gauge", "doorman's version.");
     page.sample("doorman_build_info", &[("version", &status.version)], 1.0);
     page.family("doorman_ledger_ok", "gauge", "Whether the ledger can be written.");
     page.sample("doorman_ledger_ok", &[], truth(status.ledger == "ok"));
+    page.family("doorman_tasks", "gauge", "Tasks of the runtime, those that wait included.");
+    page.sample("doorman_tasks", &[], tasks as f64);
 
     page.family("doorman_agent_state", "gauge", "1 for the state the agent is in.");
     for agent in &status.agents {
@@ -122,10 +124,11 @@ mod tests {
             ledger: "ok".to_owned(),
             counters: [("decisions".to_owned(), 7)].into(),
         };
-        let page = render(&status);
+        let page = render(&status, 12);
         for line in [
             "doorman_build_info{version=\"1.2.3\"} 1",
             "doorman_ledger_ok 1",
+            "doorman_tasks 12",
             "doorman_agent_state{agent=\"a-1\",state=\"live\"} 1",
             "doorman_agent_state{agent=\"a-1\",state=\"away\"} 0",
             "doorman_agent_held{agent=\"a-1\"} 1",

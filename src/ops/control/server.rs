@@ -183,7 +183,8 @@ async fn exposition(State(calls): Calls, Extension(peer): Extension<Peer>) -> Re
     match answer(call(&calls, peer, Op::Status).await?).await? {
         OpReply::Status(status) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            Ok((kind, metrics::render(&status)).into_response())
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            Ok((kind, metrics::render(&status, tasks)).into_response())
         }
         _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
     }

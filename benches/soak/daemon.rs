@@ -1,0 +1,188 @@
+//! The daemon that a bench runs, and what the kernel and its control socket say of it.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use doorman::sandbox::wire::Counts;
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// Nothing a bench waits for takes longer.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// The value below which this part of the sorted values lies; 0 of none.
+pub fn quantile(sorted: &[u64], part: f64) -> u64 {
+    let at = (sorted.len().saturating_sub(1) as f64 * part).round() as usize;
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+/// A running daemon with its directory; killed when dropped.
+pub struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts it for one agent, and waits until it is live.
+    pub async fn start(url: &str, agent: &str, key: &str, rules: &str, timing: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{agent}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
+             [answers]\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n[timing]\n{timing}"
+        );
+        for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", rules), ("agent.key", key)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut child = Self::binary(dir.path())
+            .args(["run", "--log-format", "json"])
+            .env("MALLOC_TRIM_THRESHOLD_", "131072")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let live = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains("\"state\":\"live\"") {
+                    return;
+                }
+            }
+            panic!("the daemon ended before it was live");
+        };
+        tokio::time::timeout(STEP_MAX, live).await.unwrap();
+        // Read as journald would; a panic's line is shown.
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.contains("\"event\":\"panic\"") {
+                    println!("{line}");
+                }
+            }
+        });
+        Self { child, dir }
+    }
+
+    fn binary(dir: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command
+            .env_clear()
+            .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// One of the other commands, on this daemon.
+    pub async fn command(&self, arguments: &[&str]) {
+        let running = Self::binary(self.dir.path()).args(arguments).stderr(Stdio::null()).status();
+        tokio::time::timeout(STEP_MAX, running).await.unwrap().unwrap();
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().unwrap().try_into().unwrap())
+    }
+
+    /// Ends it in good order.
+    pub async fn stop(mut self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status = tokio::time::timeout(STEP_MAX, self.child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+
+    /// The tasks of its runtime, by its own metrics.
+    async fn tasks(&self) -> u64 {
+        let mut socket = tokio::net::UnixStream::connect(self.dir.path().join("doorman.sock")).await.unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        socket.read_to_string(&mut page).await.unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix("doorman_tasks ")).unwrap();
+        line.parse().unwrap()
+    }
+}
+
+/// What the daemon is at one moment, and what it did since the last.
+#[derive(Debug)]
+pub struct Sample {
+    at: Duration,
+    requests: u64,
+    pending: u64,
+    p50_us: u64,
+    p99_us: u64,
+    anonymous_kib: u64,
+    peak_kib: u64,
+    descriptors: u64,
+    threads: u64,
+    tasks: u64,
+    cpu: Duration,
+    ledger_kib: u64,
+}
+
+/// A figure of a sample.
+type Figure = (&'static str, fn(&Sample) -> u64);
+
+impl Sample {
+    /// What stands above the columns.
+    pub const HEAD: &str =
+        "minute  requests  pending   p50 ms   p99 ms  RssAnon MiB  VmHWM MiB  fds  threads  tasks  CPU s  ledger MiB";
+    /// What must stay as it was.
+    pub const FIGURES: [Figure; 4] = [
+        ("anonymous memory, KiB", |sample| sample.anonymous_kib),
+        ("descriptors", |sample| sample.descriptors),
+        ("tasks", |sample| sample.tasks),
+        ("latency p50, us", |sample| sample.p50_us),
+    ];
+
+    /// Looks at the daemon; `latencies` are sorted, in microseconds.
+    pub async fn take(daemon: &mut Daemon, begun: Instant, latencies: &[u64], counts: &Counts) -> Self {
+        assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended by itself");
+        let proc = format!("/proc/{}", daemon.pid());
+        let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
+        let field = |name: &str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let stat = std::fs::read_to_string(format!("{proc}/stat")).unwrap();
+        let after: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // Fields 14 and 15, in hundredths of a second.
+        let ticks: u64 = after[11].parse::<u64>().unwrap() + after[12].parse::<u64>().unwrap();
+        Self {
+            at: begun.elapsed(),
+            requests: counts.requests,
+            pending: counts.pending,
+            p50_us: quantile(latencies, 0.5),
+            p99_us: quantile(latencies, 0.99),
+            anonymous_kib: field("RssAnon:"),
+            peak_kib: field("VmHWM:"),
+            descriptors: std::fs::read_dir(format!("{proc}/fd")).unwrap().count() as u64,
+            threads: field("Threads:"),
+            tasks: daemon.tasks().await,
+            cpu: Duration::from_millis(ticks * 10),
+            ledger_kib: std::fs::metadata(daemon.dir.path().join("ledger.db")).unwrap().len() / 1024,
+        }
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        write!(
+            out,
+            "{:>6.1}  {:>8}  {:>7}  {:>7.2}  {:>7.1}  {:>11.1}  {:>9.1}  {:>3}  {:>7}  {:>5}  {:>5.1}  {:>10.1}",
+            self.at.as_secs_f64() / 60.0,
+            self.requests,
+            self.pending,
+            self.p50_us as f64 / 1e3,
+            self.p99_us as f64 / 1e3,
+            mib(self.anonymous_kib),
+            mib(self.peak_kib),
+            self.descriptors,
+            self.threads,
+            self.tasks,
+            self.cpu.as_secs_f64(),
+            mib(self.ledger_kib)
+        )
+    }
+}

@@ -1,0 +1,302 @@
+//! Hours of everything that can go wrong: does the daemon stay what it was in the first minutes?
+//!
+//! `cargo bench --bench soak -- [--minutes N] [--rate N] [--seed N]` runs the real binary against a sandbox in this process,
+//! with a fault every few seconds, and prints a row every sixtieth of the time. In the end everybody whom a rule decides must
+//! have been answered, with one verdict, and memory, descriptors, tasks and latency must be within a tenth of what they were in
+//! the first sixth. Exit code 1 where somebody was lost or answered twice, 2 where only a figure is off.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+
+mod daemon;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use daemon::{Daemon, Sample, quantile};
+use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
+use fastrand::Rng;
+use nix::sys::signal::{Signal, kill};
+
+const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
+const KEY: &str = "key-of-the-bench";
+const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
+                     [rules.foes]\nthen = \"reject\"\nwhen = { handle = \"foes/*\" }\n\
+                     [rules.guests]\nthen = \"approve\"\nwhen = { owner = \"guests\" }\n\
+                     limit = { count = 100, per = \"1m\" }\n";
+/// Shorter than as shipped, so that an hour holds many times what a day brings.
+const TIMING: &str = "heartbeat = \"2s\"\ndead_after = \"5s\"\njoin_timeout = \"5s\"\nbackoff_min = \"100ms\"\n\
+                      backoff_max = \"2s\"\nproven_after = \"3s\"\nlist_live = \"5s\"\nlist_away = \"2s\"\n\
+                      yield_retry = \"2s\"\nghost_window = \"5s\"\nghost_retry = \"500ms\"\nretry_after_max = \"2s\"\n";
+/// Rows in all.
+const ROWS: u32 = 60;
+/// Deferred requests are taken back by their senders, or answered by a person, so long after.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Nobody waits longer than this in the end, when all faults are over.
+const CALM: Duration = Duration::from_secs(120);
+
+struct Args {
+    minutes: f64,
+    rate: u32,
+    seed: u64,
+}
+
+impl Args {
+    fn parse() -> Result<Self, String> {
+        let mut args = Self { minutes: 60.0, rate: 50, seed: 1 };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("`{word}` needs a number"));
+            let wrong = |_| format!("`{word}` needs a number");
+            match word.as_str() {
+                "--minutes" => {
+                    args.minutes = value()?.parse::<f64>().map_err(|_| format!("`{word}` needs a number"))?
+                }
+                "--rate" => args.rate = value()?.parse::<u32>().map_err(wrong)?.max(1),
+                "--seed" => args.seed = value()?.parse::<u64>().map_err(wrong)?,
+                // Cargo's own.
+                "--bench" => {}
+                _ => return Err(format!("unknown argument `{word}`: --minutes, --rate, --seed N")),
+            }
+        }
+        if args.minutes > 0.0 { Ok(args) } else { Err("`--minutes` needs more than none".to_owned()) }
+    }
+}
+
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let args = Args::parse()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(run(&args)))
+}
+
+/// One thing that goes wrong at the platform.
+fn fault(rng: &mut Rng) -> Fault {
+    let (at, what) = rng
+        .choice([
+            (At::Push, Do::Drop),
+            (At::Push, Do::Garbage),
+            (At::Push, Do::Duplicate),
+            (At::Push, Do::Reorder),
+            (At::Push, Do::Delay),
+            (At::Push, Do::Close),
+            (At::Push, Do::CrashChannel),
+            (At::Respond, Do::Status),
+            (At::Respond, Do::Drop),
+            (At::Respond, Do::Garbage),
+            (At::Respond, Do::Delay),
+            (At::Respond, Do::ApplyThenFail),
+            (At::Respond, Do::Close),
+            (At::List, Do::Status),
+            (At::List, Do::Drop),
+            (At::List, Do::Garbage),
+            (At::List, Do::Reorder),
+            (At::List, Do::Duplicate),
+            (At::Join, Do::Drop),
+            (At::Join, Do::Status),
+            (At::Join, Do::Garbage),
+            (At::Join, Do::ApplyThenFail),
+            (At::Upgrade, Do::Status),
+            (At::Upgrade, Do::Drop),
+            (At::Heartbeat, Do::Drop),
+            (At::Heartbeat, Do::Garbage),
+            (At::Any, Do::Supersede),
+            (At::Any, Do::Ghost),
+            (At::Any, Do::Stall),
+        ])
+        .unwrap();
+    let fault = Fault::new(at, what).count(rng.u64(1..6));
+    match what {
+        Do::Status if at != At::Join => fault.code(rng.choice([429, 500, 502, 503]).unwrap()).ms(1000),
+        Do::Ghost | Do::Stall => fault.count(1).ms(3000),
+        Do::Delay => fault.ms(rng.u64(50..1500)),
+        _ => fault,
+    }
+}
+
+/// The platform, which comes and goes, and whoever plays tricks on the daemon.
+struct Trouble {
+    sandbox: Option<Sandbox>,
+    control: Control,
+    address: SocketAddr,
+    rng: Rng,
+    happened: u64,
+}
+
+impl Trouble {
+    async fn strike(&mut self, daemon: &Daemon) {
+        self.happened += 1;
+        match self.rng.u8(0..20) {
+            0 => {
+                self.sandbox.take().unwrap().stop().await;
+                self.away().await;
+            }
+            1 => {
+                self.sandbox.take().unwrap().kill().await;
+                self.away().await;
+            }
+            2 => kill(daemon.pid(), Signal::SIGHUP).unwrap(),
+            3 => drop(self.control.kick(AGENT, Some(self.rng.choice([0, 1000, 1001, 1012]).unwrap()))),
+            4 => {
+                daemon.command(&["pause"]).await;
+                self.pause(500).await;
+                daemon.command(&["resume"]).await;
+            }
+            _ => {
+                let fault = fault(&mut self.rng);
+                self.control.fault(fault).unwrap();
+            }
+        }
+    }
+
+    async fn away(&mut self) {
+        self.pause(1500).await;
+        self.sandbox = Some(Sandbox::resume(self.address, self.control.clone()).await.unwrap());
+    }
+
+    async fn pause(&mut self, most_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(0..most_ms))).await;
+    }
+}
+
+/// Strangers of all kinds at the rate, until told to stop; how many.
+async fn knock(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
+    let mut rng = Rng::with_seed(seed);
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
+    let mut deferred = std::collections::VecDeque::new();
+    let mut number = 0;
+    while Instant::now() < until {
+        tick.tick().await;
+        number += 1;
+        let who = match rng.u8(0..100) {
+            0..=44 => "friends",
+            45..=79 => "foes",
+            80..=94 => "guests",
+            _ => "strangers",
+        };
+        let id = format!("{who}-{number}");
+        let push = rng.u8(0..50) != 0;
+        let new = NewRequest { push: Some(push), ..NewRequest::to(AGENT) };
+        control.request(&new.from(&format!("{who}/{number}")).id(&id)).unwrap();
+        if matches!(who, "guests" | "strangers") {
+            deferred.push_back((Instant::now() + PATIENCE, id));
+        }
+        while deferred.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let (_, id) = deferred.pop_front().unwrap();
+            let end = rng.choice([Status::Cancelled, Status::Expired, Status::Approved, Status::Rejected]).unwrap();
+            // A guest may have been answered meanwhile, which then stands.
+            let _ = control.settle(&id, end);
+        }
+    }
+    for (_, id) in deferred {
+        let _ = control.settle(&id, Status::Cancelled);
+    }
+    number
+}
+
+/// Everybody whom a rule decides was answered, by that rule, with one verdict; how many were not.
+fn wronged(control: &Control) -> Vec<String> {
+    let due = |id: &str| match id.split('-').next() {
+        Some("friends") => Some(Status::Approved),
+        Some("foes") => Some(Status::Rejected),
+        _ => None,
+    };
+    let wrong = |request: &doorman::sandbox::wire::RequestState| match due(&request.id) {
+        Some(status) => request.status != status || request.answers.iter().any(|answer| answer.status != status),
+        // Guests are approved by the rule, up to its limit; nobody is rejected.
+        None => {
+            let approve = request.id.starts_with("guests");
+            request.status == Status::Pending
+                || request.answers.iter().any(|answer| !approve || answer.status != Status::Approved)
+        }
+    };
+    control.state().requests.into_iter().filter(wrong).map(|request| format!("{request:?}")).collect()
+}
+
+async fn run(args: &Args) -> ExitCode {
+    let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, SandboxOptions::default()).await.unwrap();
+    let (control, address) = (sandbox.control(), sandbox.address());
+    println!(
+        "doorman {}; one agent; {} requests/s for {} minutes; a fault every 1 to 6 s, seed {}; {} CPUs, shared",
+        env!("CARGO_PKG_VERSION"),
+        args.rate,
+        args.minutes,
+        args.seed,
+        std::thread::available_parallelism().unwrap()
+    );
+    println!("timing: {}\n", TIMING.replace('\n', "  "));
+    let mut daemon = Daemon::start(&sandbox.url(), AGENT, KEY, RULES, TIMING).await;
+    let mut trouble = Trouble {
+        sandbox: Some(sandbox),
+        control: control.clone(),
+        address,
+        rng: Rng::with_seed(args.seed),
+        happened: 0,
+    };
+    let begun = Instant::now();
+    let whole = Duration::from_secs_f64(args.minutes * 60.0);
+    let strangers = tokio::spawn(knock(control.clone(), args.rate, args.seed, begun + whole));
+    println!("{}", Sample::HEAD);
+    let mut samples = Vec::new();
+    let mut strike = begun;
+    for row in 1..=ROWS {
+        let end = begun + whole * row / ROWS;
+        while Instant::now() < end {
+            if strike <= Instant::now() {
+                trouble.strike(&daemon).await;
+                strike = Instant::now() + Duration::from_millis(trouble.rng.u64(1000..6000));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let mut latencies = control.latencies();
+        control.clear_latencies();
+        latencies.sort_unstable();
+        let sample = Sample::take(&mut daemon, begun, &latencies, &control.counts()).await;
+        println!("{sample}");
+        samples.push(sample);
+    }
+    let asked = strangers.await.unwrap();
+    control.clear_faults();
+    let waiting = |control: &Control| control.counts().pending;
+    let calm = Instant::now();
+    while waiting(&control) > 0 && calm.elapsed() < CALM {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!(
+        "\n{asked} requests, {} faults, all over {:.1} s after the last",
+        trouble.happened,
+        calm.elapsed().as_secs_f64()
+    );
+    let code = verdict(&samples, &wronged(&control));
+    daemon.stop().await;
+    code
+}
+
+fn verdict(samples: &[Sample], wronged: &[String]) -> ExitCode {
+    let sixth = (samples.len() / 6).max(1);
+    let (first, last) = (&samples[..sixth], &samples[samples.len() - sixth..]);
+    let mut flat = true;
+    for (what, of) in Sample::FIGURES {
+        let median = |part: &[Sample]| {
+            let mut all: Vec<u64> = part.iter().map(of).collect();
+            all.sort_unstable();
+            quantile(&all, 0.5)
+        };
+        let (first, last) = (median(first), median(last));
+        let within = last * 10 <= first * 11;
+        flat &= within;
+        println!(
+            "{what:<28} first sixth {first:>8}   last sixth {last:>8}   {}",
+            if within { "within 10 %" } else { "MORE THAN 10 % above" }
+        );
+    }
+    match wronged {
+        [] => println!("nobody was lost, nobody answered with two verdicts"),
+        [one, ..] => println!("{} WERE WRONGED, such as {one}", wronged.len()),
+    }
+    match (wronged.is_empty(), flat) {
+        (false, _) => ExitCode::from(1),
+        (true, false) => ExitCode::from(2),
+        (true, true) => ExitCode::SUCCESS,
+    }
+}
