@@ -46,7 +46,7 @@ pub enum Seen {
     Full,
 }
 
-/// What a finished pass over the listing means for requests that were here before it began.
+/// What a finished pass over the listing means for requests that were here before it began, oldest first.
 #[derive(Debug, Default)]
 pub struct Verified {
     /// Attempts of unknown outcome whose request is still pending: say the same again.
@@ -225,10 +225,7 @@ impl Inbox {
     /// Draws what follows from a pass that ended, and lets go of what it held.
     pub fn pass_ended(&mut self, end: &PassEnd) -> Verified {
         let mut verified = Verified::default();
-        for entry in self.entries.values() {
-            if entry.mark > end.mark {
-                continue;
-            }
+        for entry in self.entries.values().filter(|entry| entry.mark <= end.mark) {
             let shown = entry.shown_in == Some(end.number);
             match entry.stage {
                 Stage::Unknown { ended } if ended < end.mark => {
@@ -245,6 +242,9 @@ impl Inbox {
                     }
                 }
             }
+        }
+        for ids in [&mut verified.still_pending, &mut verified.no_longer, &mut verified.gone] {
+            ids.sort_by_cached_key(|id| self.entries.get(id).map(|entry| entry.place));
         }
         self.release_held();
         verified

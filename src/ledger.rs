@@ -154,8 +154,8 @@ impl Ledger {
     /// Cancellation: once polled, and while fewer than 4,096 batches wait, dropping the future does not undo the write.
     ///
     /// # Errors
-    /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's, and only this batch is not
-    /// written. [`LedgerError::Closed`] after [`Ledger::close`]; [`LedgerError::Unusable`] where the ledger was closed
+    /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's. That entry is not written, and
+    /// no intent of its batch is; the rest is. [`LedgerError::Closed`] after [`Ledger::close`]; [`LedgerError::Unusable`] where the ledger was closed
     /// while it could not be written.
     pub async fn commit(&self, batch: Vec<Entry>) -> Result<(), LedgerError> {
         if batch.is_empty() {

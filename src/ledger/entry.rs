@@ -63,7 +63,7 @@ pub enum Entry {
     /// What became of it. Charges that the outcome does not keep are deleted.
     Outcome { agent: AgentId, request: RequestId, outcome: Outcome, detail: Option<String>, at: Timestamp },
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
-    /// are deleted. Refused where no answer is open.
+    /// are deleted. Nothing where no answer is open.
     Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
     /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
@@ -139,7 +139,7 @@ pub struct AgentMemory {
     pub open_answers: Vec<OpenAnswer>,
     /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.
     pub refused_answers: Vec<OpenAnswer>,
-    /// The last answers that came to a known end: a stale listing must not bring them back.
+    /// The last answers that were applied, for all that is known: a stale listing must not bring their requests back.
     pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,

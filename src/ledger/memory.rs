@@ -104,7 +104,8 @@ impl Load<'_> {
             approvals: self.approvals(since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
-                 WHERE h.agent = ?1 AND h.ended_at IS NULL AND r.settled IS NULL ORDER BY h.n",
+                 WHERE h.agent = ?1 AND h.ended_at IS NULL AND (r.settled IS NULL OR r.settled = 'gone')
+                 ORDER BY h.n",
                 None,
                 |row| Ok((parsed(row, 0)?, row.get(1)?)),
             )?,
@@ -211,12 +212,12 @@ impl Load<'_> {
         )
     }
 
-    /// The last answers that ended: a stale listing must not bring them back. By number and not by time, since the clock
+    /// The last answers that were applied: a stale listing must not bring them back. By number and not by time, since the clock
     /// may have been wrong then, or be wrong now.
     fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
         self.rows(
             "SELECT r.id, w.answer, w.\"by\" FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied', 'settled-elsewhere', 'gone')
+             WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied')
              ORDER BY w.n DESC LIMIT 4096",
             None,
             |row| Ok(RecentAnswer { request: parsed(row, 0)?, answer: parsed(row, 1)?, by: row.get(2)? }),

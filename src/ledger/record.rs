@@ -98,8 +98,10 @@ impl Recorder<'_> {
             }
             Entry::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
-                self.end_answer(agent, request, "withdrawn", None, *at)?;
-                self.give_back(request)
+                match self.end_answer(agent, request, "withdrawn", None, *at)? {
+                    Some(_) => self.give_back(request),
+                    None => Ok(()),
+                }
             }
             Entry::Settled { agent, request, status, at } => {
                 let agent = self.agent(agent)?;

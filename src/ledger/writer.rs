@@ -177,8 +177,8 @@ impl Writer {
         }
     }
 
-    /// One transaction with the first `group` batches. `apart`: an entry that is refused takes only its own batch with
-    /// it, at the price of a savepoint a batch; otherwise it takes all, and nothing is written.
+    /// One transaction with the first `group` batches. `apart`: an entry that is refused takes only the intents of its
+    /// own batch with it, at the price of a savepoint a batch; otherwise it takes all, and nothing is written.
     fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
         let written = self.write_in_transaction(group, apart);
         if written.is_err() {
@@ -209,6 +209,7 @@ impl Writer {
                     transaction.execute_batch("ROLLBACK TO batch")?;
                     self.numbers = Numbers::default();
                     tracing::error!(why, "the ledger refused an entry");
+                    write_what_happened(&transaction, &mut self.numbers, &commit.batch)?;
                     results.push(Err(LedgerError::Refused { why }));
                 }
                 Err(fault) => return Err(fault),
@@ -311,3 +312,21 @@ impl Writer {
 
 /// All handles were dropped.
 struct AllGone;
+
+/// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
+/// is left out, and does not.
+fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Entry]) -> Result<(), Fault> {
+    for entry in batch.iter().filter(|entry| !matches!(entry, Entry::Intent { .. })) {
+        transaction.execute_batch("SAVEPOINT entry")?;
+        match (Recorder { connection: transaction, numbers }).record(entry) {
+            Ok(()) => {}
+            Err(Fault::Refused(_)) => {
+                transaction.execute_batch("ROLLBACK TO entry")?;
+                *numbers = Numbers::default();
+            }
+            Err(fault) => return Err(fault),
+        }
+        transaction.execute_batch("RELEASE entry")?;
+    }
+    Ok(())
+}

@@ -86,14 +86,17 @@ pub struct Memory {
 }
 
 /// The agent's own state. Bounds: [`charges::CHARGES_MAX`] charges, [`REQUESTS_MAX`](super::history::REQUESTS_MAX)
-/// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals; holds,
-/// notices and open answers are as many as there are pending requests, which the inbox bounds.
+/// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals;
+/// notices and open answers are as many as there are pending requests, which the inbox bounds; holds as many as people
+/// put on requests that nobody has seen the end of.
 #[derive(Debug, Default)]
 pub struct Book {
     charges: Charges,
     pub(crate) history: History,
     /// In order of time.
     approvals: VecDeque<(Timestamp, RequestId)>,
+    /// The newest approval that was let go, or never read from the record.
+    approvals_gap: Option<Timestamp>,
     /// What was reserved for answers that are not settled yet, or were not when the book was rebuilt.
     open: HashMap<RequestId, Open>,
     holds: HashMap<RequestId, Arc<str>>,
@@ -107,8 +110,9 @@ pub struct Book {
 pub const APPROVALS_MAX: usize = 100_000;
 /// What `max_per_hour` counts in.
 pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// Approvals are kept at least this long, so that an `approvals_max` that a reload brings counts what was before it.
-const APPROVALS_KEPT: SignedDuration = SignedDuration::from_hours(25);
+/// Approvals are kept at least this long: longer than one may be on its way to the record, which is where an
+/// `approvals_max` that a reload brings learns of those before.
+const APPROVALS_KEPT: SignedDuration = SignedDuration::from_mins(10);
 /// What is reserved for an answer that never settles is forgotten after this, when the charge itself has slid out.
 const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -167,6 +171,7 @@ impl Book {
         for row in &memory.history {
             self.history.add(&row.owner, row.kind, row.request.as_ref(), row.at);
         }
+        self.approvals_gap = charges;
         let known: HashSet<RequestId> = self.approvals.iter().map(|(_, request)| request.clone()).collect();
         for ApprovalRow { request, at } in memory.approvals {
             if !known.contains(&request) {
@@ -192,6 +197,7 @@ impl Book {
     pub fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
         let limits = policy.rules.iter().filter_map(|rule| rule.limit.as_ref().map(|limit| (&rule.name, limit)));
         self.history.covers(&policy.history_needs(), now)
+            && policy.approvals_max.is_none_or(|quota| self.counts_approvals(quota.per, now))
             && limits.into_iter().all(|(name, limit)| self.charges.covers(name, limit, now))
     }
 
@@ -203,7 +209,7 @@ impl Book {
     }
 
     /// The intent: reserves the decision's charges and counts the approval, in the same step in which it was decided.
-    /// Idempotent per request: a retry of the same answer charges nothing again. A person's answer charges nothing.
+    /// Idempotent per request: a retry of the same answer pays no place twice. A person's answer charges nothing.
     pub fn reserve(
         &mut self,
         request: &RequestId,
@@ -216,8 +222,20 @@ impl Book {
         if matches!(by, By::Person(_)) || verdict == Verdict::Defer {
             return;
         }
-        match self.open.get(request).map(|open| open.verdict) {
-            Some(earlier) if earlier == verdict => return,
+        match self.open.get_mut(request) {
+            Some(open) if open.verdict == verdict => {
+                // Decided again, by another rule perhaps, or after a reload let go of what was paid: it pays what it has
+                // not.
+                for charge in charges.iter().filter(|_| verdict == Verdict::Approve) {
+                    if !self.charges.has(charge, request) {
+                        self.charges.add(charge, request, at);
+                    }
+                    if !open.charges.contains(charge) {
+                        open.charges.push(charge.clone());
+                    }
+                }
+                return;
+            }
             Some(_) => self.give_back(request),
             None => {}
         }
@@ -266,7 +284,8 @@ impl Book {
         }
     }
 
-    fn give_back(&mut self, request: &RequestId) {
+    /// What was reserved for an answer that was never carried out goes back.
+    pub fn give_back(&mut self, request: &RequestId) {
         let Some(open) = self.open.remove(request) else { return };
         for charge in &open.charges {
             self.charges.remove(charge, request);
@@ -301,6 +320,7 @@ impl Book {
     pub fn resume(&mut self) {
         self.paused = false;
         self.approvals.clear();
+        self.approvals_gap = None;
     }
 
     /// Whether the agent is paused.
@@ -321,9 +341,14 @@ impl Book {
         self.notified.get(request).is_some_and(|names| names.contains(overdue))
     }
 
-    /// Forgets what no longer matters for a request that is settled (holds, notices). Charges and history stay.
+    /// Forgets what no longer matters for a request that ended: its hold, its notices. Charges and history stay.
     pub fn forget(&mut self, request: &RequestId) {
         self.holds.remove(request);
+        self.gone(request);
+    }
+
+    /// A listing shows this request no more. It may be a stale one, so what a person holds stays held.
+    pub fn gone(&mut self, request: &RequestId) {
         self.notified.remove(request);
     }
 
@@ -335,7 +360,10 @@ impl Book {
         self.charges.prune(|name| limits.get(name).copied(), now);
         self.history.prune(policy.history_needs(), now);
         let kept = policy.approvals_max.map_or(APPROVALS_KEPT, |quota| quota.per.max(APPROVALS_KEPT));
-        self.approvals.retain(|(at, _)| after(*at, kept) > now);
+        let old = self.approvals.partition_point(|(at, _)| after(*at, kept) <= now);
+        if let Some((newest, _)) = self.approvals.drain(..old).next_back() {
+            self.approvals_gap = self.approvals_gap.max(Some(newest));
+        }
         let kept = policy.charge_reach().map_or(kept, |reach| reach.max(kept)).max(OPEN_KEPT);
         self.open.retain(|_, open| after(open.at, kept) > now);
         self.overdue.retain(|_, rejects| {
@@ -367,6 +395,11 @@ impl Book {
         self.approvals.len() - first - usize::from(own)
     }
 
+    /// Whether no approval of this window was let go, or never read.
+    pub(crate) fn counts_approvals(&self, per: SignedDuration, now: Timestamp) -> bool {
+        self.approvals_gap.is_none_or(|gap| after(gap, per) <= now)
+    }
+
     /// The rejections by this `overdue` rule within the hour, `except`'s own aside.
     pub(crate) fn overdue_rejects(&self, name: &RuleName, except: &RequestId, now: Timestamp) -> Vec<Timestamp> {
         let rejects = self.overdue.get(name).map_or(&[][..], Vec::as_slice);
@@ -378,8 +411,10 @@ impl Book {
     fn approved(&mut self, request: RequestId, at: Timestamp) {
         let place = self.approvals.partition_point(|(known, _)| *known <= at);
         self.approvals.insert(place, (at, request));
-        if self.approvals.len() > APPROVALS_MAX {
-            self.approvals.pop_front();
+        if self.approvals.len() > APPROVALS_MAX
+            && let Some((oldest, _)) = self.approvals.pop_front()
+        {
+            self.approvals_gap = self.approvals_gap.max(Some(oldest));
         }
     }
 

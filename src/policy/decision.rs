@@ -128,7 +128,7 @@ impl GuardKind {
 /// What went wrong where a decision could not be made or carried out; the request stays pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The ledger cannot be written.
+    /// The ledger cannot be written, or was not read yet as far back as a count needs.
     Ledger,
     /// No policy is loaded for this agent (held).
     Policy,

@@ -218,6 +218,8 @@ impl Policy {
         } else if limits::approvals_spent(quota, facts.book, &facts.request.id, facts.now) {
             decision.pauses = true;
             By::Paused
+        } else if !facts.book.counts_approvals(quota.per, facts.now) {
+            By::Error(ErrorKind::Ledger)
         } else {
             return;
         };

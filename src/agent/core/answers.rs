@@ -65,6 +65,7 @@ impl Core {
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
                 for id in intents {
                     self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
+                    self.heal(&id, now);
                 }
             }
         }
@@ -95,6 +96,15 @@ impl Core {
         let request = entry.request.clone();
         self.act(Action::Respond { request: id.clone(), answer, attempt });
         self.tell(Notice::Answering { request, answer, attempt });
+    }
+
+    /// The ledger did not take an intent, perhaps because it holds another answer for open that is not: what certainly
+    /// never reached anybody is withdrawn before the next try.
+    fn heal(&mut self, id: &RequestId, now: Now) {
+        if self.inbox.entry(id).is_some_and(|entry| !entry.unknown_before) {
+            self.book.give_back(id);
+            self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+        }
     }
 
     /// The answer was not sent: the request goes back to be decided anew.
@@ -256,8 +266,10 @@ impl Core {
     /// An answer came to its end, one way or another.
     pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
-        let forced = entry.forced.clone();
-        let Some(entry) = self.inbox.settle(id, forced, now) else { return };
+        // What was not applied binds nobody, should the request turn out to be pending after all.
+        let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
+        let bound = entry.forced.clone().filter(|_| applied);
+        let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
         let Some(Forced { answer, by }) = entry.forced else {
             self.record(Record::Settled {
@@ -271,7 +283,6 @@ impl Core {
         let verdict = answer.verdict();
         let outcome = ending.outcome;
         self.book.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
-        self.book.hold(id, None);
         self.book.forget(id);
         if verdict == Verdict::Approve && matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
             self.contacts.approved(id, entry.request.sender.handle());
@@ -334,8 +345,10 @@ impl Core {
         let entry = self.inbox.settle(id, None, now);
         let known = remembered || entry.is_some();
         self.inbox.listing.disturb();
-        self.book.hold(id, None);
-        self.book.forget(id);
+        match status {
+            Some(_) => self.book.forget(id),
+            None => self.book.gone(id),
+        }
         self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
         if known {
             self.record(Record::Settled {
@@ -349,10 +362,8 @@ impl Core {
             if entry.intended.is_some() {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             }
-            // A charge reserved for an answer that was never carried out goes back.
             if entry.attempts > 0 {
-                let handle = entry.request.sender.handle();
-                self.book.settle(id, handle, Verdict::Approve, Outcome::SettledElsewhere, now.wall);
+                self.book.give_back(id);
                 self.limits_freed();
             }
             self.tell_people(id, OpOutcome::gone);

@@ -74,8 +74,7 @@ impl Core {
         let Some(policy) = self.policy.clone() else { return };
         // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
         let first_seen = if self.clock.sound() { entry.first_seen.min(now.wall) } else { entry.first_seen };
-        let circumstances =
-            Circumstances { first_seen: entry.first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
+        let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
         let request = entry.request.clone();
         if let Some(entry) = self.inbox.entry_mut(id) {
             entry.first_seen = first_seen;

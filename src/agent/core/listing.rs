@@ -125,7 +125,8 @@ impl Core {
             took: now.mono.since(end.started),
         });
         self.inbox.prune(now);
-        if let Some(policy) = &self.policy {
+        // By a clock that is wrong, everything would seem long ago.
+        if let Some(policy) = self.policy.as_ref().filter(|_| self.clock.sound()) {
             self.book.prune(policy, now.wall);
         }
     }
@@ -141,8 +142,12 @@ impl Core {
 
     /// What the ledger held as pending and a stable listing did not show ended while nobody looked.
     fn forget_unlisted(&mut self, now: Now) {
-        for (id, _) in std::mem::take(&mut self.memory) {
-            self.book.forget(&id);
+        // One that is here is remembered for its last decision alone, until there is another.
+        let here = |id: &&RequestId| self.inbox.entry(id).is_some();
+        let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
+        for id in gone {
+            self.memory.remove(&id);
+            self.book.gone(&id);
             self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
         }
     }

@@ -8,6 +8,11 @@ use crate::model::{AgentState, StrangerText, Verdict};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
 
 impl Core {
+    /// How many charges and approvals are remembered; in time, only those that some window reaches.
+    pub fn remembered(&self) -> (usize, usize) {
+        self.book.sizes()
+    }
+
     /// Its line in `status`.
     pub fn status(&self) -> AgentStatus {
         let resting = |stage: Stage| matches!(stage, Stage::Resting { .. });

@@ -96,7 +96,7 @@ impl Recorder<'_> {
         outcome: &str,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> Result<String, Fault> {
+    ) -> Result<Option<String>, Fault> {
         let answer = self
             .sql(
                 "UPDATE answer SET outcome = ?3, outcome_at = ?4, detail = ?5
@@ -104,7 +104,7 @@ impl Recorder<'_> {
             )?
             .query_row(params![agent, request, outcome, Micros(at), detail.map(cut)], |row| row.get(0))
             .optional()?;
-        answer.ok_or_else(|| Fault::Refused("an outcome without an open answer".to_owned()))
+        Ok(answer)
     }
 
     pub(super) fn outcome(
@@ -116,6 +116,7 @@ impl Recorder<'_> {
         at: Timestamp,
     ) -> Result<(), Fault> {
         let answer = self.end_answer(agent, request, outcome.as_str(), detail, at)?;
+        let answer = answer.ok_or_else(|| Fault::Refused("an outcome without an open answer".to_owned()))?;
         if !outcome.keeps_charge() {
             self.give_back(request)?;
         }

@@ -300,3 +300,45 @@ fn a_burst_of_distinct_owners_leaves_nothing_behind_that_nobody_asks_about() {
     assert_eq!(book.sizes(), (0, 0));
     assert_eq!(book.history.len(), 0);
 }
+
+#[test]
+fn a_place_that_a_reload_let_go_of_is_paid_again_when_the_same_answer_is_decided_again() {
+    let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
+    let plain = policy(vec![approve("a", When::Everyone)]);
+    let mut book = Book::default();
+    carry_out(&limited, &mut book, &request("one", "ann"), noon());
+    // Its intent never reached the record, so reading that again brings nothing back.
+    book.absorb(Memory { history_complete: true, ..Memory::default() }, &plain, noon());
+    book.absorb(Memory { history_complete: true, ..Memory::default() }, &limited, noon());
+    assert_eq!(book.sizes().0, 0);
+    carry_out(&limited, &mut book, &request("one", "ann"), noon());
+    assert_eq!(said(&limited.decide(&request("two", "bob"), &sound(), &book, noon())), "defer by limit:a");
+    carry_out(&limited, &mut book, &request("one", "ann"), noon());
+    assert_eq!(book.sizes().0, 1, "and never twice");
+}
+
+#[test]
+fn approvals_that_nobody_counts_are_let_go_and_a_reload_that_counts_them_waits_for_the_record() {
+    let plain = policy(vec![approve("a", When::Everyone)]);
+    let quota = |count| {
+        let mut policy = policy(vec![approve("a", When::Everyone)]);
+        policy.approvals_max = Some(Quota { count, per: hours(1) });
+        policy.indexed()
+    };
+    let mut book = Book::restore_for(Memory { history_complete: true, ..Memory::default() }, &plain, noon());
+    for which in 0..20 {
+        carry_out(&plain, &mut book, &request(&format!("r{which}"), "ann"), noon() + minutes(which));
+        book.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon() + minutes(which));
+    }
+    let now = noon() + minutes(19);
+    book.prune(&plain, now);
+    assert_eq!(book.sizes().1, 10);
+    let ask = |book: &Book, policy: &Policy| said(&policy.decide(&request("next", "bob"), &sound(), book, now));
+    assert!(!book.covers(&quota(15), now));
+    assert_eq!(ask(&book, &quota(15)), "defer by error:ledger", "a count that falls short approves nobody");
+    let approvals = (0..20).map(|which| ApprovalRow { request: id(&format!("r{which}")), at: noon() + minutes(which) });
+    let memory = Memory { approvals: approvals.collect(), history_complete: true, ..Memory::default() };
+    book.absorb(memory, &quota(15), now);
+    assert_eq!((book.sizes().1, ask(&book, &quota(15))), (20, "defer by paused".to_owned()));
+    assert_eq!(ask(&book, &quota(21)), "approve by a");
+}
