@@ -1,9 +1,20 @@
-//! The two policies of the simulation, and what they may say to whom.
+//! The two policies of the simulation, and what they may say to whom, written down a second time by hand.
 
 use std::sync::Arc;
 
 use doorman::model::Answer;
 use doorman::policy::Policy;
+use jiff::SignedDuration;
+
+/// The kinds of strangers.
+pub const KINDS: usize = 9;
+/// Approvals of acme's an hour.
+pub const ACME_MAX: usize = 3;
+/// Those who wait, and how long under each policy.
+pub const SLOW: usize = 7;
+pub const WAITS: [SignedDuration; 2] = [SignedDuration::from_secs(90), SignedDuration::from_secs(30)];
+/// Those of whom nothing can be said before the contacts are known.
+pub const CROWD: usize = 8;
 
 /// Before the first reload, and after it.
 const TEXTS: [&str; 2] = [
@@ -25,6 +36,13 @@ limit = { count = 3, per = "1h", by = "owner" }
 then = "approve"
 when = { handle = ["slow/*"] }
 wait = "90s"
+[rules.crowd]
+then = "approve"
+when = { handle = ["crowd/*"] }
+unless = [{ contacts_over = 6 }]
+[rules.crowded]
+then = "reject"
+when = { handle = ["crowd/*"], contacts_over = 6 }
 "#,
     r#"
 version = 1
@@ -40,6 +58,13 @@ when = { owner = ["bad", "acme"] }
 then = "approve"
 when = { handle = ["slow/*"] }
 wait = "30s"
+[rules.crowd]
+then = "approve"
+when = { handle = ["crowd/*"] }
+unless = [{ contacts_over = 6 }]
+[rules.crowded]
+then = "reject"
+when = { handle = ["crowd/*"], contacts_over = 6 }
 "#,
 ];
 
@@ -65,14 +90,15 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         4 => (Some(format!("stranger{number}")), Some("who are you".to_owned())),
         5 => (None, Some("no handle".to_owned())),
         6 => (Some(format!("odd{number}//x")), None),
-        _ => (Some(format!("slow/s{number}")), None),
+        SLOW => (Some(format!("slow/s{number}")), None),
+        _ => (Some(format!("crowd/c{number}")), None),
     }
 }
 
-/// The answers that a policy may ever give to a kind of stranger, written down apart from the policy.
+/// The answers that a policy may ever give to a kind of stranger.
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
-        (0 | 1 | 7, Answer::Approve) | (2, Answer::Reject) => true,
+        (0 | 1 | SLOW, Answer::Approve) | (2, Answer::Reject) | (CROWD, _) => true,
         // The second policy blocks acme instead of letting three an hour in.
         (3, Answer::Approve) => policy == 0,
         (3, Answer::Reject) => policy == 1,
@@ -83,8 +109,13 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
 /// Whether a kind of stranger is certain to be answered in the end.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
-        0..=2 | 7 => true,
+        0..=2 | SLOW | CROWD => true,
         3 => policy == 1,
         _ => false,
     }
+}
+
+/// Whether a kind of stranger is certain to be answered as soon as they are heard of.
+pub fn at_once(policy: usize, kind: usize) -> bool {
+    kind != SLOW && must_end(policy, kind)
 }

@@ -2,6 +2,7 @@
 //! true; what the daemon hears of it is the schedule's business.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use doorman::model::{Answer, ContactRequest, RequestId, Sender, StrangerText};
 use doorman::platform::{CallError, CallFault, Page, Responded};
@@ -23,6 +24,8 @@ pub struct Knock {
     /// Attempts of which the daemon cannot know that they were not carried out.
     pub uncertain: u32,
     pub kind: usize,
+    /// When it came.
+    pub at: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -31,10 +34,18 @@ pub struct Platform {
     /// The live connection: the life and number of the daemon's socket, or a rival's.
     pub holder: Option<Holder>,
     /// An older connection still counts as live until then.
-    pub ghost_until: Option<std::time::Duration>,
+    pub ghost_until: Option<Duration>,
     pub contacts: Vec<(String, Option<String>)>,
+    /// Another client that wants the connection, and whether it takes it back when it is thrown off.
+    pub rival: Option<bool>,
     /// An earlier list, for pages from a replica that lags.
     pub stale: Option<Vec<String>>,
+    /// An older platform: `on_conflict` means nothing to it, and the newest connection wins.
+    pub old: bool,
+    pub oldest_first: bool,
+    /// When a request last ceased to be pending, which shifts the pages after it, and when a stale page was last given.
+    pub removed_at: Duration,
+    pub stale_at: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +94,16 @@ impl Platform {
             .map(|(id, knock)| (knock.number, id.clone()))
             .collect();
         ids.sort();
-        // Newest first, as many platforms list: new requests shift what was already read.
-        ids.into_iter().rev().map(|(_, id)| id).collect()
+        // Newest first, a new request shifts what was already read; oldest first, an answered one what was not.
+        if !self.oldest_first {
+            ids.reverse();
+        }
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Whether the daemon is told of requests.
+    pub fn joined(&self) -> bool {
+        matches!(&self.holder, Some(Holder::Daemon(socket)) if socket.join.is_some())
     }
 
     /// Takes a copy of the list for later stale pages.
@@ -155,7 +174,7 @@ impl Platform {
                 }
                 frames
             }
-            "phx_join" if topic == format!("agent_control:{agent}") => {
+            "phx_join" if topic == format!("agent_control:{agent}") && !self.old => {
                 socket.control = Some(join_ref.as_str().unwrap_or_default().to_owned());
                 vec![reply(join_ref, "ok", json!({}))]
             }

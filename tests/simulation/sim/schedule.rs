@@ -1,14 +1,18 @@
-//! What a seed means: how rough the world is, and what the strangers and operators do in it.
+//! What a seed means: how rough the world is, and what strangers, operators and other clients do in it.
 
 use std::time::Duration;
 
-/// How likely things go wrong, each in one of so many.
-#[derive(Debug, Clone)]
+use doorman::model::Verdict;
+
+/// How likely things go wrong, each time they might. All zero is a calm world.
+#[derive(Debug, Clone, Default)]
 pub struct Rates {
     /// A REST call never reaches the platform.
     pub unreachable: f64,
     /// A call is carried out, and its reply is lost.
     pub lost_reply: f64,
+    /// A reply comes when much else has happened.
+    pub late_reply: f64,
     /// A call is not carried out, and nobody can tell.
     pub lost_call: f64,
     /// 500 before it is carried out.
@@ -23,41 +27,30 @@ pub struct Rates {
     pub malformed: f64,
     /// A page from a replica that lags.
     pub stale: f64,
-    /// A pushed frame is lost, doubled, or late.
-    pub push_lost: f64,
-    pub push_doubled: f64,
-    pub push_late: f64,
+    /// A frame to the daemon is lost, doubled, late, or broken on the way.
+    pub frame_lost: f64,
+    pub frame_doubled: f64,
+    pub frame_late: f64,
+    pub frame_broken: f64,
     /// An upgrade is refused or times out.
     pub upgrade: f64,
     /// A join goes unanswered, or is refused.
     pub join: f64,
+    /// The connection ends when the daemon opens it or says something, in whatever state that is.
+    pub cut: f64,
+    /// The daemon is killed after something it did.
+    pub crash: f64,
+    /// The ledger refuses a batch.
+    pub ledger: f64,
 }
 
 impl Rates {
-    pub fn calm() -> Self {
-        Self {
-            unreachable: 0.0,
-            lost_reply: 0.0,
-            lost_call: 0.0,
-            failed: 0.0,
-            failed_after: 0.0,
-            throttled: 0.0,
-            forbidden: 0.0,
-            malformed: 0.0,
-            stale: 0.0,
-            push_lost: 0.0,
-            push_doubled: 0.0,
-            push_late: 0.0,
-            upgrade: 0.0,
-            join: 0.0,
-        }
-    }
-
     pub fn of(rng: &mut fastrand::Rng) -> Self {
         let mut rate = |often: f64| if rng.bool() { rng.f64() * often } else { 0.0 };
         Self {
             unreachable: rate(0.2),
             lost_reply: rate(0.3),
+            late_reply: rate(0.2),
             lost_call: rate(0.2),
             failed: rate(0.2),
             failed_after: rate(0.2),
@@ -65,11 +58,15 @@ impl Rates {
             forbidden: rate(0.05),
             malformed: rate(0.05),
             stale: rate(0.3),
-            push_lost: rate(0.3),
-            push_doubled: rate(0.3),
-            push_late: rate(0.3),
+            frame_lost: rate(0.3),
+            frame_doubled: rate(0.3),
+            frame_late: rate(0.3),
+            frame_broken: rate(0.1),
             upgrade: rate(0.4),
             join: rate(0.3),
+            cut: rate(0.1),
+            crash: rate(0.01),
+            ledger: rate(0.02),
         }
     }
 }
@@ -81,6 +78,10 @@ pub enum Happening {
     Knock {
         kind: usize,
     },
+    /// By now this request must have its answer: it came in calm times, from somebody whom a rule decides.
+    Answered {
+        id: String,
+    },
     /// Its sender takes a pending request back, it expires, or a person answers it on the platform.
     End {
         nth: usize,
@@ -89,7 +90,7 @@ pub enum Happening {
     /// A person answers a pending request through doorman.
     Person {
         nth: usize,
-        verdict: doorman::model::Verdict,
+        verdict: Verdict,
     },
     /// The connection ends, with this code or none; a ghost may stay behind.
     Drop {
@@ -98,17 +99,35 @@ pub enum Happening {
     },
     /// The server says nothing more on the socket, nor closes it.
     HalfOpen,
+    /// By now the daemon must have given up this socket, unless it has been heard of since.
+    Noticed {
+        life: u64,
+        conn: u64,
+    },
+    /// For a while every connection ends soon after its join.
+    Flap,
+    FlapEnds,
     /// The channel crashes.
-    Crash,
-    /// The daemon is killed and started again.
+    ChannelCrash,
+    /// The daemon is killed; it is told to stop; it has had its time to; it starts.
     Kill,
+    Stop,
+    DrainEnds {
+        life: u64,
+    },
+    Start,
+    /// The rules file that was broken at the start is mended.
+    Mend,
     /// The rules change.
     Reload,
     /// Paused, and later resumed.
     Pause,
     Resume,
-    /// Another client takes the connection; later it goes.
-    Rival,
+    /// Another client takes the connection; a stubborn one takes it back whenever it is thrown off; later it goes.
+    Rival {
+        stubborn: bool,
+    },
+    RivalAgain,
     RivalGoes,
     /// The wall clock jumps by so many seconds; later it is right again.
     ClockJump {
@@ -122,16 +141,15 @@ pub enum Happening {
     KeyGood,
 }
 
-/// The evening's programme of one seed.
-pub fn programme(rng: &mut fastrand::Rng, length: Duration) -> Vec<(Duration, Happening)> {
-    use doorman::model::Verdict;
+/// The evening's programme of one seed. Its rough part is so long; what comes in the calm one is there to be answered.
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
-    let at = |rng: &mut fastrand::Rng| length.mul_f64(rng.f64());
+    let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(10..50) {
         let when = at(rng);
         // Strangers come alone, or in bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {
-            list.push((when, Happening::Knock { kind: rng.usize(..8) }));
+            list.push((when, Happening::Knock { kind: rng.usize(..super::rules::KINDS) }));
         }
     }
     for _ in 0..rng.usize(..10) {
@@ -149,8 +167,9 @@ pub fn programme(rng: &mut fastrand::Rng, length: Duration) -> Vec<(Duration, Ha
     }
     for (happening, most) in [
         (Happening::HalfOpen, 2),
-        (Happening::Crash, 3),
-        (Happening::Kill, 4),
+        (Happening::ChannelCrash, 3),
+        (Happening::Kill, 3),
+        (Happening::Stop, 2),
         (Happening::Reload, 4),
         (Happening::Photograph, 6),
     ] {
@@ -158,22 +177,24 @@ pub fn programme(rng: &mut fastrand::Rng, length: Duration) -> Vec<(Duration, Ha
             list.push((at(rng), happening.clone()));
         }
     }
+    let seconds = rng.choice([-86_400, -3_600, -400, 400, 3_600, 86_400]).unwrap_or(400);
+    let stubborn = rng.bool();
     for (begin, end) in [
         (Happening::Pause, Happening::Resume),
-        (Happening::Rival, Happening::RivalGoes),
+        (Happening::Rival { stubborn }, Happening::RivalGoes),
+        (Happening::Flap, Happening::FlapEnds),
         (Happening::KeyBad, Happening::KeyGood),
+        (Happening::ClockJump { seconds }, Happening::ClockRight),
     ] {
         if rng.u8(..) < 80 {
             let from = at(rng);
             list.push((from, begin));
-            list.push((from + Duration::from_secs(rng.u64(1..200)), end));
+            list.push((from + Duration::from_secs(rng.u64(1..300)), end));
         }
     }
-    if rng.u8(..) < 60 {
-        let from = at(rng);
-        let seconds = rng.choice([-86_400, -3_600, -400, 400, 3_600, 86_400]).unwrap_or(400);
-        list.push((from, Happening::ClockJump { seconds }));
-        list.push((from + Duration::from_secs(rng.u64(1..300)), Happening::ClockRight));
+    for _ in 0..4 {
+        let when = calm + Duration::from_secs(rng.u64(1_000..6_000));
+        list.push((when, Happening::Knock { kind: rng.usize(..super::rules::KINDS) }));
     }
     list.sort_by_key(|(at, _)| *at);
     list

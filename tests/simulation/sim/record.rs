@@ -1,6 +1,6 @@
 //! A model of the ledger: what was committed, and what a daemon that starts again is told of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use doorman::ledger::Entry;
@@ -17,9 +17,22 @@ struct Row {
     policy: Option<PolicyHash>,
     attempts: u32,
     at: Timestamp,
+    /// Of the first of these attempts: since when it counts against a limit.
+    since: Timestamp,
     outcome: Option<(Outcome, Timestamp)>,
     counts: bool,
     malformed: bool,
+}
+
+impl Row {
+    /// Whether its fate is open: it is, or may have been, carried out, for all that is on record.
+    fn open(&self) -> bool {
+        self.outcome.is_none_or(|(outcome, _)| outcome == Outcome::Unknown)
+    }
+
+    fn counts(&self) -> bool {
+        self.outcome.is_none_or(|(outcome, _)| outcome.keeps_charge())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -27,9 +40,11 @@ pub struct Record {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
     answers: BTreeMap<RequestId, Row>,
     settled: HashSet<RequestId>,
-    decided: HashMap<RequestId, (Verdict, String, PolicyHash)>,
-    charges: HashMap<RequestId, Vec<ChargeRow>>,
-    holds: HashMap<RequestId, Arc<str>>,
+    /// Of those, the ones that only a listing called ended: it may have been a stale one.
+    gone: HashSet<RequestId>,
+    decided: BTreeMap<RequestId, (Verdict, String, PolicyHash)>,
+    charges: BTreeMap<RequestId, Vec<ChargeRow>>,
+    holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
     resumed_at: Option<Timestamp>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
@@ -37,9 +52,43 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn commit(&mut self, batch: &[Entry]) {
+    /// Takes in a batch, or nothing of it and says what in it must not be: as the ledger itself does.
+    pub fn commit(&mut self, batch: &[Entry]) -> Result<(), String> {
+        // What this batch itself opens and ends.
+        let mut open: BTreeMap<&RequestId, Option<Answer>> = BTreeMap::new();
         for entry in batch {
-            self.put(entry);
+            match entry {
+                Entry::Intent { request, answer, .. } => {
+                    let before = open.get(request).copied();
+                    let before =
+                        before.unwrap_or_else(|| Some(self.answers.get(request).filter(|row| row.open())?.answer));
+                    if let Some(before) = before.filter(|before| before != answer) {
+                        return Err(format!("{answer} to {request} is intended while {before} is open"));
+                    }
+                    open.insert(request, Some(*answer));
+                }
+                Entry::Outcome { request, outcome, .. } => {
+                    if !open.contains_key(request) && !self.answers.contains_key(request) {
+                        return Err(format!("{outcome} of {request} is recorded, and no intent is"));
+                    }
+                    if *outcome != Outcome::Unknown {
+                        open.insert(request, None);
+                    }
+                }
+                Entry::Withdrawn { request, .. } => drop(open.insert(request, None)),
+                _ => {}
+            }
+        }
+        batch.iter().for_each(|entry| self.put(entry));
+        Ok(())
+    }
+
+    /// Of a batch with an entry that is refused, takes in all that tells what happened, as the ledger itself does.
+    pub fn commit_but(&mut self, batch: &[Entry], refused: Option<usize>) {
+        for (number, entry) in batch.iter().enumerate() {
+            if !matches!(entry, Entry::Intent { .. }) && refused != Some(number) {
+                self.put(entry);
+            }
         }
     }
 
@@ -48,6 +97,9 @@ impl Record {
             Entry::Seen { request, at, .. } => {
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
+                if self.gone.remove(&request.id) {
+                    self.settled.remove(&request.id);
+                }
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Decided { request, decision, at, .. } => {
@@ -56,14 +108,8 @@ impl Record {
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
-                if let Some(row) = self.answers.get(request) {
-                    let open = row.outcome.is_none_or(|(outcome, _)| outcome == Outcome::Unknown);
-                    assert!(
-                        !open || row.answer == *answer,
-                        "{answer} to {request} is intended while {} is open",
-                        row.answer
-                    );
-                }
+                let before = self.answers.get(request).filter(|row| row.counts());
+                let since = before.map_or(*at, |before| before.since);
                 let rows = charges.iter().map(|charge| ChargeRow {
                     request: request.clone(),
                     charge: charge.clone(),
@@ -79,6 +125,7 @@ impl Record {
                     policy: policy.clone(),
                     attempts: *attempt,
                     at: *at,
+                    since,
                     outcome: None,
                     counts: *counts,
                     malformed: false,
@@ -87,10 +134,9 @@ impl Record {
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Outcome { request, outcome, at, detail, .. } => {
-                if let Some(row) = self.answers.get_mut(request) {
-                    row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
-                    row.outcome = Some((*outcome, *at));
-                }
+                let Some(row) = self.answers.get_mut(request) else { return };
+                row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
+                row.outcome = Some((*outcome, *at));
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
                 }
@@ -98,8 +144,10 @@ impl Record {
                     self.settled.insert(request.clone());
                 }
             }
-            Entry::Settled { request, .. } => {
-                self.settled.insert(request.clone());
+            Entry::Settled { request, status, .. } => {
+                if self.settled.insert(request.clone()) && status.is_none() {
+                    self.gone.insert(request.clone());
+                }
                 if !self
                     .answers
                     .get(request)
@@ -108,10 +156,11 @@ impl Record {
                     self.charges.remove(request);
                 }
             }
-            Entry::Withdrawn { request, .. } => {
+            Entry::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
                 self.answers.remove(request);
                 self.charges.remove(request);
             }
+            Entry::Withdrawn { .. } => {}
             Entry::Pause { on, at, .. } => {
                 self.paused = *on;
                 if !on {
@@ -130,34 +179,52 @@ impl Record {
         }
     }
 
-    /// Whether this attempt's intent is on record.
+    /// Whether this attempt's intent is on record, and nothing after it that ends it.
     pub fn has_intent(&self, request: &RequestId, answer: Answer, attempt: u32) -> bool {
         self.answers.get(request).is_some_and(|row| {
             row.answer == answer
                 && row.attempts == attempt
-                && row.outcome.is_none_or(|(outcome, _)| outcome == Outcome::Unknown || outcome == Outcome::Refused)
+                && row.outcome.is_none_or(|(outcome, _)| matches!(outcome, Outcome::Unknown | Outcome::Refused))
         })
     }
 
-    /// By what the last intent was, and under which policy.
-    pub fn intent_by(&self, request: &RequestId) -> Option<(&str, Option<&PolicyHash>)> {
-        self.answers.get(request).map(|row| (row.by.as_str(), row.policy.as_ref()))
+    /// The requests whose answer is open, as a daemon that starts now is told.
+    pub fn open(&self) -> impl Iterator<Item = &RequestId> {
+        self.answers.iter().filter(|(_, row)| row.open()).map(|(id, _)| id)
     }
 
-    /// The times of the charges that stand, by rule and bucket.
-    pub fn charges(&self) -> BTreeMap<(String, String), Vec<Timestamp>> {
-        let mut by: BTreeMap<(String, String), Vec<Timestamp>> = BTreeMap::new();
-        for row in self.charges.values().flatten() {
-            by.entry((row.charge.rule.to_string(), row.charge.bucket.to_string())).or_default().push(row.at);
-        }
-        by
+    /// Whether it stands on record as ended.
+    pub fn ended(&self, request: &str) -> bool {
+        RequestId::parse(request).is_ok_and(|id| self.settled.contains(&id))
+    }
+
+    /// Whether a person holds this request.
+    pub fn holds(&self, request: &RequestId) -> bool {
+        self.holds.contains_key(request)
+    }
+
+    /// Whether the agent is paused.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The times of what counts against a rule's limit, by its charges and by the approvals themselves, each in order.
+    pub fn counted(&self, rule: &str) -> [Vec<Timestamp>; 2] {
+        let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
+        let approvals =
+            self.answers.values().filter(|row| row.by == rule && row.answer == Answer::Approve && row.counts());
+        let mut both = [charges.map(|row| row.at).collect(), approvals.map(|row| row.since).collect::<Vec<_>>()];
+        both.iter_mut().for_each(|times| times.sort());
+        both
+    }
+
+    /// What stands charged to a rule, by request.
+    pub fn charged(&self, rule: &str) -> BTreeMap<RequestId, Timestamp> {
+        let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
+        charges.map(|row| (row.request.clone(), row.at)).collect()
     }
 
     pub fn memory(&self) -> AgentMemory {
-        let open = |row: &Row| match row.outcome {
-            None => true,
-            Some((outcome, _)) => outcome == Outcome::Unknown,
-        };
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
             request: id.clone(),
             answer: row.answer,
@@ -169,12 +236,11 @@ impl Record {
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
         let mut memory = AgentMemory { newest: self.newest, ..AgentMemory::default() };
-        memory.open_answers = self.answers.iter().filter(|(id, row)| pending(id) && open(row)).map(answer).collect();
+        memory.open_answers = self.answers.iter().filter(|(_, row)| row.open()).map(answer).collect();
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
             self.answers.iter().filter(|(id, row)| pending(id) && refused(row)).map(answer).collect();
-        let recent =
-            |row: &Row| row.outcome.is_some_and(|(outcome, _)| !matches!(outcome, Outcome::Unknown | Outcome::Refused));
+        let recent = |row: &Row| matches!(row.outcome, Some((Outcome::Applied | Outcome::PresumedApplied, _)));
         memory.recent_answers = self
             .answers
             .iter()
@@ -196,13 +262,12 @@ impl Record {
         memory.book.approvals = self
             .answers
             .iter()
-            .filter(|(_, row)| {
-                row.counts && row.at > since && row.outcome.is_none_or(|(outcome, _)| outcome.keeps_charge())
-            })
+            .filter(|(_, row)| row.counts && row.at > since && row.counts())
             .map(|(id, row)| ApprovalRow { request: id.clone(), at: row.at })
             .collect();
+        let kept = |id: &RequestId| pending(id) || self.gone.contains(id);
         memory.book.holds =
-            self.holds.iter().filter(|(id, _)| pending(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
+            self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
         memory.book.paused = self.paused;
         memory.book.notified = self.notified.clone();
         memory

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use doorman::model::{AgentId, Contact, ContactId, ContactKind, RequestId, Sender};
+use doorman::model::{AgentId, Answer, Contact, ContactId, ContactKind, RequestId, Sender};
 use doorman::phoenix::{ConnectPlan, Refusal};
-use doorman::platform::{CallError, CallFault, Me, Page, Reply};
+use doorman::platform::{CallError, CallFault, Me, Page, Reply, Responded};
 use serde_json::{Value, json};
 
 use super::platform::{Holder, Socket};
+use super::schedule::Happening;
 use super::world::{AGENT, Call, Owned, PAGE, What, World};
 
 fn error(fault: CallFault, retry_after: Option<Duration>) -> CallError {
@@ -24,7 +25,7 @@ fn refusal(status: Option<u16>) -> Refusal {
 }
 
 impl World {
-    pub(super) fn server(&mut self, call: Call, life: u64) {
+    pub fn server(&mut self, call: Call, life: u64) {
         match call {
             Call::Connect(conn, plan) => self.upgrade(conn, plan, life),
             Call::Text(conn, text) => self.text(conn, &text, life),
@@ -38,130 +39,152 @@ impl World {
             }
             Call::Page(fetch) => {
                 let rate = self.rates.stale;
-                let stale = self.chance(rate);
+                let stale = self.chance(rate) && self.platform.stale.is_some();
                 let result = match self.passing() {
                     Some(error) => Err(error),
                     None => Ok(self.platform.page(fetch.page, PAGE, stale)),
                 };
+                if stale && result.is_ok() {
+                    self.saw("stale page");
+                    self.platform.stale_at = self.at;
+                }
+                if fetch.page > 1 && result.as_ref().is_ok_and(|page| page.items.is_empty()) {
+                    self.saw("page cut short of what was asked, by a shift");
+                }
                 let reply = Reply { result, date: Some(self.true_wall()) };
                 self.back(life, Owned::Page(fetch, reply));
             }
-            Call::Contacts(call, page) => {
+            Call::Contacts(call, number) => {
                 let all = &self.platform.contacts;
-                let from = (page as usize - 1) * PAGE;
+                let from = (number as usize - 1) * PAGE;
                 let items =
                     all.iter().skip(from).take(PAGE).map(|(id, handle)| contact(id, handle.as_deref())).collect();
                 let pages = Some(all.len().div_ceil(PAGE).max(1) as u32);
                 let page = Page { items, unreadable: 0, total: Some(all.len() as u64), pages };
                 let result = self.passing().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Contacts(call, reply));
+                self.back(life, Owned::Contacts(call, number, reply));
             }
             Call::Respond { request, answer, attempt, written } => {
+                if life != self.life.number {
+                    self.saw("answer on its way when the daemon died");
+                }
                 let result = self.respond(&request, answer);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                // A reply that is lost becomes a timeout; the daemon hears of it late.
-                let late = matches!(&reply.result, Err(error) if error.fault == CallFault::NoAnswer);
-                let owned = Owned::Responded { request, attempt, reply, written };
-                if late {
-                    let wait = Duration::from_millis(self.rng.u64(50..15_000));
-                    self.later(life, wait, owned);
-                } else {
-                    self.back(life, owned);
-                }
+                self.back(life, Owned::Responded { request, attempt, reply, written });
             }
         }
     }
 
-    /// What may befall any reading call.
+    /// What may befall any call before it is carried out.
     fn passing(&mut self) -> Option<CallError> {
         if !self.key_good {
+            self.saw("key refused");
             return Some(error(CallFault::KeyRefused, None));
         }
         let rates = self.rates.clone();
         if self.chance(rates.unreachable) {
+            self.saw("unreachable");
             return Some(error(CallFault::Unreachable, None));
         }
-        if self.chance(rates.lost_reply) {
+        if self.chance(rates.lost_call) {
+            self.saw("reply lost");
             return Some(error(CallFault::NoAnswer, None));
         }
         if self.chance(rates.failed) {
-            return Some(error(CallFault::Passing(503), Some(Duration::from_secs(self.rng.u64(1..20)))));
+            let wait = self.rng.bool().then(|| Duration::from_secs(self.rng.u64(1..20)));
+            return Some(error(CallFault::Passing(503), wait));
         }
         if self.chance(rates.throttled) {
+            self.saw("throttled");
             return Some(error(CallFault::Throttled, Some(Duration::from_secs(self.rng.u64(1..30)))));
         }
         None
     }
 
-    fn respond(
-        &mut self,
-        id: &RequestId,
-        answer: doorman::model::Answer,
-    ) -> Result<doorman::platform::Responded, CallError> {
+    fn respond(&mut self, id: &RequestId, answer: Answer) -> Result<Responded, CallError> {
         let rates = self.rates.clone();
-        if !self.key_good {
-            return Err(error(CallFault::KeyRefused, None));
-        }
-        if self.chance(rates.unreachable) {
-            return Err(error(CallFault::Unreachable, None));
-        }
-        if self.chance(rates.lost_call) {
-            return Err(error(CallFault::NoAnswer, None));
-        }
-        if self.chance(rates.failed) {
-            return Err(error(CallFault::Passing(500), None));
-        }
-        if self.chance(rates.throttled) {
-            return Err(error(CallFault::Throttled, Some(Duration::from_secs(self.rng.u64(1..30)))));
+        if let Some(error) = self.passing() {
+            return Err(error);
         }
         if self.chance(rates.forbidden) {
+            self.saw("forbidden");
             return Err(error(CallFault::Forbidden, None));
         }
         if self.chance(rates.malformed) {
+            self.saw("malformed");
             return Err(error(CallFault::Malformed(422), None));
         }
         let done = self.platform.respond(id.as_str(), answer);
         if done.is_ok() {
             self.summary.answers += 1;
+            self.platform.removed_at = self.at;
             self.tell_end(id.as_str());
+        } else if self.platform.knocks.get(id.as_str()).is_some_and(|knock| knock.status == "cancelled") {
+            self.saw("answer cancelled by its sender meanwhile");
         }
-        if self.chance(rates.lost_reply) {
-            return Err(error(CallFault::NoAnswer, None));
+        let failed = if self.chance(rates.lost_reply) {
+            self.saw("reply lost");
+            CallFault::NoAnswer
+        } else if self.chance(rates.failed_after) {
+            CallFault::Passing(502)
+        } else {
+            return done;
+        };
+        if done.is_ok() {
+            self.saw("answer applied, reported failed");
         }
-        if self.chance(rates.failed_after) {
-            return Err(error(CallFault::Passing(502), None));
-        }
-        done
+        Err(error(failed, None))
     }
 
+    /// The way back, in no certain order; a reply that is lost is a timeout, which is heard of late.
     fn back(&mut self, life: u64, owned: Owned) {
-        let wait = Duration::from_micros(self.rng.u64(100..60_000));
+        let lost = match &owned {
+            Owned::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
+            Owned::Responded { reply: Reply { result: Err(error), .. }, .. } => error.fault == CallFault::NoAnswer,
+            _ => false,
+        };
+        let rate = self.rates.late_reply;
+        let wait = if lost || self.chance(rate) {
+            self.saw("reply late");
+            Duration::from_millis(self.rng.u64(50..15_000))
+        } else {
+            Duration::from_micros(self.rng.u64(100..60_000))
+        };
         self.later(life, wait, owned);
     }
 
     fn later(&mut self, life: u64, wait: Duration, owned: Owned) {
-        if life == self.life {
+        if life == self.life.number {
             self.schedule(self.at + wait, What::Core(owned));
         }
     }
 
     fn upgrade(&mut self, conn: u64, plan: ConnectPlan, life: u64) {
-        if life != self.life {
-            return;
+        if life != self.life.number {
+            return self.saw("crash while dialling");
         }
         let rate = self.rates.upgrade;
         if !self.key_good {
             return self.back(life, Owned::NotOpened(conn, refusal(Some(401))));
         }
         if self.chance(rate) {
+            self.saw("dial failed");
             let status = self.rng.choice([None, Some(500), Some(503), Some(403)]).unwrap_or(None);
             return self.back(life, Owned::NotOpened(conn, refusal(status)));
         }
         let ghost = self.platform.ghost_until.is_some_and(|until| until > self.at);
         let rival = self.platform.holder == Some(Holder::Rival);
-        if (ghost || rival) && !plan.take {
+        if (ghost || rival) && !plan.take && !self.platform.old {
+            if ghost {
+                self.saw("ghost in the way");
+            }
             return self.back(life, Owned::NotOpened(conn, refusal(Some(409))));
+        }
+        if rival && self.platform.rival == Some(true) {
+            self.saw("clients fight");
+            let wait = Duration::from_millis(self.rng.u64(500..30_000));
+            self.happens_in(wait, Happening::RivalAgain);
         }
         self.half_open = false;
         self.platform.ghost_until = None;
@@ -183,60 +206,105 @@ impl World {
             return;
         }
         let joining = text.contains("phx_join") && text.contains("agent_contacts");
-        let rate = self.rates.join;
-        if joining && self.chance(rate) {
-            return;
+        let (join, cut) = (self.rates.join, self.rates.cut);
+        if self.chance(cut) {
+            let ghost = self.rng.bool();
+            return self.end_socket(None, ghost);
+        }
+        if joining && self.chance(join) {
+            return self.saw("join unanswered");
         }
         let frames = self.platform.frame(&mut socket, text, AGENT);
+        if joining && life == self.life.number {
+            self.life.joined_at = Some(self.at);
+        }
         self.platform.holder = Some(Holder::Daemon(socket));
         for frame in frames {
-            self.back_in_order(Owned::Frame(conn, frame));
+            self.frame(conn, frame);
+        }
+        if joining && self.flapping {
+            self.saw("flapping");
+            self.end_socket(Some(1011), false);
         }
     }
 
     fn client_closed(&mut self, conn: u64, life: u64) {
         if matches!(&self.platform.holder, Some(Holder::Daemon(socket)) if socket.conn == conn && socket.life == life) {
             self.platform.holder = None;
+            // What ends a connection that is dead does not arrive.
+            if std::mem::take(&mut self.half_open) {
+                self.platform.ghost_until = Some(self.at + Duration::from_secs(self.rng.u64(5..60)));
+            }
         }
     }
 
     /// The platform's side of the socket ends.
-    pub(super) fn end_socket(&mut self, code: Option<u16>, ghost: bool) {
+    pub fn end_socket(&mut self, code: Option<u16>, ghost: bool) {
         let Some(Holder::Daemon(socket)) = self.platform.holder.take() else { return };
         if ghost {
             self.platform.ghost_until = Some(self.at + Duration::from_secs(self.rng.u64(5..60)));
         }
-        if socket.life == self.life && !self.half_open {
+        if socket.life == self.life.number && !self.half_open {
             self.back_in_order(Owned::Closed(socket.conn, code));
         }
     }
 
-    /// Pushes an event, if anybody is joined: lost, doubled, late or in order.
-    pub(super) fn push(&mut self, event: &str, payload: &Value) {
+    /// Another client has the connection now: whoever had it is told so, or just closed by an older platform.
+    pub fn rival_takes(&mut self) {
+        if let Some(Holder::Daemon(Socket { conn, control: Some(control), .. })) = self.platform.holder.clone()
+            && !self.half_open
+        {
+            self.saw("superseded");
+            let frame = json!([control, null, format!("agent_control:{AGENT}"), "supersede", {"reason": "superseded"}]);
+            self.frame(conn, frame.to_string());
+        }
+        self.end_socket(Some(1000), false);
+        self.platform.holder = Some(Holder::Rival);
+    }
+
+    /// Pushes an event, if anybody is joined.
+    pub fn push(&mut self, event: &str, payload: &Value) {
         let Some(Holder::Daemon(socket)) = self.platform.holder.clone() else { return };
         let Some(join) = socket.join.clone() else { return };
-        if self.half_open || socket.life != self.life {
+        if self.half_open || socket.life != self.life.number {
             return;
         }
         let join = if self.rng.bool() { json!(join) } else { Value::Null };
         let frame = json!([join, null, format!("agent_contacts:{AGENT}"), event, payload]).to_string();
-        let rates = self.rates.clone();
-        if self.chance(rates.push_lost) {
+        self.frame(socket.conn, frame);
+    }
+
+    /// A frame to the daemon: lost, broken, doubled, late, or just in order.
+    fn frame(&mut self, conn: u64, mut text: String) {
+        let heard = |socket: &Socket| socket.conn == conn && socket.life == self.life.number;
+        if !matches!(&self.platform.holder, Some(Holder::Daemon(socket)) if heard(socket)) {
             return;
         }
-        if self.chance(rates.push_doubled) {
-            self.back_in_order(Owned::Frame(socket.conn, frame.clone()));
+        let rates = self.rates.clone();
+        if self.chance(rates.frame_lost) {
+            return self.saw("frame lost");
         }
-        if self.chance(rates.push_late) {
+        if self.chance(rates.frame_broken) {
+            self.saw("frame broken");
+            text.truncate(text.len() / 2);
+        }
+        self.frames.0 += 1;
+        let number = self.frames.0;
+        if self.chance(rates.frame_doubled) {
+            self.saw("frame doubled");
+            self.back_in_order(Owned::Frame(conn, text.clone(), number));
+        }
+        if self.chance(rates.frame_late) {
+            self.saw("frame late");
             let wait = Duration::from_millis(self.rng.u64(1..5_000));
-            self.later(socket.life, wait, Owned::Frame(socket.conn, frame));
+            self.schedule(self.at + wait, What::Core(Owned::Frame(conn, text, number)));
         } else {
-            self.back_in_order(Owned::Frame(socket.conn, frame));
+            self.back_in_order(Owned::Frame(conn, text, number));
         }
     }
 
     /// Everybody concerned hears how a request ended.
-    pub(super) fn tell_end(&mut self, id: &str) {
+    pub fn tell_end(&mut self, id: &str) {
         let Some(knock) = self.platform.knocks.get(id).cloned() else { return };
         self.push("contact_request_updated", &json!({"id": id, "status": knock.status}));
         if knock.status == "approved" {
@@ -249,14 +317,15 @@ impl World {
     }
 
     /// The channel's process crashes; the socket lives.
-    pub(super) fn crash_channel(&mut self) {
+    pub fn crash_channel(&mut self) {
         let Some(Holder::Daemon(mut socket)) = self.platform.holder.clone() else { return };
         let Some(join) = socket.join.take() else { return };
+        self.saw("channel crashed");
         let conn = socket.conn;
         self.platform.holder = Some(Holder::Daemon(socket));
         if !self.half_open {
             let frame = json!([join, join, format!("agent_contacts:{AGENT}"), "phx_error", {}]).to_string();
-            self.back_in_order(Owned::Frame(conn, frame));
+            self.frame(conn, frame);
         }
     }
 }

@@ -1,0 +1,65 @@
+//! Evenings at the door under virtual time, each from one number: the real core against a model of the platform and of
+//! the ledger, with everything going wrong. See `docs/simulation.md`.
+
+mod checks;
+mod doings;
+mod platform;
+mod record;
+mod rules;
+mod schedule;
+mod server;
+mod steps;
+mod summary;
+mod world;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+pub use summary::Summary;
+use world::World;
+
+/// What became of many seeds.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// All that passed, together.
+    pub summary: Summary,
+    /// What each failing seed found, by seed.
+    pub failed: Vec<(u64, String)>,
+}
+
+/// Plays these seeds on all cores. `done` hears after each how many are through.
+pub fn play(seeds: &[u64], done: impl Fn(u64) + Sync) -> Played {
+    let policies = rules::policies();
+    let traced = std::env::var_os("SIM_TRACE").is_some();
+    let (next, through) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let played = Mutex::new(Played::default());
+    let player = || {
+        let mut mine = Played::default();
+        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match catch_unwind(AssertUnwindSafe(|| World::new(seed, &policies, traced).run().0)) {
+                Ok(summary) => mine.summary.add(&summary),
+                Err(panic) => mine.failed.push((seed, said(panic.as_ref()))),
+            }
+            done(through.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        let mut all = played.lock().unwrap();
+        all.summary.add(&mine.summary);
+        all.failed.append(&mut mine.failed);
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(player);
+        }
+    });
+    let mut played = played.into_inner().unwrap();
+    played.failed.sort();
+    played
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+}

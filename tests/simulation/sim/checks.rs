@@ -1,0 +1,266 @@
+//! The invariants: what must hold whatever happens.
+
+use std::time::Duration;
+
+use doorman::config::settings::ConnectionMode;
+use doorman::ledger::{Entry, LedgerError};
+use doorman::model::{AgentState, Answer, RequestId, Verdict};
+use doorman::policy::Charge;
+use jiff::{SignedDuration, Timestamp};
+
+use super::rules::{ACME_MAX, CROWD, SLOW, WAITS, allowed, must_end};
+use super::world::{IN_FLIGHT, World, connection};
+
+/// The batch that must not come.
+struct Intent<'a> {
+    id: &'a RequestId,
+    answer: Answer,
+    by: &'a str,
+    /// The rules that said so; `None` is a person's word, or the same answer once more.
+    policy: Option<&'a str>,
+}
+
+/// So many connects within a minute are a storm.
+const CONNECTS_MAX: usize = 20;
+/// In the calm hours approvals are minutes apart, and none is remembered for a quarter of an hour.
+const REMEMBERED_MAX: usize = 20;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl World {
+    /// What the daemon puts on record, in the order in which it came to be.
+    pub fn check_batch(&mut self, batch: &[Entry]) {
+        let mut paused = self.record.paused();
+        for entry in batch {
+            match entry {
+                Entry::Pause { on, .. } => paused = *on,
+                Entry::Policy { hash, .. } => self.life.policy = Some(hash.as_str().to_owned()),
+                Entry::Intent { request, answer, by, policy, charges, at, .. } => {
+                    let policy = policy.as_ref().map(|hash| hash.as_str());
+                    let intent = Intent { id: request, answer: *answer, by, policy };
+                    if paused && policy.is_some() && !self.life.gap {
+                        self.fail(&format!("{answer} to {request} is decided by `{by}` while the agent is paused"));
+                    }
+                    self.check_intent(&intent);
+                    if *answer == Answer::Reject {
+                        self.charged.remove(request);
+                    }
+                    self.charge(request, by, charges, *at);
+                }
+                Entry::Outcome { request, outcome, .. } if !outcome.keeps_charge() => {
+                    self.charged.remove(request);
+                }
+                Entry::Withdrawn { request, .. } | Entry::Settled { request, .. } => drop(self.charged.remove(request)),
+                _ => {}
+            }
+        }
+    }
+
+    /// An intent that takes a place of acme's limit: with the others there must be one left.
+    fn charge(&mut self, id: &RequestId, by: &str, charges: &[Charge], at: Timestamp) {
+        if by != "acme" || charges.is_empty() {
+            return;
+        }
+        self.charged.entry(id.clone()).or_insert(at);
+        let mut times: Vec<Timestamp> = self.charged.values().copied().collect();
+        times.sort();
+        self.check_windows(&times);
+    }
+
+    fn check_windows(&self, times: &[Timestamp]) {
+        for window in times.windows(ACME_MAX + 1).filter(|_| !self.jumped) {
+            let span = window[ACME_MAX].duration_since(window[0]);
+            if span < SignedDuration::from_hours(1) {
+                self.fail(&format!("{} of acme's within {span:#}: the limit is {ACME_MAX} an hour", window.len()));
+            }
+        }
+    }
+
+    /// A batch goes on record. The ledger refuses one that goes against what it holds, which it only may where an earlier
+    /// one never came through.
+    pub fn commit(&mut self, batch: &[Entry]) -> Result<(), LedgerError> {
+        if let Err(why) = self.record.commit(batch) {
+            if !self.life.gap {
+                self.fail(&why);
+            }
+            self.record.commit_but(batch, None);
+            return Err(LedgerError::Refused { why });
+        }
+        self.check_limits();
+        Ok(())
+    }
+
+    /// A first answer needs a rule that says so now; another one the same word as before, or a person's.
+    fn check_intent(&mut self, intent: &Intent<'_>) {
+        let Intent { id, answer, by, policy } = *intent;
+        let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
+        let (kind, bound, since, status) = (knock.kind, knock.bound, knock.inserted_at, knock.status);
+        let Some(policy) = policy else {
+            let said = self.person.get(id.as_str()).is_some_and(|said| said.contains(&answer.verdict()));
+            if by.starts_with("person:") && !said {
+                self.fail(&format!("{answer} to {id} by `{by}`, who never said so"));
+            }
+            if !by.starts_with("person:") && bound.is_none() && !self.inherited.contains(id) {
+                self.fail(&format!(
+                    "{answer} to {id} by `{by}` once more, which nobody can have heard: no rule was asked"
+                ));
+            }
+            return;
+        };
+        if self.life.policy.as_deref() != Some(policy) {
+            self.fail(&format!("{answer} to {id} by `{by}` under rules that are not in force"));
+        }
+        let number = self.policies.iter().position(|one| one.hash.as_str() == policy);
+        let Some(number) = number else { self.fail("an answer under rules that nobody wrote") };
+        if !allowed(number, kind, answer) {
+            self.fail(&format!("{answer} to {id} (kind {kind}) by `{by}`: policy {number} says no such thing"));
+        }
+        if self.record.holds(id) && status == "pending" {
+            self.fail(&format!("{answer} to {id} by `{by}`, which a person holds"));
+        }
+        if kind == SLOW && !self.jumped && self.true_wall().duration_since(since) < WAITS[number] {
+            self.fail(&format!("{answer} to {id} by `{by}` before its wait is over"));
+        }
+        if kind == SLOW && self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
+            self.fail(&format!("{answer} to {id} by `{by}`, a wait, by a clock that is not to be believed"));
+        }
+        if kind == CROWD && !self.life.contacts_read {
+            self.fail(&format!("{answer} to {id} by `{by}`, by contacts that nobody has read"));
+        }
+    }
+
+    /// Before an answer leaves: it must be on record, never another than before, and one of few.
+    pub fn check_answer(&mut self, id: &RequestId, answer: Answer, attempt: u32) {
+        if !self.record.has_intent(id, answer, attempt) {
+            self.fail(&format!("{answer} to {id} leaves before its intent is on record"));
+        }
+        if !self.life.flying.insert(id.clone()) {
+            self.fail(&format!("{answer} to {id} leaves while another is on its way"));
+        }
+        if self.life.flying.len() > IN_FLIGHT as usize {
+            self.fail(&format!("{} answers are on their way at once", self.life.flying.len()));
+        }
+        if !self.life.contacts_read {
+            self.saw("contacts unknown while somebody is decided");
+        }
+        let Some(knock) = self.platform.knocks.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
+        // Somebody else ended it, and a page that is behind brought it back: no answer of ours is heard any more.
+        let over = knock.status != "pending" && knock.taken.is_none();
+        if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over) {
+            self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
+        }
+        knock.bound = Some(answer);
+        knock.uncertain += 1;
+    }
+
+    /// Three of acme's in an hour, by the charges and by the approvals on record, where it holds all that was.
+    fn check_limits(&self) {
+        if !self.gaps {
+            self.record.counted("acme").iter().for_each(|times| self.check_windows(times));
+        }
+    }
+
+    /// It never storms the platform with connects.
+    pub fn check_connect(&mut self, conn: u64) {
+        self.life.socket = Some(conn);
+        self.life.joined_at = None;
+        self.life.connects.push_back(self.at);
+        while self.life.connects.front().is_some_and(|at| self.at - *at > MINUTE) {
+            self.life.connects.pop_front();
+        }
+        if self.life.connects.len() > CONNECTS_MAX {
+            self.fail(&format!("{} connects within a minute", self.life.connects.len()));
+        }
+    }
+
+    /// After every step: what being live means, and that it is live again in time.
+    pub fn check_state(&mut self) {
+        let state = self.core.state();
+        if self.life.state.replace(state) != Some(state) && state == AgentState::Live {
+            self.check_live();
+        }
+        if self.settled_down() && state != self.expected() && !self.life.stopping {
+            self.fail(&format!("it is calm, and the agent is {state}: {}", self.core.status().why));
+        }
+    }
+
+    /// Live means: whoever was pending at the join is known, if nothing shifted or aged the pages since.
+    fn check_live(&mut self) {
+        let Some(joined) = self.life.joined_at else { self.fail("live without a join") };
+        if self.platform.removed_at >= joined || self.platform.stale_at >= joined {
+            return;
+        }
+        let known: Vec<String> = self.core.pending().into_iter().map(|row| row.request).collect();
+        for (id, knock) in &self.platform.knocks {
+            // One that a stale page once called gone is taken up again when pages insist.
+            let misled = self.platform.stale_at > Duration::ZERO && (self.record.ended(id) || self.life.gap);
+            if knock.status == "pending" && knock.at < joined && !known.contains(id) && !misled {
+                self.fail(&format!("live, and {id} was pending at the join and is not known"));
+            }
+        }
+    }
+
+    fn expected(&self) -> AgentState {
+        match connection(self.seed) {
+            ConnectionMode::Poll => AgentState::Polling,
+            ConnectionMode::Yield | ConnectionMode::Take => AgentState::Live,
+        }
+    }
+
+    /// Whether the calm has lasted for as long as it may take to be live again, from whatever it was when it began.
+    pub fn settled_down(&self) -> bool {
+        let patience = match self.calm_from {
+            // Sixteen times `yield_retry`, where only the closes tell.
+            _ if self.platform.old => 5_100,
+            AgentState::Refused => 1_500,
+            // A dead connection, a dial, backoff, joins, a ghost, and yielding once to it.
+            _ => 700,
+        };
+        self.calm_since.is_some_and(|since| self.at > since + Duration::from_secs(patience))
+    }
+
+    pub fn check_answered(&mut self, id: &str) {
+        let knock = &self.platform.knocks[id];
+        if knock.status == "pending" {
+            self.fail(&format!(
+                "{id} (kind {}) came {:?} ago in a calm world, and nobody answered",
+                knock.kind,
+                self.at - knock.at
+            ));
+        }
+    }
+
+    /// In the end everybody who can be decided is, everybody pending is known, and the daemon stands where it should.
+    pub fn check_end(&mut self) {
+        let state = self.core.state();
+        if state != self.expected() {
+            self.fail(&format!("the end, and the agent is {state}: {}", self.core.status().why));
+        }
+        let rows = self.core.pending();
+        for (id, knock) in self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending") {
+            let Some(row) = rows.iter().find(|row| row.request == *id) else {
+                self.fail(&format!("{id} is pending, and doorman has lost it"));
+            };
+            let held = row.by.as_deref().is_some_and(|by| by.starts_with("hold:"));
+            if row.verdict.is_none() && row.by.is_none() {
+                self.fail(&format!("{id} was never decided: {row:?}"));
+            }
+            if must_end(self.in_force, knock.kind) && !held && !self.malformed.contains(id) {
+                self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
+            }
+            if !must_end(self.in_force, knock.kind) && row.verdict == Some(Verdict::Reject) {
+                self.fail(&format!("{id} (kind {}) stands to be rejected: {row:?}", knock.kind));
+            }
+        }
+        let (charges, approvals) = self.core.remembered();
+        if charges > 2 * ACME_MAX || approvals > REMEMBERED_MAX {
+            self.fail(&format!(
+                "{charges} charges and {approvals} approvals are remembered, though no window reaches them"
+            ));
+        }
+        for row in &rows {
+            if self.platform.knocks.get(&row.request).is_none_or(|knock| knock.status != "pending") {
+                self.fail(&format!("{} was settled long ago, and doorman still keeps it", row.request));
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What strangers, people, other clients and the machine do in the world.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use doorman::agent::{Core, Input, Op};
+use doorman::model::{AgentState, RequestId, Verdict};
+use jiff::SignedDuration;
+
+use super::platform::{Holder, Knock};
+use super::rules::{at_once, stranger};
+use super::schedule::Happening;
+use super::world::{Life, What, World, config};
+
+/// A dead connection is noticed within this: `dead_after`, and what was still on its way when it died.
+const DEAD_NOTICED: Duration = Duration::from_secs(61);
+/// Where the crash of the channel was never heard of, the next listing finds out: `list_live`, and a tenth.
+const LISTED: Duration = Duration::from_secs(360);
+/// A stopping daemon has this long.
+const DRAIN: Duration = Duration::from_secs(10);
+
+impl World {
+    pub fn world(&mut self, happening: Happening) {
+        self.note(|| format!("== {happening:?}"));
+        match happening {
+            Happening::Knock { kind } => self.knock(kind),
+            Happening::Answered { id } => self.check_answered(&id),
+            Happening::End { nth, status } => self.end(nth, status),
+            Happening::Person { nth, verdict } => self.person_says(nth, verdict),
+            Happening::Drop { code, ghost } => self.end_socket(code, ghost),
+            Happening::HalfOpen => {
+                if let (Some(Holder::Daemon(_)), Some(conn), false) =
+                    (&self.platform.holder, self.life.socket, self.half_open)
+                {
+                    self.half_open = true;
+                    self.saw("half-open");
+                    self.happens_in(DEAD_NOTICED, Happening::Noticed { life: self.life.number, conn });
+                }
+            }
+            Happening::Noticed { life, conn } => {
+                if self.half_open && self.life.number == life && self.life.socket == Some(conn) {
+                    self.fail("nobody has answered a heartbeat for so long, and the connection is taken for alive");
+                }
+            }
+            Happening::Flap => self.flapping = true,
+            Happening::FlapEnds => self.flapping = false,
+            Happening::ChannelCrash => self.crash_channel(),
+            Happening::Kill => self.kill(),
+            Happening::Stop if self.life.down || self.life.stopping => {}
+            Happening::Stop => {
+                self.saw("stopped");
+                self.life.stopping = true;
+                self.happens_in(DRAIN, Happening::DrainEnds { life: self.life.number });
+                self.input(Input::Stop);
+            }
+            Happening::DrainEnds { life } => {
+                if self.life.number == life {
+                    self.saw("drained by force");
+                    self.kill();
+                }
+            }
+            Happening::Start => self.start(),
+            Happening::Mend => self.reload(self.in_force),
+            Happening::Reload => {
+                self.saw("reloaded");
+                self.reload(1 - self.in_force);
+            }
+            Happening::Pause => {
+                self.saw("paused");
+                self.input(Input::Op { token: 2, op: Op::Pause, person: "alice".into() });
+            }
+            Happening::Resume if self.calm_since.is_some() && (self.life.down || self.life.stopping) => {
+                self.happens_in(Duration::from_secs(1), Happening::Resume);
+            }
+            Happening::Resume => self.input(Input::Op { token: 3, op: Op::Resume, person: "alice".into() }),
+            Happening::Rival { stubborn } => {
+                self.platform.rival = Some(stubborn);
+                self.rival_takes();
+            }
+            Happening::RivalAgain => {
+                if self.platform.rival.is_some() {
+                    self.rival_takes();
+                }
+            }
+            Happening::RivalGoes => {
+                self.platform.rival = None;
+                if self.platform.holder == Some(Holder::Rival) {
+                    self.platform.holder = None;
+                }
+            }
+            Happening::ClockJump { seconds } => {
+                self.saw(if seconds > 0 { "clock ahead" } else { "clock behind" });
+                self.skew = SignedDuration::from_secs(seconds);
+                self.jumped = true;
+            }
+            Happening::ClockRight => self.skew = SignedDuration::ZERO,
+            Happening::Photograph => self.platform.photograph(),
+            Happening::KeyBad => self.key_good = false,
+            Happening::KeyGood => self.key_good = true,
+        }
+    }
+
+    fn knock(&mut self, kind: usize) {
+        let number = self.platform.knocks.len();
+        let (handle, message) = stranger(kind, number);
+        let id = format!("req-{number:04}");
+        let knock = Knock {
+            number,
+            handle,
+            message,
+            inserted_at: self.true_wall(),
+            status: "pending",
+            taken: None,
+            bound: None,
+            uncertain: 0,
+            kind,
+            at: self.at,
+        };
+        let payload = knock.payload(&id);
+        self.platform.knocks.insert(id.clone(), knock);
+        self.push("contact_request_received", &payload);
+        if self.calm_since.is_some() && at_once(self.in_force, kind) {
+            let wait = match self.core.state() {
+                _ if !self.settled_down() => return,
+                AgentState::Live if self.platform.joined() => Duration::from_secs(10),
+                AgentState::Live => LISTED,
+                _ => Duration::from_secs(45),
+            };
+            self.happens_in(wait, Happening::Answered { id });
+        }
+    }
+
+    fn end(&mut self, nth: usize, status: &'static str) {
+        let Some(id) = self.nth_pending(nth) else { return };
+        if !self.platform.end(&id, status) {
+            return;
+        }
+        self.platform.removed_at = self.at;
+        self.saw(match status {
+            "cancelled" => "cancelled",
+            "expired" => "expired",
+            _ => "answered by a person elsewhere",
+        });
+        if status == "approved" {
+            let handle = self.platform.knocks[&id].handle.clone();
+            self.platform.contacts.push((format!("contact-{id}"), handle));
+        }
+        self.tell_end(&id);
+    }
+
+    fn person_says(&mut self, nth: usize, verdict: Verdict) {
+        let Some(id) = self.nth_pending(nth) else { return };
+        self.saw(match verdict {
+            Verdict::Defer => "held by a person",
+            Verdict::Approve | Verdict::Reject => "answered by a person through doorman",
+        });
+        let request = RequestId::parse(&id).unwrap();
+        self.person.entry(id).or_default().push(verdict);
+        self.input(Input::Op { token: 1, op: Op::Answer { verdict, request }, person: "alice".into() });
+    }
+
+    fn nth_pending(&self, nth: usize) -> Option<String> {
+        let pending: Vec<&String> =
+            self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending").map(|(id, _)| id).collect();
+        (!pending.is_empty()).then(|| pending[nth % pending.len()].clone())
+    }
+
+    fn reload(&mut self, index: usize) {
+        self.in_force = index;
+        let policy = self.policies[index].clone();
+        self.input(Input::Policy(Some(policy)));
+    }
+
+    /// `kill -9`. What was being recorded was committed, or was not: nothing of it comes later.
+    pub fn kill(&mut self) {
+        if self.life.down {
+            return;
+        }
+        let life = self.life.number;
+        let queue = std::mem::take(&mut self.queue);
+        for Reverse(event) in queue.into_sorted_vec().into_iter().rev() {
+            match event.what {
+                What::Commit(batch) if event.life == life => {
+                    if self.rng.bool() {
+                        self.saw("crash with a batch under way, committed");
+                        let _refused = self.commit(&batch);
+                    } else {
+                        self.saw("crash with a batch under way, lost");
+                    }
+                }
+                What::Core(_) if event.life == life => {}
+                _ => self.queue.push(Reverse(event)),
+            }
+        }
+        // The platform may notice, or take the connection for alive for a while.
+        if matches!(self.platform.holder, Some(Holder::Daemon(_))) {
+            self.platform.holder = None;
+            if self.rng.bool() || self.half_open {
+                self.platform.ghost_until = Some(self.at + Duration::from_secs(self.rng.u64(5..60)));
+            }
+        }
+        self.half_open = false;
+        self.ended();
+    }
+
+    /// A daemon starts, with the ledger as it was left.
+    fn start(&mut self) {
+        self.life = Life { number: self.life.number, ..Life::default() };
+        self.inherited.extend(self.record.open().cloned());
+        self.charged = self.record.charged("acme");
+        if !self.skew.is_zero() {
+            self.saw("start with a wrong clock");
+        }
+        let held = self.calm_since.is_none() && self.rng.u8(..) < 30;
+        if held {
+            self.saw("start held");
+            let wait = Duration::from_secs(self.rng.u64(1..100));
+            self.happens_in(wait, Happening::Mend);
+        }
+        let policy = (!held).then(|| self.policies[self.in_force].clone());
+        let now = self.now();
+        self.core = Core::new(config(self.life.number, self.seed), policy, self.record.memory(), now);
+        self.input(Input::Start);
+    }
+}

@@ -1,0 +1,194 @@
+//! One step of a run: what reaches the daemon or the platform, and what the daemon then wants done.
+
+use std::time::Duration;
+
+use doorman::agent::{Action, Input};
+use doorman::ledger::LedgerError;
+use doorman::model::{AgentState, RequestId};
+use doorman::platform::{CallError, CallFault, Responded};
+
+use super::schedule::Happening;
+use super::world::{Call, Owned, Scheduled, What, World};
+
+impl World {
+    pub fn happen(&mut self, event: Scheduled) {
+        let stale = event.life != self.life.number;
+        match event.what {
+            What::World(happening) => self.world(happening),
+            // A call that was on its way when the daemon died still arrives; what comes back does not.
+            What::Server(call) => self.server(call, event.life),
+            What::Core(_) | What::Commit(_) if stale => {}
+            What::Commit(batch) => {
+                let rate = self.rates.ledger;
+                if self.chance(rate) {
+                    self.saw("ledger refused a batch");
+                    self.life.gap = true;
+                    self.gaps = true;
+                    let refused = self.rng.usize(..batch.len());
+                    self.record.commit_but(&batch, Some(refused));
+                    return self.input_owned(Owned::Recorded(Err(LedgerError::Refused { why: "a whim".to_owned() })));
+                }
+                let committed = self.commit(&batch);
+                self.input_owned(Owned::Recorded(committed));
+            }
+            What::Core(owned) => {
+                if matches!(owned, Owned::Page(..) | Owned::Contacts(..) | Owned::Responded { .. }) {
+                    if event.seq < self.replied {
+                        self.saw("replies out of order");
+                    }
+                    self.replied = self.replied.max(event.seq);
+                }
+                self.input_owned(owned);
+            }
+        }
+    }
+
+    fn input_owned(&mut self, owned: Owned) {
+        self.note(|| format!("-> {owned:?}"));
+        match owned {
+            Owned::Opened(conn) => {
+                self.input(Input::Opened { conn });
+                let rate = self.rates.cut;
+                if self.chance(rate) {
+                    self.end_socket(None, true);
+                }
+            }
+            Owned::NotOpened(conn, refusal) => self.input(Input::NotOpened { conn, refusal }),
+            Owned::Frame(conn, text, number) => {
+                if number < self.frames.1 {
+                    self.saw("frames out of order");
+                }
+                self.frames.1 = self.frames.1.max(number);
+                let received = self.now().mono;
+                self.input(Input::Frame { conn, text: &text, received });
+            }
+            Owned::Closed(conn, code) => {
+                if self.life.socket == Some(conn) {
+                    self.saw(match (self.life.joined_at, self.core.state()) {
+                        (None, _) => "drop while joining",
+                        (Some(_), AgentState::Live) => "drop while live",
+                        (Some(_), _) => "drop before the first listing",
+                    });
+                    self.life.socket = None;
+                }
+                self.input(Input::Closed { conn, code });
+            }
+            Owned::Me(reply) => self.input(Input::Me(reply)),
+            Owned::Page(fetch, reply) => self.input(Input::Page(fetch, reply)),
+            Owned::Contacts(call, number, reply) => {
+                self.life.contacts_read |=
+                    reply.result.as_ref().is_ok_and(|page| page.pages.is_some_and(|pages| pages <= number));
+                self.input(Input::Contacts { call, reply });
+            }
+            Owned::Responded { request, attempt, reply, written } => {
+                self.life.flying.remove(&request);
+                self.heard(&request, &reply.result);
+                self.input(Input::Responded { request, attempt, reply, written });
+            }
+            Owned::Recalled(memory) => self.input(Input::Recalled { memory }),
+            Owned::Recorded(result) => self.input(Input::Recorded(result)),
+        }
+    }
+
+    /// What the daemon now knows for certain: an attempt that was refused outright binds it to nothing.
+    fn heard(&mut self, request: &RequestId, result: &Result<Responded, CallError>) {
+        let Err(error) = result else { return };
+        if matches!(error.fault, CallFault::Malformed(_)) {
+            self.malformed.insert(request.as_str().to_owned());
+        }
+        let refused = matches!(
+            error.fault,
+            CallFault::Throttled
+                | CallFault::Forbidden
+                | CallFault::Malformed(_)
+                | CallFault::KeyRefused
+                | CallFault::Unreachable
+        );
+        if let Some(knock) = self.platform.knocks.get_mut(request.as_str())
+            && refused
+        {
+            knock.uncertain = knock.uncertain.saturating_sub(1);
+            if knock.uncertain == 0 && knock.taken.is_none() {
+                knock.bound = None;
+            }
+        }
+    }
+
+    /// Gives the core one input, and does what it wants done; it may be killed after each of those things.
+    pub fn input(&mut self, input: Input<'_>) {
+        if self.life.down {
+            return;
+        }
+        let now = self.now();
+        let life = self.life.number;
+        self.core.handle(input, now);
+        while let Some(action) = self.core.poll() {
+            self.act(action);
+            let rate = self.rates.crash;
+            if self.life.number == life && self.chance(rate) {
+                self.saw("crash between two steps");
+                self.kill();
+            }
+            if self.life.number != life || self.life.down {
+                return;
+            }
+        }
+        self.check_state();
+    }
+
+    fn act(&mut self, action: Action) {
+        self.note(|| format!("   <- {action:?}"));
+        match action {
+            Action::Connect { conn, plan } => {
+                self.check_connect(conn);
+                self.after(What::Server(Call::Connect(conn, plan)));
+            }
+            Action::Send { conn, text } => self.in_order(What::Server(Call::Text(conn, text))),
+            Action::Close { conn } => {
+                if self.life.socket == Some(conn) {
+                    self.life.socket = None;
+                }
+                self.in_order(What::Server(Call::Close(conn)));
+            }
+            Action::Me => self.after(What::Server(Call::Me)),
+            Action::Page(fetch) => self.after(What::Server(Call::Page(fetch))),
+            Action::Contacts { call, page } => self.after(What::Server(Call::Contacts(call, page))),
+            Action::Respond { request, answer, attempt } => {
+                self.check_answer(&request, answer, attempt);
+                let written = self.now().mono;
+                self.after(What::Server(Call::Respond { request, answer, attempt, written }));
+            }
+            Action::Record(batch) => {
+                self.check_batch(&batch);
+                let wait = Duration::from_micros(self.rng.u64(20..5_000));
+                self.schedule(self.at + wait, What::Commit(batch));
+            }
+            Action::Recall => {
+                let memory = self.record.memory().book;
+                self.after(What::Core(Owned::Recalled(Box::new(memory))));
+            }
+            Action::Reply { .. } | Action::Tell(_) => {}
+            Action::Done if self.life.stopping => self.ended(),
+            Action::Done => self.fail("nobody told it to stop"),
+        }
+    }
+
+    fn after(&mut self, what: What) {
+        let wait = Duration::from_micros(self.rng.u64(100..80_000));
+        self.schedule(self.at + wait, what);
+    }
+
+    /// Frames of one socket keep their order.
+    fn in_order(&mut self, what: What) {
+        let at = self.last_push.max(self.at) + Duration::from_micros(self.rng.u64(10..2_000));
+        self.last_push = at;
+        self.schedule(at, what);
+    }
+
+    /// Nobody runs now; somebody does a while later.
+    pub fn ended(&mut self) {
+        self.life = super::world::Life { number: self.life.number + 1, down: true, ..Default::default() };
+        let wait = if self.rng.bool() { self.rng.u64(50..2_000) } else { self.rng.u64(2_000..120_000) };
+        self.happens_in(Duration::from_millis(wait), Happening::Start);
+    }
+}

@@ -1,0 +1,96 @@
+//! What runs came to, and which faults really happened in them, so that the schedule cannot rot quietly.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Every fault that the seeds of one test run must have met.
+pub const FAULTS: &[&str] = &[
+    "agent polls",
+    "agent takes",
+    "agent yields",
+    "answer applied, reported failed",
+    "answer cancelled by its sender meanwhile",
+    "answer on its way when the daemon died",
+    "answered by a person elsewhere",
+    "answered by a person through doorman",
+    "cancelled",
+    "channel crashed",
+    "clients fight",
+    "clock ahead",
+    "clock behind",
+    "contacts unknown while somebody is decided",
+    "crash between two steps",
+    "crash while dialling",
+    "crash with a batch under way, committed",
+    "crash with a batch under way, lost",
+    "dial failed",
+    "drained by force",
+    "drop before the first listing",
+    "drop while joining",
+    "drop while live",
+    "expired",
+    "flapping",
+    "forbidden",
+    "frame broken",
+    "frame doubled",
+    "frame late",
+    "frame lost",
+    "frames out of order",
+    "ghost in the way",
+    "half-open",
+    "held by a person",
+    "join unanswered",
+    "key refused",
+    "ledger refused a batch",
+    "malformed",
+    "old platform",
+    "page cut short of what was asked, by a shift",
+    "paused",
+    "reloaded",
+    "replies out of order",
+    "reply late",
+    "reply lost",
+    "start held",
+    "start with a wrong clock",
+    "stale page",
+    "stopped",
+    "superseded",
+    "throttled",
+    "unreachable",
+];
+
+/// What one run, or many, came to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub steps: u64,
+    pub knocks: u64,
+    pub answers: u64,
+    pub lives: u64,
+    /// Faults, and how often each happened.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    pub fn add(&mut self, other: &Summary) {
+        self.steps += other.steps;
+        self.knocks += other.knocks;
+        self.answers += other.answers;
+        self.lives += other.lives;
+        for (fault, count) in &other.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+    }
+
+    /// Faults that never happened.
+    pub fn missing(&self) -> Vec<&'static str> {
+        FAULTS.iter().copied().filter(|fault| !self.faults.contains_key(fault)).collect()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steps, knocks, answers, lives, faults } = self;
+        let count: u64 = faults.values().sum();
+        write!(f, "{steps} steps, {knocks} requests, {answers} answers, {lives} lives, {count} faults")
+    }
+}

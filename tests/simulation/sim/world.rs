@@ -1,0 +1,367 @@
+//! One run of one seed: the real core, a model of the platform and of the ledger, and a schedule of everything that can
+//! go wrong, under virtual time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorman::agent::{Core, CoreConfig, Input};
+use doorman::clock::{Mono, Now};
+use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
+use doorman::inbox::Fetch;
+use doorman::ledger::{Entry, LedgerError};
+use doorman::model::{AgentId, AgentState, Answer, Contact, ContactRequest, RequestId, Verdict};
+use doorman::phoenix::{ConnectPlan, Refusal};
+use doorman::platform::{Me, Page, Reply, Responded};
+use doorman::policy::Policy;
+use jiff::{SignedDuration, Timestamp};
+
+use super::platform::{Holder, Platform};
+use super::record::Record;
+use super::schedule::{Happening, Rates, programme};
+use super::summary::Summary;
+
+pub const AGENT: &str = "6b0f2c7e-2d86-4f0e-9a60-4a5c6f5c9d11";
+/// Answers on their way at once.
+pub const IN_FLIGHT: u32 = 3;
+/// How long the rough part's programme lasts; what began in it may last until [`CALM`].
+const ROUGH: Duration = Duration::from_secs(900);
+/// From here on nothing goes wrong any more.
+const CALM: Duration = Duration::from_secs(1210);
+/// The calm part lasts beyond the hour after which a forbidden answer is tried again.
+const END: Duration = Duration::from_secs(2 * 3600 + 1800);
+/// Lines shown of what led to a failure.
+const TRACE_SHOWN: usize = 40_000;
+/// So many inputs at one moment are no coincidence.
+const STUCK_MAX: u32 = 20_000;
+/// Rows a page.
+pub const PAGE: usize = 4;
+
+/// What comes to the core.
+#[derive(Debug)]
+pub enum Owned {
+    Opened(u64),
+    NotOpened(u64, Refusal),
+    /// On which socket, what, and its place among the frames of this run.
+    Frame(u64, String, u64),
+    Closed(u64, Option<u16>),
+    Me(Reply<Me>),
+    Page(Fetch, Reply<Page<ContactRequest>>),
+    Contacts(u64, u32, Reply<Page<Contact>>),
+    Responded {
+        request: RequestId,
+        attempt: u32,
+        reply: Reply<Responded>,
+        written: Mono,
+    },
+    Recorded(Result<(), LedgerError>),
+    Recalled(Box<doorman::policy::book::Memory>),
+}
+
+/// What comes to the platform.
+#[derive(Debug)]
+pub enum Call {
+    Connect(u64, ConnectPlan),
+    Text(u64, String),
+    Close(u64),
+    Me,
+    Page(Fetch),
+    Contacts(u64, u32),
+    Respond { request: RequestId, answer: Answer, attempt: u32, written: Mono },
+}
+
+#[derive(Debug)]
+pub enum What {
+    Core(Owned),
+    Server(Call),
+    Commit(Vec<Entry>),
+    World(Happening),
+}
+
+pub struct Scheduled {
+    pub at: Duration,
+    pub seq: u64,
+    pub life: u64,
+    pub what: What,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+/// What is known of the daemon's life from outside it.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// Which; what was under way in an earlier one comes to nothing.
+    pub number: u64,
+    /// Nobody runs.
+    pub down: bool,
+    pub stopping: bool,
+    /// The socket that it asked for last, unless it gave it up.
+    pub socket: Option<u64>,
+    /// When its contacts were joined.
+    pub joined_at: Option<Duration>,
+    pub connects: VecDeque<Duration>,
+    /// A whole reading of the contacts came through.
+    pub contacts_read: bool,
+    /// Answers on their way.
+    pub flying: BTreeSet<RequestId>,
+    /// The rules in force, by what it put on record.
+    pub policy: Option<String>,
+    /// The ledger refused a batch: what it holds is not all that was decided.
+    pub gap: bool,
+    pub state: Option<AgentState>,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub rng: fastrand::Rng,
+    pub rates: Rates,
+    pub at: Duration,
+    origin: Timestamp,
+    pub skew: SignedDuration,
+    seq: u64,
+    pub queue: BinaryHeap<Reverse<Scheduled>>,
+    pub life: Life,
+    pub core: Core,
+    pub policies: Vec<Arc<Policy>>,
+    pub in_force: usize,
+    pub platform: Platform,
+    pub record: Record,
+    pub key_good: bool,
+    pub half_open: bool,
+    pub flapping: bool,
+    /// Frames of one socket come in order; when the last one does, and how many were sent and delivered.
+    pub last_push: Duration,
+    pub frames: (u64, u64),
+    /// The last reply that was delivered, by when it was sent.
+    pub replied: u64,
+    /// Since when nothing goes wrong.
+    pub calm_since: Option<Duration>,
+    /// What the agent was when the calm began.
+    pub calm_from: AgentState,
+    stuck: (Duration, u32),
+    trace: Option<Vec<String>>,
+    /// What a person ever said of a request through doorman.
+    pub person: BTreeMap<String, Vec<Verdict>>,
+    /// Requests whose answer was open when some daemon began: for all that it knows, somebody heard it.
+    pub inherited: BTreeSet<RequestId>,
+    /// Acme's approvals as this daemon must count them, whatever became of the record: when each was charged.
+    pub charged: BTreeMap<RequestId, Timestamp>,
+    /// The ledger refused a batch in some life: it never holds all that was.
+    pub gaps: bool,
+    /// Requests whose answer the platform called malformed: they stay pending, by design.
+    pub malformed: BTreeSet<String>,
+    /// The clock was wrong at some time: rows of the record bear wrong times.
+    pub jumped: bool,
+    pub summary: Summary,
+}
+
+impl World {
+    pub fn new(seed: u64, policies: &[Arc<Policy>], traced: bool) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let rates = Rates::of(&mut rng);
+        let origin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
+        let now = Now { mono: Mono::ZERO, wall: origin };
+        let core = Core::new(config(0, seed), Some(policies[0].clone()), Default::default(), now);
+        let mut world = Self {
+            seed,
+            rates,
+            at: Duration::ZERO,
+            origin,
+            skew: SignedDuration::ZERO,
+            seq: 0,
+            queue: BinaryHeap::new(),
+            life: Life::default(),
+            core,
+            policies: policies.to_vec(),
+            in_force: 0,
+            platform: Platform { old: seed % 5 == 4, oldest_first: seed % 3 == 2, ..Platform::default() },
+            record: Record::default(),
+            key_good: true,
+            half_open: false,
+            flapping: false,
+            last_push: Duration::ZERO,
+            frames: (0, 0),
+            replied: 0,
+            calm_since: None,
+            calm_from: AgentState::Starting,
+            stuck: (Duration::ZERO, 0),
+            trace: traced.then(Vec::new),
+            person: BTreeMap::new(),
+            inherited: BTreeSet::new(),
+            charged: BTreeMap::new(),
+            gaps: false,
+            malformed: BTreeSet::new(),
+            jumped: false,
+            summary: Summary::default(),
+            rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
+        };
+        for (at, happening) in programme(&mut rng, ROUGH, CALM) {
+            world.schedule(at, What::World(happening));
+        }
+        world.saw(match connection(seed) {
+            ConnectionMode::Poll => "agent polls",
+            ConnectionMode::Take => "agent takes",
+            ConnectionMode::Yield => "agent yields",
+        });
+        if world.platform.old {
+            world.saw("old platform");
+        }
+        world
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono: Mono::from_origin(self.at), wall: self.true_wall().checked_add(self.skew).unwrap() }
+    }
+
+    pub fn true_wall(&self) -> Timestamp {
+        self.origin.checked_add(SignedDuration::try_from(self.at).unwrap()).unwrap()
+    }
+
+    pub fn schedule(&mut self, at: Duration, what: What) {
+        self.seq += 1;
+        let life = self.life.number;
+        self.queue.push(Reverse(Scheduled { at: at.max(self.at), seq: self.seq, life, what }));
+    }
+
+    pub fn happens_in(&mut self, wait: Duration, happening: Happening) {
+        self.schedule(self.at + wait, What::World(happening));
+    }
+
+    pub fn chance(&mut self, rate: f64) -> bool {
+        rate > 0.0 && self.rng.f64() < rate
+    }
+
+    /// A fault really happened.
+    pub fn saw(&mut self, fault: &'static str) {
+        debug_assert!(super::summary::FAULTS.contains(&fault), "`{fault}` is not on the list");
+        *self.summary.faults.entry(fault).or_default() += 1;
+    }
+
+    /// The seed ends here: an invariant does not hold.
+    pub fn fail(&self, what: &str) -> ! {
+        if std::env::var_os("SIM_TRACE").is_some() {
+            let trace = self.trace.as_deref().unwrap_or_default();
+            for line in &trace[trace.len().saturating_sub(TRACE_SHOWN)..] {
+                eprintln!("{line}");
+            }
+        }
+        panic!("seed {}: at {:.3} s: {what}", self.seed, self.at.as_secs_f64());
+    }
+
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12.6} {}", self.at.as_secs_f64(), line()));
+        }
+    }
+
+    /// Plays the seed to its end. The trace is empty unless it was asked for.
+    pub fn run(mut self) -> (Summary, Vec<String>) {
+        self.input(Input::Start);
+        loop {
+            if self.calm_since.is_none() && self.at >= CALM {
+                self.calm_down();
+            }
+            let deadline = self.deadline();
+            let next = self.queue.peek().map(|Reverse(next)| next.at);
+            match next {
+                Some(next) if deadline.is_none_or(|deadline| next <= deadline) => {
+                    let Some(Reverse(event)) = self.queue.pop() else { break };
+                    if event.at > END {
+                        break;
+                    }
+                    self.advance(event.at);
+                    self.happen(event);
+                }
+                _ => {
+                    let Some(deadline) = deadline.filter(|deadline| *deadline <= END) else { break };
+                    self.advance(deadline);
+                    self.input(Input::Tick);
+                }
+            }
+        }
+        self.at = END;
+        self.check_end();
+        self.summary.knocks = self.platform.knocks.len() as u64;
+        self.summary.lives = self.life.number + 1;
+        (self.summary, self.trace.unwrap_or_default())
+    }
+
+    /// When the core wants to be woken: always some time, or whatever it waits for would never come.
+    fn deadline(&self) -> Option<Duration> {
+        if self.life.down {
+            return None;
+        }
+        match self.core.deadline(self.now()) {
+            Some(deadline) => Some(deadline.since_origin().max(self.at)),
+            None => self.fail("a live deadline must always exist"),
+        }
+    }
+
+    fn advance(&mut self, at: Duration) {
+        self.summary.steps += 1;
+        if at == self.stuck.0 {
+            self.stuck.1 += 1;
+            if self.stuck.1 > STUCK_MAX {
+                self.fail("time stands still: something asks to be woken at once, for ever");
+            }
+        } else {
+            self.stuck = (at, 0);
+        }
+        self.at = at;
+    }
+
+    /// Faults end, rivals go, the clock is right, the key is good, nobody is paused. A socket that is dead stays so until
+    /// the daemon finds out.
+    fn calm_down(&mut self) {
+        self.calm_since = Some(self.at);
+        self.calm_from = self.core.state();
+        self.rates = Rates::default();
+        self.skew = SignedDuration::ZERO;
+        self.key_good = true;
+        self.flapping = false;
+        self.platform.rival = None;
+        if self.platform.holder == Some(Holder::Rival) {
+            self.platform.holder = None;
+        }
+        self.happens_in(Duration::ZERO, Happening::Resume);
+        self.happens_in(Duration::ZERO, Happening::Mend);
+    }
+}
+
+/// How the agent of this seed may have its connection.
+pub fn connection(seed: u64) -> ConnectionMode {
+    match seed % 8 {
+        0 => ConnectionMode::Poll,
+        1 => ConnectionMode::Take,
+        _ => ConnectionMode::Yield,
+    }
+}
+
+pub fn config(life: u64, seed: u64) -> CoreConfig {
+    CoreConfig {
+        agent: AgentId::parse(AGENT).unwrap(),
+        connection: connection(seed),
+        credentials: CredentialsMode::Auto,
+        answers: Answers { in_flight: IN_FLIGHT, per_second: 0 },
+        timing: Timing::default(),
+        shadow: false,
+        seed: seed ^ life.wrapping_mul(0x9E37_79B9),
+        capacity: 10_000,
+    }
+}

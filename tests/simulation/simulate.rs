@@ -1,0 +1,61 @@
+//! Plays any number of seeds of the simulation: `cargo run --release --example simulate -- --seeds 10000`, from another
+//! one on with `--from N`, or one alone: `SIM_TRACE=1 cargo run --example simulate -- --seed 42`. Says what each failing
+//! seed found; exit 1 where one did, 2 where it was asked for something else.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a simulation that fails may say so"
+)]
+
+mod sim;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Seeds between two lines of progress.
+const PROGRESS: u64 = 1_000;
+
+fn main() -> ExitCode {
+    let Some(seeds) = asked(std::env::args().skip(1)) else {
+        eprintln!("usage: simulate [--seeds COUNT] [--from SEED] | --seed SEED");
+        return ExitCode::from(2);
+    };
+    let seeds: Vec<u64> = seeds.collect();
+    let (count, began) = (seeds.len() as u64, Instant::now());
+    // What a seed found is told below, by seed.
+    std::panic::set_hook(Box::new(|_| ()));
+    let played = sim::play(&seeds, |through| {
+        if through % PROGRESS == 0 && through < count {
+            eprintln!("{through} of {count} seeds, {:.0} s", began.elapsed().as_secs_f64());
+        }
+    });
+    for (_, found) in &played.failed {
+        println!("{found}");
+    }
+    println!(
+        "{count} seeds, {}: {} failed, {:.1} s",
+        played.summary,
+        played.failed.len(),
+        began.elapsed().as_secs_f64()
+    );
+    for fault in played.summary.missing() {
+        println!("never happened: {fault}");
+    }
+    ExitCode::from(u8::from(!played.failed.is_empty()))
+}
+
+fn asked(mut args: impl Iterator<Item = String>) -> Option<std::ops::Range<u64>> {
+    let (mut from, mut count) = (0, 1_000);
+    while let Some(arg) = args.next() {
+        let number: u64 = args.next()?.parse().ok()?;
+        match arg.as_str() {
+            "--seeds" => count = number,
+            "--from" => from = number,
+            "--seed" => (from, count) = (number, 1),
+            _ => return None,
+        }
+    }
+    Some(from..from.checked_add(count)?)
+}
