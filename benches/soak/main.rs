@@ -9,6 +9,7 @@
 
 mod daemon;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ const TIMING: &str = "heartbeat = \"2s\"\ndead_after = \"5s\"\njoin_timeout = \"
 const ROWS: u32 = 60;
 /// Deferred requests are taken back by their senders, or answered by a person, so long after.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Contacts leave so long after they knocked: an agent whose contacts only grow in number grows with them.
+const STAY: Duration = Duration::from_secs(60);
 /// Nobody waits longer than this in the end, when all faults are over.
 const CALM: Duration = Duration::from_secs(120);
 
@@ -162,7 +165,7 @@ impl Trouble {
 async fn knock(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
-    let mut deferred = std::collections::VecDeque::new();
+    let (mut deferred, mut contacts) = (VecDeque::new(), VecDeque::new());
     let mut number = 0;
     while Instant::now() < until {
         tick.tick().await;
@@ -175,8 +178,15 @@ async fn knock(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
         };
         let id = format!("{who}-{number}");
         let push = rng.u8(0..50) != 0;
+        let handle = format!("{who}/{number}");
         let new = NewRequest { push: Some(push), ..NewRequest::to(AGENT) };
-        control.request(&new.from(&format!("{who}/{number}")).id(&id)).unwrap();
+        control.request(&new.from(&handle).id(&id)).unwrap();
+        contacts.push_back((Instant::now() + STAY, handle));
+        while contacts.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let (_, handle) = contacts.pop_front().unwrap();
+            // Most were never let in.
+            let _ = control.remove_contact(AGENT, &handle);
+        }
         if matches!(who, "guests" | "strangers") {
             deferred.push_back((Instant::now() + PATIENCE, id));
         }

@@ -12,6 +12,8 @@ mod listing;
 mod people;
 mod records;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -6,6 +6,7 @@ mod control;
 mod demo;
 mod faults;
 mod first_day;
+mod fuzz;
 mod ledger;
 mod life;
 mod logs;

@@ -99,3 +99,18 @@ fn no_key_is_without_words() {
         }
     }
 }
+
+/// Every row of the page of bounds names a constant as it stands in the source.
+#[test]
+fn the_bounds_are_those_of_the_source() {
+    let text = std::fs::read_to_string(page("docs/bounds.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.rsplit_once("| `")?.1.strip_suffix("` |"));
+    let mut held = 0;
+    for row in rows {
+        let (file, constant) = row.split_once("`: `").unwrap_or_else(|| panic!("not `FILE`: `CONSTANT`: {row}"));
+        let source = std::fs::read_to_string(page(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(source.contains(&format!("const {constant};")), "{file} has no `{constant}`");
+        held += 1;
+    }
+    assert!(held >= 40, "{held} bounds");
+}

@@ -15,7 +15,7 @@ mod world;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 pub use summary::Summary;
@@ -30,18 +30,25 @@ pub struct Played {
     pub failed: Vec<(u64, String)>,
 }
 
-/// Plays these seeds on all cores. `done` hears after each how many are through.
-pub fn play(seeds: &[u64], done: impl Fn(u64) + Sync) -> Played {
+/// Plays these seeds on all cores; where only the `first` failure is asked for, none is begun after one. `done` hears
+/// after each how many are through.
+pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
     let policies = rules::policies();
     let traced = std::env::var_os("SIM_TRACE").is_some();
-    let (next, through) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let (next, through, failed) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let played = Mutex::new(Played::default());
     let player = || {
         let mut mine = Played::default();
         while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if first && failed.load(Ordering::Relaxed) {
+                break;
+            }
             match catch_unwind(AssertUnwindSafe(|| World::new(seed, &policies, traced).run().0)) {
                 Ok(summary) => mine.summary.add(&summary),
-                Err(panic) => mine.failed.push((seed, said(panic.as_ref()))),
+                Err(panic) => {
+                    failed.store(true, Ordering::Relaxed);
+                    mine.failed.push((seed, said(panic.as_ref())));
+                }
             }
             done(through.fetch_add(1, Ordering::Relaxed) + 1);
         }

@@ -7,6 +7,7 @@ use doorman::ledger::{Entry, LedgerError};
 use doorman::model::{AgentState, Answer, RequestId, Verdict};
 use doorman::policy::Charge;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use super::rules::{ACME_MAX, CROWD, SLOW, WAITS, allowed, must_end};
 use super::world::{IN_FLIGHT, World, connection};
@@ -24,6 +25,8 @@ struct Intent<'a> {
 const CONNECTS_MAX: usize = 20;
 /// In the calm hours approvals are minutes apart, and none is remembered for a quarter of an hour.
 const REMEMBERED_MAX: usize = 20;
+/// A join that is answered this soon has not timed out.
+const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl World {
@@ -180,6 +183,25 @@ impl World {
         }
         if self.settled_down() && state != self.expected() && !self.life.stopping {
             self.fail(&format!("it is calm, and the agent is {state}: {}", self.core.status().why));
+        }
+    }
+
+    /// What a frame tells the daemon of its join.
+    pub fn hears(&mut self, conn: u64, text: &str) {
+        let Ok(Value::Array(parts)) = serde_json::from_str(text) else { return };
+        let [join, _, topic, event, payload] = parts.as_slice() else { return };
+        if !topic.as_str().is_some_and(|topic| topic.starts_with("agent_contacts:")) {
+            return;
+        }
+        let in_time = self.life.joined_at.is_some_and(|at| self.at - at < ANSWERED_IN_TIME);
+        match event.as_str() {
+            Some("phx_reply") if in_time && payload["status"] == "ok" => {
+                self.life.told_join = join.as_str().map(|join| (conn, join.to_owned()));
+            }
+            Some("phx_error" | "phx_close") => {
+                self.life.told_join.take_if(|(_, told)| join.is_null() || join.as_str() == Some(told));
+            }
+            _ => {}
         }
     }
 

@@ -214,6 +214,9 @@ impl World {
         if joining && self.chance(join) {
             return self.saw("join unanswered");
         }
+        if joining && socket.join.is_some() && self.life.told_join == socket.join.clone().map(|join| (conn, join)) {
+            self.fail("joined anew, though the join stands and was answered");
+        }
         let frames = self.platform.frame(&mut socket, text, AGENT);
         if joining && life == self.life.number {
             self.life.joined_at = Some(self.at);

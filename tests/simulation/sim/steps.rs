@@ -59,6 +59,7 @@ impl World {
                     self.saw("frames out of order");
                 }
                 self.frames.1 = self.frames.1.max(number);
+                self.hears(conn, &text);
                 let received = self.now().mono;
                 self.input(Input::Frame { conn, text: &text, received });
             }

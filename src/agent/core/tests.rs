@@ -1,0 +1,152 @@
+//! What the simulation comes by too seldom to be relied on: a held agent, which only polls, step by step.
+
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Now;
+use crate::config::settings::{Answers, Timing};
+use crate::model::{Sender, Verdict};
+use crate::platform::{CallError, CallFault};
+use crate::policy::PolicyHash;
+
+struct Held {
+    core: Core,
+    at: Duration,
+    recorded: Vec<Record>,
+    asked: Vec<Action>,
+}
+
+impl Held {
+    /// An agent without rules that polls, and what its ledger remembers.
+    fn new(memory: AgentMemory) -> Self {
+        let config = CoreConfig {
+            agent: AgentId::parse("agent-1").unwrap(),
+            connection: ConnectionMode::Poll,
+            credentials: CredentialsMode::Auto,
+            answers: Answers { in_flight: 4, per_second: 0 },
+            timing: Timing::default(),
+            shadow: false,
+            seed: 7,
+            capacity: 100,
+        };
+        let core = Core::new(config, None, memory, now(Duration::ZERO));
+        let mut held = Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new() };
+        held.tell(Input::Start);
+        held
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        self.tell_refusing(input, false);
+    }
+
+    /// Every batch is recorded at once, or `refused`.
+    fn tell_refusing(&mut self, input: Input<'_>, refused: bool) {
+        self.core.handle(input, now(self.at));
+        while let Some(action) = self.core.poll() {
+            match action {
+                Action::Record(batch) => {
+                    self.recorded.extend(batch);
+                    let why = || LedgerError::Refused { why: "a whim".to_owned() };
+                    let result = if refused { Err(why()) } else { Ok(()) };
+                    self.core.handle(Input::Recorded(result), now(self.at));
+                }
+                action => self.asked.push(action),
+            }
+        }
+    }
+
+    /// So much later, the list is asked for, and shows these.
+    fn listed_after(&mut self, wait: Duration, shown: &[&str]) {
+        self.at += wait;
+        self.tell(Input::Tick);
+        loop {
+            let fetch = self.asked.iter().find_map(|action| match action {
+                Action::Page(fetch) => Some(*fetch),
+                _ => None,
+            });
+            let Some(fetch) = fetch else { break };
+            self.asked.retain(|action| !matches!(action, Action::Page(_)));
+            let items: Vec<_> = shown.iter().map(|id| request(id)).collect();
+            let total = Some(items.len() as u64);
+            let page = Page { items, unreadable: 0, total, pages: Some(1) };
+            self.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+        }
+    }
+
+    fn approve(&mut self, id: &str, refused: bool) {
+        let op = Op::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap() };
+        self.tell_refusing(Input::Op { token: 1, op, person: "ann".into() }, refused);
+    }
+
+    fn answers_sent(&self) -> usize {
+        self.asked.iter().filter(|action| matches!(action, Action::Respond { .. })).count()
+    }
+
+    fn intents(&self) -> usize {
+        self.recorded.iter().filter(|entry| matches!(entry, Record::Intent { .. })).count()
+    }
+}
+
+fn now(at: Duration) -> Now {
+    let wall = jiff::Timestamp::UNIX_EPOCH.checked_add(at).unwrap();
+    Now { mono: Mono::from_origin(at), wall }
+}
+
+fn request(id: &str) -> ContactRequest {
+    let id = RequestId::parse(id).unwrap();
+    ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None }
+}
+
+const MINUTES: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_listed_while_the_agent_is_held_is_not_gone() {
+    let (id, hash) = (RequestId::parse("r1").unwrap(), PolicyHash::new("0123456789ab"));
+    let memory = AgentMemory {
+        first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
+        decided: vec![(id, Verdict::Defer, "no_match".to_owned(), hash)],
+        ..AgentMemory::default()
+    };
+    let mut held = Held::new(memory);
+    held.listed_after(MINUTES, &["r1"]);
+    let gone = held.recorded.iter().filter_map(|entry| match entry {
+        Record::Settled { request, .. } => Some(request.as_str()),
+        _ => None,
+    });
+    assert_eq!(gone.collect::<Vec<_>>(), ["r2"]);
+}
+
+#[test]
+fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
+    let mut held = Held::new(AgentMemory::default());
+    held.listed_after(MINUTES, &["r1"]);
+    held.approve("r1", true);
+    let withdrawn = |entry: &Record| matches!(entry, Record::Withdrawn { .. });
+    assert_eq!((held.answers_sent(), held.intents()), (0, 1));
+    held.listed_after(10 * MINUTES, &["r1"]);
+    assert_eq!(held.recorded.iter().filter(|entry| withdrawn(entry)).count(), 1);
+    assert_eq!((held.answers_sent(), held.intents()), (1, 2), "{:?}", held.recorded);
+}
+
+#[test]
+fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
+    for (reply, bound) in [(CallFault::Conflict, false), (CallFault::NoAnswer, true)] {
+        let mut held = Held::new(AgentMemory::default());
+        held.listed_after(MINUTES, &["r1"]);
+        held.approve("r1", false);
+        let error = CallError { fault: reply, code: None, message: None, retry_after: None };
+        let id = RequestId::parse("r1").unwrap();
+        let written = now(held.at).mono;
+        held.tell(Input::Responded {
+            request: id,
+            attempt: 1,
+            reply: Reply { result: Err(error), date: None },
+            written,
+        });
+        held.listed_after(2 * MINUTES, &[]);
+        held.listed_after(4 * MINUTES, &["r1"]);
+        held.listed_after(4 * MINUTES, &["r1"]);
+        assert_eq!(held.core.pending().len(), 1);
+        assert_eq!(held.answers_sent() > 1, bound, "{reply:?}: only what may have been heard is said again");
+    }
+}

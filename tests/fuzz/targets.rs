@@ -1,0 +1,212 @@
+//! What each fuzz target does with its bytes, and what must hold whatever they are. No target may panic or hang; `cargo
+//! test` replays the corpora through these same functions (`tests/it/fuzz.rs`), the fuzzer makes new ones.
+
+use std::path::Path;
+use std::time::Duration;
+
+use doorman::clock::{Mono, Now};
+use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
+use doorman::config::{self, Env, Overrides, Report};
+use doorman::model::{AgentId, ContactRequest};
+use doorman::phoenix::{Input, Session, SessionConfig, frame};
+use doorman::platform::{bodies, payload};
+use doorman::policy::rules::SourceText;
+use doorman::policy::{Book, Circumstances, ClockHealth, Loaded, Policy, load_texts};
+use doorman::sandbox::World;
+use doorman::sandbox::replay::Script;
+use doorman::transcript;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// One target.
+pub type Target = fn(&[u8]);
+
+/// By name, which is that of its folder in `corpus`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("frames", frames),
+    ("session", session),
+    ("payloads", payloads),
+    ("bodies", rest_bodies),
+    ("settings", settings),
+    ("rules", rules),
+    ("evaluator", evaluator),
+    ("worlds", worlds),
+    ("transcripts", transcripts),
+];
+
+/// So many outputs to one input are no answer to it.
+const OUTPUTS_MAX: usize = 64;
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// A frame, and what a reply says.
+pub fn frames(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    match frame::parse(text) {
+        Ok(frame) => drop(frame::reply(&frame.payload)),
+        Err(problem) => assert!(problem.to_string().len() < 200, "a problem holds none of the text"),
+    }
+}
+
+/// A whole session, told one line after another: `!` and a number is a close, `~` and a number so many seconds later,
+/// anything else a frame.
+pub fn session(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let agent = AgentId::parse("agent-1").expect("a plain id");
+    let timing = Timing::default();
+    let config = SessionConfig { agent, connection: ConnectionMode::Yield, credentials: CredentialsMode::Auto, timing };
+    let mut session = Session::new(config, 7);
+    let mut seconds = 0;
+    tell(&mut session, Input::Start, seconds);
+    tell(&mut session, Input::Opened, seconds);
+    for line in text.lines().take(200) {
+        let number = || line[1..].trim().parse::<u16>().ok();
+        match line.as_bytes().first() {
+            Some(b'!') => {
+                tell(&mut session, Input::Closed(number()), seconds);
+                seconds += 120;
+                tell(&mut session, Input::Tick, seconds);
+                tell(&mut session, Input::Opened, seconds);
+            }
+            Some(b'~') => {
+                seconds += u64::from(number().unwrap_or(1));
+                tell(&mut session, Input::Tick, seconds);
+            }
+            _ => tell(&mut session, Input::Text(line), seconds),
+        }
+    }
+    tell(&mut session, Input::Stop, seconds);
+}
+
+fn tell(session: &mut Session, input: Input<'_>, seconds: u64) {
+    let stops = matches!(input, Input::Stop);
+    let now = Now { mono: Mono::from_origin(Duration::from_secs(seconds)), wall: Timestamp::UNIX_EPOCH };
+    session.handle(input, now);
+    let outputs = std::iter::from_fn(|| session.poll()).count();
+    assert!(outputs <= OUTPUTS_MAX, "{outputs} outputs to one input");
+    assert!(stops || session.deadline().is_some(), "a live session always has a deadline");
+}
+
+/// An event of the channel: its name on the first line, its payload after it.
+pub fn payloads(bytes: &[u8]) {
+    let Some((event, rest)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
+    let Ok(value) = serde_json::from_str::<Value>(rest) else { return };
+    if let Some(Err(problem)) = payload::channel_event(event, &value) {
+        assert!(!problem.broken().is_empty(), "a refused payload has a field to blame");
+    }
+    if let Ok(request) = payload::contact_request(&value) {
+        bounded(&request);
+    }
+    drop(payload::contact(&value));
+    let _supersede = payload::supersede(&value);
+}
+
+fn bounded(request: &ContactRequest) {
+    for text in [request.name.as_ref(), request.message.as_ref(), request.sender.original()].into_iter().flatten() {
+        let shown = text.to_string();
+        assert!(!shown.chars().any(char::is_control), "a stranger's text steers a terminal: {shown:?}");
+    }
+}
+
+/// A body of a REST reply, as each of those that are read.
+pub fn rest_bodies(bytes: &[u8]) {
+    drop(bodies::json(bytes));
+    drop(bodies::me(bytes));
+    if let Ok(page) = bodies::requests(bytes) {
+        page.items.iter().for_each(bounded);
+    }
+    drop(bodies::contacts(bytes));
+    drop(bodies::responded(bytes));
+}
+
+/// A `doorman.toml`.
+pub fn settings(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let loaded = config::load_text(Some("doorman.toml".into()), Some(text), &Env::default(), &Overrides::default());
+    match loaded {
+        Ok(loaded) => told(&loaded.report),
+        Err(report) => {
+            assert!(report.has_errors(), "refused, and nothing is wrong with it");
+            told(&report);
+        }
+    }
+}
+
+fn told(report: &Report) {
+    let (plain, coloured) = (report.render(false), report.render(true));
+    assert!(!report.has_errors() || !plain.is_empty(), "an error that is not told");
+    assert!(coloured.len() >= plain.len());
+}
+
+fn compiled(text: &str, list: &str) -> Loaded {
+    let source = |name: &str, text: &str| SourceText { name: name.to_owned(), text: text.into() };
+    let loaded = load_texts(Path::new("rules.toml"), &[source("rules.toml", text), source("list.txt", list)]);
+    told(&loaded.report);
+    assert_eq!(loaded.policy.is_none(), loaded.report.has_errors(), "a policy, or a reason why there is none");
+    loaded
+}
+
+/// A rules file, with the list `list.txt` after a line of `===`.
+pub fn rules(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let (text, list) = text.split_once("\n===\n").unwrap_or((text, ""));
+    let loaded = compiled(text, list);
+    if let Some(policy) = &loaded.policy {
+        for handle in [None, Some("ann"), Some("acme/bot"), Some("not a handle//")] {
+            decided(policy, handle, Some("Ann"), Some("hello"));
+        }
+    }
+}
+
+/// A rules file, and after a line of `===` a stranger: handle, name and message, a line each.
+pub fn evaluator(bytes: &[u8]) {
+    let Some((text, stranger)) = text(bytes).and_then(|text| text.split_once("\n===\n")) else { return };
+    let loaded = compiled(text, "ann\nacme/*\n");
+    let mut lines = stranger.splitn(3, '\n').map(|line| Some(line).filter(|line| !line.is_empty()));
+    let [handle, name, message] = [(); 3].map(|()| lines.next().flatten());
+    if let Some(policy) = &loaded.policy {
+        decided(policy, handle, name, message);
+    }
+}
+
+/// The index never changes a decision, nor does asking twice; and by a wrong clock nothing of time is known.
+fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: Option<&str>) {
+    let value = json!({
+        "id": "r", "status": "pending", "from_handle": handle, "from_name": name, "message": message,
+        "inserted_at": "2026-03-02T10:00:00Z",
+    });
+    let Ok(request) = payload::contact_request(&value) else { return };
+    let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
+    let book = Book::default();
+    for clock in [ClockHealth::Sound, ClockHealth::Unsound] {
+        let circumstances = Circumstances { first_seen: now, clock, contacts: None };
+        let decision = policy.decide(&request, &circumstances, &book, now);
+        let naive = policy.decide_naive(&request, &circumstances, &book, now);
+        assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));
+        let again = policy.decide(&request, &circumstances, &book, now);
+        assert_eq!((decision.verdict, decision.due), (again.verdict, again.due));
+    }
+}
+
+/// A world of the sandbox.
+pub fn worlds(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    match World::parse(text, "world.toml") {
+        Ok(world) => assert_eq!(world.check(), Ok(()), "taken, and it cannot be used"),
+        Err(report) => {
+            assert!(report.has_errors());
+            told(&report);
+        }
+    }
+}
+
+/// A transcript, and what is played of it.
+pub fn transcripts(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    match transcript::read(text) {
+        Ok(lines) => drop(Script::of(&lines, None)),
+        Err(error) => drop(error.to_string()),
+    }
+}
