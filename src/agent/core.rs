@@ -8,6 +8,7 @@ mod answers;
 mod clockwatch;
 mod contacts;
 mod deciding;
+mod io;
 mod listing;
 mod people;
 mod records;
@@ -20,13 +21,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
-use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use crate::inbox::{Fetch, Inbox, Listing, Mark};
+use crate::inbox::{Inbox, Listing, Mark};
+use crate::ledger::Entry as Record;
 use crate::ledger::entry::AgentMemory;
-use crate::ledger::{Entry as Record, LedgerError};
-use crate::model::{AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
-use crate::phoenix::{ConnectPlan, Refusal, Session, SessionConfig};
-use crate::platform::{Me, Page, Reply, Responded};
+use crate::model::{AgentState, ContactId, RequestId, StrangerText};
+use crate::phoenix::{Session, SessionConfig};
 use crate::policy::{Book, Policy};
 use crate::responder::Responder;
 
@@ -34,178 +33,9 @@ use super::notice::Notice;
 use answers::Flight;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
+pub use io::{Action, CoreConfig, Input};
 pub use people::{Op, OpOutcome};
 use records::Remembered;
-
-/// What a core is made of.
-#[derive(Debug, Clone)]
-pub struct CoreConfig {
-    /// Whose door.
-    pub agent: AgentId,
-    /// Yield, take or poll.
-    pub connection: ConnectionMode,
-    /// How the socket is told the key.
-    pub credentials: CredentialsMode,
-    /// Slots and rate.
-    pub answers: Answers,
-    /// The figures.
-    pub timing: Timing,
-    /// `run --shadow`: answer nothing, whatever the policy's mode.
-    pub shadow: bool,
-    /// Feeds all jitter.
-    pub seed: u64,
-    /// Most requests held at once.
-    pub capacity: usize,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The task begins.
-    Start,
-    /// The socket of this number is open.
-    Opened {
-        /// Its number.
-        conn: u64,
-    },
-    /// The socket of this number could not be opened.
-    NotOpened {
-        /// Its number.
-        conn: u64,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// A text frame.
-    Frame {
-        /// On which socket.
-        conn: u64,
-        /// What it says.
-        text: &'a str,
-        /// When it was read.
-        received: Mono,
-    },
-    /// A binary frame.
-    Binary {
-        /// On which socket.
-        conn: u64,
-        /// Its bytes.
-        len: usize,
-    },
-    /// A socket ended.
-    Closed {
-        /// Which.
-        conn: u64,
-        /// Its close code, if it sent one.
-        code: Option<u16>,
-    },
-    /// To [`Action::Me`].
-    Me(Reply<Me>),
-    /// To [`Action::Page`].
-    Page(Fetch, Reply<Page<ContactRequest>>),
-    /// To [`Action::Contacts`].
-    Contacts {
-        /// Which reading.
-        call: u64,
-        /// What came.
-        reply: Reply<Page<Contact>>,
-    },
-    /// To [`Action::Respond`].
-    Responded {
-        /// To which request.
-        request: RequestId,
-        /// Which attempt.
-        attempt: u32,
-        /// What came.
-        reply: Reply<Responded>,
-        /// When the request had been written.
-        written: Mono,
-    },
-    /// To [`Action::Record`].
-    Recorded(Result<(), LedgerError>),
-    /// The ledger can, or cannot, be written.
-    LedgerHealth(bool),
-    /// Another policy is in force; `None`: none is, the agent is held.
-    Policy(Option<Arc<Policy>>),
-    /// To [`Action::Recall`].
-    Recalled {
-        /// What the ledger remembers.
-        memory: Box<crate::policy::book::Memory>,
-    },
-    /// The key was read anew.
-    KeyRenewed,
-    /// A person asks for something.
-    Op {
-        /// Names the answer.
-        token: u64,
-        /// What.
-        op: Op,
-        /// Who.
-        person: Arc<str>,
-    },
-    /// The deadline has come.
-    Tick,
-    /// Finish what is in flight, and be done.
-    Stop,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Action {
-    /// Open a socket of this number.
-    Connect {
-        /// Its number.
-        conn: u64,
-        /// How.
-        plan: ConnectPlan,
-    },
-    /// Send a text frame.
-    Send {
-        /// On which socket.
-        conn: u64,
-        /// What.
-        text: String,
-    },
-    /// Close a socket, or give up opening it.
-    Close {
-        /// Which.
-        conn: u64,
-    },
-    /// `GET /agent/me`, with the key read anew.
-    Me,
-    /// One page of pending requests.
-    Page(Fetch),
-    /// One page of contacts.
-    Contacts {
-        /// Names the reading.
-        call: u64,
-        /// From 1.
-        page: u32,
-    },
-    /// Send an answer. Its intent is on record.
-    Respond {
-        /// To which request.
-        request: RequestId,
-        /// What.
-        answer: Answer,
-        /// From 1.
-        attempt: u32,
-    },
-    /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
-    Record(Vec<Record>),
-    /// Read the ledger's memory again, as far back as the policy in force asks: it asks for more than is remembered.
-    Recall,
-    /// To [`Input::Op`].
-    Reply {
-        /// Its token.
-        token: u64,
-        /// What came of it.
-        outcome: OpOutcome,
-    },
-    /// Tell whoever listens.
-    Tell(Notice),
-    /// Everything is finished; nothing follows.
-    Done,
-}
 
 /// See the module.
 #[derive(Debug)]

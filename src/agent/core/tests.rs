@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::clock::Now;
-use crate::config::settings::{Answers, Timing};
-use crate::model::{Sender, Verdict};
-use crate::platform::{CallError, CallFault};
+use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
+use crate::ledger::LedgerError;
+use crate::model::{AgentId, ContactRequest, Sender, Verdict};
+use crate::platform::{CallError, CallFault, Page, Reply};
 use crate::policy::PolicyHash;
 
 struct Held {
