@@ -1,0 +1,140 @@
+//! What a reader is asked for, and what it tells.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::rows;
+use crate::ledger::Via;
+use crate::ledger::facts::DecisionFacts;
+use crate::model::{AgentId, Answer, ContactRequest, Outcome, Verdict};
+use crate::policy::{Mode, PolicyHash};
+
+/// One request, and what was said to it in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedRequest {
+    /// Whose door.
+    pub agent: AgentId,
+    /// As first seen, each text cut at 500 characters.
+    pub request: ContactRequest,
+    /// When doorman first saw it.
+    pub first_seen: Timestamp,
+    /// How.
+    pub via: Via,
+    /// Its text was blanked for its age: handle, name and message are absent because of that.
+    pub blanked: bool,
+    /// When what stands in `verdict` was decided.
+    pub decided_at: Option<Timestamp>,
+    /// The last word: the answer's where one went out, else the last decision's.
+    pub verdict: Option<Verdict>,
+    /// What gave the verdict.
+    pub by: Option<String>,
+    /// Under which policy.
+    pub policy: Option<PolicyHash>,
+    /// When the answer's intent was recorded.
+    pub answered_at: Option<Timestamp>,
+    /// The last answer, if there was one.
+    pub answer: Option<AnswerRecord>,
+    /// The platform's word for how it stands; or `gone`, or `elsewhere` where it is not known how.
+    pub settled: Option<String>,
+    /// What became of it, with an answer of ours or without; `None` while it is pending.
+    pub outcome: Option<Outcome>,
+}
+
+/// The last answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRecord {
+    /// What was said.
+    pub answer: Answer,
+    /// What became of it; `None` while that is open.
+    pub outcome: Option<Outcome>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// When the outcome was known; before that, when it was last sent.
+    pub at: Timestamp,
+    /// What the platform said of it. Somebody else's text.
+    pub detail: Option<String>,
+}
+
+/// One row of `decision`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedDecision {
+    /// Whose door.
+    pub agent: AgentId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub verdict: Verdict,
+    /// What gave it.
+    pub by: String,
+    /// Under which policy.
+    pub policy: PolicyHash,
+    /// Whether the answer would have gone out.
+    pub mode: Mode,
+    /// Why.
+    pub facts: DecisionFacts,
+}
+
+/// Which requests. The default is all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// First seen then or later.
+    pub since: Option<Timestamp>,
+    /// First seen before.
+    pub until: Option<Timestamp>,
+    /// Only this agent's.
+    pub agent: Option<AgentId>,
+    /// Only this handle, however it is written; `john/*` is all of john's agents.
+    pub handle: Option<String>,
+    /// Only with this verdict.
+    pub verdict: Option<Verdict>,
+    /// Only by this rule, guard, … as in `by`.
+    pub by: Option<String>,
+    /// Only with this outcome.
+    pub outcome: Option<OutcomeFilter>,
+    /// Only the newest so many.
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Whether all but [`Filter::limit`] lets this one through.
+    pub fn lets_through(&self, request: &RecordedRequest) -> bool {
+        let handle = self.handle.as_deref().map(rows::Wanted::parse);
+        self.since.is_none_or(|since| request.first_seen >= since)
+            && self.until.is_none_or(|until| request.first_seen < until)
+            && self.agent.as_ref().is_none_or(|agent| request.agent == *agent)
+            && rows::lets_through(self, handle.as_ref(), request)
+    }
+}
+
+/// What [`Filter::outcome`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeFilter {
+    /// Still open at the platform, as far as the record knows.
+    Pending,
+    /// Came to this.
+    Is(Outcome),
+}
+
+/// How many there are of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// The schema's number.
+    pub schema: i64,
+    /// Requests on record.
+    pub requests: u64,
+    /// Of these, not known to be settled.
+    pub pending: u64,
+    /// Of these, with their text blanked.
+    pub blanked: u64,
+    /// Decisions on record.
+    pub decisions: u64,
+    /// Answers by their outcome; `open` where there is none yet.
+    pub answers: BTreeMap<String, u64>,
+    /// Policies with their texts.
+    pub policies: u64,
+    /// The first request's time.
+    pub first: Option<Timestamp>,
+    /// The last request's time.
+    pub last: Option<Timestamp>,
+}

@@ -1,0 +1,76 @@
+//! What a book is rebuilt from: the rows that the ledger keeps of it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::RequestId;
+use crate::policy::decision::Charge;
+use crate::policy::rules::RuleName;
+
+/// A charge as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChargeRow {
+    /// For which request.
+    pub request: RequestId,
+    /// Against which limit and bucket.
+    pub charge: Charge,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Something an owner did or met, as the ledger remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HistoryKind {
+    /// A request by this owner was first seen.
+    Requested,
+    /// A request by this owner was approved by us.
+    Approved,
+    /// A request by this owner was rejected by us.
+    Rejected,
+    /// A contact of this owner's was removed.
+    Removed,
+}
+
+/// One row of history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Whose.
+    pub owner: Arc<str>,
+    /// By which request; `None` for removals.
+    pub request: Option<RequestId>,
+    /// What.
+    pub kind: HistoryKind,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An approval that counts towards `approvals_max` (a person's does not).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalRow {
+    /// Which request.
+    pub request: RequestId,
+    /// When its intent was recorded.
+    pub at: Timestamp,
+}
+
+/// All that a book is rebuilt from.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Live charges.
+    pub charges: Vec<ChargeRow>,
+    /// History, as far back as the policy asks.
+    pub history: Vec<HistoryRow>,
+    /// Whether `history` is all there is that far back; `false` makes history unknown.
+    pub history_complete: bool,
+    /// Approvals by rule since the last resume.
+    pub approvals: Vec<ApprovalRow>,
+    /// Requests that a person deferred, and who.
+    pub holds: Vec<(RequestId, Arc<str>)>,
+    /// Whether the agent is paused.
+    pub paused: bool,
+    /// Rejections by `overdue` rules in the last hour.
+    pub overdue_rejects: Vec<(RuleName, Timestamp)>,
+    /// `overdue` notices already given.
+    pub notified: Vec<(RequestId, RuleName)>,
+}
