@@ -32,6 +32,8 @@ pub struct Book {
     approvals: VecDeque<(Timestamp, RequestId)>,
     /// The newest approval that was let go, or never read from the record.
     approvals_gap: Option<Timestamp>,
+    /// Nobody counts approvals: only those whose fate is open are kept, since the record may not have them yet.
+    approvals_ignored: bool,
     /// What was reserved for answers that are not settled yet, or were not when the book was rebuilt.
     open: HashMap<RequestId, Open>,
     holds: HashMap<RequestId, Arc<str>>,
@@ -45,9 +47,6 @@ pub struct Book {
 pub const APPROVALS_MAX: usize = 100_000;
 /// What `max_per_hour` counts in.
 pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// Approvals are kept at least this long: longer than one may be on its way to the record, which is where an
-/// `approvals_max` that a reload brings learns of those before.
-const APPROVALS_KEPT: SignedDuration = SignedDuration::from_mins(10);
 /// What is reserved for an answer that never settles is forgotten after this, when the charge itself has slid out.
 const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -203,6 +202,9 @@ impl Book {
             Outcome::Unknown => return,
             Outcome::Applied | Outcome::PresumedApplied => {
                 self.open.remove(request);
+                if self.approvals_ignored {
+                    self.let_approvals_go(|known, _| known == request);
+                }
                 let kind = match verdict {
                     Verdict::Approve => Some(HistoryKind::Approved),
                     Verdict::Reject => Some(HistoryKind::Rejected),
@@ -287,6 +289,22 @@ impl Book {
         self.notified.remove(request);
     }
 
+    /// This policy is in force from now on. What it asks about is kept; [`Book::covers`] says whether it was before.
+    pub fn asked_by(&mut self, policy: &Policy) {
+        self.approvals_ignored = policy.approvals_max.is_none();
+    }
+
+    fn let_approvals_go(&mut self, which: impl Fn(&RequestId, Timestamp) -> bool) {
+        let gap = &mut self.approvals_gap;
+        self.approvals.retain(|(at, request)| {
+            let goes = which(request, *at);
+            if goes {
+                *gap = (*gap).max(Some(*at));
+            }
+            !goes
+        });
+    }
+
     /// Drops what has slid out of every window, and keeps from now on only what this policy asks about. Called when a
     /// policy is swapped in, and now and then.
     pub fn prune(&mut self, policy: &Policy, now: Timestamp) {
@@ -294,13 +312,17 @@ impl Book {
             policy.rules.iter().filter_map(|rule| rule.limit.map(|limit| (&rule.name, limit.quota.per))).collect();
         self.charges.prune(|name| limits.get(name).copied(), now);
         self.history.prune(policy.history_needs(), now);
-        let kept = policy.approvals_max.map_or(APPROVALS_KEPT, |quota| quota.per.max(APPROVALS_KEPT));
-        let old = self.approvals.partition_point(|(at, _)| after(*at, kept) <= now);
-        if let Some((newest, _)) = self.approvals.drain(..old).next_back() {
-            self.approvals_gap = self.approvals_gap.max(Some(newest));
-        }
-        let kept = policy.charge_reach().map_or(kept, |reach| reach.max(kept)).max(OPEN_KEPT);
+        let kept = policy.charge_reach().map_or(OPEN_KEPT, |reach| reach.max(OPEN_KEPT));
         self.open.retain(|_, open| after(open.at, kept) > now);
+        self.asked_by(policy);
+        match policy.approvals_max {
+            Some(quota) => self.let_approvals_go(|_, at| after(at, quota.per) <= now),
+            None => {
+                let open = std::mem::take(&mut self.open);
+                self.let_approvals_go(|request, _| !open.contains_key(request));
+                self.open = open;
+            }
+        }
         self.overdue.retain(|_, rejects| {
             rejects.retain(|(at, _)| after(*at, OVERDUE_WINDOW) > now);
             !rejects.is_empty()

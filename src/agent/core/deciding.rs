@@ -226,6 +226,9 @@ impl Core {
             return;
         }
         self.record_policy(now);
+        if let Some(policy) = &self.policy {
+            self.book.asked_by(policy);
+        }
         // Until the record has been read again, what it would say is unknown and decides nothing.
         if self.policy.as_ref().is_some_and(|policy| !self.book.covers(policy, now.wall)) {
             self.act(Action::Recall);

@@ -23,8 +23,8 @@ struct Intent<'a> {
 
 /// So many connects within a minute are a storm.
 const CONNECTS_MAX: usize = 20;
-/// In the calm hours approvals are minutes apart, and none is remembered for a quarter of an hour.
-const REMEMBERED_MAX: usize = 20;
+/// No policy of the simulation counts approvals: only those on their way are remembered.
+const REMEMBERED_MAX: usize = IN_FLIGHT as usize;
 /// A join that is answered this soon has not timed out.
 const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
