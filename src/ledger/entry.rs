@@ -103,7 +103,7 @@ pub enum LedgerError {
     /// Cannot be opened, read or written.
     #[error("the ledger `{path}` cannot be used: {why}")]
     Unusable { path: String, why: String },
-    /// An entry that the schema refuses: a fault of ours. The batch was not written.
+    /// An entry that the schema refuses: a fault of ours. No intent of its batch was written.
     #[error("the ledger refused an entry: {why}")]
     Refused { why: String },
     /// The writer is gone.

@@ -292,6 +292,11 @@ impl Book {
     /// This policy is in force from now on. What it asks about is kept; [`Book::covers`] says whether it was before.
     pub fn asked_by(&mut self, policy: &Policy) {
         self.approvals_ignored = policy.approvals_max.is_none();
+        if self.approvals_ignored {
+            let open = std::mem::take(&mut self.open);
+            self.let_approvals_go(|request, _| !open.contains_key(request));
+            self.open = open;
+        }
     }
 
     fn let_approvals_go(&mut self, which: impl Fn(&RequestId, Timestamp) -> bool) {
@@ -315,13 +320,8 @@ impl Book {
         let kept = policy.charge_reach().map_or(OPEN_KEPT, |reach| reach.max(OPEN_KEPT));
         self.open.retain(|_, open| after(open.at, kept) > now);
         self.asked_by(policy);
-        match policy.approvals_max {
-            Some(quota) => self.let_approvals_go(|_, at| after(at, quota.per) <= now),
-            None => {
-                let open = std::mem::take(&mut self.open);
-                self.let_approvals_go(|request, _| !open.contains_key(request));
-                self.open = open;
-            }
+        if let Some(quota) = policy.approvals_max {
+            self.let_approvals_go(|_, at| after(at, quota.per) <= now);
         }
         self.overdue.retain(|_, rejects| {
             rejects.retain(|(at, _)| after(*at, OVERDUE_WINDOW) > now);
