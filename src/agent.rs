@@ -9,6 +9,6 @@ pub mod notice;
 pub mod shell;
 pub mod telling;
 
-pub use self::core::{Action, Core, CoreConfig, Input, Op, OpOutcome};
+pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, Op, OpOutcome};
 pub use notice::Notice;
 pub use shell::{Agent, AgentHandle};

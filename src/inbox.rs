@@ -11,7 +11,7 @@ mod tombs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -60,8 +60,9 @@ pub struct Verified {
 /// See the module.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Boxed, so that the map is small and the requests' memory is given back with them.
-    entries: HashMap<RequestId, Box<Entry>>,
+    /// Boxed, so that the map is small and the requests' memory is given back with them. A tree: a hash table that is filled
+    /// and emptied at once doubles on its own leavings.
+    entries: BTreeMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<Place, RequestId>,
     /// To be decided again at a time of the wall clock.
@@ -75,6 +76,8 @@ pub struct Inbox {
     /// Live events dropped for want of room.
     pub dropped: u64,
     capacity: usize,
+    /// Nobody new is let in, as if there were no room.
+    pub closed: bool,
 }
 
 impl Inbox {
@@ -86,7 +89,7 @@ impl Inbox {
     /// An empty inbox with room for so many requests.
     pub fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             ready: BTreeMap::new(),
             timers: BTreeSet::new(),
             delays: BTreeSet::new(),
@@ -95,6 +98,7 @@ impl Inbox {
             clock: 0,
             dropped: 0,
             capacity,
+            closed: false,
         }
     }
 
@@ -139,7 +143,7 @@ impl Inbox {
         if self.tombs.get(&request.id).is_some() {
             return Seen::Settled;
         }
-        if self.entries.len() >= self.capacity {
+        if self.closed || self.entries.len() >= self.capacity {
             self.dropped += 1;
             self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
             return Seen::Full;
@@ -170,7 +174,7 @@ impl Inbox {
             forced = tomb.answer;
             returned = true;
         }
-        if self.entries.len() >= self.capacity {
+        if self.closed || self.entries.len() >= self.capacity {
             return Seen::Full;
         }
         self.tombs.remove(&request.id);

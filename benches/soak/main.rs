@@ -286,13 +286,13 @@ fn verdict(samples: &[Sample], wronged: &[String]) -> ExitCode {
     let sixth = (samples.len() / 6).max(1);
     let (first, last) = (&samples[..sixth], &samples[samples.len() - sixth..]);
     let mut flat = true;
-    for (what, of) in Sample::FIGURES {
-        let median = |part: &[Sample]| {
-            let mut all: Vec<u64> = part.iter().map(of).collect();
+    for (what, of, part) in Sample::FIGURES {
+        let value = |samples: &[Sample]| {
+            let mut all: Vec<u64> = samples.iter().map(of).collect();
             all.sort_unstable();
-            quantile(&all, 0.5)
+            quantile(&all, part)
         };
-        let (first, last) = (median(first), median(last));
+        let (first, last) = (value(first), value(last));
         let within = last * 10 <= first * 11;
         flat &= within;
         println!(

@@ -10,6 +10,7 @@ mod contacts;
 mod deciding;
 mod io;
 mod listing;
+mod outbox;
 mod people;
 mod records;
 mod socket;
@@ -34,6 +35,8 @@ use answers::Flight;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
 pub use io::{Action, CoreConfig, Input};
+pub use outbox::BATCH_MAX;
+use outbox::Outbox;
 pub use people::{Op, OpOutcome};
 use records::Remembered;
 
@@ -54,9 +57,8 @@ pub struct Core {
     /// People who wait for the end of an answer.
     waiting: HashMap<RequestId, Vec<u64>>,
     actions: VecDeque<Action>,
-    outbox: Vec<Record>,
-    /// Intents in the outbox, and in the batch under way.
-    intents: Vec<RequestId>,
+    outbox: Outbox,
+    /// Intents in the batch under way.
     intents_under_way: Vec<RequestId>,
     recording: bool,
     ledger_ok: bool,
@@ -108,8 +110,7 @@ impl Core {
             flights: HashMap::new(),
             waiting: HashMap::new(),
             actions: VecDeque::new(),
-            outbox: Vec::new(),
-            intents: Vec::new(),
+            outbox: Outbox::new(config.batch),
             intents_under_way: Vec::new(),
             recording: false,
             ledger_ok: true,

@@ -95,6 +95,17 @@ impl Generation {
         Some(Tomb { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
     }
 
+    /// Forgets all, and keeps the room if there was a flood: the next takes it, and not what lies between others' memory.
+    fn clear(&mut self) {
+        if self.by_id.capacity() < TOMBS_MIN {
+            self.by_id = HashMap::new();
+        }
+        self.by_id.clear();
+        self.names.clear();
+        self.numbers.clear();
+        self.span = None;
+    }
+
     fn older_than(&self, age: Duration, now: Mono, of: impl Fn((Mono, Mono)) -> Mono) -> bool {
         self.span.is_some_and(|span| now.since(of(span)) >= age)
     }
@@ -142,7 +153,8 @@ impl Tombs {
     }
 
     fn turn(&mut self) {
-        self.old = std::mem::take(&mut self.young);
+        std::mem::swap(&mut self.old, &mut self.young);
+        self.young.clear();
     }
 }
 

@@ -42,9 +42,9 @@ impl Via {
 #[expect(missing_docs, reason = "the fields are what their types say; the variants tell the rest")]
 pub enum Entry {
     /// A request was first seen. Again is no change, but that it is no longer taken for gone.
-    Seen { agent: AgentId, request: ContactRequest, via: Via, at: Timestamp },
+    Seen { agent: AgentId, request: Arc<ContactRequest>, via: Via, at: Timestamp },
     /// It was decided, differently from before, in these circumstances.
-    Decided { agent: AgentId, request: RequestId, decision: Decision, circumstances: Circumstances, at: Timestamp },
+    Decided { agent: AgentId, request: RequestId, decision: Box<Decision>, circumstances: Circumstances, at: Timestamp },
     /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt, and again
     /// where a refusal gave them back. Refused while a *different* answer to the request is open (no outcome, or
     /// `unknown`): nothing is answered twice.
@@ -68,7 +68,7 @@ pub enum Entry {
     /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
     /// A contact exists. `request` is the answer of ours that made it, if one did.
-    ContactAdded { agent: AgentId, contact: Contact, request: Option<RequestId>, at: Timestamp },
+    ContactAdded { agent: AgentId, contact: Box<Contact>, request: Option<RequestId>, at: Timestamp },
     /// A contact is gone.
     ContactRemoved { agent: AgentId, contact: ContactId, at: Timestamp },
     /// The agent's state changed.

@@ -44,7 +44,7 @@ pub(super) fn request(name: &str, handle: Option<&str>) -> ContactRequest {
 }
 
 pub(super) fn seen(name: &str, handle: Option<&str>, second: i64) -> Entry {
-    Entry::Seen { agent: agent(), request: request(name, handle), via: Via::Event, at: at(second) }
+    Entry::Seen { agent: agent(), request: request(name, handle).into(), via: Via::Event, at: at(second) }
 }
 
 pub(super) fn decision(verdict: Verdict, by: By) -> Decision {
@@ -56,7 +56,7 @@ pub(super) fn circumstances() -> Circumstances {
 }
 
 pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Entry {
-    let decision = decision(verdict, By::Rule(rule(by)));
+    let decision = Box::new(decision(verdict, By::Rule(rule(by))));
     Entry::Decided { agent: agent(), request: id(name), decision, circumstances: circumstances(), at: at(second) }
 }
 
@@ -288,7 +288,7 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     let batches = (1..200).map(|n| {
         let mut big = request(&format!("r{n}"), Some("ann"));
         big.message = Some(StrangerText::new(&"x".repeat(500)));
-        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big, via: Via::Listing, at: at(n) })
+        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big.into(), via: Via::Listing, at: at(n) })
     });
     let mut batches: Vec<_> = batches.collect();
     let mut writing = batches.remove(batches.len() - 1);
@@ -391,7 +391,7 @@ async fn contacts_of_our_doing_can_be_found_and_removed_ones_not() {
     };
     let added = |name: &str, handle: &str, request: Option<&str>, second| Entry::ContactAdded {
         agent: agent(),
-        contact: contact(name, handle),
+        contact: Box::new(contact(name, handle)),
         request: request.map(id),
         at: at(second),
     };

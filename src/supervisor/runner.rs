@@ -11,7 +11,7 @@ use tracing::error;
 use super::LOOP_BOUND;
 use crate::agent::shell::Surroundings;
 use crate::agent::shell::reach_of;
-use crate::agent::{Agent, AgentHandle, Core, CoreConfig};
+use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
@@ -84,6 +84,7 @@ impl Runner {
             shadow: self.shadow,
             seed,
             capacity: ENTRIES_MAX,
+            batch: BATCH_MAX,
         };
         let core = Core::new(config, in_force, memory, self.around.clock.now());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);

@@ -57,12 +57,12 @@ fn seen(name: &str, handle: Option<&str>, message: &str, second: i64) -> Entry {
         message: Some(StrangerText::new(message)),
         inserted_at: None,
     };
-    Entry::Seen { agent: agent(), request, via: Via::Event, at: at(second) }
+    Entry::Seen { agent: agent(), request: request.into(), via: Via::Event, at: at(second) }
 }
 
 fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Entry {
     let policy = PolicyHash::new(&"0f".repeat(32));
-    let decision = Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) };
+    let decision = Box::new(Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) });
     let circumstances = Circumstances { first_seen: at(second), clock: ClockHealth::Sound, contacts: None };
     Entry::Decided { agent: agent(), request: id(name), decision, circumstances, at: at(second) }
 }

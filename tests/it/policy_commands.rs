@@ -104,8 +104,8 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
     let (id, answer) = (request.id.clone(), decision.verdict.answer());
     let mut entries = vec![
         Entry::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at },
-        Entry::Seen { agent: agent(), request, via: Via::Event, at },
-        Entry::Decided { agent: agent(), request: id.clone(), decision: decision.clone(), circumstances, at },
+        Entry::Seen { agent: agent(), request: request.into(), via: Via::Event, at },
+        Entry::Decided { agent: agent(), request: id.clone(), decision: Box::new(decision.clone()), circumstances, at },
     ];
     if let Some(answer) = answer {
         let (by, policy, counts) = (decision.by.to_string(), Some(decision.policy), answer == Answer::Approve);

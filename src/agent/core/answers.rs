@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Core, OpOutcome};
+use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Forced, Stage};
@@ -39,14 +39,15 @@ impl Core {
         self.flights.insert(id.clone(), Flight { answer, by, attempt });
     }
 
-    /// Hands the outbox to the ledger: one batch at a time, with all that has gathered meanwhile.
+    /// Hands the outbox to the ledger: one batch at a time, in order.
     pub(super) fn flush(&mut self) {
-        if self.recording || self.outbox.is_empty() {
+        if self.recording {
             return;
         }
+        let Some(batch) = self.outbox.next_batch() else { return };
+        self.inbox.closed = self.outbox.is_full();
         self.recording = true;
-        self.intents_under_way = std::mem::take(&mut self.intents);
-        let batch = std::mem::take(&mut self.outbox);
+        self.intents_under_way = outbox::intents(&batch);
         self.act(Action::Record(batch));
     }
 
@@ -104,6 +105,7 @@ impl Core {
         if self.inbox.entry(id).is_some_and(|entry| !entry.unknown_before) {
             self.book.give_back(id);
             self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+            self.limits_freed();
         }
     }
 

@@ -192,7 +192,7 @@ impl Core {
         let request = contact.sender.handle().and_then(|handle| self.contacts.approved.get(handle)).cloned();
         self.record(Record::ContactAdded {
             agent: self.config.agent.clone(),
-            contact: contact.clone(),
+            contact: Box::new(contact.clone()),
             request: request.clone(),
             at: now.wall,
         });

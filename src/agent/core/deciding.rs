@@ -148,7 +148,7 @@ impl Core {
             self.record(Record::Decided {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
-                decision: decision.clone(),
+                decision: Box::new(decision.clone()),
                 circumstances,
                 at: now.wall,
             });
@@ -191,7 +191,6 @@ impl Core {
             attempt,
             at: now.wall,
         });
-        self.intents.push(id.clone());
         self.flight(id, answer, by, attempt);
     }
 
@@ -209,7 +208,7 @@ impl Core {
         if remembered.is_none() {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),
-                request: (*request).clone(),
+                request: request.clone(),
                 via,
                 at: first_seen,
             });

@@ -33,6 +33,8 @@ pub struct CoreConfig {
     pub seed: u64,
     /// Most requests held at once.
     pub capacity: usize,
+    /// Most entries put on record at once.
+    pub batch: usize,
 }
 
 /// What happened.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Core;
+use super::{Core, outbox};
 use crate::clock::Now;
 use crate::inbox::Forced;
 use crate::ledger::Entry as Record;
@@ -22,8 +22,15 @@ pub(super) struct Remembered {
 }
 
 impl Core {
+    /// Puts something on record with the next batches. While the ledger cannot be written that may be long, so at the
+    /// bound nobody is let in any more, and what decides nothing is left out.
     pub(super) fn record(&mut self, record: Record) {
+        if self.outbox.is_full() && outbox::may_be_missing(&record) {
+            self.count("records_left_out");
+            return;
+        }
         self.outbox.push(record);
+        self.inbox.closed = self.outbox.is_full();
     }
 
     /// Answers whose fate is open wait for a listing; answers that ended a moment ago are not undone by a stale one.

@@ -14,6 +14,8 @@ struct Held {
     at: Duration,
     recorded: Vec<Record>,
     asked: Vec<Action>,
+    /// Batches stay with the ledger.
+    stalled: bool,
 }
 
 impl Held {
@@ -28,9 +30,10 @@ impl Held {
             shadow: false,
             seed: 7,
             capacity: 100,
+            batch: 2,
         };
         let core = Core::new(config, None, memory, now(Duration::ZERO));
-        let mut held = Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new() };
+        let mut held = Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new(), stalled: false };
         held.tell(Input::Start);
         held
     }
@@ -46,6 +49,9 @@ impl Held {
             match action {
                 Action::Record(batch) => {
                     self.recorded.extend(batch);
+                    if self.stalled {
+                        continue;
+                    }
                     let why = || LedgerError::Refused { why: "a whim".to_owned() };
                     let result = if refused { Err(why()) } else { Ok(()) };
                     self.core.handle(Input::Recorded(result), now(self.at));
@@ -126,6 +132,29 @@ fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
     held.listed_after(10 * MINUTES, &["r1"]);
     assert_eq!(held.recorded.iter().filter(|entry| withdrawn(entry)).count(), 1);
     assert_eq!((held.answers_sent(), held.intents()), (1, 2), "{:?}", held.recorded);
+}
+
+#[test]
+fn while_nothing_can_be_recorded_nobody_is_let_in_beyond_the_bound() {
+    let mut held = Held::new(AgentMemory::default());
+    (held.core.outbox.max, held.stalled) = (3, true);
+    let pending = |held: &Held| held.core.pending().len();
+    held.listed_after(10 * MINUTES, &["r1", "r2"]);
+    assert_eq!((pending(&held), held.recorded.len()), (2, 3), "their batch is with the ledger, and stays there");
+    held.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5"]);
+    held.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
+    assert_eq!((pending(&held), held.recorded.len()), (5, 3), "three wait to be recorded, and no more");
+    assert!(!held.core.counters().contains_key("records_left_out"));
+    held.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5"]);
+    assert_eq!(pending(&held), 4);
+    assert_eq!(held.core.counters()["records_left_out"], 1, "that one is gone is not worth more memory");
+
+    held.stalled = false;
+    held.tell(Input::Recorded(Ok(())));
+    held.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5", "r6", "r7"]);
+    assert_eq!(pending(&held), 6, "{:?}", held.recorded);
+    let seen = held.recorded.iter().filter(|entry| matches!(entry, Record::Seen { .. })).count();
+    assert_eq!(seen, 7, "everybody let in is on record, once");
 }
 
 #[test]

@@ -34,12 +34,12 @@ async fn what_is_read_is_what_was_written() {
     ];
     let entries = vec![
         Entry::Policy { agent: agent(), hash: hash(), texts: texts.clone(), at: at(0) },
-        Entry::Seen { agent: agent(), request: odd.clone(), via: Via::Listing, at: at(0) },
+        Entry::Seen { agent: agent(), request: odd.clone().into(), via: Via::Listing, at: at(0) },
         seen("r1", Some("@Ann/Bot"), 1),
         Entry::Decided {
             agent: agent(),
             request: id("r1"),
-            decision: rich.clone(),
+            decision: Box::new(rich.clone()),
             circumstances: circumstances(),
             at: at(2),
         },

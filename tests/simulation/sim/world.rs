@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorman::agent::{Core, CoreConfig, Input};
+use doorman::agent::{BATCH_MAX, Core, CoreConfig, Input};
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use doorman::inbox::Fetch;
@@ -365,5 +365,7 @@ pub fn config(life: u64, seed: u64) -> CoreConfig {
         shadow: false,
         seed: seed ^ life.wrapping_mul(0x9E37_79B9),
         capacity: 10_000,
+        // So few that what belongs together is often recorded apart.
+        batch: [1, 2, 5, BATCH_MAX][usize::try_from(seed / 8 % 4).unwrap()],
     }
 }

@@ -1,0 +1,120 @@
+//! What waits to go on record, in order and in batches.
+
+use std::collections::VecDeque;
+
+use crate::ledger::Entry;
+use crate::model::RequestId;
+
+/// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
+pub const BATCH_MAX: usize = 512;
+/// Entries that wait before nobody new is let in.
+pub const ENTRIES_MAX: usize = 100_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    batches: VecDeque<Vec<Entry>>,
+    len: usize,
+    /// Most entries in one batch.
+    batch: usize,
+    /// [`ENTRIES_MAX`], but in tests.
+    pub(super) max: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(batch: usize) -> Self {
+        Self { batches: VecDeque::new(), len: 0, batch, max: ENTRIES_MAX }
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.len += 1;
+        match self.batches.back_mut() {
+            Some(batch) if batch.len() < self.batch => batch.push(entry),
+            _ => self.batches.push_back(vec![entry]),
+        }
+    }
+
+    pub(super) fn next_batch(&mut self) -> Option<Vec<Entry>> {
+        let batch = self.batches.pop_front()?;
+        self.len -= batch.len();
+        Some(batch)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= self.max
+    }
+}
+
+/// The requests that are answered once this batch is on record.
+pub(super) fn intents(batch: &[Entry]) -> Vec<RequestId> {
+    let intent = |entry: &Entry| match entry {
+        Entry::Intent { request, .. } => Some(request.clone()),
+        _ => None,
+    };
+    batch.iter().filter_map(intent).collect()
+}
+
+/// Whether nothing will ever be decided otherwise without this entry.
+pub(super) fn may_be_missing(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::Session { .. } | Entry::Settled { .. } | Entry::ContactAdded { .. } | Entry::ContactRemoved { .. }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{AgentId, AgentState, Answer};
+
+    fn session(number: usize) -> Entry {
+        let agent = AgentId::parse("a").unwrap();
+        Entry::Session { agent, state: AgentState::Away, why: number.to_string(), at: Timestamp::UNIX_EPOCH }
+    }
+
+    fn intent(id: &str) -> Entry {
+        Entry::Intent {
+            agent: AgentId::parse("a").unwrap(),
+            request: RequestId::parse(id).unwrap(),
+            answer: Answer::Reject,
+            by: "rule:x".to_owned(),
+            policy: None,
+            charges: Vec::new(),
+            counts: false,
+            attempt: 1,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn batches_are_bounded_and_in_order() {
+        let mut outbox = Outbox::new(BATCH_MAX);
+        (0..BATCH_MAX + 1).for_each(|number| outbox.push(session(number)));
+        let first = outbox.next_batch().unwrap();
+        assert_eq!(first.len(), BATCH_MAX);
+        assert!(!outbox.is_empty());
+        outbox.push(session(BATCH_MAX + 1));
+        let rest: Vec<String> = std::iter::from_fn(|| outbox.next_batch())
+            .flatten()
+            .map(|entry| if let Entry::Session { why, .. } = entry { why } else { String::new() })
+            .collect();
+        assert_eq!(rest, [BATCH_MAX.to_string(), (BATCH_MAX + 1).to_string()]);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_batch_knows_its_own_intents_only() {
+        let mut outbox = Outbox::new(BATCH_MAX);
+        outbox.push(intent("early"));
+        (1..BATCH_MAX).for_each(|number| outbox.push(session(number)));
+        outbox.push(intent("late"));
+        assert_eq!(intents(&outbox.next_batch().unwrap()), [RequestId::parse("early").unwrap()]);
+        assert_eq!(intents(&outbox.next_batch().unwrap()), [RequestId::parse("late").unwrap()]);
+    }
+}
