@@ -6,6 +6,7 @@
 
 mod entry;
 mod listing;
+mod queues;
 mod tombs;
 
 #[cfg(test)]
@@ -358,40 +359,6 @@ impl Inbox {
         let delay = self.delays.first().map(|(until, _)| *until);
         let timer = self.timers.first().filter(|_| clock_sound).map(|(at, _)| now.mono_at(*at));
         delay.into_iter().chain(timer).min()
-    }
-
-    fn insert(&mut self, entry: Entry, stage: Stage) {
-        let id = entry.request.id.clone();
-        self.entries.insert(id.clone(), Box::new(entry));
-        self.set(&id, stage);
-    }
-
-    fn set(&mut self, id: &RequestId, stage: Stage) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
-        let (before, place) = (entry.stage, entry.place);
-        entry.stage = stage;
-        match before {
-            Stage::Ready => drop(self.ready.remove(&place)),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
-        }
-        match stage {
-            Stage::Ready => drop(self.ready.insert(place, id.clone())),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
-        }
-    }
-
-    fn unlist(&mut self, entry: &Entry) {
-        let id = &entry.request.id;
-        match entry.stage {
-            Stage::Ready => drop(self.ready.remove(&entry.place)),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
-        }
     }
 }
 

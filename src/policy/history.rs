@@ -5,6 +5,8 @@
 //!
 //! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three.
 
+mod needs;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -14,8 +16,9 @@ use super::Truth;
 use super::book::HistoryKind;
 use super::evaluate::conditions::Told;
 use super::evaluate::facts::after;
-use super::rules::{Condition, HistoryConditions, Policy, Quota, Table, When};
+use super::rules::Quota;
 use crate::model::RequestId;
+pub use needs::HistoryNeeds;
 
 /// Most requests that are remembered; past it the older half is let go.
 pub const REQUESTS_MAX: usize = 100_000;
@@ -23,66 +26,6 @@ pub const REQUESTS_MAX: usize = 100_000;
 pub const OWNERS_MAX: usize = 200_000;
 /// Most requests remembered of one owner before a policy has said how many it asks for.
 const PER_OWNER_MAX: usize = 1_024;
-
-/// How far back a policy's `history` conditions ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HistoryNeeds {
-    /// `requests_over`: the longest window, and the largest count.
-    pub requests: Option<(SignedDuration, u32)>,
-    /// `rejected_within`: the longest.
-    pub rejected: Option<SignedDuration>,
-    /// `removed_within`: the longest.
-    pub removed: Option<SignedDuration>,
-    /// `approved_before`: reaches back for ever.
-    pub approved: bool,
-}
-
-impl HistoryNeeds {
-    fn add(&mut self, history: &HistoryConditions) {
-        self.approved |= history.approved_before.is_some();
-        self.rejected = self.rejected.max(history.rejected_within);
-        self.removed = self.removed.max(history.removed_within);
-        if let Some(quota) = history.requests_over {
-            let (per, count) = self.requests.unwrap_or((SignedDuration::ZERO, 0));
-            self.requests = Some((per.max(quota.per), count.max(quota.count)));
-        }
-    }
-
-    fn add_table(&mut self, table: &Table) {
-        for condition in &table.conditions {
-            if let Condition::History(history) = condition {
-                self.add(history);
-            }
-        }
-    }
-
-    /// The furthest of all; [`SignedDuration::MAX`] is for ever.
-    pub fn reach(&self) -> Option<SignedDuration> {
-        let for_ever = self.approved.then_some(SignedDuration::MAX);
-        for_ever.max(self.rejected).max(self.removed).max(self.requests.map(|(per, _)| per))
-    }
-}
-
-impl Policy {
-    /// What of the history of owners this policy asks about.
-    pub fn history_needs(&self) -> HistoryNeeds {
-        let mut needs = HistoryNeeds::default();
-        for rule in &self.rules {
-            if let When::Table(table) = &rule.when {
-                needs.add_table(table);
-            }
-            rule.unless.iter().for_each(|table| needs.add_table(table));
-        }
-        self.overdue.iter().flat_map(|overdue| &overdue.unless).for_each(|table| needs.add_table(table));
-        needs
-    }
-
-    /// How far back [`Memory::history`](super::book::Memory) must reach for this policy: `None` where it asks nothing,
-    /// [`SignedDuration::MAX`] for ever (`approved_before`).
-    pub fn history_reach(&self) -> Option<SignedDuration> {
-        self.history_needs().reach()
-    }
-}
 
 /// The history of all owners, as one agent's doorman saw it.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::sandbox::wire::NewRequest;
 
 const PAGE: PageWanted = PageWanted { page: 1, size: 100 };
 

@@ -1,0 +1,65 @@
+//! How much of the past a policy asks for.
+
+use jiff::SignedDuration;
+
+use crate::policy::rules::{Condition, HistoryConditions, Policy, Table, When};
+
+/// How far back a policy's `history` conditions ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HistoryNeeds {
+    /// `requests_over`: the longest window, and the largest count.
+    pub requests: Option<(SignedDuration, u32)>,
+    /// `rejected_within`: the longest.
+    pub rejected: Option<SignedDuration>,
+    /// `removed_within`: the longest.
+    pub removed: Option<SignedDuration>,
+    /// `approved_before`: reaches back for ever.
+    pub approved: bool,
+}
+
+impl HistoryNeeds {
+    fn add(&mut self, history: &HistoryConditions) {
+        self.approved |= history.approved_before.is_some();
+        self.rejected = self.rejected.max(history.rejected_within);
+        self.removed = self.removed.max(history.removed_within);
+        if let Some(quota) = history.requests_over {
+            let (per, count) = self.requests.unwrap_or((SignedDuration::ZERO, 0));
+            self.requests = Some((per.max(quota.per), count.max(quota.count)));
+        }
+    }
+
+    fn add_table(&mut self, table: &Table) {
+        for condition in &table.conditions {
+            if let Condition::History(history) = condition {
+                self.add(history);
+            }
+        }
+    }
+
+    /// The furthest of all; [`SignedDuration::MAX`] is for ever.
+    pub fn reach(&self) -> Option<SignedDuration> {
+        let for_ever = self.approved.then_some(SignedDuration::MAX);
+        for_ever.max(self.rejected).max(self.removed).max(self.requests.map(|(per, _)| per))
+    }
+}
+
+impl Policy {
+    /// What of the history of owners this policy asks about.
+    pub fn history_needs(&self) -> HistoryNeeds {
+        let mut needs = HistoryNeeds::default();
+        for rule in &self.rules {
+            if let When::Table(table) = &rule.when {
+                needs.add_table(table);
+            }
+            rule.unless.iter().for_each(|table| needs.add_table(table));
+        }
+        self.overdue.iter().flat_map(|overdue| &overdue.unless).for_each(|table| needs.add_table(table));
+        needs
+    }
+
+    /// How far back [`Memory::history`](crate::policy::book::Memory) must reach for this policy: `None` where it asks nothing,
+    /// [`SignedDuration::MAX`] for ever (`approved_before`).
+    pub fn history_reach(&self) -> Option<SignedDuration> {
+        self.history_needs().reach()
+    }
+}

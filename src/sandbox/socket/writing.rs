@@ -1,0 +1,116 @@
+//! What goes out, and when: as it is, or as a fault wants it.
+
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::Link;
+use crate::sandbox::fault::{Do, Fault};
+use crate::sandbox::garbage;
+use crate::sandbox::hub::{Channel, Order};
+use crate::sandbox::shared::STALL;
+
+/// A held frame goes out after this long, unless told otherwise.
+pub(super) const HELD_MS: u64 = 1000;
+const LATE_MAX: usize = 10_000;
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
+    /// Writes a frame as a fault wants it.
+    pub(super) async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<(), Order> {
+        if let Some(fault) = fault {
+            let right = Message::text(frame.as_str());
+            match fault.what {
+                Do::Drop => return Ok(()),
+                Do::Close | Do::Supersede | Do::Ghost => {
+                    if let Some(order) = self.strike_self(&fault) {
+                        return Err(order);
+                    }
+                }
+                Do::Garbage => {
+                    let message = garbage::frame(fault.code, self.shared.next(), topic, &frame);
+                    self.write(message).await?;
+                    return self.flush().await;
+                }
+                // A slow channel blocks the whole socket, heartbeats included.
+                Do::Delay => self.stall(fault.wait(1000)).await?,
+                Do::Stall => self.stall(fault.ms.map_or(STALL, Duration::from_millis)).await?,
+                Do::Duplicate => self.write(right).await?,
+                Do::Reorder => {
+                    self.hold(fault.wait(HELD_MS), true, right);
+                    return Ok(());
+                }
+                Do::CrashChannel => {
+                    self.write(right).await?;
+                    return self.crash(Channel::Contacts).await;
+                }
+                Do::Status | Do::ApplyThenFail | Do::StaleList => {}
+            }
+        }
+        self.write(Message::text(frame)).await?;
+        self.flush().await
+    }
+
+    /// Nothing moves, unless the connection is to end. What was written before is on its way.
+    pub(super) async fn stall(&mut self, pause: Duration) -> Result<(), Order> {
+        self.flush().await?;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.stop.cancelled() => Err(Order::Close(1012, "stopped")),
+            Some(order) = self.orders.recv() => Err(order),
+        }
+    }
+
+    /// What a fault does to this very connection.
+    pub(super) fn strike_self(&self, fault: &Fault) -> Option<Order> {
+        match fault.what {
+            Do::Close => Some(Order::Close(fault.code.unwrap_or(1000), "fault")),
+            Do::Supersede => Some(Order::Supersede),
+            Do::Ghost => {
+                if let Some(agent) = self.agent {
+                    self.shared.strike_socket(fault, agent);
+                }
+                Some(Order::Close(0, "fault"))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn hold(&mut self, wait: Duration, until_next: bool, message: Message) {
+        if self.late.len() < LATE_MAX {
+            self.late.push((Instant::now() + wait, until_next, message));
+        }
+    }
+
+    /// Writes a frame, and then the held ones that waited for one.
+    pub(super) async fn write(&mut self, message: Message) -> Result<(), Order> {
+        self.feed(message).await?;
+        if self.late.is_empty() { Ok(()) } else { self.release(|_, until_next| until_next).await }
+    }
+
+    pub(super) async fn release(&mut self, which: impl Fn(Instant, bool) -> bool) -> Result<(), Order> {
+        let (out, kept) = std::mem::take(&mut self.late).into_iter().partition(|(due, next, _)| which(*due, *next));
+        self.late = kept;
+        let out: Vec<(Instant, bool, Message)> = out;
+        for (_, _, message) in out {
+            self.feed(message).await?;
+        }
+        self.flush().await
+    }
+
+    pub(super) async fn feed(&mut self, message: Message) -> Result<(), Order> {
+        match timeout(self.shared.options.idle, self.socket.feed(message)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Order::Close(0, "gone")),
+        }
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), Order> {
+        match timeout(self.shared.options.idle, self.socket.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Order::Close(0, "gone")),
+        }
+    }
+}

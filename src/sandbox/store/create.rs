@@ -1,0 +1,161 @@
+//! Requests come into being: a tester's, many at once, or by the platform's own `contacts/add`.
+
+use std::collections::hash_map;
+
+use jiff::Timestamp;
+
+use super::{PartyIndex, Problem, REQUESTS_MAX, Row, Store, Told, plain, wire_time};
+use crate::clock::Now;
+use crate::sandbox::wire::{NewRequest, Status};
+
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+struct Draft {
+    id: String,
+    to: PartyIndex,
+    from: Option<PartyIndex>,
+    from_handle: Option<Option<String>>,
+    from_name: Option<Option<String>>,
+    message: Option<Option<String>>,
+    inserted_at: Timestamp,
+}
+
+impl Store {
+    /// Makes the requests numbered `numbers` of what `new` describes; with `new.push`, also says whom to tell.
+    pub fn create(
+        &mut self,
+        new: &NewRequest,
+        numbers: std::ops::Range<u64>,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<Vec<String>, Problem> {
+        let to = self.find(&new.to).ok_or(Problem::NotFound("nobody here has that id or handle"))?;
+        let many = new.count.unwrap_or(1) > 1;
+        if many && new.id.as_deref().is_some_and(|id| !id.contains("{n}")) {
+            return Err(Problem::Invalid("with `count`, `id` must contain `{n}`".into()));
+        }
+        let texts = [&new.from_handle, &new.from_name, &new.message];
+        if texts.into_iter().flatten().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
+            return Err(Problem::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
+        }
+        let inserted_at = match &new.inserted_at {
+            None => wire_time(now),
+            Some(text) => text
+                .parse()
+                .map_err(|_| Problem::Invalid("`inserted_at` is no time, such as 2026-01-31T12:00:00Z".into()))?,
+        };
+        let mut ids = Vec::new();
+        for number in numbers {
+            if self.requests.len() >= REQUESTS_MAX {
+                return Err(Problem::Invalid(format!("a sandbox keeps at most {REQUESTS_MAX} requests")));
+            }
+            let fill = |text: &Option<Option<String>>| {
+                text.as_ref().map(|text| text.as_ref().map(|text| text.replace("{n}", &number.to_string())))
+            };
+            let from_handle = fill(&new.from_handle);
+            let from = from_handle.as_ref().and_then(|text| self.by_handle.get(&plain(text.as_ref()?)).copied());
+            let from_name = fill(&new.from_name).or_else(|| from.map(|party| Some(self.parties[party].name.clone())));
+            let id = match &new.id {
+                Some(id) => id.replace("{n}", &number.to_string()),
+                None => self.uuid(1, self.requests.len() as u64),
+            };
+            if crate::model::RequestId::parse(&id).is_err() {
+                return Err(Problem::Invalid("an id is visible ASCII, at most 128 bytes".into()));
+            }
+            if from == Some(to) {
+                return Err(Problem::Invalid("nobody asks themselves".into()));
+            }
+            let index = self.insert(
+                Draft { id, to, from, from_handle, from_name, message: fill(&new.message), inserted_at },
+                now,
+            )?;
+            ids.push(self.requests[index].id.clone());
+            if new.push.unwrap_or(true) {
+                told.push(self.tell_received(index));
+            }
+        }
+        Ok(ids)
+    }
+
+    fn insert(&mut self, draft: Draft, now: Now) -> Result<usize, Problem> {
+        let Draft { id, to, from, from_handle, from_name, message, inserted_at } = draft;
+        let index = self.requests.len();
+        match self.by_request.entry(id.clone()) {
+            hash_map::Entry::Occupied(_) => {
+                return Err(Problem::Conflict("already_exists", "a request with this id exists"));
+            }
+            hash_map::Entry::Vacant(entry) => entry.insert(index),
+        };
+        self.received[to].insert((inserted_at, index));
+        if let Some(from) = from {
+            self.sent[from].insert((inserted_at, index));
+        }
+        self.requests.push(Row {
+            id,
+            to,
+            from,
+            from_handle,
+            from_name,
+            message,
+            status: Status::Pending,
+            inserted_at,
+            created: now.mono,
+            settled: None,
+            settled_by: None,
+            answers: Vec::new(),
+            answered: 0,
+            refused: 0,
+            pushed: 0,
+            push_written: None,
+        });
+        Ok(index)
+    }
+
+    fn tell_received(&self, index: usize) -> Told {
+        let row = &self.requests[index];
+        let payload = row.received_json(Status::Pending).into();
+        Told { to: row.to, event: "contact_request_received", payload, request: Some(index) }
+    }
+
+    /// The platform's `contacts/add`: asks, or approves the inverse request that waits.
+    pub fn add(
+        &mut self,
+        by: PartyIndex,
+        handle: &str,
+        message: Option<String>,
+        now: Now,
+        told: &mut Vec<Told>,
+    ) -> Result<(String, Status), Problem> {
+        let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
+        if to == by {
+            return Err(Problem::Invalid("you cannot add yourself".into()));
+        }
+        if self.is_contact(by, to) {
+            return Err(Problem::Conflict("already_contacts", "you are contacts already"));
+        }
+        if self.pending_between(by, to).is_some() {
+            return Err(Problem::Conflict("already_pending", "your request is pending already"));
+        }
+        if let Some(inverse) = self.pending_between(to, by) {
+            self.settle(inverse, Status::Approved, "inverse request", now, told);
+            return Ok((self.requests[inverse].id.clone(), Status::Approved));
+        }
+        if self.requests.len() >= REQUESTS_MAX {
+            return Err(Problem::Invalid("the sandbox is full".into()));
+        }
+        let id = self.uuid(1, self.requests.len() as u64);
+        let (from_handle, from_name) = (self.parties[by].handle.clone(), self.parties[by].name.clone());
+        let draft = Draft {
+            id: id.clone(),
+            to,
+            from: Some(by),
+            from_handle: Some(Some(from_handle)),
+            from_name: Some(Some(from_name)),
+            message: message.map(Some),
+            inserted_at: wire_time(now),
+        };
+        let index = self.insert(draft, now)?;
+        told.push(self.tell_received(index));
+        Ok((id, Status::Pending))
+    }
+}
