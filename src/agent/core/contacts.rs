@@ -1,6 +1,6 @@
 //! The agent's contact list, as far as decisions and the record need it: how many, and whose a removed one was.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::{Action, Core};
@@ -14,6 +14,9 @@ use crate::platform::{Page, Reply};
 const RHYTHM: Duration = Duration::from_secs(3600);
 /// After a reading that failed.
 const RETRY: Duration = Duration::from_secs(30);
+/// Readings in succession that miss a contact, before it counts as removed although each was disturbed: a row slips from one
+/// page to the one already read only where another row goes at that very moment, and never does so time and again.
+const MISSED_MAX: u8 = 3;
 /// More contacts than this are not counted: their number is unknown then.
 const CONTACTS_MAX: usize = 100_000;
 /// Approvals that wait for their contact.
@@ -21,8 +24,8 @@ const APPROVED_MAX: usize = 4_096;
 
 #[derive(Debug)]
 pub(super) struct Contacts {
-    /// `None` until the list was read once as a whole.
-    known: Option<HashMap<ContactId, Option<Handle>>>,
+    /// `None` until the list was read once as a whole. Not a `HashMap`: with contacts that come and go, that doubles.
+    known: Option<BTreeMap<ContactId, Known>>,
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
@@ -31,14 +34,25 @@ pub(super) struct Contacts {
 }
 
 #[derive(Debug)]
+struct Known {
+    handle: Option<Handle>,
+    /// Readings in succession without it.
+    missed: u8,
+}
+
+#[derive(Debug)]
 struct Reading {
     call: u64,
     page: u32,
-    found: HashMap<ContactId, Option<Handle>>,
+    found: BTreeMap<ContactId, Option<Handle>>,
     new: Vec<Contact>,
+    /// Removed since it began.
+    left: BTreeSet<ContactId>,
     total: Option<u64>,
-    /// An event, an odd row or a moving total: what is missing proves nothing.
-    stable: bool,
+    /// By an event or a moving total, and what is missing may have slipped through: one such reading proves nothing.
+    disturbed: bool,
+    /// Some row could not be read, and may be the missing one, this time and the next: no such reading proves anything.
+    odd: bool,
 }
 
 impl Contacts {
@@ -81,23 +95,48 @@ impl Contacts {
     }
 
     pub(super) fn remove(&mut self, contact: &ContactId) -> Option<Handle> {
+        let known = self.known.as_mut().and_then(|known| known.remove(contact));
         if let Some(reading) = &mut self.reading {
-            reading.stable = false;
-            reading.found.remove(contact);
+            reading.disturbed = true;
+            // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
+            if reading.found.remove(contact).is_some() || known.is_some() {
+                reading.left.insert(contact.clone());
+            }
         }
-        self.known.as_mut()?.remove(contact)?
+        known?.handle
     }
 
     fn add(&mut self, contact: &Contact) -> bool {
         let handle = contact.sender.handle().cloned();
         if let Some(reading) = &mut self.reading {
-            reading.stable = false;
+            reading.disturbed = true;
             reading.found.insert(contact.id.clone(), handle.clone());
         }
         match &mut self.known {
-            Some(known) if known.len() < CONTACTS_MAX => known.insert(contact.id.clone(), handle).is_none(),
+            Some(known) if known.len() < CONTACTS_MAX => {
+                known.insert(contact.id.clone(), Known { handle, missed: 0 }).is_none()
+            }
             Some(_) | None => true,
         }
+    }
+
+    /// Those of the known ones that a reading proves gone; where it leaves some in doubt, it is soon read again.
+    fn gone(&mut self, reading: &Reading, now: Mono) -> Vec<ContactId> {
+        if reading.odd {
+            return Vec::new();
+        }
+        let counted = reading.total.is_none_or(|total| total == reading.found.len() as u64);
+        let mut gone = Vec::new();
+        let missing = |(id, _): &(&ContactId, &mut Known)| !reading.found.contains_key(*id);
+        for (id, known) in self.known.iter_mut().flatten().filter(missing) {
+            known.missed += u8::from(reading.disturbed);
+            if (!reading.disturbed && counted) || known.missed >= MISSED_MAX {
+                gone.push(id.clone());
+            } else if reading.disturbed {
+                self.next = self.next.min(now + RETRY + Duration::from_secs(reading.page.into()));
+            }
+        }
+        gone
     }
 }
 
@@ -112,8 +151,16 @@ impl Core {
         self.contacts.calls += 1;
         self.contacts.next = now.mono + RHYTHM;
         let call = self.contacts.calls;
-        self.contacts.reading =
-            Some(Reading { call, page: 1, found: HashMap::new(), new: Vec::new(), total: None, stable: true });
+        self.contacts.reading = Some(Reading {
+            call,
+            page: 1,
+            found: BTreeMap::new(),
+            new: Vec::new(),
+            left: BTreeSet::new(),
+            total: None,
+            disturbed: false,
+            odd: false,
+        });
         self.act(Action::Contacts { call, page: 1 });
     }
 
@@ -131,16 +178,20 @@ impl Core {
                 return;
             }
         };
-        if page.unreadable > 0 || (reading.page > 1 && reading.total != page.total) {
-            reading.stable = false;
-        }
+        reading.odd |= page.unreadable > 0;
+        reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
         let rows = page.items.len();
         for contact in page.items {
-            if !self.contacts.known.as_ref().is_some_and(|known| known.contains_key(&contact.id)) {
-                reading.new.push(contact.clone());
+            if reading.left.contains(&contact.id) {
+                continue;
             }
-            reading.found.insert(contact.id.clone(), contact.sender.handle().cloned());
+            let handle = contact.sender.handle().cloned();
+            // Rows that slip from page to page are shown twice.
+            let first_shown = reading.found.insert(contact.id.clone(), handle).is_none();
+            if first_shown && !self.contacts.known.as_ref().is_some_and(|known| known.contains_key(&contact.id)) {
+                reading.new.push(contact);
+            }
         }
         let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| reading.page < pages);
         if more && rows > 0 && reading.found.len() < CONTACTS_MAX {
@@ -159,21 +210,18 @@ impl Core {
             self.contacts.known = None;
             return;
         }
-        let whole = reading.stable && reading.total.is_none_or(|total| total == reading.found.len() as u64);
         let first = self.contacts.known.is_none();
-        let gone: Vec<ContactId> = match &self.contacts.known {
-            Some(known) if whole => known.keys().filter(|id| !reading.found.contains_key(*id)).cloned().collect(),
-            Some(_) | None => Vec::new(),
-        };
-        for contact in gone {
+        for contact in self.contacts.gone(&reading, now.mono) {
             self.removed_contact(&contact, now);
         }
         for contact in reading.new {
-            self.put_contact(contact, !first, now);
+            if !reading.left.contains(&contact.id) {
+                self.put_contact(contact, !first, now);
+            }
         }
-        match &mut self.contacts.known {
-            Some(known) => known.extend(reading.found),
-            None => self.contacts.known = Some(reading.found),
+        let known = self.contacts.known.get_or_insert_default();
+        for (id, handle) in reading.found {
+            known.insert(id, Known { handle, missed: 0 });
         }
         if first {
             self.doubts_changed();
