@@ -5,105 +5,18 @@
 //! escaping is [`StrangerText::raw`].
 
 mod handle;
+mod ids;
 mod text;
 
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use handle::{Handle, HandleProblem, Sender};
+pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, hides};
-
-/// Longest id, of whatever kind, that is believed (bytes).
-pub const ID_BYTES_MAX: usize = 128;
-
-/// Why a text is no id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum IdProblem {
-    /// Nothing there.
-    #[error("an id must not be empty")]
-    Empty,
-    /// More than [`ID_BYTES_MAX`] bytes.
-    #[error("an id has at most {ID_BYTES_MAX} bytes")]
-    TooLong,
-    /// Something other than visible ASCII.
-    #[error("an id is visible ASCII without spaces")]
-    Characters,
-}
-
-fn check_id(text: &str) -> Result<(), IdProblem> {
-    if text.is_empty() {
-        return Err(IdProblem::Empty);
-    }
-    if text.len() > ID_BYTES_MAX {
-        return Err(IdProblem::TooLong);
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(IdProblem::Characters);
-    }
-    Ok(())
-}
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// Takes any visible ASCII of 1 to 128 bytes: ids are the platform's and opaque to us.
-            pub fn parse(text: &str) -> Result<Self, IdProblem> {
-                check_id(text).map(|()| Self(text.into()))
-            }
-
-            /// The id as the platform writes it.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-id! {
-    /// An agent's id: a UUID on the platform \[seed\], which the configuration insists on and the wire does not.
-    AgentId
-}
-id! {
-    /// A contact request's id, opaque.
-    RequestId
-}
-id! {
-    /// A contact record's id, opaque; another thing than the id of the request that made it.
-    ContactId
-}
 
 /// What is said to a request in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -164,6 +77,14 @@ impl Answer {
         match self {
             Answer::Approve => Verdict::Approve,
             Answer::Reject => Verdict::Reject,
+        }
+    }
+
+    /// How a request stands that got it.
+    pub fn status(self) -> RequestStatus {
+        match self {
+            Answer::Approve => RequestStatus::Approved,
+            Answer::Reject => RequestStatus::Rejected,
         }
     }
 

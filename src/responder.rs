@@ -100,10 +100,7 @@ pub fn meaning(
     unknown_before: bool,
     updated: Option<&RequestStatus>,
 ) -> Meaning {
-    let ours = match answer {
-        Answer::Approve => RequestStatus::Approved,
-        Answer::Reject => RequestStatus::Rejected,
-    };
+    let ours = answer.status();
     let error = match result {
         Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Applied),
         // It says that the request stands otherwise than we asked: somebody else's word counts, not ours.

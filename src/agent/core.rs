@@ -8,6 +8,7 @@ mod answers;
 mod clockwatch;
 mod contacts;
 mod deciding;
+mod ending;
 mod io;
 mod listing;
 mod outbox;

@@ -12,6 +12,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHa
 
 mod model;
 mod reading;
+mod trouble;
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -125,23 +126,6 @@ async fn load(ledger: &Ledger, second: i64) -> AgentMemory {
 type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
 
 /// Waits until the ledger says that it cannot be written, and why. Somebody's write must not be through before that.
-async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
-    let health = tokio::select! {
-        biased;
-        health = health.wait_for(|health| *health != Health::Ok) => health.unwrap().clone(),
-        written = writing => panic!("it was written all the same: {written:?}"),
-    };
-    match health {
-        Health::Blocked { why, .. } => why,
-        Health::Ok => unreachable!("waited for"),
-    }
-}
-
-fn write_in_background(ledger: &Ledger, entry: Entry) -> Writing {
-    let ledger = ledger.clone();
-    tokio::spawn(async move { ledger.commit(vec![entry]).await })
-}
-
 #[tokio::test]
 async fn the_file_is_private_and_has_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -276,87 +260,6 @@ async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
     assert_eq!(memory.first_seen, [(id("r1"), at(0))], "the first time stays the first");
     ledger.commit(vec![hold(None)]).await.unwrap();
     assert!(load(&ledger, 6).await.book.holds.is_empty());
-}
-
-#[tokio::test]
-async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
-    let world = World::new();
-    let ledger = world.open();
-    ledger.commit(vec![seen("r0", None, 0)]).await.unwrap();
-    world.pages.store(1, Ordering::Relaxed);
-    let mut health = ledger.health();
-    let batches = (1..200).map(|n| {
-        let mut big = request(&format!("r{n}"), Some("ann"));
-        big.message = Some(StrangerText::new(&"x".repeat(500)));
-        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big.into(), via: Via::Listing, at: at(n) })
-    });
-    let mut batches: Vec<_> = batches.collect();
-    let mut writing = batches.remove(batches.len() - 1);
-    assert!(blocked(&mut health, &mut writing).await.contains("full"));
-    // Reading goes on meanwhile.
-    assert!(load(&ledger, 300).await.first_seen.iter().any(|(id, _)| id.as_str() == "r0"));
-    world.pages.store(0, Ordering::Relaxed);
-    for batch in batches.into_iter().chain([writing]) {
-        batch.await.unwrap().unwrap();
-    }
-    health.wait_for(|health| *health == Health::Ok).await.unwrap();
-    let numbers: Vec<_> = load(&ledger, 300).await.first_seen.into_iter().map(|(id, _)| id.to_string()).collect();
-    assert_eq!(numbers, (0..200).map(|n| format!("r{n}")).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn another_writer_in_the_file_is_waited_for() {
-    let world = World::new();
-    let ledger = world.open();
-    let other = world.sql();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut health = ledger.health();
-    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
-    assert!(blocked(&mut health, &mut writing).await.contains("locked"));
-    other.execute_batch("ROLLBACK").unwrap();
-    writing.await.unwrap().unwrap();
-    assert_eq!(*ledger.health().borrow(), Health::Ok);
-}
-
-#[tokio::test]
-async fn a_file_that_was_taken_away_takes_no_writes() {
-    let world = World::new();
-    let ledger = world.open();
-    let (path, elsewhere) = (world.path(), world.dir.path().join("elsewhere"));
-    std::fs::rename(&path, &elsewhere).unwrap();
-    let mut health = ledger.health();
-    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
-    assert!(blocked(&mut health, &mut writing).await.contains("put it back"));
-    std::fs::write(&path, "another file").unwrap();
-    health.wait_for(|health| matches!(health, Health::Blocked { why, .. } if why.contains("another"))).await.unwrap();
-    std::fs::rename(&elsewhere, &path).unwrap();
-    writing.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn dropping_the_future_does_not_undo_the_write_and_closing_writes_what_waits() {
-    let world = World::new();
-    let ledger = world.open();
-    let mut dropped = Box::pin(ledger.commit(vec![seen("r1", None, 0)]));
-    assert!(futures_util::poll!(&mut dropped).is_pending());
-    drop(dropped);
-    ledger.clone().close().await.unwrap();
-    assert_eq!(ledger.commit(vec![seen("r2", None, 1)]).await, Err(LedgerError::Closed));
-    let ledger = world.open();
-    assert_eq!(load(&ledger, 1).await.first_seen, [(id("r1"), at(0))]);
-}
-
-#[tokio::test]
-async fn closing_a_blocked_ledger_says_what_is_lost() {
-    let world = World::new();
-    let ledger = world.open();
-    let other = world.sql();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut health = ledger.health();
-    let mut writing = write_in_background(&ledger, seen("r1", None, 0));
-    blocked(&mut health, &mut writing).await;
-    assert!(matches!(ledger.close().await, Err(LedgerError::Unusable { .. })));
-    assert!(matches!(writing.await.unwrap(), Err(LedgerError::Unusable { .. })));
 }
 
 #[tokio::test]

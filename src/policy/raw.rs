@@ -2,6 +2,7 @@
 //! and missing keys, wrong types and impossible values end here; names, patterns and contradictions do not.
 
 mod tables;
+mod test_tables;
 
 use std::ops::Range;
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ending::Ending;
 use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Forced, Stage};
+use crate::inbox::Forced;
 use crate::ledger::Entry as Record;
 use crate::ledger::LedgerError;
-use crate::model::{AgentState, Answer, Outcome, RequestId, RequestStatus, Verdict};
+use crate::model::{AgentState, Answer, Outcome, RequestId};
 use crate::platform::{CallError, Reply, Responded};
 use crate::responder::{Meaning, meaning};
 
@@ -24,14 +25,6 @@ pub(super) struct Flight {
     answer: Answer,
     by: Arc<str>,
     attempt: u32,
-}
-
-/// How an answer ended.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) outcome: Outcome,
-    pub(super) detail: Option<String>,
-    pub(super) latency: Option<Duration>,
 }
 
 impl Core {
@@ -80,7 +73,8 @@ impl Core {
             return;
         };
         if entry.updated.is_some() {
-            let ours = entry.unknown_before && entry.updated == self.flights.get(id).map(|flight| said(flight.answer));
+            let ours =
+                entry.unknown_before && entry.updated == self.flights.get(id).map(|flight| flight.answer.status());
             let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
             if let Some(flight) = self.land(id) {
                 self.force(id, Forced { answer: flight.answer, by: flight.by });
@@ -263,133 +257,5 @@ impl Core {
         if meaning == Meaning::Malformed || self.refusals_told.insert(code) {
             self.tell(Notice::Refused { request, answer: flight.answer, error });
         }
-    }
-
-    /// An answer came to its end, one way or another.
-    pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
-        let Some(entry) = self.inbox.entry(id) else { return };
-        // What was not applied binds nobody, should the request turn out to be pending after all.
-        let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
-        let bound = entry.forced.clone().filter(|_| applied);
-        let Some(entry) = self.inbox.settle(id, bound, now) else { return };
-        self.inbox.listing.disturb();
-        let Some(Forced { answer, by }) = entry.forced else {
-            self.record(Record::Settled {
-                agent: self.config.agent.clone(),
-                request: id.clone(),
-                status: None,
-                at: now.wall,
-            });
-            return;
-        };
-        let verdict = answer.verdict();
-        let outcome = ending.outcome;
-        self.book.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
-        self.book.forget(id);
-        if verdict == Verdict::Approve && matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
-            self.contacts.approved(id, entry.request.sender.handle());
-        }
-        self.record(Record::Outcome {
-            agent: self.config.agent.clone(),
-            request: id.clone(),
-            outcome,
-            detail: ending.detail,
-            at: now.wall,
-        });
-        self.count(match outcome {
-            Outcome::Applied => "answers_applied",
-            Outcome::PresumedApplied => "answers_presumed_applied",
-            Outcome::SettledElsewhere => "answers_settled_elsewhere",
-            Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
-        });
-        let request = entry.request.clone();
-        self.end_waiting(id, &request, verdict, outcome.as_str());
-        if !outcome.keeps_charge() {
-            self.limits_freed();
-        }
-        self.tell(Notice::Answered { request, answer, by, outcome, attempts: entry.attempts, latency: ending.latency });
-    }
-
-    /// The channel told how a request stands now.
-    pub(super) fn updated(&mut self, id: &RequestId, status: RequestStatus, now: Now) {
-        if status == RequestStatus::Pending {
-            return;
-        }
-        self.inbox.listing.disturb();
-        self.count("updates");
-        let Some(entry) = self.inbox.entry_mut(id) else {
-            let told = self.inbox.tomb(id).is_some();
-            self.inbox.settle(id, None, now);
-            if !told {
-                self.settled(id, Some(status), now);
-            }
-            return;
-        };
-        match entry.stage() {
-            // It usually beats the reply to our own answer. The reply decides whose word it was.
-            Stage::InFlight => entry.updated = Some(status),
-            Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
-                let maybe_ours = entry.unknown_before;
-                let matches = entry.forced.as_ref().is_some_and(|forced| said(forced.answer) == status);
-                if maybe_ours {
-                    let outcome = if matches { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
-                    self.finish(id, Ending { outcome, detail: None, latency: None }, now);
-                } else {
-                    self.settled(id, Some(status), now);
-                }
-            }
-        }
-    }
-
-    /// A request ended without an answer of ours; `None` is a listing that shows it no more.
-    pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
-        let remembered = self.memory.remove(id).is_some();
-        let entry = self.inbox.settle(id, None, now);
-        let known = remembered || entry.is_some();
-        self.inbox.listing.disturb();
-        match status {
-            Some(_) => self.book.forget(id),
-            None => self.book.gone(id),
-        }
-        self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
-        if known {
-            self.record(Record::Settled {
-                agent: self.config.agent.clone(),
-                request: id.clone(),
-                status: status.clone(),
-                at: now.wall,
-            });
-        }
-        if let Some(entry) = entry {
-            if entry.intended.is_some() {
-                self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
-            }
-            if entry.attempts > 0 {
-                self.book.give_back(id);
-                self.limits_freed();
-            }
-            self.tell_people(id, OpOutcome::gone);
-        }
-        // The agent's own requests to others are told of, too; they are nobody's at this door.
-        if known {
-            self.tell(Notice::Settled { request: id.clone(), status });
-        }
-    }
-}
-
-impl Core {
-    /// What is for the people who wait for this request's end.
-    pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
-        for token in self.waiting.remove(id).unwrap_or_default() {
-            self.act(Action::Reply { token, outcome: outcome() });
-        }
-    }
-}
-
-/// How a request stands that got this answer.
-fn said(answer: Answer) -> RequestStatus {
-    match answer {
-        Answer::Approve => RequestStatus::Approved,
-        Answer::Reject => RequestStatus::Rejected,
     }
 }

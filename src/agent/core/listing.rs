@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Core, answers::Ending};
+use super::{Action, Core, ending::Ending};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};

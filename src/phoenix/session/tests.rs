@@ -1,6 +1,7 @@
 //! A session under stepped time, with the platform played by the test.
 
 mod contest;
+mod heartbeats;
 mod keys;
 mod random;
 mod states;

@@ -1,13 +1,14 @@
 //! Each table of the file, from its keys to its raw form.
 
+use jiff::SignedDuration;
 use jiff::civil::Weekday;
-use jiff::{SignedDuration, Timestamp};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::test_tables::test;
 use super::{
-    Named, RawCondition, RawFile, RawHistory, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawTest,
-    RawTestHistory, RawValue, RawWhen, RawWindow,
+    Named, RawCondition, RawFile, RawHistory, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawValue, RawWhen,
+    RawWindow,
 };
 use crate::document::keys::{Section, Takes};
 use crate::document::{At, Problems, shown};
@@ -17,9 +18,6 @@ use crate::policy::RuleName;
 use crate::policy::decision::Mode;
 use crate::policy::keys;
 use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota, SenderKind};
-
-/// When a test plays that does not say.
-const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
 const VERDICTS: [Verdict; 3] = [Verdict::Approve, Verdict::Reject, Verdict::Defer];
 
@@ -134,7 +132,7 @@ fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
 }
 
 /// Counts are bounded well below this when they are read.
-fn narrow(count: u64) -> u32 {
+pub(super) fn narrow(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
@@ -218,7 +216,7 @@ fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     })
 }
 
-fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
+pub(super) fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
     let word = value.word(problems)?;
     Some(At { value: *VERDICTS.get(word.value)?, span: word.span })
 }
@@ -342,56 +340,4 @@ fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Opti
     let then = then.map(|word| if word.value == 0 { OverdueThen::Notify } else { OverdueThen::Reject });
     let max_per_hour = max_per_hour.map(|most| At { value: narrow(most.value), span: most.span });
     Some(RawOverdue { after: after.map(|after| after.value), then, unless, max_per_hour })
-}
-
-fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
-    let at = reader.get("at").map(|value| value.moment(problems));
-    let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
-    let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
-    let request = reader.get("request").and_then(|value| value.table("the `request`", problems));
-    let expected = reader.get("expect").and_then(|value| Some((value.span(), value.table("`expect`", problems)?)));
-    let text = |key: &str, problems: &mut Problems| {
-        request
-            .as_ref()
-            .and_then(|reader| reader.get(key))
-            .and_then(|value| value.text(problems))
-            .map(|text| text.value)
-    };
-    let (from_handle, from_name, message) =
-        (text("from_handle", problems), text("from_name", problems), text("message", problems));
-    let ago = request.as_ref().and_then(|reader| reader.get("ago")).and_then(|value| value.duration_or_zero(problems));
-    let contacts = request.as_ref().and_then(|reader| reader.get("contacts")).and_then(|value| value.count(problems));
-    let (span, expect) = expected?;
-    let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
-    let by = expect.get("by").and_then(|value| value.text(problems));
-    Some(RawTest {
-        at: at.flatten().map_or(TEST_AT, |at| at.value),
-        history: history.into_iter().flatten().collect(),
-        from_handle,
-        from_name,
-        message,
-        ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
-        contacts: contacts.map(|count| count.value),
-        expect: span,
-        verdict: verdict.map(|verdict| verdict.value),
-        by,
-    })
-}
-
-fn test_history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawTestHistory> {
-    let from_handle = reader.get("from_handle").and_then(|value| value.text(problems));
-    let verdict = reader.get("verdict").and_then(|value| verdict(&value, problems));
-    let by = reader.get("by").and_then(|value| value.text(problems));
-    let times = reader.get("times").map(|value| value.count(problems));
-    let ago = reader.get("ago").and_then(|value| value.duration(problems));
-    let removed = reader.get("removed").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
-    Some(RawTestHistory {
-        span: reader.span.clone(),
-        from_handle: from_handle?.value,
-        verdict: verdict?,
-        by,
-        times: times.flatten().map_or(1, |times| narrow(times.value)),
-        ago: ago?.value,
-        removed,
-    })
 }
