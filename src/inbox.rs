@@ -160,7 +160,7 @@ impl Inbox {
         let Some(pass) = self.listing.pass() else { return Seen::Settled };
         let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
         if let Some(entry) = self.entries.get_mut(&request.id) {
-            entry.shown_in = Some(number);
+            entry.shown_in = number;
             entry.learn(request);
             return Seen::Known;
         }
@@ -181,9 +181,9 @@ impl Inbox {
         self.tombs.remove(&request.id);
         let mark = self.mark();
         let mut entry = Entry::new(Arc::new(request), now.wall, mark, None);
-        entry.shown_in = Some(number);
+        entry.shown_in = number;
         entry.unknown_before = forced.is_some();
-        entry.forced = forced;
+        entry.forced = forced.map(Box::new);
         // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
         let stage =
             if first { Stage::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Stage::Ready };
@@ -192,11 +192,18 @@ impl Inbox {
     }
 
     /// A request remembered from the ledger, whose earlier answer has an open fate: it waits for a listing.
-    pub fn remember_unknown(&mut self, id: RequestId, first_seen: Timestamp, forced: Forced, attempts: u32) {
+    pub fn remember_unknown(
+        &mut self,
+        id: RequestId,
+        sender: Sender,
+        first_seen: Timestamp,
+        forced: Forced,
+        attempts: u32,
+    ) {
         let mark = self.mark();
-        let request = ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None };
+        let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
         let mut entry = Entry::new(Arc::new(request), first_seen, mark, None);
-        entry.forced = Some(forced);
+        entry.forced = Some(Box::new(forced));
         entry.attempts = attempts;
         entry.unknown_before = true;
         entry.from_memory = true;
@@ -230,8 +237,8 @@ impl Inbox {
     /// Draws what follows from a pass that ended, and lets go of what it held.
     pub fn pass_ended(&mut self, end: &PassEnd) -> Verified {
         let mut verified = Verified::default();
-        for entry in self.entries.values().filter(|entry| entry.mark <= end.mark) {
-            let shown = entry.shown_in == Some(end.number);
+        for entry in self.entries.values().filter(|entry| entry.mark() <= end.mark) {
+            let shown = entry.shown_in == end.number;
             match entry.stage {
                 Stage::Unknown { ended } if ended < end.mark => {
                     if shown {

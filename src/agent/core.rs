@@ -11,6 +11,7 @@ mod deciding;
 mod ending;
 mod io;
 mod listing;
+mod ours;
 mod outbox;
 mod people;
 mod records;
@@ -268,6 +269,7 @@ impl Core {
     }
 
     fn removed_contact(&mut self, contact: &ContactId, now: Now) {
+        self.contact_parted(contact, now);
         let handle = self.contacts.remove(contact);
         if let Some(handle) = &handle {
             self.book.removed(handle, now.wall);

@@ -44,22 +44,20 @@ pub struct Forced {
     pub by: Arc<str>,
 }
 
-/// The order of the queue: oldest first, then as they came.
+/// The order of the queue: oldest first, to the microsecond, then as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    since: Timestamp,
+    since_us: i64,
     mark: Mark,
 }
 
-/// One request.
+/// One request. A flood has tens of thousands of these: what few of them have is boxed.
 #[derive(Debug)]
 pub struct Entry {
     /// As first seen.
     pub request: Arc<ContactRequest>,
     /// When doorman first saw it.
     pub first_seen: Timestamp,
-    /// When it came in, in the order of events.
-    pub mark: Mark,
     /// Its place in the queue.
     pub place: Place,
     /// Where it stands.
@@ -69,7 +67,7 @@ pub struct Entry {
     /// The last decision.
     pub decision: Option<Box<Decision>>,
     /// The one answer it may get.
-    pub forced: Option<Forced>,
+    pub forced: Option<Box<Forced>>,
     /// An intent on record whose answer certainly never reached anybody; it is withdrawn if something else is decided.
     pub intended: Option<Answer>,
     /// Tries of the current answer.
@@ -81,10 +79,11 @@ pub struct Entry {
     /// The platform refused an answer to this request (403); it is sent again after a while.
     pub forbidden: bool,
     /// What the platform said of it while our answer was on its way.
-    pub updated: Option<RequestStatus>,
+    pub updated: Option<Box<RequestStatus>>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub from_memory: bool,
-    pub(super) shown_in: Option<u64>,
+    /// The last pass that showed it; 0 is none.
+    pub(super) shown_in: u64,
 }
 
 impl Entry {
@@ -93,8 +92,7 @@ impl Entry {
         Self {
             request,
             first_seen,
-            mark,
-            place: Place { since, mark },
+            place: Place { since_us: since.as_microsecond(), mark },
             stage: Stage::InFlight,
             received,
             decision: None,
@@ -106,7 +104,7 @@ impl Entry {
             forbidden: false,
             updated: None,
             from_memory: false,
-            shown_in: None,
+            shown_in: 0,
         }
     }
 
@@ -121,6 +119,11 @@ impl Entry {
     /// Its id.
     pub fn id(&self) -> &RequestId {
         &self.request.id
+    }
+
+    /// When it came in, in the order of events.
+    pub fn mark(&self) -> Mark {
+        self.place.mark
     }
 
     /// Where it stands.
@@ -142,3 +145,6 @@ impl Entry {
         }
     }
 }
+
+/// A hundred thousand of them are 14 MB.
+const _: () = assert!(size_of::<Entry>() <= 136);

@@ -1,10 +1,11 @@
 //! Tombstones: ids that are settled, so that an older page, or an older event, does not bring them back.
 //!
-//! Two generations: settled ids go into the young one; when that is full, or has lasted long enough, it becomes the old one,
-//! and the old one is forgotten as a whole. So nothing is ever taken out one by one, and memory stays what it became when the
-//! first generation was full, however many floods follow.
+//! They are kept in small generations: settled ids go into the young one; when that is full, or has lasted long enough, it
+//! becomes an old one, and the oldest is forgotten as a whole once it is old enough or enough younger ones are remembered. So
+//! hardly anything is ever taken out one by one, the room that the oldest had serves the youngest, and memory is what it will be as
+//! soon as the first generations are full, however many floods follow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use crate::model::{Answer, RequestId};
 pub(super) const STALE_GRACE: Duration = Duration::from_secs(60);
 /// How long a settled id is remembered at least, if no flood comes.
 const KEPT: Duration = Duration::from_secs(900);
-/// How many are remembered at least, however many follow; at most twice as many. As many as a map of 16,384 places holds.
+/// A generation takes ids in for this long.
+const SPAN: Duration = Duration::from_secs(120);
+/// How many are remembered at least, however many follow; at most two generations more.
 pub const TOMBS_MIN: usize = 14_000;
-/// More than these in one generation is a flood: room for all of it is made at once, where it is in nobody's way. A table that
-/// grew by and by would lie between what the flood leaves, and keep the allocator from giving it back.
-const QUIET_MAX: usize = 1_792;
+/// In one generation. As many as a map of 2,048 places holds.
+const GENERATION_MAX: usize = 1_792;
 
 /// A request's id, as short as can be: so many texts that outlive the flood they came with would keep its memory in pieces.
 /// Nobody can make two ids that share one.
@@ -70,9 +72,6 @@ impl Generation {
         // Rounded up: a moment later is a moment longer in doubt.
         let at_ms = u64::try_from(tomb.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let answer = tomb.answer.and_then(|answer| Some((answer.answer, self.number(answer.by)?)));
-        if self.by_id.len() == QUIET_MAX {
-            self.by_id.reserve(TOMBS_MIN - QUIET_MAX);
-        }
         self.by_id.insert(short, Kept { mark: tomb.mark, at_ms, answer });
     }
 
@@ -95,15 +94,16 @@ impl Generation {
         Some(Tomb { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
     }
 
-    /// Forgets all, and keeps the room if there was a flood: the next takes it, and not what lies between others' memory.
+    /// Forgets all, and keeps the room.
     fn clear(&mut self) {
-        if self.by_id.capacity() < TOMBS_MIN {
-            self.by_id = HashMap::new();
-        }
         self.by_id.clear();
         self.names.clear();
         self.numbers.clear();
         self.span = None;
+    }
+
+    fn is_full(&self) -> bool {
+        self.by_id.len() >= GENERATION_MAX
     }
 
     fn older_than(&self, age: Duration, now: Mono, of: impl Fn((Mono, Mono)) -> Mono) -> bool {
@@ -114,7 +114,10 @@ impl Generation {
 #[derive(Debug, Default)]
 pub(super) struct Tombs {
     young: Generation,
-    old: Generation,
+    /// The youngest of them in front.
+    old: VecDeque<Generation>,
+    /// How many ids are in the old ones.
+    old_len: usize,
 }
 
 impl Tombs {
@@ -123,7 +126,8 @@ impl Tombs {
         // The update that follows our own answer must not make us forget what we said.
         let before = self.find(&short).and_then(|before| before.answer);
         let answer = tomb.answer.or(before);
-        if self.young.by_id.len() >= TOMBS_MIN && !self.young.by_id.contains_key(&short) {
+        self.remove_old(&short);
+        if self.young.is_full() && !self.young.by_id.contains_key(&short) {
             self.turn();
         }
         self.young.put(short, Tomb { answer, ..tomb });
@@ -136,25 +140,49 @@ impl Tombs {
     pub(super) fn remove(&mut self, id: &RequestId) {
         let short = short(id);
         self.young.by_id.remove(&short);
-        self.old.by_id.remove(&short);
+        self.remove_old(&short);
     }
 
     pub(super) fn prune(&mut self, now: Mono) {
-        if self.young.older_than(KEPT, now, |(first, _)| first) {
+        if self.young.older_than(SPAN, now, |(first, _)| first) {
             self.turn();
         }
-        if self.old.older_than(KEPT, now, |(_, last)| last) {
-            self.old = Generation::default();
+        while self.old.back().is_some_and(|oldest| oldest.older_than(KEPT, now, |(_, last)| last)) {
+            self.forget_oldest();
         }
     }
 
     fn find(&self, short: &Short) -> Option<Tomb> {
-        self.young.get(short).or_else(|| self.old.get(short))
+        self.young.get(short).or_else(|| self.old.iter().find_map(|generation| generation.get(short)))
     }
 
+    fn remove_old(&mut self, short: &Short) {
+        for generation in &mut self.old {
+            self.old_len -= usize::from(generation.by_id.remove(short).is_some());
+        }
+    }
+
+    /// The young generation becomes an old one. Of those as many go as are not needed.
     fn turn(&mut self) {
-        std::mem::swap(&mut self.old, &mut self.young);
-        self.young.clear();
+        let mut room = None;
+        while self.old.back().is_some_and(|oldest| self.remembered() - oldest.by_id.len() >= TOMBS_MIN) {
+            room = self.forget_oldest();
+        }
+        let mut next = room.unwrap_or_default();
+        next.clear();
+        let full = std::mem::replace(&mut self.young, next);
+        self.old_len += full.by_id.len();
+        self.old.push_front(full);
+    }
+
+    fn remembered(&self) -> usize {
+        self.young.by_id.len() + self.old_len
+    }
+
+    fn forget_oldest(&mut self) -> Option<Generation> {
+        let oldest = self.old.pop_back()?;
+        self.old_len -= oldest.by_id.len();
+        Some(oldest)
     }
 }
 
@@ -182,7 +210,8 @@ mod tests {
             tombs.put(&id(number), tomb(0));
             tombs.put(&id(number), tomb(0));
         }
-        assert!(tombs.young.by_id.len() + tombs.old.by_id.len() <= 2 * TOMBS_MIN);
+        assert!(tombs.remembered() < TOMBS_MIN + 2 * GENERATION_MAX);
+        assert_eq!(tombs.old_len, tombs.old.iter().map(|generation| generation.by_id.len()).sum::<usize>());
         assert!(tombs.get(&id(0)).is_none());
         assert!((all - TOMBS_MIN..all).all(|number| tombs.get(&id(number)).is_some()));
     }
@@ -190,15 +219,43 @@ mod tests {
     #[test]
     fn what_we_said_is_remembered_from_one_generation_to_the_next() {
         let mut tombs = Tombs::default();
-        for number in 0..2 * TOMBS_MIN {
+        for number in 0..TOMBS_MIN {
             tombs.put(&id(number), answered(if number % 2 == 0 { "even" } else { "odd" }));
         }
-        assert_eq!(tombs.get(&id(2)), Some(answered("even")), "of the old generation");
-        assert_eq!(tombs.get(&id(2 * TOMBS_MIN - 1)), Some(answered("odd")));
+        assert_eq!(tombs.get(&id(2)), Some(answered("even")), "of an old generation");
+        assert_eq!(tombs.get(&id(TOMBS_MIN - 1)), Some(answered("odd")));
         // Its own update, which comes later and says nothing of who answered.
         tombs.put(&id(2), tomb(0));
         assert_eq!(tombs.get(&id(2)), Some(answered("even")));
-        assert_eq!(tombs.young.names.len(), 1, "each name is kept once");
+        assert_eq!(tombs.young.names.len(), 2, "each name is kept once");
+    }
+
+    #[test]
+    fn a_flood_after_quiet_minutes_forgets_nobody_before_as_many_came() {
+        let mut tombs = Tombs::default();
+        for second in 0..600 {
+            tombs.put(&id(second), tomb(second as u64));
+            tombs.prune(Mono::ZERO + Duration::from_secs(second as u64));
+        }
+        for number in 600..600 + TOMBS_MIN {
+            assert!(tombs.get(&id(number - 600)).is_some(), "{number}");
+            tombs.put(&id(number), tomb(600));
+        }
+        for number in 0..2 * TOMBS_MIN {
+            tombs.put(&id(600 + TOMBS_MIN + number), tomb(601));
+        }
+        assert!(tombs.get(&id(0)).is_none(), "but each is in the end");
+        assert!(tombs.old.len() <= TOMBS_MIN / GENERATION_MAX + 2, "the quiet minutes' generations are gone, too");
+    }
+
+    #[test]
+    fn what_a_flood_took_is_given_back_when_it_is_forgotten() {
+        let mut tombs = Tombs::default();
+        for number in 0..TOMBS_MIN {
+            tombs.put(&id(number), tomb(0));
+        }
+        tombs.prune(Mono::ZERO + KEPT);
+        assert_eq!((tombs.remembered(), tombs.old.len(), tombs.young.by_id.capacity()), (0, 0, 0));
     }
 
     #[test]

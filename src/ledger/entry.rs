@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus, Sender,
 };
 use crate::policy::rules::SourceText;
 use crate::policy::{Charge, Circumstances, Decision, PolicyHash, RuleName};
@@ -116,6 +116,8 @@ pub enum LedgerError {
 pub struct OpenAnswer {
     /// To which request.
     pub request: RequestId,
+    /// Whose.
+    pub sender: Sender,
     /// What was (or was about to be) said.
     pub answer: Answer,
     /// By what.
@@ -154,6 +156,8 @@ pub struct AgentMemory {
 pub struct RecentAnswer {
     /// To which request.
     pub request: RequestId,
+    /// Whose, where it let them in and no contact is known that came of it.
+    pub unmet: Option<Sender>,
     /// What was said.
     pub answer: Answer,
     /// By what.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
 use super::{AgentMemory, HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter};
-use crate::model::{AgentId, Handle};
+use crate::model::{AgentId, Handle, Sender};
 use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
 use crate::policy::{Charge, RuleName};
 
@@ -204,7 +204,7 @@ impl Load<'_> {
 
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail FROM answer w
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM answer w
              JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
             None,
@@ -216,17 +216,22 @@ impl Load<'_> {
     /// may have been wrong then, or be wrong now.
     fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\" FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.id, w.answer, w.\"by\", CASE WHEN w.answer = 'approve' AND NOT EXISTS
+                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END
+             FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied')
              ORDER BY w.n DESC LIMIT 4096",
             None,
-            |row| Ok(RecentAnswer { request: parsed(row, 0)?, answer: parsed(row, 1)?, by: row.get(2)? }),
+            |row| {
+                let unmet = row.get::<_, Option<String>>(3)?.map(|handle| Sender::parse(Some(&handle)));
+                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: row.get(2)? })
+            },
         )
     }
 
     fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail FROM request r
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM request r
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
              LEFT JOIN policy p ON p.n = w.policy
              WHERE r.agent = ?1 AND r.settled IS NULL AND w.outcome = 'refused' ORDER BY w.n",
@@ -239,6 +244,7 @@ impl Load<'_> {
 fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
     Ok(OpenAnswer {
         request: parsed(row, 0)?,
+        sender: Sender::parse(row.get::<_, Option<String>>(7)?.as_deref()),
         answer: parsed(row, 1)?,
         by: row.get(2)?,
         policy: row.get::<_, Option<Parsed<_>>>(3)?.map(|Parsed(hash)| hash),

@@ -73,8 +73,8 @@ impl Core {
             return;
         };
         if entry.updated.is_some() {
-            let ours =
-                entry.unknown_before && entry.updated == self.flights.get(id).map(|flight| flight.answer.status());
+            let ours = entry.unknown_before
+                && entry.updated.as_deref().cloned() == self.flights.get(id).map(|flight| flight.answer.status());
             let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
             if let Some(flight) = self.land(id) {
                 self.force(id, Forced { answer: flight.answer, by: flight.by });
@@ -130,7 +130,7 @@ impl Core {
         let Some(flight) = self.land(id) else { return };
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request.clone();
-        let meaning = meaning(flight.answer, &reply.result, entry.unknown_before, entry.updated.as_ref());
+        let meaning = meaning(flight.answer, &reply.result, entry.unknown_before, entry.updated.as_deref());
         if reply.result.is_ok() {
             self.key_works(now);
         }
@@ -187,6 +187,7 @@ impl Core {
         let Some(answer) = entry.intended.take_if(|answer| Some(*answer) != unless) else { return };
         entry.attempts = 0;
         let request = entry.request.clone();
+        self.approval_ended(id, request.sender.handle(), false, now);
         self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
         self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
         self.limits_freed();
@@ -241,6 +242,7 @@ impl Core {
         let bound = self.inbox.entry(id).is_some_and(|entry| entry.unknown_before);
         let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
         if !bound {
+            self.approval_ended(id, request.sender.handle(), false, now);
             self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
             self.limits_freed();
         }

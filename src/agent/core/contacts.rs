@@ -1,8 +1,9 @@
 //! The agent's contact list, as far as decisions and the record need it: how many, and whose a removed one was.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::ours::{Met, Ours};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
@@ -19,8 +20,6 @@ const RETRY: Duration = Duration::from_secs(30);
 const MISSED_MAX: u8 = 3;
 /// More contacts than this are not counted: their number is unknown then.
 const CONTACTS_MAX: usize = 100_000;
-/// Approvals that wait for their contact.
-const APPROVED_MAX: usize = 4_096;
 
 #[derive(Debug)]
 pub(super) struct Contacts {
@@ -29,8 +28,7 @@ pub(super) struct Contacts {
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
-    approved: HashMap<Handle, RequestId>,
-    approved_order: VecDeque<Handle>,
+    ours: Ours,
 }
 
 #[derive(Debug)]
@@ -57,14 +55,7 @@ struct Reading {
 
 impl Contacts {
     pub(super) fn new(now: Mono) -> Self {
-        Self {
-            known: None,
-            reading: None,
-            next: now + super::listing::FIRST_LISTING,
-            calls: 0,
-            approved: HashMap::new(),
-            approved_order: VecDeque::new(),
-        }
+        Self { known: None, reading: None, next: now + super::listing::FIRST_LISTING, calls: 0, ours: Ours::default() }
     }
 
     /// How many contacts there are, if that is known.
@@ -79,19 +70,6 @@ impl Contacts {
     pub(super) fn want(&mut self, now: Mono) {
         self.reading = None;
         self.next = now;
-    }
-
-    /// An approval of ours went through: its contact will come.
-    pub(super) fn approved(&mut self, request: &RequestId, handle: Option<&Handle>) {
-        let Some(handle) = handle else { return };
-        if self.approved.insert(handle.clone(), request.clone()).is_none() {
-            self.approved_order.push_back(handle.clone());
-        }
-        if self.approved_order.len() > APPROVED_MAX
-            && let Some(oldest) = self.approved_order.pop_front()
-        {
-            self.approved.remove(&oldest);
-        }
     }
 
     pub(super) fn remove(&mut self, contact: &ContactId) -> Option<Handle> {
@@ -235,9 +213,47 @@ impl Core {
         }
     }
 
-    /// Puts a contact on record, with the answer of ours that made it; `news` is whether it is worth telling.
+    /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
+    /// telling.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
-        let request = contact.sender.handle().and_then(|handle| self.contacts.approved.get(handle)).cloned();
+        if let Some((met, request)) = self.contacts.ours.meet(contact, news) {
+            self.met(met, request, now);
+        }
+    }
+
+    /// An approval is about to be sent, or may have been.
+    pub(super) fn approving(&mut self, id: &RequestId, handle: Option<&Handle>, now: Now) {
+        self.contacts.ours.intended(id, handle);
+        self.make_way(now);
+    }
+
+    /// An approval was carried out, or certainly was not and will not be.
+    pub(super) fn approval_ended(&mut self, id: &RequestId, handle: Option<&Handle>, applied: bool, now: Now) {
+        if applied {
+            if let Some(met) = self.contacts.ours.applied(id, handle) {
+                self.met(met, Some(id.clone()), now);
+            }
+            self.make_way(now);
+        } else if let Some(met) = self.contacts.ours.dropped(id, handle) {
+            self.met(met, None, now);
+        }
+    }
+
+    /// A contact goes that waited for the end of its answer: it was here, by whomever.
+    pub(super) fn contact_parted(&mut self, contact: &ContactId, now: Now) {
+        if let Some(met) = self.contacts.ours.parted(contact) {
+            self.met(met, None, now);
+        }
+    }
+
+    fn make_way(&mut self, now: Now) {
+        if let Some(met) = self.contacts.ours.made_way() {
+            self.met(met, None, now);
+        }
+    }
+
+    fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
+        let Met { contact, news } = met;
         self.record(Record::ContactAdded {
             agent: self.config.agent.clone(),
             contact: Box::new(contact.clone()),

@@ -62,7 +62,7 @@ impl Core {
 
     fn decide(&mut self, id: &RequestId, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
-        if let Some(forced) = entry.forced.clone() {
+        if let Some(forced) = entry.forced.as_deref().cloned() {
             let by_person = forced.by.starts_with("person:");
             if self.in_shadow() || (self.book.paused() && !by_person) {
                 self.inbox.rest(id, None);
@@ -177,6 +177,10 @@ impl Core {
         entry.attempts += 1;
         entry.updated = None;
         let attempt = entry.attempts;
+        let request = entry.request.clone();
+        if answer == Answer::Approve {
+            self.approving(id, request.sender.handle(), now);
+        }
         self.responder.take(now.mono);
         self.inbox.fly(id);
         self.inbox.listing.disturb();
@@ -305,7 +309,7 @@ impl Core {
     /// Where a person's word, or an earlier attempt, binds the answer.
     pub(super) fn force(&mut self, id: &RequestId, forced: Forced) {
         if let Some(entry) = self.inbox.entry_mut(id) {
-            entry.forced = Some(forced);
+            entry.forced = Some(Box::new(forced));
         }
     }
 }

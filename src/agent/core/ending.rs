@@ -23,10 +23,10 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         // What was not applied binds nobody, should the request turn out to be pending after all.
         let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
-        let bound = entry.forced.clone().filter(|_| applied);
+        let bound = entry.forced.as_deref().cloned().filter(|_| applied);
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
-        let Some(Forced { answer, by }) = entry.forced else {
+        let Some(Forced { answer, by }) = entry.forced.map(|forced| *forced) else {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
@@ -39,9 +39,6 @@ impl Core {
         let outcome = ending.outcome;
         self.book.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
         self.book.forget(id);
-        if verdict == Verdict::Approve && matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
-            self.contacts.approved(id, entry.request.sender.handle());
-        }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),
@@ -60,7 +57,10 @@ impl Core {
         if !outcome.keeps_charge() {
             self.limits_freed();
         }
-        self.tell(Notice::Answered { request, answer, by, outcome, attempts: entry.attempts, latency: ending.latency });
+        let attempts = entry.attempts;
+        self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
+        let let_in = applied && verdict == Verdict::Approve;
+        self.approval_ended(id, entry.request.sender.handle(), let_in, now);
     }
 
     /// The channel told how a request stands now.
@@ -80,7 +80,7 @@ impl Core {
         };
         match entry.stage() {
             // It usually beats the reply to our own answer. The reply decides whose word it was.
-            Stage::InFlight => entry.updated = Some(status),
+            Stage::InFlight => entry.updated = Some(Box::new(status)),
             Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
                 let maybe_ours = entry.unknown_before;
                 let matches = entry.forced.as_ref().is_some_and(|forced| forced.answer.status() == status);
@@ -114,6 +114,7 @@ impl Core {
             });
         }
         if let Some(entry) = entry {
+            self.approval_ended(id, entry.request.sender.handle(), false, now);
             if entry.intended.is_some() {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             }

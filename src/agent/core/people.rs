@@ -130,7 +130,7 @@ impl Core {
             if entry.intended.is_none() {
                 entry.attempts = 0;
             }
-            entry.forced = Some(Forced { answer, by: Self::person(person) });
+            entry.forced = Some(Box::new(Forced { answer, by: Self::person(person) }));
         }
         entry.malformed = None;
         entry.forbidden = false;

@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::inbox::Forced;
 use crate::ledger::Entry as Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
-use crate::model::{Answer, RequestId, Verdict};
+use crate::model::{Answer, RequestId, Sender, Verdict};
 use crate::platform::reply::MALFORMED;
 use crate::policy::{Decision, PolicyHash};
 
@@ -41,7 +41,11 @@ impl Core {
         recent: Vec<RecentAnswer>,
         now: Now,
     ) {
-        for answer in recent {
+        // Oldest first, so that the newest of one handle is the one whose contact is looked for.
+        for answer in recent.into_iter().rev() {
+            if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
+                self.approval_ended(&answer.request, Some(handle), true, now);
+            }
             let forced = Forced { answer: answer.answer, by: answer.by.into() };
             self.inbox.remember_settled(answer.request, Some(forced), now);
         }
@@ -51,8 +55,11 @@ impl Core {
             self.memory.entry(answer.request).or_default().malformed = malformed.then_some(answer.answer);
         }
         for answer in open {
+            if answer.answer == Answer::Approve {
+                self.approving(&answer.request, answer.sender.handle(), now);
+            }
             let forced = Forced { answer: answer.answer, by: answer.by.into() };
-            self.inbox.remember_unknown(answer.request, answer.at, forced, answer.attempts);
+            self.inbox.remember_unknown(answer.request, answer.sender, answer.at, forced, answer.attempts);
         }
     }
 

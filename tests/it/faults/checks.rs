@@ -73,6 +73,16 @@ pub fn open_answers(site: &Site) -> Result<usize, String> {
     .len())
 }
 
+/// Whether each contact that the platform has is on record as made by the answer of ours that made it.
+pub fn contacts_are_ours(site: &Site) -> bool {
+    let ours = "SELECT c.id FROM contact c JOIN request r ON r.n = c.request
+                WHERE c.removed_at IS NULL AND r.handle = c.handle";
+    let ours: HashSet<String> = read(&site.path("ledger.db"), ours).unwrap_or_default().into_iter().collect();
+    let contacts = site.control.state().contacts;
+    !contacts.is_empty()
+        && contacts.iter().filter(|contact| contact.of == AGENT).all(|contact| ours.contains(&contact.id))
+}
+
 fn read(ledger: &Path, sql: &str) -> Result<Vec<String>, String> {
     let read = || {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;

@@ -1,6 +1,6 @@
 //! A flood on a good connection: the stream alone brings every request, without a listing that would cover for it.
 
-use super::checks::{all_decided, nothing_lost_nothing_twice};
+use super::checks::{all_decided, contacts_are_ours, nothing_lost_nothing_twice};
 use super::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,4 +17,22 @@ async fn every_frame_of_a_flood_is_handled() -> Result<(), String> {
     let listed = daemon.count("listed");
     daemon.stop().await?;
     if listed == 1 { Ok(()) } else { Err(format!("listed {listed} times: the stream is not proven")) }
+}
+
+/// The channel tells of most contacts before the reply to the answer that made them is here.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_whom_a_flood_let_in_can_be_put_out_again() -> Result<(), String> {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    site.ask("flood", 300, true);
+    site.until("everybody is answered", all_decided).await?;
+    site.until("contacts found their answers", |_| contacts_are_ours(&site)).await?;
+    let (code, out, err) = site.cli(&["revoke", "--since", "1h"]).await;
+    if code != 0 || out.lines().count() != 300 {
+        return Err(format!("revoke: {code}, {} lines, {err}", out.lines().count()));
+    }
+    let left = site.control.state().contacts.len();
+    daemon.stop().await?;
+    if left == 0 { Ok(()) } else { Err(format!("{left} contacts are left")) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorman::sandbox::{At, Control, Do, Fault, SandboxOptions};
 use nix::sys::signal::Signal;
 
-use super::checks::{all_decided, live_again, nothing_lost_nothing_twice, open_answers};
+use super::checks::{all_decided, contacts_are_ours, live_again, nothing_lost_nothing_twice, open_answers};
 use super::site::Site;
 
 /// How often it is killed, unless `DOORMAN_KILLS` says otherwise.
@@ -57,6 +57,7 @@ async fn killed_at_any_moment_of_a_burst() {
     let daemon = site.daemon();
     site.until("all decided", all_decided).await.unwrap();
     live_again(&site, &daemon, "after").await.unwrap();
+    site.until("contacts found their answers", |_| contacts_are_ours(&site)).await.unwrap();
     daemon.stop().await.unwrap();
     // An answer that was written as its sender died may reach the platform after the next life's listing.
     nothing_lost_nothing_twice(&site, true).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use doorman::ledger::Entry;
 use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
-use doorman::model::{Answer, Outcome, RequestId, Verdict};
+use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
 use doorman::policy::PolicyHash;
 use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use jiff::Timestamp;
@@ -38,6 +38,7 @@ impl Row {
 #[derive(Debug, Default)]
 pub struct Record {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
+    senders: BTreeMap<RequestId, Sender>,
     answers: BTreeMap<RequestId, Row>,
     settled: HashSet<RequestId>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
@@ -97,6 +98,7 @@ impl Record {
             Entry::Seen { request, at, .. } => {
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
+                self.senders.entry(request.id.clone()).or_insert_with(|| request.sender.clone());
                 if self.gone.remove(&request.id) {
                     self.settled.remove(&request.id);
                 }
@@ -225,8 +227,10 @@ impl Record {
     }
 
     pub fn memory(&self) -> AgentMemory {
+        let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
             request: id.clone(),
+            sender: sender(id).unwrap_or(Sender::Absent),
             answer: row.answer,
             by: row.by.clone(),
             policy: row.policy.clone(),
@@ -245,7 +249,12 @@ impl Record {
             .answers
             .iter()
             .filter(|(_, row)| recent(row))
-            .map(|(id, row)| RecentAnswer { request: id.clone(), answer: row.answer, by: row.by.clone() })
+            .map(|(id, row)| RecentAnswer {
+                request: id.clone(),
+                unmet: sender(id).filter(|_| row.answer == Answer::Approve),
+                answer: row.answer,
+                by: row.by.clone(),
+            })
             .collect();
         memory.first_seen =
             self.seen.iter().filter(|(id, _)| pending(id)).map(|(id, (at, _))| (id.clone(), *at)).collect();

@@ -1,0 +1,215 @@
+//! Which contacts are of our making: approvals on one side, contacts on the other, brought together by their handle,
+//! whichever is heard of first. The channel's `contact_added` usually beats the reply to the answer that made it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::model::{Contact, ContactId, Handle, RequestId};
+
+/// Approvals that wait for their contact, or for their end.
+const APPROVALS_MAX: usize = 4_096;
+
+/// A contact, and whether it is worth telling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) contact: Contact,
+    pub(super) news: bool,
+}
+
+/// An answer that lets somebody in, from its intent until its contact is here.
+#[derive(Debug)]
+struct Approval {
+    request: RequestId,
+    /// The platform carried it out.
+    applied: bool,
+    /// Here already, while the answer's end is not known.
+    met: Option<Met>,
+    age: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Ours {
+    by_handle: HashMap<Handle, Approval>,
+    /// Oldest first.
+    ages: BTreeMap<u64, Handle>,
+    age: u64,
+    made_way: Option<Met>,
+}
+
+impl Ours {
+    /// An approval is about to be sent, or was, and perhaps carried out.
+    pub(super) fn intended(&mut self, request: &RequestId, handle: Option<&Handle>) {
+        let Some(handle) = handle else { return };
+        match self.by_handle.get_mut(handle) {
+            // They asked twice: whichever answer is carried out makes the contact.
+            Some(approval) if approval.applied => {}
+            Some(approval) => approval.request = request.clone(),
+            None => self.put(handle, request, false),
+        }
+    }
+
+    /// It was carried out. The contact, if it is here already.
+    pub(super) fn applied(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
+        let handle = handle?;
+        match self.by_handle.get_mut(handle) {
+            Some(approval) => {
+                let met = approval.met.take();
+                (approval.request, approval.applied) = (request.clone(), true);
+                if met.is_some() {
+                    self.remove(handle);
+                }
+                met
+            }
+            None => {
+                self.put(handle, request, true);
+                None
+            }
+        }
+    }
+
+    /// It was not, and will not be. A contact that came meanwhile is of nobody's making.
+    pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
+        let handle = handle?;
+        self.by_handle.get(handle).filter(|approval| approval.request == *request)?;
+        self.remove(handle)?.met
+    }
+
+    /// A contact is here: by which request of ours, or by none, as far as can be told now. `None` is that the end of an answer
+    /// will tell.
+    pub(super) fn meet(&mut self, contact: Contact, news: bool) -> Option<(Met, Option<RequestId>)> {
+        let met = Met { contact, news };
+        let Some(handle) = met.contact.sender.handle() else { return Some((met, None)) };
+        match self.by_handle.get_mut(handle) {
+            None => Some((met, None)),
+            Some(approval) if approval.applied => {
+                let request = approval.request.clone();
+                self.remove(&handle.clone());
+                Some((met, Some(request)))
+            }
+            Some(approval) => {
+                approval.met = Some(met);
+                None
+            }
+        }
+    }
+
+    /// A contact that waits no more for the end of its answer: others needed the room.
+    pub(super) fn made_way(&mut self) -> Option<Met> {
+        self.made_way.take()
+    }
+
+    /// A contact went before the end of its answer was known: as if it had never been here.
+    pub(super) fn parted(&mut self, contact: &ContactId) -> Option<Met> {
+        let with = |approval: &Approval| approval.met.as_ref().is_some_and(|met| met.contact.id == *contact);
+        self.by_handle.values_mut().find(|approval| with(approval))?.met.take()
+    }
+
+    fn put(&mut self, handle: &Handle, request: &RequestId, applied: bool) {
+        self.age += 1;
+        self.ages.insert(self.age, handle.clone());
+        let approval = Approval { request: request.clone(), applied, met: None, age: self.age };
+        self.by_handle.insert(handle.clone(), approval);
+        if self.by_handle.len() > APPROVALS_MAX
+            && let Some((_, oldest)) = self.ages.first_key_value()
+        {
+            self.made_way = self.remove(&oldest.clone()).and_then(|oldest| oldest.met);
+        }
+    }
+
+    fn remove(&mut self, handle: &Handle) -> Option<Approval> {
+        let approval = self.by_handle.remove(handle)?;
+        self.ages.remove(&approval.age);
+        Some(approval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContactKind, Sender};
+
+    fn id(text: &str) -> RequestId {
+        RequestId::parse(text).unwrap()
+    }
+
+    fn handle(text: &str) -> Handle {
+        Handle::parse(text).unwrap()
+    }
+
+    fn contact(text: &str) -> Contact {
+        let id = ContactId::parse(&format!("contact-{text}")).unwrap();
+        Contact { id, sender: Sender::parse(Some(text)), name: None, kind: ContactKind::User, inserted_at: None }
+    }
+
+    /// What became of a contact: still open, of nobody's making, or by that request.
+    fn made_by(met: Option<(Met, Option<RequestId>)>) -> Option<Option<String>> {
+        met.map(|(_, request)| request.map(|request| request.to_string()))
+    }
+
+    #[test]
+    fn approval_and_contact_find_each_other_whichever_comes_first() {
+        let mut ours = Ours::default();
+        let ann = handle("ann");
+        ours.intended(&id("r1"), Some(&ann));
+        assert_eq!(ours.applied(&id("r1"), Some(&ann)), None);
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(Some("r1".into())));
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None), "once");
+
+        ours.intended(&id("r2"), Some(&ann));
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), None, "the reply will tell");
+        assert_eq!(ours.applied(&id("r2"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert!(ours.by_handle.is_empty() && ours.ages.is_empty());
+    }
+
+    #[test]
+    fn who_asks_twice_at_once_is_a_contact_of_the_answer_that_was_carried_out() {
+        let mut ours = Ours::default();
+        let ann = handle("ann");
+        ours.intended(&id("r1"), Some(&ann));
+        ours.meet(contact("ann"), true);
+        ours.intended(&id("r2"), Some(&ann));
+        assert_eq!(ours.applied(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
+
+        let bob = handle("bob");
+        ours.intended(&id("r3"), Some(&bob));
+        ours.applied(&id("r3"), Some(&bob));
+        ours.intended(&id("r4"), Some(&bob));
+        ours.dropped(&id("r4"), Some(&bob));
+        assert_eq!(made_by(ours.meet(contact("bob"), true)), Some(Some("r3".into())));
+    }
+
+    #[test]
+    fn what_was_not_carried_out_made_nobody_a_contact() {
+        let mut ours = Ours::default();
+        let ann = handle("ann");
+        ours.intended(&id("r1"), Some(&ann));
+        ours.meet(contact("ann"), true);
+        assert_eq!(ours.dropped(&id("r2"), Some(&ann)), None, "another request's end");
+        assert_eq!(ours.dropped(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None));
+    }
+
+    #[test]
+    fn who_left_before_the_answer_ended_is_no_contact_of_it() {
+        let mut ours = Ours::default();
+        let ann = handle("ann");
+        ours.intended(&id("r1"), Some(&ann));
+        ours.meet(contact("ann"), true);
+        assert!(ours.parted(&contact("ann").id).is_some());
+        assert_eq!(ours.applied(&id("r1"), Some(&ann)), None);
+    }
+
+    #[test]
+    fn the_oldest_make_way_and_take_no_contact_along() {
+        let mut ours = Ours::default();
+        ours.intended(&id("r0"), Some(&handle("h0")));
+        ours.meet(contact("h0"), true);
+        for number in 1..APPROVALS_MAX {
+            ours.intended(&id(&format!("r{number}")), Some(&handle(&format!("h{number}"))));
+            assert_eq!(ours.made_way(), None);
+        }
+        assert_eq!(ours.applied(&id("one-more"), Some(&handle("one-more"))), None);
+        assert_eq!(ours.made_way().unwrap().contact, contact("h0"));
+        assert_eq!((ours.by_handle.len(), ours.ages.len()), (APPROVALS_MAX, APPROVALS_MAX));
+    }
+}
