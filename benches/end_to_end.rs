@@ -32,7 +32,7 @@ const WORLD: &str = "[[agents]]\nid = \"a0000000-0000-4000-8000-000000000001\"\n
                      [[users]]\nid = \"b0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-owner\"\nhandle = \"owner\"\n\
                      name = \"Owner\"\n";
 const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
-                     [rules.others]\nthen = \"reject\"\nwhen = \"everyone\"\n";
+                     [rules.others]\nthen = \"reject\"\nwhen = { handle = \"others/*\" }\n";
 
 struct Args {
     seconds: u64,
@@ -190,9 +190,9 @@ impl<'a> Place<'a> {
         serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap()
     }
 
-    /// So many strangers knock; every second one is a friend.
-    async fn knock(&self, mark: &str, count: u64, push: bool) {
-        for (owner, count) in [("friends", count.div_ceil(2)), ("others", count / 2)] {
+    /// So many friends and so many others knock.
+    async fn knock(&self, mark: &str, (friends, others): (u64, u64), push: bool) {
+        for (owner, count) in [("friends", friends), ("others", others)] {
             if count > 0 {
                 let handle = format!("{owner}/{mark}-{{n}}");
                 let id = format!("{owner}-{mark}-{{n}}");
@@ -204,20 +204,30 @@ impl<'a> Place<'a> {
         }
     }
 
-    async fn counts(&self) -> (u64, u64) {
+    /// How many were let in, and how many were sent away, once nobody waits.
+    async fn answered(&self) -> Option<(u64, u64)> {
         let counts = self.call(reqwest::Method::GET, "counts", None).await;
         let count = |name: &str| counts[name].as_u64().unwrap();
-        (count("pending"), count("approved") + count("rejected"))
+        (count("pending") == 0).then(|| (count("approved"), count("rejected")))
     }
 
-    /// Waits until nobody waits any more.
-    async fn all_answered(&self, answered: u64) {
+    /// Waits until nobody waits any more, and so many more than before were let in or sent away, as they should be.
+    async fn all_answered(&self, before: (u64, u64), (friends, others): (u64, u64)) {
+        let (let_in, sent_away) = (before.0 + friends, before.1 + others);
         let wait = async {
-            while self.counts().await != (0, answered) {
+            while self.answered().await != Some((let_in, sent_away)) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(STEP_MAX, wait).await.unwrap();
+    }
+
+    /// Whoever was let in leaves again: contacts are not what is measured here.
+    async fn part(&self, mark: &str, friends: u64) {
+        for number in 1..=friends {
+            let body = json!({ "agent": AGENT, "handle": format!("friends/{mark}-{number}") });
+            self.call(reqwest::Method::POST, "contacts/remove", Some(body)).await;
+        }
     }
 
     async fn starts(&self) {
@@ -235,14 +245,15 @@ impl<'a> Place<'a> {
     /// One request at a time, at the rate.
     async fn trickle(&self, seconds: u64) {
         self.call(reqwest::Method::DELETE, "latencies", None).await;
-        let (_, before) = self.counts().await;
+        let before = self.answered().await.unwrap();
         let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(RATE).unwrap());
         let count = RATE * seconds;
         for number in 0..count {
             tick.tick().await;
-            self.knock(&format!("calm-{number}"), 1, true).await;
+            let friends = number % 2;
+            self.knock(&format!("calm-{number}"), (friends, 1 - friends), true).await;
         }
-        self.all_answered(before + count).await;
+        self.all_answered(before, (count / 2, count - count / 2)).await;
         let mut all: Vec<u64> =
             serde_json::from_value(self.call(reqwest::Method::GET, "latencies", None).await).unwrap();
         all.sort_unstable();
@@ -258,7 +269,8 @@ impl<'a> Place<'a> {
         let mut peaks = Vec::new();
         let mut rests = Vec::new();
         for burst in 0..args.bursts {
-            let (_, before) = self.counts().await;
+            let before = self.answered().await.unwrap();
+            let (mark, who) = (format!("burst-{burst}"), (args.burst / 2, args.burst - args.burst / 2));
             let peak = Arc::new(AtomicU64::new(0));
             let over = Arc::new(AtomicBool::new(false));
             let looking = {
@@ -271,9 +283,10 @@ impl<'a> Place<'a> {
                 })
             };
             let begun = Instant::now();
-            self.knock(&format!("burst-{burst}"), args.burst, true).await;
-            self.all_answered(before + args.burst).await;
+            self.knock(&mark, who, true).await;
+            self.all_answered(before, who).await;
             let took = begun.elapsed();
+            self.part(&mark, who.0).await;
             over.store(true, Ordering::Relaxed);
             looking.await.unwrap();
             tokio::time::sleep(REST).await;
@@ -297,11 +310,12 @@ impl<'a> Place<'a> {
     /// What waited while the daemon was away.
     async fn backlog(&self, args: &Args, daemon: Child) {
         self.stop(daemon).await;
-        let (_, before) = self.counts().await;
-        self.knock("backlog", args.backlog, false).await;
+        let before = self.answered().await.unwrap();
+        let who = (args.backlog / 2, args.backlog - args.backlog / 2);
+        self.knock("backlog", who, false).await;
         let begun = Instant::now();
         let daemon = self.live().await;
-        self.all_answered(before + args.backlog).await;
+        self.all_answered(before, who).await;
         let took = begun.elapsed();
         row(
             &format!("backlog: {} requests", args.backlog),
