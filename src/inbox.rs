@@ -79,6 +79,8 @@ pub struct Inbox {
     capacity: usize,
     /// Nobody new is let in, as if there were no room.
     pub closed: bool,
+    /// Somebody was turned away for want of room, and waits at the platform.
+    crowded: bool,
 }
 
 impl Inbox {
@@ -100,6 +102,7 @@ impl Inbox {
             dropped: 0,
             capacity,
             closed: false,
+            crowded: false,
         }
     }
 
@@ -146,6 +149,7 @@ impl Inbox {
         }
         if self.closed || self.entries.len() >= self.capacity {
             self.dropped += 1;
+            self.crowded = true;
             self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
             return Seen::Full;
         }
@@ -176,6 +180,7 @@ impl Inbox {
             returned = true;
         }
         if self.closed || self.entries.len() >= self.capacity {
+            self.crowded = true;
             return Seen::Full;
         }
         self.tombs.remove(&request.id);
@@ -348,6 +353,9 @@ impl Inbox {
         self.tombs.put(id, Tomb { mark, at: now.mono, answer });
         let entry = *self.entries.remove(id)?;
         self.unlist(&entry);
+        if std::mem::take(&mut self.crowded) {
+            self.listing.want("there is room again", now.mono + self.listing.pause_when_full());
+        }
         Some(entry)
     }
 

@@ -29,7 +29,7 @@ mod regexes;
 pub mod replay;
 pub mod rules;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 pub mod tests_runner;
 pub mod window;
 

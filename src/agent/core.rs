@@ -9,11 +9,13 @@ mod clockwatch;
 mod contacts;
 mod deciding;
 mod ending;
+mod identity;
 mod io;
 mod listing;
 mod ours;
 mod outbox;
 mod people;
+mod recall;
 mod records;
 mod socket;
 #[cfg(test)]
@@ -36,10 +38,13 @@ use super::notice::Notice;
 use answers::Flight;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
+use identity::Identity;
 pub use io::{Action, CoreConfig, Input};
 pub use outbox::BATCH_MAX;
 use outbox::Outbox;
 pub use people::{Op, OpOutcome};
+use recall::Recall;
+pub use recall::reach_of;
 use records::Remembered;
 
 /// See the module.
@@ -51,6 +56,8 @@ pub struct Core {
     responder: Responder,
     policy: Option<Arc<Policy>>,
     book: Book,
+    identity: Identity,
+    recall: Recall,
     contacts: Contacts,
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
@@ -106,6 +113,8 @@ impl Core {
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
             policy,
             book,
+            identity: Identity::default(),
+            recall: Recall::default(),
             contacts: Contacts::new(now.mono),
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
@@ -158,13 +167,8 @@ impl Core {
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_ok = ok,
             Input::Policy(policy) => self.swap_policy(policy, now),
-            Input::Recalled { memory } => {
-                if let Some(policy) = &self.policy {
-                    self.book.absorb(*memory, policy, now.wall);
-                }
-                self.inbox.requeue_resting(|_| true);
-            }
-            Input::KeyRenewed => self.key_renewed(now),
+            Input::Recalled { number, memory } => self.recalled(number, memory.map(|memory| *memory), now),
+            Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
             Input::Tick => self.session_input(crate::phoenix::Input::Tick, now),
             Input::Stop => self.stop(now),
@@ -194,7 +198,10 @@ impl Core {
             let list = self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let contacts = self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let inbox = self.inbox.deadline(now, sound);
-            at = [decide, list, contacts, inbox].into_iter().flatten().fold(at, Mono::min);
+            at = [decide, list, contacts, inbox, self.identity_due(now), self.recall_due()]
+                .into_iter()
+                .flatten()
+                .fold(at, Mono::min);
         }
         Some(at)
     }
@@ -206,7 +213,6 @@ impl Core {
 
     fn start(&mut self, now: Now) {
         self.record_policy(now);
-        self.act(Action::Me);
         self.session_input(crate::phoenix::Input::Start, now);
     }
 
@@ -215,6 +221,8 @@ impl Core {
         self.watch_clock(now);
         self.pump_session(now);
         if !self.stopping {
+            self.identify(now);
+            self.begin_recall(now);
             self.inbox.wake(now, self.clock.sound());
             self.begin_listing(now);
             self.begin_contacts(now);

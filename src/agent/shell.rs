@@ -29,7 +29,6 @@ use crate::secret::Key;
 use crate::transcript::{Dir, Recorder};
 
 pub use calls::Done;
-pub use calls::reach_of;
 pub use handle::{AgentHandle, Command};
 
 /// Frames taken from the socket before everything else has its turn again.
@@ -72,6 +71,8 @@ pub struct Agent {
     key: Result<(Key, AgentRest), String>,
     tasks: JoinSet<Done>,
     conn: Option<Conn>,
+    /// Questions of whose the key is; the answer to an older one may be about an older key.
+    questions: u64,
     replies: std::collections::HashMap<u64, tokio::sync::oneshot::Sender<OpOutcome>>,
     tokens: u64,
     drain_until: Option<Instant>,
@@ -133,6 +134,7 @@ impl Agent {
             key,
             tasks: JoinSet::new(),
             conn: None,
+            questions: 0,
             replies: std::collections::HashMap::new(),
             tokens: 0,
             drain_until: None,
@@ -245,8 +247,8 @@ impl Agent {
         let now = self.now();
         match command {
             Command::RenewKey => {
-                self.renew_key();
-                self.core.handle(Input::KeyRenewed, now);
+                let changed = self.renew_key();
+                self.core.handle(Input::KeyRenewed { changed }, now);
             }
             Command::Op { op, person, reply } => {
                 self.tokens += 1;
@@ -278,7 +280,7 @@ impl Agent {
                     let ledger = self.around.ledger.clone();
                     self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
                 }
-                Action::Recall => self.recall(),
+                Action::Recall { number, reach } => self.recall(number, reach),
                 Action::Reply { token, outcome } => {
                     if let Some(reply) = self.replies.remove(&token) {
                         let _ = reply.send(outcome);

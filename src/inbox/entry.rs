@@ -135,6 +135,7 @@ impl Entry {
     pub fn stage_word(&self) -> &'static str {
         match self.stage {
             Stage::Ready | Stage::Delayed { held: true, .. } => "waiting",
+            Stage::Resting { .. } if self.decision.is_none() && !self.forbidden => "waiting",
             Stage::Resting { .. } if self.malformed.is_some() || self.forbidden => "refused",
             Stage::Resting { .. } if self.decision.as_ref().is_some_and(|decision| decision.due.is_some()) => "waiting",
             Stage::Resting { .. } => "deferred",

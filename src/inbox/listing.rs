@@ -35,6 +35,8 @@ pub struct PassEnd {
     /// Its total never moved, every row could be read, as many rows came as were promised, and nothing was answered
     /// while it read: what it does not show is pending no more.
     pub stable: bool,
+    /// Some of what it showed found no room.
+    pub full: bool,
     /// The first of its round.
     pub first: bool,
     /// Requests it showed.
@@ -56,6 +58,7 @@ pub(super) struct Pass {
     page: u32,
     total: Option<u64>,
     stable: bool,
+    full: bool,
     shown: u64,
     new: u64,
 }
@@ -138,6 +141,7 @@ impl Listing {
             page: 1,
             total: None,
             stable: true,
+            full: false,
             shown: 0,
             new: 0,
         });
@@ -177,7 +181,8 @@ impl Listing {
         let pass = self.pass.as_mut()?;
         pass.shown += count as u64;
         pass.new += new as u64;
-        if unreadable > 0 || full || total.is_none() || (pass.page > 1 && pass.total != total) {
+        pass.full |= full;
+        if unreadable > 0 || total.is_none() || (pass.page > 1 && pass.total != total) {
             pass.stable = false;
         }
         pass.total = total;
@@ -195,6 +200,7 @@ impl Listing {
             number: pass.number,
             mark: pass.mark,
             stable: pass.stable && pass.total == Some(pass.shown) && !more,
+            full: pass.full,
             first: pass.first,
             shown: pass.shown,
             new: pass.new,

@@ -264,6 +264,21 @@ fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
 }
 
 #[test]
+fn a_full_inbox_lets_go_of_whoever_is_listed_no_more_and_then_lists_for_those_outside() {
+    let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 2);
+    inbox.see_event(request("a"), at(1));
+    inbox.see_event(request("b"), at(1));
+    let (end, verified) = pass(&mut inbox, &["c"], at(10));
+    assert_eq!((end.full, verified.gone.len()), (true, 2), "c has no room, but a and b are not shown");
+    for gone in verified.gone {
+        inbox.settle(&gone, None, at(10));
+    }
+    assert!(inbox.listing.due().unwrap() < at(15).mono, "there is room now");
+    pass(&mut inbox, &["c"], at(100));
+    assert_eq!(ready(&inbox), ["c"]);
+}
+
+#[test]
 fn timers_wait_while_the_clock_is_unsound() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));

@@ -66,6 +66,8 @@ pub struct Refusal {
     pub code: Option<String>,
     /// `Retry-After` or `error.retry_after`, not yet capped.
     pub retry_after: Option<Duration>,
+    /// The upgrade was asked for and no answer came: the platform may have made the connection, and count it as live.
+    pub asked: bool,
     /// For people: the phase and the cause (`tls: certificate is not trusted…`); no key, nobody's raw text.
     pub why: String,
 }
@@ -114,6 +116,8 @@ pub enum Output {
     Identify,
     /// List now: a join is through, or something says it is needed.
     List(&'static str),
+    /// The list is wanted, without anything having begun anew; why.
+    Relist(&'static str),
     /// The channel said something.
     Event(ChannelEvent),
     /// Somebody took the connection.
@@ -321,7 +325,7 @@ impl Session {
         if self.relist.due.is_some_and(|due| due <= now) {
             self.relist = Relist { last: Some(now), due: None };
             if self.joined() {
-                self.outputs.push_back(Output::List("an event could not be read"));
+                self.outputs.push_back(Output::Relist("an event could not be read"));
             }
         }
         match &self.phase {

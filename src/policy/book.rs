@@ -77,11 +77,21 @@ impl Book {
     /// Takes in what was read from the record again, as far back as this policy asks, because it reaches further back
     /// than this book does (see [`Book::covers`]). What is in the book already is not counted twice.
     pub fn absorb(&mut self, memory: Memory, policy: &Policy, now: Timestamp) {
+        self.absorb_since(memory, policy, Timestamp::MAX, now);
+    }
+
+    /// The same, where what happened from `since` on was remembered as this policy asks ([`Book::asked_by`]): what had to be
+    /// let go since then stays in doubt.
+    pub fn absorb_since(&mut self, memory: Memory, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
         let history = policy.history_reach().map_or(Some(now), back);
         let complete = memory.history_complete;
+        let lost_since = self.history.lost(since, now);
+        let approval_lost = self.approvals_gap.filter(|gap| (since..=now).contains(gap));
         self.take_in(memory, charges, history);
+        self.approvals_gap = self.approvals_gap.max(approval_lost);
+        self.history.in_doubt(lost_since);
         if !complete {
             self.history.unreliable(now);
         }
@@ -238,6 +248,7 @@ impl Book {
 
     /// This policy is in force from now on. What it asks about is kept; [`Book::covers`] says whether it was before.
     pub fn asked_by(&mut self, policy: &Policy) {
+        self.history.asked(policy.history_needs());
         self.approvals_ignored = policy.approvals_max.is_none();
         if self.approvals_ignored {
             let open = std::mem::take(&mut self.open);

@@ -42,7 +42,7 @@ pub(crate) struct History {
 
 /// What may be missing: everything at or before these moments.
 #[derive(Debug, Default, Clone, Copy)]
-struct Gaps {
+pub(crate) struct Gaps {
     requests: Option<Timestamp>,
     rejected: Option<Timestamp>,
     removed: Option<Timestamp>,
@@ -69,6 +69,26 @@ impl History {
         self.gaps = Gaps { requests: since, rejected: since, removed: since, approved: since.is_some() };
         self.needs = None;
         self.requests.values_mut().for_each(|requests| requests.gap = None);
+    }
+
+    /// What was let go of what happened in this time.
+    pub(crate) fn lost(&self, since: Timestamp, now: Timestamp) -> Gaps {
+        let late = |gap: Option<Timestamp>| gap.filter(|gap| (since..=now).contains(gap));
+        let Gaps { requests, rejected, removed, .. } = self.gaps;
+        Gaps { requests: late(requests), rejected: late(rejected), removed: late(removed), approved: false }
+    }
+
+    /// This is missing, too.
+    pub(crate) fn in_doubt(&mut self, lost: Gaps) {
+        self.gaps.requests = self.gaps.requests.max(lost.requests);
+        self.gaps.rejected = self.gaps.rejected.max(lost.rejected);
+        self.gaps.removed = self.gaps.removed.max(lost.removed);
+        self.gaps.approved |= lost.approved;
+    }
+
+    /// From now on this is asked about, and therefore kept.
+    pub(crate) fn asked(&mut self, needs: HistoryNeeds) {
+        self.needs = Some(needs);
     }
 
     pub(crate) fn add(&mut self, owner: &str, kind: HistoryKind, request: Option<&RequestId>, at: Timestamp) {

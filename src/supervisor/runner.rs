@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::LOOP_BOUND;
+use crate::agent::core::reach_of;
 use crate::agent::shell::Surroundings;
-use crate::agent::shell::reach_of;
 use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;

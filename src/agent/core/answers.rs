@@ -16,6 +16,10 @@ use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
 const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
+/// Codes of refusals that are told once each; whoever makes up more is told of no further ones until a reload.
+const REFUSALS_TOLD_MAX: usize = 64;
+/// What is kept of such a code.
+const CODE_CHARS_MAX: usize = 64;
 /// After the ledger refused an entry the request is tried again this much later.
 const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
 
@@ -82,7 +86,7 @@ impl Core {
             self.finish(id, Ending { outcome, detail: None, latency: None }, now);
             return;
         }
-        if self.session.state() == AgentState::Refused {
+        if self.session.state() == AgentState::Refused || !self.is_us() {
             self.take_back(id, None, true);
             return;
         }
@@ -225,7 +229,7 @@ impl Core {
 
     fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: Meaning, error: CallError, now: Now) {
         self.count("answers_refused");
-        let code = error.code.as_ref().map_or_else(String::new, ToString::to_string);
+        let code = error.code.as_ref().map_or_else(String::new, |code| code.raw_prefix(CODE_CHARS_MAX).to_owned());
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         let request = entry.request.clone();
         if meaning == Meaning::Malformed {
@@ -256,7 +260,8 @@ impl Core {
         let why = format!("the platform refused it: {error}");
         self.tell_people(id, || OpOutcome::failed(&why));
         // A quota that is used up refuses everybody: it is said once.
-        if meaning == Meaning::Malformed || self.refusals_told.insert(code) {
+        let room = self.refusals_told.len() < REFUSALS_TOLD_MAX;
+        if meaning == Meaning::Malformed || (room && self.refusals_told.insert(code)) {
             self.tell(Notice::Refused { request, answer: flight.answer, error });
         }
     }

@@ -21,31 +21,18 @@ const STEP_PAUSE: Duration = Duration::from_millis(2);
 impl Core {
     /// Whether anything may be decided now.
     pub(super) fn may_decide(&self) -> bool {
-        !self.stopping
-            && self.ledger_ok
-            && self.session.state() != AgentState::Refused
-            && (self.policy.is_some() || self.next_forced().is_some())
-    }
-
-    fn next_forced(&self) -> Option<RequestId> {
-        let forced = |id: &&RequestId| self.inbox.entry(id).is_some_and(|entry| entry.forced.is_some());
-        self.inbox.ready().find(forced).cloned()
+        !self.stopping && self.ledger_ok && self.is_us() && self.session.state() != AgentState::Refused
     }
 
     pub(super) fn decide_ready(&mut self, now: Now) {
-        if self.pace_until > now.mono || !self.ledger_ok || self.session.state() == AgentState::Refused {
+        if self.pace_until > now.mono || !self.may_decide() {
             return;
         }
         for _ in 0..STEP_MAX {
             if self.responder.slot(now.mono).is_err() {
                 return;
             }
-            // A held agent has no policy: only what a person said, or what may have been said already, goes out.
-            let next = match self.policy {
-                Some(_) => self.inbox.next_ready().cloned(),
-                None => self.next_forced(),
-            };
-            let Some(id) = next else { return };
+            let Some(id) = self.inbox.next_ready().cloned() else { return };
             self.decide(&id, now);
         }
         self.pace_until = now.mono + STEP_PAUSE;
@@ -71,7 +58,11 @@ impl Core {
             self.intend(id, forced.answer, forced.by, None, Vec::new(), false, now);
             return;
         }
-        let Some(policy) = self.policy.clone() else { return };
+        // A held agent has no policy: only what a person said, or what may have been said already, goes out.
+        let Some(policy) = self.policy.clone() else {
+            self.inbox.rest(id, None);
+            return;
+        };
         // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
         let first_seen = if self.clock.sound() { entry.first_seen.min(now.wall) } else { entry.first_seen };
         let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
@@ -233,9 +224,8 @@ impl Core {
             self.book.asked_by(policy);
         }
         // Until the record has been read again, what it would say is unknown and decides nothing.
-        if self.policy.as_ref().is_some_and(|policy| !self.book.covers(policy, now.wall)) {
-            self.act(Action::Recall);
-        }
+        let policy = self.policy.clone();
+        self.recall_for(policy.as_deref(), now);
         self.refusals_told.clear();
         self.inbox.requeue_resting(|_| true);
         self.wake_forbidden();

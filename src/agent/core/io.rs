@@ -107,11 +107,16 @@ pub enum Input<'a> {
     Policy(Option<Arc<Policy>>),
     /// To [`Action::Recall`].
     Recalled {
-        /// What the ledger remembers.
-        memory: Box<crate::policy::book::Memory>,
+        /// Which reading.
+        number: u64,
+        /// What the ledger remembers; `None`: it could not be read.
+        memory: Option<Box<crate::policy::book::Memory>>,
     },
     /// The key was read anew.
-    KeyRenewed,
+    KeyRenewed {
+        /// It is another than before, or there was none, or there is none now.
+        changed: bool,
+    },
     /// A person asks for something.
     Op {
         /// Names the answer.
@@ -171,8 +176,13 @@ pub enum Action {
     },
     /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
     Record(Vec<Record>),
-    /// Read the ledger's memory again, as far back as the policy in force asks: it asks for more than is remembered.
-    Recall,
+    /// Read the ledger's memory again: the policy in force asks for more than is remembered.
+    Recall {
+        /// Names the reading.
+        number: u64,
+        /// How far back.
+        reach: crate::ledger::Reach,
+    },
     /// To [`Input::Op`].
     Reply {
         /// Its token.

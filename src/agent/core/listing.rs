@@ -20,7 +20,7 @@ pub(super) const FAR: Duration = Duration::from_secs(3600);
 impl Core {
     /// Whether the platform may be asked for lists at all.
     pub(super) fn may_list(&self) -> bool {
-        !self.stopping && self.session.state() != AgentState::Refused
+        !self.stopping && self.is_us() && self.session.state() != AgentState::Refused
     }
 
     fn rhythm(&self) -> Duration {
@@ -102,7 +102,7 @@ impl Core {
         for id in verified.gone {
             self.gone(&id, now);
         }
-        if end.stable {
+        if end.stable && !end.full {
             self.forget_unlisted(now);
         }
         self.last_listing = Some(now.wall);

@@ -15,6 +15,10 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub(super) struct Outbox {
     batches: VecDeque<Vec<Entry>>,
     len: usize,
+    /// Entries since the start, and those of them that went to the ledger, with and without the last batch.
+    pushed: u64,
+    handed: u64,
+    handed_before: u64,
     /// Most entries in one batch.
     batch: usize,
     /// [`ENTRIES_MAX`], but in tests.
@@ -23,11 +27,12 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn new(batch: usize) -> Self {
-        Self { batches: VecDeque::new(), len: 0, batch, max: ENTRIES_MAX }
+        Self { batches: VecDeque::new(), len: 0, pushed: 0, handed: 0, handed_before: 0, batch, max: ENTRIES_MAX }
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
         self.len += 1;
+        self.pushed += 1;
         match self.batches.back_mut() {
             Some(batch) if batch.len() < self.batch => batch.push(entry),
             _ => self.batches.push_back(vec![entry]),
@@ -37,7 +42,19 @@ impl Outbox {
     pub(super) fn next_batch(&mut self) -> Option<Vec<Entry>> {
         let batch = self.batches.pop_front()?;
         self.len -= batch.len();
+        self.handed_before = self.handed;
+        self.handed += batch.len() as u64;
         Some(batch)
+    }
+
+    /// How many entries there were, since the start.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// How many of them the ledger has dealt with; `recording`: the last batch is still with it.
+    pub(super) fn recorded(&self, recording: bool) -> u64 {
+        if recording { self.handed_before } else { self.handed }
     }
 
     pub(super) fn is_empty(&self) -> bool {

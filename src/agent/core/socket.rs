@@ -49,7 +49,14 @@ impl Core {
     }
 
     /// A reload: whatever was not allowed may be allowed by now, under the same rules, too.
-    pub(super) fn key_renewed(&mut self, now: Now) {
+    pub(super) fn key_renewed(&mut self, changed: bool, now: Now) {
+        if changed {
+            self.identity_lost();
+            // Pages that are on their way may be another agent's.
+            self.inbox.listing.restart("the key changed", now.mono);
+            self.inbox.release_held();
+            self.contacts.want(now.mono);
+        }
         self.refusals_told.clear();
         self.wake_forbidden();
         self.session_input(Input::KeyRenewed, now);
@@ -61,13 +68,15 @@ impl Core {
             Ok(me) => {
                 let first = self.handle.is_none();
                 self.handle = me.sender.original().cloned();
-                if first && me.id == self.config.agent {
+                self.identity_told(&me.id);
+                if first && self.is_us() {
                     self.tell(Notice::Identified { handle: self.handle.clone() });
                 }
                 self.session_input(Input::KeyAccepted(Some(me.id)), now);
             }
             Err(error) => {
                 self.throttle(&error, now);
+                self.identity_untold(now);
                 match error.fault {
                     CallFault::KeyRefused | CallFault::Forbidden => self.key_refused(error.to_string(), now),
                     CallFault::Malformed(_)
@@ -88,6 +97,7 @@ impl Core {
             self.count("key_refused");
             self.tell(Notice::KeyRefused { why: why.clone() });
         }
+        self.identity_lost();
         self.session_input(Input::KeyRefused(why), now);
     }
 
@@ -122,12 +132,13 @@ impl Core {
                     self.joined = None;
                     self.act(Action::Close { conn: self.conn });
                 }
-                Output::Identify => self.act(Action::Me),
+                Output::Identify => self.ask_me(now),
                 Output::List(why) => {
                     self.joined = Some(self.inbox.mark());
                     self.inbox.listing.restart(why, now.mono);
                     self.contacts.want(now.mono);
                 }
+                Output::Relist(why) => self.inbox.listing.want(why, now.mono),
                 Output::Event(event) => self.event(event, received, now),
                 Output::Superseded(supersede) => {
                     self.count("superseded");
@@ -146,7 +157,6 @@ impl Core {
         if state != self.state {
             self.state_since = now.wall;
         }
-        let listen_no_more = self.state == AgentState::Live && state != AgentState::Live;
         let first = self.state == AgentState::Starting;
         self.state = state;
         self.state_why.clone_from(&why);
@@ -155,8 +165,8 @@ impl Core {
         match state {
             AgentState::Yielded | AgentState::Polling => self.inbox.listing.want("there is no channel", now.mono),
             AgentState::Away if first => self.inbox.listing.want("there is no channel", now.mono),
-            AgentState::Away if listen_no_more => self.inbox.listing.hasten(self.config.timing.list_away, now.mono),
-            AgentState::Away | AgentState::Starting | AgentState::Live | AgentState::Refused => {}
+            AgentState::Away => self.inbox.listing.hasten(self.config.timing.list_away, now.mono),
+            AgentState::Starting | AgentState::Live | AgentState::Refused => {}
         }
     }
 

@@ -5,9 +5,12 @@ use std::time::Duration;
 use super::*;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::ledger::LedgerError;
-use crate::model::{AgentId, Contact, ContactId, ContactKind, ContactRequest, Sender, Verdict};
-use crate::platform::{CallError, CallFault, Page, Reply};
+use crate::model::{AgentId, Answer, Contact, ContactId, ContactKind, ContactRequest, Sender, Verdict};
+use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::PolicyHash;
+
+mod identity;
+mod recall;
 
 struct Held {
     core: Core,
@@ -16,13 +19,19 @@ struct Held {
     asked: Vec<Action>,
     /// Batches stay with the ledger.
     stalled: bool,
+    /// Whose key it is, as the platform says; `None`: it cannot say.
+    whose: Option<&'static str>,
 }
 
 impl Held {
     /// An agent without rules that polls, and what its ledger remembers.
     fn new(memory: AgentMemory) -> Self {
+        Self::with_key_of(memory, Some(AGENT))
+    }
+
+    fn with_key_of(memory: AgentMemory, whose: Option<&'static str>) -> Self {
         let config = CoreConfig {
-            agent: AgentId::parse("agent-1").unwrap(),
+            agent: AgentId::parse(AGENT).unwrap(),
             connection: ConnectionMode::Poll,
             credentials: CredentialsMode::Auto,
             answers: Answers { in_flight: 4, per_second: 0 },
@@ -33,7 +42,8 @@ impl Held {
             batch: 2,
         };
         let core = Core::new(config, None, memory, now(Duration::ZERO));
-        let mut held = Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new(), stalled: false };
+        let mut held =
+            Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new(), stalled: false, whose };
         held.tell(Input::Start);
         held
     }
@@ -56,13 +66,28 @@ impl Held {
                     let result = if refused { Err(why()) } else { Ok(()) };
                     self.core.handle(Input::Recorded(result), now(self.at));
                 }
+                Action::Me => {
+                    self.asked.push(Action::Me);
+                    let reply = self.me();
+                    self.core.handle(Input::Me(reply), now(self.at));
+                }
                 action => self.asked.push(action),
             }
         }
     }
 
+    fn me(&self) -> Reply<Me> {
+        let unreachable = CallError { fault: CallFault::Unreachable, code: None, message: None, retry_after: None };
+        let me = |id| Me { id: AgentId::parse(id).unwrap(), sender: Sender::Absent, name: None };
+        Reply { result: self.whose.map(me).ok_or(unreachable), date: None }
+    }
+
     /// So much later, the list is asked for, and shows these.
     fn listed_after(&mut self, wait: Duration, shown: &[&str]) {
+        self.lists_after(wait, &shown.iter().map(|id| request(id)).collect::<Vec<_>>());
+    }
+
+    fn lists_after(&mut self, wait: Duration, shown: &[ContactRequest]) {
         self.at += wait;
         self.tell(Input::Tick);
         loop {
@@ -72,7 +97,7 @@ impl Held {
             });
             let Some(fetch) = fetch else { break };
             self.asked.retain(|action| !matches!(action, Action::Page(_)));
-            let items: Vec<_> = shown.iter().map(|id| request(id)).collect();
+            let items = shown.to_vec();
             let total = Some(items.len() as u64);
             let page = Page { items, unreadable: 0, total, pages: Some(1) };
             self.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
@@ -82,6 +107,19 @@ impl Held {
     fn approve(&mut self, id: &str, refused: bool) {
         let op = Op::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap() };
         self.tell_refusing(Input::Op { token: 1, op, person: "ann".into() }, refused);
+    }
+
+    /// So much later.
+    fn wait(&mut self, wait: Duration) {
+        self.at += wait;
+        self.tell(Input::Tick);
+    }
+
+    /// The answer to this request is carried out.
+    fn applied(&mut self, id: &str, answer: Answer) {
+        let id = RequestId::parse(id).unwrap();
+        let reply = Reply { result: Ok(crate::platform::Responded { status: answer.status() }), date: None };
+        self.tell(Input::Responded { request: id, attempt: 1, reply, written: now(self.at).mono });
     }
 
     fn answers_sent(&self) -> usize {
@@ -103,6 +141,7 @@ fn request(id: &str) -> ContactRequest {
     ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None }
 }
 
+const AGENT: &str = "agent-1";
 const MINUTES: Duration = Duration::from_secs(60);
 
 #[test]

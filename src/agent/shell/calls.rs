@@ -1,6 +1,5 @@
 //! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
 
-use jiff::SignedDuration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Agent, Conn};
@@ -8,20 +7,17 @@ use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::{Fetch, PAGE_SIZE};
-use crate::ledger::{HistoryReach, LedgerError, Reach};
+use crate::ledger::{LedgerError, Reach};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
 use crate::ops::log::events;
 use crate::phoenix::{ConnectPlan, Refusal};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
-use crate::policy::Policy;
 use crate::policy::book::Memory;
 use crate::secret::{self, Key};
 use crate::transcript::Dir;
 
-/// How far back charges are remembered at least: a policy that is mended finds them again.
-const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
 /// Frames that wait between the socket and the agent's task; a full channel slows the socket down.
 const FRAMES_WAITING: usize = 1024;
 /// Frames that wait to be sent: joins, leaves and heartbeats only.
@@ -34,8 +30,8 @@ pub enum Done {
     Connected(u64, Result<Box<Socket>, Refusal>),
     /// The socket's task has ended; its last event said so.
     SocketEnded,
-    /// `me`, and the key with which it was asked.
-    Me(Box<Result<(Key, AgentRest), String>>, Reply<Me>),
+    /// `me`: which question, the key with which it was asked, and what came.
+    Me(u64, Box<Result<(Key, AgentRest), String>>, Reply<Me>),
     /// A page of requests.
     Page(Fetch, Reply<Page<ContactRequest>>),
     /// A page of contacts.
@@ -54,7 +50,7 @@ pub enum Done {
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
     /// What the ledger remembers, read again for a policy that asks for more.
-    Recalled(Result<Box<Memory>, LedgerError>),
+    Recalled(u64, Result<Box<Memory>, LedgerError>),
     /// A contact was removed for a person, who has been told.
     Removed,
 }
@@ -64,16 +60,6 @@ pub(super) fn read_key(settings: &AgentSettings, rest: &Rest) -> Result<(Key, Ag
     let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
     Ok((key, client))
-}
-
-/// How far back an agent must remember for this policy.
-pub fn reach_of(policy: Option<&Policy>) -> Reach {
-    let charges = policy.and_then(Policy::charge_reach).unwrap_or_default().max(CHARGES_REACH);
-    let history = policy.and_then(Policy::history_reach).map(|reach| match reach {
-        SignedDuration::MAX => HistoryReach::Ever,
-        within => HistoryReach::Within(within),
-    });
-    Reach { charges, history }
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
@@ -95,18 +81,21 @@ impl Agent {
                 self.core.handle(Input::NotOpened { conn, refusal }, now);
             }
             Done::SocketEnded | Done::Removed => {}
-            Done::Me(key, reply) => {
+            Done::Me(question, key, reply) if question == self.questions => {
                 self.key = *key;
                 self.core.handle(Input::Me(reply), now);
             }
+            Done::Me(..) => {}
             Done::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
             Done::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
             Done::Responded { request, attempt, reply, written } => {
                 self.core.handle(Input::Responded { request, attempt, reply, written }, now);
             }
-            Done::Recalled(Ok(memory)) => self.core.handle(Input::Recalled { memory }, now),
-            Done::Recalled(Err(error)) => {
-                tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: what it would say stays unknown");
+            Done::Recalled(number, result) => {
+                if let Err(error) = &result {
+                    tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: until it can, what it would say is unknown");
+                }
+                self.core.handle(Input::Recalled { number, memory: result.ok() }, now);
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
@@ -120,7 +109,7 @@ impl Agent {
         let task = self.tasks.spawn(async move {
             let opened = match key {
                 Ok(key) => socket::open(&dialer, &agent, &key, plan, timeout).await,
-                Err(why) => Err(Refusal { status: None, code: None, retry_after: None, why }),
+                Err(why) => Err(Refusal { status: None, code: None, retry_after: None, asked: false, why }),
             };
             Done::Connected(number, opened.map(Box::new))
         });
@@ -165,6 +154,8 @@ impl Agent {
 
     pub(super) fn ask_me(&mut self) {
         let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
+        self.questions += 1;
+        let question = self.questions;
         self.tasks.spawn(async move {
             let read = tokio::task::spawn_blocking(move || read_key(&settings, &rest)).await;
             let key = read.unwrap_or_else(|_| Err("the key could not be read".to_owned()));
@@ -172,7 +163,7 @@ impl Agent {
                 Ok((_, client)) => client.me().await,
                 Err(why) => no_key(why),
             };
-            Done::Me(Box::new(key), reply)
+            Done::Me(question, Box::new(key), reply)
         });
     }
 
@@ -222,18 +213,23 @@ impl Agent {
         });
     }
 
-    pub(super) fn renew_key(&mut self) {
-        self.key = read_key(&self.settings, &self.around.rest);
+    /// Reads the key anew; whether it is another now. Whatever was asked about the old one is of no interest then.
+    pub(super) fn renew_key(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.key, read_key(&self.settings, &self.around.rest));
+        let same = match (&before, &self.key) {
+            (Ok((before, _)), Ok((now, _))) => before.expose() == now.expose(),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+        };
+        self.questions += u64::from(!same);
+        !same
     }
 
-    /// Reads the record again, as far back as the policy in force asks.
-    pub(super) fn recall(&mut self) {
-        let policy = self.policy.borrow().clone();
+    /// Reads the record again.
+    pub(super) fn recall(&mut self, number: u64, reach: Reach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
         self.tasks.spawn(async move {
-            let reach = reach_of(policy.as_deref());
             let memory = ledger.load_agent(&agent, now, reach).await;
-            Done::Recalled(memory.map(|memory| Box::new(memory.book)))
+            Done::Recalled(number, memory.map(|memory| Box::new(memory.book)))
         });
     }
 

@@ -60,6 +60,9 @@ impl Session {
             (None, _) => Floor::None,
         };
         let mut ruling = Ruling::Passing;
+        if refusal.asked {
+            self.contest.dropped(now);
+        }
         match refusal.status {
             Some(409) => ruling = self.contest.conflict(&self.config.timing, now),
             Some(401 | 403) => {

@@ -23,7 +23,7 @@ fn agent(id: &str) -> AgentId {
 }
 
 fn refusal(status: Option<u16>) -> Refusal {
-    Refusal { status, code: None, retry_after: None, why: format!("http {status:?}") }
+    Refusal { status, code: None, retry_after: None, asked: false, why: format!("http {status:?}") }
 }
 
 /// A session, the time, and everything that came out since it was last looked at.
@@ -186,7 +186,7 @@ impl Stage {
     }
 
     fn lists(&self) -> usize {
-        self.out.iter().filter(|output| matches!(output, Output::List(_))).count()
+        self.out.iter().filter(|output| matches!(output, Output::List(_) | Output::Relist(_))).count()
     }
 
     fn notes(&self, what: &str) -> usize {

@@ -54,7 +54,7 @@ pub async fn open(
     let request = request(&dialer.url, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
         Ok(Ok(Answered::Upgraded { head, wire, ahead })) => {
-            check(&head, &nonce).map_err(|why| refusal(format!("upgrade: {why}")))?;
+            check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
             Ok(Socket::new(WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await))
         }
         Ok(Ok(Answered::Refused { head, body })) => {
@@ -64,9 +64,9 @@ pub async fn open(
             Err(refused(&head, &redact.scrub_bytes(&body)))
         }
         Ok(Err(error)) => {
-            Err(refusal(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
+            Err(unanswered(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
         }
-        Err(_) => Err(refusal(format!("upgrade: no answer within {limit:?}"))),
+        Err(_) => Err(unanswered(format!("upgrade: no answer within {limit:?}"))),
     }
 }
 
@@ -175,7 +175,12 @@ fn check(head: &Response<()>, nonce: &str) -> Result<(), &'static str> {
 }
 
 fn refusal(why: String) -> Refusal {
-    Refusal { status: None, code: None, retry_after: None, why }
+    Refusal { status: None, code: None, retry_after: None, asked: false, why }
+}
+
+/// The platform was asked, and may have said yes.
+fn unanswered(why: String) -> Refusal {
+    Refusal { asked: true, ..refusal(why) }
 }
 
 /// Reads a refused upgrade.
@@ -189,6 +194,7 @@ fn refused(head: &Response<()>, body: &[u8]) -> Refusal {
     Refusal {
         status: Some(status.as_u16()),
         retry_after: said.retry_after,
+        asked: false,
         why: format!("upgrade: http {}{named}{elsewhere}", status.as_u16()),
         code,
     }

@@ -20,6 +20,7 @@ fn refusal(status: Option<u16>) -> Refusal {
         status,
         code: status.filter(|status| *status == 409).map(|_| "connection_conflict".to_owned()),
         retry_after: None,
+        asked: false,
         why: "refused".to_owned(),
     }
 }

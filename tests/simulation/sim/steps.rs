@@ -86,7 +86,7 @@ impl World {
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
-            Owned::Recalled(memory) => self.input(Input::Recalled { memory }),
+            Owned::Recalled(number, memory) => self.input(Input::Recalled { number, memory }),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
@@ -164,9 +164,11 @@ impl World {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
             }
-            Action::Recall => {
+            Action::Recall { number, .. } => {
                 let memory = self.record.memory().book;
-                self.after(What::Core(Owned::Recalled(Box::new(memory))));
+                // Now and then it cannot be read.
+                let memory = (self.rng.u8(0..8) > 0).then(|| Box::new(memory));
+                self.after(What::Core(Owned::Recalled(number, memory)));
             }
             Action::Reply { .. } | Action::Tell(_) => {}
             Action::Done if self.life.stopping => self.ended(),

@@ -56,7 +56,7 @@ pub enum Owned {
         written: Mono,
     },
     Recorded(Result<(), LedgerError>),
-    Recalled(Box<doorman::policy::book::Memory>),
+    Recalled(u64, Option<Box<doorman::policy::book::Memory>>),
 }
 
 /// What comes to the platform.

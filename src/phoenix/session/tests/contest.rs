@@ -42,8 +42,14 @@ fn a_conflict_yields_and_is_tried_every_5_min() {
 
 #[test]
 fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
-    let drops: [fn(&mut Stage); 2] = [
+    let drops: [fn(&mut Stage); 3] = [
         |stage| stage.give(Input::Closed(None)),
+        |stage| {
+            // The next try is taken in by the platform, whose answer is lost.
+            stage.give(Input::Closed(Some(1012)));
+            stage.until_connect();
+            stage.give(Input::NotOpened(Refusal { asked: true, ..refusal(None) }));
+        },
         |stage| {
             stage.answers_beats = false;
             stage.jump(seconds(55));

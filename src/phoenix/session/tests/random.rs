@@ -138,7 +138,12 @@ impl Watch {
                 assert!(!why.is_empty(), "{state} for no reason");
                 assert!(*state != AgentState::Starting, "it does not start twice");
             }
-            Output::Identify | Output::List(_) | Output::Event(_) | Output::Superseded(_) | Output::Note(_) => {}
+            Output::Identify
+            | Output::List(_)
+            | Output::Relist(_)
+            | Output::Event(_)
+            | Output::Superseded(_)
+            | Output::Note(_) => {}
         }
     }
 

@@ -105,6 +105,7 @@ impl Player {
                 status: upgrade.status,
                 code: upgrade.code.clone(),
                 retry_after: upgrade.retry_after.map(seconds),
+                asked: false,
                 why: upgrade.error.clone().unwrap_or_else(|| "refused".to_owned()),
             }));
         } else {

@@ -1,0 +1,72 @@
+//! Whose key it is. A key of another agent's opens another agent's door, and nothing that is read or said there is any of
+//! ours; so nothing is listed and nothing is answered until `GET /agent/me` has said that this very key is our agent's.
+
+use std::time::Duration;
+
+use super::{Action, Core};
+use crate::clock::{Mono, Now};
+use crate::model::{AgentId, AgentState};
+
+/// A question that has no answer for so many join timeouts may be asked again.
+const ANSWER_TIMEOUTS: u32 = 4;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    ours: bool,
+    /// When it was asked, until that is answered.
+    asked: Option<Mono>,
+    /// Not asked again before this.
+    next: Mono,
+    failures: u32,
+}
+
+impl Core {
+    /// Whether the key is known to be our agent's.
+    pub(super) fn is_us(&self) -> bool {
+        self.identity.ours
+    }
+
+    /// Asks whose the key is.
+    pub(super) fn ask_me(&mut self, now: Now) {
+        self.identity.asked = Some(now.mono);
+        self.act(Action::Me);
+    }
+
+    /// Asks again for as long as nobody has said. A refused key has a rhythm of its own.
+    pub(super) fn identify(&mut self, now: Now) {
+        if self.identity_due(now).is_some_and(|due| due <= now.mono) {
+            self.ask_me(now);
+        }
+    }
+
+    pub(super) fn identity_due(&self, now: Now) -> Option<Mono> {
+        if self.identity.ours || self.session.state() == AgentState::Refused {
+            return None;
+        }
+        let due = match self.identity.asked {
+            Some(asked) => asked + self.config.timing.join_timeout * ANSWER_TIMEOUTS,
+            None => self.identity.next,
+        };
+        Some(self.after_quiet(due, now))
+    }
+
+    /// Somebody said whose it is.
+    pub(super) fn identity_told(&mut self, whose: &AgentId) {
+        let ours = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
+        self.identity = Identity { ours, ..Identity::default() };
+    }
+
+    /// Nobody could say. What was known of this key still holds.
+    pub(super) fn identity_untold(&mut self, now: Now) {
+        let wait = self.backoff(self.identity.failures).min(self.config.timing.list_away.max(Duration::from_millis(1)));
+        self.identity.asked = None;
+        self.identity.failures = self.identity.failures.saturating_add(1);
+        self.identity.next = now.mono + wait;
+    }
+
+    /// There is another key, or the one there is does not work: whose it is, is to be told anew.
+    pub(super) fn identity_lost(&mut self) {
+        self.identity = Identity::default();
+    }
+}

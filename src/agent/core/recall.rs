@@ -1,0 +1,92 @@
+//! Reading the record again, for a policy that asks further back than is remembered.
+//!
+//! What happens from the swap on is remembered at once as the new policy asks; what happened before is read, as soon as all of
+//! it is on record. So nothing is missed between the two. A reading for an older policy than the one in force is ignored.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::{Action, Core};
+use crate::clock::{Mono, Now};
+use crate::ledger::{HistoryReach, Reach};
+use crate::policy::Policy;
+use crate::policy::book::Memory;
+
+/// How far back charges are remembered at least: a policy that is mended finds them again.
+const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
+/// After a reading that failed.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Recall {
+    /// Names the reading; each swap makes a new one.
+    number: u64,
+    wanted: Option<Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    /// Entries that must be on record first, counted from the start.
+    behind: u64,
+    not_before: Mono,
+    /// Since when what happens is remembered as this policy asks.
+    since: jiff::Timestamp,
+    under_way: bool,
+}
+
+/// How far back an agent must remember for this policy.
+pub fn reach_of(policy: Option<&Policy>) -> Reach {
+    let charges = policy.and_then(Policy::charge_reach).unwrap_or_default().max(CHARGES_REACH);
+    let history = policy.and_then(Policy::history_reach).map(|reach| match reach {
+        SignedDuration::MAX => HistoryReach::Ever,
+        within => HistoryReach::Within(within),
+    });
+    Reach { charges, history }
+}
+
+impl Core {
+    /// Another policy is in force: whether the record must be read again for it.
+    pub(super) fn recall_for(&mut self, policy: Option<&Policy>, now: Now) {
+        self.recall.number += 1;
+        self.recall.wanted = policy.filter(|policy| !self.book.covers(policy, now.wall)).map(|_| Wanted {
+            behind: self.outbox.pushed(),
+            not_before: now.mono,
+            since: now.wall,
+            under_way: false,
+        });
+    }
+
+    pub(super) fn begin_recall(&mut self, now: Now) {
+        let recorded = self.outbox.recorded(self.recording);
+        let Some(wanted) = &mut self.recall.wanted else { return };
+        if wanted.under_way || wanted.not_before > now.mono || recorded < wanted.behind {
+            return;
+        }
+        wanted.under_way = true;
+        let (number, reach) = (self.recall.number, reach_of(self.policy.as_deref()));
+        self.act(Action::Recall { number, reach });
+    }
+
+    /// When a reading that failed is tried again.
+    pub(super) fn recall_due(&self) -> Option<Mono> {
+        self.recall.wanted.as_ref().filter(|wanted| !wanted.under_way).map(|wanted| wanted.not_before)
+    }
+
+    /// What was read; `None`: it could not be.
+    pub(super) fn recalled(&mut self, number: u64, memory: Option<Memory>, now: Now) {
+        if number != self.recall.number {
+            return;
+        }
+        let (Some(wanted), Some(policy)) = (&mut self.recall.wanted, &self.policy) else { return };
+        let Some(memory) = memory else {
+            wanted.under_way = false;
+            wanted.not_before = now.mono + RETRY;
+            return;
+        };
+        self.book.absorb_since(memory, policy, wanted.since, now.wall);
+        self.recall.wanted = None;
+        self.inbox.requeue_resting(|_| true);
+    }
+}
