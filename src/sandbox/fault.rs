@@ -23,6 +23,8 @@ pub enum At {
     Heartbeat,
     /// An event that the sandbox pushes.
     Push,
+    /// `GET /agent/me`.
+    Me,
     /// `GET /agent/contacts/requests`.
     List,
     /// `POST /agent/contacts/requests/respond`.
@@ -141,7 +143,7 @@ impl Fault {
     ///
     /// A sentence for people.
     pub fn check(&self) -> Result<(), String> {
-        let points = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::List, At::Respond];
+        let points = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::Me, At::List, At::Respond];
         let possible = points.into_iter().any(|point| (self.at == At::Any || self.at == point) && self.can(point));
         if !possible {
             return Err(format!("`{}` cannot be done at `{}`", word(&self.what), word(&self.at)));
@@ -162,11 +164,11 @@ impl Fault {
     }
 
     fn can(&self, point: At) -> bool {
-        let http = matches!(point, At::Upgrade | At::List | At::Respond);
+        let http = matches!(point, At::Upgrade | At::Me | At::List | At::Respond);
         match self.what {
             Do::Close | Do::Drop | Do::Stall | Do::Garbage | Do::Delay | Do::Supersede | Do::Ghost => true,
             Do::Status => http || matches!(point, At::Join | At::Heartbeat),
-            Do::Duplicate => point != At::Upgrade,
+            Do::Duplicate => !matches!(point, At::Upgrade | At::Me),
             Do::Reorder => matches!(point, At::Join | At::Heartbeat | At::Push | At::List),
             Do::ApplyThenFail => matches!(point, At::Respond | At::Join),
             Do::CrashChannel => point != At::Upgrade,

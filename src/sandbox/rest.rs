@@ -60,7 +60,7 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
     }
     let call = Call { shared, agent, number, parts, body, read };
     match (&parts.method, path) {
-        (&Method::GET, "agent/me") => Ok(call.me()),
+        (&Method::GET, "agent/me") => call.me().await,
         (&Method::GET, "agent/contacts") => Ok(call.contacts()),
         (&Method::GET, "agent/contacts/requests") => call.requests().await,
         (&Method::POST, "agent/contacts/requests/respond") => call.respond().await,
@@ -80,7 +80,15 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
 }
 
 impl Call<'_> {
-    fn me(&self) -> Reply {
+    async fn me(&self) -> Result<Reply, Cut> {
+        let fault = self.shared.strike(At::Me, Some(self.agent), "");
+        match self.before(fault.as_ref()).await {
+            Some(instead) => instead,
+            None => Ok(self.identity()),
+        }
+    }
+
+    fn identity(&self) -> Reply {
         let inner = self.shared.lock();
         let party = &inner.store.parties[self.agent];
         let owner = inner.store.owner(self.agent).map(|owner| inner.store.parties[owner].id.clone());

@@ -5,6 +5,7 @@ mod checks;
 mod clock;
 mod coexistence;
 mod flood;
+mod keys;
 mod kills;
 mod machine;
 mod many;

@@ -15,6 +15,10 @@ pub fn all_decided(control: &Control) -> bool {
 
 /// What a request is to become; nothing for those that wait for a person.
 fn due(request: &RequestState) -> Option<Status> {
+    // At another agent's door nobody of ours stands.
+    if request.to != AGENT {
+        return None;
+    }
     match request.from_handle.as_deref().and_then(|handle| handle.split('/').next()) {
         Some("friends") => Some(Status::Approved),
         Some("foes") => Some(Status::Rejected),

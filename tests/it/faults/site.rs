@@ -29,7 +29,11 @@ use tokio::time::timeout;
 pub const TIME: Duration = Duration::from_secs(90);
 /// The agent.
 pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
+/// Another agent of the same owner's.
+pub const NEIGHBOUR: &str = "a0000000-0000-4000-8000-000000000002";
 /// Its key.
+pub const NEIGHBOURS_KEY: &str = "key-of-the-neighbour";
+/// The agent's key.
 pub const KEY: &str = "key-of-the-agent";
 /// Friends are let in, foes are sent away, everybody else waits for a person.
 const RULES: &str = r#"version = 1
@@ -86,6 +90,7 @@ impl Site {
     /// With a platform of this kind.
     pub async fn of(options: SandboxOptions) -> Self {
         let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
+        let world = world.agent(NEIGHBOUR, NEIGHBOURS_KEY, "hotel/neighbour", "Neighbour");
         let sandbox = match Sandbox::start(own_address(), world.clone(), options.clone()).await {
             Ok(sandbox) => sandbox,
             Err(_) => Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap(),

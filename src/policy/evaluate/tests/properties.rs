@@ -14,9 +14,11 @@ fn decide(policy: &Policy, base: &Policy, scene: &Scene) -> Decision {
     policy.decide(&scene.request, &scene.circumstances, &scene.book(base), scene.now)
 }
 
-/// `after` approves only what `before` approved, and not earlier.
+/// `after` approves only what `before` approved, and not earlier. What came on top of `approvals_max` would have been approved
+/// at once; where it has to wait now, it is counted when the wait is over.
 fn creates_no_approval(before: &Decision, after: &Decision) -> bool {
-    after.verdict != Verdict::Approve || (before.verdict == Verdict::Approve && after.due >= before.due)
+    let later = before.pauses && after.due.is_some();
+    after.verdict != Verdict::Approve || later || (before.verdict == Verdict::Approve && after.due >= before.due)
 }
 
 fn with(spec: &PolicySpec, rule: RuleSpec) -> PolicySpec {
