@@ -37,6 +37,11 @@ pub enum Notice {
         /// How long it took.
         took: Duration,
     },
+    /// The platform could not say whose the key is; until it does, nothing is listed and nothing answered.
+    IdentityUnknown {
+        /// Why.
+        error: CallError,
+    },
     /// A listing, or the list of contacts, failed.
     ListFailed {
         /// `requests` or `contacts`.

@@ -61,6 +61,9 @@ pub fn tell(notice: &Notice, key: &KeySource) {
                 "listed {shown} pending, {new} new"
             );
         }
+        Notice::IdentityUnknown { error } => {
+            warn!(event = events::IDENTITY_UNKNOWN, status = status(error), why = %error, "the platform could not say whose the key is: asked again, and nothing is read or answered before");
+        }
         Notice::ListFailed { what, error } => {
             warn!(event = events::LISTING_FAILED, status = status(error), why = %error, "the list of {what} could not be read: tried again");
         }

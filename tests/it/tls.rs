@@ -108,7 +108,7 @@ async fn a_certificate_that_is_no_good_is_refused_with_what_to_do() {
             text.contains(&told) && text.contains(hint)
         };
         doorman.says(why, |line| line["event"] == "state_changed" && whole(line)).await;
-        doorman.says(why, |line| line["event"] == "listing_failed" && whole(line)).await;
+        doorman.says(why, |line| line["event"] == "identity_unknown" && whole(line)).await;
         let status = site.status().await;
         assert_eq!(status["state"], "away", "{status}");
         assert!(whole(&status), "{status}");

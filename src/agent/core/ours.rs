@@ -1,7 +1,7 @@
 //! Which contacts are of our making: approvals on one side, contacts on the other, brought together by their handle,
 //! whichever is heard of first. The channel's `contact_added` usually beats the reply to the answer that made it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::model::{Contact, ContactId, Handle, RequestId};
 
@@ -22,14 +22,15 @@ struct Approval {
     /// The platform carried it out.
     applied: bool,
     /// Here already, while the answer's end is not known.
-    met: Option<Met>,
+    met: Option<Box<Met>>,
     age: u64,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ours {
-    by_handle: HashMap<Handle, Approval>,
+    /// A tree: a hash table that is filled and emptied at once doubles on its own leavings.
+    by_handle: BTreeMap<Handle, Approval>,
     /// Oldest first.
     ages: BTreeMap<u64, Handle>,
     age: u64,
@@ -53,7 +54,7 @@ impl Ours {
         let handle = handle?;
         match self.by_handle.get_mut(handle) {
             Some(approval) => {
-                let met = approval.met.take();
+                let met = approval.met.take().map(|met| *met);
                 (approval.request, approval.applied) = (request.clone(), true);
                 if met.is_some() {
                     self.remove(handle);
@@ -71,7 +72,7 @@ impl Ours {
     pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
         self.by_handle.get(handle).filter(|approval| approval.request == *request)?;
-        self.remove(handle)?.met
+        self.remove(handle)?.met.map(|met| *met)
     }
 
     /// A contact is here: by which request of ours, or by none, as far as can be told now. `None` is that the end of an answer
@@ -87,7 +88,7 @@ impl Ours {
                 Some((met, Some(request)))
             }
             Some(approval) => {
-                approval.met = Some(met);
+                approval.met = Some(Box::new(met));
                 None
             }
         }
@@ -101,7 +102,7 @@ impl Ours {
     /// A contact went before the end of its answer was known: as if it had never been here.
     pub(super) fn parted(&mut self, contact: &ContactId) -> Option<Met> {
         let with = |approval: &Approval| approval.met.as_ref().is_some_and(|met| met.contact.id == *contact);
-        self.by_handle.values_mut().find(|approval| with(approval))?.met.take()
+        self.by_handle.values_mut().find(|approval| with(approval))?.met.take().map(|met| *met)
     }
 
     fn put(&mut self, handle: &Handle, request: &RequestId, applied: bool) {
@@ -112,7 +113,7 @@ impl Ours {
         if self.by_handle.len() > APPROVALS_MAX
             && let Some((_, oldest)) = self.ages.first_key_value()
         {
-            self.made_way = self.remove(&oldest.clone()).and_then(|oldest| oldest.met);
+            self.made_way = self.remove(&oldest.clone()).and_then(|oldest| oldest.met).map(|met| *met);
         }
     }
 

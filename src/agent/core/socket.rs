@@ -86,7 +86,13 @@ impl Core {
                     | CallFault::Passing(_)
                     | CallFault::Unreachable
                     | CallFault::NoAnswer
-                    | CallFault::Garbage(_) => self.session_input(Input::IdentityUnknown, now),
+                    | CallFault::Garbage(_) => {
+                        if !self.is_us() {
+                            self.count("identity_unknown");
+                            self.tell(Notice::IdentityUnknown { error });
+                        }
+                        self.session_input(Input::IdentityUnknown, now);
+                    }
                 }
             }
         }

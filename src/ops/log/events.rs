@@ -75,6 +75,7 @@ events! {
     KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "the platform refuses the key; `source` is where it was read from";
     THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
     LISTED = "listed", DEBUG, ["pending", "pages", "latency_ms"], "a listing of the pending requests is complete";
+    IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";
     LISTING_FAILED = "listing_failed", WARN, ["why", "status"], "the pending requests could not be listed; tried again in its rhythm";
     REQUEST_SEEN = "request_seen", DEBUG or WARN, ["handle", "name", "via"], "a request is known for the first time; a warning where the platform lists one again that was settled";
     INBOX_FULL = "inbox_full", WARN, [], "more is pending than is held in memory; a listing brings the rest later";
