@@ -219,6 +219,22 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
     }
 }
 
+#[test]
+fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
+    let mut held = Held::new(AgentMemory::default());
+    let ids: Vec<String> = (0..90).map(|number| format!("r{number}")).collect();
+    held.listed_after(MINUTES, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(held.core.inbox.next_ready().is_none(), "nobody waits to be decided by rules that there are not");
+    let rows = held.core.pending();
+    assert!(rows.iter().all(|row| row.stage == "waiting" && row.by.as_deref() == Some("error:policy")), "{rows:?}");
+    held.approve("r7", false);
+    assert_eq!(held.answers_sent(), 1);
+    held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
+    held.wait(Duration::from_secs(1));
+    let decided = held.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
+    assert_eq!(decided, 89, "once there are rules, all are decided by them");
+}
+
 fn contact(id: &str) -> Contact {
     let id = ContactId::parse(id).unwrap();
     Contact { id, sender: Sender::Absent, name: None, kind: ContactKind::User, inserted_at: None }
