@@ -158,7 +158,7 @@ impl Core {
             Input::Frame { conn, text, received } => self.frame(conn, text, received, now),
             Input::Binary { conn, len } => self.binary(conn, len, now),
             Input::Closed { conn, code } => self.closed(conn, code, now),
-            Input::Me(reply) => self.me(reply, now),
+            Input::Me { reply, changed } => self.me(reply, changed, now),
             Input::Page(fetch, reply) => self.page(fetch, reply, now),
             Input::Contacts { call, reply } => self.contacts_page(call, reply, now),
             Input::Responded { request, attempt, reply, written } => {
@@ -198,7 +198,7 @@ impl Core {
             let list = self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let contacts = self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let inbox = self.inbox.deadline(now, sound);
-            at = [decide, list, contacts, inbox, self.identity_due(now), self.recall_due()]
+            at = [decide, list, contacts, inbox, self.identity_due(now), self.recall_due(now)]
                 .into_iter()
                 .flatten()
                 .fold(at, Mono::min);

@@ -3,6 +3,7 @@
 
 mod checks;
 mod doings;
+mod keys;
 mod platform;
 mod record;
 mod rules;

@@ -78,7 +78,12 @@ pub enum Input<'a> {
         code: Option<u16>,
     },
     /// To [`Action::Me`].
-    Me(Reply<Me>),
+    Me {
+        /// What came.
+        reply: Reply<Me>,
+        /// The key that was asked about, and is used from now on, is another than before.
+        changed: bool,
+    },
     /// To [`Action::Page`].
     Page(Fetch, Reply<Page<ContactRequest>>),
     /// To [`Action::Contacts`].

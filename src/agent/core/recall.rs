@@ -69,9 +69,10 @@ impl Core {
         self.act(Action::Recall { number, reach });
     }
 
-    /// When a reading that failed is tried again.
-    pub(super) fn recall_due(&self) -> Option<Mono> {
-        self.recall.wanted.as_ref().filter(|wanted| !wanted.under_way).map(|wanted| wanted.not_before)
+    /// When a reading that failed is tried again. One that waits for the ledger needs no time of its own.
+    pub(super) fn recall_due(&self, now: Now) -> Option<Mono> {
+        let wanted = self.recall.wanted.as_ref()?;
+        (!wanted.under_way && wanted.not_before > now.mono).then_some(wanted.not_before)
     }
 
     /// What was read; `None`: it could not be.

@@ -51,19 +51,26 @@ impl Core {
     /// A reload: whatever was not allowed may be allowed by now, under the same rules, too.
     pub(super) fn key_renewed(&mut self, changed: bool, now: Now) {
         if changed {
-            self.identity_lost();
-            // Pages that are on their way may be another agent's.
-            self.inbox.listing.restart("the key changed", now.mono);
-            self.inbox.release_held();
-            self.contacts.want(now.mono);
+            self.key_changed(now);
         }
         self.refusals_told.clear();
         self.wake_forbidden();
         self.session_input(Input::KeyRenewed, now);
     }
 
-    pub(super) fn me(&mut self, reply: Reply<Me>, now: Now) {
+    fn key_changed(&mut self, now: Now) {
+        self.identity_lost();
+        // Pages that are on their way may be another agent's.
+        self.inbox.listing.restart("the key changed", now.mono);
+        self.inbox.release_held();
+        self.contacts.want(now.mono);
+    }
+
+    pub(super) fn me(&mut self, reply: Reply<Me>, changed: bool, now: Now) {
         self.watch_date(reply.date, now);
+        if changed {
+            self.key_changed(now);
+        }
         match reply.result {
             Ok(me) => {
                 let first = self.handle.is_none();

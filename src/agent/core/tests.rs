@@ -69,7 +69,7 @@ impl Held {
                 Action::Me => {
                     self.asked.push(Action::Me);
                     let reply = self.me();
-                    self.core.handle(Input::Me(reply), now(self.at));
+                    self.core.handle(Input::Me { reply, changed: false }, now(self.at));
                 }
                 action => self.asked.push(action),
             }

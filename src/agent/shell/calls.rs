@@ -82,8 +82,8 @@ impl Agent {
             }
             Done::SocketEnded | Done::Removed => {}
             Done::Me(question, key, reply) if question == self.questions => {
-                self.key = *key;
-                self.core.handle(Input::Me(reply), now);
+                let changed = self.take_key(*key);
+                self.core.handle(Input::Me { reply, changed }, now);
             }
             Done::Me(..) => {}
             Done::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
@@ -215,13 +215,18 @@ impl Agent {
 
     /// Reads the key anew; whether it is another now. Whatever was asked about the old one is of no interest then.
     pub(super) fn renew_key(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.key, read_key(&self.settings, &self.around.rest));
-        let same = match (&before, &self.key) {
-            (Ok((before, _)), Ok((now, _))) => before.expose() == now.expose(),
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-        };
-        self.questions += u64::from(!same);
-        !same
+        let changed = self.take_key(read_key(&self.settings, &self.around.rest));
+        self.questions += u64::from(changed);
+        changed
+    }
+
+    /// Uses this one from now on; whether it is another. No key is never the same.
+    fn take_key(&mut self, key: Result<(Key, AgentRest), String>) -> bool {
+        let before = std::mem::replace(&mut self.key, key);
+        match (&before, &self.key) {
+            (Ok((before, _)), Ok((now, _))) => before.expose() != now.expose(),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => true,
+        }
     }
 
     /// Reads the record again.

@@ -97,6 +97,9 @@ impl World {
             Happening::Photograph => self.platform.photograph(),
             Happening::KeyBad => self.key_good = false,
             Happening::KeyGood => self.key_good = true,
+            Happening::KeyForeign { told } => self.key_changes(true, told),
+            Happening::KeyOurs { .. } if self.calm_since.is_some() => self.key_is_right(),
+            Happening::KeyOurs { told } => self.key_changes(false, told),
         }
     }
 
@@ -205,7 +208,7 @@ impl World {
 
     /// A daemon starts, with the ledger as it was left.
     fn start(&mut self) {
-        self.life = Life { number: self.life.number, ..Life::default() };
+        self.life = Life { number: self.life.number, key_foreign: self.key_foreign, ..Life::default() };
         self.inherited.extend(self.record.open().cloned());
         self.charged = self.record.charged("acme");
         if !self.skew.is_zero() {

@@ -139,6 +139,13 @@ pub enum Happening {
     /// The key is refused for a while.
     KeyBad,
     KeyGood,
+    /// The key in the file is another agent's for a while; `told`: by a reload.
+    KeyForeign {
+        told: bool,
+    },
+    KeyOurs {
+        told: bool,
+    },
 }
 
 /// The evening's programme of one seed. Its rough part is so long; what comes in the calm one is there to be answered.
@@ -184,6 +191,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration) -> Ve
         (Happening::Rival { stubborn }, Happening::RivalGoes),
         (Happening::Flap, Happening::FlapEnds),
         (Happening::KeyBad, Happening::KeyGood),
+        (Happening::KeyForeign { told: rng.bool() }, Happening::KeyOurs { told: rng.bool() }),
         (Happening::ClockJump { seconds }, Happening::ClockRight),
     ] {
         if rng.u8(..) < 80 {

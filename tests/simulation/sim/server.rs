@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use doorman::model::{AgentId, Answer, Contact, ContactId, ContactKind, RequestId, Sender};
+use doorman::model::{Answer, Contact, ContactId, ContactKind, RequestId, Sender};
 use doorman::phoenix::{ConnectPlan, Refusal};
-use doorman::platform::{CallError, CallFault, Me, Page, Reply, Responded};
+use doorman::platform::{CallError, CallFault, Page, Reply, Responded};
 use serde_json::{Value, json};
 
 use super::platform::{Holder, Socket};
@@ -31,13 +31,7 @@ impl World {
             Call::Connect(conn, plan) => self.upgrade(conn, plan, life),
             Call::Text(conn, text) => self.text(conn, &text, life),
             Call::Close(conn) => self.client_closed(conn, life),
-            Call::Me => {
-                let me =
-                    Me { id: AgentId::parse(AGENT).unwrap(), sender: Sender::parse(Some("john/agent")), name: None };
-                let result = self.passing().map_or(Ok(me), Err);
-                let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Me(reply));
-            }
+            Call::Me { question, foreign } => self.says_me(question, foreign, life),
             Call::Page(fetch) => {
                 let rate = self.rates.stale;
                 let stale = self.chance(rate) && self.platform.stale.is_some();
@@ -78,7 +72,7 @@ impl World {
     }
 
     /// What may befall any call before it is carried out.
-    fn passing(&mut self) -> Option<CallError> {
+    pub fn passing(&mut self) -> Option<CallError> {
         if !self.key_good {
             self.saw("key refused");
             return Some(error(CallFault::KeyRefused, None));
@@ -139,7 +133,7 @@ impl World {
     }
 
     /// The way back, in no certain order; a reply that is lost is a timeout, which is heard of late.
-    fn back(&mut self, life: u64, owned: Owned) {
+    pub fn back(&mut self, life: u64, owned: Owned) {
         let lost = match &owned {
             Owned::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
             Owned::Responded { reply: Reply { result: Err(error), .. }, .. } => error.fault == CallFault::NoAnswer,

@@ -74,7 +74,7 @@ impl World {
                 }
                 self.input(Input::Closed { conn, code });
             }
-            Owned::Me(reply) => self.input(Input::Me(reply)),
+            Owned::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
             Owned::Page(fetch, reply) => self.input(Input::Page(fetch, reply)),
             Owned::Contacts(call, number, reply) => {
                 self.life.contacts_read |=
@@ -138,6 +138,7 @@ impl World {
     }
 
     fn act(&mut self, action: Action) {
+        self.check_key(&action);
         self.note(|| format!("   <- {action:?}"));
         match action {
             Action::Connect { conn, plan } => {
@@ -151,7 +152,7 @@ impl World {
                 }
                 self.in_order(What::Server(Call::Close(conn)));
             }
-            Action::Me => self.after(What::Server(Call::Me)),
+            Action::Me => self.asks_me(),
             Action::Page(fetch) => self.after(What::Server(Call::Page(fetch))),
             Action::Contacts { call, page } => self.after(What::Server(Call::Contacts(call, page))),
             Action::Respond { request, answer, attempt } => {
@@ -176,7 +177,7 @@ impl World {
         }
     }
 
-    fn after(&mut self, what: What) {
+    pub fn after(&mut self, what: What) {
         let wait = Duration::from_micros(self.rng.u64(100..80_000));
         self.schedule(self.at + wait, what);
     }

@@ -9,6 +9,7 @@ pub const FAULTS: &[&str] = &[
     "agent takes",
     "agent yields",
     "answer applied, reported failed",
+    "another agent's key",
     "answer cancelled by its sender meanwhile",
     "answer on its way when the daemon died",
     "answered by a person elsewhere",

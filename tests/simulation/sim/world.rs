@@ -46,7 +46,12 @@ pub enum Owned {
     /// On which socket, what, and its place among the frames of this run.
     Frame(u64, String, u64),
     Closed(u64, Option<u16>),
-    Me(Reply<Me>),
+    Me {
+        question: u64,
+        /// It was asked with another agent's key.
+        foreign: bool,
+        reply: Reply<Me>,
+    },
     Page(Fetch, Reply<Page<ContactRequest>>),
     Contacts(u64, u32, Reply<Page<Contact>>),
     Responded {
@@ -65,7 +70,7 @@ pub enum Call {
     Connect(u64, ConnectPlan),
     Text(u64, String),
     Close(u64),
-    Me,
+    Me { question: u64, foreign: bool },
     Page(Fetch),
     Contacts(u64, u32),
     Respond { request: RequestId, answer: Answer, attempt: u32, written: Mono },
@@ -126,6 +131,10 @@ pub struct Life {
     pub policy: Option<String>,
     /// The ledger refused a batch: what it holds is not all that was decided.
     pub gap: bool,
+    /// The key that it has read is another agent's.
+    pub key_foreign: bool,
+    /// Questions of whose the key is.
+    pub questions: u64,
     pub state: Option<AgentState>,
 }
 
@@ -145,6 +154,8 @@ pub struct World {
     pub platform: Platform,
     pub record: Record,
     pub key_good: bool,
+    /// The key in the file is another agent's.
+    pub key_foreign: bool,
     pub half_open: bool,
     pub flapping: bool,
     /// Frames of one socket come in order; when the last one does, and how many were sent and delivered.
@@ -195,6 +206,7 @@ impl World {
             platform: Platform { old: seed % 5 == 4, oldest_first: seed % 3 == 2, ..Platform::default() },
             record: Record::default(),
             key_good: true,
+            key_foreign: false,
             half_open: false,
             flapping: false,
             last_push: Duration::ZERO,
@@ -341,6 +353,7 @@ impl World {
         if self.platform.holder == Some(Holder::Rival) {
             self.platform.holder = None;
         }
+        self.happens_in(Duration::ZERO, Happening::KeyOurs { told: true });
         self.happens_in(Duration::ZERO, Happening::Resume);
         self.happens_in(Duration::ZERO, Happening::Mend);
     }

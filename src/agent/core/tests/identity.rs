@@ -99,6 +99,18 @@ fn an_answer_that_waits_for_the_ledger_is_not_sent_with_another_key() {
 }
 
 #[test]
+fn a_new_key_that_is_found_when_somebody_asks_is_as_unknown() {
+    let mut held = Held::new(AgentMemory::default());
+    held.listed_after(MINUTES, &[]);
+    let before = lists(&held);
+    let error = CallError { fault: CallFault::Unreachable, code: None, message: None, retry_after: None };
+    held.whose = None;
+    held.tell(Input::Me { reply: Reply { result: Err(error), date: None }, changed: true });
+    held.wait(10 * MINUTES);
+    assert_eq!(lists(&held), before);
+}
+
+#[test]
 fn the_same_key_read_again_changes_nothing() {
     let mut held = Held::new(AgentMemory::default());
     held.listed_after(MINUTES, &[]);

@@ -1,0 +1,72 @@
+//! The key file: whose key is in it, and what the daemon does with one of another agent's.
+
+use std::time::Duration;
+
+use doorman::agent::core::{Action, Input};
+use doorman::model::{AgentId, Sender};
+use doorman::platform::{Me, Reply};
+
+use super::schedule::Happening;
+use super::world::{AGENT, Call, Owned, What, World};
+
+/// Whose key is in the file while it is not ours.
+const NEIGHBOUR: &str = "22222222-0000-4000-8000-000000000002";
+
+impl World {
+    /// Somebody writes another key into the file; the daemon is told at once, or finds out when it reads the file next.
+    pub fn key_changes(&mut self, foreign: bool, told: bool) {
+        if foreign {
+            self.saw("another agent's key");
+        }
+        self.key_foreign = foreign;
+        if self.life.down || self.life.stopping {
+            return;
+        }
+        if told {
+            let changed = self.life.key_foreign != foreign;
+            self.life.key_foreign = foreign;
+            // Whatever was asked about the old one is of no interest any more.
+            self.life.questions += u64::from(changed);
+            self.input(Input::KeyRenewed { changed });
+        }
+    }
+
+    /// In the calm the right key is back, and the daemon is told, as soon as it runs.
+    pub fn key_is_right(&mut self) {
+        if self.life.down || self.life.stopping {
+            self.key_foreign = false;
+            return self.happens_in(Duration::from_secs(1), Happening::KeyOurs { told: true });
+        }
+        self.key_changes(false, true);
+    }
+
+    /// Asks whose the key is, with the key that is in the file now.
+    pub fn asks_me(&mut self) {
+        self.life.questions += 1;
+        self.after(What::Server(Call::Me { question: self.life.questions, foreign: self.key_foreign }));
+    }
+
+    pub fn says_me(&mut self, question: u64, foreign: bool, life: u64) {
+        let id = AgentId::parse(if foreign { NEIGHBOUR } else { AGENT }).unwrap();
+        let me = Me { id, sender: Sender::parse(Some("john/agent")), name: None };
+        let result = self.passing().map_or(Ok(me), Err);
+        let reply = Reply { result, date: Some(self.true_wall()) };
+        self.back(life, Owned::Me { question, foreign, reply });
+    }
+
+    pub fn hears_me(&mut self, question: u64, foreign: bool, reply: Reply<Me>) {
+        if question == self.life.questions {
+            let changed = self.life.key_foreign != foreign;
+            self.life.key_foreign = foreign;
+            self.input(Input::Me { reply, changed });
+        }
+    }
+
+    /// With another agent's key nothing is to be read, and nothing to be said.
+    pub fn check_key(&self, action: &Action) {
+        let used = matches!(action, Action::Page(_) | Action::Contacts { .. } | Action::Respond { .. });
+        if used && self.life.key_foreign {
+            self.fail(&format!("another agent's door is opened: {action:?}"));
+        }
+    }
+}
