@@ -48,6 +48,7 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
     say(&format!("the sandbox listens on {}\nthe daemon's files are in {}", sandbox.url(), directory.display()));
     let control = sandbox.control();
     let (observer, notices) = mpsc::unbounded_channel();
+    let from = directory.join("doorman.toml").display().to_string();
     let options = Options {
         shadow: false,
         clock: Clock::start(),
@@ -57,7 +58,7 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
         observer: Some(observer),
         redact: Redact::default(),
         recorder: None,
-        reread: Reread(Box::new(|| Ok(Vec::new()))),
+        reread: Reread { from, read: Box::new(|| Ok(Vec::new())) },
     };
     let daemon = Daemon::start(settings, options).await?;
     let mut stage = Stage::new(notices);

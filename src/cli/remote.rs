@@ -223,6 +223,7 @@ mod tests {
             version: "1".to_owned(),
             agents: vec![agent("aaaa-1111", Some("ana/helper")), agent("aaaa-2222", None), agent("bbbb-3333", None)],
             policies: Vec::new(),
+            configuration: Default::default(),
             ledger: "ok".to_owned(),
             counters: Default::default(),
         }

@@ -82,12 +82,13 @@ fn page(status: &Status, now: Timestamp) -> String {
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
         page += &remote::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
     }
-    for policy in &status.policies {
-        if let Some(problem) = &policy.problem {
+    let configuration = (&status.configuration.path, &status.configuration.problem);
+    let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
+    for (path, problem) in std::iter::once(configuration).chain(files) {
+        if let Some(problem) = problem {
             let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
-            let path = remote::shown(&policy.path);
-            page +=
-                &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", remote::shown_lines(problem));
+            let (path, problem) = (remote::shown(path), remote::shown_lines(problem));
+            page += &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", problem.trim_end());
         }
     }
     page
@@ -168,6 +169,7 @@ mod tests {
                 since: Some(at("2026-11-20T12:00:00Z")),
                 problem: Some("error: no such key\n  ^ `\u{1b}x`".to_owned()),
             }],
+            configuration: Default::default(),
             ledger: "ok".to_owned(),
             counters: Default::default(),
         };

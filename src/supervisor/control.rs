@@ -70,7 +70,8 @@ impl Shared {
             Health::Blocked { why, .. } => format!("blocked: {why}"),
         };
         let policies = self.policies.lock().await.status();
-        Status { version: env!("CARGO_PKG_VERSION").to_owned(), agents, policies, ledger, counters }
+        let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.configured.status());
+        Status { version, agents, configuration, policies, ledger, counters }
     }
 
     /// An agent whose task is just being started.

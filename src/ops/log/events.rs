@@ -56,6 +56,7 @@ events! {
     STARTED = "started", INFO, ["version", "agents", "pid"], "doorman is up: configuration, ledger and control socket are there";
     CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
+    CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found the configuration wrong: that of the start stays in force; said again every 5 minutes until a reload finds it mended";
     POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "mode", "rules"], "a policy is in force";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent decides by another policy from now on";
     POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
