@@ -37,10 +37,7 @@ impl Door {
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
         let places = match self.socket.clone() {
             Some(path) => vec![path],
-            None => match super::places(global, "--socket PATH")?.control {
-                Some(control) => vec![control],
-                None => usual_places(|name| std::env::var_os(name)),
-            },
+            None => doors(global)?,
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -49,6 +46,18 @@ impl Door {
         let client = runtime.block_on(Client::find(&places)).map_err(refused)?;
         Ok(Remote { runtime, client })
     }
+}
+
+/// Where the daemon of this configuration has its control socket: where somebody said, else in one of the usual places. One
+/// in a usual place is another's, where somebody said otherwise.
+///
+/// # Errors
+/// Exit code 78 where the configuration named by hand cannot be read.
+pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
+    Ok(match super::places(global, "--socket PATH")?.control {
+        Some(control) => vec![control],
+        None => usual_places(|name| std::env::var_os(name)),
+    })
 }
 
 /// A daemon that answers.
