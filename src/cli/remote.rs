@@ -141,7 +141,8 @@ pub fn unexpected() -> CliError {
 /// # Errors
 /// Exit code 1 where the text cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), CliError> {
-    match anstream::stdout().write_all(text.as_bytes()) {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CliError::new(1, format!("the output cannot be written: {error}")))
         }

@@ -9,12 +9,12 @@ use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::{Fetch, PAGE_SIZE};
 use crate::ledger::{HistoryReach, LedgerError, Reach};
-use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::ops::log::events;
 use crate::phoenix::{ConnectPlan, Refusal};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
-use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
+use crate::platform::{CallError, Me, Page, Reply, Responded};
 use crate::policy::Policy;
 use crate::policy::book::Memory;
 use crate::secret::{self, Key};
@@ -77,9 +77,7 @@ pub fn reach_of(policy: Option<&Policy>) -> Reach {
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
-    let message = Some(StrangerText::new(why));
-    let error = CallError { fault: CallFault::KeyRefused, code: None, message, retry_after: None };
-    Reply { result: Err(error), date: None }
+    Reply { result: Err(CallError::no_key(why)), date: None }
 }
 
 impl Agent {
@@ -167,7 +165,7 @@ impl Agent {
         let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
         self.tasks.spawn(async move {
             let read = tokio::task::spawn_blocking(move || read_key(&settings, &rest)).await;
-            let key = read.unwrap_or_else(|_| Err("the key could not be read".to_owned()));
+            let key = read.unwrap_or_else(|_| Err("it could not be read".to_owned()));
             let reply = match &key {
                 Ok((_, client)) => client.me().await,
                 Err(why) => no_key(why),
