@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod agents;
 mod answer;
 mod check;
 mod completions;

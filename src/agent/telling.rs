@@ -112,7 +112,9 @@ pub fn tell(notice: &Notice, key: &KeySource) {
             } else {
                 error!(
                     event = events::KEY_REFUSED,
-                    source, why, "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
+                    source,
+                    why,
+                    "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
                 );
             }
         }

@@ -106,20 +106,9 @@ impl Remote {
 
 /// See [`Remote::agent`].
 fn pick(text: &str, status: &Status) -> Result<AgentId, CliError> {
-    let bare = text.strip_prefix('@').unwrap_or(text);
-    let exact = status.agents.iter().find(|agent| {
-        agent.id.as_str() == text
-            || agent.handle.as_deref().is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
-    });
-    let mut begins = status.agents.iter().filter(|agent| text.len() >= 4 && agent.id.as_str().starts_with(text));
-    match (exact, begins.next(), begins.next()) {
-        (Some(agent), _, _) | (None, Some(agent), None) => Ok(agent.id.clone()),
-        _ => {
-            let known: Vec<String> = status.agents.iter().map(|agent| format!("`{}`", agent.id)).collect();
-            let message = format!("this doorman has no agent `{}`; it has {}", shown(text), known.join(", "));
-            Err(CliError::new(1, message))
-        }
-    }
+    let known: Vec<_> = status.agents.iter().map(|agent| (agent.id.as_str(), agent.handle.as_deref())).collect();
+    let id = super::agents::pick(text, &known)?;
+    AgentId::parse(id).map_err(|problem| CliError::new(1, problem.to_string()))
 }
 
 fn refused(error: ClientError) -> CliError {

@@ -210,7 +210,7 @@ pub struct PendingRow {
     pub by: Option<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
-    /// `waiting`, `deferred`, `in-flight`, `unknown`, `refused`, `retrying`.
+    /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.
     pub stage: String,
 }
 

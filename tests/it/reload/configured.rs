@@ -13,7 +13,8 @@ async fn status(site: &Site) -> Value {
 }
 
 async fn metric(site: &Site, wanted: &str) {
-    let (_, page) = http(&site.path("doorman.sock"), "GET /metrics HTTP/1.1\r\nhost: doorman\r\nconnection: close\r\n\r\n").await;
+    let (_, page) =
+        http(&site.path("doorman.sock"), "GET /metrics HTTP/1.1\r\nhost: doorman\r\nconnection: close\r\n\r\n").await;
     assert!(page.lines().any(|line| line == wanted), "no `{wanted}` in\n{page}");
 }
 
