@@ -27,6 +27,7 @@ mod run;
 mod sandbox;
 mod schema;
 mod status;
+mod table;
 mod test;
 
 /// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.

@@ -1,10 +1,9 @@
 //! What the commands that talk to a running daemon share: finding its socket, asking, naming an agent, and showing
 //! what comes back without letting it steer the terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
@@ -146,25 +145,6 @@ pub fn print(text: &str) -> Result<(), CliError> {
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::new(1, error.to_string()))?;
     print(&(ascii_json(&text) + "\n"))
-}
-
-/// A table: fitted to a terminal, as wide as it needs to be elsewhere.
-pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let terminal = io::stdout().is_terminal();
-    table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    // An id that is broken over lines cannot be copied.
-    for (at, name) in header.iter().enumerate() {
-        if matches!(*name, "REQUEST" | "AGENT")
-            && let Some(column) = table.column_mut(at)
-        {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    table.trim_fmt() + "\n"
 }
 
 /// Text that did not come from a stranger, harmless in any case.

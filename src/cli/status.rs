@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
 use super::remote::{self, Door};
-use super::{CliError, Global};
+use super::{CliError, Global, table};
 use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
 
@@ -71,7 +71,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 fn page(status: &Status, now: Timestamp) -> String {
     let mut page = format!("doorman {}, ledger: {}\n\n", remote::shown(&status.version), remote::shown(&status.ledger));
     let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
-    page += &remote::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
+    page += &table::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
     // Below the table, where there is room for a sentence; only for states that ask for a reason.
     for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
@@ -80,7 +80,7 @@ fn page(status: &Status, now: Timestamp) -> String {
     if !status.policies.is_empty() {
         page += "\n";
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
-        page += &remote::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
+        page += &table::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
     }
     let configuration = (&status.configuration.path, &status.configuration.problem);
     let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
