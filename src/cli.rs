@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod agents;
 mod answer;
 mod check;
 mod completions;
@@ -26,6 +27,7 @@ mod run;
 mod sandbox;
 mod schema;
 mod status;
+mod table;
 mod test;
 
 /// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.

@@ -103,9 +103,10 @@ pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
         KeySource::Env(name) => std::env::var(name).map_err(|_| fail("it is not set, or is not text".to_owned()))?,
         KeySource::Credential(name) => read_file(&credential(name).map_err(&fail)?).map_err(&fail)?,
         KeySource::Missing => {
-            return Err(fail(
-                "none is configured: set `api_key_file`, `api_key_env` or `api_key_credential`".to_owned(),
-            ));
+            // Whether it is an agent of the file or of the environment is not told here.
+            let advice = "none is configured: set `api_key_file`, `api_key_env` or `api_key_credential` in its `[[agents]]`, or \
+                          `DOORMAN_API_KEY_FILE` where the environment configures it";
+            return Err(fail(advice.to_owned()));
         }
     };
     let key = Key::parse(&text).map_err(|problem| fail(problem.to_string()));

@@ -3,6 +3,7 @@
 //! It never touches a request. One agent's panic, refusal or flood is that agent's alone; one rules file's typo holds
 //! only the agents that use it.
 
+mod configured;
 mod control;
 mod policies;
 mod runner;
@@ -28,6 +29,7 @@ use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::socket::pace::BETWEEN;
 
+pub use configured::Reread;
 pub use policies::Policies;
 
 /// Between one text for `systemctl status` and the next.
@@ -74,15 +76,6 @@ pub struct Parts {
     pub reread: Reread,
 }
 
-/// Reads the configuration anew and names the settings that changed and need a restart; or says what is wrong with it.
-pub struct Reread(pub Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>);
-
-impl std::fmt::Debug for Reread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reread")
-    }
-}
-
 /// What the supervisor's own loop, the control calls and the agents' runners share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -92,7 +85,7 @@ pub(crate) struct Shared {
     notifier: Notifier,
     members: Vec<Member>,
     shadow: bool,
-    reread: Reread,
+    configured: configured::Configured,
 }
 
 /// One agent as the supervisor sees it.
@@ -110,7 +103,7 @@ impl Shared {
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
         let mut reloaded = self.policies.lock().await.reload_all(accept_shrunk, self.around.clock.now().wall).await;
-        match (self.reread.0)() {
+        match self.configured.reload() {
             Ok(needs_restart) => reloaded.needs_restart = needs_restart,
             Err(problem) => {
                 reloaded.ok = false;
@@ -185,8 +178,8 @@ pub async fn run(
     let member =
         |agent: &crate::config::settings::AgentSettings| Member { id: agent.id.clone(), handle: Arc::default() };
     let members = settings.agents.iter().map(member).collect();
-    let shared =
-        Arc::new(Shared { settings, policies: Mutex::new(policies), around, notifier, members, shadow, reread });
+    let (policies, configured) = (Mutex::new(policies), configured::Configured::new(reread));
+    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, configured });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();
     for (index, settings) in shared.settings.agents.iter().enumerate() {
@@ -252,7 +245,10 @@ async fn watch_over(
                     policies.look(shared.around.clock.now().wall).await;
                 }
             })),
-            _ = nag.tick() => if let Ok(policies) = shared.policies.try_lock() { policies.nag() },
+            _ = nag.tick() => {
+                shared.configured.nag();
+                if let Ok(policies) = shared.policies.try_lock() { policies.nag() }
+            }
             _ = blank.tick() => drop(beside.spawn(async move { shared.blank_old_text().await })),
         }
     }

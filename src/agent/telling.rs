@@ -9,6 +9,7 @@ use crate::config::settings::KeySource;
 use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
+use crate::platform::reply::NO_KEY;
 use crate::platform::{CallError, CallFault};
 use crate::policy::Mode;
 use crate::secret;
@@ -28,6 +29,7 @@ fn millis(duration: Duration) -> f64 {
 /// The HTTP status behind a fault, where there was one.
 fn status(error: &CallError) -> Option<u64> {
     match error.fault {
+        CallFault::KeyRefused if error.is_unasked() => None,
         CallFault::Malformed(status) | CallFault::Passing(status) | CallFault::Garbage(status) => Some(status.into()),
         CallFault::KeyRefused => Some(401),
         CallFault::Forbidden => Some(403),
@@ -106,12 +108,18 @@ pub fn tell(notice: &Notice, key: &KeySource) {
             warn!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "the platform asks for quiet");
         }
         Notice::KeyRefused { why } => {
-            error!(
-                event = events::KEY_REFUSED,
-                source = secret::describe(key),
-                why,
-                "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
-            );
+            let source = secret::describe(key);
+            if why.starts_with(NO_KEY) {
+                let advice = "there is no key: put it where it is read from; it is looked for again by itself, and by `doorman reload`";
+                error!(event = events::KEY_REFUSED, source, why, "{advice}");
+            } else {
+                error!(
+                    event = events::KEY_REFUSED,
+                    source,
+                    why,
+                    "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
+                );
+            }
         }
         Notice::Identified { handle } => {
             debug!(event = events::IDENTIFIED, handle = shown(handle.as_ref()), "the key is this agent's");

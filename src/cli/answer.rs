@@ -16,7 +16,7 @@ use crate::ops::control::wire::{Answered, Op, OpReply};
 A known request id wins over a handle. What was said is on record as yours (`person:NAME`).
 Exit code 1: the request is gone, the handle names several or none, or the platform refused.")]
 pub struct Args {
-    /// A request's id, or the sender's handle
+    /// A request's id, its beginning (8 characters or more), or the sender's handle
     #[arg(value_name = "ID or HANDLE")]
     target: String,
     /// Only at this agent's door: its id, the beginning of it, or its handle

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use super::{Cli, CliError, Global};
+use super::{Cli, CliError, Global, remote};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,6 @@ pub struct Args {
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "doorman", &mut script);
-    // Whoever closes the pipe has read enough.
-    let _ = std::io::Write::write_all(&mut anstream::stdout(), &script);
+    remote::print(&String::from_utf8_lossy(&script))?;
     Ok(0)
 }

@@ -1,10 +1,10 @@
 //! `doorman config`: the configuration in force, and where each value came from.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use serde_json::json;
 
-use super::{CliError, Global};
+use super::{CliError, Global, remote};
 use crate::config::{self, Env, Overrides};
 use crate::secret;
 
@@ -25,7 +25,6 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 format!("the configuration is refused\n{}", report.render(std::io::stderr().is_terminal())),
             )
         })?;
-    let mut out = anstream::stdout().lock();
     if args.json {
         let values: Vec<_> = loaded
             .origins
@@ -35,20 +34,17 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         let agents: Vec<_> = loaded.settings.agents.iter()
             .map(|agent| json!({"id": agent.id, "key": "***", "key_from": secret::describe(&agent.key), "rules": agent.rules}))
             .collect();
-        let _ = writeln!(out, "{}", json!({"file": loaded.file, "values": values, "agents": agents}));
+        remote::print_json(&json!({"file": loaded.file, "values": values, "agents": agents}))?;
         return Ok(0);
     }
+    let mut page = String::new();
     for (key, value, origin) in &loaded.origins {
-        let _ = writeln!(out, "{key:<24} {value:<40} {origin}");
+        page += &format!("{key:<24} {value:<40} {origin}\n");
     }
     for agent in &loaded.settings.agents {
-        let _ = writeln!(
-            out,
-            "agent {}  key *** from {}, rules {}",
-            agent.id,
-            secret::describe(&agent.key),
-            agent.rules.display()
-        );
+        let (key, rules) = (secret::describe(&agent.key), agent.rules.display());
+        page += &format!("agent {}  key *** from {key}, rules {rules}\n", agent.id);
     }
+    remote::print(&page)?;
     Ok(0)
 }

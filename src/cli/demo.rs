@@ -48,6 +48,7 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
     say(&format!("the sandbox listens on {}\nthe daemon's files are in {}", sandbox.url(), directory.display()));
     let control = sandbox.control();
     let (observer, notices) = mpsc::unbounded_channel();
+    let from = directory.join("doorman.toml").display().to_string();
     let options = Options {
         shadow: false,
         clock: Clock::start(),
@@ -57,7 +58,7 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
         observer: Some(observer),
         redact: Redact::default(),
         recorder: None,
-        reread: Reread(Box::new(|| Ok(Vec::new()))),
+        reread: Reread { from, read: Box::new(|| Ok(Vec::new())) },
     };
     let daemon = Daemon::start(settings, options).await?;
     let mut stage = Stage::new(notices);
@@ -66,14 +67,15 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
     if keep {
         let socket = daemon.control.display();
         let shown = directory.display();
+        let doorman = program(std::env::current_exe(), std::env::current_dir());
         say(&format!(
             "\nboth keep running, and print what happens here. In another terminal:\n\
              \n  curl -X POST {}/_sandbox/requests -d '{{\"to\":\"{AGENT}\",\"from_handle\":\"ann\"}}'\
-             \n  doorman status --socket {socket}\
-             \n  doorman pending --socket {socket}\
-             \n  doorman approve @carol --socket {socket}\
-             \n  doorman history --ledger {shown}/ledger.db\
-             \n  doorman reload --wait --socket {socket}   # after a change in {shown}/rules.toml\n\
+             \n  {doorman} status --socket {socket}\
+             \n  {doorman} pending --socket {socket}\
+             \n  {doorman} approve @carol --socket {socket}\
+             \n  {doorman} history --ledger {shown}/ledger.db\
+             \n  {doorman} reload --wait --socket {socket}   # after a change in {shown}/rules.toml\n\
              \nCtrl-C ends both, and removes the files",
             sandbox.url(),
         ));
@@ -87,6 +89,15 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
     daemon.stop().await;
     sandbox.stop().await;
     Ok(0)
+}
+
+/// What to type for this program: after `cargo run` there is no `doorman` on the PATH.
+fn program(path: std::io::Result<PathBuf>, here: std::io::Result<PathBuf>) -> String {
+    let Ok(path) = path else { return "doorman".to_owned() };
+    let below = here.ok().and_then(|here| Some(Path::new(".").join(path.strip_prefix(here).ok()?)));
+    let text = below.unwrap_or(path).display().to_string();
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
+    if plain(&text) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The demo's own directory, removed with all that is in it, however the demo ends.
@@ -128,4 +139,20 @@ fn write_configuration(directory: &Path, url: &str) -> Result<config::Settings, 
     write("doorman.toml", &text)?;
     let loaded = config::load(Some(&directory.join("doorman.toml")), &Env::default(), &Overrides::default());
     Ok(loaded.map_err(|report| report.render(false))?.settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_named_so_that_it_can_be_typed() {
+        let named = |path: &str, here: &str| program(Ok(path.into()), Ok(here.into()));
+        assert_eq!(named("/home/ann/doorman/target/debug/doorman", "/home/ann/doorman"), "./target/debug/doorman");
+        assert_eq!(named("/usr/bin/doorman", "/home/ann"), "/usr/bin/doorman");
+        assert_eq!(named("/my files/ann's/doorman", "/home"), r"'/my files/ann'\''s/doorman'");
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert_eq!(program(Ok("/a/doorman".into()), Err(gone())), "/a/doorman");
+        assert_eq!(program(Err(gone()), Err(gone())), "doorman");
+    }
 }

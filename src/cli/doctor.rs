@@ -1,6 +1,7 @@
 //! `doorman doctor`: looks at everything that `run` needs, one line each, and says what to do about what is not well.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use crate::config::settings::AgentSettings;
 use crate::config::{self, Env, Overrides, Settings, Severity};
 use crate::ledger::Reader;
 use crate::ops::control::client::Client;
-use crate::ops::control::socket::usual_places;
 use crate::phoenix::ConnectPlan;
 use crate::platform::rest::Rest;
 use crate::platform::socket::{self, Dialer};
@@ -97,7 +97,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
             rules(&loaded.settings, &mut findings);
             ledger(&loaded.settings, &mut findings);
-            super::runtime(1)?.block_on(platform(&loaded.settings, args.no_connect, &mut findings));
+            let doors = remote::doors(global)?;
+            super::runtime(1)?.block_on(platform(&loaded.settings, &doors, args.no_connect, &mut findings));
         }
     }
     show(&findings, args.json)?;
@@ -132,10 +133,8 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-async fn platform(settings: &Settings, no_connect: bool, findings: &mut Findings) {
-    let mut places = vec![settings.control.path.clone()];
-    places.extend(usual_places(|name| std::env::var_os(name)));
-    let running = Client::find(&places).await.is_ok();
+async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, findings: &mut Findings) {
+    let running = Client::find(doors).await.is_ok();
     findings
         .ok("daemon", if running { "one is running: `doorman status` says how it stands" } else { "none is running" });
     let tls = match settings.platform.needs_tls() {

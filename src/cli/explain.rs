@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+use super::history::moment;
 use super::ledger::{fault, path, print};
-use super::{CliError, Global};
+use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::{Reader, RecordedRequest};
 use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, ascii_json};
@@ -17,10 +18,13 @@ use crate::policy::explain::{Explanation, explain};
 use crate::policy::replay::book_at;
 use crate::policy::{Book, Circumstances, ClockHealth};
 
+/// Fewest characters of a request's id that name it, as `pending` shows them on a narrow terminal.
+const BEGINNING_MIN: usize = 8;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A handle that might ask, or the id of a request on record; an id that is known wins
+    /// A handle that might ask, or the id of a request on record or its beginning; an id that is known wins
     #[arg(value_name = "HANDLE|ID")]
     target: String,
     /// What they call themselves
@@ -29,9 +33,9 @@ pub struct Args {
     /// What they say; without it the message is absent
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// When, with its zone (`2026-01-05T12:00:00Z`); else now, or when the request on record was decided
+    /// When: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone; else now, or when the request on record was decided
     #[arg(long, value_name = "TIME")]
-    at: Option<Timestamp>,
+    at: Option<String>,
     /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     age: Option<SignedDuration>,
@@ -41,19 +45,15 @@ pub struct Args {
     /// Under these rules; else the configured ones, or those that decided the request on record
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Whose door, where several have different rules
-    #[arg(long, value_name = "ID", value_parser = agent)]
-    agent: Option<AgentId>,
+    /// Whose door, where several have different rules: its id, or the beginning of it
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-pub(super) fn agent(text: &str) -> Result<AgentId, String> {
-    AgentId::parse(text).map_err(|problem| problem.to_string())
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
@@ -64,9 +64,16 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let explanation = match on_record(&args, global)? {
-        Some((reader, recorded)) => of_recorded(&args, &reader, recorded)?,
-        None => of_hypothetical(&args, global)?,
+    let at = moment::given("at", args.at.as_deref())?;
+    let reader = reader(&args, global)?;
+    let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
+    let recorded = match &reader {
+        Some(reader) => on_record(&args.target, agent.as_ref(), reader)?.map(|recorded| (reader, recorded)),
+        None => None,
+    };
+    let explanation = match recorded {
+        Some((reader, recorded)) => of_recorded(&args, at, reader, recorded)?,
+        None => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
     };
     let text = if args.json {
         let json = serde_json::to_string_pretty(&explanation);
@@ -79,20 +86,39 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The request on record with this id. A ledger that was not named and is not there is no ledger.
-fn on_record(args: &Args, global: &Global) -> Result<Option<(Reader, RecordedRequest)>, CliError> {
-    let Ok(id) = RequestId::parse(&args.target) else { return Ok(None) };
+/// The record. A ledger that was not named and is not there is no ledger.
+fn reader(args: &Args, global: &Global) -> Result<Option<Reader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
     if args.ledger.is_none() && !path.exists() {
         return Ok(None);
     }
-    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
-    let recorded = reader.request(&id).map_err(|error| fault(&error))?;
-    let recorded = recorded.filter(|recorded| args.agent.as_ref().is_none_or(|agent| *agent == recorded.agent));
-    Ok(recorded.map(|recorded| (reader, recorded)))
+    Reader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
-fn of_recorded(args: &Args, reader: &Reader, recorded: RecordedRequest) -> Result<Explanation, CliError> {
+/// The request on record with this id, or with the only one that begins so.
+fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<Option<RecordedRequest>, CliError> {
+    let Ok(id) = RequestId::parse(target) else { return Ok(None) };
+    let mut recorded = reader.request(&id).map_err(|error| fault(&error))?;
+    if recorded.is_none() && target.len() >= BEGINNING_MIN {
+        match reader.beginning(target).map_err(|error| fault(&error))?.as_slice() {
+            [] => {}
+            [only] => recorded = reader.request(only).map_err(|error| fault(&error))?,
+            _ => {
+                let message =
+                    format!("the ids of several requests begin with `{target}`: write more of the one you mean");
+                return Err(CliError::new(1, message));
+            }
+        }
+    }
+    Ok(recorded.filter(|recorded| agent.is_none_or(|agent| *agent == recorded.agent)))
+}
+
+fn of_recorded(
+    args: &Args,
+    at: Option<Timestamp>,
+    reader: &Reader,
+    recorded: RecordedRequest,
+) -> Result<Explanation, CliError> {
     for (option, given) in
         [("name", args.name.is_some()), ("message", args.message.is_some()), ("age", args.age.is_some())]
     {
@@ -109,7 +135,7 @@ fn of_recorded(args: &Args, reader: &Reader, recorded: RecordedRequest) -> Resul
         Some(rules) => sources::policy_of(rules)?,
         None => sources::policy_then(reader, &recorded)?,
     };
-    let at = args.at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
+    let at = at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
     let mut past = reader.requests_since(sources::matters_since(&policy, at)).map_err(|error| fault(&error))?;
     past.retain(|one| one.agent == recorded.agent && one.request.id != recorded.request.id);
     let past: Vec<_> = past.into_iter().map(sources::to_replay).collect();
@@ -127,11 +153,17 @@ fn of_recorded(args: &Args, reader: &Reader, recorded: RecordedRequest) -> Resul
     Ok(explain(&policy, &recorded.request, &circumstances, &book, at))
 }
 
-/// A request that nobody made, to an agent that has seen nothing yet.
-fn of_hypothetical(args: &Args, global: &Global) -> Result<Explanation, CliError> {
-    let rules = sources::rules_path(args.rules.clone(), args.agent.as_ref().map(AgentId::as_str), global)?;
+/// A request that nobody made, to an agent that has seen nothing yet; but one that is paused is paused.
+fn of_hypothetical(
+    args: &Args,
+    at: Option<Timestamp>,
+    agent: Option<AgentId>,
+    reader: Option<&Reader>,
+    global: &Global,
+) -> Result<Explanation, CliError> {
+    let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
     let policy = sources::policy_of(&rules)?;
-    let at = args.at.unwrap_or_else(|| Clock::start().now().wall);
+    let at = at.unwrap_or_else(|| Clock::start().now().wall);
     let came = at
         .checked_sub(args.age.unwrap_or_default())
         .map_err(|_| CliError::new(2, "`--age` reaches before all time"))?;
@@ -145,6 +177,16 @@ fn of_hypothetical(args: &Args, global: &Global) -> Result<Explanation, CliError
         inserted_at: Some(came),
     };
     let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts: args.contacts };
-    let book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let mut book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let meant = match (agent, &args.rules) {
+        (Some(agent), _) => vec![agent],
+        (None, None) => sources::agents_under(&rules, global)?,
+        (None, Some(_)) => Vec::new(),
+    };
+    if let Some(reader) = reader
+        && sources::all_paused(reader, &meant, &request.id, at)?
+    {
+        book.pause();
+    }
     Ok(explain(&policy, &request, &circumstances, &book, at))
 }

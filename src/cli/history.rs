@@ -9,11 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ledger::{fault, path, print};
-use super::{CliError, Global};
-use crate::clock::Clock;
+use super::{CliError, Global, agents};
 use crate::ledger::read::{Follow, OutcomeFilter};
 use crate::ledger::{Filter, Reader, RecordedRequest};
-use crate::model::{AgentId, Outcome, Verdict};
+use crate::model::{Outcome, Verdict};
 
 /// Between looks with `--follow`.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -41,9 +40,9 @@ pub struct Args {
     /// Only with this outcome: applied, presumed-applied, settled-elsewhere, gone, refused, unknown, pending
     #[arg(long, value_parser = outcome)]
     outcome: Option<OutcomeFilter>,
-    /// Only of this agent
-    #[arg(long, value_name = "ID", value_parser = agent)]
-    agent: Option<AgentId>,
+    /// Only of this agent: its id, or the beginning of it
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
     /// Only the newest N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -72,32 +71,22 @@ fn outcome(text: &str) -> Result<OutcomeFilter, String> {
     }
 }
 
-fn agent(text: &str) -> Result<AgentId, String> {
-    AgentId::parse(text).map_err(|problem| problem.to_string())
-}
-
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let now = Clock::start().now().wall;
-    let zone = jiff::tz::TimeZone::system();
-    let moment = |option: &str, text: &Option<String>| {
-        let parse = |text: &String| {
-            moment::parse(text, now, &zone).map_err(|why| CliError::new(2, format!("`--{option} {text}`: {why}")))
-        };
-        text.as_ref().map(parse).transpose()
-    };
+    let (since, until) =
+        (moment::given("since", args.since.as_deref())?, moment::given("until", args.until.as_deref())?);
+    let path = path(args.ledger, global)?;
+    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
     let filter = Filter {
-        since: moment("since", &args.since)?,
-        until: moment("until", &args.until)?,
-        agent: args.agent,
+        since,
+        until,
+        agent: agents::on_record(args.agent.as_deref(), Some(&reader), global)?,
         handle: args.handle,
         verdict: args.verdict,
         by: args.rule,
         outcome: args.outcome,
         limit: args.limit,
     };
-    let path = path(args.ledger, global)?;
-    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
     let mut out = Out {
         json: args.json,
         terminal: std::io::stdout().is_terminal(),

@@ -70,7 +70,8 @@ pub(super) fn fault(error: &LedgerError) -> CliError {
 
 /// Writes to stdout. A closed pipe is an end, not an error.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
-    match anstream::stdout().lock().write_all(text.as_bytes()) {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(CliError::new(1, format!("cannot write: {error}")))
         }

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use super::{Cli, CliError, Global};
+use super::{Cli, CliError, Global, remote};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -12,6 +12,6 @@ pub struct Args {}
 pub fn run(_args: Args, _global: &Global) -> Result<u8, CliError> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| CliError::new(1, error.to_string()))?;
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &page);
+    remote::print(&String::from_utf8_lossy(&page))?;
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::remote::{self, Door};
-use super::{CliError, Global};
+use super::{CliError, Global, table};
 use crate::ops::control::wire::{Op, OpReply, PendingRow};
 
 /// Characters of a stranger's name and message in the table.
@@ -18,7 +18,7 @@ const MESSAGE_CHARS: usize = 60;
 
 Then: doorman approve REQUEST, doorman reject REQUEST, or doorman explain REQUEST.
 Stages: waiting (its rule says to wait, or its turn has not come), deferred (for a person),
-in-flight, retrying, unknown (settled by the next listing), refused (by the platform).")]
+shadow (decided, and not answered since the rules or the daemon are in shadow), in-flight, retrying, unknown (settled by the next listing), refused (by the platform).")]
 pub struct Args {
     /// Only this agent's: its id, the beginning of it, or its handle
     #[arg(long, value_name = "AGENT")]
@@ -58,7 +58,7 @@ fn page(requests: &[PendingRow], now: Timestamp) -> String {
     if several {
         header.insert(1, "AGENT");
     }
-    remote::table(&header, requests.iter().map(|row| cells(row, several, now)).collect())
+    table::table(&header, requests.iter().map(|row| cells(row, several, now)).collect())
 }
 
 fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {

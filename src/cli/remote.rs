@@ -1,10 +1,9 @@
 //! What the commands that talk to a running daemon share: finding its socket, asking, naming an agent, and showing
 //! what comes back without letting it steer the terminal.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
@@ -37,10 +36,7 @@ impl Door {
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
         let places = match self.socket.clone() {
             Some(path) => vec![path],
-            None => match super::places(global, "--socket PATH")?.control {
-                Some(control) => vec![control],
-                None => usual_places(|name| std::env::var_os(name)),
-            },
+            None => doors(global)?,
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -49,6 +45,18 @@ impl Door {
         let client = runtime.block_on(Client::find(&places)).map_err(refused)?;
         Ok(Remote { runtime, client })
     }
+}
+
+/// Where the daemon of this configuration has its control socket: where somebody said, else in one of the usual places. One
+/// in a usual place is another's, where somebody said otherwise.
+///
+/// # Errors
+/// Exit code 78 where the configuration named by hand cannot be read.
+pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
+    Ok(match super::places(global, "--socket PATH")?.control {
+        Some(control) => vec![control],
+        None => usual_places(|name| std::env::var_os(name)),
+    })
 }
 
 /// A daemon that answers.
@@ -97,20 +105,9 @@ impl Remote {
 
 /// See [`Remote::agent`].
 fn pick(text: &str, status: &Status) -> Result<AgentId, CliError> {
-    let bare = text.strip_prefix('@').unwrap_or(text);
-    let exact = status.agents.iter().find(|agent| {
-        agent.id.as_str() == text
-            || agent.handle.as_deref().is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
-    });
-    let mut begins = status.agents.iter().filter(|agent| text.len() >= 4 && agent.id.as_str().starts_with(text));
-    match (exact, begins.next(), begins.next()) {
-        (Some(agent), _, _) | (None, Some(agent), None) => Ok(agent.id.clone()),
-        _ => {
-            let known: Vec<String> = status.agents.iter().map(|agent| format!("`{}`", agent.id)).collect();
-            let message = format!("this doorman has no agent `{}`; it has {}", shown(text), known.join(", "));
-            Err(CliError::new(1, message))
-        }
-    }
+    let known: Vec<_> = status.agents.iter().map(|agent| (agent.id.as_str(), agent.handle.as_deref())).collect();
+    let id = super::agents::pick(text, &known)?;
+    AgentId::parse(id).map_err(|problem| CliError::new(1, problem.to_string()))
 }
 
 fn refused(error: ClientError) -> CliError {
@@ -132,7 +129,8 @@ pub fn unexpected() -> CliError {
 /// # Errors
 /// Exit code 1 where the text cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), CliError> {
-    match anstream::stdout().write_all(text.as_bytes()) {
+    let mut out = anstream::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CliError::new(1, format!("the output cannot be written: {error}")))
         }
@@ -147,25 +145,6 @@ pub fn print(text: &str) -> Result<(), CliError> {
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::new(1, error.to_string()))?;
     print(&(ascii_json(&text) + "\n"))
-}
-
-/// A table: fitted to a terminal, as wide as it needs to be elsewhere.
-pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    let terminal = io::stdout().is_terminal();
-    table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    // An id that is broken over lines cannot be copied.
-    for (at, name) in header.iter().enumerate() {
-        if matches!(*name, "REQUEST" | "AGENT")
-            && let Some(column) = table.column_mut(at)
-        {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    table.trim_fmt() + "\n"
 }
 
 /// Text that did not come from a stranger, harmless in any case.
@@ -223,6 +202,7 @@ mod tests {
             version: "1".to_owned(),
             agents: vec![agent("aaaa-1111", Some("ana/helper")), agent("aaaa-2222", None), agent("bbbb-3333", None)],
             policies: Vec::new(),
+            configuration: Default::default(),
             ledger: "ok".to_owned(),
             counters: Default::default(),
         }

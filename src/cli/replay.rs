@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::explain::sources::{policy_of, to_replay};
+use super::history::moment;
 use super::ledger::{fault, path, print};
-use super::{CliError, Global};
+use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::{Filter, Reader};
 use crate::model::{AgentId, Verdict, ascii_json};
@@ -31,9 +32,9 @@ pub struct Args {
     /// Only what came since then: `30d`, `2026-11-23`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only of this agent
-    #[arg(long, value_name = "ID", value_parser = super::explain::agent)]
-    agent: Option<AgentId>,
+    /// Only of this agent: its id, or the beginning of it
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
     /// Exit with 1 where anything would change
     #[arg(long)]
     check: bool,
@@ -67,18 +68,11 @@ struct Of {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let now = Clock::start().now().wall;
-    let zone = jiff::tz::TimeZone::system();
-    let since = args
-        .since
-        .as_ref()
-        .map(|text| {
-            super::history::moment::parse(text, now, &zone)
-                .map_err(|why| CliError::new(2, format!("`--since {text}`: {why}")))
-        })
-        .transpose()?;
+    let since = moment::given("since", args.since.as_deref())?;
     let policy = policy_of(&args.rules)?;
     let reader = Reader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
-    let filter = Filter { since, agent: args.agent, ..Filter::default() };
+    let agent = agents::on_record(args.agent.as_deref(), Some(&reader), global)?;
+    let filter = Filter { since, agent, ..Filter::default() };
     let mut found = Found::default();
     let mut agents: BTreeMap<AgentId, Vec<Recorded>> = BTreeMap::new();
     for recorded in reader.requests(&filter).map_err(|error| fault(&error))? {

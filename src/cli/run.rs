@@ -87,10 +87,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         None => None,
     };
     let before = loaded.settings.clone();
-    let reread = Reread(Box::new(move || match load() {
+    let read = move || match load() {
         Ok(now) => Ok(config::needs_restart(&before, &now.settings)),
         Err(report) => Err(report.render(false)),
-    }));
+    };
+    let reread = Reread { from, read: Box::new(read) };
     let runtime = super::runtime(loaded.settings.agents.len())?;
     let watched = (redact, recorder.clone());
     let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, watched, reread));

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
 use super::remote::{self, Door};
-use super::{CliError, Global};
+use super::{CliError, Global, table};
 use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
 
@@ -71,7 +71,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 fn page(status: &Status, now: Timestamp) -> String {
     let mut page = format!("doorman {}, ledger: {}\n\n", remote::shown(&status.version), remote::shown(&status.ledger));
     let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
-    page += &remote::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
+    page += &table::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
     // Below the table, where there is room for a sentence; only for states that ask for a reason.
     for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
@@ -80,14 +80,15 @@ fn page(status: &Status, now: Timestamp) -> String {
     if !status.policies.is_empty() {
         page += "\n";
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
-        page += &remote::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
+        page += &table::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
     }
-    for policy in &status.policies {
-        if let Some(problem) = &policy.problem {
+    let configuration = (&status.configuration.path, &status.configuration.problem);
+    let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
+    for (path, problem) in std::iter::once(configuration).chain(files) {
+        if let Some(problem) = problem {
             let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
-            let path = remote::shown(&policy.path);
-            page +=
-                &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", remote::shown_lines(problem));
+            let (path, problem) = (remote::shown(path), remote::shown_lines(problem));
+            page += &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", problem.trim_end());
         }
     }
     page
@@ -168,6 +169,7 @@ mod tests {
                 since: Some(at("2026-11-20T12:00:00Z")),
                 problem: Some("error: no such key\n  ^ `\u{1b}x`".to_owned()),
             }],
+            configuration: Default::default(),
             ledger: "ok".to_owned(),
             counters: Default::default(),
         };

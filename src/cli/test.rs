@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::explain::sources::rules_path;
+use super::explain::sources::{refused, rules_path};
 use super::ledger::print;
 use super::{CliError, Global};
 use crate::policy::{self, Loaded, TestResult};
@@ -27,8 +27,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let path = rules_path(args.rules, None, global)?;
     let loaded = policy::load(&path, None, false);
     if loaded.policy.is_none() && loaded.tests.is_empty() {
-        let report = loaded.report.render(std::io::stderr().is_terminal());
-        return Err(CliError::new(78, format!("`{}` is refused\n\n{}", path.display(), report.trim_end())));
+        return Err(refused(&path, &loaded.report));
     }
     let failed = loaded.tests.iter().filter(|test| !test.passed).count();
     let text = if args.json {

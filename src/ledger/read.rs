@@ -144,6 +144,33 @@ impl Reader {
         standing::at(&self.connection, agent, request, at).map_err(|error| self.fault(&error))
     }
 
+    /// The ids of requests that begin so, at most two.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn beginning(&self, beginning: &str) -> Result<Vec<RequestId>, LedgerError> {
+        // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
+        let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
+                   ON r.agent = a.n AND r.id >= ?1 AND r.id < ?1 || char(127) LIMIT 2";
+        let read = || -> rusqlite::Result<Vec<RequestId>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map([beginning], |row| row.get(0).map(|Parsed(id)| id))?.collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    /// The agents that something was recorded of, in the order in which they first were.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn agents(&self) -> Result<Vec<AgentId>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<AgentId>> {
+            let mut statement = self.connection.prepare_cached("SELECT id FROM agent ORDER BY n")?;
+            statement.query_map([], |row| row.get(0).map(|Parsed(id)| id))?.collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
     /// The policies that an agent stood under, and since when, oldest first.
     ///
     /// # Errors

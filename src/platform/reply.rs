@@ -53,8 +53,7 @@ pub struct Responded {
 
 /// A call that did not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{fault}{}{}", .code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default(),
-    .message.as_ref().map(|message| format!(": {message}")).unwrap_or_default())]
+#[error("{}", self.words())]
 pub struct CallError {
     /// By what the caller does next.
     pub fault: CallFault,
@@ -66,6 +65,33 @@ pub struct CallError {
     pub retry_after: Option<Duration>,
 }
 
+/// How the words of an error begin where there was no key to ask with; in the place of the platform's code, its mark.
+pub const NO_KEY: &str = "no key";
+
+impl CallError {
+    /// There is no key to ask with, so nobody was asked. What the caller does next is the same as with one that is refused.
+    pub fn no_key(why: &str) -> Self {
+        let why = if why.starts_with(NO_KEY) { why.to_owned() } else { format!("{NO_KEY}: {why}") };
+        let (code, message) = (Some(StrangerText::new(NO_KEY)), Some(StrangerText::new(&why)));
+        Self { fault: CallFault::KeyRefused, code, message, retry_after: None }
+    }
+
+    /// Whether it is [`CallError::no_key`].
+    pub fn is_unasked(&self) -> bool {
+        self.fault == CallFault::KeyRefused && self.code.as_ref().is_some_and(|code| code.raw() == NO_KEY)
+    }
+
+    fn words(&self) -> String {
+        let message = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.is_unasked() {
+            return message;
+        }
+        let code = self.code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default();
+        let before = if self.message.is_some() { ": " } else { "" };
+        format!("{}{code}{before}{message}", self.fault)
+    }
+}
+
 /// How the words of [`CallFault::Malformed`] begin; the record is searched for them.
 pub const MALFORMED: &str = "malformed";
 
@@ -75,7 +101,7 @@ pub enum CallFault {
     /// 400, 422: what we sent is wrong; the same again would be, too.
     #[error("{MALFORMED}, says the platform (http {0})")]
     Malformed(u16),
-    /// 401.
+    /// 401; or there is no key at all, see [`CallError::no_key`].
     #[error("the key is refused (http 401)")]
     KeyRefused,
     /// 403: not allowed, or a quota of the plan.
@@ -103,4 +129,24 @@ pub enum CallFault {
     /// A 2xx whose body is not what it should be (or is too large).
     #[error("the platform's answer makes no sense (http {0})")]
     Garbage(u16),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_key_is_not_the_platforms_word() {
+        let told = |why| CallError::no_key(why).to_string();
+        assert_eq!(told("no key from the file `agent.key`: gone"), "no key from the file `agent.key`: gone");
+        assert_eq!(told("it could not be read"), "no key: it could not be read");
+        let refused = CallError {
+            fault: CallFault::KeyRefused,
+            code: Some(StrangerText::new("unauthorized")),
+            message: Some(StrangerText::new("bad key")),
+            retry_after: None,
+        };
+        assert!(CallError::no_key("").is_unasked() && !refused.is_unasked());
+        assert_eq!(refused.to_string(), "the key is refused (http 401) `unauthorized`: bad key");
+    }
 }

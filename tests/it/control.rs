@@ -94,6 +94,7 @@ fn status() -> Status {
             last_listing: None,
         }],
         policies: Vec::new(),
+        configuration: Default::default(),
         ledger: "ok".to_owned(),
         counters: [("answered".to_owned(), 3)].into(),
     }

@@ -1,6 +1,10 @@
 //! The newcomer's first command, as the newcomer runs it.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 #[test]
 fn the_evening_shows_every_kind_of_stranger_and_ends_by_itself() {
@@ -25,4 +29,21 @@ fn the_evening_shows_every_kind_of_stranger_and_ends_by_itself() {
     let files =
         text.lines().find_map(|line| line.strip_prefix("the daemon's files are in ")).expect("where its files are");
     assert!(!std::path::Path::new(files).exists(), "and they are gone");
+}
+
+/// Whoever ran `cargo run -- demo --keep` has no `doorman` on the PATH.
+#[test]
+fn what_it_says_to_run_afterwards_can_be_run() {
+    let program = env!("CARGO_BIN_EXE_doorman");
+    let mut demo =
+        Command::new(program).args(["demo", "--keep"]).stdout(Stdio::piped()).spawn().expect("the demo runs");
+    let pid = Pid::from_raw(demo.id().try_into().expect("a pid"));
+    let mut lines = BufReader::new(demo.stdout.take().expect("its output")).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains(" status --socket ")).expect("how to ask for the status");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let asked = Command::new(words[0]).args(&words[1..]).output();
+    kill(pid, Signal::SIGINT).expect("it is told to end");
+    assert!(demo.wait().expect("it ends").success());
+    let asked = asked.unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(asked.status.success(), "{line}: {}", String::from_utf8_lossy(&asked.stderr));
 }

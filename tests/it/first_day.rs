@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
+use doorman::ops::control::server;
+use doorman::ops::control::socket::Bound;
 use doorman::sandbox::{Sandbox, SandboxOptions, World};
 
 use crate::faults::site::Site;
@@ -151,6 +153,30 @@ async fn doctor_throws_nobody_off() {
     agent.send(Message::text(r#"[null,"1","phoenix","heartbeat",{}]"#)).await.unwrap();
     let reply = agent.next().await.unwrap().unwrap();
     assert!(reply.to_text().unwrap().contains("phx_reply"), "the agent is still connected: {reply:?}");
+}
+
+/// Another daemon in one of the usual places is not this configuration's, which names a socket of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_takes_no_other_daemon_for_this_one() {
+    let site = Site::start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let usual = elsewhere.path().join("doorman").join("doorman.sock");
+    let (calls, _nobody) = tokio::sync::mpsc::channel(1);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let other = tokio::spawn(server::serve(Bound::bind(&usual).unwrap(), calls, stop.clone()));
+    let doctor = async || {
+        let output = site.command(&["doctor"]).env("XDG_RUNTIME_DIR", elsewhere.path()).output().await.unwrap();
+        text(&output)
+    };
+    let told = doctor().await;
+    assert!(told.contains("none is running") && told.contains("its socket opens"), "{told}");
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    let told = doctor().await;
+    assert!(told.contains("one is running"), "{told}");
+    daemon.stop().await.unwrap();
+    stop.cancel();
+    other.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -220,7 +220,8 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     assert_eq!(ids(&["--since", "2027-01-15T08:01"]), ["r2", "r3"]);
     assert_eq!(ids(&["--until", "2027-01-15T08:01:00Z"]), ["r1"]);
     assert_eq!(ids(&["--limit", "1"]), ["r3"]);
-    assert_eq!(ids(&["--agent", "somebody-else"]), [""; 0]);
+    let unknown = doorman(&["history", "--json", "--agent", "somebody-else"], &dir.ledger());
+    assert_eq!((unknown.status.code(), text(&unknown.stdout)), (Some(1), ""), "{unknown:?}");
     for wrong in [["--since", "whenever"], ["--verdict", "perhaps"], ["--outcome", "fine"]] {
         let output = doorman(&[&["history"], &wrong[..]].concat(), &dir.ledger());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");

@@ -1,5 +1,6 @@
 //! Rules and lists that change while they are in force: what is taken, what is refused, and what stays.
 
+mod configured;
 mod daemon;
 mod watched;
 

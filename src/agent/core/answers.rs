@@ -169,7 +169,7 @@ impl Core {
                 self.never_reached(id, flight.answer);
                 self.inbox.requeue(id);
                 self.tell_people(id, || {
-                    OpOutcome::failed("the platform refuses the agent's key: see `doorman status`")
+                    OpOutcome::failed("the agent's key is refused, or missing: see `doorman status`")
                 });
                 self.key_refused(why, now);
             }

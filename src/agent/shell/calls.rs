@@ -8,12 +8,12 @@ use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::{Fetch, PAGE_SIZE};
 use crate::ledger::{LedgerError, Reach};
-use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::ops::log::events;
 use crate::phoenix::{ConnectPlan, Refusal};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
-use crate::platform::{CallError, CallFault, Me, Page, Reply, Responded};
+use crate::platform::{CallError, Me, Page, Reply, Responded};
 use crate::policy::book::Memory;
 use crate::secret::{self, Key};
 use crate::transcript::Dir;
@@ -63,9 +63,7 @@ pub(super) fn read_key(settings: &AgentSettings, rest: &Rest) -> Result<(Key, Ag
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
-    let message = Some(StrangerText::new(why));
-    let error = CallError { fault: CallFault::KeyRefused, code: None, message, retry_after: None };
-    Reply { result: Err(error), date: None }
+    Reply { result: Err(CallError::no_key(why)), date: None }
 }
 
 impl Agent {
@@ -158,7 +156,7 @@ impl Agent {
         let question = self.questions;
         self.tasks.spawn(async move {
             let read = tokio::task::spawn_blocking(move || read_key(&settings, &rest)).await;
-            let key = read.unwrap_or_else(|_| Err("the key could not be read".to_owned()));
+            let key = read.unwrap_or_else(|_| Err("it could not be read".to_owned()));
             let reply = match &key {
                 Ok((_, client)) => client.me().await,
                 Err(why) => no_key(why),

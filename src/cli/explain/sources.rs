@@ -1,21 +1,45 @@
 //! Where `explain` and `replay` find what they work on: a policy from its file or from the record, and the recorded
 //! requests in the form that the policy replays.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{CliError, Global};
-use crate::config::{Report, Severity};
+use crate::config::Report;
 use crate::ledger::{Reader, RecordedRequest};
-use crate::model::Outcome;
+use crate::model::{AgentId, Outcome, RequestId};
 use crate::policy::replay::Recorded;
 use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
 
 /// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
-    accepted(policy::load(path, None, false))
+    accepted(path, policy::load(path, None, false))
+}
+
+/// Whether each of these agents was paused at that moment, and there are any.
+pub(super) fn all_paused(
+    reader: &Reader,
+    agents: &[AgentId],
+    request: &RequestId,
+    at: Timestamp,
+) -> Result<bool, CliError> {
+    for agent in agents {
+        let standing = reader.standing(agent, request, at).map_err(|error| super::super::ledger::fault(&error))?;
+        if !standing.paused {
+            return Ok(false);
+        }
+    }
+    Ok(!agents.is_empty())
+}
+
+/// The agents that are configured with this rules file.
+pub(super) fn agents_under(rules: &Path, global: &Global) -> Result<Vec<AgentId>, CliError> {
+    let places = super::super::places(global, "--rules FILE")?;
+    let under = places.rules.into_iter().filter(|(_, path)| path == rules);
+    Ok(under.filter_map(|(id, _)| AgentId::parse(&id).ok()).collect())
 }
 
 /// The policy behind a decision on record.
@@ -29,7 +53,7 @@ pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result
         return Err(CliError::new(1, format!("the text of policy {hash} is not on record: {advice}")));
     };
     let name = texts.first().map_or_else(|| "rules.toml".to_owned(), |first| first.name.clone());
-    accepted(policy::load_texts(Path::new(&name), &texts))
+    accepted(Path::new(&name), policy::load_texts(Path::new(&name), &texts))
 }
 
 /// What was known beside the request when it was decided last before this moment. What the record lacks is unknown, the
@@ -48,17 +72,14 @@ pub(super) fn circumstances_then(
     })
 }
 
-fn accepted(loaded: Loaded) -> Result<Arc<Policy>, CliError> {
-    loaded.policy.ok_or_else(|| CliError::new(78, rendered(&loaded.report)))
+fn accepted(path: &Path, loaded: Loaded) -> Result<Arc<Policy>, CliError> {
+    loaded.policy.ok_or_else(|| refused(path, &loaded.report))
 }
 
-fn rendered(report: &Report) -> String {
-    let mut text = String::from("the rules are refused");
-    for problem in report.problems.iter().filter(|problem| problem.severity == Severity::Error) {
-        text.push_str("\n  ");
-        text.push_str(&problem.message);
-    }
-    text
+/// What there is to say where rules are refused.
+pub(in crate::cli) fn refused(path: &Path, report: &Report) -> CliError {
+    let report = report.render(std::io::stderr().is_terminal());
+    CliError::new(78, format!("`{}` is refused\n\n{}", path.display(), report.trim_end()))
 }
 
 /// The rules file: `--rules`, else the one that the configuration names for this agent, or for all of them.
@@ -113,7 +134,7 @@ pub(super) fn matters_since(policy: &Policy, at: Timestamp) -> Option<Timestamp>
 mod tests {
     use super::*;
     use crate::ledger::Via;
-    use crate::model::{AgentId, ContactRequest, RequestId, Sender, Verdict};
+    use crate::model::{ContactRequest, Sender, Verdict};
 
     fn recorded(by: &str, outcome: Option<Outcome>) -> RecordedRequest {
         let at: Timestamp = "2026-01-05T12:00:00Z".parse().unwrap();

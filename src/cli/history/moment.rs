@@ -4,6 +4,21 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+use crate::cli::CliError;
+use crate::clock::Clock;
+
+/// What an option says, by this machine's clock and zone.
+///
+/// # Errors
+/// Exit code 2 where it is no moment.
+pub fn given(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, CliError> {
+    let parse = |text: &str| {
+        let now = Clock::start().now().wall;
+        parse(text, now, &TimeZone::system()).map_err(|why| CliError::new(2, format!("`--{option} {text}`: {why}")))
+    };
+    text.map(parse).transpose()
+}
+
 /// Reads a time with its zone, a local date or date and time, or how long ago (`2h`, `7d`, `1h 30m`; a day is 24 h).
 pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
     let text = text.trim();

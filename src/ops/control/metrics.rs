@@ -54,6 +54,8 @@ pub fn render(status: &Status, tasks: usize) -> String {
         }
     }
 
+    page.family("doorman_config_refused", "gauge", "Whether the last reload found the configuration wrong.");
+    page.sample("doorman_config_refused", &[], truth(status.configuration.problem.is_some()));
     page.family("doorman_policy_in_force", "gauge", "1 for the policy of a rules file; 0 where its agents are held.");
     for policy in &status.policies {
         let hash = policy.hash.as_deref().unwrap_or_default();
@@ -121,6 +123,7 @@ mod tests {
                 since: None,
                 problem: Some("x".to_owned()),
             }],
+            configuration: Default::default(),
             ledger: "ok".to_owned(),
             counters: [("decisions".to_owned(), 7)].into(),
         };
@@ -134,6 +137,7 @@ mod tests {
             "doorman_agent_held{agent=\"a-1\"} 1",
             "doorman_agent_state_since_seconds{agent=\"a-1\"} 1795392000",
             "doorman_agent_pending{agent=\"a-1\"} 3",
+            "doorman_config_refused 0",
             "doorman_policy_in_force{path=\"a \\\"b\\\"\\\\\\n\",policy=\"\"} 0",
             "doorman_policy_refused{path=\"a \\\"b\\\"\\\\\\n\"} 1",
             "doorman_events_total{event=\"decisions\"} 7",

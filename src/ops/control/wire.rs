@@ -125,6 +125,9 @@ pub struct Status {
     pub version: String,
     /// All agents, in the order of the configuration.
     pub agents: Vec<AgentStatus>,
+    /// `doorman.toml`.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
     /// All rules files.
     pub policies: Vec<PolicyStatus>,
     /// The ledger: `ok`, or what is wrong with it.
@@ -158,6 +161,15 @@ pub struct AgentStatus {
     pub in_flight: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
+}
+
+/// The configuration in `status --json`. What was read at the start is in force, whatever a reload finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// The file, or `the environment`.
+    pub path: String,
+    /// What the last reload found wrong with it: the rendered diagnostics.
+    pub problem: Option<String>,
 }
 
 /// One rules file of `status --json`.
@@ -198,7 +210,7 @@ pub struct PendingRow {
     pub by: Option<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
-    /// `waiting`, `deferred`, `in-flight`, `unknown`, `refused`, `retrying`.
+    /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.
     pub stage: String,
 }
 

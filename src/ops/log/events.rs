@@ -56,6 +56,7 @@ events! {
     STARTED = "started", INFO, ["version", "agents", "pid"], "doorman is up: configuration, ledger and control socket are there";
     CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
+    CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found the configuration wrong: that of the start stays in force; said again every 5 minutes until a reload finds it mended";
     POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "mode", "rules"], "a policy is in force";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent decides by another policy from now on";
     POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
@@ -72,7 +73,7 @@ events! {
     SUPERSEDED = "superseded", WARN, ["why", "code"], "another connection took this agent's place";
     CONNECTION_FIGHT = "connection_fight", WARN, ["why"], "two clients take the connection from each other; doorman stays away for a while";
     CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the platform wants the key in the socket's query; said once";
-    KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "the platform refuses the key; `source` is where it was read from";
+    KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "there is no key, or the platform refuses it; `source` is where it is read from";
     THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
     LISTED = "listed", DEBUG, ["pending", "pages", "latency_ms"], "a listing of the pending requests is complete";
     IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";

@@ -241,7 +241,7 @@ pub async fn here(config: &Path, clock: Clock) -> (doorman::daemon::Daemon, Noti
         observer: Some(observer),
         redact: Redact::default(),
         recorder: None,
-        reread: Reread(Box::new(|| Ok(Vec::new()))),
+        reread: Reread { from: config.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
     };
     (doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap(), notices)
 }

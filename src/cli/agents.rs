@@ -1,0 +1,54 @@
+//! Which agent a person means: by its id, its handle, or the beginning of one id only. Whoever is not there is never a
+//! silence: those that are there are named.
+
+use super::remote::shown;
+use super::{CliError, Global};
+use crate::ledger::Reader;
+use crate::model::AgentId;
+
+/// Shortest beginning of an id that names it.
+const BEGINNING_MIN: usize = 4;
+
+/// The id of the one that is meant, of these ids and their handles.
+///
+/// # Errors
+/// Exit code 1 where that is none or several; the message lists those that there are.
+pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<&'a str, CliError> {
+    let bare = text.strip_prefix('@').unwrap_or(text);
+    let exact = known.iter().find(|(id, handle)| {
+        *id == text || handle.is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
+    });
+    let mut begins = known.iter().filter(|(id, _)| text.len() >= BEGINNING_MIN && id.starts_with(text));
+    match (exact, begins.next(), begins.next()) {
+        (Some((id, _)), _, _) | (None, Some((id, _)), None) => Ok(id),
+        _ if known.is_empty() => Err(CliError::new(1, format!("this doorman has no agent `{}`, nor any", shown(text)))),
+        _ => {
+            let known: Vec<String> = known.iter().map(|(id, _)| format!("`{}`", shown(id))).collect();
+            let message = format!("this doorman has no agent `{}`; it has {}", shown(text), known.join(", "));
+            Err(CliError::new(1, message))
+        }
+    }
+}
+
+/// The agent that is meant, of those on record and those that are configured. A configuration that cannot be read has none.
+///
+/// # Errors
+/// As [`pick`]; 74 where the ledger cannot be read.
+pub(super) fn on_record(
+    text: Option<&str>,
+    reader: Option<&Reader>,
+    global: &Global,
+) -> Result<Option<AgentId>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    let recorded = match reader {
+        Some(reader) => reader.agents().map_err(|error| super::ledger::fault(&error))?,
+        None => Vec::new(),
+    };
+    let configured = super::places(global, "--ledger PATH").map(|places| places.rules).unwrap_or_default();
+    let mut known: Vec<(&str, Option<&str>)> = configured.iter().map(|(id, _)| (id.as_str(), None)).collect();
+    known.extend(recorded.iter().map(|id| (id.as_str(), None)));
+    known.sort_unstable();
+    known.dedup();
+    let id = AgentId::parse(pick(text, &known)?).map_err(|problem| CliError::new(1, problem.to_string()))?;
+    Ok(Some(id))
+}

@@ -1,0 +1,107 @@
+//! `doorman.toml` while the daemon runs: read anew by every reload, which takes nothing from it but says what would need a
+//! restart. What is wrong with it is kept here, and told until a reload finds it mended.
+
+use std::sync::{Mutex, PoisonError};
+
+use tracing::error;
+
+use crate::ops::control::wire::ConfigurationStatus;
+use crate::ops::log::events;
+
+/// Reads the configuration anew and names the settings that changed and need a restart; or says what is wrong with it.
+pub struct Reread {
+    /// Where it is read from, for people.
+    pub from: String,
+    /// Reads it.
+    pub read: Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Reread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reread").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+/// The configuration as the last reload found it.
+#[derive(Debug)]
+pub(super) struct Configured {
+    reread: Reread,
+    problem: Mutex<Option<String>>,
+}
+
+impl Configured {
+    /// At the start it was taken.
+    pub(super) fn new(reread: Reread) -> Self {
+        Self { reread, problem: Mutex::default() }
+    }
+
+    /// Reads it anew, and tells what is wrong with it.
+    pub(super) fn reload(&self) -> Result<Vec<String>, String> {
+        let read = (self.reread.read)();
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().err().cloned();
+        self.nag();
+        read
+    }
+
+    /// Says again what is still wrong.
+    pub(super) fn nag(&self) {
+        if let Some(problems) = self.problem() {
+            error!(
+                event = events::CONFIG_REFUSED,
+                path = self.reread.from,
+                problems,
+                "refused: the configuration of the start stays in force, and the next start would fail"
+            );
+        }
+    }
+
+    pub(super) fn status(&self) -> ConfigurationStatus {
+        ConfigurationStatus { path: self.reread.from.clone(), problem: self.problem() }
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ops::log::format::Look;
+    use crate::ops::log::layer;
+    use crate::ops::log::redact::Redact;
+
+    #[test]
+    fn what_is_wrong_is_said_again_until_it_is_mended() {
+        let mended = Arc::new(AtomicBool::new(false));
+        let now = mended.clone();
+        let read = move || if now.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err("no such key".to_owned()) };
+        let configured = Configured::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
+        let sink = Arc::new(Mutex::new(Vec::new()));
+        let look = layer(Look::Json, sink.clone(), Redact::default(), Clock::start());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(look), || {
+            let said = || {
+                let text = String::from_utf8(std::mem::take(&mut *sink.lock().unwrap())).unwrap();
+                text.matches("\"problems\":\"no such key\"").count()
+            };
+            configured.nag();
+            assert_eq!((said(), configured.status().problem), (0, None), "nothing is wrong yet");
+            assert!(configured.reload().is_err());
+            assert_eq!(said(), 1);
+            configured.nag();
+            configured.nag();
+            assert_eq!(said(), 2);
+            assert_eq!(configured.status().problem.as_deref(), Some("no such key"));
+            mended.store(true, Ordering::Relaxed);
+            assert!(configured.reload().is_ok());
+            configured.nag();
+            assert_eq!((said(), configured.status().problem), (0, None));
+        });
+    }
+}

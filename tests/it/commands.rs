@@ -1,0 +1,252 @@
+//! What people may count on in every command: that its output was written, and that an agent is found by the beginning of
+//! its id, or named among those that there are.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use doorman::ledger::{Entry, Ledger, Options, Via};
+use doorman::model::{AgentId, ContactRequest, RequestId, Sender};
+use doorman::sandbox::NewRequest;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::faults::site::{AGENT, Site};
+
+const ANA: &str = "a0000000-0000-4000-8000-000000000001";
+const BEN: &str = "b0000000-0000-4000-8000-000000000002";
+const RULES: &str = "version = 1\n[rules.mine]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n";
+
+/// Two agents, of whom the ledger knows one.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let text = format!(
+            "[[agents]]\nid = \"{ANA}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
+             [[agents]]\nid = \"{BEN}\"\napi_key_file = \"agent.key\"\nrules = \"other.toml\"\n\
+             [ledger]\npath = \"ledger.db\"\n"
+        );
+        let other = RULES.replace("approve", "reject");
+        for (name, text) in
+            [("doorman.toml", text.as_str()), ("rules.toml", RULES), ("other.toml", &other), ("agent.key", "key")]
+        {
+            std::fs::write(place.path(name), text).unwrap();
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.args(arguments).args(["--config", "doorman.toml"]).current_dir(self.0.path());
+        command.env_clear().env("HOME", self.0.path()).env("TZ", "UTC").stdin(Stdio::null());
+        command
+    }
+
+    /// Exit code, stdout and stderr.
+    fn doorman(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    async fn record(&self, entries: Vec<Entry>) {
+        let ledger = Ledger::open(&self.path("ledger.db"), Options::default()).unwrap();
+        ledger.commit(entries).await.unwrap();
+        ledger.close().await.unwrap();
+    }
+}
+
+fn agent(id: &str) -> AgentId {
+    AgentId::parse(id).unwrap()
+}
+
+fn seen(id: &str) -> Entry {
+    let request = ContactRequest {
+        id: RequestId::parse(id).unwrap(),
+        sender: Sender::parse(Some("ann")),
+        name: None,
+        message: None,
+        inserted_at: None,
+    };
+    Entry::Seen { agent: agent(ANA), request: request.into(), via: Via::Event, at: Timestamp::now() }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let place = Place::new();
+    for arguments in [
+        &["config"][..],
+        &["config", "--json"],
+        &["check"],
+        &["man"],
+        &["completions", "bash"],
+        &["schema"],
+        &["test", "--rules", "rules.toml"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = place.command(arguments).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("written") || said.contains("write"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_silence() {
+    let place = Place::new();
+    place.record(vec![seen("r1")]).await;
+    let requests = |agent: &str| place.doorman(&["history", "--json", "--agent", agent]);
+    for whole_or_beginning in [ANA, "a000"] {
+        let (code, out, err) = requests(whole_or_beginning);
+        assert!(code == 0 && out.contains("\"r1\""), "{whole_or_beginning}: {out}{err}");
+    }
+    let (code, out, err) = requests("b000");
+    assert_eq!((code, out.as_str()), (0, ""), "one that is configured and was never asked: {err}");
+    for (arguments, known) in [
+        (&["history", "--agent", "c0ffee"][..], &[ANA, BEN][..]),
+        (&["history", "--agent", "c0ffee", "--ledger", "ledger.db"], &[ANA]),
+        (&["explain", "ann", "--agent", "c0ffee"], &[ANA, BEN]),
+        (&["explain", "r1", "--agent", "c0ffee"], &[ANA, BEN]),
+        (&["replay", "--rules", "rules.toml", "--agent", "c0ffee"], &[ANA, BEN]),
+    ] {
+        let (code, out, err) = place.doorman(arguments);
+        assert_eq!((code, out.as_str()), (1, ""), "{arguments:?}: {err}");
+        assert!(err.contains("`c0ffee`") && known.iter().all(|id| err.contains(id)), "{arguments:?}: {err}");
+    }
+    let by = |beginning: &str| {
+        let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--agent", beginning]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["verdict"].clone()
+    };
+    assert_eq!((by("a000"), by("b000")), (json!("approve"), json!("reject")));
+}
+
+#[tokio::test]
+async fn explain_of_a_paused_agent_says_paused() {
+    let place = Place::new();
+    let pause = |on: bool| Entry::Pause { agent: agent(ANA), on, by: "person:kim".to_owned(), at: Timestamp::now() };
+    let by = || {
+        let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--agent", "a000"]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str::<Value>(&out).unwrap()["by"].clone()
+    };
+    assert_eq!(by(), "mine");
+    place.record(vec![pause(true)]).await;
+    assert_eq!(by(), "paused");
+    place.record(vec![pause(false)]).await;
+    assert_eq!(by(), "mine");
+}
+
+#[tokio::test]
+async fn refused_rules_are_shown_with_line_and_caret_by_every_command() {
+    let place = Place::new();
+    place.record(vec![seen("r1")]).await;
+    std::fs::write(place.path("rules.toml"), RULES.replace("owner", "onwer")).unwrap();
+    for arguments in [
+        &["explain", "ann", "--rules", "rules.toml"][..],
+        &["replay", "--rules", "rules.toml"],
+        &["test", "--rules", "rules.toml"],
+        &["check", "--rules", "rules.toml"],
+    ] {
+        let (code, _, err) = place.doorman(arguments);
+        assert_eq!(code, 78, "{arguments:?}: {err}");
+        for part in ["rules.toml:4:", "^^^^^", "did you mean `owner`?"] {
+            assert!(err.contains(part), "{arguments:?}: no `{part}` in\n{err}");
+        }
+    }
+}
+
+#[test]
+fn explain_reads_times_as_history_does() {
+    let place = Place::new();
+    for at in ["2026-01-05", "2026-01-05T12:00", "2h", "2026-01-05T12:00:00Z"] {
+        let (code, _, err) = place.doorman(&["explain", "ann", "--rules", "rules.toml", "--at", at]);
+        assert_eq!(code, 0, "{at}: {err}");
+    }
+    let (code, _, err) = place.doorman(&["explain", "ann", "--rules", "rules.toml", "--at", "someday"]);
+    assert!(code == 2 && err.contains("such as `2026-11-23`"), "{err}");
+}
+
+/// Whoever a rule would let in, but for the shadow, waits for no person.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_shadow_pending_and_status_count_the_deferred_alike() {
+    let site = Site::start().await;
+    let daemon = site.daemon_with(&["--shadow"]);
+    daemon.stands("live").await.unwrap();
+    for (id, from) in [("r1", "friends/a"), ("r2", "strangers/b")] {
+        site.control.request(&NewRequest::to(AGENT).from(from).id(id)).unwrap();
+    }
+    daemon.said("decided", 2).await.unwrap();
+    let (_, out, err) = site.cli(&["status", "--json"]).await;
+    let status: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {err}"));
+    let (_, out, _) = site.cli(&["pending", "--json"]).await;
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let deferred: Vec<&Value> = rows.iter().filter(|row| row["stage"] == "deferred").collect();
+    assert_eq!((rows.len(), &status["agents"][0]["deferred"]), (2, &json!(deferred.len())), "{out}");
+    assert_eq!(deferred[0]["request"], "r2");
+    daemon.stop().await.unwrap();
+}
+
+/// What `pending` shows of an id on a narrow terminal can be given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_found_by_the_beginning_of_its_id() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    for id in ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a2c-7000-8000-000000000002"] {
+        site.control.request(&NewRequest::to(AGENT).from("strangers/b").id(id)).unwrap();
+    }
+    daemon.said("decided", 2).await.unwrap();
+    for (beginning, code) in [("0192f3c4", 1), ("0192f3c", 1), ("0192f3c4-9a2", 0)] {
+        let (explained, out, err) = site.cli(&["explain", beginning, "--json"]).await;
+        assert!(code == 0 || beginning.len() < 8 || explained == 1, "{beginning}: {out}{err}");
+        let (answered, out, err) = site.cli(&["approve", beginning]).await;
+        assert_eq!(answered, code, "{beginning}: {out}{err}");
+    }
+    let (code, out, err) = site.cli(&["explain", "0192f3c4-9a1"]).await;
+    assert!(code == 0 && out.contains("strangers/b"), "{out}{err}");
+    let pending = site.control.state().requests.into_iter().filter(|request| request.answered == 0);
+    assert_eq!(pending.map(|request| request.id).collect::<Vec<_>>(), ["0192f3c4-9a1b-7000-8000-000000000001"]);
+    daemon.stop().await.unwrap();
+}
+
+/// A key that is not there is not the platform's no: nobody was asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_key_is_told_as_missing() {
+    let site = Site::start().await;
+    std::fs::remove_file(site.path("agent.key")).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("refused").await.unwrap();
+    daemon.said("listing_failed", 1).await.unwrap();
+    let lines = daemon.lines();
+    for line in &lines {
+        let text = line.to_string();
+        let about = ["key_refused", "listing_failed", "state_changed"].iter().any(|event| line["event"] == *event);
+        assert!(!about || !text.contains("refuses the key") && !text.contains("401"), "{line}");
+    }
+    let refused = lines.iter().find(|line| line["event"] == "key_refused").unwrap();
+    assert!(refused["why"].as_str().is_some_and(|why| why.starts_with("no key from the file `")), "{refused}");
+    let (_, out, _) = site.cli(&["status"]).await;
+    assert!(out.contains("no key from the file") && !out.contains("401"), "{out}");
+    // Put in its place, it is found.
+    std::fs::write(site.path("agent.key"), crate::faults::site::KEY).unwrap();
+    daemon.stands("live").await.unwrap();
+    daemon.stop().await.unwrap();
+}
+
+#[test]
+fn without_any_key_the_environments_agent_is_told_of_its_own_variable() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("rules.toml"), RULES).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+    command.arg("check").current_dir(directory.path()).env_clear();
+    command.env("HOME", directory.path()).env("DOORMAN_AGENT_ID", ANA).env("DOORMAN_RULES", "rules.toml");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("`DOORMAN_API_KEY_FILE`"), "{said}");
+}
