@@ -1,7 +1,7 @@
 //! What goes wrong, against the real binary: the platform's faults, the machine's, and other clients of the same agent.
 
 mod chaos;
-mod checks;
+pub mod checks;
 mod clock;
 mod coexistence;
 mod flood;

@@ -68,6 +68,11 @@ pub fn intents(ledger: &Path) -> Result<HashSet<String>, String> {
     Ok(read(ledger, "SELECT r.id FROM answer w JOIN request r ON r.n = w.request")?.into_iter().collect())
 }
 
+/// How many requests are on record.
+pub fn on_record(site: &Site) -> usize {
+    read(&site.path("ledger.db"), "SELECT id FROM request").map_or(0, |ids| ids.len())
+}
+
 /// How many answers the ledger holds whose end is not known.
 pub fn open_answers(site: &Site) -> Result<usize, String> {
     Ok(read(
