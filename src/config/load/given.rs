@@ -57,7 +57,10 @@ impl Loading<'_> {
 
     /// Says that a value is no good, where it stands: `expected` is what stands at the caret.
     pub(super) fn refuse(&mut self, key: &str, given: &Given, expected: &str, help: Option<String>) {
-        let value = shown(&given.value);
+        let value = shown(&without_secrets(&given.value));
+        if let (Place::File(span), true) = (&given.place, value != shown(&given.value)) {
+            self.problems.hide(span.clone());
+        }
         let name = key.rsplit('.').next().unwrap_or(key);
         let problem = match &given.place {
             Place::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
@@ -123,5 +126,14 @@ impl Loading<'_> {
             self.refuse(key, given, &format!("expected {}", Takes::Word(words).in_words()), help);
         }
         word
+    }
+}
+
+/// An address without what may be a password or a key in it: all behind its scheme, since where there is one more than the
+/// host's name in it cannot be told in one that is no good.
+fn without_secrets(value: &str) -> String {
+    match value.split_once("://") {
+        Some((scheme, rest)) if rest.contains(['@', '?', '#']) => format!("{scheme}://***"),
+        _ => value.to_owned(),
     }
 }
