@@ -24,6 +24,7 @@ use super::settings::{
 };
 use super::{Report, Severity, keys};
 use crate::document::{Problems, in_words};
+use crate::ops::log::LogError;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
@@ -150,10 +151,7 @@ impl<'a> Loading<'a> {
         let format = self.scalar("log.format", None, "auto");
         let format = self.word("log.format", &format, keys::FORMATS);
         let level = self.scalar("log.level", None, "info");
-        let level = self.parsed("log.level", &level, |text| match crate::ops::log::filter(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(error.to_string()),
-        });
+        let level = self.log_level(&level);
         let timing = self.timing();
         Some(Settings {
             platform: platform?,
@@ -165,6 +163,20 @@ impl<'a> Loading<'a> {
             log: LogSettings { format: log_format(format?), level: level? },
             timing: timing?,
         })
+    }
+
+    fn log_level(&mut self, given: &Given) -> Option<String> {
+        match crate::ops::log::filter(&given.value) {
+            Ok(_) => Some(given.value.clone()),
+            Err(error) => {
+                let near = match error {
+                    LogError::Level { near, .. } => near.map(|near| format!("did you mean `{near}`?")),
+                    _ => None,
+                };
+                self.refuse("log.level", given, &error.to_string(), near);
+                None
+            }
+        }
     }
 
     fn ledger_path(&mut self) -> Given {

@@ -205,6 +205,24 @@ fn one_agent_needs_no_file() {
 }
 
 #[test]
+fn the_sdks_addresses_count_only_where_nobody_named_a_platform() {
+    let band = [("BAND_REST_URL", "https://band.example"), ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket")];
+    let hosts = |text: &str, env: &[(&str, &str)]| {
+        let platform = taken(text, env).platform;
+        (platform.rest.host_str().unwrap().to_owned(), platform.socket.host_str().unwrap().to_owned())
+    };
+    let both = |host: &str| (host.to_owned(), host.to_owned());
+    assert_eq!(hosts(AGENT, &band), both("band.example"));
+    let file = format!("[platform]\nurl = \"https://mine.example\"\n{AGENT}");
+    assert_eq!(hosts(&file, &band), both("mine.example"));
+    let ours = [band[0], band[1], ("DOORMAN_PLATFORM_URL", "https://ours.example")];
+    assert_eq!(hosts(AGENT, &ours), both("ours.example"));
+    assert_eq!(hosts(&file, &ours), both("ours.example"));
+    let half = format!("[platform]\nrest_url = \"https://mine.example\"\n{AGENT}");
+    assert_eq!(hosts(&half, &band).0, "mine.example");
+}
+
+#[test]
 fn the_environments_agent_does_not_count_beside_those_of_the_file() {
     let settings = taken(AGENT, &[("DOORMAN_AGENT_ID", "00000000-0000-4000-8000-000000000009")]);
     assert_eq!(settings.agents.len(), 1);
