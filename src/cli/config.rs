@@ -25,6 +25,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 format!("the configuration is refused\n{}", report.render(std::io::stderr().is_terminal())),
             )
         })?;
+    let agents = loaded.settings.agents.iter().zip(&loaded.agents);
     let mut out = anstream::stdout().lock();
     if args.json {
         let values: Vec<_> = loaded
@@ -32,8 +33,14 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             .iter()
             .map(|(key, value, origin)| json!({"key": key, "value": value, "from": origin}))
             .collect();
-        let agents: Vec<_> = loaded.settings.agents.iter()
-            .map(|agent| json!({"id": agent.id, "key": "***", "key_from": secret::describe(&agent.key), "rules": agent.rules}))
+        let agents: Vec<_> = agents
+            .map(|(agent, from)| {
+                json!({
+                    "id": agent.id, "id_from": from.id, "key": "***", "key_from": secret::describe(&agent.key),
+                    "rules": agent.rules, "rules_from": from.rules,
+                    "connection": agent.connection.word(), "connection_from": from.connection,
+                })
+            })
             .collect();
         let _ = writeln!(out, "{}", json!({"file": loaded.file, "values": values, "agents": agents}));
         return Ok(0);
@@ -41,13 +48,17 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     for (key, value, origin) in &loaded.origins {
         let _ = writeln!(out, "{key:<24} {value:<40} {origin}");
     }
-    for agent in &loaded.settings.agents {
+    for (agent, from) in agents {
         let _ = writeln!(
             out,
-            "agent {}  key *** from {}, rules {}",
+            "agent {} ({})  key *** from {}, rules {} ({}), connection {} ({})",
             agent.id,
+            from.id,
             secret::describe(&agent.key),
-            agent.rules.display()
+            agent.rules.display(),
+            from.rules,
+            agent.connection.word(),
+            from.connection,
         );
     }
     Ok(0)

@@ -24,8 +24,8 @@ const ABSENT: u8 = 69;
 /// Which daemon.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Door {
-    /// The daemon's control socket; else `control.path` of the configuration, else the usual places
-    #[arg(long, value_name = "PATH", env = "DOORMAN_CONTROL_PATH")]
+    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, `control.path` of the configuration, else the usual places
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl Door {
     /// # Errors
     /// Exit code 69 where no daemon answers, 78 where the configuration named by hand cannot be read.
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
-        let places = match self.socket.clone() {
+        let places = match self.socket.clone().or_else(|| super::variable("DOORMAN_CONTROL_PATH")) {
             Some(path) => vec![path],
             None => match super::places(global, "--socket PATH")?.control {
                 Some(control) => vec![control],
@@ -98,11 +98,13 @@ impl Remote {
 /// See [`Remote::agent`].
 fn pick(text: &str, status: &Status) -> Result<AgentId, CliError> {
     let bare = text.strip_prefix('@').unwrap_or(text);
+    let id = AgentId::parse(text).ok();
     let exact = status.agents.iter().find(|agent| {
-        agent.id.as_str() == text
+        Some(&agent.id) == id.as_ref()
             || agent.handle.as_deref().is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
     });
-    let mut begins = status.agents.iter().filter(|agent| text.len() >= 4 && agent.id.as_str().starts_with(text));
+    let begin = text.to_ascii_lowercase();
+    let mut begins = status.agents.iter().filter(|agent| text.len() >= 4 && agent.id.as_str().starts_with(&begin));
     match (exact, begins.next(), begins.next()) {
         (Some(agent), _, _) | (None, Some(agent), None) => Ok(agent.id.clone()),
         _ => {

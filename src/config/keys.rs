@@ -13,7 +13,8 @@ pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
 /// No table of this file takes a secret.
-const OURS: Section = Section { secrets: "put it in a file of its own: `api_key_file` in `[[agents]]`", ..Section::PLAIN };
+const OURS: Section =
+    Section { secrets: "put it in a file of its own: `api_key_file` in `[[agents]]`", ..Section::PLAIN };
 
 /// The whole file.
 pub static FILE: Section = Section {

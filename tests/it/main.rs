@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
+mod configured;
 mod control;
 mod demo;
 mod faults;

@@ -30,6 +30,18 @@ pub(super) enum Place {
     Default,
 }
 
+impl Place {
+    /// In words, for `doorman config`.
+    pub(super) fn origin(&self) -> String {
+        match self {
+            Place::Flag => "a flag".to_owned(),
+            Place::Variable(name) => format!("`{name}`"),
+            Place::File(_) => "the file".to_owned(),
+            Place::Default => "the default".to_owned(),
+        }
+    }
+}
+
 impl Loading<'_> {
     /// The value of `section.key`. `sdk` is the official SDK's variable for it.
     pub(super) fn scalar(&mut self, key: &str, sdk: Option<&str>, default: &str) -> Given {
@@ -45,13 +57,10 @@ impl Loading<'_> {
         } else {
             (default.to_owned(), Place::Default)
         };
-        let origin = match &place {
-            Place::Flag => "a flag".to_owned(),
-            Place::Variable(name) => format!("`{name}`"),
-            Place::File(_) => "the file".to_owned(),
-            Place::Default => "the default".to_owned(),
-        };
-        self.origins.push((key.to_owned(), value.clone(), origin));
+        self.origins.push((key.to_owned(), value.clone(), place.origin()));
+        if let Place::File(span) = &place {
+            self.written.insert(key.to_owned(), span.clone());
+        }
         Given { value, place }
     }
 
@@ -108,7 +117,12 @@ impl Loading<'_> {
     /// A length of time, longer than nothing.
     pub(super) fn length(&mut self, key: &str, default: &str) -> Option<Duration> {
         let given = self.scalar(key, None, default);
-        self.parsed(key, &given, |text| {
+        self.length_of(key, &given)
+    }
+
+    /// The same of a value that is at hand.
+    pub(super) fn length_of(&mut self, key: &str, given: &Given) -> Option<Duration> {
+        self.parsed(key, given, |text| {
             let length = duration(text)?;
             if length.is_zero() {
                 return Err("expected more than zero".to_owned());

@@ -157,6 +157,49 @@ fn a_mistyped_log_level_is_refused_where_it_stands() {
 }
 
 #[test]
+fn times_that_contradict_each_other_are_refused_each_at_its_value() {
+    insta::assert_snapshot!(refused(
+        &format!(
+            "{AGENT}[timing]\nheartbeat = \"60s\"\ndead_after = \"66s\"\nbackoff_min = \"2m\"\nrefused_min = \"5m\"\n\
+             refused_max = \"4m\"\n"
+        ),
+        &[]
+    ));
+    let said = refused(AGENT, &[("DOORMAN_TIMING_HEARTBEAT", "50s")]);
+    assert!(said.contains("`DOORMAN_TIMING_HEARTBEAT` = `50s`") && said.contains("`dead_after` is 55s"), "{said}");
+    let equal = "[timing]\nheartbeat = \"60s\"\ndead_after = \"67s\"\nbackoff_max = \"1s\"\nbackoff_min = \"1s\"\n";
+    taken(&format!("{AGENT}{equal}"), &[]);
+}
+
+#[test]
+fn one_agent_in_two_spellings_is_there_twice_and_is_called_as_the_platform_does() {
+    let id = "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21";
+    for spelling in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}")] {
+        let agent = format!("[[agents]]\nid = \"{spelling}\"\n");
+        assert_eq!(taken(&agent, &[]).agents[0].id.as_str(), id);
+        assert_eq!(taken("", &[("DOORMAN_AGENT_ID", &spelling)]).agents[0].id.as_str(), id);
+        let said = refused(&format!("{AGENT}{agent}"), &[]);
+        assert!(said.contains("is there twice") && said.contains("doorman.toml:4:6"), "{said}");
+    }
+}
+
+#[test]
+fn where_an_agent_and_the_addresses_came_from_is_told() {
+    let text = format!("[platform]\nurl = \"https://band.example\"\n{AGENT}connection = \"take\"\n");
+    let loaded = of(&text, &[("DOORMAN_PLATFORM_SOCKET_URL", "wss://band.example/x")]).unwrap();
+    let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
+    assert_eq!(origin("platform.rest_url"), Some("from `platform.url`"));
+    assert_eq!(origin("platform.socket_url"), Some("`DOORMAN_PLATFORM_SOCKET_URL`"));
+    let told = |loaded: &Loaded| format!("{:?}", loaded.agents);
+    assert_eq!(told(&loaded), r#"[AgentOrigins { id: "the file", rules: "the default", connection: "the file" }]"#);
+    let alone = [("BAND_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"), ("DOORMAN_RULES", "r.toml")];
+    assert_eq!(
+        told(&of("", &alone).unwrap()),
+        r#"[AgentOrigins { id: "`BAND_AGENT_ID`", rules: "`DOORMAN_RULES`", connection: "the default" }]"#
+    );
+}
+
+#[test]
 fn an_agent_that_is_there_twice_is_refused() {
     insta::assert_snapshot!(refused(&format!("{AGENT}{AGENT}"), &[]));
 }
@@ -206,7 +249,8 @@ fn one_agent_needs_no_file() {
 
 #[test]
 fn the_sdks_addresses_count_only_where_nobody_named_a_platform() {
-    let band = [("BAND_REST_URL", "https://band.example"), ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket")];
+    let band =
+        [("BAND_REST_URL", "https://band.example"), ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket")];
     let hosts = |text: &str, env: &[(&str, &str)]| {
         let platform = taken(text, env).platform;
         (platform.rest.host_str().unwrap().to_owned(), platform.socket.host_str().unwrap().to_owned())
@@ -293,6 +337,9 @@ fn places_are_found_while_the_rest_is_being_mended() {
     let here = |name: &str| directory.path().join(name);
     assert_eq!((found.ledger, found.control), (here("l.db"), Some(here("run/x.sock"))));
     assert_eq!(found.rules, [("x".to_owned(), here("a.toml"))]);
+    let spelt = "[[agents]]\nid = \"5F0C1A5200004C0E8F5E6D1B3A0C9E21\"\n";
+    std::fs::write(&file, spelt).unwrap();
+    assert_eq!(places(Some(&file), &Env::default()).unwrap().rules[0].0, "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21");
     std::fs::write(&file, "nonsense").unwrap();
     assert!(places(Some(&file), &Env::default()).unwrap_err().has_errors(), "no TOML");
     assert!(places(Some(&here("none.toml")), &Env::default()).unwrap_err().has_errors(), "named, and not there");
