@@ -43,8 +43,8 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// The configuration file; else /etc/doorman/doorman.toml
-    #[arg(long, global = true, value_name = "PATH", env = "DOORMAN_CONFIG")]
+    /// The configuration file; else `DOORMAN_CONFIG`, else /etc/doorman/doorman.toml
+    #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
 }
 
@@ -125,6 +125,11 @@ fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliEr
     })
 }
 
+/// The path in an environment variable; what is empty is not set.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// Agents that share a thread before there is another one.
 const AGENTS_A_THREAD: usize = 64;
 /// Most threads for agents.
@@ -144,7 +149,8 @@ fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
-    let Cli { global, command } = Cli::parse();
+    let Cli { mut global, command } = Cli::parse();
+    global.config = global.config.or_else(|| variable("DOORMAN_CONFIG"));
     let result = match command {
         Command::Init(args) => init::run(args, &global),
         Command::Run(args) => run::run(args, &global),

@@ -9,5 +9,5 @@ pub mod settings;
 
 pub use diagnostics::{Diagnostic, Report, Severity, Source};
 pub use keys::schema;
-pub use load::{DEFAULT_FILE, Env, Loaded, Overrides, Places, load, load_text, needs_restart, places};
+pub use load::{AgentOrigins, DEFAULT_FILE, Env, Loaded, Overrides, Places, load, load_text, needs_restart, places};
 pub use settings::Settings;

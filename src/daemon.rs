@@ -16,8 +16,8 @@ use crate::config::Settings;
 use crate::ledger::{self, Ledger, LedgerError};
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
-use crate::ops::log::events;
 use crate::ops::log::redact::Redact;
+use crate::ops::log::{self, events};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::rest::Rest;
@@ -107,6 +107,13 @@ impl Daemon {
         let keys: Vec<_> = settings.agents.iter().filter_map(|agent| secret::read(&agent.key).ok()).collect();
         redact.add_all(keys.iter().map(|key| key.expose()));
         drop(keys);
+        for agent in &settings.agents {
+            if let Some(why) = secret::exposure(&agent.key) {
+                let source = secret::describe(&agent.key);
+                log::agent_span(&agent.id)
+                    .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key lies open"));
+            }
+        }
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let tls = match settings.platform.needs_tls() {
             true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),

@@ -7,8 +7,10 @@ pub mod keys;
 mod problems;
 mod read;
 pub mod schema;
+mod secrets;
 mod values;
 
 pub(crate) use problems::{At, Problems, nearest, shown};
 pub(crate) use read::{Reader, Value, syntax};
+pub(crate) use secrets::{hide_in, hide_in_broken};
 pub(crate) use values::{duration, in_words};

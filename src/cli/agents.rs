@@ -15,10 +15,13 @@ const BEGINNING_MIN: usize = 4;
 /// Exit code 1 where that is none or several; the message lists those that there are.
 pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<&'a str, CliError> {
     let bare = text.strip_prefix('@').unwrap_or(text);
+    // Ids are written in one way, however they are typed.
+    let (id, beginning) = (AgentId::parse(text).ok(), text.to_ascii_lowercase());
+    let whole = id.as_ref().map_or(text, AgentId::as_str);
     let exact = known.iter().find(|(id, handle)| {
-        *id == text || handle.is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
+        *id == whole || handle.is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
     });
-    let mut begins = known.iter().filter(|(id, _)| text.len() >= BEGINNING_MIN && id.starts_with(text));
+    let mut begins = known.iter().filter(|(id, _)| text.len() >= BEGINNING_MIN && id.starts_with(&beginning));
     match (exact, begins.next(), begins.next()) {
         (Some((id, _)), _, _) | (None, Some((id, _)), None) => Ok(id),
         _ if known.is_empty() => Err(CliError::new(1, format!("this doorman has no agent `{}`, nor any", shown(text)))),

@@ -11,9 +11,10 @@ use jiff::SignedDuration;
 use super::{CliError, Global, remote};
 use crate::clock::Clock;
 use crate::config::settings::LedgerSettings;
-use crate::config::{self, Env, Overrides, Report, Severity};
+use crate::config::{self, Env, Loaded, Overrides, Report, Severity};
 use crate::ledger::Reader;
 use crate::model::AgentId;
+use crate::platform::tls::{self, TlsError};
 use crate::policy::{self, LintFacts};
 use crate::secret;
 
@@ -41,15 +42,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 BTreeMap::new()
             }
             Ok(mut loaded) => {
-                for agent in &loaded.settings.agents {
-                    if let Err(error) = secret::read(&agent.key) {
-                        let message = format!("agent `{}`: {error}", agent.id);
-                        loaded
-                            .report
-                            .push(Severity::Warning, None, None, message)
-                            .help("`run` reports the agent as refused until it can be read");
-                    }
-                }
+                keys(&mut loaded);
+                tls(&mut loaded);
+                loaded.report.sort();
                 checked.show(&loaded.report);
                 ledger = Some(loaded.settings.ledger);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
@@ -75,6 +70,38 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     remote::print(&format!("{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n"))?;
     Ok(code)
+}
+
+/// Whether each key is there, and nobody else's.
+fn keys(loaded: &mut Loaded) {
+    for agent in loaded.settings.agents.clone() {
+        if let Err(error) = secret::read(&agent.key) {
+            loaded
+                .report
+                .push(Severity::Warning, None, None, format!("agent `{}`: {error}", agent.id))
+                .help("`run` reports the agent as refused until it can be read");
+        }
+        if let Some(open) = secret::exposure(&agent.key) {
+            loaded.blame_key(Severity::Warning, &agent.id, format!("agent `{}`: {open}", agent.id));
+        }
+    }
+}
+
+/// Whether the daemon could speak TLS, where it would have to.
+fn tls(loaded: &mut Loaded) {
+    let platform = &loaded.settings.platform;
+    if !platform.needs_tls() {
+        return;
+    }
+    if let Err(error) = tls::client_config(platform.ca_file.as_deref()) {
+        let message = error.to_string();
+        match error {
+            TlsError::Ca { .. } => {
+                loaded.blame(Severity::Error, "platform.ca_file", message).help("name a PEM file with certificates");
+            }
+            TlsError::Roots(_) => drop(loaded.report.push(Severity::Error, None, None, message)),
+        }
+    }
 }
 
 /// What the file does not say. A ledger that is not there yet has nothing to tell.

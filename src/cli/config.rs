@@ -25,14 +25,21 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 format!("the configuration is refused\n{}", report.render(std::io::stderr().is_terminal())),
             )
         })?;
+    let agents = loaded.settings.agents.iter().zip(&loaded.agents);
     if args.json {
         let values: Vec<_> = loaded
             .origins
             .iter()
             .map(|(key, value, origin)| json!({"key": key, "value": value, "from": origin}))
             .collect();
-        let agents: Vec<_> = loaded.settings.agents.iter()
-            .map(|agent| json!({"id": agent.id, "key": "***", "key_from": secret::describe(&agent.key), "rules": agent.rules}))
+        let agents: Vec<_> = agents
+            .map(|(agent, from)| {
+                json!({
+                    "id": agent.id, "id_from": from.id, "key": "***", "key_from": secret::describe(&agent.key),
+                    "rules": agent.rules, "rules_from": from.rules,
+                    "connection": agent.connection.word(), "connection_from": from.connection,
+                })
+            })
             .collect();
         remote::print_json(&json!({"file": loaded.file, "values": values, "agents": agents}))?;
         return Ok(0);
@@ -41,9 +48,17 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     for (key, value, origin) in &loaded.origins {
         page += &format!("{key:<24} {value:<40} {origin}\n");
     }
-    for agent in &loaded.settings.agents {
-        let (key, rules) = (secret::describe(&agent.key), agent.rules.display());
-        page += &format!("agent {}  key *** from {key}, rules {rules}\n", agent.id);
+    for (agent, from) in agents {
+        page += &format!(
+            "agent {} ({})  key *** from {}, rules {} ({}), connection {} ({})\n",
+            agent.id,
+            from.id,
+            secret::describe(&agent.key),
+            agent.rules.display(),
+            from.rules,
+            agent.connection.word(),
+            from.connection,
+        );
     }
     remote::print(&page)?;
     Ok(0)

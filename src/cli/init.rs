@@ -9,7 +9,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::{CliError, Global, check, remote};
-use crate::config::{self, Env, Overrides};
+use crate::config::settings::Platform;
+use crate::config::{self, Env, Overrides, Report};
 use crate::model::AgentId;
 use crate::platform::rest::Rest;
 use crate::platform::{CallFault, tls};
@@ -26,8 +27,9 @@ doorman decides and records, and answers nothing until you say `mode = \"enforce
 The key is asked for without being shown; where no terminal is, it is the first line of standard input:
   doorman init --agent 5f0c1a52-… < key.txt
 
-Exit codes: 0 written · 1 a file is there already · 2 no agent was named · 69 the platform cannot be reached (`--offline` does
-without) · 77 the key is refused, or another agent's")]
+Exit codes: 0 written, and `check` finds it good · 1 a file is there already, or none can be written · 2 the agent, the key or the
+address is none · 69 the platform cannot be reached (`--offline` does without) · 77 the key is refused, or another agent's ·
+78 written, but refused by `check` as things stand here, such as for a variable that is set; or TLS cannot be used")]
 pub struct Args {
     /// Where to; it is made if it is not there
     #[arg(value_name = "DIRECTORY", default_value = ".")]
@@ -37,7 +39,7 @@ pub struct Args {
     agent: Option<String>,
     /// The platform
     #[arg(long, value_name = "URL", default_value = "https://app.band.ai")]
-    url: Url,
+    url: String,
     /// Do not ask the platform whether the key is good
     #[arg(long)]
     offline: bool,
@@ -64,10 +66,11 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         return Err(CliError::new(2, format!("`{shown}` is no agent's id: it is a UUID, as the platform shows it")));
     }
     let agent = AgentId::parse(&id).map_err(|problem| CliError::new(2, problem.to_string()))?;
+    let configuration = configuration(&args.url, &agent)?;
+    let platform = judged(path("doorman.toml"), &configuration)?;
     let key = ask("its API key (not shown): ", true, "give the key as the first line of standard input")?;
     let key = Key::parse(&key).map_err(|problem| CliError::new(2, format!("that is no key: {problem}")))?;
-    let configuration = configuration(&args.url, &agent);
-    let owner = if args.offline { None } else { owner(&args, &configuration, &agent, &key)? };
+    let owner = if args.offline { None } else { owner(&platform, &agent, &key)? };
     let failed =
         |error: std::io::Error| CliError::new(1, format!("cannot write to `{}`: {error}", args.directory.display()));
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
@@ -76,8 +79,13 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
     let code = check::run(check::Args::default(), &Global { config: Some(file.clone()) })?;
+    remote::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
+    if code != 0 {
+        let next = format!("\nnext: mend what is told above, then `doorman check --config {}`\n", file.display());
+        return remote::print(&next).map(|()| code);
+    }
     remote::print(&format!(
-        "\nwritten: {0}, rules.toml and agent.key\n\nnext:\n  export DOORMAN_CONFIG={0}\n  doorman doctor              \
+        "\nnext:\n  export DOORMAN_CONFIG={0}\n  doorman doctor              \
          # does everything work?\n  doorman run                 # decides and records; answers nothing yet\n  \
          doorman history -f          # what it would have done\nthen put `mode = \"enforce\"` into rules.toml, and `doorman \
          reload --wait`\n",
@@ -103,17 +111,23 @@ fn ask(question: &str, secret: bool, otherwise: &str) -> Result<String, CliError
     if line.is_empty() { Err(CliError::new(2, format!("nothing was said: {otherwise}"))) } else { Ok(line) }
 }
 
-/// Asks the platform whose key it is; the owner's handle.
-fn owner(args: &Args, text: &str, agent: &AgentId, key: &Key) -> Result<Option<String>, CliError> {
-    let file = args.directory.join("doorman.toml");
+/// The platform of a configuration that is to be written, as the daemon would read it: nothing is written that it would refuse.
+fn judged(file: PathBuf, text: &str) -> Result<Platform, CliError> {
     let loaded = config::load_text(Some(file), Some(text), &Env::default(), &Overrides::default());
-    let platform = loaded.map_err(|report| CliError::new(2, report.render(false)))?.settings.platform;
+    let refused = |report: Report| {
+        CliError::new(2, format!("nothing was written: it would be refused\n{}", report.render(false)))
+    };
+    Ok(loaded.map_err(refused)?.settings.platform)
+}
+
+/// Asks the platform whose key it is; the owner's handle.
+fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<String>, CliError> {
     let bad = |error: &dyn std::fmt::Display| CliError::new(78, error.to_string());
     let tls = match platform.needs_tls() {
         true => Some(tls::client_config(None).map_err(|error| bad(&error))?),
         false => None,
     };
-    let rest = Rest::new(&platform, tls.as_deref(), LIMIT).map_err(|error| bad(&error))?;
+    let rest = Rest::new(platform, tls.as_deref(), LIMIT).map_err(|error| bad(&error))?;
     let reply = super::runtime(1)?.block_on(rest.agent(agent.clone(), key.clone()).me());
     match reply.result {
         Ok(me) if me.id == *agent => Ok(me.sender.handle().map(|handle| handle.owner().to_owned())),
@@ -140,13 +154,16 @@ fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn configuration(url: &Url, agent: &AgentId) -> String {
+fn configuration(url: &str, agent: &AgentId) -> Result<String, CliError> {
+    // Without its text, which may hold a password.
+    let url = Url::parse(url)
+        .map_err(|why| CliError::new(2, format!("`--url` is no address ({why}): nothing was written")))?;
     let url = url.as_str().trim_end_matches('/');
-    format!(
+    Ok(format!(
         "# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
          [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
          connection = \"yield\" # never take the connection from the agent itself\n"
-    )
+    ))
 }
 
 fn rules(owner: Option<&str>) -> String {

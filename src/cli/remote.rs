@@ -23,8 +23,8 @@ const ABSENT: u8 = 69;
 /// Which daemon.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Door {
-    /// The daemon's control socket; else `control.path` of the configuration, else the usual places
-    #[arg(long, value_name = "PATH", env = "DOORMAN_CONTROL_PATH")]
+    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, `control.path` of the configuration, else the usual places
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ impl Door {
     /// # Errors
     /// Exit code 69 where no daemon answers, 78 where the configuration named by hand cannot be read.
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
-        let places = match self.socket.clone() {
+        let places = match self.socket.clone().or_else(|| super::variable("DOORMAN_CONTROL_PATH")) {
             Some(path) => vec![path],
             None => doors(global)?,
         };

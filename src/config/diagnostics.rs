@@ -22,6 +22,8 @@ pub struct Source {
     pub path: PathBuf,
     /// What it says.
     pub text: Arc<str>,
+    /// Bytes that are never shown, since they may be somebody's key.
+    pub hidden: Vec<Range<usize>>,
 }
 
 /// One problem. Messages are lower case, without a final stop, input in backticks.
@@ -53,8 +55,15 @@ pub struct Report {
 impl Report {
     /// Adds a text and returns its index.
     pub fn add_source(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> usize {
-        self.sources.push(Source { path: path.into(), text: text.into() });
+        self.sources.push(Source { path: path.into(), text: text.into(), hidden: Vec::new() });
         self.sources.len() - 1
+    }
+
+    /// These bytes of a text are shown as `***`, whatever problem points at their line.
+    pub fn hide(&mut self, source: usize, bytes: Range<usize>) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.hidden.push(bytes);
+        }
     }
 
     /// Adds a problem; chain `label` and `help` on what comes back.

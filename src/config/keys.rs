@@ -12,6 +12,10 @@ pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 /// Most answers of one agent on their way at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
+/// No table of this file takes a secret.
+const OURS: Section =
+    Section { secrets: "put it in a file of its own: `api_key_file` in `[[agents]]`", ..Section::PLAIN };
+
 /// The whole file.
 pub static FILE: Section = Section {
     path: "",
@@ -40,7 +44,7 @@ pub static FILE: Section = Section {
         (&RELOAD, "it belongs in `[reload]`"),
         (&TIMING, "it belongs in `[timing]`"),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[platform]`.
@@ -59,7 +63,7 @@ pub static PLATFORM: Section = Section {
             "How the socket is told the key: in a header, in the query, or in the query once the header was refused.",
         ),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// One of `[[agents]]`.
@@ -79,7 +83,7 @@ pub static AGENT: Section = Section {
             "What to do about the agent's own connection: never take it, take it, or never open one.",
         ),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[answers]`.
@@ -90,7 +94,7 @@ pub static ANSWERS: Section = Section {
         key("in_flight", Takes::Count(1, IN_FLIGHT_MAX), "8", "Answers on their way at once."),
         key("per_second", Takes::Count(0, 1_000_000), "20", "Answers begun in a second; 0 is no limit."),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[ledger]`.
@@ -101,7 +105,7 @@ pub static LEDGER: Section = Section {
         key("path", Takes::Text, "ledger.db in the state directory", "The database."),
         key("keep", Takes::Duration, "400d", "The texts of older requests are blanked; all else is kept."),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[control]`.
@@ -109,7 +113,7 @@ pub static CONTROL: Section = Section {
     path: "control",
     meaning: "The socket that `doorman status` and its like speak to.",
     keys: &[key("path", Takes::Text, "doorman.sock in the runtime directory", "The Unix socket, at most 107 bytes.")],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[reload]`.
@@ -117,7 +121,7 @@ pub static RELOAD: Section = Section {
     path: "reload",
     meaning: "When rules are loaded anew.",
     keys: &[key("watch", Takes::Bool, "false", "Look at the rules and their lists every two seconds.")],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[log]`.
@@ -128,7 +132,7 @@ pub static LOG: Section = Section {
         key("format", Takes::Word(FORMATS), "auto", "For people on a terminal and JSON otherwise, or always one."),
         key("level", Takes::Text, "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter by module."),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// `[timing]`.
@@ -152,7 +156,7 @@ pub static TIMING: Section = Section {
         key("retry_after_max", Takes::Duration, "15m", "`Retry-After` is believed up to this."),
         key("drain", Takes::Duration, "10s", "The longest drain at the end."),
     ],
-    ..Section::PLAIN
+    ..OURS
 };
 
 /// All tables, the file itself first.

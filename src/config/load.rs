@@ -9,8 +9,11 @@ mod places;
 mod platform;
 #[cfg(test)]
 mod tests;
+mod timing;
 
+use std::collections::HashMap;
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use env::{Env, Overrides};
@@ -19,11 +22,11 @@ pub use places::{Places, places};
 use given::Given;
 
 use super::raw::{self, Raw};
-use super::settings::{
-    Answers, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings, Timing,
-};
-use super::{Report, Severity, keys};
-use crate::document::{Problems, in_words};
+use super::settings::{Answers, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings};
+use super::{Diagnostic, Report, Severity, keys};
+use crate::document::Problems;
+use crate::model::AgentId;
+use crate::ops::log::LogError;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
@@ -40,8 +43,41 @@ pub struct Loaded {
     pub report: Report,
     /// Where each scalar came from: key, value as shown, origin.
     pub origins: Vec<(String, String, String)>,
+    /// Where what makes an agent came from, in the order of the settings' agents.
+    pub agents: Vec<AgentOrigins>,
     /// The file, if there was one.
     pub file: Option<PathBuf>,
+    written: HashMap<String, Range<usize>>,
+}
+
+/// Where an agent's values came from.
+#[derive(Debug, Clone)]
+pub struct AgentOrigins {
+    /// Its id.
+    pub id: String,
+    /// Its rules file.
+    pub rules: String,
+    /// What is done about its own connection.
+    pub connection: String,
+}
+
+impl Loaded {
+    /// A problem with what a value names, which only looking outside the configuration shows: at `section.key`, where that
+    /// stands in the file.
+    pub fn blame(&mut self, severity: Severity, key: &str, message: impl Into<String>) -> &mut Diagnostic {
+        let span = self.written.get(key).cloned();
+        self.report.push(severity, span.is_some().then_some(0), span, message)
+    }
+
+    /// The same of an agent's key, whichever source it has.
+    pub fn blame_key(&mut self, severity: Severity, agent: &AgentId, message: impl Into<String>) -> &mut Diagnostic {
+        self.blame(severity, &key_of(agent), message)
+    }
+}
+
+/// Under what name the place of an agent's key is remembered.
+fn key_of(agent: &AgentId) -> String {
+    format!("agents.{agent}.key")
 }
 
 /// Loads the configuration. Everything that is wrong with it is in the report.
@@ -82,10 +118,10 @@ pub fn load_text(
     let raw = text.map(|text| raw::read(text, &mut problems)).unwrap_or_default();
     let mut loading = Loading::new(env, overrides, problems, raw, file.as_deref());
     let settings = loading.settings();
-    let Loading { problems, origins, .. } = loading;
+    let Loading { problems, origins, agent_origins: agents, written, .. } = loading;
     let report = problems.finish();
     match settings {
-        Some(settings) if !report.has_errors() => Ok(Loaded { settings, report, origins, file }),
+        Some(settings) if !report.has_errors() => Ok(Loaded { settings, report, origins, agents, file, written }),
         _ => Err(report),
     }
 }
@@ -121,6 +157,8 @@ struct Loading<'a> {
     problems: Problems,
     raw: Raw,
     origins: Vec<(String, String, String)>,
+    agent_origins: Vec<AgentOrigins>,
+    written: HashMap<String, Range<usize>>,
     base: PathBuf,
     has_file: bool,
 }
@@ -129,7 +167,17 @@ impl<'a> Loading<'a> {
     fn new(env: &'a Env, overrides: &'a Overrides, problems: Problems, raw: Raw, file: Option<&Path>) -> Self {
         let parent = file.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let base = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
-        Self { env, overrides, problems, raw, origins: Vec::new(), base, has_file: file.is_some() }
+        Self {
+            env,
+            overrides,
+            problems,
+            raw,
+            origins: Vec::new(),
+            agent_origins: Vec::new(),
+            written: HashMap::new(),
+            base,
+            has_file: file.is_some(),
+        }
     }
 
     /// Judges everything, so that all problems are told, before anything is given up.
@@ -150,10 +198,7 @@ impl<'a> Loading<'a> {
         let format = self.scalar("log.format", None, "auto");
         let format = self.word("log.format", &format, keys::FORMATS);
         let level = self.scalar("log.level", None, "info");
-        let level = self.parsed("log.level", &level, |text| match crate::ops::log::filter(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(error.to_string()),
-        });
+        let level = self.log_level(&level);
         let timing = self.timing();
         Some(Settings {
             platform: platform?,
@@ -165,6 +210,20 @@ impl<'a> Loading<'a> {
             log: LogSettings { format: log_format(format?), level: level? },
             timing: timing?,
         })
+    }
+
+    fn log_level(&mut self, given: &Given) -> Option<String> {
+        match crate::ops::log::filter(&given.value) {
+            Ok(_) => Some(given.value.clone()),
+            Err(error) => {
+                let near = match error {
+                    LogError::Level { near, .. } => near.map(|near| format!("did you mean `{near}`?")),
+                    _ => None,
+                };
+                self.refuse("log.level", given, &error.to_string(), near);
+                None
+            }
+        }
     }
 
     fn ledger_path(&mut self) -> Given {
@@ -179,19 +238,6 @@ impl<'a> Loading<'a> {
             (None, None) => self.state_directory(),
         };
         self.scalar("control.path", None, &directory.join("doorman.sock").display().to_string())
-    }
-
-    fn timing(&mut self) -> Option<Timing> {
-        let mut timing = Timing::default();
-        let mut whole = true;
-        for (name, place) in timing.fields() {
-            let default = jiff::SignedDuration::try_from(*place).map_or_else(|_| String::new(), in_words);
-            match self.length(&format!("timing.{name}"), &default) {
-                Some(length) => *place = length,
-                None => whole = false,
-            }
-        }
-        whole.then_some(timing)
     }
 
     /// Paths are relative to the file.

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::keys;
 use crate::document::keys::{Section, Takes};
-use crate::document::{At, Problems, Reader, in_words, syntax};
+use crate::document::{At, Problems, Reader, hide_in, hide_in_broken, in_words, syntax};
 
 /// The whole file.
 #[derive(Debug, Default)]
@@ -39,8 +39,10 @@ impl RawAgent {
 /// Reads a text. What is wrong with it is told; what is sound is given nevertheless, so that it is judged in the same go.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     let Some(tree) = syntax(text, problems) else {
+        hide_in_broken(text, keys::AGENT.keys, problems);
         return Raw { agents_written: true, unreadable: true, ..Raw::default() };
     };
+    hide_in(tree.get_ref(), keys::AGENT.keys, problems);
     let file = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
     let mut raw = Raw::default();
     for entry in file.entries() {

@@ -99,6 +99,17 @@ pub enum ConnectionMode {
     Poll,
 }
 
+impl ConnectionMode {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            ConnectionMode::Yield => "yield",
+            ConnectionMode::Take => "take",
+            ConnectionMode::Poll => "poll",
+        }
+    }
+}
+
 /// `[answers]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answers {

@@ -14,11 +14,14 @@ pub struct Section {
     pub elsewhere: &'static [(&'static Section, &'static str)],
     /// Whether it may not be empty.
     pub at_least_one: bool,
+    /// What to tell people who put a key or a password here; nothing where they are offered the nearest name as usual.
+    pub secrets: &'static str,
 }
 
 impl Section {
     /// A table without anything.
-    pub const PLAIN: Section = Section { path: "", meaning: "", keys: &[], elsewhere: &[], at_least_one: false };
+    pub const PLAIN: Section =
+        Section { path: "", meaning: "", keys: &[], elsewhere: &[], at_least_one: false, secrets: "" };
 }
 
 /// One key of a table.

@@ -78,6 +78,11 @@ impl Problems {
         self.report.add_source(path, text)
     }
 
+    /// These bytes of the file may be somebody's key: no problem shows them.
+    pub(crate) fn hide(&mut self, bytes: Range<usize>) {
+        self.report.hide(0, bytes);
+    }
+
     /// How many errors there are so far, told or not.
     pub(crate) fn errors(&self) -> usize {
         self.errors
@@ -109,13 +114,16 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let known: Vec<&str> = known.into_iter().filter(|known| known.len() <= 64).collect();
-    let rated = known.iter().map(|one| (strsim::damerau_levenshtein(written, one), *one));
-    let (distance, best) = rated.min()?;
-    if distance <= (written.chars().count() / 3).max(1) && distance < best.chars().count() {
-        return Some(best);
-    }
     let begins = |one: &&&str| written.len() >= 3 && (one.starts_with(written) || written.starts_with(**one));
-    known.iter().filter(begins).min().copied()
+    misspelt(written, known.iter().copied()).or_else(|| known.iter().filter(begins).min().copied())
+}
+
+/// The one of these that was meant, if a letter or so is wrong.
+pub(crate) fn misspelt<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known = known.into_iter().filter(|known| written.len() <= 64 && known.len() <= 64);
+    let rated = known.map(|one| (strsim::damerau_levenshtein(written, one), one));
+    let (distance, best) = rated.min()?;
+    (distance <= (written.chars().count() / 3).max(1) && distance < best.chars().count()).then_some(best)
 }
 
 /// What is shown of a text from a file: one line, harmless, not too long.

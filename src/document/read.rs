@@ -6,7 +6,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Section, Takes};
-use super::problems::{At, Problems, nearest, shown};
+use super::problems::{At, Problems, misspelt, nearest, shown};
+use super::secrets;
 use crate::config::Diagnostic;
 
 /// Most syntax errors that are told: the first is the one that counts.
@@ -89,7 +90,12 @@ impl<'t, 'd> Reader<'t, 'd> {
                     let span = key.span();
                     entries.push(Value { key: known, key_span: (span.start, span.end), node });
                 }
-                None => unknown(written, &key.span(), section, what, problems),
+                None => {
+                    if secrets::seems(written) && misplaced(written, section).is_none() {
+                        problems.hide(node.span());
+                    }
+                    unknown(written, &key.span(), section, what, problems);
+                }
             }
         }
         let reader = Self { section, span, written: table.len(), entries };
@@ -130,8 +136,10 @@ fn unknown(written: &str, span: &Range<usize>, section: &Section, what: &str, pr
     }
     let known = section.keys.iter().map(|key| key.name);
     let all = known.clone().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let help = match (misplaced(written, section), nearest(written, known)) {
+    let holds_a_secret = !section.secrets.is_empty() && secrets::seems(written);
+    let help = match (misplaced(written, section), nearest(written, known.clone())) {
         (Some(help), _) => help,
+        (None, _) if holds_a_secret && misspelt(written, known).is_none() => section.secrets.to_owned(),
         (None, Some(near)) => format!("did you mean `{near}`?"),
         (None, None) => format!("{what} takes {all}"),
     };

@@ -35,16 +35,21 @@ fn check_id(text: &str) -> Result<(), IdProblem> {
     Ok(())
 }
 
+/// A UUID in lower case, with hyphens; anything else as it is.
+fn canonical(text: &str) -> Arc<str> {
+    uuid::Uuid::parse_str(text).map_or_else(|_| text.into(), |id| id.hyphenated().to_string().into())
+}
+
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $kept:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Takes any visible ASCII of 1 to 128 bytes: ids are the platform's and opaque to us.
+            /// Takes any visible ASCII of 1 to 128 bytes: ids are the platform's.
             pub fn parse(text: &str) -> Result<Self, IdProblem> {
-                check_id(text).map(|()| Self(text.into()))
+                check_id(text).map(|()| Self($kept(text)))
             }
 
             /// The id as the platform writes it.
@@ -81,14 +86,33 @@ macro_rules! id {
 }
 
 id! {
-    /// An agent's id: a UUID on the platform \[seed\], which the configuration insists on and the wire does not.
-    AgentId
+    /// An agent's id: a UUID on the platform \[seed\], which the configuration insists on and the wire does not. A UUID is kept
+    /// as the platform writes it, however people did: one agent has one id.
+    AgentId, canonical
 }
 id! {
     /// A contact request's id, opaque.
-    RequestId
+    RequestId, Arc::from
 }
 id! {
     /// A contact record's id, opaque; another thing than the id of the request that made it.
-    ContactId
+    ContactId, Arc::from
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_has_one_id_however_it_is_written() {
+        let id = "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21";
+        for written in
+            [id, "5F0C1A52-0000-4C0E-8F5E-6D1B3A0C9E21", "5f0c1a5200004c0e8f5e6d1b3a0c9e21", &format!("{{{id}}}")]
+        {
+            assert_eq!(AgentId::parse(written).unwrap().as_str(), id);
+        }
+        assert_eq!(AgentId::parse("Agent-1").unwrap().as_str(), "Agent-1");
+        assert_eq!(RequestId::parse("5F0C1A52-0000-4C0E-8F5E-6D1B3A0C9E21").unwrap().as_str().len(), 36, "opaque");
+        assert!(RequestId::parse("ABCD").unwrap().as_str() == "ABCD");
+    }
 }

@@ -27,12 +27,15 @@ use self::redact::Redact;
 use self::writer::{QUEUE_BYTES_MAX, Queue, Sink, Target};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
+use crate::document::{nearest, shown};
 use crate::model::{AgentId, RequestId};
 
 pub use self::panic::hook as panic_hook;
 
 /// Where journald listens.
 const JOURNALD: &str = "/run/systemd/journal/socket";
+/// What a level may be.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Longest wait for a reader at the end.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,8 @@ pub enum LogError {
         level: String,
         /// What is wrong with it.
         why: String,
+        /// The word that may have been meant.
+        near: Option<&'static str>,
     },
     /// journald was asked for and is not there.
     #[error("journald cannot be reached at `{JOURNALD}` ({0}): choose another `log.format`")]
@@ -130,11 +135,19 @@ pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
         "warn" | "info" | "debug" | "trace" => format!("warn,doorman={word}"),
         _ => level.trim().to_owned(),
     };
-    let refuse = |why: &str| LogError::Level { level: level.to_owned(), why: why.to_owned() };
+    let refuse = |why: &str, near| LogError::Level { level: level.to_owned(), why: why.to_owned(), near };
     if directives.is_empty() {
-        return Err(refuse("it is empty"));
+        return Err(refuse("it is empty", None));
     }
-    EnvFilter::builder().parse(&directives).map_err(|error| refuse(&error.to_string()))
+    // A word that is no level would be a module that nobody has, and the daemon would never say anything again.
+    for word in directives.split(',').map(str::trim).filter(|part| !part.contains(['=', '['])) {
+        let module = word == "doorman" || word.starts_with("doorman::");
+        if !module && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
+            let near = nearest(&word.to_ascii_lowercase(), LEVELS);
+            return Err(refuse(&format!("`{}` is neither a level nor a module of doorman's", shown(word)), near));
+        }
+    }
+    EnvFilter::builder().parse(&directives).map_err(|error| refuse(&error.to_string(), None))
 }
 
 /// The span of everything that is done for one agent: the field `agent`.
@@ -231,7 +244,10 @@ mod tests {
         assert_eq!(filter("info").unwrap().to_string(), "doorman=info,warn");
         assert_eq!(filter(" Debug").unwrap().to_string(), "doorman=debug,warn");
         assert_eq!(filter("doorman::phoenix=trace,info").unwrap().to_string(), "doorman::phoenix=trace,info");
-        for bad in ["", "loud=shout", "doorman=[", "info,,=,"] {
+        for good in ["off", "WARN", "doorman", "doorman::phoenix", "hyper=info, Debug", "[agent]=debug"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "loud=shout", "doorman=[", "info,,=,", "inof", "loud", "3", "warn,inof", "hyper", "doormann"] {
             let error = filter(bad).unwrap_err().to_string();
             assert!(error.contains("no log level") && error.contains("`debug`"), "{error}");
         }

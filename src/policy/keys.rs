@@ -183,6 +183,7 @@ pub static WHEN: Section = Section {
     ],
     elsewhere: &[(&RULE, "it belongs to the rule, beside `when`")],
     at_least_one: true,
+    secrets: "",
 };
 
 /// `history = { … }`.

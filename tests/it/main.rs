@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
 mod commands;
+mod configured;
 mod control;
 mod demo;
 mod faults;

@@ -1,6 +1,7 @@
 //! The commands that show what a policy does before it is trusted, with the real binary: `check`, `explain`, `replay`,
 //! `schema`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -26,6 +27,7 @@ impl Place {
         let place = Self(tempfile::tempdir().unwrap());
         std::fs::write(place.path("rules.toml"), rules).unwrap();
         std::fs::write(place.path("agent.key"), "key-of-nobody").unwrap();
+        std::fs::set_permissions(place.path("agent.key"), PermissionsExt::from_mode(0o600)).unwrap();
         let text = format!(
             "[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
              [ledger]\npath = \"ledger.db\"\nkeep = \"10d\"\n"

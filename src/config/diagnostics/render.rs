@@ -1,6 +1,7 @@
 //! How problems look: rustc's way. Only the line a problem begins on is shown, and of an enormous line only its place,
 //! so that the cost of a report does not depend on the size of the files.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Padding, Renderer, Snippet, normalize_untrusted_str};
@@ -10,6 +11,8 @@ use crate::model::StrangerText;
 
 /// Of longer lines only the place is shown (bytes). Shorter ones are trimmed around the caret to the terminal's width.
 const LINE_MAX: usize = 8192;
+/// What is shown of what is hidden.
+const VEIL: &str = "***";
 
 /// See [`Report::render`].
 pub(super) fn render(report: &Report, colour: bool) -> String {
@@ -38,7 +41,7 @@ fn one(problem: &Diagnostic, source: Option<(&Source, &Vec<usize>)>, renderer: &
         match &problem.span {
             None => group = group.element(Origin::path(path)),
             Some(span) => {
-                let excerpt = Excerpt::of(&source.text, starts, span);
+                let excerpt = Excerpt::of(source, starts, span);
                 if excerpt.text.len() > LINE_MAX {
                     group = group.element(Origin::path(path).line(excerpt.line).char_column(excerpt.column));
                     if let Some(label) = &problem.label {
@@ -65,14 +68,15 @@ struct Excerpt<'a> {
     line: usize,
     /// In characters, counted from 1.
     column: usize,
-    text: &'a str,
+    text: Cow<'a, str>,
     /// Bytes of `text`.
     caret: Range<usize>,
 }
 
 impl<'a> Excerpt<'a> {
     /// Takes any span, even one that is out of bounds or splits a character.
-    fn of(text: &'a str, starts: &[usize], span: &Range<usize>) -> Self {
+    fn of(source: &'a Source, starts: &[usize], span: &Range<usize>) -> Self {
+        let text: &'a str = &source.text;
         let start = text.floor_char_boundary(span.start);
         let line = starts.partition_point(|&begin| begin <= start).max(1);
         let begin = starts.get(line - 1).copied().unwrap_or(0);
@@ -82,8 +86,49 @@ impl<'a> Excerpt<'a> {
         let from = whole.floor_char_boundary(from);
         let to = whole.ceil_char_boundary(span.end.saturating_sub(begin).clamp(from, whole.len()));
         let column = whole[..from].chars().count() + 1;
-        Self { line, column, text: whole, caret: from..to }
+        let (text, caret) = veiled(whole, begin, &source.hidden, from..to);
+        Self { line, column, text, caret }
     }
+}
+
+/// A line that begins at `begin`, with `***` for what is hidden of it, and where the caret is then.
+fn veiled<'a>(
+    whole: &'a str,
+    begin: usize,
+    hidden: &[Range<usize>],
+    caret: Range<usize>,
+) -> (Cow<'a, str>, Range<usize>) {
+    let within = |at: usize| whole.floor_char_boundary(at.saturating_sub(begin).min(whole.len()));
+    let mut parts: Vec<Range<usize>> = hidden.iter().map(|bytes| within(bytes.start)..within(bytes.end)).collect();
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
+        return (Cow::Borrowed(whole), caret);
+    }
+    parts.sort_unstable_by_key(|part| (part.start, part.end));
+    parts.dedup_by(|next, part| {
+        let joined = next.start <= part.end;
+        if joined {
+            part.end = part.end.max(next.end);
+        }
+        joined
+    });
+    let mut text = String::new();
+    let mut at = 0;
+    for part in &parts {
+        text.push_str(&whole[at..part.start]);
+        text.push_str(VEIL);
+        at = part.end;
+    }
+    text.push_str(&whole[at..]);
+    // A caret within what is hidden stands under all of its mark.
+    let moved = |place: usize, past_the_mark: usize| {
+        parts.iter().filter(|part| part.start < place).fold(place, |moved, part| match place < part.end {
+            true => moved - (place - part.start) + past_the_mark,
+            false => moved + VEIL.len() - part.len(),
+        })
+    };
+    let caret = moved(caret.start, 0)..moved(caret.end, VEIL.len());
+    (Cow::Owned(text), caret)
 }
 
 fn line_starts(text: &str) -> Vec<usize> {
@@ -186,14 +231,34 @@ mod tests {
     }
 
     #[test]
-    fn any_span_is_survived() {
-        for text in ["", "\n", "é", "a\r\né\n"] {
-            for start in 0..8 {
-                for end in 0..8 {
+    fn any_span_is_survived_and_whatever_is_hidden() {
+        for text in ["", "\n", "é", "a\r\né\n", "xé = 'yé'"] {
+            for start in 0..12 {
+                for end in 0..12 {
                     report(text, start..end);
+                    let mut report = Report::default();
+                    report.add_source("a", text);
+                    report.push(Severity::Error, Some(0), Some(end..start), "wrong");
+                    report.push(Severity::Error, Some(0), Some(4..6), "wrong");
+                    report.hide(0, start..end);
+                    report.hide(0, 3..5);
+                    report.hide(0, 5..6);
+                    report.render(false);
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_hidden_is_shown_by_no_problem_of_its_line() {
+        let text = "a = { key = 'SECRET', id = 5 }\n";
+        let mut report = Report::default();
+        report.add_source("doorman.toml", text);
+        report.hide(0, 12..20);
+        for span in [6..9, 12..20, 14..16, 22..24, 0..30] {
+            report.push(Severity::Error, Some(0), Some(span), "wrong");
+        }
+        insta::assert_snapshot!(report.render(false));
     }
 
     #[test]

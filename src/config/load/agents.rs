@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Loading;
 use super::given::{Given, Place};
+use super::{AgentOrigins, Loading, key_of};
 use crate::config::raw::RawAgent;
 use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
 use crate::config::{Severity, keys};
@@ -26,6 +26,18 @@ impl Loading<'_> {
                 self.problems
                     .error(&span, format!("the agent `{}` is there twice", agent.id))
                     .help("remove one of them");
+            }
+            let origin = |key: &str| match one.get(key) {
+                Some(at) => Place::File(at.span.clone()).origin(),
+                None => Place::Default.origin(),
+            };
+            self.agent_origins.push(AgentOrigins {
+                id: origin("id"),
+                rules: origin("rules"),
+                connection: origin("connection"),
+            });
+            if let Some(key) = SOURCES.into_iter().find_map(|source| one.get(source)) {
+                self.written.insert(key_of(&agent.id), key.span.clone());
             }
             agents.push(agent);
         }
@@ -79,7 +91,14 @@ impl Loading<'_> {
                 .find(|name| self.env.text(name).is_some())
                 .map_or(KeySource::Missing, |name| KeySource::Env(name.to_owned())),
         };
-        let rules = self.env.text("DOORMAN_RULES").map_or_else(|| self.base.join("rules.toml"), PathBuf::from);
+        let rules = variable("DOORMAN_RULES");
+        let origin = |given: Option<&Given>| given.map_or(&Place::Default, |given| &given.place).origin();
+        self.agent_origins.push(AgentOrigins {
+            id: origin(Some(&id)),
+            rules: origin(rules.as_ref()),
+            connection: origin(connection.as_ref()),
+        });
+        let rules = rules.map_or_else(|| self.base.join("rules.toml"), |rules| PathBuf::from(rules.value));
         let id = self.parsed("agents.id", &id, agent_id);
         let connection = match connection {
             Some(given) => self.word("agents.connection", &given, keys::CONNECTIONS)?,

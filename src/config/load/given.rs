@@ -30,6 +30,18 @@ pub(super) enum Place {
     Default,
 }
 
+impl Place {
+    /// In words, for `doorman config`.
+    pub(super) fn origin(&self) -> String {
+        match self {
+            Place::Flag => "a flag".to_owned(),
+            Place::Variable(name) => format!("`{name}`"),
+            Place::File(_) => "the file".to_owned(),
+            Place::Default => "the default".to_owned(),
+        }
+    }
+}
+
 impl Loading<'_> {
     /// The value of `section.key`. `sdk` is the official SDK's variable for it.
     pub(super) fn scalar(&mut self, key: &str, sdk: Option<&str>, default: &str) -> Given {
@@ -45,19 +57,19 @@ impl Loading<'_> {
         } else {
             (default.to_owned(), Place::Default)
         };
-        let origin = match &place {
-            Place::Flag => "a flag".to_owned(),
-            Place::Variable(name) => format!("`{name}`"),
-            Place::File(_) => "the file".to_owned(),
-            Place::Default => "the default".to_owned(),
-        };
-        self.origins.push((key.to_owned(), value.clone(), origin));
+        self.origins.push((key.to_owned(), value.clone(), place.origin()));
+        if let Place::File(span) = &place {
+            self.written.insert(key.to_owned(), span.clone());
+        }
         Given { value, place }
     }
 
     /// Says that a value is no good, where it stands: `expected` is what stands at the caret.
     pub(super) fn refuse(&mut self, key: &str, given: &Given, expected: &str, help: Option<String>) {
-        let value = shown(&given.value);
+        let value = shown(&without_secrets(&given.value));
+        if let (Place::File(span), true) = (&given.place, value != shown(&given.value)) {
+            self.problems.hide(span.clone());
+        }
         let name = key.rsplit('.').next().unwrap_or(key);
         let problem = match &given.place {
             Place::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
@@ -105,7 +117,12 @@ impl Loading<'_> {
     /// A length of time, longer than nothing.
     pub(super) fn length(&mut self, key: &str, default: &str) -> Option<Duration> {
         let given = self.scalar(key, None, default);
-        self.parsed(key, &given, |text| {
+        self.length_of(key, &given)
+    }
+
+    /// The same of a value that is at hand.
+    pub(super) fn length_of(&mut self, key: &str, given: &Given) -> Option<Duration> {
+        self.parsed(key, given, |text| {
             let length = duration(text)?;
             if length.is_zero() {
                 return Err("expected more than zero".to_owned());
@@ -123,5 +140,14 @@ impl Loading<'_> {
             self.refuse(key, given, &format!("expected {}", Takes::Word(words).in_words()), help);
         }
         word
+    }
+}
+
+/// An address without what may be a password or a key in it: all behind its scheme, since where there is one more than the
+/// host's name in it cannot be told in one that is no good.
+fn without_secrets(value: &str) -> String {
+    match value.split_once("://") {
+        Some((scheme, rest)) if rest.contains(['@', '?', '#']) => format!("{scheme}://***"),
+        _ => value.to_owned(),
     }
 }

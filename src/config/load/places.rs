@@ -7,6 +7,7 @@ use super::given::Place;
 use super::{Env, Loading, Overrides};
 use crate::config::{Report, raw};
 use crate::document::Problems;
+use crate::model::AgentId;
 
 /// Where the daemon keeps things.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Places {
     pub ledger: PathBuf,
     /// The control socket, where somebody said; else it is in one of the usual places.
     pub control: Option<PathBuf>,
-    /// Each agent's id, as it is written, and its rules.
+    /// Each agent's id, as far as it is one, and its rules.
     pub rules: Vec<(String, PathBuf)>,
 }
 
@@ -40,13 +41,18 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let named = !matches!(control.place, Place::Default);
     let mut rules: Vec<(String, PathBuf)> = Vec::new();
     for agent in &loading.raw.agents {
-        let id = agent.get("id").map(|id| id.value.clone()).unwrap_or_default();
+        let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();
         rules.push((id, loading.resolve(agent.get("rules").map_or("rules.toml", |rules| rules.value.as_str()))));
     }
     if let (true, Some(id)) = (rules.is_empty(), env.text("DOORMAN_AGENT_ID").or_else(|| env.text("BAND_AGENT_ID"))) {
         let path = env.text("DOORMAN_RULES").map_or_else(|| loading.resolve("rules.toml"), PathBuf::from);
-        rules.push((id.to_owned(), path));
+        rules.push((canonical(id), path));
     }
     let control = named.then(|| loading.resolve(&control.value));
     Ok(Places { ledger: loading.resolve(&ledger), control, rules, file })
+}
+
+/// As it is in the record, if it is an id at all.
+fn canonical(id: &str) -> String {
+    AgentId::parse(id).map_or_else(|_| id.to_owned(), |id| id.to_string())
 }

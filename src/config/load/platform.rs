@@ -14,9 +14,17 @@ impl Loading<'_> {
         let url = self.scalar("platform.url", None, DEFAULT_URL);
         let sound = self.parsed("platform.url", &url, address(["https", "http"])).is_some();
         let base = if sound { origin(&url.value) } else { DEFAULT_URL.to_owned() };
-        let rest = self.scalar("platform.rest_url", Some("BAND_REST_URL"), &format!("{base}/api/v1"));
+        // The SDK's addresses count where nobody named a platform: else REST would go to another one, with the key.
+        let sdk = |name| matches!(url.place, Place::Default).then_some(name);
+        let rest = self.scalar("platform.rest_url", sdk("BAND_REST_URL"), &format!("{base}/api/v1"));
         let socket = base.replacen("http", "ws", 1) + "/api/v1/socket/websocket";
-        let socket = self.scalar("platform.socket_url", Some("BAND_WS_URL"), &socket);
+        let socket = self.scalar("platform.socket_url", sdk("BAND_WS_URL"), &socket);
+        // What follows from another value is nobody's default.
+        for (key, place) in [("platform.rest_url", &rest.place), ("platform.socket_url", &socket.place)] {
+            if let (Place::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
+                "from `platform.url`".clone_into(&mut told.2);
+            }
+        }
         let rest_url = self.parsed("platform.rest_url", &rest, |text| {
             address(["https", "http"])(text)?;
             address(["https", "http"])(&format!("{}/api/v1", origin(text)))

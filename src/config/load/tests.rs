@@ -63,6 +63,61 @@ fn what_is_no_toml_is_shown_where_it_stops_being_it() {
 }
 
 #[test]
+fn a_key_in_the_file_is_never_shown_and_told_where_it_belongs() {
+    let text = format!(
+        "password = 'band_SECRET'\n{AGENT}api_key = 'band_SECRET'\napi_key_fil = \"agent.key\"\nApi-Token = \"\"\"\nband_SECRET\"\"\"\n\
+         [platform]\nsecret = ['band_SECRET', 1]\nurl = {{ token = 'band_SECRET' }}\n[log]\nlevel.password = 'band_SECRET'\n"
+    );
+    let said = refused(&text, &[]);
+    assert!(!said.contains("SECRET"), "{said}");
+    insta::assert_snapshot!(said);
+    // In what is no good as a whole.
+    let said = refused("[plattform]\nx = 1\n[platform]\ncredentials = [{ token = 'band_SECRET' }]\n", &[]);
+    assert!(said.contains("{ token = *** }") && !said.contains("SECRET"), "{said}");
+    // Beside a problem of its line, whichever that is.
+    let id = "'5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21'";
+    let said = refused(&format!("agents = [{{ api_key = 'band_SECRET', id = {id}, rules = 5 }}]\n"), &[]);
+    assert!(said.contains("rules = 5") && !said.contains("SECRET"), "{said}");
+}
+
+#[test]
+fn a_key_is_not_shown_either_where_the_file_is_no_toml() {
+    for broken in [
+        "api_key = 'band_SECRET",
+        "api_key = band_SECRET",
+        "api_key: band_SECRET",
+        "api_key band_SECRET",
+        "\"api_key\" = \"band_SECRET",
+        "a.token = 1\na.token = 'band_SECRET'",
+        "agents = [{ id = \"x\", api_key = 'band_SECRET'",
+        "api_key = \"\"\"\nband_SECRET",
+        "api_key = [\n  band_SECRET,\n]",
+        "api_key = 'band_SECRET' = 1",
+        "SECRET_TOKEN=band_SECRET",
+    ] {
+        let said = refused(&format!("{AGENT}{broken}\n"), &[]);
+        assert!(said.contains("doorman.toml") && !said.contains("band_SECRET"), "{said}");
+    }
+    let said = refused("rules = 'a\napi_key_file = 'agent.key'\n", &[]);
+    assert!(said.contains("rules = 'a"), "all else is shown: {said}");
+    let said = refused("api_key_file = 'agent.key\n", &[]);
+    assert!(said.contains("agent.key"), "all else is shown: {said}");
+}
+
+#[test]
+fn a_password_in_an_address_is_not_shown() {
+    let addresses = ["https://me:SECRET@host", "ftp://SECRET@", "http://me:SECRET@[", "https://host/?api_key=SECRET"];
+    for address in addresses {
+        let said = refused(&format!("{AGENT}[platform]\nurl = \"{address}\"\nrest_url = \"{address}\"\n"), &[]);
+        assert!(said.contains("://***` is no `url`") && !said.contains("SECRET"), "{said}");
+        for variable in ["DOORMAN_PLATFORM_URL", "BAND_WS_URL"] {
+            let said = refused(AGENT, &[(variable, address)]);
+            assert!(said.contains("://***`") && !said.contains("SECRET"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn one_agent_in_a_plain_table_is_told_how_it_is_written() {
     insta::assert_snapshot!(refused("[agents]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n", &[]));
 }
@@ -87,6 +142,61 @@ fn what_may_be_a_mistake_is_warned_about() {
     let text = format!("[platform]\nurl = \"http://band.example\"\n{AGENT}api_key_env = \"DOORMAN_MY_KEY\"\n");
     let loaded = of(&text, &[("DOORMAN_LOGLEVEL", "debug"), ("DOORMAN_MY_KEY", "k"), ("DOORMAN_CONFIG", "c")]).unwrap();
     insta::assert_snapshot!(loaded.report.render(false));
+}
+
+#[test]
+fn a_mistyped_log_level_is_refused_where_it_stands() {
+    let said = refused(&format!("{AGENT}[log]\nlevel = 'loud'\n"), &[("DOORMAN_TIMING_DRAIN", "x")]);
+    assert!(said.contains("doorman.toml:4:9") && said.contains("`loud` is no `level`"), "{said}");
+    let said = refused(AGENT, &[("DOORMAN_LOG_LEVEL", "inof")]);
+    assert!(said.contains("`DOORMAN_LOG_LEVEL` = `inof`") && said.contains("did you mean `info`?"), "{said}");
+    let mut overrides = Overrides::default();
+    overrides.set("log.level", "wran".to_owned());
+    let said = load_text(None, Some(AGENT), &Env::default(), &overrides).unwrap_err().render(false);
+    assert!(said.contains("`log.level` = `wran`") && said.contains("did you mean `warn`?"), "{said}");
+}
+
+#[test]
+fn times_that_contradict_each_other_are_refused_each_at_its_value() {
+    insta::assert_snapshot!(refused(
+        &format!(
+            "{AGENT}[timing]\nheartbeat = \"60s\"\ndead_after = \"66s\"\nbackoff_min = \"2m\"\nrefused_min = \"5m\"\n\
+             refused_max = \"4m\"\n"
+        ),
+        &[]
+    ));
+    let said = refused(AGENT, &[("DOORMAN_TIMING_HEARTBEAT", "50s")]);
+    assert!(said.contains("`DOORMAN_TIMING_HEARTBEAT` = `50s`") && said.contains("`dead_after` is 55s"), "{said}");
+    let equal = "[timing]\nheartbeat = \"60s\"\ndead_after = \"67s\"\nbackoff_max = \"1s\"\nbackoff_min = \"1s\"\n";
+    taken(&format!("{AGENT}{equal}"), &[]);
+}
+
+#[test]
+fn one_agent_in_two_spellings_is_there_twice_and_is_called_as_the_platform_does() {
+    let id = "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21";
+    for spelling in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}")] {
+        let agent = format!("[[agents]]\nid = \"{spelling}\"\n");
+        assert_eq!(taken(&agent, &[]).agents[0].id.as_str(), id);
+        assert_eq!(taken("", &[("DOORMAN_AGENT_ID", &spelling)]).agents[0].id.as_str(), id);
+        let said = refused(&format!("{AGENT}{agent}"), &[]);
+        assert!(said.contains("is there twice") && said.contains("doorman.toml:4:6"), "{said}");
+    }
+}
+
+#[test]
+fn where_an_agent_and_the_addresses_came_from_is_told() {
+    let text = format!("[platform]\nurl = \"https://band.example\"\n{AGENT}connection = \"take\"\n");
+    let loaded = of(&text, &[("DOORMAN_PLATFORM_SOCKET_URL", "wss://band.example/x")]).unwrap();
+    let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
+    assert_eq!(origin("platform.rest_url"), Some("from `platform.url`"));
+    assert_eq!(origin("platform.socket_url"), Some("`DOORMAN_PLATFORM_SOCKET_URL`"));
+    let told = |loaded: &Loaded| format!("{:?}", loaded.agents);
+    assert_eq!(told(&loaded), r#"[AgentOrigins { id: "the file", rules: "the default", connection: "the file" }]"#);
+    let alone = [("BAND_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"), ("DOORMAN_RULES", "r.toml")];
+    assert_eq!(
+        told(&of("", &alone).unwrap()),
+        r#"[AgentOrigins { id: "`BAND_AGENT_ID`", rules: "`DOORMAN_RULES`", connection: "the default" }]"#
+    );
 }
 
 #[test]
@@ -135,6 +245,25 @@ fn one_agent_needs_no_file() {
     assert_eq!(agent.connection, ConnectionMode::Poll);
     assert_eq!(settings.platform.rest.as_str(), "https://band.example/api/v1");
     assert_eq!(settings.platform.socket.as_str(), "wss://band.example/api/v1/socket/websocket");
+}
+
+#[test]
+fn the_sdks_addresses_count_only_where_nobody_named_a_platform() {
+    let band =
+        [("BAND_REST_URL", "https://band.example"), ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket")];
+    let hosts = |text: &str, env: &[(&str, &str)]| {
+        let platform = taken(text, env).platform;
+        (platform.rest.host_str().unwrap().to_owned(), platform.socket.host_str().unwrap().to_owned())
+    };
+    let both = |host: &str| (host.to_owned(), host.to_owned());
+    assert_eq!(hosts(AGENT, &band), both("band.example"));
+    let file = format!("[platform]\nurl = \"https://mine.example\"\n{AGENT}");
+    assert_eq!(hosts(&file, &band), both("mine.example"));
+    let ours = [band[0], band[1], ("DOORMAN_PLATFORM_URL", "https://ours.example")];
+    assert_eq!(hosts(AGENT, &ours), both("ours.example"));
+    assert_eq!(hosts(&file, &ours), both("ours.example"));
+    let half = format!("[platform]\nrest_url = \"https://mine.example\"\n{AGENT}");
+    assert_eq!(hosts(&half, &band).0, "mine.example");
 }
 
 #[test]
@@ -208,6 +337,9 @@ fn places_are_found_while_the_rest_is_being_mended() {
     let here = |name: &str| directory.path().join(name);
     assert_eq!((found.ledger, found.control), (here("l.db"), Some(here("run/x.sock"))));
     assert_eq!(found.rules, [("x".to_owned(), here("a.toml"))]);
+    let spelt = "[[agents]]\nid = \"5F0C1A5200004C0E8F5E6D1B3A0C9E21\"\n";
+    std::fs::write(&file, spelt).unwrap();
+    assert_eq!(places(Some(&file), &Env::default()).unwrap().rules[0].0, "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21");
     std::fs::write(&file, "nonsense").unwrap();
     assert!(places(Some(&file), &Env::default()).unwrap_err().has_errors(), "no TOML");
     assert!(places(Some(&here("none.toml")), &Env::default()).unwrap_err().has_errors(), "named, and not there");

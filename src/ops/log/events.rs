@@ -73,6 +73,7 @@ events! {
     SUPERSEDED = "superseded", WARN, ["why", "code"], "another connection took this agent's place";
     CONNECTION_FIGHT = "connection_fight", WARN, ["why"], "two clients take the connection from each other; doorman stays away for a while";
     CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the platform wants the key in the socket's query; said once";
+    KEY_EXPOSED = "key_exposed", WARN, ["source", "why"], "everybody on the machine may read or change the key's file; said at start";
     KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "there is no key, or the platform refuses it; `source` is where it is read from";
     THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
     LISTED = "listed", DEBUG, ["pending", "pages", "latency_ms"], "a listing of the pending requests is complete";
