@@ -242,8 +242,9 @@ impl Inbox {
     /// Draws what follows from a pass that ended, and lets go of what it held.
     pub fn pass_ended(&mut self, end: &PassEnd) -> Verified {
         let mut verified = Verified::default();
-        for entry in self.entries.values().filter(|entry| entry.mark() <= end.mark) {
+        for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
+            let missed = std::mem::replace(&mut entry.missed, !shown && end.stable);
             match entry.stage {
                 Stage::Unknown { ended } if ended < end.mark => {
                     if shown {
@@ -254,7 +255,8 @@ impl Inbox {
                 }
                 Stage::Unknown { .. } | Stage::InFlight => {}
                 Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
-                    if !shown && end.stable {
+                    // One that ends while another arrives leaves the total as it was, and may push a third past the reader.
+                    if !shown && end.stable && (missed || end.pages == 1) {
                         verified.gone.push(entry.request.id.clone());
                     }
                 }

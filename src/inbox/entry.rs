@@ -82,6 +82,8 @@ pub struct Entry {
     pub updated: Option<Box<RequestStatus>>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub from_memory: bool,
+    /// The last pass did not show it, and should have.
+    pub(super) missed: bool,
     /// The last pass that showed it; 0 is none.
     pub(super) shown_in: u64,
 }
@@ -104,6 +106,7 @@ impl Entry {
             forbidden: false,
             updated: None,
             from_memory: false,
+            missed: false,
             shown_in: 0,
         }
     }

@@ -264,6 +264,25 @@ fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
 }
 
 #[test]
+fn who_slips_from_page_to_page_while_the_total_stays_is_not_gone() {
+    let mut inbox = inbox();
+    for id in ["a", "b", "c"] {
+        inbox.see_event(request(id), at(1));
+    }
+    // `a` ends and `d` arrives between the pages, and `c` moves to the one already read.
+    let slipped = |inbox: &mut Inbox, now| {
+        begin(inbox, now);
+        inbox.page(page(&["a", "b"], 3, 2), now);
+        let (_, end) = inbox.page(page(&["d"], 3, 2), now);
+        inbox.pass_ended(&end.unwrap())
+    };
+    assert!(slipped(&mut inbox, at(10)).gone.is_empty(), "missed once");
+    pass(&mut inbox, &["b", "c", "d"], at(50));
+    assert!(slipped(&mut inbox, at(100)).gone.is_empty(), "shown meanwhile");
+    assert_eq!(slipped(&mut inbox, at(150)).gone, [id("c")], "missed twice in succession");
+}
+
+#[test]
 fn a_full_inbox_lets_go_of_whoever_is_listed_no_more_and_then_lists_for_those_outside() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 2);
     inbox.see_event(request("a"), at(1));
