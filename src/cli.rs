@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod agents;
 mod answer;
@@ -147,9 +147,24 @@ fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::new(1, format!("no runtime: {error}")))
 }
 
+/// Says what is wrong with the command line, or shows the help that was asked for. clap quotes arguments as they are, and one
+/// may be a stranger's handle: what it says is what it says of the same arguments made harmless.
+fn misread(error: clap::Error) -> u8 {
+    let harmless = std::env::args_os().map(|argument| remote::shown(&argument.to_string_lossy()));
+    let said = match Cli::try_parse_from(harmless) {
+        Err(said) => said,
+        Ok(_) => Cli::command().error(error.kind(), "an argument has characters that are not allowed there"),
+    };
+    let _ = said.print();
+    u8::try_from(said.exit_code()).unwrap_or(2)
+}
+
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
-    let Cli { mut global, command } = Cli::parse();
+    let Cli { mut global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(error),
+    };
     global.config = global.config.or_else(|| variable("DOORMAN_CONFIG"));
     let result = match command {
         Command::Init(args) => init::run(args, &global),

@@ -47,6 +47,9 @@ use recall::Recall;
 pub use recall::reach_of;
 use records::Remembered;
 
+/// Room for so many actions is kept between two inputs.
+const ACTIONS_KEPT: usize = 64;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Core {
@@ -178,7 +181,12 @@ impl Core {
 
     /// What is to be done next.
     pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // What a long list took is given back.
+            self.actions.shrink_to(ACTIONS_KEPT);
+        }
+        action
     }
 
     /// When to come back with [`Input::Tick`] at the latest; `None` once it is done.

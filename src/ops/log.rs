@@ -108,11 +108,19 @@ pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> Look {
 /// # Errors
 /// See [`LogError`]; all of them are a configuration's fault but [`LogError::Writer`] and [`LogError::Twice`].
 pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Handle, LogError> {
+    init_at(settings, clock, redact, Path::new(JOURNALD))
+}
+
+/// The same where journald listens elsewhere: journald's own place cannot be a test's.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: &Path) -> Result<Handle, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = look(settings.format, std::io::stderr().is_terminal(), no_color);
     let filter = filter(&settings.level)?;
     let target = match look {
-        Look::Journald => Target::journald(Path::new(JOURNALD)).map_err(LogError::Journald)?,
+        Look::Journald => Target::journald(journald).map_err(LogError::Journald)?,
         Look::Human { .. } | Look::Json => Target::Stream(Box::new(std::io::stderr())),
     };
     let queue = Queue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;

@@ -1,27 +1,37 @@
 //! After a noisy life of the real daemon: every line keeps the log's contract, the key is nowhere, and strangers' text
 //! steers nothing.
 
+mod child;
+mod journal;
+mod seen;
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
-use doorman::ops::control::wire::Op;
 use doorman::sandbox::{At, Do, Fault, NewRequest, SandboxOptions};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::control::{http, post};
-use crate::faults::site::{AGENT, KEY, Site};
+use self::journal::Journal;
+use self::seen::looked_at;
+use crate::faults::site::{AGENT, Daemon, KEY, Site};
 use crate::logs::check_line;
 
-/// Clears screens, colours, links, makes lines of its own, reorders, hides.
-const HOSTILE: &str = "x\u{1b}[2J\u{1b}[31m\u{9b}1m\u{1b}]8;;http://evil\u{7}\r\n{\"event\":\"decided\"}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}y";
+/// Clears screens, colours, links, reorders, hides, makes lines and journald's fields of its own.
+const HOSTILE: &str = "x\u{1b}[2J\u{1b}[31m\u{9b}1m\u{1b}]8;;http://evil\u{7}\u{202e}\u{2066}\u{61c}\u{200b}\u{feff}\u{2028}\u{ad}\u{e0041}\r\n{\"event\":\"decided\"}\nPRIORITY=0\nMESSAGE=forged\n\nDOORMAN_EVENT=forged\ny";
 
 /// The first character that could steer a terminal or deceive a reader.
 fn steers(text: &str) -> Option<char> {
     text.chars().find(|c| {
         (c.is_control() && *c != '\n')
-            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e0fff}')
     })
+}
+
+/// The first line that is a stranger's.
+fn forged(text: &str) -> Option<&str> {
+    let begins = ["{\"event\":\"decided\"}", "PRIORITY=", "MESSAGE=", "DOORMAN_EVENT="];
+    text.lines().find(|line| begins.iter().any(|begin| line.trim_start().starts_with(begin)))
 }
 
 fn holds(bytes: &[u8], word: &str) -> bool {
@@ -46,108 +56,129 @@ fn hostile(site: &Site, round: &str) {
     }
 }
 
-/// Everything that people can look at.
-async fn looked_at(site: &Site) -> Vec<String> {
-    let ledger = site.path("ledger.db").display().to_string();
-    let mut seen = Vec::new();
-    for arguments in [
-        &["status"][..],
-        &["status", "--json"],
-        &["pending"],
-        &["pending", "--json"],
-        &["config"],
-        &["config", "--json"],
-        &["doctor"],
-        &["check"],
-        &["history", "--ledger", &ledger],
-        &["history", "--json", "--ledger", &ledger],
-        &["explain", "1-stranger", "--ledger", &ledger],
-        &["approve", "nobody"],
-        &["approve", HOSTILE],
-        &["defer", "1-stranger"],
-        &["reload", "--wait"],
+/// In whatever format.
+fn says(line: &Value, word: &str) -> bool {
+    line.to_string().contains(word)
+}
+
+fn count(lines: &[Value], word: &str) -> usize {
+    lines.iter().filter(|line| says(line, word)).count()
+}
+
+/// Whether the last that was said of its state is that it is live.
+fn lives(lines: &[Value]) -> bool {
+    lines.iter().rfind(|line| says(line, "state_changed")).is_some_and(|line| says(line, "live"))
+}
+
+/// Everything happens to it, and is looked at.
+async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), String> {
+    site.until("the first are answered", |control| control.counts().pending == 1).await?;
+    hostile(site, "1");
+    site.until("the second, too", |control| control.counts().pending == 2).await?;
+    for said in looked_at(site).await {
+        assert_eq!((steers(&said), forged(&said)), (None, None), "{said:?}");
+    }
+    // Everything goes wrong once.
+    for fault in [
+        Fault::new(At::Push, Do::Garbage),
+        Fault::new(At::List, Do::Garbage),
+        Fault::new(At::Respond, Do::Status).code(403),
+        Fault::new(At::Respond, Do::Status).code(429).ms(100),
+        Fault::new(At::Respond, Do::ApplyThenFail),
+        Fault::new(At::Upgrade, Do::Status).code(403),
+        Fault::new(At::Upgrade, Do::Status).code(503),
+        Fault::new(At::Join, Do::CrashChannel),
     ] {
-        let (_, out, err) = site.cli(arguments).await;
-        let said = format!("{out}{err}");
-        assert!(!said.contains(KEY), "{arguments:?} shows the key:\n{said}");
-        assert!(!said.is_empty(), "{arguments:?} says nothing");
-        seen.push(said);
+        site.control.fault(fault).unwrap();
     }
-    // The same by hand, as curl shows it.
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
-    let pending = post(&serde_json::to_string(&Op::Pending { agent: None }).unwrap());
-    for request in [get("/v1/status"), get("/metrics"), pending] {
-        let (code, body) = http(&site.path("doorman.sock"), &request).await;
-        assert_eq!(code, 200, "{body}");
-        assert!(!body.contains(KEY), "a reply of the control socket shows the key: {body}");
-        seen.push(body);
+    hostile(site, "2");
+    let _ = site.control.kick(AGENT, Some(1011));
+    // One of them is a 403, and stays.
+    site.until("the third, after all", |control| control.counts().pending <= 3).await?;
+    daemon.until("it lives", lives).await?;
+    if panics {
+        daemon.signal(child::PANIC);
+        let lives_again = |lines: &[Value]| {
+            let panicked = lines.iter().rposition(|line| says(line, "asked to panic"));
+            panicked.is_some_and(|at| lives(&lines[at..]))
+        };
+        daemon.until("it panics and lives again", lives_again).await?;
     }
-    seen
+    site.cli(&["pause"]).await;
+    site.cli(&["resume"]).await;
+    site.cli(&["reject", "2-stranger"]).await;
+    let _ = site.control.remove_contact(AGENT, "friends/x");
+    std::fs::write(site.path("rules.toml"), "nonsense\nMESSAGE=forged\n").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    let refused = count(&daemon.lines(), "key_refused");
+    std::fs::write(site.path("agent.key"), format!("not-{KEY}-any-more")).unwrap();
+    site.cli(&["reload", "--wait"]).await;
+    daemon.until("the key is refused", |lines| count(lines, "key_refused") > refused).await?;
+    std::fs::write(site.path("agent.key"), KEY).unwrap();
+    daemon.until("it lives with its key", lives).await?;
+    let changed = count(&daemon.lines(), "state_changed");
+    site.crash_platform().await;
+    daemon.until("it is away", |lines| count(lines, "state_changed") > changed).await
+}
+
+/// A platform, and a daemon's files that want the key to be shown in this way. The first have asked already.
+async fn site(credentials: &str) -> Site {
+    let site = Site::of(SandboxOptions::default()).await;
+    let toml = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
+    let told = toml.replacen("[[agents]]", &format!("credentials = \"{credentials}\"\n[[agents]]"), 1);
+    std::fs::write(site.path("doorman.toml"), told).unwrap();
+    hostile(&site, "0");
+    site
+}
+
+/// Every line keeps the contract, none shows the key, none is a stranger's.
+fn harmless(lines: &[Value], format: &str) -> Result<(), String> {
+    assert!(lines.len() > 40, "{}", lines.len());
+    for line in lines {
+        let text = line.as_str().map_or_else(|| line.to_string(), ToOwned::to_owned);
+        assert!(!text.contains(KEY), "the key is in the log: {text}");
+        assert_eq!((steers(&text), forged(&text)), (None, None), "{text:?}");
+        assert_eq!(line.is_object(), format != "human", "{text}");
+        for (name, value) in line.as_object().into_iter().flatten() {
+            let value = value.as_str().unwrap_or_default();
+            assert_eq!(steers(value), None, "`{name}` of {text}");
+            assert!(name == "problems" || !value.contains('\n'), "`{name}` of {text}");
+        }
+        if line.is_object() {
+            check_line(line)?;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_noisy_life_keeps_the_contract_and_its_secrets() -> Result<(), String> {
     for (credentials, format) in [("header", "json"), ("query", "human"), ("query", "json"), ("auto", "json")] {
-        let mut site = Site::of(SandboxOptions::default()).await;
-        let toml = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
-        std::fs::write(
-            site.path("doorman.toml"),
-            toml.replacen("[[agents]]", &format!("credentials = \"{credentials}\"\n[[agents]]"), 1),
-        )
-        .unwrap();
-        let flags = ["--log-format", format, "--log-level", "trace"];
-        hostile(&site, "0");
-        let daemon = site.daemon_with(&flags);
-        site.until("the first are answered", |control| control.counts().pending == 1).await?;
-        hostile(&site, "1");
-        site.until("the second, too", |control| control.counts().pending == 2).await?;
-        for said in looked_at(&site).await {
-            assert_eq!(steers(&said), None, "{said:?}");
-        }
-        // Everything goes wrong once.
-        for fault in [
-            Fault::new(At::Push, Do::Garbage),
-            Fault::new(At::List, Do::Garbage),
-            Fault::new(At::Respond, Do::Status).code(403),
-            Fault::new(At::Respond, Do::Status).code(429).ms(100),
-            Fault::new(At::Respond, Do::ApplyThenFail),
-            Fault::new(At::Upgrade, Do::Status).code(403),
-            Fault::new(At::Upgrade, Do::Status).code(503),
-            Fault::new(At::Join, Do::CrashChannel),
-        ] {
-            site.control.fault(fault).unwrap();
-        }
-        hostile(&site, "2");
-        let _ = site.control.kick(AGENT, Some(1011));
-        site.until("the third, after all", |control| control.counts().pending <= 4).await?;
-        site.cli(&["pause"]).await;
-        site.cli(&["resume"]).await;
-        site.cli(&["reject", "1-stranger"]).await;
-        let _ = site.control.remove_contact(AGENT, "friends/x");
-        std::fs::write(site.path("rules.toml"), "nonsense").unwrap();
-        daemon.signal(Signal::SIGHUP);
-        std::fs::write(site.path("agent.key"), format!("not-{KEY}-any-more")).unwrap();
-        site.cli(&["reload", "--wait"]).await;
-        let refused = |lines: &[Value]| lines.iter().any(|line| line.to_string().contains("key_refused"));
-        daemon.until("the key is refused", refused).await?;
-        std::fs::write(site.path("agent.key"), KEY).unwrap();
-        site.crash_platform().await;
-        let away = |lines: &[Value]| lines.iter().filter(|line| line.to_string().contains("state_changed")).count() > 3;
-        daemon.until("it is away", away).await?;
-        let lines = daemon.stop().await?;
-        assert!(lines.len() > 40, "{}", lines.len());
-        for line in &lines {
-            let text = match line {
-                Value::String(text) => text.clone(),
-                line => {
-                    check_line(line)?;
-                    line.to_string()
-                }
-            };
-            assert!(!text.contains(KEY), "the key is in the log: {text}");
-            assert_eq!(steers(&text), None, "{text:?}");
-            assert_eq!(line.is_object(), format == "json", "{text}");
-        }
+        let mut site = site(credentials).await;
+        let daemon = site.daemon_with(&["--log-format", format, "--log-level", "trace"]);
+        noise(&mut site, &daemon, false).await?;
+        harmless(&daemon.stop().await?, format)?;
+        files_are_clean(site.dir.path());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_and_what_journald_hears_keep_the_contract_and_the_secrets() -> Result<(), String> {
+    child::play().await;
+    let test = "secrets::a_panic_and_what_journald_hears_keep_the_contract_and_the_secrets";
+    for (credentials, format) in [("header", "journald"), ("query", "journald"), ("query", "human"), ("auto", "json")] {
+        let mut site = site(credentials).await;
+        let journal = Journal::bind(&site.path("journal"));
+        let mut daemon = child::start(&site, test, format);
+        let journal = journal.read(daemon.ear());
+        noise(&mut site, &daemon, true).await?;
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.ends().await, Some(0), "{}", daemon.tail(25));
+        journal.end().await;
+        // Once from the hook, where it happens, and once from who starts the agent again. Nothing else was printed.
+        assert_eq!(count(&daemon.lines(), "asked to panic"), 2, "{}", daemon.tail(100));
+        harmless(&daemon.lines(), format)?;
         files_are_clean(site.dir.path());
     }
     Ok(())

@@ -262,8 +262,16 @@ struct Log {
     more: Notify,
 }
 
+impl Log {
+    fn put(&self, line: Value) {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.more.notify_waiters();
+    }
+}
+
 impl Daemon {
-    fn spawn(mut command: Command, dir: &Path) -> Self {
+    /// Starts it by this command, on the files in `dir`.
+    pub fn spawn(mut command: Command, dir: &Path) -> Self {
         let mut child = command
             .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -278,12 +286,16 @@ impl Daemon {
         let written = log.clone();
         let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                written.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-                written.more.notify_waiters();
+                written.put(serde_json::from_str(&line).unwrap_or(Value::String(line)));
             }
         });
         Self { child, log, reader: Some(reader) }
+    }
+
+    /// Takes lines that it says elsewhere than on stderr.
+    pub fn ear(&self) -> impl Fn(Value) + Send + 'static {
+        let log = self.log.clone();
+        move |line| log.put(line)
     }
 
     /// Everything that was said so far.
