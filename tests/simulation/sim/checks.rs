@@ -27,6 +27,8 @@ const CONNECTS_MAX: usize = 20;
 const REMEMBERED_MAX: usize = IN_FLIGHT as usize;
 /// A join that is answered this soon has not timed out.
 const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
+/// A join is heard of, and the list asked for, this soon.
+const LISTS_WITHIN: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl World {
@@ -178,6 +180,7 @@ impl World {
     /// After every step: what being live means, and that it is live again in time.
     pub fn check_state(&mut self) {
         let state = self.core.state();
+        self.check_listed();
         if self.life.state.replace(state) != Some(state) && state == AgentState::Live {
             self.check_live();
         }
@@ -202,6 +205,16 @@ impl World {
                 self.life.told_join.take_if(|(_, told)| join.is_null() || join.as_str() == Some(told));
             }
             _ => {}
+        }
+    }
+
+    /// Whoever came while nobody listened is on the list alone, so a join is followed by a reading of it, at once where nothing
+    /// stands in the way.
+    fn check_listed(&self) {
+        let (Some(joined), Some(calm)) = (self.life.joined_at, self.calm_since) else { return };
+        let in_the_way = self.life.stopping || joined < calm + MINUTE;
+        if !in_the_way && self.at > joined + LISTS_WITHIN && self.life.listed_at < Some(joined) {
+            self.fail("joined, and the list is not read");
         }
     }
 

@@ -153,7 +153,10 @@ impl World {
                 self.in_order(What::Server(Call::Close(conn)));
             }
             Action::Me => self.asks_me(),
-            Action::Page(fetch) => self.after(What::Server(Call::Page(fetch))),
+            Action::Page(fetch) => {
+                self.life.listed_at = Some(self.at);
+                self.after(What::Server(Call::Page(fetch)));
+            }
             Action::Contacts { call, page } => self.after(What::Server(Call::Contacts(call, page))),
             Action::Respond { request, answer, attempt } => {
                 self.check_answer(&request, answer, attempt);

@@ -120,6 +120,8 @@ pub struct Life {
     pub socket: Option<u64>,
     /// When its contacts were joined.
     pub joined_at: Option<Duration>,
+    /// When it last asked for a page of the list.
+    pub listed_at: Option<Duration>,
     /// The socket and the `join_ref` of a join that it was told in time, and of whose end it was not.
     pub told_join: Option<(u64, String)>,
     pub connects: VecDeque<Duration>,
