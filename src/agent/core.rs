@@ -108,7 +108,10 @@ impl Core {
         let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
         let book = match &policy {
             Some(policy) => Book::restore_for(memory.book, policy, now.wall),
-            None => Book::restore(memory.book),
+            None => {
+                let charges = now.wall.checked_sub(reach_of(None).charges).ok();
+                Book::restore_held(memory.book, charges, now.wall)
+            }
         };
         let mut core = Self {
             session,

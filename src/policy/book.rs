@@ -74,6 +74,14 @@ impl Book {
         book
     }
 
+    /// Rebuilds the book at start for an agent without rules: nothing asked for history, so none was read and all of it is in
+    /// doubt, and charges were read back to `charges`.
+    pub fn restore_held(memory: Memory, charges: Option<Timestamp>, now: Timestamp) -> Self {
+        let mut book = Self::default();
+        book.take_in(memory, charges, Some(now));
+        book
+    }
+
     /// Takes in what was read from the record again, as far back as this policy asks, because it reaches further back
     /// than this book does (see [`Book::covers`]). What is in the book already is not counted twice.
     pub fn absorb(&mut self, memory: Memory, policy: &Policy, now: Timestamp) {

@@ -83,7 +83,6 @@ impl History {
         self.gaps.requests = self.gaps.requests.max(lost.requests);
         self.gaps.rejected = self.gaps.rejected.max(lost.rejected);
         self.gaps.removed = self.gaps.removed.max(lost.removed);
-        self.gaps.approved |= lost.approved;
     }
 
     /// From now on this is asked about, and therefore kept.

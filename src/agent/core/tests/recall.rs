@@ -73,6 +73,19 @@ fn what_happens_while_the_record_is_read_is_remembered() {
 }
 
 #[test]
+fn a_held_agent_that_gets_rules_reads_what_they_ask_for_first() {
+    // For no rules no history is read, and what was read is all that was asked for.
+    let book = *nothing().unwrap();
+    let mut held = Held::new(AgentMemory { book, ..AgentMemory::default() });
+    held.lists_after(MINUTES, &[ann("r1")]);
+    held.tell(Input::Policy(rules(24)));
+    assert!(!let_in(&held, "r1"), "nobody has looked whether she was rejected");
+    let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
+    held.tell(Input::Recalled { number, memory: nothing() });
+    assert!(let_in(&held, "r1"));
+}
+
+#[test]
 fn what_was_read_for_an_older_policy_says_nothing_about_a_newer_one() {
     let mut held = asked_by_ann();
     held.tell(Input::Policy(rules(1)));
