@@ -88,7 +88,7 @@ pub enum Meaning {
     Forbidden,
     /// What we sent is wrong; the same again would be, too.
     Malformed,
-    /// The key is refused: nothing of this agent's goes out until it is good again.
+    /// The key is refused, or there is none: nothing of this agent's goes out until it is good again.
     KeyRefused,
 }
 
@@ -125,7 +125,7 @@ pub fn meaning(
         (CallFault::Throttled, None) => Meaning::Throttled,
         (CallFault::Forbidden, None) => Meaning::Forbidden,
         (CallFault::Malformed(_), None) => Meaning::Malformed,
-        (CallFault::KeyRefused, None) => Meaning::KeyRefused,
+        (CallFault::KeyRefused | CallFault::NoKey, None) => Meaning::KeyRefused,
     }
 }
 
@@ -203,6 +203,7 @@ mod tests {
             (Forbidden, false, None, Meaning::Forbidden),
             (Malformed(422), false, None, Meaning::Malformed),
             (KeyRefused, false, None, Meaning::KeyRefused),
+            (NoKey, false, None, Meaning::KeyRefused),
         ] {
             let got = meaning(Answer::Approve, &error(fault), unknown_before, updated);
             assert_eq!(got, expected, "{fault:?} {unknown_before} {updated:?}");

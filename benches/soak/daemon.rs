@@ -109,8 +109,7 @@ pub struct Sample {
     at: Duration,
     requests: u64,
     pending: u64,
-    p50_us: u64,
-    p99_us: u64,
+    latency_us: Option<(u64, u64)>,
     anonymous_kib: u64,
     peak_kib: u64,
     descriptors: u64,
@@ -120,19 +119,15 @@ pub struct Sample {
     ledger_kib: u64,
 }
 
-/// A figure of a sample.
-type Figure = (&'static str, fn(&Sample) -> u64, f64);
-
 impl Sample {
     /// What stands above the columns.
     pub const HEAD: &str =
         "minute  requests  pending   p50 ms   p99 ms  RssAnon MiB  VmHWM MiB  fds  threads  tasks  CPU s  ledger MiB";
-    /// What must stay as it was: the highest of what is held, the middle one of what varies.
-    pub const FIGURES: [Figure; 4] = [
-        ("most anonymous memory, KiB", |sample| sample.anonymous_kib, 1.0),
-        ("most descriptors", |sample| sample.descriptors, 1.0),
-        ("most tasks", |sample| sample.tasks, 1.0),
-        ("median latency p50, us", |sample| sample.p50_us, 0.5),
+    /// What the process holds, of which the most must stay as it was.
+    pub const HELD: [(&str, fn(&Sample) -> u64); 3] = [
+        ("most anonymous memory, KiB", |sample| sample.anonymous_kib),
+        ("most descriptors", |sample| sample.descriptors),
+        ("most tasks", |sample| sample.tasks),
     ];
 
     /// Looks at the daemon; `latencies` are sorted, in microseconds.
@@ -152,8 +147,7 @@ impl Sample {
             at: begun.elapsed(),
             requests: counts.requests,
             pending: counts.pending,
-            p50_us: quantile(latencies, 0.5),
-            p99_us: quantile(latencies, 0.99),
+            latency_us: (!latencies.is_empty()).then(|| (quantile(latencies, 0.5), quantile(latencies, 0.99))),
             anonymous_kib: field("RssAnon:"),
             peak_kib: field("VmHWM:"),
             descriptors: std::fs::read_dir(format!("{proc}/fd")).unwrap().count() as u64,
@@ -168,14 +162,16 @@ impl Sample {
 impl fmt::Display for Sample {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |kib: u64| kib as f64 / 1024.0;
+        let (p50, p99) = match self.latency_us {
+            Some((p50, p99)) => (format!("{:.2}", p50 as f64 / 1e3), format!("{:.1}", p99 as f64 / 1e3)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
         write!(
             out,
-            "{:>6.1}  {:>8}  {:>7}  {:>7.2}  {:>7.1}  {:>11.1}  {:>9.1}  {:>3}  {:>7}  {:>5}  {:>5.1}  {:>10.1}",
+            "{:>6.1}  {:>8}  {:>7}  {p50:>7}  {p99:>7}  {:>11.1}  {:>9.1}  {:>3}  {:>7}  {:>5}  {:>5.1}  {:>10.1}",
             self.at.as_secs_f64() / 60.0,
             self.requests,
             self.pending,
-            self.p50_us as f64 / 1e3,
-            self.p99_us as f64 / 1e3,
             mib(self.anonymous_kib),
             mib(self.peak_kib),
             self.descriptors,

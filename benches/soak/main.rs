@@ -4,6 +4,9 @@
 //! with a fault every few seconds, and prints a row every sixtieth of the time. In the end everybody whom a rule decides must
 //! have been answered, with one verdict, and memory, descriptors, tasks and latency must be within a tenth of what they were in
 //! the first sixth. Exit code 1 where somebody was lost or answered twice, 2 where only a figure is off.
+//!
+//! A row's latencies are those of the requests that were pushed; what is compared in the end is how long everybody waited
+//! whom a rule decides, from their request to the platform's taking the answer, pushed or only listed.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
 
@@ -15,6 +18,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Sample, quantile};
+use doorman::sandbox::wire::RequestState;
 use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
@@ -203,14 +207,38 @@ async fn knock(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
     number
 }
 
-/// Everybody whom a rule decides was answered, by that rule, with one verdict; how many were not.
-fn wronged(control: &Control) -> Vec<String> {
-    let due = |id: &str| match id.split('-').next() {
+/// What a rule makes of a request; guests and strangers wait for what may never come.
+fn due(id: &str) -> Option<Status> {
+    match id.split('-').next() {
         Some("friends") => Some(Status::Approved),
         Some("foes") => Some(Status::Rejected),
         _ => None,
+    }
+}
+
+/// The median wait, in microseconds, of those whom a rule decides, in the first and in the last sixth.
+fn waits(requests: &[RequestState]) -> (u64, u64) {
+    let end = requests.iter().map(|request| request.at_us).max().unwrap_or_default();
+    let begin = requests.iter().map(|request| request.at_us).min().unwrap_or_default();
+    let sixth = (end - begin) / 6;
+    let median = |from: u64, to: u64| {
+        let mut waits: Vec<u64> = requests
+            .iter()
+            .filter(|request| (from..=to).contains(&request.at_us) && due(&request.id).is_some())
+            .filter_map(|request| {
+                let taken = request.answers.iter().find(|answer| answer.http == 200)?;
+                Some(taken.at_us.saturating_sub(request.at_us))
+            })
+            .collect();
+        waits.sort_unstable();
+        quantile(&waits, 0.5)
     };
-    let wrong = |request: &doorman::sandbox::wire::RequestState| match due(&request.id) {
+    (median(begin, begin + sixth), median(end - sixth, end))
+}
+
+/// Everybody whom a rule decides was answered, by that rule, with one verdict; those who were not.
+fn wronged(requests: &[RequestState]) -> Vec<String> {
+    let wrong = |request: &RequestState| match due(&request.id) {
         Some(status) => request.status != status || request.answers.iter().any(|answer| answer.status != status),
         // Guests are approved by the rule, up to its limit; nobody is rejected.
         None => {
@@ -219,7 +247,7 @@ fn wronged(control: &Control) -> Vec<String> {
                 || request.answers.iter().any(|answer| !approve || answer.status != Status::Approved)
         }
     };
-    control.state().requests.into_iter().filter(wrong).map(|request| format!("{request:?}")).collect()
+    requests.iter().filter(|request| wrong(request)).map(|request| format!("{request:?}")).collect()
 }
 
 async fn run(args: &Args) -> ExitCode {
@@ -277,22 +305,19 @@ async fn run(args: &Args) -> ExitCode {
         trouble.happened,
         calm.elapsed().as_secs_f64()
     );
-    let code = verdict(&samples, &wronged(&control));
+    let code = verdict(&samples, &control.state().requests);
     daemon.stop().await;
     code
 }
 
-fn verdict(samples: &[Sample], wronged: &[String]) -> ExitCode {
+fn verdict(samples: &[Sample], requests: &[RequestState]) -> ExitCode {
+    let wronged = wronged(requests);
     let sixth = (samples.len() / 6).max(1);
     let (first, last) = (&samples[..sixth], &samples[samples.len() - sixth..]);
+    let most = |samples: &[Sample], of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or_default();
+    let held = Sample::HELD.map(|(what, of)| (what, (most(first, of), most(last, of))));
     let mut flat = true;
-    for (what, of, part) in Sample::FIGURES {
-        let value = |samples: &[Sample]| {
-            let mut all: Vec<u64> = samples.iter().map(of).collect();
-            all.sort_unstable();
-            quantile(&all, part)
-        };
-        let (first, last) = (value(first), value(last));
+    for (what, (first, last)) in held.into_iter().chain([("median wait, us", waits(requests))]) {
         let within = last * 10 <= first * 11;
         flat &= within;
         println!(
@@ -300,7 +325,7 @@ fn verdict(samples: &[Sample], wronged: &[String]) -> ExitCode {
             if within { "within 10 %" } else { "MORE THAN 10 % above" }
         );
     }
-    match wronged {
+    match wronged.as_slice() {
         [] => println!("nobody was lost, nobody answered with two verdicts"),
         [one, ..] => println!("{} WERE WRONGED, such as {one}", wronged.len()),
     }

@@ -168,10 +168,10 @@ pub enum Notice {
         /// For so long.
         wait: Duration,
     },
-    /// The key is refused.
+    /// The key is refused, or there is none.
     KeyRefused {
-        /// Says the platform.
-        why: String,
+        /// Which, and why.
+        error: CallError,
     },
     /// The key belongs to this agent, and it is called so.
     Identified {

@@ -9,7 +9,6 @@ use crate::config::settings::KeySource;
 use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
-use crate::platform::reply::NO_KEY;
 use crate::platform::{CallError, CallFault};
 use crate::policy::Mode;
 use crate::secret;
@@ -29,14 +28,13 @@ fn millis(duration: Duration) -> f64 {
 /// The HTTP status behind a fault, where there was one.
 fn status(error: &CallError) -> Option<u64> {
     match error.fault {
-        CallFault::KeyRefused if error.is_unasked() => None,
         CallFault::Malformed(status) | CallFault::Passing(status) | CallFault::Garbage(status) => Some(status.into()),
         CallFault::KeyRefused => Some(401),
         CallFault::Forbidden => Some(403),
         CallFault::NotFound => Some(404),
         CallFault::Conflict => Some(409),
         CallFault::Throttled => Some(429),
-        CallFault::Unreachable | CallFault::NoAnswer => None,
+        CallFault::NoKey | CallFault::Unreachable | CallFault::NoAnswer => None,
     }
 }
 
@@ -107,9 +105,9 @@ pub fn tell(notice: &Notice, key: &KeySource) {
         Notice::Throttled { wait } => {
             warn!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "the platform asks for quiet");
         }
-        Notice::KeyRefused { why } => {
-            let source = secret::describe(key);
-            if why.starts_with(NO_KEY) {
+        Notice::KeyRefused { error } => {
+            let (source, why) = (secret::describe(key), error.to_string());
+            if error.fault == CallFault::NoKey {
                 let advice = "there is no key: put it where it is read from; it is looked for again by itself, and by `doorman reload`";
                 error!(event = events::KEY_REFUSED, source, why, "{advice}");
             } else {

@@ -194,7 +194,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             let why = error.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
             let source = secret::describe(&agent.key);
             match error.fault {
-                CallFault::KeyRefused | CallFault::Forbidden => {
+                CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => {
                     findings.fail(77, what, format!("the platform refuses the key from {source}{why}"));
                 }
                 fault => findings.fail(69, what, format!("{fault}{why}: is `platform.url` right?")),

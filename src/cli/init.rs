@@ -138,7 +138,7 @@ fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<Strin
         Err(error) => {
             let why = error.message.map(|message| format!(" ({message})")).unwrap_or_default();
             Err(match error.fault {
-                CallFault::KeyRefused | CallFault::Forbidden => {
+                CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => {
                     CliError::new(77, format!("the platform refuses this key{why}: nothing was written"))
                 }
                 fault => CliError::new(69, format!("{fault}{why}: try again, or use `--offline`; nothing was written")),

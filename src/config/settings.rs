@@ -178,7 +178,7 @@ pub struct Timing {
     pub backoff_min: Duration,
     /// Backoff's last ceiling.
     pub backoff_max: Duration,
-    /// Live for this long: backoff is back at its base.
+    /// Live for this long: backoff is back at its base. What ends sooner may have been taken by somebody.
     pub proven_after: Duration,
     /// Between listings while live, ± 20 %.
     pub list_live: Duration,
@@ -224,6 +224,11 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// A question over REST that has no answer after so long may be asked again.
+    pub fn patience(&self) -> Duration {
+        self.join_timeout * 4
+    }
+
     /// All figures by name, in the order of the documentation.
     pub fn fields(&mut self) -> [(&'static str, &mut Duration); 15] {
         [

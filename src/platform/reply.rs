@@ -65,25 +65,16 @@ pub struct CallError {
     pub retry_after: Option<Duration>,
 }
 
-/// How the words of an error begin where there was no key to ask with; in the place of the platform's code, its mark.
-pub const NO_KEY: &str = "no key";
-
 impl CallError {
-    /// There is no key to ask with, so nobody was asked. What the caller does next is the same as with one that is refused.
+    /// There is no key to ask with: why not.
     pub fn no_key(why: &str) -> Self {
-        let why = if why.starts_with(NO_KEY) { why.to_owned() } else { format!("{NO_KEY}: {why}") };
-        let (code, message) = (Some(StrangerText::new(NO_KEY)), Some(StrangerText::new(&why)));
-        Self { fault: CallFault::KeyRefused, code, message, retry_after: None }
-    }
-
-    /// Whether it is [`CallError::no_key`].
-    pub fn is_unasked(&self) -> bool {
-        self.fault == CallFault::KeyRefused && self.code.as_ref().is_some_and(|code| code.raw() == NO_KEY)
+        Self { fault: CallFault::NoKey, code: None, message: Some(StrangerText::new(why)), retry_after: None }
     }
 
     fn words(&self) -> String {
         let message = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
-        if self.is_unasked() {
+        // Why there is none begins with these words, too.
+        if self.fault == CallFault::NoKey && message.starts_with(&self.fault.to_string()) {
             return message;
         }
         let code = self.code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default();
@@ -101,9 +92,12 @@ pub enum CallFault {
     /// 400, 422: what we sent is wrong; the same again would be, too.
     #[error("{MALFORMED}, says the platform (http {0})")]
     Malformed(u16),
-    /// 401; or there is no key at all, see [`CallError::no_key`].
+    /// 401.
     #[error("the key is refused (http 401)")]
     KeyRefused,
+    /// There is no key to ask with, so nobody was asked. Otherwise as one that is refused.
+    #[error("no key")]
+    NoKey,
     /// 403: not allowed, or a quota of the plan.
     #[error("not allowed (http 403)")]
     Forbidden,
@@ -146,7 +140,6 @@ mod tests {
             message: Some(StrangerText::new("bad key")),
             retry_after: None,
         };
-        assert!(CallError::no_key("").is_unasked() && !refused.is_unasked());
         assert_eq!(refused.to_string(), "the key is refused (http 401) `unauthorized`: bad key");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::{Fault, is_close_code};
 use super::hub::Order;
 use super::shared::{Inner, Shared};
-use super::store::{COUNT_MAX, PartyIndex, Problem, Row};
+use super::store::{COUNT_MAX, PartyIndex, Problem, Row, micros};
 use super::wire::{Counts, NewRequest, RequestState, State, Status, Waiting};
 
 /// Requests that are made under one lock, so that calls and sockets go on during a burst.
@@ -250,6 +250,7 @@ fn request_state(inner: &Inner, row: &Row) -> RequestState {
         message: row.message.clone().flatten(),
         status: row.status,
         inserted_at: row.inserted_at.to_string(),
+        at_us: micros(row.created),
         settled_by: row.settled_by.clone(),
         answers: row.answers.clone(),
         answered: row.answered,

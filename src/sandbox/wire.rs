@@ -166,6 +166,8 @@ pub struct RequestState {
     pub status: Status,
     /// RFC 3339.
     pub inserted_at: String,
+    /// When it was made, in microseconds since the sandbox began.
+    pub at_us: u64,
     /// An id of this world, `person`, `sender`, `platform` or `inverse request`.
     pub settled_by: Option<String>,
     /// The tries at answering it over REST, refused ones included; the first 16.

@@ -165,13 +165,13 @@ impl Core {
                 self.refused(id, &flight, meaning, error, now);
             }
             Meaning::KeyRefused => {
-                let why = error.map_or_else(String::new, |error| error.to_string());
+                let Some(error) = error else { return };
                 self.never_reached(id, flight.answer);
                 self.inbox.requeue(id);
                 self.tell_people(id, || {
                     OpOutcome::failed("the agent's key is refused, or missing: see `doorman status`")
                 });
-                self.key_refused(why, now);
+                self.key_refused(&error, now);
             }
         }
     }

@@ -17,7 +17,7 @@ const RHYTHM: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(30);
 /// Readings in succession that miss a contact, before it counts as removed although each was disturbed: a row slips from one
 /// page to the one already read only where another row goes at that very moment, and never does so time and again.
-const MISSED_MAX: u8 = 3;
+pub(super) const MISSED_MAX: u8 = 3;
 /// More contacts than this are not counted: their number is unknown then.
 const CONTACTS_MAX: usize = 100_000;
 
@@ -42,6 +42,8 @@ struct Known {
 struct Reading {
     call: u64,
     page: u32,
+    /// The approvals up to this one were there when it began.
+    approvals: u64,
     found: BTreeMap<ContactId, Option<Handle>>,
     new: Vec<Contact>,
     /// Removed since it began.
@@ -132,6 +134,7 @@ impl Core {
         self.contacts.reading = Some(Reading {
             call,
             page: 1,
+            approvals: self.contacts.ours.age(),
             found: BTreeMap::new(),
             new: Vec::new(),
             left: BTreeSet::new(),
@@ -200,6 +203,9 @@ impl Core {
         let known = self.contacts.known.get_or_insert_default();
         for (id, handle) in reading.found {
             known.insert(id, Known { handle, missed: 0 });
+        }
+        if !reading.odd {
+            self.contacts.ours.not_among_all(reading.approvals);
         }
         if first {
             self.doubts_changed();

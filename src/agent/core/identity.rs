@@ -7,9 +7,6 @@ use super::{Action, Core};
 use crate::clock::{Mono, Now};
 use crate::model::{AgentId, AgentState};
 
-/// A question that has no answer for so many join timeouts may be asked again.
-const ANSWER_TIMEOUTS: u32 = 4;
-
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
@@ -45,7 +42,7 @@ impl Core {
             return None;
         }
         let due = match self.identity.asked {
-            Some(asked) => asked + self.config.timing.join_timeout * ANSWER_TIMEOUTS,
+            Some(asked) => asked + self.config.timing.patience(),
             None => self.identity.next,
         };
         Some(self.after_quiet(due, now))

@@ -83,11 +83,9 @@ impl Core {
         self.inbox.listing.failed(now.mono, wait);
         self.inbox.release_held();
         self.throttle(&error, now);
-        let refused = matches!(error.fault, CallFault::KeyRefused | CallFault::Forbidden);
-        let why = error.to_string();
-        self.tell(Notice::ListFailed { what: "requests", error });
-        if refused {
-            self.key_refused(why, now);
+        self.tell(Notice::ListFailed { what: "requests", error: error.clone() });
+        if matches!(error.fault, CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden) {
+            self.key_refused(&error, now);
         }
     }
 

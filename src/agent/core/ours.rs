@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::contacts::MISSED_MAX;
 use crate::model::{Contact, ContactId, Handle, RequestId};
 
 /// Approvals that wait for their contact, or for their end.
@@ -21,9 +22,10 @@ struct Approval {
     request: RequestId,
     /// The platform carried it out.
     applied: bool,
-    /// Here already, while the answer's end is not known.
-    met: Option<Box<Met>>,
+    /// When it was intended, or when it was applied, among the others.
     age: u64,
+    /// Readings of all contacts since then in which nobody of that handle was.
+    missed: u8,
 }
 
 /// See the module.
@@ -31,6 +33,8 @@ struct Approval {
 pub(super) struct Ours {
     /// A tree: a hash table that is filled and emptied at once doubles on its own leavings.
     by_handle: BTreeMap<Handle, Approval>,
+    /// Contacts that are here already, while the end of the answer is not known. A few: such answers are under way.
+    met: BTreeMap<Handle, Met>,
     /// Oldest first.
     ages: BTreeMap<u64, Handle>,
     age: u64,
@@ -52,45 +56,59 @@ impl Ours {
     /// It was carried out. The contact, if it is here already.
     pub(super) fn applied(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
-        match self.by_handle.get_mut(handle) {
-            Some(approval) => {
-                let met = approval.met.take().map(|met| *met);
-                (approval.request, approval.applied) = (request.clone(), true);
-                if met.is_some() {
-                    self.remove(handle);
-                }
-                met
-            }
-            None => {
-                self.put(handle, request, true);
-                None
-            }
+        let met = self.met.remove(handle);
+        self.remove(handle);
+        if met.is_none() {
+            self.put(handle, request, true);
         }
+        met
     }
 
     /// It was not, and will not be. A contact that came meanwhile is of nobody's making.
     pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
         self.by_handle.get(handle).filter(|approval| approval.request == *request)?;
-        self.remove(handle)?.met.map(|met| *met)
+        self.remove(handle);
+        self.met.remove(handle)
     }
 
     /// A contact is here: by which request of ours, or by none, as far as can be told now. `None` is that the end of an answer
     /// will tell.
     pub(super) fn meet(&mut self, contact: Contact, news: bool) -> Option<(Met, Option<RequestId>)> {
         let met = Met { contact, news };
-        let Some(handle) = met.contact.sender.handle() else { return Some((met, None)) };
-        match self.by_handle.get_mut(handle) {
+        let Some(handle) = met.contact.sender.handle().cloned() else { return Some((met, None)) };
+        match self.by_handle.get(&handle) {
             None => Some((met, None)),
             Some(approval) if approval.applied => {
-                let request = approval.request.clone();
-                self.remove(&handle.clone());
-                Some((met, Some(request)))
+                let request = self.remove(&handle).map(|approval| approval.request);
+                Some((met, request))
             }
-            Some(approval) => {
-                approval.met = Some(Box::new(met));
+            Some(_) => {
+                self.met.insert(handle, met);
                 None
             }
+        }
+    }
+
+    /// What has an age up to this was there before now.
+    pub(super) fn age(&self) -> u64 {
+        self.age
+    }
+
+    /// All contacts were read, and met. An approval that had been carried out before the reading began, by its age, and whose
+    /// contact time and again is not among them, made one that came and went unseen: it waits no more.
+    pub(super) fn not_among_all(&mut self, before: u64) {
+        let mut gone = Vec::new();
+        for handle in self.ages.range(..=before).map(|(_, handle)| handle) {
+            if let Some(approval) = self.by_handle.get_mut(handle).filter(|approval| approval.applied) {
+                approval.missed += 1;
+                if approval.missed >= MISSED_MAX {
+                    gone.push(handle.clone());
+                }
+            }
+        }
+        for handle in gone {
+            self.remove(&handle);
         }
     }
 
@@ -101,19 +119,20 @@ impl Ours {
 
     /// A contact went before the end of its answer was known: as if it had never been here.
     pub(super) fn parted(&mut self, contact: &ContactId) -> Option<Met> {
-        let with = |approval: &Approval| approval.met.as_ref().is_some_and(|met| met.contact.id == *contact);
-        self.by_handle.values_mut().find(|approval| with(approval))?.met.take().map(|met| *met)
+        let (handle, _) = self.met.iter().find(|(_, met)| met.contact.id == *contact)?;
+        self.met.remove(&handle.clone())
     }
 
     fn put(&mut self, handle: &Handle, request: &RequestId, applied: bool) {
         self.age += 1;
         self.ages.insert(self.age, handle.clone());
-        let approval = Approval { request: request.clone(), applied, met: None, age: self.age };
+        let approval = Approval { request: request.clone(), applied, age: self.age, missed: 0 };
         self.by_handle.insert(handle.clone(), approval);
         if self.by_handle.len() > APPROVALS_MAX
-            && let Some((_, oldest)) = self.ages.first_key_value()
+            && let Some((_, oldest)) = self.ages.pop_first()
         {
-            self.made_way = self.remove(&oldest.clone()).and_then(|oldest| oldest.met).map(|met| *met);
+            self.by_handle.remove(&oldest);
+            self.made_way = self.met.remove(&oldest);
         }
     }
 
@@ -198,6 +217,30 @@ mod tests {
         ours.meet(contact("ann"), true);
         assert!(ours.parted(&contact("ann").id).is_some());
         assert_eq!(ours.applied(&id("r1"), Some(&ann)), None);
+    }
+
+    #[test]
+    fn whose_contact_was_never_seen_is_forgotten_after_three_readings_of_all() {
+        let mut ours = Ours::default();
+        let (ann, bob, eve) = (handle("ann"), handle("bob"), handle("eve"));
+        ours.applied(&id("r1"), Some(&ann));
+        ours.intended(&id("r2"), Some(&bob));
+        ours.intended(&id("r3"), Some(&eve));
+        for _ in 0..2 {
+            ours.not_among_all(ours.age());
+        }
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(Some("r1".into())), "not yet");
+
+        ours.applied(&id("r1"), Some(&ann));
+        let before = ours.age();
+        ours.applied(&id("r3"), Some(&eve));
+        for _ in 0..3 {
+            ours.not_among_all(before);
+        }
+        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None), "forgotten");
+        assert_eq!(made_by(ours.meet(contact("bob"), true)), None, "its end is not known");
+        assert_eq!(made_by(ours.meet(contact("eve"), true)), Some(Some("r3".into())), "carried out since they began");
+        assert_eq!((ours.by_handle.len(), ours.ages.len(), ours.met.len()), (1, 1, 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ledger::Entry as Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
 use crate::phoenix::{Input, Output, Refusal};
-use crate::platform::{CallFault, ChannelEvent, Me, Reply};
+use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
 
 impl Core {
     pub(super) fn opened(&mut self, conn: u64, now: Now) {
@@ -85,7 +85,7 @@ impl Core {
                 self.throttle(&error, now);
                 self.identity_untold(now);
                 match error.fault {
-                    CallFault::KeyRefused | CallFault::Forbidden => self.key_refused(error.to_string(), now),
+                    CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => self.key_refused(&error, now),
                     CallFault::Malformed(_)
                     | CallFault::NotFound
                     | CallFault::Conflict
@@ -105,13 +105,13 @@ impl Core {
         }
     }
 
-    pub(super) fn key_refused(&mut self, why: String, now: Now) {
+    pub(super) fn key_refused(&mut self, error: &CallError, now: Now) {
         if self.session.state() != AgentState::Refused {
             self.count("key_refused");
-            self.tell(Notice::KeyRefused { why: why.clone() });
+            self.tell(Notice::KeyRefused { error: error.clone() });
         }
         self.identity_lost();
-        self.session_input(Input::KeyRefused(why), now);
+        self.session_input(Input::KeyRefused(error.to_string()), now);
     }
 
     /// REST worked: a refused agent is one no more.

@@ -81,7 +81,7 @@ impl Session {
             Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => return,
         };
         self.leave_live(now);
-        self.contest.outlived(joined_at, now);
+        self.contest.outlived(joined_at, &self.config.timing, now);
         let (ruling, floor, why) = match code {
             None => {
                 self.contest.dropped(now);
@@ -89,7 +89,7 @@ impl Session {
             }
             Some(code) => {
                 let ruling = match code {
-                    1000 | 1001 => self.contest.ended(joined_at, now),
+                    1000 | 1001 => self.contest.ended(joined_at, &self.config.timing, now),
                     _ => Ruling::Passing,
                 };
                 let floor = match code {
@@ -124,7 +124,7 @@ impl Session {
     pub(super) fn drop_socket(&mut self, now: Mono) {
         self.leave_live(now);
         if let Phase::Open(socket) = &self.phase {
-            self.contest.outlived(socket.joined_at, now);
+            self.contest.outlived(socket.joined_at, &self.config.timing, now);
         }
         match self.phase {
             Phase::Open(_) | Phase::Dialling { .. } => {

@@ -7,8 +7,6 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::config::settings::{ConnectionMode, Timing};
 
-/// A connection that ends this soon after its join may have been taken by somebody.
-const SHORT_LIVED: Duration = Duration::from_secs(60);
 /// Losses are counted over this long.
 const SPAN: Duration = Duration::from_secs(10 * 60);
 /// So many losses within [`SPAN`] are no accident.
@@ -77,15 +75,16 @@ impl Contest {
         }
     }
 
-    /// The platform closed an open connection with 1000 or 1001, which an older platform does to whoever loses it.
-    pub(super) fn ended(&mut self, joined_at: Option<Mono>, now: Mono) -> Ruling {
+    /// The platform closed an open connection with 1000 or 1001, which an older platform does to whoever loses it. One that
+    /// is closed before it is proven may have been taken by somebody.
+    pub(super) fn ended(&mut self, joined_at: Option<Mono>, timing: &Timing, now: Mono) -> Ruling {
         let Some(joined_at) = joined_at else {
             return Ruling::Passing;
         };
         match self.mode {
             ConnectionMode::Take => self.lost(now),
             ConnectionMode::Yield | ConnectionMode::Poll => {
-                if now.since(joined_at) >= SHORT_LIVED {
+                if now.since(joined_at) >= timing.proven_after {
                     return Ruling::Passing;
                 }
                 let pattern = self.lost(now) == Ruling::Fight;
@@ -100,9 +99,9 @@ impl Contest {
         }
     }
 
-    /// A connection is gone, for whatever reason; one that lasted clears the suspicion.
-    pub(super) fn outlived(&mut self, joined_at: Option<Mono>, now: Mono) {
-        if joined_at.is_some_and(|at| now.since(at) >= SHORT_LIVED) {
+    /// A connection is gone, for whatever reason; one that was proven clears the suspicion.
+    pub(super) fn outlived(&mut self, joined_at: Option<Mono>, timing: &Timing, now: Mono) {
+        if joined_at.is_some_and(|at| now.since(at) >= timing.proven_after) {
             self.suspicious = None;
         }
     }

@@ -9,9 +9,6 @@ use crate::config::settings::Timing;
 use crate::model::AgentId;
 use crate::phoenix::backoff::between;
 
-/// A question of whose the key is that has no answer for so many join timeouts may be asked again.
-const ANSWER_TIMEOUTS: u32 = 4;
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct KeyStanding {
@@ -76,7 +73,7 @@ impl KeyStanding {
 impl Session {
     /// Asks whose the key is, unless that is being asked already.
     pub(super) fn identify(&mut self, now: Mono) {
-        let patience = self.config.timing.join_timeout * ANSWER_TIMEOUTS;
+        let patience = self.config.timing.patience();
         if self.key.asked_at.is_none_or(|at| now.since(at) >= patience) {
             self.ask_identity(now);
         }

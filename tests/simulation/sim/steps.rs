@@ -103,6 +103,7 @@ impl World {
                 | CallFault::Forbidden
                 | CallFault::Malformed(_)
                 | CallFault::KeyRefused
+                | CallFault::NoKey
                 | CallFault::Unreachable
         );
         if let Some(knock) = self.platform.knocks.get_mut(request.as_str())

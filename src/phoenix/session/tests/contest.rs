@@ -156,6 +156,22 @@ fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
 }
 
 #[test]
+fn what_proves_a_connection_tells_a_short_one_too() {
+    for (lives, state) in [(4, AgentState::Yielded), (5, AgentState::Away)] {
+        let mut stage = Stage::of(ConnectionMode::Yield);
+        stage.session.config.timing.proven_after = seconds(5);
+        stage.give(Input::Start);
+        for _ in 0..3 {
+            stage.go_joined();
+            stage.pass(seconds(lives));
+            stage.give(Input::Closed(Some(1000)));
+            stage.until_connect();
+        }
+        assert_eq!(stage.state(), state, "{lives} s");
+    }
+}
+
+#[test]
 fn take_fights_twice_and_then_yields_for_10_min() {
     let losses: [fn(&mut Stage); 3] = [
         |stage| {
