@@ -119,12 +119,15 @@ pub struct Sample {
     ledger_kib: u64,
 }
 
+/// A figure of a sample, and how it is called.
+type Figure = (&'static str, fn(&Sample) -> u64);
+
 impl Sample {
     /// What stands above the columns.
     pub const HEAD: &str =
         "minute  requests  pending   p50 ms   p99 ms  RssAnon MiB  VmHWM MiB  fds  threads  tasks  CPU s  ledger MiB";
     /// What the process holds, of which the most must stay as it was.
-    pub const HELD: [(&str, fn(&Sample) -> u64); 3] = [
+    pub const HELD: [Figure; 3] = [
         ("most anonymous memory, KiB", |sample| sample.anonymous_kib),
         ("most descriptors", |sample| sample.descriptors),
         ("most tasks", |sample| sample.tasks),

@@ -117,11 +117,11 @@ impl Core {
             session,
             inbox: Inbox::with_capacity(listing, config.capacity),
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
-            policy,
             book,
             identity: Identity::default(),
             recall: Recall::default(),
-            contacts: Contacts::new(now.mono),
+            contacts: Contacts::new(policy.as_deref(), now.mono),
+            policy,
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
             flights: HashMap::new(),
@@ -237,6 +237,7 @@ impl Core {
             self.inbox.wake(now, self.clock.sound());
             self.begin_listing(now);
             self.begin_contacts(now);
+            self.contacts_counted();
             self.decide_ready(now);
         }
         self.flush();

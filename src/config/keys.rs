@@ -145,7 +145,12 @@ pub static TIMING: Section = Section {
         key("join_timeout", Takes::Duration, "15s", "The bound of a join, of connecting and of each REST call."),
         key("backoff_min", Takes::Duration, "500ms", "The first ceiling of the wait before connecting again."),
         key("backoff_max", Takes::Duration, "60s", "The last such ceiling; the wait is anything below it."),
-        key("proven_after", Takes::Duration, "60s", "A connection that lasts this long is proven: the wait begins small again, and nobody took it."),
+        key(
+            "proven_after",
+            Takes::Duration,
+            "60s",
+            "A connection that lasts this long is proven: the wait begins small again, and nobody took it.",
+        ),
         key("list_live", Takes::Duration, "5m", "Between listings while live, ± 20 %."),
         key("list_away", Takes::Duration, "30s", "Between listings otherwise, ± 20 %."),
         key("yield_retry", Takes::Duration, "5m", "Between tries while somebody else has the connection."),

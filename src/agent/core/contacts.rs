@@ -10,10 +10,12 @@ use crate::clock::{Mono, Now};
 use crate::ledger::Entry as Record;
 use crate::model::{Contact, ContactId, Handle, RequestId};
 use crate::platform::{Page, Reply};
+use crate::policy::Policy;
 
 /// Between readings while nothing asks for one.
 const RHYTHM: Duration = Duration::from_secs(3600);
-/// After a reading that failed.
+/// After a reading that failed; or, with a second a page besides, after one that leaves somebody in doubt, or where nobody
+/// tells of new contacts.
 const RETRY: Duration = Duration::from_secs(30);
 /// Readings in succession that miss a contact, before it counts as removed although each was disturbed: a row slips from one
 /// page to the one already read only where another row goes at that very moment, and never does so time and again.
@@ -28,7 +30,13 @@ pub(super) struct Contacts {
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
+    /// Pages of the last reading.
+    pages: u32,
     ours: Ours,
+    /// The numbers that the policy asks about, in order.
+    asked: Vec<u64>,
+    /// How many of them are exceeded, if that is known, as what rests was decided by.
+    exceeded: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -56,13 +64,40 @@ struct Reading {
 }
 
 impl Contacts {
-    pub(super) fn new(now: Mono) -> Self {
-        Self { known: None, reading: None, next: now + super::listing::FIRST_LISTING, calls: 0, ours: Ours::default() }
+    pub(super) fn new(policy: Option<&Policy>, now: Mono) -> Self {
+        let mut contacts = Self {
+            known: None,
+            reading: None,
+            next: now + super::listing::FIRST_LISTING,
+            calls: 0,
+            pages: 1,
+            ours: Ours::default(),
+            asked: Vec::new(),
+            exceeded: None,
+        };
+        contacts.asked_by(policy);
+        contacts
     }
 
-    /// How many contacts there are, if that is known.
+    /// How many contacts there are, if that is known. Whoever was let in counts from then on, seen or not: without a channel
+    /// they are only seen at the next reading.
     pub(super) fn count(&self) -> Option<u64> {
-        self.known.as_ref().map(|known| known.len() as u64)
+        self.known.as_ref().map(|known| (known.len() + self.ours.unseen()) as u64)
+    }
+
+    /// This policy is in force, and everything is decided anew.
+    pub(super) fn asked_by(&mut self, policy: Option<&Policy>) {
+        self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
+        self.exceeded = self.count_exceeded();
+    }
+
+    fn count_exceeded(&self) -> Option<usize> {
+        self.count().map(|count| self.asked.partition_point(|asked| *asked < count))
+    }
+
+    /// Reads the list soon, but not all the time where it is long.
+    fn read_soon(&mut self, now: Mono) {
+        self.next = self.next.min(now + RETRY + Duration::from_secs(self.pages.into()));
     }
 
     pub(super) fn due(&self) -> Option<Mono> {
@@ -106,15 +141,18 @@ impl Contacts {
             return Vec::new();
         }
         let counted = reading.total.is_none_or(|total| total == reading.found.len() as u64);
-        let mut gone = Vec::new();
+        let (mut gone, mut again) = (Vec::new(), false);
         let missing = |(id, _): &(&ContactId, &mut Known)| !reading.found.contains_key(*id);
         for (id, known) in self.known.iter_mut().flatten().filter(missing) {
             known.missed += u8::from(reading.disturbed);
             if (!reading.disturbed && counted) || known.missed >= MISSED_MAX {
                 gone.push(id.clone());
             } else if reading.disturbed {
-                self.next = self.next.min(now + RETRY + Duration::from_secs(reading.page.into()));
+                again = true;
             }
+        }
+        if again {
+            self.read_soon(now);
         }
         gone
     }
@@ -187,6 +225,7 @@ impl Core {
 
     fn contacts_read(&mut self, overfull: bool, now: Now) {
         let Some(reading) = self.contacts.reading.take() else { return };
+        self.contacts.pages = reading.page;
         if overfull {
             self.contacts.known = None;
             return;
@@ -207,8 +246,13 @@ impl Core {
         if !reading.odd {
             self.contacts.ours.not_among_all(reading.approvals);
         }
-        if first {
-            self.doubts_changed();
+    }
+
+    /// Where the number of contacts has passed one that the policy asks about, or became known, what rests is decided again.
+    pub(super) fn contacts_counted(&mut self) {
+        let exceeded = self.contacts.count_exceeded();
+        if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
+            self.inbox.requeue_resting(|_| true);
         }
     }
 
@@ -238,6 +282,9 @@ impl Core {
         if applied {
             if let Some(met) = self.contacts.ours.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);
+            } else if self.joined.is_none() {
+                // Nobody tells of the contact.
+                self.contacts.read_soon(now.mono);
             }
             self.make_way(now);
         } else if let Some(met) = self.contacts.ours.dropped(id, handle) {

@@ -223,6 +223,7 @@ impl Core {
         if let Some(policy) = &self.policy {
             self.book.asked_by(policy);
         }
+        self.contacts.asked_by(self.policy.as_deref());
         // Until the record has been read again, what it would say is unknown and decides nothing.
         let policy = self.policy.clone();
         self.recall_for(policy.as_deref(), now);
@@ -260,16 +261,6 @@ impl Core {
     pub(super) fn limits_freed(&mut self) {
         self.inbox.requeue_resting(|entry| {
             entry.decision.as_ref().is_some_and(|decision| matches!(decision.by, By::Limit(_)))
-        });
-    }
-
-    /// Something became known, or unknown: decisions that rested on doubt are taken again.
-    pub(super) fn doubts_changed(&mut self) {
-        self.inbox.requeue_resting(|entry| {
-            entry.decision.as_ref().is_none_or(|decision| {
-                matches!(decision.by, By::Error(_))
-                    || decision.voices.iter().any(|voice| voice.truth == crate::policy::Truth::Unknown)
-            })
         });
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Ours {
     /// Oldest first.
     ages: BTreeMap<u64, Handle>,
     age: u64,
+    /// How many were carried out since the last reading of all contacts began.
+    unseen: usize,
     made_way: Option<Met>,
 }
 
@@ -90,6 +92,11 @@ impl Ours {
         }
     }
 
+    /// How many were let in whom no reading of the contacts could have shown yet.
+    pub(super) fn unseen(&self) -> usize {
+        self.unseen
+    }
+
     /// What has an age up to this was there before now.
     pub(super) fn age(&self) -> u64 {
         self.age
@@ -101,6 +108,7 @@ impl Ours {
         let mut gone = Vec::new();
         for handle in self.ages.range(..=before).map(|(_, handle)| handle) {
             if let Some(approval) = self.by_handle.get_mut(handle).filter(|approval| approval.applied) {
+                self.unseen -= usize::from(approval.missed == 0);
                 approval.missed += 1;
                 if approval.missed >= MISSED_MAX {
                     gone.push(handle.clone());
@@ -128,10 +136,11 @@ impl Ours {
         self.ages.insert(self.age, handle.clone());
         let approval = Approval { request: request.clone(), applied, age: self.age, missed: 0 };
         self.by_handle.insert(handle.clone(), approval);
+        self.unseen += usize::from(applied);
         if self.by_handle.len() > APPROVALS_MAX
-            && let Some((_, oldest)) = self.ages.pop_first()
+            && let Some(oldest) = self.ages.first_key_value().map(|(_, handle)| handle.clone())
         {
-            self.by_handle.remove(&oldest);
+            self.remove(&oldest);
             self.made_way = self.met.remove(&oldest);
         }
     }
@@ -139,6 +148,7 @@ impl Ours {
     fn remove(&mut self, handle: &Handle) -> Option<Approval> {
         let approval = self.by_handle.remove(handle)?;
         self.ages.remove(&approval.age);
+        self.unseen -= usize::from(approval.applied && approval.missed == 0);
         Some(approval)
     }
 }
@@ -226,21 +236,25 @@ mod tests {
         ours.applied(&id("r1"), Some(&ann));
         ours.intended(&id("r2"), Some(&bob));
         ours.intended(&id("r3"), Some(&eve));
+        assert_eq!(ours.unseen(), 1);
         for _ in 0..2 {
             ours.not_among_all(ours.age());
+            assert_eq!(ours.unseen(), 0);
         }
         assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(Some("r1".into())), "not yet");
 
         ours.applied(&id("r1"), Some(&ann));
         let before = ours.age();
         ours.applied(&id("r3"), Some(&eve));
+        assert_eq!(ours.unseen(), 2);
         for _ in 0..3 {
             ours.not_among_all(before);
+            assert_eq!(ours.unseen(), 1);
         }
         assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None), "forgotten");
         assert_eq!(made_by(ours.meet(contact("bob"), true)), None, "its end is not known");
         assert_eq!(made_by(ours.meet(contact("eve"), true)), Some(Some("r3".into())), "carried out since they began");
-        assert_eq!((ours.by_handle.len(), ours.ages.len(), ours.met.len()), (1, 1, 1));
+        assert_eq!((ours.by_handle.len(), ours.ages.len(), ours.met.len(), ours.unseen()), (1, 1, 1, 0));
     }
 
     #[test]

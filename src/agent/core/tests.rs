@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::*;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::ledger::LedgerError;
-use crate::model::{AgentId, Answer, Contact, ContactId, ContactKind, ContactRequest, Sender, Verdict};
+use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::PolicyHash;
 
+mod contacts;
 mod identity;
 mod recall;
 
@@ -233,77 +234,4 @@ fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
     held.wait(Duration::from_secs(1));
     let decided = held.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
     assert_eq!(decided, 89, "once there are rules, all are decided by them");
-}
-
-fn contact(id: &str) -> Contact {
-    let id = ContactId::parse(id).unwrap();
-    Contact { id, sender: Sender::Absent, name: None, kind: ContactKind::User, inserted_at: None }
-}
-
-/// One of two pages of contacts.
-fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
-    let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).unwrap();
-    let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
-    let items = shown.iter().map(|id| contact(id)).collect();
-    let result = Ok(Page { items, unreadable, total: Some(total), pages: Some(2) });
-    held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
-}
-
-fn contacts_are_due(held: &mut Held) {
-    held.at = held.core.contacts.due().unwrap().since_origin();
-    held.tell(Input::Tick);
-}
-
-#[test]
-fn a_contact_is_gone_by_one_undisturbed_reading_or_by_three_disturbed_ones_in_succession() {
-    let mut held = Held::new(AgentMemory::default());
-    // Who is shown, whether it was disturbed, odd rows, and when the next one comes; how many are known after it.
-    let hour = 60 * MINUTES;
-    let soon = Duration::from_secs(32);
-    for (number, (shown, disturbed, odd, wait, known)) in [
-        (&["a", "b"][..], false, 0, hour, 2),
-        (&["a"], true, 0, soon, 2),
-        (&["a"], true, 0, soon, 2),
-        // It had only slipped through: what was counted is forgotten.
-        (&["a", "b"], true, 0, hour, 2),
-        (&["a"], true, 0, soon, 2),
-        // A row that nobody can read may be the one, now and ever.
-        (&["a"], true, 1, hour, 2),
-        (&["a"], true, 0, soon, 2),
-        (&["a"], true, 0, hour, 1),
-        (&["c"], false, 0, hour, 1),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        contacts_are_due(&mut held);
-        let total = shown.len() as u64;
-        contacts_page(&mut held, shown, total + u64::from(disturbed), odd);
-        contacts_page(&mut held, &[], total, 0);
-        assert_eq!(held.core.contacts.count(), Some(known), "after reading {number}");
-        assert_eq!(held.core.contacts.due(), Some(now(held.at + wait).mono), "after reading {number}");
-    }
-    let removed = held.recorded.iter().filter_map(|entry| match entry {
-        Record::ContactRemoved { contact, .. } => Some(contact.as_str()),
-        _ => None,
-    });
-    assert_eq!(removed.collect::<Vec<_>>(), ["b", "a"]);
-}
-
-#[test]
-fn what_happens_between_two_pages_of_contacts_is_told_once() {
-    let mut held = Held::new(AgentMemory::default());
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b", "c"], 4, 0);
-    held.core.contact_added(contact("d"), now(held.at));
-    held.core.removed_contact(&ContactId::parse("a").unwrap(), now(held.at));
-    // Made before either, and after a row slipped: "b" is shown again.
-    contacts_page(&mut held, &["b", "a", "d"], 4, 0);
-    let told = held.recorded.iter().filter_map(|entry| match entry {
-        Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
-        Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
-        _ => None,
-    });
-    assert_eq!(told.collect::<Vec<_>>(), ["+d", "-a", "+b", "+c"]);
-    assert_eq!(held.core.contacts.count(), Some(3));
 }

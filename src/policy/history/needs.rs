@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::policy::rules::{Condition, HistoryConditions, Policy, Table, When};
+use crate::policy::rules::{Condition, HistoryConditions, Policy};
 
 /// How far back a policy's `history` conditions ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,14 +28,6 @@ impl HistoryNeeds {
         }
     }
 
-    fn add_table(&mut self, table: &Table) {
-        for condition in &table.conditions {
-            if let Condition::History(history) = condition {
-                self.add(history);
-            }
-        }
-    }
-
     /// The furthest of all; [`SignedDuration::MAX`] is for ever.
     pub fn reach(&self) -> Option<SignedDuration> {
         let for_ever = self.approved.then_some(SignedDuration::MAX);
@@ -47,13 +39,11 @@ impl Policy {
     /// What of the history of owners this policy asks about.
     pub fn history_needs(&self) -> HistoryNeeds {
         let mut needs = HistoryNeeds::default();
-        for rule in &self.rules {
-            if let When::Table(table) = &rule.when {
-                needs.add_table(table);
+        for condition in self.conditions() {
+            if let Condition::History(history) = condition {
+                needs.add(history);
             }
-            rule.unless.iter().for_each(|table| needs.add_table(table));
         }
-        self.overdue.iter().flat_map(|overdue| &overdue.unless).for_each(|table| needs.add_table(table));
         needs
     }
 

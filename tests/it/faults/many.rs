@@ -1,5 +1,5 @@
 //! Many agents in one process: one that panics, is refused, is slow or is flooded is in nobody's way. The figures for a
-//! thousand are the bench's (`benches/agents.rs`).
+//! thousand are the bench's (`benches/agents`).
 
 use std::fmt::Write as _;
 

@@ -1,20 +1,20 @@
-//! A thousand agents in one daemon: what an idle one costs, whether a troubled one delays the others, and how the
-//! connects spread after the platform was away.
+//! A thousand agents in one daemon: what an idle one costs, whether a troubled or a panicking one delays the others, and
+//! how the connects spread after the platform was away.
 //!
 //! `cargo bench --bench agents -- [--agents N] [--tls] [--idle SECONDS]` runs the real binary against a sandbox in this
-//! process and prints its settings and a table. The machine should be quiet.
+//! process and prints its settings and a table. Only the panics are asked of a daemon in this process, since nobody can
+//! ask the binary for one. The machine should be quiet.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
 
-use std::fmt::Write as _;
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::Arc;
+mod panics;
+mod place;
+
 use std::time::{Duration, Instant};
 
 use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
 use jiff::Timestamp;
-use tokio::process::{Child, Command};
+use place::{certificate, configure, id, start, usage};
 
 /// Nothing here takes longer.
 const STEP_MAX: Duration = Duration::from_secs(300);
@@ -65,66 +65,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn id(agent: usize) -> String {
-    format!("a0000000-0000-4000-8000-{agent:012}")
-}
-
-/// A certificate of a CA of our own, and the CA as PEM.
-fn certificate() -> (Arc<rustls::ServerConfig>, String) {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    (server.into(), pem)
-}
-
-/// The daemon's files; the key of the first agent is wrong if `refused`.
-fn configure(dir: &Path, url: &str, agents: usize, refused: bool) {
-    std::fs::create_dir_all(dir).unwrap();
-    let rules = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n";
-    std::fs::write(dir.join("rules.toml"), rules).unwrap();
-    let mut text = format!("[platform]\nurl = \"{url}\"\n");
-    if url.starts_with("https") {
-        text.push_str("ca_file = \"../ca.pem\"\n");
-    }
-    text.push_str("[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n[log]\nlevel = \"warn\"\n");
-    for agent in 0..agents {
-        let key = if refused && agent == 0 { "wrong".to_owned() } else { format!("key-{agent}") };
-        std::fs::write(dir.join(format!("{agent}.key")), key).unwrap();
-        let _ = write!(
-            text,
-            "[[agents]]\nid = \"{}\"\napi_key_file = \"{agent}.key\"\nrules = \"rules.toml\"\n",
-            id(agent)
-        );
-    }
-    std::fs::write(dir.join("doorman.toml"), text).unwrap();
-}
-
-fn start(dir: &Path) -> Child {
-    let log = std::fs::File::create(dir.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_doorman"))
-        .arg("run")
-        .env_clear()
-        .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
-}
-
 async fn until(what: &str, so: impl Fn() -> bool) -> Duration {
     let begun = Instant::now();
     while !so() {
@@ -138,33 +78,6 @@ async fn until(what: &str, so: impl Fn() -> bool) -> Duration {
 fn joined(control: &Control) -> usize {
     let live = control.overview().live;
     live.iter().filter(|live| live.topics.iter().any(|topic| topic.starts_with("agent_contacts:"))).count()
-}
-
-/// What the kernel says of a process.
-struct Usage {
-    rss_kib: f64,
-    cpu: Duration,
-    descriptors: usize,
-    threads: u64,
-}
-
-fn usage(child: &Child) -> Usage {
-    let pid = child.id().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let field = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    // Fields 14 and 15, in hundredths of a second.
-    let ticks: u64 = after[11].parse::<u64>().unwrap() + after[12].parse::<u64>().unwrap();
-    Usage {
-        rss_kib: field("VmRSS:") as f64,
-        cpu: Duration::from_millis(ticks * 10),
-        descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-        threads: field("Threads:"),
-    }
 }
 
 /// Most connects within any one second, and how many in all, since this moment of the sandbox's.
@@ -289,10 +202,14 @@ async fn run(args: &Args) {
     row("one refused, slow, garbled, flooded", quantiles(&latencies(&control, origin, "trouble")));
     control.clear_faults();
 
-    restarts(&control, sandbox, address, healthy, &now_us).await;
+    let sandbox = restarts(&control, sandbox, address, healthy, &now_us).await;
     let last = usage(&child);
     row("in the end: memory", format!("{:.1} MiB", last.rss_kib / 1024.0));
     row("in the end: descriptors, threads", format!("{}, {}", last.descriptors, last.threads));
+    drop(child);
+    until("it is gone", || joined(&control) == 0).await;
+    panics::run(&control, &dir.path().join("panics"), &url, args.agents, origin).await;
+    sandbox.stop().await;
 }
 
 async fn restarts(
@@ -301,7 +218,7 @@ async fn restarts(
     address: std::net::SocketAddr,
     healthy: usize,
     now_us: &impl Fn() -> u64,
-) {
+) -> Sandbox {
     let mut sandbox = sandbox;
     for (crash, word) in [(false, "restart in good order (1012)"), (true, "restart by a crash")] {
         tokio::time::sleep(PROVEN).await;
@@ -335,5 +252,5 @@ async fn restarts(
         "{word:<34} all live {:.1} s after; at most {most} connects in one second ({all} in all)",
         took.as_secs_f64() + 0.5
     );
-    drop(sandbox);
+    sandbox
 }

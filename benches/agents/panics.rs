@@ -1,0 +1,68 @@
+//! One agent of many panics, time and again, while the others are asked: in this process, since only the library can be
+//! asked to panic.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use doorman::clock::Clock;
+use doorman::config::{self, Env, Overrides};
+use doorman::daemon::{Daemon, Options};
+use doorman::ops::log::redact::Redact;
+use doorman::ops::notify::Notifier;
+use doorman::sandbox::Control;
+use doorman::supervisor::{Order, Reread};
+use jiff::Timestamp;
+
+use super::{joined, latencies, quantiles, spell, until};
+
+/// By its place; the first has a good key here, too.
+const PANICS: usize = 0;
+/// Asked for this often; it starts anew 1 s to 60 s after each.
+const RHYTHM: Duration = Duration::from_millis(100);
+
+/// Prints a row.
+pub async fn run(control: &Control, dir: &Path, url: &str, agents: usize, origin: Timestamp) {
+    super::configure(dir, url, agents, false);
+    let panics = Arc::new(AtomicU64::new(0));
+    let counted = panics.clone();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|why| why.starts_with("asked to panic")) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        } else {
+            hook(info);
+        }
+    }));
+    let file = dir.join("doorman.toml");
+    let loaded = config::load(Some(&file), &Env::default(), &Overrides::default()).unwrap();
+    let options = Options {
+        shadow: false,
+        clock: Clock::start(),
+        seed: 1,
+        notifier: Notifier::from_env().unwrap(),
+        watchdog_limit: None,
+        observer: None,
+        redact: Redact::default(),
+        recorder: None,
+        reread: Reread { from: file.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
+    };
+    let daemon = Daemon::start(loaded.settings, options).await.unwrap();
+    until("all are live", || joined(control) == agents).await;
+    let orders = daemon.orders.clone();
+    let panicking = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(RHYTHM);
+        loop {
+            tick.tick().await;
+            if orders.send(Order::Panic(PANICS)).await.is_err() {
+                return;
+            }
+        }
+    });
+    spell(control, agents, PANICS + 1, "panics").await;
+    panicking.abort();
+    let what = format!("one panics {} times, in this process", panics.load(Ordering::Relaxed));
+    println!("{what:<34} {}", quantiles(&latencies(control, origin, "panics")));
+    daemon.stop().await;
+}

@@ -1,0 +1,132 @@
+//! The list of contacts: who is gone, who counts already, and what rests on their number.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{Contact, ContactId, ContactKind};
+use crate::policy::rules::Condition;
+use crate::policy::testkit::{approve, by_handle, policy};
+
+fn contact(id: &str) -> Contact {
+    let id = ContactId::parse(id).unwrap();
+    Contact { id, sender: Sender::Absent, name: None, kind: ContactKind::User, inserted_at: None }
+}
+
+/// One of two pages of contacts.
+fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
+    let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).unwrap();
+    let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
+    let items = shown.iter().map(|id| contact(id)).collect();
+    let result = Ok(Page { items, unreadable, total: Some(total), pages: Some(2) });
+    held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+}
+
+fn contacts_are_due(held: &mut Held) {
+    held.at = held.core.contacts.due().unwrap().since_origin();
+    held.tell(Input::Tick);
+}
+
+#[test]
+fn a_contact_is_gone_by_one_undisturbed_reading_or_by_three_disturbed_ones_in_succession() {
+    let mut held = Held::new(AgentMemory::default());
+    // Who is shown, whether it was disturbed, odd rows, and when the next one comes; how many are known after it.
+    let hour = 60 * MINUTES;
+    let soon = Duration::from_secs(32);
+    for (number, (shown, disturbed, odd, wait, known)) in [
+        (&["a", "b"][..], false, 0, hour, 2),
+        (&["a"], true, 0, soon, 2),
+        (&["a"], true, 0, soon, 2),
+        // It had only slipped through: what was counted is forgotten.
+        (&["a", "b"], true, 0, hour, 2),
+        (&["a"], true, 0, soon, 2),
+        // A row that nobody can read may be the one, now and ever.
+        (&["a"], true, 1, hour, 2),
+        (&["a"], true, 0, soon, 2),
+        (&["a"], true, 0, hour, 1),
+        (&["c"], false, 0, hour, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        contacts_are_due(&mut held);
+        let total = shown.len() as u64;
+        contacts_page(&mut held, shown, total + u64::from(disturbed), odd);
+        contacts_page(&mut held, &[], total, 0);
+        assert_eq!(held.core.contacts.count(), Some(known), "after reading {number}");
+        assert_eq!(held.core.contacts.due(), Some(now(held.at + wait).mono), "after reading {number}");
+    }
+    let removed = held.recorded.iter().filter_map(|entry| match entry {
+        Record::ContactRemoved { contact, .. } => Some(contact.as_str()),
+        _ => None,
+    });
+    assert_eq!(removed.collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn what_happens_between_two_pages_of_contacts_is_told_once() {
+    let mut held = Held::new(AgentMemory::default());
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["a", "b", "c"], 4, 0);
+    held.core.contact_added(contact("d"), now(held.at));
+    held.core.removed_contact(&ContactId::parse("a").unwrap(), now(held.at));
+    // Made before either, and after a row slipped: "b" is shown again.
+    contacts_page(&mut held, &["b", "a", "d"], 4, 0);
+    let told = held.recorded.iter().filter_map(|entry| match entry {
+        Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
+        Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["+d", "-a", "+b", "+c"]);
+    assert_eq!(held.core.contacts.count(), Some(3));
+}
+
+/// Lets friends in while there is nobody yet.
+fn one_friend() -> Held {
+    let mut held = Held::new(AgentMemory::default());
+    let rule = approve("friends", by_handle(&["ann", "bob"])).unless(Condition::ContactsOver(0));
+    held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &[], 0, 0);
+    held
+}
+
+fn friend(name: &str) -> ContactRequest {
+    ContactRequest { sender: Sender::parse(Some(name)), ..request(name) }
+}
+
+fn let_in(held: &Held) -> Vec<&str> {
+    let intents = held.recorded.iter().filter_map(|entry| match entry {
+        Record::Intent { request, answer: Answer::Approve, .. } => Some(request.as_str()),
+        _ => None,
+    });
+    intents.collect()
+}
+
+#[test]
+fn who_was_let_in_counts_before_anybody_sees_the_contact() {
+    let mut held = one_friend();
+    held.lists_after(MINUTES, &[friend("ann")]);
+    held.applied("ann", Answer::Approve);
+    assert_eq!(held.core.contacts.count(), Some(1));
+    // Nobody tells an agent that polls of its contacts: it looks soon.
+    assert!(held.core.contacts.due().unwrap().since_origin() < held.at + MINUTES);
+    held.lists_after(MINUTES, &[friend("bob")]);
+    assert_eq!((let_in(&held), held.core.pending().len()), (vec!["ann"], 1), "bob is one too many");
+
+    // Ann came and went.
+    contacts_page(&mut held, &[], 0, 0);
+    assert_eq!(held.core.contacts.count(), Some(0));
+    assert_eq!(let_in(&held), ["ann", "bob"], "there is room again, and nobody had to ask");
+}
+
+#[test]
+fn who_waits_for_the_number_of_contacts_is_decided_once_it_is_known() {
+    let mut held = Held::new(AgentMemory::default());
+    let rule = approve("friends", by_handle(&["ann"])).unless(Condition::ContactsOver(0));
+    held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+    held.lists_after(Duration::ZERO, &[friend("ann")]);
+    held.lists_after(Duration::from_secs(3), &[friend("ann")]);
+    assert!(let_in(&held).is_empty() && held.core.contacts.count().is_none());
+    contacts_page(&mut held, &[], 0, 0);
+    assert_eq!(let_in(&held), ["ann"]);
+}
