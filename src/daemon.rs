@@ -53,6 +53,24 @@ pub struct Options {
     pub reread: Reread,
 }
 
+impl Options {
+    /// For a daemon whose settings stay what they are, and that no service manager watches. `from` is where they came from,
+    /// for people.
+    pub fn unattended(clock: Clock, seed: u64, from: &std::path::Path) -> Self {
+        Self {
+            shadow: false,
+            clock,
+            seed,
+            notifier: Notifier::default(),
+            watchdog_limit: None,
+            observer: None,
+            redact: Redact::default(),
+            recorder: None,
+            reread: Reread { from: from.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
+        }
+    }
+}
+
 /// Why a daemon did not start; the exit code says what kind of thing to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

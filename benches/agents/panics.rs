@@ -9,10 +9,8 @@ use std::time::Duration;
 use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
 use doorman::daemon::{Daemon, Options};
-use doorman::ops::log::redact::Redact;
-use doorman::ops::notify::Notifier;
 use doorman::sandbox::Control;
-use doorman::supervisor::{Order, Reread};
+use doorman::supervisor::Order;
 use jiff::Timestamp;
 
 use super::{joined, latencies, quantiles, spell, until};
@@ -37,17 +35,7 @@ pub async fn run(control: &Control, dir: &Path, url: &str, agents: usize, origin
     }));
     let file = dir.join("doorman.toml");
     let loaded = config::load(Some(&file), &Env::default(), &Overrides::default()).unwrap();
-    let options = Options {
-        shadow: false,
-        clock: Clock::start(),
-        seed: 1,
-        notifier: Notifier::from_env().unwrap(),
-        watchdog_limit: None,
-        observer: None,
-        redact: Redact::default(),
-        recorder: None,
-        reread: Reread { from: file.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
-    };
+    let options = Options::unattended(Clock::start(), 1, &file);
     let daemon = Daemon::start(loaded.settings, options).await.unwrap();
     until("all are live", || joined(control) == agents).await;
     let orders = daemon.orders.clone();

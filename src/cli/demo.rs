@@ -11,10 +11,7 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Env, Overrides};
 use crate::daemon::{Daemon, Options};
-use crate::ops::log::redact::Redact;
-use crate::ops::notify::Notifier;
 use crate::sandbox::{Sandbox, SandboxOptions, World};
-use crate::supervisor::Reread;
 
 mod script;
 mod stage;
@@ -48,18 +45,8 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
     say(&format!("the sandbox listens on {}\nthe daemon's files are in {}", sandbox.url(), directory.display()));
     let control = sandbox.control();
     let (observer, notices) = mpsc::unbounded_channel();
-    let from = directory.join("doorman.toml").display().to_string();
-    let options = Options {
-        shadow: false,
-        clock: Clock::start(),
-        seed: fastrand::u64(..),
-        notifier: Notifier::from_env()?,
-        watchdog_limit: None,
-        observer: Some(observer),
-        redact: Redact::default(),
-        recorder: None,
-        reread: Reread { from, read: Box::new(|| Ok(Vec::new())) },
-    };
+    let from = directory.join("doorman.toml");
+    let options = Options { observer: Some(observer), ..Options::unattended(Clock::start(), fastrand::u64(..), &from) };
     let daemon = Daemon::start(settings, options).await?;
     let mut stage = Stage::new(notices);
     let sandbox = script::play(&mut stage, &control, sandbox).await?;

@@ -4,6 +4,7 @@ mod chaos;
 pub mod checks;
 mod clock;
 mod coexistence;
+pub mod daemon;
 mod flood;
 mod keys;
 mod kills;

@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use self::journal::Journal;
 use self::seen::looked_at;
-use crate::faults::site::{AGENT, Daemon, KEY, Site};
+use crate::faults::daemon::Daemon;
+use crate::faults::site::{AGENT, KEY, Site};
 use crate::logs::check_line;
 
 /// Clears screens, colours, links, reorders, hides, makes lines and journald's fields of its own.

@@ -10,8 +10,9 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
+use super::daemon::Daemon;
 use super::kills::number;
-use super::site::{AGENT, Daemon, Site};
+use super::site::{AGENT, Site};
 
 /// Courses at once in a test run, unless `DOORMAN_COURSES` says otherwise.
 const COURSES: u64 = 6;

@@ -6,7 +6,8 @@ use std::path::Path;
 use doorman::sandbox::wire::RequestState;
 use doorman::sandbox::{Control, Status};
 
-use super::site::{AGENT, Daemon, Site};
+use super::daemon::Daemon;
+use super::site::{AGENT, Site};
 
 /// Whether everybody who is to be answered is.
 pub fn all_decided(control: &Control) -> bool {

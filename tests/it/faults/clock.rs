@@ -7,7 +7,8 @@ use doorman::sandbox::{NewRequest, Status};
 use jiff::SignedDuration;
 use tokio::time::timeout;
 
-use super::site::{AGENT, Notices, Site, TIME, here};
+use super::daemon::{Notices, here};
+use super::site::{AGENT, Site, TIME};
 
 const RULES: &str = r#"version = 1
 [rules.friends]

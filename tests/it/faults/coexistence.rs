@@ -7,7 +7,8 @@ use doorman::sandbox::{At, Control, Do, Fault, SandboxOptions};
 use tokio::task::JoinHandle;
 
 use super::checks::{all_decided, live_again, nothing_lost_nothing_twice, nothing_twice};
-use super::site::{AGENT, Daemon, KEY, Site};
+use super::daemon::Daemon;
+use super::site::{AGENT, KEY, Site};
 use crate::sandbox::harness::Client;
 
 /// So long between listings that only what is pushed can be answered meanwhile.

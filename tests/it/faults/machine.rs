@@ -7,7 +7,8 @@ use std::process::Command;
 use nix::unistd::Pid;
 
 use super::checks::{all_decided, intents, live_again, nothing_lost_nothing_twice, nothing_twice};
-use super::site::{AGENT, Daemon, Site, TIME};
+use super::daemon::Daemon;
+use super::site::{AGENT, Site, TIME};
 
 fn limit(pid: Pid, what: &str) {
     let done = Command::new("prlimit").args(["--pid", &pid.to_string(), what]).status().unwrap();

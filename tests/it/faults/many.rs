@@ -10,7 +10,8 @@ use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptio
 use doorman::supervisor::Order;
 use tokio::time::timeout;
 
-use super::site::{Notices, TIME, here};
+use super::daemon::{Notices, here};
+use super::site::TIME;
 
 const AGENTS: usize = 30;
 /// By their places.

@@ -8,14 +8,14 @@ use doorman::config::{self, Env, Overrides};
 use doorman::daemon::Options;
 use doorman::ops::log::init_at;
 use doorman::ops::log::redact::Redact;
-use doorman::ops::notify::Notifier;
-use doorman::supervisor::{Order, Reread};
+use doorman::supervisor::Order;
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use signal_hook_tokio::Signals;
 use tokio::process::Command;
 
-use crate::faults::site::{Daemon, Site};
+use crate::faults::daemon::Daemon;
+use crate::faults::site::Site;
 
 /// Where journald is, for the child.
 const JOURNAL: &str = "SECRETS_JOURNAL";
@@ -43,17 +43,7 @@ pub async fn play() {
     let (clock, redact) = (Clock::start(), Redact::default());
     let log = init_at(&loaded.settings.log, &clock, redact.clone(), Path::new(&journal)).unwrap();
     let mut signals = Signals::new([Signal::SIGTERM as i32, Signal::SIGHUP as i32, PANIC as i32]).unwrap();
-    let options = Options {
-        shadow: false,
-        clock,
-        seed: 1,
-        notifier: Notifier::from_env().unwrap(),
-        watchdog_limit: None,
-        observer: None,
-        redact,
-        recorder: None,
-        reread: Reread { from: String::from("doorman.toml"), read: Box::new(|| Ok(Vec::new())) },
-    };
+    let options = Options { redact, ..Options::unattended(clock, 1, Path::new("doorman.toml")) };
     let daemon = doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap();
     let orders = daemon.orders.clone();
     tokio::spawn(async move {
