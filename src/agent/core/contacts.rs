@@ -1,5 +1,6 @@
 //! The agent's contact list, as far as decisions and the record need it: how many, and whose a removed one was.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,11 +23,15 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) const MISSED_MAX: u8 = 3;
 /// More contacts than this are not counted: their number is unknown then.
 const CONTACTS_MAX: usize = 100_000;
+/// Twice the pages that so many take.
+pub(super) const PAGES_MAX: u32 = 2_000;
 
 #[derive(Debug)]
 pub(super) struct Contacts {
-    /// `None` until the list was read once as a whole. Not a `HashMap`: with contacts that come and go, that doubles.
-    known: Option<BTreeMap<ContactId, Known>>,
+    /// Not a `HashMap`: with contacts that come and go, that doubles.
+    known: BTreeMap<ContactId, Known>,
+    /// The list was read once from end to end: [`Contacts::known`] is all of it.
+    whole: bool,
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
@@ -42,6 +47,8 @@ pub(super) struct Contacts {
 #[derive(Debug)]
 struct Known {
     handle: Option<Handle>,
+    /// The last reading that showed it, or during which it came.
+    seen: u64,
     /// Readings in succession without it.
     missed: u8,
 }
@@ -52,8 +59,8 @@ struct Reading {
     page: u32,
     /// The approvals up to this one were there when it began.
     approvals: u64,
-    found: BTreeMap<ContactId, Option<Handle>>,
-    new: Vec<Contact>,
+    /// How many it showed.
+    shown: u64,
     /// Removed since it began.
     left: BTreeSet<ContactId>,
     total: Option<u64>,
@@ -66,7 +73,8 @@ struct Reading {
 impl Contacts {
     pub(super) fn new(policy: Option<&Policy>, now: Mono) -> Self {
         let mut contacts = Self {
-            known: None,
+            known: BTreeMap::new(),
+            whole: false,
             reading: None,
             next: now + super::listing::FIRST_LISTING,
             calls: 0,
@@ -82,7 +90,7 @@ impl Contacts {
     /// How many contacts there are, if that is known. Whoever was let in counts from then on, seen or not: without a channel
     /// they are only seen at the next reading.
     pub(super) fn count(&self) -> Option<u64> {
-        self.known.as_ref().map(|known| (known.len() + self.ours.unseen()) as u64)
+        self.whole.then(|| (self.known.len() + self.ours.unseen()) as u64)
     }
 
     /// This policy is in force, and everything is decided anew.
@@ -110,29 +118,46 @@ impl Contacts {
     }
 
     pub(super) fn remove(&mut self, contact: &ContactId) -> Option<Handle> {
-        let known = self.known.as_mut().and_then(|known| known.remove(contact));
+        let known = self.known.remove(contact);
         if let Some(reading) = &mut self.reading {
             reading.disturbed = true;
             // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
-            if reading.found.remove(contact).is_some() || known.is_some() {
+            if known.is_some() {
                 reading.left.insert(contact.clone());
             }
         }
         known?.handle
     }
 
+    /// It is there; whether that is new.
     fn add(&mut self, contact: &Contact) -> bool {
-        let handle = contact.sender.handle().cloned();
-        if let Some(reading) = &mut self.reading {
-            reading.disturbed = true;
-            reading.found.insert(contact.id.clone(), handle.clone());
-        }
-        match &mut self.known {
-            Some(known) if known.len() < CONTACTS_MAX => {
-                known.insert(contact.id.clone(), Known { handle, missed: 0 }).is_none()
+        let room = self.known.len() < CONTACTS_MAX;
+        let known = Known { handle: contact.sender.handle().cloned(), seen: self.calls, missed: 0 };
+        match self.known.entry(contact.id.clone()) {
+            Entry::Occupied(mut entry) => {
+                entry.insert(known);
+                false
             }
-            Some(_) | None => true,
+            Entry::Vacant(entry) => {
+                if room {
+                    entry.insert(known);
+                }
+                true
+            }
         }
+    }
+
+    /// A page of the reading under way shows it; whether that is new.
+    fn show(&mut self, contact: &Contact) -> bool {
+        let Some(reading) = &mut self.reading else { return false };
+        if reading.left.contains(&contact.id) {
+            return false;
+        }
+        // Rows that slip from page to page are shown twice.
+        if self.known.get(&contact.id).is_none_or(|known| known.seen != reading.call) {
+            reading.shown += 1;
+        }
+        self.add(contact)
     }
 
     /// Those of the known ones that a reading proves gone; where it leaves some in doubt, it is soon read again.
@@ -140,10 +165,9 @@ impl Contacts {
         if reading.odd {
             return Vec::new();
         }
-        let counted = reading.total.is_none_or(|total| total == reading.found.len() as u64);
+        let counted = reading.total.is_none_or(|total| total == reading.shown);
         let (mut gone, mut again) = (Vec::new(), false);
-        let missing = |(id, _): &(&ContactId, &mut Known)| !reading.found.contains_key(*id);
-        for (id, known) in self.known.iter_mut().flatten().filter(missing) {
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.seen != reading.call) {
             known.missed += u8::from(reading.disturbed);
             if (!reading.disturbed && counted) || known.missed >= MISSED_MAX {
                 gone.push(id.clone());
@@ -173,8 +197,7 @@ impl Core {
             call,
             page: 1,
             approvals: self.contacts.ours.age(),
-            found: BTreeMap::new(),
-            new: Vec::new(),
+            shown: 0,
             left: BTreeSet::new(),
             total: None,
             disturbed: false,
@@ -200,49 +223,42 @@ impl Core {
         reading.odd |= page.unreadable > 0;
         reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
-        let rows = page.items.len();
+        // More than are counted: all the pages would be for nothing.
+        if page.total.is_some_and(|total| total > CONTACTS_MAX as u64) {
+            self.too_many_contacts();
+            return;
+        }
+        let (rows, number) = (page.items.len(), reading.page);
+        let news = self.contacts.whole;
         for contact in page.items {
-            if reading.left.contains(&contact.id) {
-                continue;
-            }
-            let handle = contact.sender.handle().cloned();
-            // Rows that slip from page to page are shown twice.
-            let first_shown = reading.found.insert(contact.id.clone(), handle).is_none();
-            if first_shown && !self.contacts.known.as_ref().is_some_and(|known| known.contains_key(&contact.id)) {
-                reading.new.push(contact);
+            if self.contacts.show(&contact) {
+                self.put_contact(contact, news, now);
             }
         }
-        let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| reading.page < pages);
-        if more && rows > 0 && reading.found.len() < CONTACTS_MAX {
+        let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| number < pages);
+        if !more || rows == 0 {
+            self.contacts_read(now);
+        } else if self.contacts.known.len() >= CONTACTS_MAX || number >= PAGES_MAX {
+            self.too_many_contacts();
+        } else if let Some(reading) = &mut self.contacts.reading {
             reading.page += 1;
             let page = reading.page;
             self.act(Action::Contacts { call, page });
-            return;
         }
-        let overfull = more && rows > 0;
-        self.contacts_read(overfull, now);
     }
 
-    fn contacts_read(&mut self, overfull: bool, now: Now) {
+    fn too_many_contacts(&mut self) {
+        (self.contacts.reading, self.contacts.whole) = (None, false);
+        self.contacts.known.clear();
+    }
+
+    fn contacts_read(&mut self, now: Now) {
         let Some(reading) = self.contacts.reading.take() else { return };
         self.contacts.pages = reading.page;
-        if overfull {
-            self.contacts.known = None;
-            return;
-        }
-        let first = self.contacts.known.is_none();
         for contact in self.contacts.gone(&reading, now.mono) {
             self.removed_contact(&contact, now);
         }
-        for contact in reading.new {
-            if !reading.left.contains(&contact.id) {
-                self.put_contact(contact, !first, now);
-            }
-        }
-        let known = self.contacts.known.get_or_insert_default();
-        for (id, handle) in reading.found {
-            known.insert(id, Known { handle, missed: 0 });
-        }
+        self.contacts.whole = true;
         if !reading.odd {
             self.contacts.ours.not_among_all(reading.approvals);
         }
@@ -258,6 +274,9 @@ impl Core {
 
     /// The channel told of a new contact.
     pub(super) fn contact_added(&mut self, contact: Contact, now: Now) {
+        if let Some(reading) = &mut self.contacts.reading {
+            reading.disturbed = true;
+        }
         if self.contacts.add(&contact) {
             self.put_contact(contact, true, now);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::agent::core::contacts::PAGES_MAX;
 use crate::model::{Contact, ContactId, ContactKind};
 use crate::policy::rules::Condition;
 use crate::policy::testkit::{approve, by_handle, policy};
@@ -76,8 +77,51 @@ fn what_happens_between_two_pages_of_contacts_is_told_once() {
         Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
         _ => None,
     });
-    assert_eq!(told.collect::<Vec<_>>(), ["+d", "-a", "+b", "+c"]);
+    assert_eq!(told.collect::<Vec<_>>(), ["+a", "+b", "+c", "+d", "-a"]);
     assert_eq!(held.core.contacts.count(), Some(3));
+}
+
+#[test]
+fn what_a_reading_showed_before_it_failed_is_not_told_again() {
+    let mut held = Held::new(AgentMemory::default());
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["a", "b"], 3, 0);
+    let error = CallError { fault: CallFault::Passing(503), code: None, message: None, retry_after: None };
+    let Some(Action::Contacts { call, .. }) = held.asked.pop() else { unreachable!() };
+    held.tell(Input::Contacts { call, reply: Reply { result: Err(error), date: None } });
+    assert_eq!(held.core.contacts.count(), None, "not all of them");
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["b", "c"], 2, 0);
+    contacts_page(&mut held, &[], 2, 0);
+    assert_eq!(held.core.contacts.count(), Some(2));
+    let told = held.recorded.iter().filter_map(|entry| match entry {
+        Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
+        Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["+a", "+b", "+c", "-a"]);
+}
+
+#[test]
+fn more_contacts_than_are_counted_are_unknown_and_not_read_to_the_end() {
+    let mut held = Held::new(AgentMemory::default());
+    let pages = |held: &Held| held.asked.iter().filter(|action| matches!(action, Action::Contacts { .. })).count();
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["a"], 100_000, 0);
+    assert_eq!(pages(&held), 1, "the next page");
+    contacts_page(&mut held, &["b"], 100_001, 0);
+    assert_eq!((pages(&held), held.core.contacts.count()), (0, None));
+    assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono), "not at once");
+
+    // Pages without an end, which show the same ever again.
+    contacts_are_due(&mut held);
+    for number in 1..=PAGES_MAX {
+        assert_eq!(pages(&held), 1, "page {number}");
+        let Some(Action::Contacts { call, .. }) = held.asked.pop() else { unreachable!() };
+        let result = Ok(Page { items: vec![contact("a")], unreadable: 0, total: None, pages: Some(u32::MAX) });
+        held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+    }
+    assert_eq!((pages(&held), held.core.contacts.count()), (0, None));
 }
 
 /// Lets friends in while there is nobody yet.
