@@ -18,7 +18,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::{Mono, Now};
-use crate::model::{Answer, ContactRequest, RequestId, Sender};
+use crate::model::{ContactRequest, RequestId, Sender};
 use crate::platform::Page;
 
 pub use entry::{Entry, Forced, Place, Stage};
@@ -269,86 +269,6 @@ impl Inbox {
         verified
     }
 
-    /// Lets go of what the first pass listed.
-    pub fn release_held(&mut self) {
-        let held: Vec<RequestId> = self
-            .delays
-            .iter()
-            .filter(|(_, id)| {
-                matches!(self.entries.get(id).map(|entry| entry.stage), Some(Stage::Delayed { held: true, .. }))
-            })
-            .map(|(_, id)| id.clone())
-            .collect();
-        for id in held {
-            self.set(&id, Stage::Ready);
-        }
-    }
-
-    /// Moves what is due to the queue. `clock_sound` is whether the wall clock's timers may fire.
-    pub fn wake(&mut self, now: Now, clock_sound: bool) {
-        while let Some((until, id)) = self.delays.first().cloned() {
-            if until > now.mono {
-                break;
-            }
-            self.set(&id, Stage::Ready);
-        }
-        while clock_sound && let Some((at, id)) = self.timers.first().cloned() {
-            if at > now.wall {
-                break;
-            }
-            self.set(&id, Stage::Ready);
-        }
-    }
-
-    /// The oldest request that is ready to be decided.
-    pub fn next_ready(&self) -> Option<&RequestId> {
-        self.ready.values().next()
-    }
-
-    /// All ready requests, oldest first.
-    pub fn ready(&self) -> impl Iterator<Item = &RequestId> {
-        self.ready.values()
-    }
-
-    /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
-    pub fn rest(&mut self, id: &RequestId, reconsider_at: Option<Timestamp>) {
-        self.set(id, Stage::Resting { reconsider_at });
-    }
-
-    /// Not before this; then it is decided again.
-    pub fn delay(&mut self, id: &RequestId, until: Mono) {
-        self.set(id, Stage::Delayed { until, held: false });
-    }
-
-    /// Its answer has been decided on: nobody else touches it.
-    pub fn fly(&mut self, id: &RequestId) {
-        self.set(id, Stage::InFlight);
-    }
-
-    /// Its answer was sent and nothing certain was heard.
-    pub fn unknown(&mut self, id: &RequestId) {
-        let ended = self.mark();
-        self.set(id, Stage::Unknown { ended });
-    }
-
-    /// Ready to be decided (again).
-    pub fn requeue(&mut self, id: &RequestId) {
-        self.set(id, Stage::Ready);
-    }
-
-    /// Everything that rests and fits goes back to the queue.
-    pub fn requeue_resting(&mut self, fits: impl Fn(&Entry) -> bool) {
-        let ids: Vec<RequestId> = self
-            .entries
-            .values()
-            .filter(|entry| matches!(entry.stage, Stage::Resting { .. }) && fits(entry))
-            .map(|entry| entry.request.id.clone())
-            .collect();
-        for id in ids {
-            self.set(&id, Stage::Ready);
-        }
-    }
-
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
         let mark = self.mark();
@@ -369,19 +289,5 @@ impl Inbox {
     /// What was answered about this id before, as far as it is remembered.
     pub fn tomb(&self, id: &RequestId) -> Option<Tomb> {
         self.tombs.get(id)
-    }
-
-    /// When something here is due next: a delay, or a timer if the clock can be believed. Not the listing's own time.
-    pub fn deadline(&self, now: Now, clock_sound: bool) -> Option<Mono> {
-        let delay = self.delays.first().map(|(until, _)| *until);
-        let timer = self.timers.first().filter(|_| clock_sound).map(|(at, _)| now.mono_at(*at));
-        delay.into_iter().chain(timer).min()
-    }
-}
-
-/// The answer that a request must get if it gets one at all.
-impl From<(Answer, String)> for Forced {
-    fn from((answer, by): (Answer, String)) -> Self {
-        Forced { answer, by: by.into() }
     }
 }

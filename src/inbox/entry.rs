@@ -152,3 +152,10 @@ impl Entry {
 
 /// A hundred thousand of them are 14 MB.
 const _: () = assert!(size_of::<Entry>() <= 136);
+
+/// The answer that a request must get if it gets one at all.
+impl From<(Answer, String)> for Forced {
+    fn from((answer, by): (Answer, String)) -> Self {
+        Forced { answer, by: by.into() }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::Sender;
+use crate::model::{Answer, Sender};
 
 const SECOND: Duration = Duration::from_secs(1);
 
