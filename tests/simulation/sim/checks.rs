@@ -299,7 +299,9 @@ impl World {
             }
         }
         let (charges, approvals) = self.core.remembered();
-        let most = REMEMBERED_MAX + if self.in_force == THIRD { APPROVALS_MAX } else { 0 };
+        // What was read again is held for open for a day.
+        let read = if self.life.reading > 0 { self.past.counted() } else { 0 };
+        let most = REMEMBERED_MAX + read + if self.in_force == THIRD { APPROVALS_MAX } else { 0 };
         if charges > 2 * ACME_MAX || approvals > most {
             self.fail(&format!(
                 "{charges} charges and {approvals} approvals are remembered, though no window reaches them"

@@ -95,6 +95,11 @@ impl Past {
         }
     }
 
+    /// Approvals since the last resume.
+    pub fn counted(&self) -> usize {
+        self.let_in.values().filter(|(_, counts)| *counts).count()
+    }
+
     /// Whether somebody of this owner was rejected so lately that this policy leaves them outside.
     fn shut_out(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
         let (Some(within), Some(last)) = (SHUT_OUT[policy], self.rejected.get(owner)) else { return false };
