@@ -110,7 +110,7 @@ impl Core {
             Some(policy) => Book::restore_for(memory.book, policy, now.wall),
             None => {
                 let charges = now.wall.checked_sub(reach_of(None).charges).ok();
-                Book::restore_held(memory.book, charges, now.wall)
+                Book::restore_held(memory.book, charges)
             }
         };
         let mut core = Self {

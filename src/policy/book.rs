@@ -76,9 +76,10 @@ impl Book {
 
     /// Rebuilds the book at start for an agent without rules: nothing asked for history, so none was read and all of it is in
     /// doubt, and charges were read back to `charges`.
-    pub fn restore_held(memory: Memory, charges: Option<Timestamp>, now: Timestamp) -> Self {
+    pub fn restore_held(memory: Memory, charges: Option<Timestamp>) -> Self {
         let mut book = Self::default();
-        book.take_in(memory, charges, Some(now));
+        book.take_in(memory, charges, None);
+        book.history.unreliable(Timestamp::MAX);
         book
     }
 
@@ -93,14 +94,17 @@ impl Book {
     pub fn absorb_since(&mut self, memory: Memory, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
-        let history = policy.history_reach().map_or(Some(now), back);
+        let history = policy.history_reach().and_then(back);
         let complete = memory.history_complete;
         let lost_since = self.history.lost(since, now);
         let approval_lost = self.approvals_gap.filter(|gap| (since..=now).contains(gap));
         self.take_in(memory, charges, history);
         self.approvals_gap = self.approvals_gap.max(approval_lost);
         self.history.in_doubt(lost_since);
-        if !complete {
+        if policy.history_reach().is_none() {
+            // None was read, of whatever time: the clock may be behind what happened.
+            self.history.unreliable(Timestamp::MAX);
+        } else if !complete {
             self.history.unreliable(now);
         }
         self.prune(policy, now);

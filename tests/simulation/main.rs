@@ -21,6 +21,12 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (659, "the first decision after the clock was right again still took the wrong time for first seen"),
     (740, "the same, across a restart"),
     (940, "an answer that the ledger held for open, though it was not, kept its request pending for ever"),
+    (454, "an outcome was recorded for an answer that had ended, had come back on a stale page, and was gone again"),
+    (1_125, "a start by a clock that ran ahead left history in doubt for as long as it had been ahead"),
+    (5_029, "a resume was undone by a reading of the record that had begun before it"),
+    (7_939, "a start by a clock that was behind took history that nobody had read for complete"),
+    (13_643, "what was given back while the record was read was found on it, and not counted when it was taken again"),
+    (17_974, "the same of history, in a held agent that got rules"),
     (1_796, "answers that had ended were forgotten when the clock jumped"),
     (1_816, "a refusal freed a request across a restart"),
     (8_110, "a limit was exceeded: a place that a reload let go of was not paid again"),
@@ -46,7 +52,7 @@ fn every_mutation_fits_the_source_and_was_noticed() {
     let list = std::fs::read_to_string(root.join("tests/simulation/mutations.toml")).unwrap();
     let list: toml::Table = list.parse().unwrap();
     let mutations = list["mutation"].as_array().unwrap();
-    assert!(mutations.len() >= 25, "{} mutations", mutations.len());
+    assert!(mutations.len() >= 40, "{} mutations", mutations.len());
     for mutation in mutations {
         let text = |key: &str| mutation.get(key).and_then(toml::Value::as_str).unwrap_or_default();
         let name = text("name");

@@ -4,6 +4,7 @@
 mod checks;
 mod doings;
 mod keys;
+mod past;
 mod platform;
 mod record;
 mod rules;

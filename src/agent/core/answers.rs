@@ -103,7 +103,7 @@ impl Core {
         if self.inbox.entry(id).is_some_and(|entry| !entry.unknown_before) {
             self.book.give_back(id);
             self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
-            self.limits_freed();
+            self.limits_freed(id);
         }
     }
 
@@ -194,7 +194,7 @@ impl Core {
         self.approval_ended(id, request.sender.handle(), false, now);
         self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
         self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
-        self.limits_freed();
+        self.limits_freed(id);
     }
 
     /// It may have been carried out. Until a listing that begins after this moment is through, nothing more is said to
@@ -248,7 +248,7 @@ impl Core {
         if !bound {
             self.approval_ended(id, request.sender.handle(), false, now);
             self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
-            self.limits_freed();
+            self.limits_freed(id);
         }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),

@@ -70,6 +70,11 @@ impl Core {
             let reference = self.clock.reference(now);
             self.count("clock_changes");
             self.tell(Notice::Clock { sound, reference });
+            if sound {
+                // What was read by the wrong time, or asked for by it, may not reach back from the right one.
+                let policy = self.policy.clone();
+                self.recall_for(policy.as_deref(), now);
+            }
             self.inbox.requeue_resting(|_| true);
         }
     }

@@ -257,8 +257,9 @@ impl Core {
         }
     }
 
-    /// What a limit frees goes to the oldest.
-    pub(super) fn limits_freed(&mut self) {
+    /// What this request took of a limit, and gives back, goes to the oldest.
+    pub(super) fn limits_freed(&mut self, id: &RequestId) {
+        self.recall_without(id);
         self.inbox.requeue_resting(|entry| {
             entry.decision.as_ref().is_some_and(|decision| matches!(decision.by, By::Limit(_)))
         });
@@ -281,6 +282,7 @@ impl Core {
         let was = self.book.paused();
         self.book.resume();
         self.record(Record::Pause { agent: self.config.agent.clone(), on: false, by: by.clone(), at: now.wall });
+        self.recall_anew();
         if was {
             self.tell(Notice::Resumed { by });
         }

@@ -26,13 +26,17 @@ impl Core {
         let bound = entry.forced.as_deref().cloned().filter(|_| applied);
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
-        let Some(Forced { answer, by }) = entry.forced.map(|forced| *forced) else {
+        // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
+        let came_back = entry.unknown_before && entry.attempts == 0;
+        let Some(Forced { answer, by }) = entry.forced.map(|forced| *forced).filter(|_| !came_back) else {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
                 status: None,
                 at: now.wall,
             });
+            self.tell_people(id, OpOutcome::gone);
+            self.tell(Notice::Settled { request: id.clone(), status: None });
             return;
         };
         let verdict = answer.verdict();
@@ -55,7 +59,7 @@ impl Core {
         let request = entry.request.clone();
         self.end_waiting(id, &request, verdict, outcome.as_str());
         if !outcome.keeps_charge() {
-            self.limits_freed();
+            self.limits_freed(id);
         }
         let attempts = entry.attempts;
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
@@ -120,7 +124,7 @@ impl Core {
             }
             if entry.attempts > 0 {
                 self.book.give_back(id);
-                self.limits_freed();
+                self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);
         }

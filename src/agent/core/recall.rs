@@ -3,6 +3,7 @@
 //! What happens from the swap on is remembered at once as the new policy asks; what happened before is read, as soon as all of
 //! it is on record. So nothing is missed between the two. A reading for an older policy than the one in force is ignored.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -10,6 +11,7 @@ use jiff::SignedDuration;
 use super::{Action, Core};
 use crate::clock::{Mono, Now};
 use crate::ledger::{HistoryReach, Reach};
+use crate::model::RequestId;
 use crate::policy::Policy;
 use crate::policy::book::Memory;
 
@@ -34,6 +36,8 @@ struct Wanted {
     /// Since when what happens is remembered as this policy asks.
     since: jiff::Timestamp,
     under_way: bool,
+    /// What was given back since: the record may have been read before it said so.
+    given_back: HashSet<RequestId>,
 }
 
 /// How far back an agent must remember for this policy.
@@ -55,7 +59,23 @@ impl Core {
             not_before: now.mono,
             since: now.wall,
             under_way: false,
+            given_back: HashSet::new(),
         });
+    }
+
+    /// What a reading under way may have found is over: it is read again, with all that is to be recorded until now.
+    pub(super) fn recall_anew(&mut self) {
+        let Some(wanted) = &mut self.recall.wanted else { return };
+        self.recall.number += 1;
+        wanted.behind = self.outbox.pushed();
+        wanted.under_way = false;
+    }
+
+    /// What was reserved for this request is so no more, whatever a reading under way found.
+    pub(super) fn recall_without(&mut self, id: &RequestId) {
+        if let Some(wanted) = &mut self.recall.wanted {
+            wanted.given_back.insert(id.clone());
+        }
     }
 
     pub(super) fn begin_recall(&mut self, now: Now) {
@@ -81,11 +101,13 @@ impl Core {
             return;
         }
         let (Some(wanted), Some(policy)) = (&mut self.recall.wanted, &self.policy) else { return };
-        let Some(memory) = memory else {
+        let Some(mut memory) = memory else {
             wanted.under_way = false;
             wanted.not_before = now.mono + RETRY;
             return;
         };
+        memory.charges.retain(|row| !wanted.given_back.contains(&row.request));
+        memory.approvals.retain(|row| !wanted.given_back.contains(&row.request));
         self.book.absorb_since(memory, policy, wanted.since, now.wall);
         self.recall.wanted = None;
         self.inbox.requeue_resting(|_| true);

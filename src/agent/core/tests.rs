@@ -20,6 +20,8 @@ struct Held {
     asked: Vec<Action>,
     /// Batches stay with the ledger.
     stalled: bool,
+    /// How far the wall clock is ahead of the time.
+    ahead: jiff::SignedDuration,
     /// Whose key it is, as the platform says; `None`: it cannot say.
     whose: Option<&'static str>,
 }
@@ -43,8 +45,8 @@ impl Held {
             batch: 2,
         };
         let core = Core::new(config, None, memory, now(Duration::ZERO));
-        let mut held =
-            Self { core, at: Duration::ZERO, recorded: Vec::new(), asked: Vec::new(), stalled: false, whose };
+        let (recorded, asked, ahead) = (Vec::new(), Vec::new(), jiff::SignedDuration::ZERO);
+        let mut held = Self { core, at: Duration::ZERO, recorded, asked, stalled: false, ahead, whose };
         held.tell(Input::Start);
         held
     }
@@ -55,7 +57,7 @@ impl Held {
 
     /// Every batch is recorded at once, or `refused`.
     fn tell_refusing(&mut self, input: Input<'_>, refused: bool) {
-        self.core.handle(input, now(self.at));
+        self.core.handle(input, self.now());
         while let Some(action) = self.core.poll() {
             match action {
                 Action::Record(batch) => {
@@ -65,16 +67,22 @@ impl Held {
                     }
                     let why = || LedgerError::Refused { why: "a whim".to_owned() };
                     let result = if refused { Err(why()) } else { Ok(()) };
-                    self.core.handle(Input::Recorded(result), now(self.at));
+                    self.core.handle(Input::Recorded(result), self.now());
                 }
                 Action::Me => {
                     self.asked.push(Action::Me);
                     let reply = self.me();
-                    self.core.handle(Input::Me { reply, changed: false }, now(self.at));
+                    self.core.handle(Input::Me { reply, changed: false }, self.now());
                 }
                 action => self.asked.push(action),
             }
         }
+    }
+
+    /// By its own clock.
+    fn now(&self) -> Now {
+        let Now { mono, wall } = now(self.at);
+        Now { mono, wall: wall + self.ahead }
     }
 
     fn me(&self) -> Reply<Me> {
@@ -218,6 +226,22 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
         assert_eq!(held.core.pending().len(), 1);
         assert_eq!(held.answers_sent() > 1, bound, "{reply:?}: only what may have been heard is said again");
     }
+}
+
+#[test]
+fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
+    let mut held = Held::new(AgentMemory::default());
+    held.listed_after(MINUTES, &["r1"]);
+    held.approve("r1", false);
+    held.applied("r1", Answer::Approve);
+    // A stale page shows it, long after; before the same can be said once more, the next one does not.
+    held.core.ledger_ok = false;
+    held.listed_after(10 * MINUTES, &["r1"]);
+    assert_eq!(held.core.pending().len(), 1);
+    held.listed_after(10 * MINUTES, &[]);
+    assert_eq!((held.core.pending().len(), held.intents()), (0, 1));
+    let outcomes = held.recorded.iter().filter(|entry| matches!(entry, Record::Outcome { .. })).count();
+    assert_eq!(outcomes, 1, "the ledger refuses the outcome of an answer that is not open: {:?}", held.recorded);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use doorman::policy::Charge;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::rules::{ACME_MAX, CROWD, SLOW, WAITS, allowed, must_end};
+use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, SLOW, THIRD, WAITS, allowed, must_end};
 use super::world::{IN_FLIGHT, World, connection};
 
 /// The batch that must not come.
@@ -19,11 +19,12 @@ struct Intent<'a> {
     by: &'a str,
     /// The rules that said so; `None` is a person's word, or the same answer once more.
     policy: Option<&'a str>,
+    at: Timestamp,
 }
 
 /// So many connects within a minute are a storm.
 const CONNECTS_MAX: usize = 20;
-/// No policy of the simulation counts approvals: only those on their way are remembered.
+/// Where no policy counts approvals, only those on their way are remembered.
 const REMEMBERED_MAX: usize = IN_FLIGHT as usize;
 /// A join that is answered this soon has not timed out.
 const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
@@ -37,11 +38,16 @@ impl World {
         let mut paused = self.record.paused();
         for entry in batch {
             match entry {
-                Entry::Pause { on, .. } => paused = *on,
+                Entry::Pause { on, by, .. } => {
+                    paused = *on;
+                    if *on && by == "approvals_max" {
+                        self.approvals_spent();
+                    }
+                }
                 Entry::Policy { hash, .. } => self.life.policy = Some(hash.as_str().to_owned()),
                 Entry::Intent { request, answer, by, policy, charges, at, .. } => {
                     let policy = policy.as_ref().map(|hash| hash.as_str());
-                    let intent = Intent { id: request, answer: *answer, by, policy };
+                    let intent = Intent { id: request, answer: *answer, by, policy, at: *at };
                     if paused && policy.is_some() && !self.life.gap {
                         self.fail(&format!("{answer} to {request} is decided by `{by}` while the agent is paused"));
                     }
@@ -57,6 +63,7 @@ impl World {
                 Entry::Withdrawn { request, .. } | Entry::Settled { request, .. } => drop(self.charged.remove(request)),
                 _ => {}
             }
+            self.past_hears(entry);
         }
     }
 
@@ -96,7 +103,7 @@ impl World {
 
     /// A first answer needs a rule that says so now; another one the same word as before, or a person's.
     fn check_intent(&mut self, intent: &Intent<'_>) {
-        let Intent { id, answer, by, policy } = *intent;
+        let Intent { id, answer, by, policy, at } = *intent;
         let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
         let (kind, bound, since, status) = (knock.kind, knock.bound, knock.inserted_at, knock.status);
         let Some(policy) = policy else {
@@ -118,6 +125,9 @@ impl World {
         let Some(number) = number else { self.fail("an answer under rules that nobody wrote") };
         if !allowed(number, kind, answer) {
             self.fail(&format!("{answer} to {id} (kind {kind}) by `{by}`: policy {number} says no such thing"));
+        }
+        if answer == Answer::Approve {
+            self.check_past(number, id, kind, at);
         }
         if self.record.holds(id) && status == "pending" {
             self.fail(&format!("{answer} to {id} by `{by}`, which a person holds"));
@@ -255,7 +265,7 @@ impl World {
 
     pub fn check_answered(&mut self, id: &str) {
         let knock = &self.platform.knocks[id];
-        if knock.status == "pending" {
+        if knock.status == "pending" && !self.in_the_way(id, self.now().wall) {
             self.fail(&format!(
                 "{id} (kind {}) came {:?} ago in a calm world, and nobody answered",
                 knock.kind,
@@ -271,6 +281,7 @@ impl World {
             self.fail(&format!("the end, and the agent is {state}: {}", self.core.status().why));
         }
         let rows = self.core.pending();
+        let now = self.now().wall;
         for (id, knock) in self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending") {
             let Some(row) = rows.iter().find(|row| row.request == *id) else {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
@@ -279,7 +290,8 @@ impl World {
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
-            if must_end(self.in_force, knock.kind) && !held && !self.malformed.contains(id) {
+            let excused = held || self.malformed.contains(id) || self.in_the_way(id, now);
+            if must_end(self.in_force, knock.kind) && !excused {
                 self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
             }
             if !must_end(self.in_force, knock.kind) && row.verdict == Some(Verdict::Reject) {
@@ -287,7 +299,10 @@ impl World {
             }
         }
         let (charges, approvals) = self.core.remembered();
-        if charges > 2 * ACME_MAX || approvals > REMEMBERED_MAX {
+        // What was read again is held for open for a day.
+        let read = if self.life.reading > 0 { self.past.counted() } else { 0 };
+        let most = REMEMBERED_MAX + read + if self.in_force == THIRD { APPROVALS_MAX } else { 0 };
+        if charges > 2 * ACME_MAX || approvals > most {
             self.fail(&format!(
                 "{charges} charges and {approvals} approvals are remembered, though no window reaches them"
             ));

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use doorman::agent::core::reach_of;
 use doorman::agent::{Core, Input, Op};
 use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
@@ -63,7 +64,12 @@ impl World {
             Happening::Mend => self.reload(self.in_force),
             Happening::Reload => {
                 self.saw("reloaded");
-                self.reload(1 - self.in_force);
+                let another = (self.in_force + self.rng.usize(1..3)) % 3;
+                self.reload(another);
+                if self.rng.u8(..) < 80 {
+                    let wait = Duration::from_millis(self.rng.u64(1..500));
+                    self.happens_in(wait, Happening::Reload);
+                }
             }
             Happening::Pause => {
                 self.saw("paused");
@@ -174,6 +180,14 @@ impl World {
         self.input(Input::Policy(Some(policy)));
     }
 
+    /// A person lets the agent that let in too many go on.
+    pub fn approvals_spent(&mut self) {
+        self.saw("approvals_max reached");
+        let most = if self.calm_since.is_some() { 2 } else { 120 };
+        let wait = Duration::from_secs(self.rng.u64(1..=most));
+        self.happens_in(wait, Happening::Resume);
+    }
+
     /// `kill -9`. What was being recorded was committed, or was not: nothing of it comes later.
     pub fn kill(&mut self) {
         if self.life.down {
@@ -211,6 +225,7 @@ impl World {
         self.life = Life { number: self.life.number, key_foreign: self.key_foreign, ..Life::default() };
         self.inherited.extend(self.record.open().cloned());
         self.charged = self.record.charged("acme");
+        self.past = self.past.on_record(&self.record);
         if !self.skew.is_zero() {
             self.saw("start with a wrong clock");
         }
@@ -222,7 +237,8 @@ impl World {
         }
         let policy = (!held).then(|| self.policies[self.in_force].clone());
         let now = self.now();
-        self.core = Core::new(config(self.life.number, self.seed), policy, self.record.memory(), now);
+        let memory = self.record.memory(reach_of(policy.as_deref()), now.wall);
+        self.core = Core::new(config(self.life.number, self.seed), policy, memory, now);
         self.input(Input::Start);
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use doorman::ledger::Entry;
 use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
+use doorman::ledger::{Entry, HistoryReach, Reach};
 use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
 use doorman::policy::PolicyHash;
 use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -20,7 +20,8 @@ struct Row {
     /// Of the first of these attempts: since when it counts against a limit.
     since: Timestamp,
     outcome: Option<(Outcome, Timestamp)>,
-    counts: bool,
+    /// Towards `approvals_max`: how many resumes there had been.
+    counts: Option<u32>,
     malformed: bool,
 }
 
@@ -40,6 +41,8 @@ pub struct Record {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
     senders: BTreeMap<RequestId, Sender>,
     answers: BTreeMap<RequestId, Row>,
+    /// Answers that had ended when another one, or the same anew, followed.
+    older: Vec<(RequestId, Row)>,
     settled: HashSet<RequestId>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
     gone: HashSet<RequestId>,
@@ -47,7 +50,9 @@ pub struct Record {
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
-    resumed_at: Option<Timestamp>,
+    resumes: u32,
+    /// What was carried out, of whatever answer, and when that was heard.
+    done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
     newest: Option<Timestamp>,
 }
@@ -69,7 +74,8 @@ impl Record {
                     open.insert(request, Some(*answer));
                 }
                 Entry::Outcome { request, outcome, .. } => {
-                    if !open.contains_key(request) && !self.answers.contains_key(request) {
+                    let before = open.get(request).map(Option::is_some);
+                    if !before.unwrap_or_else(|| self.answers.get(request).is_some_and(Row::open)) {
                         return Err(format!("{outcome} of {request} is recorded, and no intent is"));
                     }
                     if *outcome != Outcome::Unknown {
@@ -110,16 +116,17 @@ impl Record {
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
-                let before = self.answers.get(request).filter(|row| row.counts());
+                // The same answer once more is the one that is open.
+                let before = self.answers.get(request).filter(|row| row.open() && row.answer == *answer);
                 let since = before.map_or(*at, |before| before.since);
-                let rows = charges.iter().map(|charge| ChargeRow {
-                    request: request.clone(),
-                    charge: charge.clone(),
-                    at: *at,
-                });
+                let counts = (*counts && *answer == Answer::Approve).then_some(self.resumes);
+                let counts = before.map_or(counts, |before| before.counts);
                 // A charge stands from its first intent on, until it is given back.
-                if !self.charges.contains_key(request) {
-                    self.charges.insert(request.clone(), rows.collect());
+                let charged = self.charges.entry(request.clone()).or_default();
+                for charge in charges {
+                    if !charged.iter().any(|row| row.charge == *charge) {
+                        charged.push(ChargeRow { request: request.clone(), charge: charge.clone(), at: *at });
+                    }
                 }
                 let row = Row {
                     answer: *answer,
@@ -129,16 +136,24 @@ impl Record {
                     at: *at,
                     since,
                     outcome: None,
-                    counts: *counts,
+                    counts,
                     malformed: false,
                 };
-                self.answers.insert(request.clone(), row);
+                let last = self.answers.insert(request.clone(), row);
+                self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Outcome { request, outcome, at, detail, .. } => {
-                let Some(row) = self.answers.get_mut(request) else { return };
+                let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
                 row.outcome = Some((*outcome, *at));
+                if matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
+                    let kind = match row.answer {
+                        Answer::Approve => HistoryKind::Approved,
+                        Answer::Reject => HistoryKind::Rejected,
+                    };
+                    self.done.push((request.clone(), kind, *at));
+                }
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
                 }
@@ -150,24 +165,15 @@ impl Record {
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
                 }
-                if !self
-                    .answers
-                    .get(request)
-                    .is_some_and(|row| row.outcome.is_some_and(|(outcome, _)| outcome.keeps_charge()))
-                {
-                    self.charges.remove(request);
-                }
             }
             Entry::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
                 self.answers.remove(request);
                 self.charges.remove(request);
             }
             Entry::Withdrawn { .. } => {}
-            Entry::Pause { on, at, .. } => {
+            Entry::Pause { on, .. } => {
                 self.paused = *on;
-                if !on {
-                    self.resumed_at = Some(*at);
-                }
+                self.resumes += u32::from(!on);
             }
             Entry::Hold { request, person: Some(person), .. } => {
                 drop(self.holds.insert(request.clone(), person.clone()))
@@ -195,6 +201,11 @@ impl Record {
         self.answers.iter().filter(|(_, row)| row.open()).map(|(id, _)| id)
     }
 
+    /// The last answer to each request.
+    pub fn said(&self) -> impl Iterator<Item = (RequestId, Answer)> {
+        self.answers.iter().map(|(id, row)| (id.clone(), row.answer))
+    }
+
     /// Whether it stands on record as ended.
     pub fn ended(&self, request: &str) -> bool {
         RequestId::parse(request).is_ok_and(|id| self.settled.contains(&id))
@@ -213,11 +224,20 @@ impl Record {
     /// The times of what counts against a rule's limit, by its charges and by the approvals themselves, each in order.
     pub fn counted(&self, rule: &str) -> [Vec<Timestamp>; 2] {
         let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
-        let approvals =
-            self.answers.values().filter(|row| row.by == rule && row.answer == Answer::Approve && row.counts());
-        let mut both = [charges.map(|row| row.at).collect(), approvals.map(|row| row.since).collect::<Vec<_>>()];
+        let mut approvals: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();
+        for (id, row) in self.standing().filter(|(_, row)| row.by == rule) {
+            let since = approvals.entry(id).or_insert(row.since);
+            *since = row.since.min(*since);
+        }
+        let mut both = [charges.map(|row| row.at).collect(), approvals.into_values().collect::<Vec<_>>()];
         both.iter_mut().for_each(|times| times.sort());
         both
+    }
+
+    /// The approvals that were, or may have been, carried out.
+    fn standing(&self) -> impl Iterator<Item = (&RequestId, &Row)> {
+        let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));
+        all.filter(|(_, row)| row.answer == Answer::Approve && row.counts())
     }
 
     /// What stands charged to a rule, by request.
@@ -226,7 +246,15 @@ impl Record {
         charges.map(|row| (row.request.clone(), row.at)).collect()
     }
 
-    pub fn memory(&self) -> AgentMemory {
+    /// Of those, the ones that `approvals_max` counts, and since when.
+    pub fn let_in(&self) -> impl Iterator<Item = ApprovalRow> {
+        let counted = self.standing().filter(|(_, row)| row.counts == Some(self.resumes));
+        counted.map(|(id, row)| ApprovalRow { request: id.clone(), at: row.since })
+    }
+
+    /// What an agent is told that asks so far back.
+    pub fn memory(&self, reach: Reach, now: Timestamp) -> AgentMemory {
+        let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
             request: id.clone(),
@@ -264,16 +292,16 @@ impl Record {
             .filter(|(id, _)| pending(id))
             .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
             .collect();
-        memory.book.charges = self.charges.values().flatten().cloned().collect();
-        memory.book.history = self.history();
+        let since = back(reach.charges);
+        memory.book.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
+        memory.book.approvals = self.let_in().filter(|row| row.at >= since).collect();
+        // For rules that ask nothing, nothing is read, and that is all they asked for.
         memory.book.history_complete = true;
-        let since = self.resumed_at.unwrap_or(Timestamp::MIN);
-        memory.book.approvals = self
-            .answers
-            .iter()
-            .filter(|(_, row)| row.counts && row.at > since && row.counts())
-            .map(|(id, row)| ApprovalRow { request: id.clone(), at: row.at })
-            .collect();
+        memory.book.history = match reach.history {
+            None => Vec::new(),
+            Some(HistoryReach::Within(within)) => self.history(back(within)),
+            Some(HistoryReach::Ever) => self.history(Timestamp::MIN),
+        };
         let kept = |id: &RequestId| pending(id) || self.gone.contains(id);
         memory.book.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
@@ -282,27 +310,16 @@ impl Record {
         memory
     }
 
-    fn history(&self) -> Vec<HistoryRow> {
-        let mut rows = Vec::new();
-        for (id, (at, owner)) in &self.seen {
-            let Some(owner) = owner else { continue };
-            let owner: Arc<str> = owner.as_str().into();
-            rows.push(HistoryRow {
-                owner: owner.clone(),
-                request: Some(id.clone()),
-                kind: HistoryKind::Requested,
-                at: *at,
-            });
-            if let Some(Row { answer, outcome: Some((Outcome::Applied | Outcome::PresumedApplied, at)), .. }) =
-                self.answers.get(id)
-            {
-                let kind = match answer {
-                    Answer::Approve => HistoryKind::Approved,
-                    Answer::Reject => HistoryKind::Rejected,
-                };
-                rows.push(HistoryRow { owner, request: Some(id.clone()), kind, at: *at });
-            }
-        }
+    /// What the owners did and met since then, oldest first.
+    pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
+        let asked = self.seen.iter().map(|(id, (at, _))| (id, HistoryKind::Requested, *at));
+        let met = self.done.iter().map(|(id, kind, at)| (id, *kind, *at));
+        let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
+            let owner = self.seen.get(id)?.1.as_deref()?.into();
+            (at >= since).then(|| HistoryRow { owner, request: Some(id.clone()), kind, at })
+        };
+        let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
+        rows.sort_by_key(|row| row.at);
         rows
     }
 }

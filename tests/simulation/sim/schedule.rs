@@ -42,6 +42,9 @@ pub struct Rates {
     pub crash: f64,
     /// The ledger refuses a batch.
     pub ledger: f64,
+    /// The record cannot be read again now, or only slowly.
+    pub unread: f64,
+    pub read_late: f64,
 }
 
 impl Rates {
@@ -67,6 +70,8 @@ impl Rates {
             cut: rate(0.1),
             crash: rate(0.01),
             ledger: rate(0.02),
+            unread: rate(0.3),
+            read_late: rate(0.5),
         }
     }
 }
@@ -118,7 +123,7 @@ pub enum Happening {
     Start,
     /// The rules file that was broken at the start is mended.
     Mend,
-    /// The rules change.
+    /// The rules change; at times more than once within a moment.
     Reload,
     /// Paused, and later resumed.
     Pause,
@@ -177,7 +182,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration) -> Ve
         (Happening::ChannelCrash, 3),
         (Happening::Kill, 3),
         (Happening::Stop, 2),
-        (Happening::Reload, 4),
+        (Happening::Reload, 6),
         (Happening::Photograph, 6),
     ] {
         for _ in 0..rng.usize(..=most) {

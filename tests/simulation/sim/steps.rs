@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use doorman::agent::{Action, Input};
-use doorman::ledger::LedgerError;
+use doorman::ledger::{LedgerError, Reach};
 use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
+use jiff::Timestamp;
 
 use super::schedule::Happening;
 use super::world::{Call, Owned, Scheduled, What, World};
@@ -17,7 +18,8 @@ impl World {
             What::World(happening) => self.world(happening),
             // A call that was on its way when the daemon died still arrives; what comes back does not.
             What::Server(call) => self.server(call, event.life),
-            What::Core(_) | What::Commit(_) if stale => {}
+            What::Core(_) | What::Commit(_) | What::Reading { .. } if stale => {}
+            What::Reading { number, reach, now } => self.reads(number, reach, now),
             What::Commit(batch) => {
                 let rate = self.rates.ledger;
                 if self.chance(rate) {
@@ -26,6 +28,7 @@ impl World {
                     self.gaps = true;
                     let refused = self.rng.usize(..batch.len());
                     self.record.commit_but(&batch, Some(refused));
+                    self.past_loses(&batch[refused]);
                     return self.input_owned(Owned::Recorded(Err(LedgerError::Refused { why: "a whim".to_owned() })));
                 }
                 let committed = self.commit(&batch);
@@ -86,7 +89,12 @@ impl World {
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
-            Owned::Recalled(number, memory) => self.input(Input::Recalled { number, memory }),
+            Owned::Recalled(number, memory) => {
+                if number < self.life.reading {
+                    self.saw("record read for rules that are gone");
+                }
+                self.input(Input::Recalled { number, memory });
+            }
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
@@ -169,16 +177,34 @@ impl World {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
             }
-            Action::Recall { number, .. } => {
-                let memory = self.record.memory().book;
-                // Now and then it cannot be read.
-                let memory = (self.rng.u8(0..8) > 0).then(|| Box::new(memory));
-                self.after(What::Core(Owned::Recalled(number, memory)));
+            Action::Recall { number, reach } => {
+                self.saw("record read again");
+                self.life.reading = number;
+                let now = self.now().wall;
+                self.after(What::Reading { number, reach, now });
             }
             Action::Reply { .. } | Action::Tell(_) => {}
             Action::Done if self.life.stopping => self.ended(),
             Action::Done => self.fail("nobody told it to stop"),
         }
+    }
+
+    /// The record is read again: at once or a while later, and what it said then takes its time, too.
+    fn reads(&mut self, number: u64, reach: Reach, now: Timestamp) {
+        let (unread, late) = (self.rates.unread, self.rates.read_late);
+        let memory = if self.chance(unread) {
+            self.saw("record unreadable");
+            None
+        } else {
+            Some(Box::new(self.record.memory(reach, now).book))
+        };
+        let what = What::Core(Owned::Recalled(number, memory));
+        if self.chance(late) {
+            self.saw("record read late");
+            let wait = Duration::from_millis(self.rng.u64(50..60_000));
+            return self.schedule(self.at + wait, what);
+        }
+        self.after(what);
     }
 
     pub fn after(&mut self, what: What) {

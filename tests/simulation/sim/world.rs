@@ -6,17 +6,19 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorman::agent::core::reach_of;
 use doorman::agent::{BATCH_MAX, Core, CoreConfig, Input};
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use doorman::inbox::Fetch;
-use doorman::ledger::{Entry, LedgerError};
+use doorman::ledger::{Entry, LedgerError, Reach};
 use doorman::model::{AgentId, AgentState, Answer, Contact, ContactRequest, RequestId, Verdict};
 use doorman::phoenix::{ConnectPlan, Refusal};
 use doorman::platform::{Me, Page, Reply, Responded};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
+use super::past::Past;
 use super::platform::{Holder, Platform};
 use super::record::Record;
 use super::schedule::{Happening, Rates, programme};
@@ -81,6 +83,12 @@ pub enum What {
     Core(Owned),
     Server(Call),
     Commit(Vec<Entry>),
+    /// The record is read as far back as the core asked then.
+    Reading {
+        number: u64,
+        reach: Reach,
+        now: Timestamp,
+    },
     World(Happening),
 }
 
@@ -137,6 +145,8 @@ pub struct Life {
     pub key_foreign: bool,
     /// Questions of whose the key is.
     pub questions: u64,
+    /// The last reading of the record that was asked for.
+    pub reading: u64,
     pub state: Option<AgentState>,
 }
 
@@ -177,6 +187,8 @@ pub struct World {
     pub inherited: BTreeSet<RequestId>,
     /// Acme's approvals as this daemon must count them, whatever became of the record: when each was charged.
     pub charged: BTreeMap<RequestId, Timestamp>,
+    /// What it knows of owners and of approvals.
+    pub past: Past,
     /// The ledger refused a batch in some life: it never holds all that was.
     pub gaps: bool,
     /// Requests whose answer the platform called malformed: they stay pending, by design.
@@ -192,7 +204,10 @@ impl World {
         let rates = Rates::of(&mut rng);
         let origin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
         let now = Now { mono: Mono::ZERO, wall: origin };
-        let core = Core::new(config(0, seed), Some(policies[0].clone()), Default::default(), now);
+        let in_force = usize::try_from(seed / 5 % 3).unwrap();
+        let record = Record::default();
+        let first = record.memory(reach_of(Some(&policies[in_force])), origin);
+        let core = Core::new(config(0, seed), Some(policies[in_force].clone()), first, now);
         let mut world = Self {
             seed,
             rates,
@@ -204,9 +219,9 @@ impl World {
             life: Life::default(),
             core,
             policies: policies.to_vec(),
-            in_force: 0,
+            in_force,
             platform: Platform { old: seed % 5 == 4, oldest_first: seed % 3 == 2, ..Platform::default() },
-            record: Record::default(),
+            record,
             key_good: true,
             key_foreign: false,
             half_open: false,
@@ -221,6 +236,7 @@ impl World {
             person: BTreeMap::new(),
             inherited: BTreeSet::new(),
             charged: BTreeMap::new(),
+            past: Past::default(),
             gaps: false,
             malformed: BTreeSet::new(),
             jumped: false,

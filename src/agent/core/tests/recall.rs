@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ledger::{HistoryReach, Reach};
+use crate::policy::book::{ApprovalRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::rules::Quota;
 use crate::policy::rules::{Condition, HistoryConditions, Policy};
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
@@ -49,8 +51,13 @@ fn readings(held: &Held) -> Vec<(u64, Option<HistoryReach>)> {
 }
 
 /// What the ledger says: nobody was ever rejected, and that is all there is.
-fn nothing() -> Option<Box<crate::policy::book::Memory>> {
-    Some(Box::new(crate::policy::book::Memory { history_complete: true, ..Default::default() }))
+fn nothing() -> Option<Box<Memory>> {
+    Some(Box::new(Memory { history_complete: true, ..Default::default() }))
+}
+
+/// Somebody was rejected so long ago.
+fn rejected_before(at: jiff::Timestamp) -> HistoryRow {
+    HistoryRow { owner: "ann".into(), request: None, kind: HistoryKind::Rejected, at }
 }
 
 fn let_in(held: &Held, id: &str) -> bool {
@@ -125,4 +132,91 @@ fn a_reading_that_failed_is_repeated() {
     assert_eq!(readings(&held).len(), 2);
     held.tell(Input::Recalled { number, memory: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
+}
+
+#[test]
+fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
+    for within in [None, Some(0)] {
+        let memory = AgentMemory { book: *nothing().unwrap(), ..AgentMemory::default() };
+        let mut held = Held::new(memory);
+        held.tell(Input::Policy(within.and_then(rules)));
+        held.lists_after(MINUTES, &[ann("r1")]);
+        // The clock is set right: an hour later, though no time has passed.
+        held.ahead = hours(3);
+        held.tell(Input::Policy(rules(1)));
+        assert!(!let_in(&held, "r1"), "{within:?}: she may have been rejected while the clock was right before");
+        let number = readings(&held).last().unwrap().0;
+        let history = vec![rejected_before(now(held.at).wall + hours(3))];
+        held.tell(Input::Recalled { number, memory: Some(Box::new(Memory { history, ..*nothing().unwrap() })) });
+        held.lists_after(MINUTES, &[ann("r1")]);
+        assert!(!let_in(&held, "r1"), "{within:?}: and she was");
+    }
+}
+
+#[test]
+fn once_the_clock_is_right_what_was_asked_for_by_a_wrong_one_is_read_again() {
+    let mut held = Held::new(AgentMemory::default());
+    held.tell(Input::Policy(rules(24)));
+    let before = readings(&held).len();
+    held.ahead = hours(48);
+    let date = |held: &Held| Some(now(held.at).wall);
+    let reply = |held: &Held| Reply { result: held.me().result, date: date(held) };
+    held.tell(Input::Me { reply: reply(&held), changed: false });
+    held.tell(Input::Policy(rules(1)));
+    let number = readings(&held).last().unwrap().0;
+    held.tell(Input::Recalled { number, memory: nothing() });
+    held.ahead = hours(0);
+    held.tell(Input::Me { reply: reply(&held), changed: false });
+    held.lists_after(MINUTES, &[ann("r1")]);
+    assert_eq!(readings(&held).len(), before + 2, "an hour before the day after tomorrow says nothing about today");
+    let number = readings(&held).last().unwrap().0;
+    held.tell(Input::Recalled { number, memory: nothing() });
+    assert!(let_in(&held, "r1"), "{:?}", held.recorded);
+}
+
+/// Lets ann in unless she was rejected within the hour, but one of hers an hour.
+fn one_an_hour() -> Option<Arc<Policy>> {
+    let mut policy = Arc::into_inner(rules(1).unwrap()).unwrap();
+    policy.approvals_max = Some(Quota { count: 1, per: hours(1) });
+    policy.hash = PolicyHash::new(&"1a".repeat(32));
+    Some(Arc::new(policy))
+}
+
+/// What the ledger says: this one was let in, or is about to be.
+fn approved(held: &Held, id: &str) -> Option<Box<Memory>> {
+    let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall };
+    Some(Box::new(Memory { approvals: vec![row], paused: true, ..*nothing().unwrap() }))
+}
+
+#[test]
+fn a_resume_while_the_record_is_read_is_not_undone_by_what_it_said_before() {
+    let mut held = asked_by_ann();
+    held.tell(Input::Op { token: 1, op: Op::Pause, person: "bob".into() });
+    held.tell(Input::Policy(one_an_hour()));
+    let [(first, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
+    held.tell(Input::Op { token: 2, op: Op::Resume, person: "bob".into() });
+    held.tell(Input::Recalled { number: first, memory: approved(&held, "r0") });
+    let [_, (second, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
+    held.tell(Input::Recalled { number: second, memory: nothing() });
+    assert!(let_in(&held, "r1"), "{:?}", held.recorded);
+}
+
+#[test]
+fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() {
+    let mut held = Held::new(AgentMemory::default());
+    held.tell(Input::Policy(rules(1)));
+    let number = readings(&held)[0].0;
+    held.tell(Input::Recalled { number, memory: nothing() });
+    held.lists_after(MINUTES, &[ann("r1")]);
+    held.tell(Input::Policy(one_an_hour()));
+    let [_, (number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
+    // The platform does not allow it; but the record was read a moment before.
+    let error = CallError { fault: CallFault::Forbidden, code: None, message: None, retry_after: None };
+    let request = RequestId::parse("r1").unwrap();
+    let reply = Reply { result: Err(error), date: None };
+    held.tell(Input::Responded { request, attempt: 1, reply, written: now(held.at).mono });
+    let memory = approved(&held, "r1").map(|memory| Box::new(Memory { paused: false, ..*memory }));
+    held.tell(Input::Recalled { number, memory });
+    held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
+    assert!(let_in(&held, "r2"), "nobody was let in within the hour");
 }

@@ -1,0 +1,192 @@
+//! The past as it must be counted, whatever the record is asked for: by what this daemon was told since it began, and by all that
+//! was on record then. And what follows from it for those who come again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use doorman::ledger::Entry;
+use doorman::model::{Answer, Outcome, RequestId, Verdict};
+use doorman::policy::book::HistoryKind;
+use jiff::{SignedDuration, Timestamp};
+
+use super::record::Record;
+use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
+use super::world::World;
+
+/// See the module. All times are those of the daemon's own clock: by it a window is over or is not, however wrong it is.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// When somebody of this owner was last rejected.
+    rejected: BTreeMap<String, Timestamp>,
+    /// When each of an owner's requests was first seen.
+    asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
+    /// Owners of whom somebody was let in, and when this daemon heard of the first.
+    welcome: BTreeMap<String, Duration>,
+    /// The last answer to each request.
+    said: BTreeMap<RequestId, Answer>,
+    /// Approvals that stand: since when, and whether `approvals_max` counts them.
+    let_in: BTreeMap<RequestId, (Timestamp, bool)>,
+    /// Owners of whom the ledger ever refused something: to read it again does not help.
+    unsure: BTreeSet<String>,
+}
+
+fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    at.checked_add(wait).unwrap()
+}
+
+impl Past {
+    /// What a daemon that starts now must know.
+    pub fn on_record(&self, record: &Record) -> Self {
+        let mut past = Self { unsure: self.unsure.clone(), ..Self::default() };
+        for row in record.history(Timestamp::MIN) {
+            past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
+        }
+        past.said = record.said().collect();
+        // One that is open since before the last resume is none anew when it is repeated.
+        past.let_in = record.open().map(|id| (id.clone(), (Timestamp::MIN, false))).collect();
+        past.let_in.extend(record.let_in().map(|row| (row.request, (row.at, true))));
+        past
+    }
+
+    fn met(&mut self, owner: String, kind: HistoryKind, request: Option<RequestId>, at: Timestamp, heard: Duration) {
+        match kind {
+            HistoryKind::Requested => {
+                let Some(request) = request else { return };
+                self.asked.entry(owner).or_default().entry(request).or_insert(at);
+            }
+            HistoryKind::Approved => {
+                self.welcome.entry(owner).or_insert(heard);
+            }
+            HistoryKind::Rejected => {
+                let last = self.rejected.entry(owner).or_insert(at);
+                *last = at.max(*last);
+            }
+            HistoryKind::Removed => {}
+        }
+    }
+
+    fn hear(&mut self, entry: &Entry, owner: Option<String>, heard: Duration) {
+        if let Entry::Intent { request, answer, .. } = entry {
+            self.said.insert(request.clone(), *answer);
+        }
+        match entry {
+            Entry::Outcome { request, outcome: Outcome::Applied | Outcome::PresumedApplied, at, .. } => {
+                let (Some(owner), Some(answer)) = (owner, self.said.get(request)) else { return };
+                let kind = match answer {
+                    Answer::Approve => HistoryKind::Approved,
+                    Answer::Reject => HistoryKind::Rejected,
+                };
+                self.met(owner, kind, None, *at, heard);
+            }
+            Entry::Seen { request, at, .. } => {
+                if let Some(owner) = owner {
+                    self.met(owner, HistoryKind::Requested, Some(request.id.clone()), *at, heard);
+                }
+            }
+            Entry::Intent { request, answer: Answer::Approve, counts: true, at, .. } => {
+                self.let_in.entry(request.clone()).or_insert((*at, true));
+            }
+            Entry::Intent { request, answer: Answer::Reject, .. } | Entry::Withdrawn { request, .. } => {
+                self.let_in.remove(request);
+            }
+            Entry::Outcome { request, outcome, .. } if !outcome.keeps_charge() => drop(self.let_in.remove(request)),
+            Entry::Pause { on: false, .. } => self.let_in.values_mut().for_each(|(_, counts)| *counts = false),
+            _ => {}
+        }
+    }
+
+    /// Approvals since the last resume.
+    pub fn counted(&self) -> usize {
+        self.let_in.values().filter(|(_, counts)| *counts).count()
+    }
+
+    /// Whether somebody of this owner was rejected so lately that this policy leaves them outside.
+    fn shut_out(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
+        let (Some(within), Some(last)) = (SHUT_OUT[policy], self.rejected.get(owner)) else { return false };
+        after(*last, within) > now
+    }
+
+    /// Other requests of this owner's that count now.
+    fn asked_lately(&self, owner: &str, except: &RequestId, now: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let requests = self.asked.get(owner).into_iter().flatten().filter(move |(id, _)| *id != except);
+        requests.map(|(_, at)| *at).filter(move |at| after(*at, OFTEN_PER) > now)
+    }
+}
+
+impl World {
+    fn owner(&self, request: &RequestId) -> Option<String> {
+        let handle = self.platform.knocks.get(request.as_str())?.handle.as_deref()?;
+        handle.split('/').next().map(str::to_owned)
+    }
+
+    /// The daemon puts something on record: it knows it from now on.
+    pub fn past_hears(&mut self, entry: &Entry) {
+        let request = match entry {
+            Entry::Seen { request, .. } => Some(&request.id),
+            Entry::Outcome { request, .. } => Some(request),
+            Entry::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
+                if self.in_the_way(request.as_str(), *at) {
+                    self.saw("shut out by what was before");
+                }
+                None
+            }
+            _ => None,
+        };
+        let owner = request.and_then(|request| self.owner(request));
+        self.past.hear(entry, owner, self.at);
+    }
+
+    /// The ledger refused an entry: what it would have told is not found there.
+    pub fn past_loses(&mut self, entry: &Entry) {
+        let request = match entry {
+            Entry::Seen { request, .. } => &request.id,
+            Entry::Outcome { request, .. } | Entry::Withdrawn { request, .. } => request,
+            _ => return,
+        };
+        if let Some(owner) = self.owner(request) {
+            self.past.unsure.insert(owner);
+        }
+        self.past.let_in.entry(request.clone()).or_insert((Timestamp::MIN, false));
+    }
+
+    /// An approval by a rule: nothing that is known of the past forbids it.
+    pub fn check_past(&self, policy: usize, id: &RequestId, kind: usize, now: Timestamp) {
+        let owner = self.owner(id).unwrap_or_default();
+        let past = &self.past;
+        let sure = !past.unsure.contains(&owner);
+        if matches!(kind, AGAIN | RUDE) && sure && past.shut_out(policy, &owner, now) {
+            self.fail(&format!("{id} is let in, though {owner} was rejected at {}", past.rejected[&owner]));
+        }
+        // One that was seen by a clock that ran ahead may have been seen again since, by a better one.
+        let often = past.asked_lately(&owner, id, now).filter(|at| *at <= now).count();
+        if kind == OFTEN && policy == THIRD && sure && often > OFTEN_MAX {
+            self.fail(&format!("{id} is let in, though {owner} asked {often} times before"));
+        }
+        if kind == BACK && policy == THIRD && !past.welcome.contains_key(&owner) {
+            self.fail(&format!("{id} is let in for what it was before, and {owner} never was"));
+        }
+        let counted = |at: Timestamp, counts: bool| counts && after(at, APPROVALS_PER) > now;
+        let others = past.let_in.iter().filter(|(other, (at, counts))| *other != id && counted(*at, *counts)).count();
+        if policy == THIRD && others >= APPROVALS_MAX {
+            self.fail(&format!("{id} is let in after {others} others, and approvals_max is {APPROVALS_MAX}"));
+        }
+    }
+
+    /// Whether something of the past keeps this request from its answer, for now.
+    pub fn in_the_way(&self, id: &str, now: Timestamp) -> bool {
+        let (Ok(request), Some(knock)) = (RequestId::parse(id), self.platform.knocks.get(id)) else { return false };
+        let Some(owner) = self.owner(&request) else { return false };
+        let past = &self.past;
+        match knock.kind {
+            AGAIN | RUDE => past.unsure.contains(&owner) || past.shut_out(self.in_force, &owner, now),
+            OFTEN if self.in_force == THIRD => {
+                past.unsure.contains(&owner) || past.asked_lately(&owner, &request, now).count() > OFTEN_MAX
+            }
+            // One that waits already is not decided anew because another was let in.
+            BACK if self.in_force == THIRD => {
+                past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| *heard >= knock.at)
+            }
+            _ => false,
+        }
+    }
+}
