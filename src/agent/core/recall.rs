@@ -19,6 +19,8 @@ use crate::policy::book::Memory;
 const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
 /// After a reading that failed.
 const RETRY: Duration = Duration::from_secs(30);
+/// More than this given back during one reading, and it is begun again.
+const GIVEN_BACK_MAX: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -69,10 +71,14 @@ impl Core {
         self.recall.number += 1;
         wanted.behind = self.outbox.pushed();
         wanted.under_way = false;
+        wanted.given_back.clear();
     }
 
     /// What was reserved for this request is so no more, whatever a reading under way found.
     pub(super) fn recall_without(&mut self, id: &RequestId) {
+        if self.recall.wanted.as_ref().is_some_and(|wanted| wanted.given_back.len() >= GIVEN_BACK_MAX) {
+            self.recall_anew();
+        }
         if let Some(wanted) = &mut self.recall.wanted {
             wanted.given_back.insert(id.clone());
         }
