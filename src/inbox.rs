@@ -83,6 +83,18 @@ pub struct Inbox {
     crowded: bool,
 }
 
+/// What a pass weighs against a request that it did not show; so much in succession is proof enough. One that others
+/// disturbed, as they do all the time where many knock, may have missed it, but not time and again: those of one round
+/// follow too closely upon each other to count as many.
+fn weight(end: &PassEnd) -> u8 {
+    match end {
+        PassEnd { stable: true, .. } => 2,
+        PassEnd { whole: true, first: true, .. } => 1,
+        _ => 0,
+    }
+}
+const MISSED_ENOUGH: u8 = 4;
+
 impl Inbox {
     /// An empty inbox; `seed` feeds the listing's jitter.
     pub fn new(listing: Listing) -> Self {
@@ -244,19 +256,20 @@ impl Inbox {
         let mut verified = Verified::default();
         for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
-            let missed = std::mem::replace(&mut entry.missed, !shown && end.stable);
+            entry.missed = if shown { 0 } else { entry.missed.saturating_add(weight(end)) };
+            let missed = entry.missed >= MISSED_ENOUGH;
             match entry.stage {
                 Stage::Unknown { ended } if ended < end.mark => {
                     if shown {
                         verified.still_pending.push(entry.request.id.clone());
-                    } else if end.stable {
+                    } else if end.stable || missed {
                         verified.no_longer.push(entry.request.id.clone());
                     }
                 }
                 Stage::Unknown { .. } | Stage::InFlight => {}
                 Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
                     // One that ends while another arrives leaves the total as it was, and may push a third past the reader.
-                    if !shown && end.stable && (missed || end.pages == 1) {
+                    if !shown && (missed || (end.stable && end.pages == 1)) {
                         verified.gone.push(entry.request.id.clone());
                     }
                 }

@@ -83,7 +83,7 @@ pub struct Entry {
     /// Only its id is known: from the ledger, before a listing showed it.
     pub from_memory: bool,
     /// The last pass did not show it, and should have.
-    pub(super) missed: bool,
+    pub(super) missed: u8,
     /// The last pass that showed it; 0 is none.
     pub(super) shown_in: u64,
 }
@@ -106,7 +106,7 @@ impl Entry {
             forbidden: false,
             updated: None,
             from_memory: false,
-            missed: false,
+            missed: 0,
             shown_in: 0,
         }
     }

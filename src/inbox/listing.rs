@@ -35,6 +35,9 @@ pub struct PassEnd {
     /// Its total never moved, every row could be read, as many rows came as were promised, and nothing was answered
     /// while it read: what it does not show is pending no more.
     pub stable: bool,
+    /// It came to the last page, and every row could be read: whoever is missing has ended, or slipped from one page to
+    /// another as others came and went.
+    pub whole: bool,
     /// Some of what it showed found no room.
     pub full: bool,
     /// The first of its round.
@@ -58,6 +61,8 @@ pub(super) struct Pass {
     page: u32,
     total: Option<u64>,
     stable: bool,
+    /// Some row could not be read, or the total was not told.
+    odd: bool,
     full: bool,
     shown: u64,
     new: u64,
@@ -141,6 +146,7 @@ impl Listing {
             page: 1,
             total: None,
             stable: true,
+            odd: false,
             full: false,
             shown: 0,
             new: 0,
@@ -182,7 +188,8 @@ impl Listing {
         pass.shown += count as u64;
         pass.new += new as u64;
         pass.full |= full;
-        if unreadable > 0 || total.is_none() || (pass.page > 1 && pass.total != total) {
+        pass.odd |= unreadable > 0 || total.is_none();
+        if pass.odd || (pass.page > 1 && pass.total != total) {
             pass.stable = false;
         }
         pass.total = total;
@@ -200,6 +207,7 @@ impl Listing {
             number: pass.number,
             mark: pass.mark,
             stable: pass.stable && pass.total == Some(pass.shown) && !more,
+            whole: !pass.odd && !more,
             full: pass.full,
             first: pass.first,
             shown: pass.shown,

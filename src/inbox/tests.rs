@@ -282,6 +282,45 @@ fn who_slips_from_page_to_page_while_the_total_stays_is_not_gone() {
     assert_eq!(slipped(&mut inbox, at(150)).gone, [id("c")], "missed twice in succession");
 }
 
+/// Somebody is answered while this pass is read, which so proves nothing by itself.
+fn disturbed(inbox: &mut Inbox, page: Page<ContactRequest>, now: Now) -> (PassEnd, Verified) {
+    inbox.listing.disturb();
+    let (_, end) = inbox.page(page, now);
+    let end = end.unwrap();
+    let verified = inbox.pass_ended(&end);
+    (end, verified)
+}
+
+#[test]
+fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_proof() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    inbox.see_event(request("b"), at(1));
+    inbox.unknown(&id("b"));
+    let round = |inbox: &mut Inbox, seconds, page| {
+        begin(inbox, at(seconds));
+        disturbed(inbox, page, at(seconds))
+    };
+    let proves = |(_, verified): (PassEnd, Verified)| (verified.gone, verified.no_longer);
+    let nobody = (Vec::new(), Vec::new());
+    for seconds in [100, 200, 300] {
+        assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody);
+    }
+    let odd = Page { unreadable: 1, ..page(&["c"], 2, 1) };
+    assert_eq!(proves(round(&mut inbox, 400, odd)), nobody, "either may be the row that nobody could read");
+    round(&mut inbox, 500, page(&["a", "b", "c"], 3, 1));
+    for seconds in [600, 700, 800] {
+        assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody, "shown meanwhile");
+    }
+    // Another pass of the same round.
+    let (end, verified) = round(&mut inbox, 900, Page { unreadable: 1, ..page(&["c", "d"], 3, 1) });
+    assert!(verified.gone.is_empty());
+    let mark = inbox.mark();
+    assert!(inbox.listing.again(&end, mark, at(900).mono).is_some());
+    assert_eq!(proves(disturbed(&mut inbox, page(&["c", "d"], 2, 1), at(900))), nobody, "too soon after");
+    assert_eq!(proves(round(&mut inbox, 1000, page(&["c", "d"], 2, 1))), (vec![id("a")], vec![id("b")]));
+}
+
 #[test]
 fn a_full_inbox_lets_go_of_whoever_is_listed_no_more_and_then_lists_for_those_outside() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 2);

@@ -301,7 +301,7 @@ impl Core {
         if applied {
             if let Some(met) = self.contacts.ours.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);
-            } else if self.joined.is_none() {
+            } else if !self.session.joined() {
                 // Nobody tells of the contact.
                 self.contacts.read_soon(now.mono);
             }

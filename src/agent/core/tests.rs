@@ -33,9 +33,13 @@ impl Held {
     }
 
     fn with_key_of(memory: AgentMemory, whose: Option<&'static str>) -> Self {
+        Self::of(ConnectionMode::Poll, memory, whose)
+    }
+
+    fn of(connection: ConnectionMode, memory: AgentMemory, whose: Option<&'static str>) -> Self {
         let config = CoreConfig {
             agent: AgentId::parse(AGENT).unwrap(),
-            connection: ConnectionMode::Poll,
+            connection,
             credentials: CredentialsMode::Auto,
             answers: Answers { in_flight: 4, per_second: 0 },
             timing: Timing::default(),
