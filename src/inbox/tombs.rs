@@ -21,7 +21,7 @@ pub(super) const STALE_GRACE: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(900);
 /// A generation takes ids in for this long.
 const SPAN: Duration = Duration::from_secs(120);
-/// How many are remembered at least, however many follow; at most two generations more.
+/// One is remembered at least until so many have been settled after it; at most two generations more.
 pub const TOMBS_MIN: usize = 14_000;
 /// In one generation. As many as a map of 2,048 places holds.
 const GENERATION_MAX: usize = 1_792;
@@ -52,7 +52,17 @@ pub struct Tomb {
 struct Kept {
     mark: Mark,
     at_ms: u64,
-    answer: Option<(Answer, u32)>,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Settled,
+    /// We answered it, by that name.
+    Answered(Answer, u32),
+    /// It is remembered no more, or in a younger generation. It keeps its place until all are forgotten: a hash table that is
+    /// full, and from which some are taken, doubles before it takes the next.
+    Forgotten,
 }
 
 #[derive(Debug, Default)]
@@ -71,8 +81,22 @@ impl Generation {
         self.span = Some((first, tomb.at));
         // Rounded up: a moment later is a moment longer in doubt.
         let at_ms = u64::try_from(tomb.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let answer = tomb.answer.and_then(|answer| Some((answer.answer, self.number(answer.by)?)));
-        self.by_id.insert(short, Kept { mark: tomb.mark, at_ms, answer });
+        let what = match tomb.answer {
+            Some(answer) => self.number(answer.by).map_or(What::Settled, |by| What::Answered(answer.answer, by)),
+            None => What::Settled,
+        };
+        let kept = Kept { mark: tomb.mark, at_ms, what };
+        // A full table makes room before it looks whether it needs any.
+        match self.by_id.get_mut(&short) {
+            Some(before) => *before = kept,
+            None => drop(self.by_id.insert(short, kept)),
+        }
+    }
+
+    fn forget(&mut self, short: &Short) {
+        if let Some(kept) = self.by_id.get_mut(short) {
+            kept.what = What::Forgotten;
+        }
     }
 
     fn number(&mut self, by: Arc<str>) -> Option<u32> {
@@ -87,10 +111,14 @@ impl Generation {
 
     fn get(&self, short: &Short) -> Option<Tomb> {
         let kept = self.by_id.get(short)?;
-        let answer = kept.answer.and_then(|(answer, by)| {
-            let by = self.names.get(usize::try_from(by).ok()?)?.clone();
-            Some(Forced { answer, by })
-        });
+        let answer = match kept.what {
+            What::Forgotten => return None,
+            What::Settled => None,
+            What::Answered(answer, by) => {
+                let by = self.names.get(usize::try_from(by).ok()?)?.clone();
+                Some(Forced { answer, by })
+            }
+        };
         Some(Tomb { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
     }
 
@@ -116,7 +144,7 @@ pub(super) struct Tombs {
     young: Generation,
     /// The youngest of them in front.
     old: VecDeque<Generation>,
-    /// How many ids are in the old ones.
+    /// How many places are taken in the old ones.
     old_len: usize,
 }
 
@@ -139,7 +167,7 @@ impl Tombs {
 
     pub(super) fn remove(&mut self, id: &RequestId) {
         let short = short(id);
-        self.young.by_id.remove(&short);
+        self.young.forget(&short);
         self.remove_old(&short);
     }
 
@@ -157,15 +185,13 @@ impl Tombs {
     }
 
     fn remove_old(&mut self, short: &Short) {
-        for generation in &mut self.old {
-            self.old_len -= usize::from(generation.by_id.remove(short).is_some());
-        }
+        self.old.iter_mut().for_each(|generation| generation.forget(short));
     }
 
     /// The young generation becomes an old one. Of those as many go as are not needed.
     fn turn(&mut self) {
         let mut room = None;
-        while self.old.back().is_some_and(|oldest| self.remembered() - oldest.by_id.len() >= TOMBS_MIN) {
+        while self.old.back().is_some_and(|oldest| self.places() - oldest.by_id.len() >= TOMBS_MIN) {
             room = self.forget_oldest();
         }
         let mut next = room.unwrap_or_default();
@@ -175,7 +201,7 @@ impl Tombs {
         self.old.push_front(full);
     }
 
-    fn remembered(&self) -> usize {
+    fn places(&self) -> usize {
         self.young.by_id.len() + self.old_len
     }
 
@@ -210,10 +236,25 @@ mod tests {
             tombs.put(&id(number), tomb(0));
             tombs.put(&id(number), tomb(0));
         }
-        assert!(tombs.remembered() < TOMBS_MIN + 2 * GENERATION_MAX);
+        assert!(tombs.places() < TOMBS_MIN + 2 * GENERATION_MAX);
         assert_eq!(tombs.old_len, tombs.old.iter().map(|generation| generation.by_id.len()).sum::<usize>());
         assert!(tombs.get(&id(0)).is_none());
         assert!((all - TOMBS_MIN..all).all(|number| tombs.get(&id(number)).is_some()));
+    }
+
+    #[test]
+    fn however_many_come_back_and_are_settled_again_it_takes_no_more_room() {
+        let mut tombs = Tombs::default();
+        for number in 0..10 * TOMBS_MIN {
+            tombs.put(&id(number), tomb(0));
+            let back = number.saturating_sub(number % 5_000);
+            tombs.remove(&id(back));
+            tombs.put(&id(back), tomb(0));
+        }
+        assert!(tombs.places() < TOMBS_MIN + 2 * GENERATION_MAX);
+        let room = |generation: &Generation| generation.by_id.capacity();
+        assert_eq!(tombs.old.iter().map(room).max(), Some(GENERATION_MAX));
+        assert_eq!(room(&tombs.young), GENERATION_MAX);
     }
 
     #[test]
@@ -255,7 +296,7 @@ mod tests {
             tombs.put(&id(number), tomb(0));
         }
         tombs.prune(Mono::ZERO + KEPT);
-        assert_eq!((tombs.remembered(), tombs.old.len(), tombs.young.by_id.capacity()), (0, 0, 0));
+        assert_eq!((tombs.places(), tombs.old.len(), tombs.young.by_id.capacity()), (0, 0, 0));
     }
 
     #[test]
