@@ -80,6 +80,8 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
+    /// Somebody was, since then.
+    let_in: bool,
     state: AgentState,
     state_since: jiff::Timestamp,
     state_why: String,
@@ -136,6 +138,7 @@ impl Core {
             joined: None,
             handle: None,
             last_listing: None,
+            let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
             state_why: "starting".to_owned(),

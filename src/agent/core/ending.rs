@@ -64,6 +64,7 @@ impl Core {
         let attempts = entry.attempts;
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
         let let_in = applied && verdict == Verdict::Approve;
+        self.let_in |= let_in;
         self.approval_ended(id, entry.request.sender.handle(), let_in, now);
     }
 

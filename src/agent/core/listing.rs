@@ -11,6 +11,7 @@ use crate::ledger::entry::Via;
 use crate::model::{AgentState, ContactRequest, Outcome, RequestId};
 use crate::phoenix::Input;
 use crate::platform::{CallError, CallFault, Page, Reply};
+use crate::policy::Policy;
 
 /// An agent that is not joined this long after its start lists without a channel.
 pub(super) const FIRST_LISTING: Duration = Duration::from_secs(2);
@@ -104,6 +105,11 @@ impl Core {
             self.forget_unlisted(now);
         }
         self.last_listing = Some(now.wall);
+        // Others of an owner whom somebody has let in meanwhile. Once a round, not at each answer: all that rests is looked at.
+        let approved = |policy: &Policy| policy.history_needs().approved;
+        if std::mem::take(&mut self.let_in) && self.policy.as_deref().is_some_and(approved) {
+            self.inbox.requeue_resting(|_| true);
+        }
         self.count("listings");
         if self.joined.is_some_and(|joined| joined < end.mark) {
             self.joined = None;

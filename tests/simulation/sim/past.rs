@@ -13,6 +13,9 @@ use super::record::Record;
 use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
 use super::world::World;
 
+/// In the calm, the next listing begins and ends this soon.
+const LISTED_AGAIN: Duration = Duration::from_secs(400);
+
 /// See the module. All times are those of the daemon's own clock: by it a window is over or is not, however wrong it is.
 #[derive(Debug, Default)]
 pub struct Past {
@@ -182,9 +185,10 @@ impl World {
             OFTEN if self.in_force == THIRD => {
                 past.unsure.contains(&owner) || past.asked_lately(&owner, &request, now).count() > OFTEN_MAX
             }
-            // One that waits already is not decided anew because another was let in.
+            // One that waits already is decided anew at the listing after another was let in.
             BACK if self.in_force == THIRD => {
-                past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| *heard >= knock.at)
+                let waits = |heard: Duration| heard >= knock.at && self.at - heard < LISTED_AGAIN;
+                past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| waits(*heard))
             }
             _ => false,
         }

@@ -80,6 +80,21 @@ fn what_happens_while_the_record_is_read_is_remembered() {
 }
 
 #[test]
+fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() {
+    let mut held = asked_by_ann();
+    let welcome = HistoryConditions { approved_before: Some(true), ..HistoryConditions::default() };
+    let rule = approve("ann", Condition::History(welcome));
+    held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+    let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
+    held.tell(Input::Recalled { number, memory: nothing() });
+    held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
+    held.approve("r1", false);
+    held.applied("r1", Answer::Approve);
+    held.lists_after(MINUTES, &[ann("r2")]);
+    assert!(let_in(&held, "r2"), "{:?}", held.recorded);
+}
+
+#[test]
 fn a_held_agent_that_gets_rules_reads_what_they_ask_for_first() {
     // For no rules no history is read, and what was read is all that was asked for.
     let book = *nothing().unwrap();
