@@ -1,5 +1,7 @@
 //! Each rule of the inbox as a race that is lost without it.
 
+mod missed;
+
 use std::time::Duration;
 
 use super::*;
@@ -187,49 +189,6 @@ fn an_unknown_answer_that_is_listed_no_more_was_carried_out() {
 }
 
 #[test]
-fn gone_needs_a_stable_pass_that_began_after_the_request_was_seen() {
-    let mut inbox = inbox();
-    begin(&mut inbox, at(1));
-    inbox.see_event(request("a"), at(2));
-    let (_, end) = inbox.page(page(&[], 0, 1), at(3));
-    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "it came while the pass was read");
-
-    begin(&mut inbox, at(4));
-    inbox.listing.disturb();
-    let (_, end) = inbox.page(page(&[], 0, 1), at(5));
-    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "something was answered meanwhile");
-
-    begin(&mut inbox, at(6));
-    let (_, end) = inbox.page(page(&["b"], 2, 1), at(6));
-    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty(), "two were promised, one was shown");
-
-    let (_, verified) = pass(&mut inbox, &["b"], at(8));
-    assert_eq!(verified.gone, vec![id("a")]);
-}
-
-#[test]
-fn a_total_that_moves_between_pages_proves_nothing() {
-    let mut inbox = inbox();
-    inbox.see_event(request("a"), at(1));
-    begin(&mut inbox, at(2));
-    inbox.page(page(&["b"], 3, 2), at(2));
-    let (_, end) = inbox.page(page(&["c"], 2, 2), at(2));
-    let end = end.unwrap();
-    assert!(!end.stable);
-    assert!(inbox.pass_ended(&end).gone.is_empty());
-}
-
-#[test]
-fn a_row_that_cannot_be_read_proves_nothing() {
-    let mut inbox = inbox();
-    inbox.see_event(request("a"), at(1));
-    begin(&mut inbox, at(2));
-    let unreadable = Page { unreadable: 1, ..page(&[], 1, 1) };
-    let (_, end) = inbox.page(unreadable, at(2));
-    assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty());
-}
-
-#[test]
 fn passes_follow_while_they_find_something_and_at_most_three() {
     let mut inbox = inbox();
     let mut passes = 1;
@@ -261,64 +220,6 @@ fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
     inbox.settle(&id("a"), None, at(2));
     pass(&mut inbox, &["b"], at(3));
     assert_eq!(ready(&inbox), ["b"], "the listing brought it again");
-}
-
-#[test]
-fn who_slips_from_page_to_page_while_the_total_stays_is_not_gone() {
-    let mut inbox = inbox();
-    for id in ["a", "b", "c"] {
-        inbox.see_event(request(id), at(1));
-    }
-    // `a` ends and `d` arrives between the pages, and `c` moves to the one already read.
-    let slipped = |inbox: &mut Inbox, now| {
-        begin(inbox, now);
-        inbox.page(page(&["a", "b"], 3, 2), now);
-        let (_, end) = inbox.page(page(&["d"], 3, 2), now);
-        inbox.pass_ended(&end.unwrap())
-    };
-    assert!(slipped(&mut inbox, at(10)).gone.is_empty(), "missed once");
-    pass(&mut inbox, &["b", "c", "d"], at(50));
-    assert!(slipped(&mut inbox, at(100)).gone.is_empty(), "shown meanwhile");
-    assert_eq!(slipped(&mut inbox, at(150)).gone, [id("c")], "missed twice in succession");
-}
-
-/// Somebody is answered while this pass is read, which so proves nothing by itself.
-fn disturbed(inbox: &mut Inbox, page: Page<ContactRequest>, now: Now) -> (PassEnd, Verified) {
-    inbox.listing.disturb();
-    let (_, end) = inbox.page(page, now);
-    let end = end.unwrap();
-    let verified = inbox.pass_ended(&end);
-    (end, verified)
-}
-
-#[test]
-fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_proof() {
-    let mut inbox = inbox();
-    inbox.see_event(request("a"), at(1));
-    inbox.see_event(request("b"), at(1));
-    inbox.unknown(&id("b"));
-    let round = |inbox: &mut Inbox, seconds, page| {
-        begin(inbox, at(seconds));
-        disturbed(inbox, page, at(seconds))
-    };
-    let proves = |(_, verified): (PassEnd, Verified)| (verified.gone, verified.no_longer);
-    let nobody = (Vec::new(), Vec::new());
-    for seconds in [100, 200, 300] {
-        assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody);
-    }
-    let odd = Page { unreadable: 1, ..page(&["c"], 2, 1) };
-    assert_eq!(proves(round(&mut inbox, 400, odd)), nobody, "either may be the row that nobody could read");
-    round(&mut inbox, 500, page(&["a", "b", "c"], 3, 1));
-    for seconds in [600, 700, 800] {
-        assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody, "shown meanwhile");
-    }
-    // Another pass of the same round.
-    let (end, verified) = round(&mut inbox, 900, Page { unreadable: 1, ..page(&["c", "d"], 3, 1) });
-    assert!(verified.gone.is_empty());
-    let mark = inbox.mark();
-    assert!(inbox.listing.again(&end, mark, at(900).mono).is_some());
-    assert_eq!(proves(disturbed(&mut inbox, page(&["c", "d"], 2, 1), at(900))), nobody, "too soon after");
-    assert_eq!(proves(round(&mut inbox, 1000, page(&["c", "d"], 2, 1))), (vec![id("a")], vec![id("b")]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod checks;
 mod doings;
+mod events;
 mod keys;
 mod past;
 mod platform;

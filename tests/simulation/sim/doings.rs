@@ -8,10 +8,11 @@ use doorman::agent::{Core, Input, Op};
 use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
+use super::events::What;
 use super::platform::{Holder, Knock};
 use super::rules::{at_once, stranger};
 use super::schedule::Happening;
-use super::world::{Life, What, World, config};
+use super::world::{Life, World, config};
 
 /// A dead connection is noticed within this: `dead_after`, and what was still on its way when it died.
 const DEAD_NOTICED: Duration = Duration::from_secs(61);

@@ -6,8 +6,9 @@ use doorman::agent::core::{Action, Input};
 use doorman::model::{AgentId, Sender};
 use doorman::platform::{Me, Reply};
 
+use super::events::{Call, Owned, What};
 use super::schedule::Happening;
-use super::world::{AGENT, Call, Owned, What, World};
+use super::world::{AGENT, World};
 
 /// Whose key is in the file while it is not ours.
 const NEIGHBOUR: &str = "22222222-0000-4000-8000-000000000002";

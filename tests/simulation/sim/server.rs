@@ -7,9 +7,10 @@ use doorman::phoenix::{ConnectPlan, Refusal};
 use doorman::platform::{CallError, CallFault, Page, Reply, Responded};
 use serde_json::{Value, json};
 
+use super::events::{Call, Owned, What};
 use super::platform::{Holder, Socket};
 use super::schedule::Happening;
-use super::world::{AGENT, Call, Owned, PAGE, What, World};
+use super::world::{AGENT, PAGE, World};
 
 fn error(fault: CallFault, retry_after: Option<Duration>) -> CallError {
     CallError { fault, code: None, message: None, retry_after }

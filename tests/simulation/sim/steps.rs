@@ -8,8 +8,9 @@ use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
 use jiff::Timestamp;
 
+use super::events::{Call, Owned, Scheduled, What};
 use super::schedule::Happening;
-use super::world::{Call, Owned, Scheduled, What, World};
+use super::world::World;
 
 impl World {
     pub fn happen(&mut self, event: Scheduled) {

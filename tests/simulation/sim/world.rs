@@ -10,14 +10,11 @@ use doorman::agent::core::reach_of;
 use doorman::agent::{BATCH_MAX, Core, CoreConfig, Input};
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use doorman::inbox::Fetch;
-use doorman::ledger::{Entry, LedgerError, Reach};
-use doorman::model::{AgentId, AgentState, Answer, Contact, ContactRequest, RequestId, Verdict};
-use doorman::phoenix::{ConnectPlan, Refusal};
-use doorman::platform::{Me, Page, Reply, Responded};
+use doorman::model::{AgentId, AgentState, RequestId, Verdict};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
+use super::events::{Scheduled, What};
 use super::past::Past;
 use super::platform::{Holder, Platform};
 use super::record::Record;
@@ -39,82 +36,6 @@ const TRACE_SHOWN: usize = 40_000;
 const STUCK_MAX: u32 = 20_000;
 /// Rows a page.
 pub const PAGE: usize = 4;
-
-/// What comes to the core.
-#[derive(Debug)]
-pub enum Owned {
-    Opened(u64),
-    NotOpened(u64, Refusal),
-    /// On which socket, what, and its place among the frames of this run.
-    Frame(u64, String, u64),
-    Closed(u64, Option<u16>),
-    Me {
-        question: u64,
-        /// It was asked with another agent's key.
-        foreign: bool,
-        reply: Reply<Me>,
-    },
-    Page(Fetch, Reply<Page<ContactRequest>>),
-    Contacts(u64, u32, Reply<Page<Contact>>),
-    Responded {
-        request: RequestId,
-        attempt: u32,
-        reply: Reply<Responded>,
-        written: Mono,
-    },
-    Recorded(Result<(), LedgerError>),
-    Recalled(u64, Option<Box<doorman::policy::book::Memory>>),
-}
-
-/// What comes to the platform.
-#[derive(Debug)]
-pub enum Call {
-    Connect(u64, ConnectPlan),
-    Text(u64, String),
-    Close(u64),
-    Me { question: u64, foreign: bool },
-    Page(Fetch),
-    Contacts(u64, u32),
-    Respond { request: RequestId, answer: Answer, attempt: u32, written: Mono },
-}
-
-#[derive(Debug)]
-pub enum What {
-    Core(Owned),
-    Server(Call),
-    Commit(Vec<Entry>),
-    /// The record is read as far back as the core asked then.
-    Reading {
-        number: u64,
-        reach: Reach,
-        now: Timestamp,
-    },
-    World(Happening),
-}
-
-pub struct Scheduled {
-    pub at: Duration,
-    pub seq: u64,
-    pub life: u64,
-    pub what: What,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.seq) == (other.at, other.seq)
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.seq).cmp(&(other.at, other.seq))
-    }
-}
 
 /// What is known of the daemon's life from outside it.
 #[derive(Debug, Default)]
