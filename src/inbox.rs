@@ -83,9 +83,11 @@ pub struct Inbox {
     crowded: bool,
 }
 
-/// What a pass weighs against a request that it did not show; so much in succession is proof enough. One that others
-/// disturbed, as they do all the time where many knock, may have missed it, but not time and again: those of one round
-/// follow too closely upon each other to count as many.
+/// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
+const MISSED_ENOUGH: u8 = 4;
+
+/// What a pass weighs against a request that it did not show. One that others disturbed, as they do all the time where many
+/// knock, may have missed it, but not time and again; those of one round follow too closely upon each other to count as many.
 fn weight(end: &PassEnd) -> u8 {
     match end {
         PassEnd { stable: true, .. } => 2,
@@ -93,7 +95,6 @@ fn weight(end: &PassEnd) -> u8 {
         _ => 0,
     }
 }
-const MISSED_ENOUGH: u8 = 4;
 
 impl Inbox {
     /// An empty inbox; `seed` feeds the listing's jitter.
@@ -256,7 +257,13 @@ impl Inbox {
         let mut verified = Verified::default();
         for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
-            entry.missed = if shown { 0 } else { entry.missed.saturating_add(weight(end)) };
+            entry.missed = match entry.stage {
+                _ if shown => 0,
+                // Missing while its answer is on its way, it may be that answer's doing: what it was before is no proof.
+                Stage::InFlight => 0,
+                Stage::Unknown { ended } if ended >= end.mark => 0,
+                _ => entry.missed.saturating_add(weight(end)),
+            };
             let missed = entry.missed >= MISSED_ENOUGH;
             match entry.stage {
                 Stage::Unknown { ended } if ended < end.mark => {

@@ -80,7 +80,7 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
-    /// Somebody was, since then.
+    /// Somebody was let in since then.
     let_in: bool,
     state: AgentState,
     state_since: jiff::Timestamp,

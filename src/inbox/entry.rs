@@ -82,7 +82,7 @@ pub struct Entry {
     pub updated: Option<Box<RequestStatus>>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub from_memory: bool,
-    /// The last pass did not show it, and should have.
+    /// What the passes in succession that should have shown it, and did not, weigh.
     pub(super) missed: u8,
     /// The last pass that showed it; 0 is none.
     pub(super) shown_in: u64,

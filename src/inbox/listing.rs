@@ -35,8 +35,8 @@ pub struct PassEnd {
     /// Its total never moved, every row could be read, as many rows came as were promised, and nothing was answered
     /// while it read: what it does not show is pending no more.
     pub stable: bool,
-    /// It came to the last page, and every row could be read: whoever is missing has ended, or slipped from one page to
-    /// another as others came and went.
+    /// It came to the last page, every row could be read, and as many came as were promised, unless the promise moved
+    /// meanwhile: whoever is missing has ended, or slipped from one page to another as others came and went.
     pub whole: bool,
     /// Some of what it showed found no room.
     pub full: bool,
@@ -60,9 +60,12 @@ pub(super) struct Pass {
     pub(super) first: bool,
     page: u32,
     total: Option<u64>,
-    stable: bool,
+    /// Something was answered, or settled, while it was read.
+    disturbed: bool,
     /// Some row could not be read, or the total was not told.
     odd: bool,
+    /// Not every page promised the same total.
+    moved: bool,
     full: bool,
     shown: u64,
     new: u64,
@@ -145,8 +148,9 @@ impl Listing {
             first: self.passes_in_round == 1,
             page: 1,
             total: None,
-            stable: true,
+            disturbed: false,
             odd: false,
+            moved: false,
             full: false,
             shown: 0,
             new: 0,
@@ -171,7 +175,7 @@ impl Listing {
     /// Something was answered, or settled: what this pass does not show proves nothing.
     pub fn disturb(&mut self) {
         if let Some(pass) = &mut self.pass {
-            pass.stable = false;
+            pass.disturbed = true;
         }
     }
 
@@ -189,9 +193,7 @@ impl Listing {
         pass.new += new as u64;
         pass.full |= full;
         pass.odd |= unreadable > 0 || total.is_none();
-        if pass.odd || (pass.page > 1 && pass.total != total) {
-            pass.stable = false;
-        }
+        pass.moved |= pass.page > 1 && pass.total != total;
         pass.total = total;
         let more = match pages {
             Some(pages) => pass.page < pages,
@@ -203,11 +205,13 @@ impl Listing {
         }
         let pass = self.pass.take()?;
         self.failures = 0;
+        let counted = pass.total == Some(pass.shown);
+        let whole = !pass.odd && !more && (counted || pass.moved);
         Some(PassEnd {
             number: pass.number,
             mark: pass.mark,
-            stable: pass.stable && pass.total == Some(pass.shown) && !more,
-            whole: !pass.odd && !more,
+            stable: whole && !pass.moved && !pass.disturbed,
+            whole,
             full: pass.full,
             first: pass.first,
             shown: pass.shown,

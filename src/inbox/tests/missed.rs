@@ -64,6 +64,26 @@ fn who_slips_from_page_to_page_while_the_total_stays_is_not_gone() {
     assert_eq!(slipped(&mut inbox, at(150)).gone, [id("c")], "missed twice in succession");
 }
 
+#[test]
+fn what_was_missing_before_the_answer_says_nothing_about_its_fate() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(1));
+    let round = |inbox: &mut Inbox, seconds| {
+        begin(inbox, at(seconds));
+        disturbed(inbox, page(&["c"], 1, 1), at(seconds)).1.no_longer
+    };
+    for seconds in [100, 200, 300] {
+        round(&mut inbox, seconds);
+    }
+    inbox.fly(&id("a"));
+    assert!(round(&mut inbox, 400).is_empty());
+    inbox.unknown(&id("a"));
+    for seconds in [500, 600, 700] {
+        assert!(round(&mut inbox, seconds).is_empty(), "{seconds}");
+    }
+    assert_eq!(round(&mut inbox, 800), [id("a")]);
+}
+
 /// Somebody is answered while this pass is read, which so proves nothing by itself.
 fn disturbed(inbox: &mut Inbox, page: Page<ContactRequest>, now: Now) -> (PassEnd, Verified) {
     inbox.listing.disturb();
@@ -90,6 +110,7 @@ fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_
     }
     let odd = Page { unreadable: 1, ..page(&["c"], 2, 1) };
     assert_eq!(proves(round(&mut inbox, 400, odd)), nobody, "either may be the row that nobody could read");
+    assert_eq!(proves(round(&mut inbox, 450, page(&["c"], 3, 1))), nobody, "or one of the two that were promised, too");
     round(&mut inbox, 500, page(&["a", "b", "c"], 3, 1));
     for seconds in [600, 700, 800] {
         assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody, "shown meanwhile");
