@@ -27,6 +27,8 @@ const RATE: u64 = 100;
 const SPELL: Duration = Duration::from_secs(10);
 /// Requests at once to the flooded agent.
 const FLOOD: u64 = 20_000;
+/// Those before this place have their troubles, one each; the flooded one's last for minutes.
+const FIRST_WELL: usize = 4;
 /// Longer than it takes for backoff to begin anew after a restart (`proven_after`).
 const PROVEN: Duration = Duration::from_secs(65);
 /// How long the platform is away.
@@ -189,7 +191,7 @@ async fn run(args: &Args) {
     row("idle: listings meanwhile", format!("{}", control.overview().lists.len() - listings));
     row("idle: descriptors, threads", format!("{}, {}", after.descriptors, after.threads));
 
-    spell(&control, args.agents, 4, "calm").await;
+    spell(&control, args.agents, FIRST_WELL, "calm").await;
     row(&format!("{RATE} requests/s, nothing wrong"), quantiles(&latencies(&control, origin, "calm")));
     control.fault(Fault::new(At::Respond, Do::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
     control.fault(Fault::new(At::Push, Do::Garbage).count(0).agent(&id(2))).unwrap();
@@ -200,7 +202,7 @@ async fn run(args: &Args) {
     let flood = NewRequest::to(&id(3)).from("friends/{n}").id("flood-{n}").count(FLOOD);
     let flooding = control.clone();
     let flood = tokio::task::spawn_blocking(move || flooding.request(&flood).map(|ids| ids.len()));
-    spell(&control, args.agents, 4, "trouble").await;
+    spell(&control, args.agents, FIRST_WELL, "trouble").await;
     assert_eq!(flood.await.unwrap().unwrap() as u64, FLOOD);
     row("one refused, slow, garbled, flooded", quantiles(&latencies(&control, origin, "trouble")));
     control.clear_faults();

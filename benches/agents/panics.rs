@@ -13,7 +13,7 @@ use doorman::sandbox::Control;
 use doorman::supervisor::Order;
 use jiff::Timestamp;
 
-use super::{joined, latencies, quantiles, spell, until};
+use super::{FIRST_WELL, joined, latencies, quantiles, spell, until};
 
 /// By its place; the first has a good key here, too.
 const PANICS: usize = 0;
@@ -48,7 +48,7 @@ pub async fn run(control: &Control, dir: &Path, url: &str, agents: usize, origin
             }
         }
     });
-    spell(control, agents, PANICS + 1, "panics").await;
+    spell(control, agents, FIRST_WELL, "panics").await;
     panicking.abort();
     let what = format!("one panics {} times, in this process", panics.load(Ordering::Relaxed));
     println!("{what:<34} {}", quantiles(&latencies(control, origin, "panics")));
