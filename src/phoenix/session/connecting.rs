@@ -77,7 +77,7 @@ impl Session {
         let own = !matches!(refusal.by, RefusedBy::Between(_));
         match (refusal.status, own) {
             (Some(409), true) => {
-                self.key.upgraded();
+                self.key.taken();
                 ruling = self.contest.conflict(&self.config.timing, now);
             }
             (status, _) => {

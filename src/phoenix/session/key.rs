@@ -68,8 +68,13 @@ impl KeyStanding {
         self.asked_in_query
     }
 
-    /// The platform took the key at an upgrade, whatever it did then.
+    /// An upgrade succeeded.
     pub(super) fn upgraded(&mut self) {
+        self.taken();
+    }
+
+    /// The platform took the key at an upgrade, whatever it did then.
+    pub(super) fn taken(&mut self) {
         self.header_refused = false;
         if self.query == QueryTry::Trying && self.asked_in_query {
             self.query = QueryTry::Works;
