@@ -68,14 +68,16 @@ pub fn fill(path: &Path, requests: u64, agents: u64) {
     let connection = Connection::open(path).unwrap();
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN").unwrap();
     let mut insert = connection.prepare("INSERT INTO agent (id) VALUES (?1)").unwrap();
-    (0..agents).for_each(|n| drop(insert.execute([agent(n).as_str()]).unwrap()));
+    for n in 0..agents {
+        insert.execute([agent(n).as_str()]).unwrap();
+    }
     connection.execute("INSERT INTO policy (hash) VALUES (?1)", [hash().as_str()]).unwrap();
     let begun = (Timestamp::now().as_second() - requests as i64) * 1_000_000;
     let numbers = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < ?1)";
     let facts = r#"{"voices":[{"rule":"everybody","then":"approve","matched":true}],"circumstances":{"first_seen":"2026-01-05T12:00:00Z","sound_clock":true,"contacts":7}}"#;
     let fill = |sql: &str| {
         connection
-            .prepare(&format!("{sql}"))
+            .prepare(sql)
             .and_then(|mut statement| statement.execute(params![requests as i64, agents as i64, begun, facts]))
             .unwrap_or_else(|error| panic!("{error}: {sql}"));
     };

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use doorman::ledger::{HistoryReach, Ledger, Options, Reach};
+use doorman::ledger::{Ledger, Options, Reach};
 use jiff::{SignedDuration, Timestamp};
 
 struct Args {
@@ -87,10 +87,7 @@ async fn write(path: &Path) -> f64 {
 /// Every agent's memory, asked for at once.
 async fn start(path: &Path, agents: u64) -> Duration {
     let ledger = Ledger::open(path, Options::default()).unwrap();
-    let reach = Reach {
-        charges: SignedDuration::from_hours(24 * 31),
-        history: Some(HistoryReach::Within(SignedDuration::from_hours(24 * 30))),
-    };
+    let reach = Reach { charges: SignedDuration::from_hours(24 * 31), history: None };
     let begun = Instant::now();
     let mut loads = tokio::task::JoinSet::new();
     for n in 0..agents {

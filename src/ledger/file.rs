@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{LedgerError, schema};
 use super::lock::{Lock, beside};
+use super::{LedgerError, schema};
 
 /// `door` in ASCII: how a ledger tells itself from another program's database.
 const APPLICATION_ID: i64 = 0x646f_6f72;

@@ -62,8 +62,7 @@ impl Load<'_> {
                  UNION ALL SELECT at FROM (
                      SELECT max(first_seen, coalesce((SELECT at FROM decision WHERE request = r.n ORDER BY n DESC LIMIT 1), first_seen)) AS at
                      FROM request r WHERE agent = ?1 AND settled IS NULL ORDER BY n DESC LIMIT 1))";
-        let newest: Option<Micros> =
-            self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))?;
+        let newest: Option<Micros> = self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))?;
         Ok(newest.map(|Micros(at)| at))
     }
 

@@ -35,13 +35,8 @@ pub struct Commit {
 /// What the writer is asked.
 pub enum Job {
     Commit(Commit),
-    Blank {
-        cutoff: Timestamp,
-        reply: Reply<u64>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
+    Blank { cutoff: Timestamp, reply: Reply<u64> },
+    Close { reply: Reply<()> },
 }
 
 struct Writer {

@@ -42,7 +42,8 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     let reader = Reader::open(&world.path()).unwrap();
     assert_eq!(reader.totals().unwrap().schema, crate::ledger::schema::known());
     let requests = reader.requests(&Filter::default()).unwrap();
-    let carol = requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
+    let carol =
+        requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
     assert_eq!(carol.unwrap().by.as_deref(), Some("person:root"));
     assert_eq!(requests[8].request.message.as_ref().unwrap().raw(), "y\u{FFFD}\u{FFFD}z");
     reader.check().unwrap();
@@ -84,7 +85,8 @@ async fn what_starts_an_agent_has_an_index_of_its_own() {
         let lines = statement.query_map([1], |row| row.get::<_, String>(3)).unwrap();
         lines.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
     };
-    let answers = plan("SELECT answer FROM answer w WHERE w.agent = ?1 AND w.outcome = 'x' ORDER BY w.n DESC LIMIT 4096");
+    let answers =
+        plan("SELECT answer FROM answer w WHERE w.agent = ?1 AND w.outcome = 'x' ORDER BY w.n DESC LIMIT 4096");
     assert!(answers.contains("answer_agent") && !answers.contains("TEMP B-TREE"), "{answers}");
     let states = plan("SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1");
     assert!(states.contains("session_agent") && !states.contains("TEMP B-TREE"), "{states}");
