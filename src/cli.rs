@@ -119,7 +119,7 @@ impl CliError {
 /// Where the daemon keeps things, by the configuration; `instead` is the flag that does without it.
 fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliError> {
     use std::io::IsTerminal as _;
-    crate::config::places(global.config.as_deref(), &crate::config::Env::of_process()).map_err(|report| {
+    crate::config::places(global.config.as_deref(), &crate::config::Env::of_command()).map_err(|report| {
         let shown = report.render(std::io::stderr().is_terminal());
         CliError::new(78, format!("the configuration cannot be read: mend it, or use `{instead}`\n{shown}"))
     })

@@ -2,7 +2,7 @@
 //!
 //! `run` and the demo share it. Signals and systemd are the caller's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -13,7 +13,9 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::ledger::{self, Ledger, LedgerError};
+use crate::config::settings::AgentSettings;
+use crate::ledger::{self, Ledger, LedgerError, Reader};
+use crate::model::AgentId;
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
 use crate::ops::log::redact::Redact;
@@ -23,8 +25,9 @@ use crate::ops::watchdog::Watchdog;
 use crate::platform::rest::Rest;
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
+use crate::policy::{self, Policy};
 use crate::secret;
-use crate::supervisor::{self, Order, Parts, Policies, Reread};
+use crate::supervisor::{self, Order, Parts, Policies, Reread, Start};
 use crate::transcript::Recorder;
 
 /// Questions of the control socket that wait for the supervisor.
@@ -35,6 +38,8 @@ const CALLS_WAITING: usize = 64;
 pub struct Options {
     /// Answer nothing, whatever the rules say.
     pub shadow: bool,
+    /// Take lists that lost many entries since they were last in force.
+    pub accept_shrunk: bool,
     /// Both clocks.
     pub clock: Clock,
     /// Feeds all jitter.
@@ -59,6 +64,7 @@ impl Options {
     pub fn unattended(clock: Clock, seed: u64, from: &std::path::Path) -> Self {
         Self {
             shadow: false,
+            accept_shrunk: false,
             clock,
             seed,
             notifier: Notifier::default(),
@@ -74,8 +80,8 @@ impl Options {
 /// Why a daemon did not start; the exit code says what kind of thing to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Every agent would be held: 78.
-    #[error("{0}no rules file can be used, so every agent would be held: mend it and try `doorman check`")]
+    /// Every agent would be without rules: 78.
+    #[error("{0}no rules file can be used, so every agent would be without rules: correct it, and try `doorman check`")]
     NoPolicy(String),
     /// 74.
     #[error(transparent)]
@@ -95,6 +101,65 @@ impl StartError {
     }
 }
 
+/// What the start takes from files, in the order in which it can fail.
+struct Prepared {
+    policies: Policies,
+    ledger: Ledger,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    bound: Bound,
+}
+
+impl Prepared {
+    /// Blocks on the file system.
+    fn from_files(settings: &Settings, start: Start, clock: Clock, redact: &Redact) -> Result<Self, StartError> {
+        let reader = Reader::open(&settings.ledger.path).ok();
+        let last = |rules: &Path, policy: &Policy| {
+            let under = settings.agents.iter().filter(|agent| agent.rules == rules);
+            last_policy(reader.as_ref()?, under.map(|agent| &agent.id), policy)
+        };
+        let paths = settings.agents.iter().map(|agent| agent.rules.clone());
+        let (policies, said) = Policies::load(paths, start, &last);
+        drop(reader);
+        if policies.none_usable() {
+            return Err(StartError::NoPolicy(said));
+        }
+        let options = ledger::Options { clock, ..ledger::Options::default() };
+        let ledger = Ledger::open(&settings.ledger.path, options)?;
+        keys(&settings.agents, redact);
+        let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
+        let tls = match settings.platform.needs_tls() {
+            true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
+            false => None,
+        };
+        let bound = Bound::bind(&settings.control.path).map_err(|error| setup(&error))?;
+        Ok(Self { policies, ledger, tls, bound })
+    }
+}
+
+/// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.
+fn last_policy<'a>(reader: &Reader, agents: impl Iterator<Item = &'a AgentId>, now: &Policy) -> Option<Arc<Policy>> {
+    let uses = agents.filter_map(|agent| reader.policies_of(agent).ok()?.last().cloned());
+    let (hash, _) = uses.max_by_key(|(_, at)| *at)?;
+    let texts = (hash != now.hash).then(|| reader.policy_texts(&hash).ok().flatten()).flatten()?;
+    policy::load_texts(&now.path, &texts).policy
+}
+
+/// Hides every key from the log, all at once: one by one they would cost as much for each agent as for all before it. One that
+/// cannot be read now is hidden when its agent reads it.
+fn keys(agents: &[AgentSettings], redact: &Redact) {
+    let mut found = Vec::with_capacity(agents.len());
+    for agent in agents {
+        let secret::Found { key, warnings } = secret::look(&agent.key);
+        found.extend(key.ok());
+        for why in warnings {
+            let source = secret::describe(&agent.key);
+            log::agent_span(&agent.id)
+                .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key is not kept safely"));
+        }
+    }
+    redact.add_all(found.iter().map(secret::Key::expose));
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -110,33 +175,25 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything. Once this returns, requests are being decided; the platform may still be away.
     pub async fn start(settings: Settings, options: Options) -> Result<Self, StartError> {
-        let Options { shadow, clock, seed, notifier, watchdog_limit, observer, redact, recorder, reread } = options;
-        let paths: Vec<PathBuf> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
-        let wall = clock.now().wall;
-        let (policies, said) = Policies::load(paths, shadow, wall);
-        if policies.all_held() {
-            return Err(StartError::NoPolicy(said));
-        }
-        let ledger = Ledger::open(
-            &settings.ledger.path,
-            ledger::Options { clock: clock.clone(), ..ledger::Options::default() },
-        )?;
-        // All at once: one by one they would cost as much for each agent as for all before it.
-        let keys: Vec<_> = settings.agents.iter().filter_map(|agent| secret::read(&agent.key).ok()).collect();
-        redact.add_all(keys.iter().map(|key| key.expose()));
-        drop(keys);
-        for agent in &settings.agents {
-            if let Some(why) = secret::exposure(&agent.key) {
-                let source = secret::describe(&agent.key);
-                log::agent_span(&agent.id)
-                    .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key lies open"));
-            }
-        }
+        let Options {
+            shadow,
+            accept_shrunk,
+            clock,
+            seed,
+            notifier,
+            watchdog_limit,
+            observer,
+            redact,
+            recorder,
+            reread,
+        } = options;
+        // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
+        let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
+        let start = Start { shadow, accept_shrunk, now: clock.now().wall };
+        let prepared = tokio::task::spawn_blocking(move || Prepared::from_files(&of_files, start, time, &keys)).await;
+        let Prepared { policies, ledger, tls, bound } =
+            prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
-        let tls = match settings.platform.needs_tls() {
-            true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
-            false => None,
-        };
         let rest = Rest::new(&settings.platform, tls.as_deref(), settings.timing.join_timeout)
             .map_err(|error| setup(&error))?
             .watched(redact, recorder);
@@ -146,7 +203,6 @@ impl Daemon {
         let watchdog = Watchdog::new();
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
         let control = settings.control.path.clone();
-        let bound = Bound::bind(&control).map_err(|error| setup(&error))?;
         let served = stop.clone();
         let mut beside = vec![tokio::spawn(async move {
             if let Err(error) = server::serve(bound, calls, served).await {

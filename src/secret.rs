@@ -1,7 +1,7 @@
 //! Keys. A [`Key`] can be sent, and nothing else: no `Display`, no text in `Debug`, wiped when dropped.
 
 use std::fmt;
-use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +10,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroize as _;
 
 use crate::config::settings::KeySource;
+use crate::files::{self, Advice, FileError, Reading, Trust};
 
 /// Longest key that is believed (bytes).
 const KEY_BYTES_MAX: usize = 512;
+/// A shorter one is not a key, and could not be scrubbed from a log without eating ordinary words (bytes).
+pub const KEY_BYTES_MIN: usize = 8;
+/// A shorter one is warned about (bytes).
+const KEY_BYTES_SHORT: usize = 16;
 
 /// An agent's API key.
 #[derive(Clone)]
@@ -24,6 +29,9 @@ pub enum KeyProblem {
     /// Nothing there.
     #[error("it is empty")]
     Empty,
+    /// Fewer than 8 bytes.
+    #[error("it has fewer than {KEY_BYTES_MIN} bytes")]
+    TooShort,
     /// More than 512 bytes.
     #[error("it has more than {KEY_BYTES_MAX} bytes")]
     TooLong,
@@ -43,7 +51,7 @@ pub struct KeyReadError {
 }
 
 impl Key {
-    /// Takes visible ASCII of 1 to 512 bytes; one trailing line break is left out.
+    /// Takes visible ASCII of 8 to 512 bytes; one trailing line break is left out.
     pub fn parse(text: &str) -> Result<Self, KeyProblem> {
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         match text.len() {
@@ -53,6 +61,9 @@ impl Key {
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(KeyProblem::Characters);
+        }
+        if text.len() < KEY_BYTES_MIN {
+            return Err(KeyProblem::TooShort);
         }
         Ok(Self(Arc::new(SecretString::from(text.to_owned()))))
     }
@@ -95,21 +106,58 @@ pub fn describe(source: &KeySource) -> String {
     }
 }
 
-/// Reads a key. Blocks on the file system.
+/// What was found where a key should be.
+#[derive(Debug)]
+pub struct Found {
+    /// The key.
+    pub key: Result<Key, KeyReadError>,
+    /// What is wrong with how it is kept; it is used nevertheless. Each is a sentence that says what to do.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a key. Blocks on the file system, for at most [`files::TIME`].
 pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
-    let fail = |why: String| KeyReadError { source_name: describe(source), why };
+    look(source).key
+}
+
+/// Reads a key, and says what is wrong with how it is kept. Blocks as [`read`] does.
+pub fn look(source: &KeySource) -> Found {
+    let mut warnings = Vec::new();
+    let key = key(source, &mut warnings).map_err(|why| KeyReadError { source_name: describe(source), why });
+    if let Ok(key) = &key
+        && key.expose().len() < KEY_BYTES_SHORT
+    {
+        let source = describe(source);
+        warnings.push(format!("the key from {source} has fewer than {KEY_BYTES_SHORT} bytes: is it complete?"));
+    }
+    Found { key, warnings }
+}
+
+fn key(source: &KeySource, warnings: &mut Vec<String>) -> Result<Key, String> {
     let mut text = match source {
-        KeySource::File(path) => read_file(path).map_err(&fail)?,
-        KeySource::Env(name) => std::env::var(name).map_err(|_| fail("it is not set, or is not text".to_owned()))?,
-        KeySource::Credential(name) => read_file(&credential(name).map_err(&fail)?).map_err(&fail)?,
+        KeySource::File(path) => {
+            let contents = read_file(path)?;
+            // A group that may read it is somebody's choice.
+            if contents.meta.mode() & 0o007 != 0 {
+                let source = describe(source);
+                warnings.push(format!("everybody on this machine can read {source}: run `chmod 600` on it"));
+            }
+            if let Some(Advice { message, help }) = contents.warning {
+                warnings.push(help.map_or_else(|| message.clone(), |help| format!("{message}: {help}")));
+            }
+            text(contents.bytes)?
+        }
+        KeySource::Env(name) => std::env::var(name).map_err(|_| "it is not set, or is not UTF-8".to_owned())?,
+        // What systemd hands over is its own matter.
+        KeySource::Credential(name) => text(read_file(&credential(name)?)?.bytes)?,
         KeySource::Missing => {
-            // Whether it is an agent of the file or of the environment is not told here.
-            let advice = "none is configured: set `api_key_file`, `api_key_env` or `api_key_credential` in its `[[agents]]`, or \
-                          `DOORMAN_API_KEY_FILE` where the environment configures it";
-            return Err(fail(advice.to_owned()));
+            // Whether it is an agent of the file or of the environment is not known here.
+            return Err("none is configured: set `api_key_file`, `api_key_env` or `api_key_credential` in its `[[agents]]`, or \
+                        `DOORMAN_API_KEY_FILE` where the environment configures it"
+                .to_owned());
         }
     };
-    let key = Key::parse(&text).map_err(|problem| fail(problem.to_string()));
+    let key = Key::parse(&text).map_err(|problem| problem.to_string());
     text.zeroize();
     key
 }
@@ -124,29 +172,20 @@ fn credential(name: &str) -> Result<PathBuf, String> {
     Ok(Path::new(&directory).join(name))
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let limit = KEY_BYTES_MAX as u64 + 3;
-    // Room for all of it at once: a text that grows leaves copies of itself behind.
-    let mut text = String::with_capacity(KEY_BYTES_MAX + 64);
-    file.take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    Ok(text)
+fn read_file(path: &Path) -> Result<files::Contents, String> {
+    let how = Reading { bytes_max: KEY_BYTES_MAX + 2, pipes: false, trust: Trust::Path };
+    files::read(path, how).map_err(|error| match &error {
+        FileError::Untrusted(_) => format!("{error}: {}", error.help()),
+        FileError::TooLarge(_) => KeyProblem::TooLong.to_string(),
+        FileError::System(_) | FileError::NotRegular(_) | FileError::Hangs => error.to_string(),
+    })
 }
 
-/// Whether everybody on the machine may read or change this file. A group that may is somebody's choice.
-pub fn readable_by_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
-}
-
-/// What to warn about where a key lies open: only files can, and what systemd hands over is its own matter.
-pub fn exposure(source: &KeySource) -> Option<String> {
-    match source {
-        KeySource::File(path) if readable_by_others(path) => {
-            Some(format!("everybody on this machine can read {}: `chmod 600` it", describe(source)))
-        }
-        KeySource::File(_) | KeySource::Env(_) | KeySource::Credential(_) | KeySource::Missing => None,
-    }
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        error.into_bytes().zeroize();
+        KeyProblem::Characters.to_string()
+    })
 }
 
 #[cfg(test)]
@@ -155,8 +194,9 @@ mod tests {
 
     #[test]
     fn a_key_is_visible_ascii_and_loses_one_line_break() {
-        assert_eq!(Key::parse("abc\n").unwrap().expose(), "abc");
-        assert_eq!(Key::parse("abc\r\n").unwrap().expose(), "abc");
+        assert_eq!(Key::parse("abcdefgh\n").unwrap().expose(), "abcdefgh");
+        assert_eq!(Key::parse("abcdefgh\r\n").unwrap().expose(), "abcdefgh");
+        assert_eq!(Key::parse("abcdefg").unwrap_err(), KeyProblem::TooShort);
         assert_eq!(Key::parse("").unwrap_err(), KeyProblem::Empty);
         assert_eq!(Key::parse("\n").unwrap_err(), KeyProblem::Empty);
         assert_eq!(Key::parse("a b").unwrap_err(), KeyProblem::Characters);
@@ -202,11 +242,26 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.key");
-        std::fs::write(&path, "key").unwrap();
-        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+        std::fs::write(&path, "a key of 16 bytes".replace(' ', "-")).unwrap();
+        for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(exposure(&KeySource::File(path.clone())).is_some(), open, "{mode:o}");
+            let found = look(&KeySource::File(path.clone()));
+            assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (true, open), "{mode:o}");
         }
-        assert_eq!(exposure(&KeySource::Env("X".to_owned())), None);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o602)).unwrap();
+        let error = read(&KeySource::File(path)).unwrap_err().to_string();
+        assert!(error.contains("may be written by everybody") && error.contains("chmod o-w"), "{error}");
+    }
+
+    #[test]
+    fn a_short_key_is_warned_about() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.key");
+        for (length, warned) in [(15, true), (16, false)] {
+            std::fs::write(&path, "k".repeat(length)).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let found = look(&KeySource::File(path.clone()));
+            assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (true, warned), "{length}");
+        }
     }
 }

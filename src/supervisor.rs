@@ -30,7 +30,7 @@ use crate::ops::watchdog::Watchdog;
 use crate::platform::socket::pace::BETWEEN;
 
 pub use configured::Reread;
-pub use policies::Policies;
+pub use policies::{Policies, Start};
 
 /// Between one text for `systemctl status` and the next.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     notifier: Notifier,
     members: Vec<Member>,
     shadow: bool,
-    configured: configured::Configured,
+    configured: Arc<configured::Configured>,
 }
 
 /// One agent as the supervisor sees it.
@@ -103,7 +103,9 @@ impl Shared {
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
         let mut reloaded = self.policies.lock().await.reload_all(accept_shrunk, self.around.clock.now().wall).await;
-        match self.configured.reload() {
+        let configured = self.configured.clone();
+        let read = tokio::task::spawn_blocking(move || configured.reload()).await;
+        match read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n"))) {
             Ok(needs_restart) => reloaded.needs_restart = needs_restart,
             Err(problem) => {
                 reloaded.ok = false;
@@ -178,7 +180,7 @@ pub async fn run(
     let member =
         |agent: &crate::config::settings::AgentSettings| Member { id: agent.id.clone(), handle: Arc::default() };
     let members = settings.agents.iter().map(member).collect();
-    let (policies, configured) = (Mutex::new(policies), configured::Configured::new(reread));
+    let (policies, configured) = (Mutex::new(policies), Arc::new(configured::Configured::new(reread)));
     let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, configured });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();

@@ -111,7 +111,7 @@ impl Agent {
     /// An agent's task at rest, and the handle to speak to it.
     ///
     /// `policy` is what is in force from now on (the core has what is in force now); `drain` tells it to stop.
-    pub fn new(
+    pub async fn new(
         settings: AgentSettings,
         around: Surroundings,
         core: Core,
@@ -122,7 +122,7 @@ impl Agent {
         let (sender, commands) = mpsc::channel(64);
         let handle = AgentHandle::new(settings.id.clone(), sender);
         let health = around.ledger.health();
-        let key = calls::read_key(&settings, &around.rest);
+        let key = calls::read_key(&settings, &around.rest).await;
         let agent = Self {
             settings,
             around,
@@ -247,10 +247,7 @@ impl Agent {
     fn command(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::RenewKey => {
-                let changed = self.renew_key();
-                self.core.handle(Input::KeyRenewed { changed }, now);
-            }
+            Command::RenewKey => self.renew_key(),
             Command::Op { op, person, reply } => {
                 self.tokens += 1;
                 self.replies.insert(self.tokens, reply);

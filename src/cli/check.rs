@@ -35,9 +35,10 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut checked = Checked::default();
     let mut ledger = None;
+    let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
-        None => match config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()) {
+        None => match config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()) {
             Err(report) => {
                 checked.show(&report);
                 BTreeMap::new()
@@ -58,7 +59,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let files = rules.len();
     for (file, agents) in &rules {
-        let mut loaded = policy::load(file, None, false);
+        let mut loaded = if named { policy::load_named(file) } else { policy::load(file, None, false) };
         let facts = facts(ledger.as_ref(), agents, &mut loaded.report);
         policy::lint(&mut loaded, &facts);
         checked.show(&loaded.report);
@@ -76,14 +77,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// Whether each key is there, and nobody else's.
 fn keys(loaded: &mut Loaded) {
     for agent in loaded.settings.agents.clone() {
-        if let Err(error) = secret::read(&agent.key) {
+        let secret::Found { key, warnings } = secret::look(&agent.key);
+        if let Err(error) = key {
             loaded
                 .report
                 .push(Severity::Warning, None, None, format!("agent `{}`: {error}", agent.id))
                 .help("`run` reports the agent as refused until it can be read");
         }
-        if let Some(open) = secret::exposure(&agent.key) {
-            loaded.blame_key(Severity::Warning, &agent.id, format!("agent `{}`: {open}", agent.id));
+        for warning in warnings {
+            loaded.blame_key(Severity::Warning, &agent.id, format!("agent `{}`: {warning}", agent.id));
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let loaded =
-        config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()).map_err(|report| {
+        config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()).map_err(|report| {
             CliError::new(
                 78,
                 format!("the configuration is refused\n{}", report.render(std::io::stderr().is_terminal())),

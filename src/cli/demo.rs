@@ -66,11 +66,12 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
              \nCtrl-C ends both, and removes the files",
             sandbox.url(),
         ));
-        let mut signals = crate::ops::signals::listen()?;
+        let mut signals = crate::ops::signals::listen(0)?;
+        signals.started();
         let printing = async { while stage.next().await.is_some() {} };
         tokio::select! {
             () = printing => {}
-            _ = futures_util::StreamExt::next(&mut signals) => {}
+            _ = signals.next() => {}
         }
     }
     daemon.stop().await;

@@ -88,7 +88,7 @@ impl Findings {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut findings = Findings::default();
-    match config::load(global.config.as_deref(), &Env::of_process(), &Overrides::default()) {
+    match config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()) {
         Err(report) => findings.fail(78, "configuration", format!("refused\n{}", report.render(false).trim_end())),
         Ok(loaded) => {
             let from = loaded.file.as_ref().map_or("the environment".to_owned(), |file| file.display().to_string());
@@ -155,10 +155,11 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
     };
     for agent in &settings.agents {
         let what = format!("agent {}", agent.id);
-        if let Some(open) = secret::exposure(&agent.key) {
-            findings.warn(&what, open);
+        let secret::Found { key, warnings } = secret::look(&agent.key);
+        for warning in warnings {
+            findings.warn(&what, warning);
         }
-        let key = match secret::read(&agent.key) {
+        let key = match key {
             Ok(key) => key,
             Err(error) => {
                 findings.fail(77, &what, error.to_string());

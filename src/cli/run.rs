@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 
-use futures_util::StreamExt as _;
 use tracing::{info, warn};
 
 use super::{CliError, Global};
@@ -12,10 +11,13 @@ use crate::daemon::{Daemon, Options};
 use crate::ops::log::events;
 use crate::ops::log::redact::Redact;
 use crate::ops::notify::{Notifier, watchdog_limit};
-use crate::ops::signals::{self, Signal};
+use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
 use crate::supervisor::{Order, Reread};
 use crate::transcript::{RECORD_BYTES_MAX, Recorder};
+
+/// The exit code after a signal, however far the start or the drain had come.
+const ENDS_WITH: u8 = 0;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,9 @@ pub struct Args {
     /// Decide and record, but answer nothing: for the first day
     #[arg(long)]
     shadow: bool,
+    /// Take lists that lost many of their entries since the rules were last in force
+    #[arg(long)]
+    accept_shrunk: bool,
     /// Where the ledger is, instead of `ledger.path`
     #[arg(long, value_name = "PATH")]
     ledger: Option<std::path::PathBuf>,
@@ -47,6 +52,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let signals =
+        signals::listen(ENDS_WITH).map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
     let mut overrides = config::Overrides::default();
     if let Some(path) = &args.ledger {
         overrides.set("ledger.path", path.display().to_string());
@@ -94,7 +101,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reread = Reread { from, read: Box::new(read) };
     let runtime = super::runtime(loaded.settings.agents.len())?;
     let watched = (redact, recorder.clone());
-    let code = runtime.block_on(serve(loaded.settings, args.shadow, clock, watched, reread));
+    let how = (args.shadow, args.accept_shrunk);
+    let code = runtime.block_on(serve(loaded.settings, how, clock, watched, reread, signals));
     if let Some(recorder) = recorder {
         recorder.finish();
     }
@@ -112,17 +120,17 @@ fn colour() -> bool {
 
 async fn serve(
     settings: Settings,
-    shadow: bool,
+    (shadow, accept_shrunk): (bool, bool),
     clock: Clock,
     (redact, recorder): (Redact, Option<Recorder>),
     reread: Reread,
+    mut signals: Signals,
 ) -> Result<u8, CliError> {
-    let mut signals =
-        signals::listen().map_err(|error| CliError::new(78, format!("signals cannot be handled: {error}")))?;
     let notifier =
         Notifier::from_env().map_err(|error| CliError::new(78, format!("`NOTIFY_SOCKET` cannot be used: {error}")))?;
     let options = Options {
         shadow,
+        accept_shrunk,
         clock,
         seed: fastrand::u64(..),
         notifier,
@@ -132,10 +140,28 @@ async fn serve(
         recorder,
         reread,
     };
-    let daemon =
-        Daemon::start(settings, options).await.map_err(|error| CliError::new(error.code(), error.to_string()))?;
+    let starting = Daemon::start(settings, options);
+    tokio::pin!(starting);
+    let mut reload = false;
+    let daemon = loop {
+        tokio::select! {
+            biased;
+            started = &mut starting => break started.map_err(|error| CliError::new(error.code(), error.to_string()))?,
+            signal = signals.next() => match signal {
+                Some(Signal::Reload) => reload = true,
+                Some(Signal::Terminate) | None => {
+                    info!(event = events::DRAINING, "told to stop before the start was complete");
+                    return Ok(ENDS_WITH);
+                }
+            }
+        }
+    };
+    signals.started();
     let orders = daemon.orders.clone();
     let relay = tokio::spawn(async move {
+        if reload && orders.send(Order::Reload).await.is_err() {
+            return;
+        }
         while let Some(signal) = signals.next().await {
             let order = match signal {
                 Signal::Reload => Order::Reload,

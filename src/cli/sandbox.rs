@@ -133,8 +133,9 @@ async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
         .map_err(|error| refuse(error.to_string()))?;
     let lines = transcript::read(&text).map_err(|error| refuse(error.to_string()))?;
     let script = Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))?;
-    let mut signals = crate::ops::signals::listen()
+    let mut signals = crate::ops::signals::listen(0)
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
+    signals.started();
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let replay =
         Replay::start(args.listen, script, args.fast, told).await.map_err(|error| refused(args.listen, &error))?;

@@ -25,7 +25,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let path = rules_path(args.rules, None, global)?;
-    let loaded = policy::load(&path, None, false);
+    let loaded = policy::load_named(&path);
     if loaded.policy.is_none() && loaded.tests.is_empty() {
         return Err(refused(&path, &loaded.report));
     }

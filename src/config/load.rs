@@ -12,7 +12,6 @@ mod tests;
 mod timing;
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +26,12 @@ use super::raw::{self, Raw};
 use super::settings::{Answers, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings};
 use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
+use crate::files::{self, Advice, Contents, FileError, Reading, Trust};
 use crate::model::AgentId;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 /// Longest path of a Unix socket, in bytes (`sun_path`, less its end).
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -83,25 +83,38 @@ fn key_of(agent: &AgentId) -> String {
 
 /// Loads the configuration. Everything that is wrong with it is in the report.
 pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loaded, Report> {
-    let (file, text) = file(path, env)?;
-    load_text(file, text.as_deref(), env, overrides)
+    let (file, text, warning) = file(path, env, Trust::Path)?;
+    let mut loaded = load_text(file, text.as_deref(), env, overrides)?;
+    if let Some(Advice { message, help }) = warning {
+        loaded.report.push(Severity::Warning, None, None, message).help = help;
+        loaded.report.sort();
+    }
+    Ok(loaded)
 }
 
-/// The file that counts, and its text: the one that is named, or the usual one, which need not be there.
-fn file(path: Option<&Path>, env: &Env) -> Result<(Option<PathBuf>, Option<String>), Report> {
+/// The file that counts, its text, and what is to be said about it: the one that is named, or the usual one, which need not
+/// be there.
+type FileText = (Option<PathBuf>, Option<String>, Option<Advice>);
+
+fn file(path: Option<&Path>, env: &Env, trust: Trust) -> Result<FileText, Report> {
     let named = path.map(Path::to_owned).or_else(|| env.text("DOORMAN_CONFIG").map(PathBuf::from));
     let file = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    match read(&file) {
-        Ok(text) => Ok((Some(file), Some(text))),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok((None, None)),
-        Err(error) => {
-            let mut report = Report::default();
-            report
-                .push(Severity::Error, None, None, format!("`{}` cannot be read: {error}", file.display()))
-                .help("name another with `--config`, or write a first one with `doorman init`");
-            Err(report)
-        }
-    }
+    let how = Reading { bytes_max: FILE_BYTES_MAX, pipes: env.pipes(), trust };
+    let Advice { message, help } = match files::read(&file, how) {
+        Ok(Contents { bytes, warning, .. }) => match String::from_utf8(bytes) {
+            Ok(text) => return Ok((Some(file), Some(text), warning)),
+            Err(_) => Advice::new(format!("`{}` cannot be read: it is not UTF-8", file.display()), "save it as UTF-8"),
+        },
+        Err(error) if named.is_none() && error.is_missing() => return Ok((None, None, None)),
+        Err(error @ (FileError::System(_) | FileError::NotRegular(_))) => Advice::new(
+            format!("`{}` cannot be read: {error}", file.display()),
+            "name another with `--config`, or write a first one with `doorman init`",
+        ),
+        Err(error) => error.advice(&file),
+    };
+    let mut report = Report::default();
+    report.push(Severity::Error, None, None, message).help = help;
+    Err(report)
 }
 
 /// The same with the file's text at hand. Reads nothing.
@@ -125,16 +138,6 @@ pub fn load_text(
         Some(settings) if !report.has_errors() => Ok(Loaded { settings, report, origins, agents, file, written }),
         _ => Err(report),
     }
-}
-
-/// A text, not without end.
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is no text (UTF-8)"))
 }
 
 /// The settings that differ and are read only at start.
@@ -183,6 +186,7 @@ impl<'a> Loading<'a> {
 
     /// Judges everything, so that all problems are told, before anything is given up.
     fn settings(&mut self) -> Option<Settings> {
+        self.env.refuse_unreadable(&mut self.problems);
         let platform = self.platform();
         let agents = self.agents();
         let in_flight = self.number("answers.in_flight", 8);

@@ -30,6 +30,7 @@ pub fn identity(path: &Path) -> std::io::Result<Identity> {
 
 /// Opens the ledger for writing, making it first where there is none. The caller has the lock.
 pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, LedgerError> {
+    crate::files::regular_or_missing(path).map_err(|error| unusable(path, error.to_string()))?;
     match fs::metadata(path) {
         Ok(data) if data.len() == 0 => {
             return Err(corrupt(path, "it is empty, which a ledger never is"));

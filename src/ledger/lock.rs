@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::LedgerError;
+use crate::files;
 
 /// Held for as long as the ledger is open; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
@@ -28,14 +29,9 @@ impl Lock {
             path: path.display().to_string(),
             why: format!("its lock `{}`: {why}", beside.display()),
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(|error| unusable(error.to_string()))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = files::open(&beside, options, true).map_err(|error| unusable(error.to_string()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 let written = file

@@ -44,6 +44,7 @@ impl Reader {
     /// [`LedgerError::Newer`].
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        crate::files::regular_or_missing(path).map_err(|error| unusable(error.to_string()))?;
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(unusable("there is none: has doorman run here?".to_owned()));

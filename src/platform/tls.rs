@@ -11,6 +11,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
+use crate::files::{self, FileError, Reading, Trust};
+
+/// Largest file of certificate authorities.
+const CA_BYTES_MAX: usize = 8 << 20;
+
 /// What is wrong with the TLS settings.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -59,8 +64,16 @@ pub(super) fn none() -> Result<ClientConfig, TlsError> {
 /// The certificates of a PEM file, each of them usable as a root.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| fail(plain(&error)))?.collect();
-    let found = found.map_err(|error| fail(plain(&error)))?;
+    let how = Reading { bytes_max: CA_BYTES_MAX, pipes: false, trust: Trust::Path };
+    let text = files::read(path, how).map_err(|error| match &error {
+        FileError::Untrusted(_) => fail(format!("{error}: {}", error.help())),
+        FileError::System(_) | FileError::NotRegular(_) | FileError::TooLarge(_) | FileError::Hangs => {
+            fail(error.to_string())
+        }
+    })?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text.bytes).collect();
+    // What went wrong quotes the file, which may be a key put there by mistake.
+    let found = found.map_err(|_| fail("it is not a PEM file".to_owned()))?;
     if found.is_empty() {
         return Err(fail("it holds no PEM certificate".to_owned()));
     }
@@ -70,14 +83,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         tried.add(certificate.clone()).map_err(|_| fail("one of its certificates cannot be read".to_owned()))?;
     }
     Ok(found)
-}
-
-fn plain(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        // Its words quote the file, which may be a key put there by mistake.
-        _ => "it is no PEM file".to_owned(),
-    }
 }
 
 /// What to tell people where an error's cause is a certificate; `None` where it is something else. Repeats nothing of the

@@ -40,13 +40,15 @@ pub(crate) struct Compiling<'p> {
     used: std::collections::BTreeSet<(&'static str, String)>,
     regexes: regexes::Compiler,
     globs: usize,
+    /// Whether a list lost too many entries.
+    shrunk: bool,
     cover_budget: u32,
 }
 
 /// Compiles the text of a rules file.
 ///
 /// `lists` gives the text of a list file by its path as written; `previous` is the running policy, against which lists
-/// must not have shrunk by more than half, unless `accept_shrunk`. Never panics, and takes time linear in the input but
+/// must not have lost more than their `max_shrink`, unless `accept_shrunk`. Never panics, and takes time linear in the input but
 /// for regular expressions, which are bounded.
 pub fn compile(
     path: &Path,
@@ -59,10 +61,11 @@ pub fn compile(
     let shared: Arc<str> = text.into();
     report.add_source(path, shared.clone());
     let mut problems = Problems::new(report);
-    let mut tests = Vec::new();
-    let policy = whole(path, &shared, lists, Running { previous, accept_shrunk }, &mut problems, &mut tests);
+    let (mut tests, mut shrunk) = (Vec::new(), false);
+    let running = Running { previous, accept_shrunk };
+    let policy = whole(path, &shared, lists, running, &mut problems, (&mut tests, &mut shrunk));
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
-    Loaded { policy, report: problems.finish(), tests }
+    Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk }
 }
 
 /// What the lists are held against.
@@ -78,7 +81,7 @@ fn whole(
     read: &dyn Fn(&str) -> Result<ListText, Advice>,
     running: Running<'_>,
     problems: &mut Problems,
-    results: &mut Vec<TestResult>,
+    (results, shrunk): (&mut Vec<TestResult>, &mut bool),
 ) -> Option<Policy> {
     if text.len() > TEXT_MAX {
         problems.push(Severity::Error, 0, None, format!("a rules file has at most {} MiB", TEXT_MAX >> 20));
@@ -93,6 +96,7 @@ fn whole(
         used: Default::default(),
         regexes: regexes::Compiler::default(),
         globs: 0,
+        shrunk: false,
         cover_budget: conditions::compared::BUDGET,
     };
     let texts = compiling.lists(path, &raw.lists, read, running);
@@ -101,6 +105,7 @@ fn whole(
     let rules = compiling.rules(&raw.rules);
     let overdue = compiling.overdue(&raw.overdue);
     let tests = compiling.tests(&raw);
+    *shrunk = compiling.shrunk;
     let used = compiling.used;
     if problems.errors() > 0 {
         return None;

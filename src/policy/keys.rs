@@ -89,6 +89,12 @@ pub static LIST: Section = Section {
             "A file with one handle pattern a line and `#` comments; relative to the rules file.",
         ),
         key("allow_empty", Takes::Bool, "`false`", "Lets the list be empty, which is otherwise taken for an accident."),
+        key(
+            "max_shrink",
+            Takes::Count(0, 100),
+            "`10` where the list rejects or stands in `unless`, else `50`",
+            "The share of its entries, in percent, that a new version may lack without `--accept-shrunk`.",
+        ),
     ],
     ..Section::PLAIN
 };

@@ -1,17 +1,23 @@
 //! Reads a rules file and its lists from disk, bounded, and refuses those that anybody could have written. What they
 //! mean is [`compile`](super::compile())'s business.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::cell::RefCell;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use super::Policy;
 use super::compile::{TEXT_MAX, compile};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
 use crate::diagnostics::{Report, Severity};
+use crate::files::{self, Contents, Reading, Trust};
+
+pub use crate::files::Advice;
 
 /// What came of loading a rules file.
 #[derive(Debug)]
@@ -22,6 +28,10 @@ pub struct Loaded {
     pub report: Report,
     /// What came of the file's own tests, where it was sound enough to run them.
     pub tests: Vec<TestResult>,
+    /// The files that were read, as they were then; the rules file first.
+    pub files: Vec<Stamp>,
+    /// Whether it was refused for a list that lost too many entries.
+    pub shrunk: bool,
 }
 
 /// The text of a list file, and what is to be said about it.
@@ -33,36 +43,34 @@ pub struct ListText {
     pub warning: Option<Advice>,
 }
 
-/// Something about a file, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advice {
-    /// What is the matter.
-    pub message: String,
-    /// What to do about it.
-    pub help: Option<String>,
-}
-
-impl Advice {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: Some(help.into()) }
-    }
-}
-
 /// Loads a rules file and the list files that it names: reads, checks and compiles them and runs the file's own tests.
 ///
-/// `running` is the policy that this one would take the place of; lists must not have lost more than half of their
-/// entries since, unless `accept_shrunk`. Blocks while it reads; call it where blocking is allowed.
+/// `running` is the policy that this one would take the place of; no list may have lost more of its entries since than its
+/// `max_shrink`, unless `accept_shrunk`. Blocks while it reads; call it where blocking is allowed.
 pub fn load(path: &Path, running: Option<&Policy>, accept_shrunk: bool) -> Loaded {
-    let ListText { text, warning } = match read(path) {
+    load_as(path, DAEMON, running, accept_shrunk)
+}
+
+/// Loads a rules file that a person named to a command: it may be a pipe, and its directory is not judged.
+pub fn load_named(path: &Path) -> Loaded {
+    load_as(path, COMMAND, None, false)
+}
+
+fn load_as(path: &Path, how: Reading, running: Option<&Policy>, accept_shrunk: bool) -> Loaded {
+    let stamps = RefCell::default();
+    let ListText { text, warning } = match read(path, how, &stamps) {
         Ok(read) => read,
         Err(Advice { message, help }) => {
             let mut report = Report::default();
             report.push(Severity::Error, None, None, message).help = help;
-            return Loaded { policy: None, report, tests: Vec::new() };
+            let files = stamps.into_inner();
+            return Loaded { policy: None, report, tests: Vec::new(), files, shrunk: false };
         }
     };
     let beside = path.parent().unwrap_or(Path::new(""));
-    let mut loaded = compile(path, &text, &|list| read(&beside.join(list)), running, accept_shrunk);
+    let list = |list: &str| read(&beside.join(list), Reading { pipes: false, ..how }, &stamps);
+    let mut loaded = compile(path, &text, &list, running, accept_shrunk);
+    loaded.files = stamps.into_inner();
     if let Some(Advice { message, help }) = warning {
         loaded.report.push(Severity::Warning, Some(0), None, message).help = help;
         loaded.report.sort();
@@ -82,85 +90,77 @@ pub fn load_texts(path: &Path, texts: &[SourceText]) -> Loaded {
     compile(path, rules, &list, None, true)
 }
 
-/// The bytes of a plain file, at most one more than are taken; `None` where there are none to be had. For telling whether
-/// a file changed.
-pub(crate) fn bytes(path: &Path) -> Option<Vec<u8>> {
-    let file = open(path).ok().filter(|file| file.metadata().is_ok_and(|meta| meta.is_file()))?;
-    let mut bytes = Vec::new();
-    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+/// A file as it was at one moment. Two that are the same stood still in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which file.
+    pub path: PathBuf,
+    /// `None`: it cannot be read.
+    found: Option<Standstill>,
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
-    // Opening a pipe would wait for its other end for ever.
-    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Standstill {
+    hash: [u8; 32],
+    size: u64,
+    inode: (u64, u64),
+    changed: Timestamp,
+    /// Whether its last line has its end.
+    ended: bool,
 }
 
-fn read(path: &Path) -> Result<ListText, Advice> {
-    let shown = path.display();
-    let unreadable = |error: &std::io::Error| {
-        let help = match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "a path is relative to the file that names it; is it there, and spelt like this?"
-            }
-            std::io::ErrorKind::PermissionDenied => "doorman's user must be able to read it",
-            _ => "is it a readable text file?",
-        };
-        Advice::new(format!("`{shown}` cannot be read: {}", error_text(error)), help)
-    };
-    let file = open(path).map_err(|error| unreadable(&error))?;
-    let warning = check_owner(&file, path).map_err(|error| match error {
-        Refused::Unreadable(error) => unreadable(&error),
-        Refused::Advice(advice) => advice,
-    })?;
-    let mut bytes = Vec::new();
-    file.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
-    if bytes.len() > TEXT_MAX {
-        let message = format!("`{shown}` is larger than {} MiB", TEXT_MAX >> 20);
-        return Err(Advice::new(message, "split it, or remove what is no longer needed"));
+impl Stamp {
+    /// Looks at the file. Blocks while it reads.
+    pub fn take(path: &Path) -> Self {
+        let how = Reading { trust: Trust::Anybody, ..DAEMON };
+        let found = files::read(path, how).ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
+        Self { path: path.to_owned(), found }
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(ListText { text, warning }),
-        Err(error) => {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(Advice::new(format!("`{shown}` is no text: line {line} is not UTF-8"), "save it as UTF-8"))
+
+    /// Whether the file cannot be read, or its last line has its end.
+    pub fn is_ended(&self) -> bool {
+        self.found.as_ref().is_none_or(|found| found.ended)
+    }
+
+    /// Whether it was changed less than this long ago, or in the future: it may still be written.
+    pub fn is_fresh(&self, now: Timestamp, age: SignedDuration) -> bool {
+        self.found.as_ref().is_some_and(|found| now.duration_since(found.changed) < age)
+    }
+}
+
+impl Standstill {
+    fn of(bytes: &[u8], meta: &Metadata) -> Self {
+        let nanoseconds = i32::try_from(meta.mtime_nsec()).unwrap_or(0);
+        Self {
+            hash: Sha256::digest(bytes).into(),
+            size: meta.size(),
+            inode: (meta.dev(), meta.ino()),
+            changed: Timestamp::new(meta.mtime(), nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH),
+            ended: bytes.is_empty() || bytes.ends_with(b"\n"),
         }
     }
 }
 
-enum Refused {
-    Unreadable(std::io::Error),
-    Advice(Advice),
-}
+/// How the daemon reads rules and lists.
+const DAEMON: Reading = Reading { bytes_max: TEXT_MAX, pipes: false, trust: Trust::Path };
+/// How a command reads rules that a person named: a pipe will do, and where the file lies now says nothing about where it
+/// will be used.
+const COMMAND: Reading = Reading { bytes_max: TEXT_MAX, pipes: true, trust: Trust::File };
 
-/// Refuses what is no file and what everybody may write; warns about what another group may write.
-fn check_owner(file: &File, path: &Path) -> Result<Option<Advice>, Refused> {
-    let shown = path.display();
-    let meta = file.metadata().map_err(Refused::Unreadable)?;
-    if !meta.is_file() {
-        let what = if meta.is_dir() { "a directory" } else { "no plain file" };
-        return Err(Refused::Advice(Advice::new(format!("`{shown}` is {what}"), "name a text file")));
+fn read(path: &Path, how: Reading, stamps: &RefCell<Vec<Stamp>>) -> Result<ListText, Advice> {
+    let contents = files::read(path, how);
+    let found = contents.as_ref().ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
+    stamps.borrow_mut().push(Stamp { path: path.to_owned(), found });
+    let Contents { bytes, warning, .. } = contents.map_err(|error| error.advice(path))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(ListText { text, warning }),
+        Err(error) => {
+            let shown = path.display();
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(Advice::new(format!("`{shown}` is not a text: line {line} is not UTF-8"), "save it as UTF-8"))
+        }
     }
-    if meta.mode() & 0o002 != 0 {
-        let message = format!("`{shown}` may be written by everybody");
-        return Err(Refused::Advice(Advice::new(message, format!("run `chmod o-w {shown}`"))));
-    }
-    let own = nix::unistd::getegid().as_raw();
-    let foreign = meta.mode() & 0o020 != 0 && meta.gid() != own;
-    Ok(foreign.then(|| {
-        let message = format!("`{shown}` may be written by the group {}", meta.gid());
-        Advice::new(message, format!("run `chmod g-w {shown}`, unless that group may decide who gets in"))
-    }))
-}
-
-/// The system's words without its number.
-fn error_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]

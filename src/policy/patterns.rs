@@ -179,6 +179,14 @@ impl PatternSet {
             || self.globs.iter().any(|glob| glob.literal_owner.is_some() && glob.contains(handle))
     }
 
+    /// How many of these patterns are not in the other set.
+    pub(crate) fn missing_from(&self, other: &PatternSet) -> usize {
+        self.literals.difference(&other.literals).count()
+            + self.agents_of.difference(&other.agents_of).count()
+            + self.slugs.difference(&other.slugs).count()
+            + self.glob_texts.difference(&other.glob_texts).count()
+    }
+
     /// The patterns as texts, in order.
     pub(crate) fn texts(&self) -> Vec<String> {
         let mut all: Vec<String> = self.literals.iter().map(ToString::to_string).collect();

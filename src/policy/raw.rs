@@ -50,6 +50,8 @@ pub(crate) struct RawList {
     pub(crate) entries: Vec<At<String>>,
     pub(crate) file: Option<At<String>>,
     pub(crate) allow_empty: bool,
+    /// In percent.
+    pub(crate) max_shrink: Option<u8>,
 }
 
 /// `[windows.NAME]`.

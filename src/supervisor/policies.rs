@@ -1,19 +1,43 @@
 //! The rules files: each loaded as one snapshot, swapped at once, the last good one kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::diagnostics::Severity;
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
-use crate::policy::{Loaded, Mode, Policy};
+use crate::policy::load::Stamp;
+use crate::policy::{self, ListChange, Loaded, Mode, Policy};
 
 /// Looks between tries to load a file that was refused, even if it looks the same: a missing list may have come.
 const RETRY_LOOKS: u32 = 5;
+
+/// A file whose last line has no end is taken under `reload.watch` once it stood still for this long.
+const UNENDED_TIME: Duration = Duration::from_secs(10);
+/// A file that was changed less than this long ago may still be written.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
+/// Until such a file is looked at again.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// Most such looks.
+const LOOKS_MAX: u32 = 10;
+
+/// How the rules are loaded at the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// `run --shadow`.
+    pub shadow: bool,
+    /// `run --accept-shrunk`.
+    pub accept_shrunk: bool,
+    /// The wall clock.
+    pub now: Timestamp,
+}
 
 /// All rules files in use.
 #[derive(Debug)]
@@ -29,62 +53,60 @@ struct RulesFile {
     since: Option<Timestamp>,
     /// Why what the file says now is not in force.
     problem: Option<String>,
+    /// Whether it was refused only for a list that lost entries.
+    shrunk: bool,
+    /// What was in force last before this process began, where the start compared with it.
+    last: Option<Arc<Policy>>,
     /// The files that were read, as they stood when they were loaded.
     loaded: Vec<Stamp>,
     /// What a look found and loaded; it counts when the next look loads the same.
-    found: Option<Vec<Stamp>>,
+    found: Option<(Vec<Stamp>, Instant)>,
     looks: u32,
 }
 
-/// A file as a look sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    /// Hash of the content; `None`: it cannot be read.
-    content: Option<[u8; 32]>,
-}
-
-impl Stamp {
-    fn take(path: &Path) -> Self {
-        Self::of(path, crate::policy::load::bytes(path).as_deref())
-    }
-
-    fn of(path: &Path, bytes: Option<&[u8]>) -> Self {
-        use sha2::Digest as _;
-        Self { path: path.to_owned(), content: bytes.map(|bytes| sha2::Sha256::digest(bytes).into()) }
-    }
-}
-
 impl Policies {
-    /// Loads each of these files. A refused one holds its agents; the rendered report of all is the second part.
+    /// Loads each of these files. A refused one leaves its agents without rules; the rendered report of all is the second
+    /// part. A file that was changed a moment ago is looked at twice. Blocks while it reads.
     ///
-    /// With `shadow`, each is in force as if its `mode` were `"shadow"`.
-    pub fn load(paths: impl IntoIterator<Item = PathBuf>, shadow: bool, now: Timestamp) -> (Self, String) {
+    /// With `shadow`, each is in force as if its `mode` were `"shadow"`. `last` gives the policy that was last in force for a
+    /// file, as far as that is on record: no list may have lost too many entries since, unless `accept_shrunk`.
+    pub fn load(
+        paths: impl IntoIterator<Item = PathBuf>,
+        start: Start,
+        last: &dyn Fn(&Path, &Policy) -> Option<Arc<Policy>>,
+    ) -> (Self, String) {
         let mut files = BTreeMap::new();
         let mut said = String::new();
-        for path in paths {
-            if files.contains_key(&path) {
-                continue;
+        let paths: BTreeSet<PathBuf> = paths.into_iter().collect();
+        let loaded: Vec<(PathBuf, Loaded)> =
+            settled(paths.into_iter().map(|path| (path, None)).collect(), start.accept_shrunk);
+        for (path, mut loaded) in loaded {
+            let with_lists = loaded.policy.as_deref().filter(|policy| policy::uses_lists(policy));
+            let last = with_lists.and_then(|policy| last(&path, policy));
+            if let Some(last) = &last {
+                loaded = policy::load(&path, Some(last), start.accept_shrunk);
             }
             let mut file = RulesFile {
                 in_force: watch::Sender::new(None),
                 since: None,
                 problem: None,
+                shrunk: false,
+                last: last.clone(),
                 loaded: Vec::new(),
                 found: None,
                 looks: 0,
             };
-            let loaded = crate::policy::load(&path, None, false);
             said.push_str(&loaded.report.render(false));
-            file.take(&path, loaded, shadow, now);
+            file.take(&path, loaded, last.as_deref(), start.shadow, start.now);
             files.insert(path, file);
         }
-        (Self { files, shadow }, said)
+        (Self { files, shadow: start.shadow }, said)
     }
 
-    /// Whether no file is in force: every agent would be held.
-    pub fn all_held(&self) -> bool {
-        self.files.values().all(|file| file.in_force.borrow().is_none())
+    /// Whether no file is in force, and none would be if a list that lost entries were accepted: no agent could ever be
+    /// answered for.
+    pub fn none_usable(&self) -> bool {
+        self.files.values().all(|file| file.in_force.borrow().is_none() && !file.shrunk)
     }
 
     /// The policy in force for this file, now and from now on.
@@ -101,10 +123,23 @@ impl Policies {
     pub async fn reload_all(&mut self, accept_shrunk: bool, now: Timestamp) -> Reloaded {
         let mut problems = String::new();
         let mut ok = true;
-        for (path, file) in &mut self.files {
-            let rendered = file.reload(path, accept_shrunk, self.shadow, now).await;
-            ok &= file.problem.is_none();
-            problems.push_str(&rendered);
+        let running = self.files.iter().map(|(path, file)| (path.clone(), file.before()));
+        let running: Vec<(PathBuf, Option<Arc<Policy>>)> = running.collect();
+        match tokio::task::spawn_blocking(move || settled(running, accept_shrunk)).await {
+            Ok(all) => {
+                for (path, loaded) in all {
+                    let Some(file) = self.files.get_mut(&path) else { continue };
+                    problems.push_str(&loaded.report.render(false));
+                    let before = file.before();
+                    file.take(&path, loaded, before.as_deref(), self.shadow, now);
+                    ok &= file.problem.is_none();
+                }
+            }
+            Err(error) => {
+                ok = false;
+                problems = format!("loading the rules failed inside doorman: {error}\n");
+                error!(event = events::INTERNAL, why = problems, "the rules could not be loaded");
+            }
         }
         let problems = (!problems.is_empty()).then_some(problems);
         Reloaded { ok, policies: self.status(), needs_restart: Vec::new(), problems }
@@ -115,20 +150,24 @@ impl Policies {
     pub async fn look(&mut self, now: Timestamp) {
         for (path, file) in &mut self.files {
             let paths: Vec<PathBuf> = file.loaded.iter().map(|stamp| stamp.path.clone()).collect();
-            let seen =
-                tokio::task::spawn_blocking(move || paths.iter().map(|path| Stamp::take(path)).collect::<Vec<_>>());
-            let Ok(seen) = seen.await else { continue };
+            let Ok(seen) = tokio::task::spawn_blocking(move || stamps_of(&paths)).await else { continue };
             file.looks += 1;
             let again = file.problem.is_some() && file.looks.is_multiple_of(RETRY_LOOKS);
             if seen == file.loaded && file.found.is_none() && !again {
                 continue;
             }
-            let Ok(loaded) = file.read(path, false).await else { continue };
-            let stamps = stamps(path, &loaded);
-            if file.found.as_ref() == Some(&stamps) {
-                file.take(path, loaded, self.shadow, now);
-            } else {
-                file.found = Some(stamps);
+            let before = file.before();
+            let (name, running) = (path.clone(), before.clone());
+            let loaded = tokio::task::spawn_blocking(move || policy::load(&name, running.as_deref(), false));
+            let Ok(loaded) = loaded.await else { continue };
+            match &file.found {
+                Some((found, since)) if *found == loaded.files => {
+                    // A line without its end may be half a line.
+                    if loaded.files.iter().all(Stamp::is_ended) || since.elapsed() >= UNENDED_TIME {
+                        file.take(path, loaded, before.as_deref(), self.shadow, now);
+                    }
+                }
+                _ => file.found = Some((loaded.files, Instant::now())),
             }
         }
     }
@@ -144,32 +183,15 @@ impl Policies {
 }
 
 impl RulesFile {
-    async fn reload(&mut self, path: &Path, accept_shrunk: bool, shadow: bool, now: Timestamp) -> String {
-        match self.read(path, accept_shrunk).await {
-            Ok(loaded) => {
-                let rendered = loaded.report.render(false);
-                self.take(path, loaded, shadow, now);
-                rendered
-            }
-            Err(error) => {
-                let problem = format!("loading `{}` failed inside doorman: {error}\n", path.display());
-                error!(event = events::INTERNAL, why = problem, "a rules file could not be loaded");
-                self.problem = Some(problem.clone());
-                problem
-            }
-        }
-    }
-
-    /// Loads the file, and changes nothing. An error is a fault of ours.
-    async fn read(&self, path: &Path, accept_shrunk: bool) -> Result<Loaded, tokio::task::JoinError> {
-        let before = self.in_force.borrow().clone();
-        let file = path.to_owned();
-        tokio::task::spawn_blocking(move || crate::policy::load(&file, before.as_deref(), accept_shrunk)).await
+    /// What lists are compared with.
+    fn before(&self) -> Option<Arc<Policy>> {
+        self.in_force.borrow().clone().or_else(|| self.last.clone())
     }
 
     /// Puts what was loaded in force, or keeps what is.
-    fn take(&mut self, path: &Path, mut loaded: Loaded, shadow: bool, now: Timestamp) {
-        self.loaded = stamps(path, &loaded);
+    fn take(&mut self, path: &Path, mut loaded: Loaded, before: Option<&Policy>, shadow: bool, now: Timestamp) {
+        self.loaded = std::mem::take(&mut loaded.files);
+        self.shrunk = loaded.shrunk;
         if shadow && let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
             policy.mode = Mode::Shadow;
         }
@@ -202,6 +224,18 @@ impl RulesFile {
                     rules,
                     "a policy is in force"
                 );
+                for change in before.map(|before| policy::list_changes(before, &policy)).unwrap_or_default() {
+                    let ListChange { name, added, removed, entries } = change;
+                    info!(
+                        event = events::LIST_CHANGED,
+                        path = shown,
+                        list = name,
+                        added,
+                        removed,
+                        entries,
+                        "+{added} −{removed} entries of list {name}"
+                    );
+                }
                 self.since = Some(now);
                 self.in_force.send_replace(Some(policy));
             }
@@ -240,14 +274,45 @@ impl RulesFile {
     }
 }
 
-/// Of what was loaded, not of what is there by now: a change in between is found by the next look.
-fn stamps(path: &Path, loaded: &Loaded) -> Vec<Stamp> {
-    let read = loaded.report.sources.iter();
-    let mut stamps: Vec<Stamp> = read.map(|source| Stamp::of(&source.path, Some(source.text.as_bytes()))).collect();
-    if !stamps.iter().any(|stamp| stamp.path == path) {
-        stamps.insert(0, Stamp::take(path));
+/// Loads each file once it stood still: one that was changed a moment ago is looked at again a little later. One that goes
+/// on changing is refused.
+fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, accept_shrunk: bool) -> Vec<(PathBuf, Loaded)> {
+    let load = |(path, running): (PathBuf, Option<Arc<Policy>>)| {
+        let loaded = policy::load(&path, running.as_deref(), accept_shrunk);
+        (path, running, loaded)
+    };
+    let mut all: Vec<_> = files.into_iter().map(load).collect();
+    for look in 1.. {
+        let now = Timestamp::now();
+        let fresh = |loaded: &Loaded| loaded.files.iter().any(|stamp| stamp.is_fresh(now, FRESH));
+        if !all.iter().any(|(.., loaded)| fresh(loaded)) {
+            break;
+        }
+        std::thread::sleep(SECOND_LOOK);
+        let mut changed = false;
+        for (path, running, loaded) in &mut all {
+            let paths: Vec<PathBuf> = loaded.files.iter().map(|stamp| stamp.path.clone()).collect();
+            if stamps_of(&paths) == loaded.files {
+                continue;
+            }
+            changed = true;
+            *loaded = policy::load(path, running.as_deref(), accept_shrunk);
+            if look == LOOKS_MAX {
+                loaded.policy = None;
+                let message = format!("`{}`, or a list of it, is being written", path.display());
+                let problem = loaded.report.push(Severity::Error, None, None, message);
+                problem.help("reload once it is complete; to replace a file in one step, write another and rename it");
+            }
+        }
+        if !changed || look == LOOKS_MAX {
+            break;
+        }
     }
-    stamps
+    all.into_iter().map(|(path, _, loaded)| (path, loaded)).collect()
+}
+
+fn stamps_of(paths: &[PathBuf]) -> Vec<Stamp> {
+    paths.iter().map(|path| Stamp::take(path)).collect()
 }
 
 fn mode_word(mode: Mode) -> &'static str {
@@ -271,7 +336,8 @@ mod tests {
         };
         for (shadow, mode) in [(true, Mode::Shadow), (false, Mode::Enforce)] {
             rules("defer");
-            let (mut policies, said) = Policies::load([path.clone()], shadow, Timestamp::UNIX_EPOCH);
+            let start = Start { shadow, accept_shrunk: false, now: Timestamp::UNIX_EPOCH };
+            let (mut policies, said) = Policies::load([path.clone()], start, &|_, _| None);
             let in_force = policies.subscribe(&path).unwrap();
             assert_eq!(in_force.borrow().as_ref().map(|policy| policy.mode), Some(mode), "{said}");
             rules("reject");

@@ -89,7 +89,7 @@ impl Runner {
         let core = Core::new(config, in_force, memory, self.around.clock.now());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);
         let (agent, handle) =
-            Agent::new(self.settings.clone(), self.around.clone(), core, policy, beat, self.drain.clone());
+            Agent::new(self.settings.clone(), self.around.clone(), core, policy, beat, self.drain.clone()).await;
         self.slot.store(Some(Arc::new(handle)));
         let mut task = AbortOnDrop(tokio::spawn(agent.run()));
         let ended = (&mut task.0).await;

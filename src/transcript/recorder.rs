@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::veil::Veil;
 use super::{Dir, Line, Rest, Upgrade, VERSION};
 use crate::clock::{Clock, Mono};
+use crate::files;
 use crate::model::AgentId;
 use crate::ops::log::events;
 use crate::ops::log::redact::Redact;
@@ -58,14 +59,12 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened, is no plain file, is a symbolic link, or is somebody else's.
+    /// The file cannot be opened, is not a regular file, is a symbolic link, or is somebody else's.
     pub fn open(path: &Path, text: bool, most: u64, redact: Redact, clock: Clock) -> io::Result<Self> {
-        let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600);
+        let file = files::open(path, options, false)?;
         let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
-        }
         file.set_permissions(Permissions::from_mode(0o600))?;
         let (lines, orders) = sync_channel(LINES_WAITING);
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));

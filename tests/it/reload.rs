@@ -8,8 +8,10 @@ use std::path::PathBuf;
 
 use doorman::ops::control::wire::PolicyStatus;
 use doorman::policy::Policy;
-use doorman::supervisor::Policies;
+use doorman::supervisor::{Policies, Start};
 use jiff::Timestamp;
+
+const START: Start = Start { shadow: false, accept_shrunk: false, now: Timestamp::UNIX_EPOCH };
 
 /// Files in a directory of their own.
 struct Files(tempfile::TempDir);
@@ -32,7 +34,7 @@ impl Files {
     }
 
     fn load(&self, names: &[&str]) -> Policies {
-        Policies::load(names.iter().map(|name| self.path(name)), false, now()).0
+        Policies::load(names.iter().map(|name| self.path(name)), START, &|_, _| None).0
     }
 }
 
@@ -162,11 +164,11 @@ async fn one_of_two_broken_holds_nobody_else_up() {
 #[tokio::test]
 async fn what_was_held_at_the_start_is_in_force_once_mended() {
     let files = Files::new(&[("rules.toml", LISTED)]);
-    let (mut policies, said) = Policies::load([files.path("rules.toml")], false, now());
-    assert!(policies.all_held() && said.contains("list.txt"), "{said}");
+    let (mut policies, said) = Policies::load([files.path("rules.toml")], START, &|_, _| None);
+    assert!(policies.none_usable() && said.contains("list.txt"), "{said}");
     assert!(!policies.reload_all(false, now()).await.ok);
-    assert!(policies.all_held());
+    assert!(policies.none_usable());
     files.write("list.txt", "ann\n");
     assert!(policies.reload_all(false, now()).await.ok);
-    assert!(!policies.all_held());
+    assert!(!policies.none_usable());
 }

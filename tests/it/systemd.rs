@@ -8,7 +8,6 @@ use std::time::Duration;
 use doorman::ops::notify::Notifier;
 use doorman::ops::signals::{self, Signal};
 use doorman::ops::watchdog::Watchdog;
-use futures_util::StreamExt as _;
 use nix::sys::signal::{Signal as Sig, raise};
 use tokio_util::sync::CancellationToken;
 
@@ -148,18 +147,29 @@ async fn without_a_limit_nothing_is_said() {
     task.await.unwrap();
 }
 
-#[tokio::test]
-async fn signals_arrive_as_what_they_mean() {
-    let mut signals = signals::listen().unwrap();
-    for (signal, meaning) in [
-        (Sig::SIGHUP, Signal::Reload),
-        (Sig::SIGTERM, Signal::Terminate),
-        (Sig::SIGINT, Signal::Terminate),
-        (Sig::SIGTERM, Signal::Terminate),
-    ] {
-        raise(signal).unwrap();
-        assert_eq!(signals.next().await, Some(meaning), "{signal}");
+/// In a process of its own, since the second signal to end ends it.
+#[test]
+fn signals_arrive_as_what_they_mean_and_the_second_to_end_ends_the_process() {
+    const CHILD: &str = "DOORMAN_TEST_SIGNALS";
+    if std::env::var_os(CHILD).is_some() {
+        let mut signals = signals::listen(7).unwrap();
+        signals.started();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (signal, meaning) in
+            [(Sig::SIGHUP, Signal::Reload), (Sig::SIGTERM, Signal::Terminate), (Sig::SIGINT, Signal::Terminate)]
+        {
+            raise(signal).unwrap();
+            assert_eq!(runtime.block_on(signals.next()), Some(meaning), "{signal}");
+        }
+        // Whatever hangs now.
+        loop {
+            std::thread::park();
+        }
     }
+    let name = "systemd::signals_arrive_as_what_they_mean_and_the_second_to_end_ends_the_process";
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// In a process of its own, since it cannot be taken back.

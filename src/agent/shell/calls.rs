@@ -32,6 +32,8 @@ pub enum Done {
     SocketEnded,
     /// `me`: which question, the key with which it was asked, and what came.
     Me(u64, Box<Result<(Key, AgentRest), String>>, Reply<Me>),
+    /// The key, read again for a reload.
+    KeyRead(Box<ReadKey>),
     /// A page of requests.
     Page(Fetch, Reply<Page<ContactRequest>>),
     /// A page of contacts.
@@ -55,8 +57,18 @@ pub enum Done {
     Removed,
 }
 
+/// The key, and the client that carries it; why not, for people, otherwise.
+pub(super) type ReadKey = Result<(Key, AgentRest), String>;
+
+/// Reads the key where blocking is allowed: whatever its file does, only this agent waits for it.
+pub(super) async fn read_key(settings: &AgentSettings, rest: &Rest) -> ReadKey {
+    let (settings, rest) = (settings.clone(), rest.clone());
+    let read = tokio::task::spawn_blocking(move || read_key_here(&settings, &rest)).await;
+    read.unwrap_or_else(|_| Err("it could not be read".to_owned()))
+}
+
 /// Reads the key and makes the client that carries it; why not, for people, otherwise.
-pub(super) fn read_key(settings: &AgentSettings, rest: &Rest) -> Result<(Key, AgentRest), String> {
+fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
     let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
     Ok((key, client))
@@ -84,6 +96,12 @@ impl Agent {
                 self.core.handle(Input::Me { reply, changed }, now);
             }
             Done::Me(..) => {}
+            Done::KeyRead(key) => {
+                let changed = self.take_key(*key);
+                // Whatever was asked about the old one does not matter any more.
+                self.questions += u64::from(changed);
+                self.core.handle(Input::KeyRenewed { changed }, now);
+            }
             Done::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
             Done::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
             Done::Responded { request, attempt, reply, written } => {
@@ -162,8 +180,7 @@ impl Agent {
         self.questions += 1;
         let question = self.questions;
         self.tasks.spawn(async move {
-            let read = tokio::task::spawn_blocking(move || read_key(&settings, &rest)).await;
-            let key = read.unwrap_or_else(|_| Err("it could not be read".to_owned()));
+            let key = read_key(&settings, &rest).await;
             let reply = match &key {
                 Ok((_, client)) => client.me().await,
                 Err(why) => no_key(why),
@@ -218,11 +235,10 @@ impl Agent {
         });
     }
 
-    /// Reads the key anew; whether it is another now. Whatever was asked about the old one is of no interest then.
-    pub(super) fn renew_key(&mut self) -> bool {
-        let changed = self.take_key(read_key(&self.settings, &self.around.rest));
-        self.questions += u64::from(changed);
-        changed
+    /// Reads the key again.
+    pub(super) fn renew_key(&mut self) {
+        let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
+        self.tasks.spawn(async move { Done::KeyRead(Box::new(read_key(&settings, &rest).await)) });
     }
 
     /// Uses this one from now on; whether it is another. No key is never the same.

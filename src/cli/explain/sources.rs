@@ -16,7 +16,7 @@ use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
 
 /// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
-    accepted(path, policy::load(path, None, false))
+    accepted(path, policy::load_named(path))
 }
 
 /// Whether each of these agents was paused at that moment, and there are any.

@@ -17,28 +17,73 @@ const OTHERS: [&str; 6] = [
     "DOORMAN_CONNECTION",
 ];
 
+/// Variables of others that are read, too.
+const READ_TOO: [&str; 8] = [
+    "HOME",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+    "BAND_AGENT_ID",
+    "BAND_REST_URL",
+    "BAND_WS_URL",
+];
+
 /// The environment, as the loader sees it.
 #[derive(Debug, Clone, Default)]
-pub struct Env(BTreeMap<String, String>);
+pub struct Env {
+    variables: BTreeMap<String, String>,
+    /// Variables that doorman reads and whose value is not UTF-8.
+    unreadable: Vec<String>,
+    /// Whether the configuration may come through a pipe.
+    pipes: bool,
+}
 
 impl Env {
-    /// This process's environment; what is no text is left out.
+    /// This process's environment.
     pub fn of_process() -> Self {
-        Self(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
-        )
+        let mut env = Self::default();
+        for (name, value) in std::env::vars_os() {
+            // A name that is not UTF-8 is none of those that are read.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(env.variables.insert(name, value)),
+                Err(_) if name.starts_with("DOORMAN_") || READ_TOO.contains(&name.as_str()) => {
+                    env.unreadable.push(name)
+                }
+                Err(_) => {}
+            }
+        }
+        env
+    }
+
+    /// The same for a command that ends by itself: the file that is named to it may be a pipe.
+    pub fn of_command() -> Self {
+        Self { pipes: true, ..Self::of_process() }
     }
 
     /// An environment of these.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { variables, ..Self::default() }
+    }
+
+    pub(super) fn pipes(&self) -> bool {
+        self.pipes
+    }
+
+    /// Refuses variables that cannot be read: what they were meant to set would be something else.
+    pub(super) fn refuse_unreadable(&self, problems: &mut Problems) {
+        for name in &self.unreadable {
+            problems
+                .plain(Severity::Error, format!("the environment variable `{}` is not UTF-8", shown(name)))
+                .help("set it to plain text, or unset it");
+        }
     }
 
     /// A variable's text; what is empty is not set.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// Warns about variables that look like doorman's and are not, so that a typo does not pass for a setting. `named` are those
@@ -46,7 +91,7 @@ impl Env {
     pub(super) fn warn_unknown(&self, named: &[&str], problems: &mut Problems) {
         let mut known: Vec<String> = OTHERS.iter().map(|name| (*name).to_owned()).collect();
         known.extend(scalars().map(|key| variable(&key)));
-        for name in self.0.keys().filter(|name| name.starts_with("DOORMAN_")) {
+        for name in self.variables.keys().filter(|name| name.starts_with("DOORMAN_")) {
             if known.iter().any(|known| known == name) || named.contains(&name.as_str()) {
                 continue;
             }

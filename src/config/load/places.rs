@@ -8,6 +8,7 @@ use super::{Env, Loading, Overrides};
 use crate::config::raw;
 use crate::diagnostics::Report;
 use crate::document::Problems;
+use crate::files::Trust;
 use crate::model::AgentId;
 
 /// Where the daemon keeps things.
@@ -25,7 +26,7 @@ pub struct Places {
 
 /// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
 pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
-    let (file, text) = super::file(path, env)?;
+    let (file, text, _) = super::file(path, env, Trust::Anybody)?;
     let mut report = Report::default();
     if let (Some(file), Some(text)) = (&file, &text) {
         report.add_source(file.clone(), text.as_str());

@@ -58,6 +58,7 @@ events! {
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
     CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found the configuration wrong: that of the start stays in force; said again every 5 minutes until a reload finds it mended";
     POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "mode", "rules"], "a policy is in force";
+    LIST_CHANGED = "list_changed", INFO, ["path", "list", "added", "removed", "entries"], "a list of the policy that is now in force has other entries than before";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent decides by another policy from now on";
     POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
     AGENT_HELD = "agent_held", ERROR, ["path", "problems"], "the agent has no policy: everything stays pending until its rules file is mended";
@@ -162,6 +163,10 @@ fields! {
     "agents", "number", "how many agents";
     "policies", "number", "how many rules files";
     "rules", "number", "how many rules";
+    "list", "text", "the name of a list in a rules file";
+    "added", "number", "how many entries are new";
+    "removed", "number", "how many entries are gone";
+    "entries", "number", "how many entries there are now";
     "lines", "number", "how many lines";
     "path", "text", "a file";
     "source", "text", "where a key comes from; never the key";

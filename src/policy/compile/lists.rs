@@ -7,11 +7,16 @@ use std::sync::Arc;
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
 use crate::diagnostics::Severity;
 use crate::document::{At, shown};
+use crate::policy::list_changes::{Used, used};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{List, PatternSet, Policy, SourceText};
+use crate::policy::rules::{List, PatternSet, SourceText};
 
+/// Most of its entries that a list may lose at once, in percent.
+const MAX_SHRINK: u8 = 50;
+/// The same of a list whose entries keep somebody out: half of a blocklist lets strangers in.
+const MAX_SHRINK_RESTRICTING: u8 = 10;
 /// Most problems told of one list file.
 const TOLD_MAX: usize = 20;
 
@@ -32,7 +37,7 @@ impl Compiling<'_> {
         read: &dyn Fn(&str) -> Result<ListText, Advice>,
         running: Running<'_>,
     ) -> Vec<SourceText> {
-        let before = running.previous.map(sizes).unwrap_or_default();
+        let before = running.previous.map(used).unwrap_or_default();
         let mut files: BTreeMap<String, Option<FileText>> = BTreeMap::new();
         for Named { name, value } in raw {
             let list = value.as_ref().and_then(|list| {
@@ -87,7 +92,7 @@ impl Compiling<'_> {
         raw: &RawList,
         file: Option<&mut FileText>,
         running: Running<'_>,
-        before: &HashMap<&str, usize>,
+        before: &HashMap<&str, Used<'_>>,
     ) -> Option<List> {
         let errors = self.problems.errors();
         let mut patterns = PatternSet::default();
@@ -111,15 +116,20 @@ impl Compiling<'_> {
                 .help("if that is meant, write `allow_empty = true`");
             return None;
         }
-        if let Some(&was) = before.get(name.value.as_str())
+        if let Some(was) = before.get(name.value.as_str())
             && !running.accept_shrunk
-            && len * 2 < was
         {
-            self.problems
-                .error(place, format!("the list `{shown_name}` lost more than half of its entries"))
-                .label(format!("{was} before, {len} now"))
-                .help("if that is meant, run `doorman reload --accept-shrunk`");
-            return None;
+            let default = if was.restricts { MAX_SHRINK_RESTRICTING } else { MAX_SHRINK };
+            let most = raw.max_shrink.unwrap_or(default);
+            let lost = was.list.patterns.missing_from(&patterns);
+            if lost as u64 * 100 > was.list.len as u64 * u64::from(most) {
+                self.shrunk = true;
+                self.problems
+                    .error(place, format!("the list `{shown_name}` lost more than {most} % of its entries"))
+                    .label(format!("{lost} of {} entries are gone, {len} are there now", was.list.len))
+                    .help("if that is meant, run `doorman reload --accept-shrunk`, or set `max_shrink` for this list");
+                return None;
+            }
         }
         Some(List { name: self.name(&name.value)?, patterns, len })
     }
@@ -214,9 +224,4 @@ impl Compiling<'_> {
         }
         patterns.insert(pattern)
     }
-}
-
-/// How long the lists are that a policy's rules speak of.
-fn sizes(policy: &Policy) -> HashMap<&str, usize> {
-    policy.needs().lists.into_iter().map(|list| (list.name.as_str(), list.len)).collect()
 }

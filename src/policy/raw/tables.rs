@@ -139,6 +139,8 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
         problems.error(&reader.span, format!("{what} has neither `entries` nor `file`")).label("what is in it?");
     }
     let allow_empty = reader.get("allow_empty").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
+    let max_shrink = reader.get("max_shrink").and_then(|value| value.count(problems));
+    let max_shrink = max_shrink.and_then(|at| u8::try_from(at.value).ok());
     // An array without entries is an empty list, which has a message of its own.
     let bare = entries.is_some_and(|value| value.node.get_ref().as_array().is_some_and(|array| array.is_empty()));
     let file = file.and_then(|value| value.text(problems));
@@ -149,7 +151,7 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     }
     let entries = entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default();
     // A list that is only partly made out would look shrunk or empty.
-    (problems.errors() == before).then(|| RawList { span: reader.span.clone(), entries, file, allow_empty })
+    (problems.errors() == before).then(|| RawList { span: reader.span.clone(), entries, file, allow_empty, max_shrink })
 }
 
 fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
