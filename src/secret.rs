@@ -219,7 +219,7 @@ mod tests {
         let error = read(&KeySource::File(path.clone())).unwrap_err().to_string();
         assert!(error.contains("agent.key") && !error.contains("secret-lines"), "{error}");
         std::fs::remove_file(&path).unwrap();
-        assert!(read(&KeySource::File(path)).unwrap_err().to_string().contains("No such file"));
+        assert!(read(&KeySource::File(path)).unwrap_err().to_string().contains("no such file"));
         assert!(read(&KeySource::Missing).unwrap_err().to_string().contains("api_key_file"));
         let outside = read(&KeySource::Credential("../agent.key".to_owned())).unwrap_err().to_string();
         assert!(outside.contains("plain file name"), "{outside}");

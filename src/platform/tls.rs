@@ -149,7 +149,7 @@ mod tests {
         };
         let broken = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
         for (path, wanted) in [
-            (directory.path().join("missing.pem"), "No such file"),
+            (directory.path().join("missing.pem"), "no such file"),
             (directory.path().to_owned(), "directory"),
             (file("empty.pem", ""), "no PEM certificate"),
             (file("text.pem", "band_secret_key\n"), "no PEM certificate"),

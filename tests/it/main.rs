@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
+mod blocking;
 mod commands;
 mod configured;
 mod control;

@@ -172,3 +172,24 @@ async fn what_was_held_at_the_start_is_in_force_once_mended() {
     assert!(policies.reload_all(false, now()).await.ok);
     assert!(!policies.none_usable());
 }
+
+#[tokio::test]
+async fn a_list_that_lost_entries_while_doorman_was_down_needs_a_word() {
+    let blocked = "version = 1\n[lists.blocked]\nfile = \"list.txt\"\n[rules.keep-out]\nthen = \"reject\"\nwhen = { list = \"blocked\" }\n";
+    let names = |count: usize| (0..count).map(|one| format!("foe{one}\n")).collect::<String>();
+    let files = Files::new(&[("rules.toml", blocked), ("list.txt", &names(20))]);
+    let path = files.path("rules.toml");
+    let on_record = in_force(&files.load(&["rules.toml"]), &files, "rules.toml");
+    files.write("list.txt", &names(12));
+    let load = |accept_shrunk| {
+        let start = Start { accept_shrunk, ..START };
+        Policies::load([path.clone()], start, &|_, _| on_record.clone())
+    };
+    let (mut policies, said) = load(false);
+    assert!(said.contains("lost more than 10 %") && hash(&policies).is_none(), "{said}");
+    assert!(!policies.none_usable(), "the daemon starts, so that `reload --accept-shrunk` can be said to it");
+    assert!(!policies.reload_all(false, now()).await.ok, "the record still counts");
+    assert!(policies.reload_all(true, now()).await.ok);
+    assert!(hash(&policies).is_some());
+    assert!(hash(&load(true).0).is_some(), "run --accept-shrunk");
+}

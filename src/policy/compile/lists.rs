@@ -121,7 +121,12 @@ impl Compiling<'_> {
         {
             let default = if was.restricts { MAX_SHRINK_RESTRICTING } else { MAX_SHRINK };
             let most = raw.max_shrink.unwrap_or(default);
-            let lost = was.list.patterns.missing_from(&patterns);
+            // Whoever is not kept out any more matters, however many others are kept out instead.
+            let lost = if was.restricts {
+                was.list.patterns.missing_from(&patterns)
+            } else {
+                was.list.len.saturating_sub(len)
+            };
             if lost as u64 * 100 > was.list.len as u64 * u64::from(most) {
                 self.shrunk = true;
                 self.problems

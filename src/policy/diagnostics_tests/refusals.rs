@@ -123,16 +123,44 @@ fn a_list_that_shrank_is_refused() {
     let loaded = compiled(&file("\"a\""), Some(&running));
     refused("shrunk", &loaded);
     insta::assert_snapshot!(loaded.report.render(false), @r"
-    error: the list `friends` lost more than half of its entries
+    error: the list `friends` lost more than 50 % of its entries
      --> rules.toml:2:1
       |
     2 | [lists.friends]
-      | ^^^^^^^^^^^^^^^ 4 before, 1 now
+      | ^^^^^^^^^^^^^^^ 3 of 4 entries are gone, 1 are there now
       |
-      = help: if that is meant, run `doorman reload --accept-shrunk`
+      = help: if that is meant, run `doorman reload --accept-shrunk`, or set `max_shrink` for this list
     ");
     let accepted = super::super::compile(std::path::Path::new("r"), &file("\"a\""), &super::list, Some(&running), true);
     assert!(accepted.policy.is_some());
+}
+
+#[test]
+fn a_list_that_keeps_somebody_out_loses_a_tenth_at_most() {
+    let names = |count: usize| (0..count).map(|one| format!("\"a{one}\"")).collect::<Vec<_>>().join(", ");
+    let file = |count: usize, more: &str, rule: &str| {
+        format!("version = 1\n[lists.blocked]\nentries = [{}]\n{more}\n[rules.a]\n{rule}\n", names(count))
+    };
+    let rejects = "then = \"reject\"\nwhen = { list = \"blocked\" }";
+    let excepts = "then = \"approve\"\nwhen = { owner = \"ann\" }\nunless = [{ list = \"blocked\" }]";
+    let approves = "then = \"approve\"\nwhen = { list = \"blocked\" }";
+    for (rule, more, left, taken) in [
+        (rejects, "", 18, true),
+        (rejects, "", 17, false),
+        (excepts, "", 17, false),
+        (approves, "", 17, true),
+        (rejects, "max_shrink = 50", 10, true),
+        (rejects, "max_shrink = 50", 9, false),
+        (approves, "max_shrink = 0", 19, false),
+    ] {
+        let running = compiled(&file(20, more, rule), None).policy.expect("sound");
+        let loaded = compiled(&file(left, more, rule), Some(&running));
+        assert_eq!((loaded.policy.is_some(), loaded.shrunk), (taken, !taken), "{rule} {more} {left}");
+    }
+    // As many as before, but others: those who were kept out are not any more.
+    let running = compiled(&file(20, "", rejects), None).policy.expect("sound");
+    let others = file(20, "", rejects).replace("\"a1", "\"b1");
+    assert!(compiled(&others, Some(&running)).shrunk);
 }
 
 #[test]

@@ -154,3 +154,16 @@ async fn what_is_no_file_is_neither_waited_for_nor_read_without_end() {
         assert!(only(&policies).problem.is_some(), "{what}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_line_without_its_end_may_be_half_a_line() {
+    let files = Files::new(&[("rules.toml", LISTED), ("list.txt", "ann\n")]);
+    let mut policies = files.load(&["rules.toml"]);
+    let before = hash(&policies);
+    files.write("list.txt", "ann\nbob\ncarol-and-her-bo");
+    look(&mut policies, 6).await;
+    assert_eq!(hash(&policies), before, "it stands still, but for less than 10 s");
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    look(&mut policies, 1).await;
+    assert_ne!(hash(&policies), before);
+}
