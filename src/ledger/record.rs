@@ -107,7 +107,7 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 match self.find(agent, request)? {
                     Some(request) => {
-                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), *at)
+                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), true, *at)
                     }
                     None => Ok(()),
                 }
@@ -128,12 +128,11 @@ impl Recorder<'_> {
             }
             Entry::Pause { agent, on, by, at } => {
                 let agent = self.agent(agent)?;
-                self.sql("INSERT INTO pause (agent, paused, \"by\", at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-                    agent,
-                    on,
-                    cut(by),
-                    Micros(*at)
-                ])?;
+                self.sql(
+                    "INSERT INTO pause (agent, paused, \"by\", at, after_decision)
+                     VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))",
+                )?
+                .execute(params![agent, on, cut(by), Micros(*at)])?;
                 Ok(())
             }
             Entry::Hold { agent, request, person, at } => {
@@ -239,7 +238,7 @@ impl Recorder<'_> {
         self.sql(
             "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (agent, id) DO UPDATE SET settled = NULL, settled_at = NULL WHERE settled = 'gone'",
+             ON CONFLICT (agent, id) DO UPDATE SET settled = NULL, settled_at = NULL, elsewhere = NULL WHERE settled = 'gone'",
         )?
         .execute(params![
             agent,
@@ -257,13 +256,14 @@ impl Recorder<'_> {
 
     fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE hold SET ended_at = ?3
+            "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
         )?
         .execute(params![agent, request, Micros(at), person])?;
         if let Some(person) = person {
             self.sql(
-                "INSERT INTO hold (agent, request, person, at) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO hold (agent, request, person, at, after_decision)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))
                  ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
             )?
             .execute(params![agent, request, person, Micros(at)])?;
