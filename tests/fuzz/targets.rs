@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
-use doorman::config::{self, Env, Overrides, Report};
+use doorman::config::{self, Env, Overrides};
+use doorman::diagnostics::Report;
 use doorman::model::{AgentId, ContactRequest};
 use doorman::phoenix::{Input, Session, SessionConfig, frame};
 use doorman::platform::{bodies, payload};
@@ -65,7 +66,7 @@ pub fn session(bytes: &[u8]) {
         let number = || line[1..].trim().parse::<u16>().ok();
         match line.as_bytes().first() {
             Some(b'!') => {
-                tell(&mut session, Input::Closed(number()), seconds);
+                tell(&mut session, Input::Closed(number().into()), seconds);
                 seconds += 120;
                 tell(&mut session, Input::Tick, seconds);
                 tell(&mut session, Input::Opened, seconds);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::{CliError, Global};
-use crate::config::Report;
+use crate::diagnostics::Report;
 use crate::ledger::read::RecordedDecision;
 use crate::ledger::{Reader, RecordedRequest};
 use crate::model::{AgentId, Outcome};

@@ -121,7 +121,6 @@ pub fn memory(
         paused,
         overdue_rejects: past.overdue_rejects()?,
         notified: Vec::new(),
-        ..Memory::default()
     })
 }
 
