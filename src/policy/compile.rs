@@ -1,4 +1,4 @@
-//! From the texts of a policy to the policy: pure, and of bounded cost on any input. Everything that is wrong is told at
+//! From the texts of a policy to the policy: pure, and of bounded cost on any input. All problems are reported at
 //! once; a policy comes out only where nothing is.
 
 #[cfg(test)]
@@ -33,12 +33,14 @@ const GLOBS_MAX: usize = 10_000;
 /// What compiling one file carries along.
 pub(crate) struct Compiling<'p> {
     pub(crate) problems: &'p mut Problems,
-    /// Declared names; `None` where the thing itself is broken, which is told already.
+    /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
     /// Names that were spoken of.
     used: std::collections::BTreeSet<(&'static str, String)>,
     regexes: regexes::Compiler,
+    /// Whether the conditions of the table that is compiled also look at the disclosed form of texts.
+    disclosing: bool,
     globs: usize,
     cover_budget: u32,
 }
@@ -92,6 +94,7 @@ fn whole(
         windows: BTreeMap::new(),
         used: Default::default(),
         regexes: regexes::Compiler::default(),
+        disclosing: false,
         globs: 0,
         cover_budget: conditions::compared::BUDGET,
     };
@@ -153,7 +156,7 @@ fn hash(texts: &[SourceText]) -> PolicyHash {
 }
 
 impl Compiling<'_> {
-    /// A name that the raw file was read with; a bad one is told already.
+    /// A name that the raw file was read with; a bad one has been reported.
     fn name(&self, text: &str) -> Option<RuleName> {
         RuleName::parse(text)
     }
@@ -174,7 +177,7 @@ impl Compiling<'_> {
         if Handle::is_part(&lower) {
             return Some(lower.into());
         }
-        let diagnostic = self.problems.error(&text.span, format!("`{}` is no `{key}`", shown(&text.value)));
+        let diagnostic = self.problems.error(&text.span, format!("`{}` is not a valid `{key}`", shown(&text.value)));
         let odd = bare.chars().find(|odd| r"[](){}|^$+?\".contains(*odd));
         if bare.contains('*') {
             diagnostic.label(format!("`{key}` takes a literal")).help("patterns are written `handle = […]`");

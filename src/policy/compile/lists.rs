@@ -12,14 +12,14 @@ use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
 use crate::policy::rules::{List, PatternSet, Policy, SourceText};
 
-/// Most problems told of one list file.
+/// Most problems reported of one list file.
 const TOLD_MAX: usize = 20;
 
 /// A list file that was read.
 struct FileText {
     text: Arc<str>,
     source: usize,
-    /// Its problems were told.
+    /// Its problems were reported.
     told: bool,
 }
 
@@ -43,7 +43,7 @@ impl Compiling<'_> {
                             let text = self.read(rules, file, read);
                             files.insert(file.value.clone(), text);
                         }
-                        // A file that cannot be read is told; the list is broken, and that is all to be said of it.
+                        // A file that cannot be read is reported once; the list is broken.
                         Some(files.get_mut(&file.value)?.as_mut()?)
                     }
                 };
@@ -165,7 +165,7 @@ impl Compiling<'_> {
                 }
                 (Err(problem), _) => {
                     errors += 1;
-                    let message = format!("`{}` is no handle pattern", shown(bare));
+                    let message = format!("`{}` is not a handle pattern", shown(bare));
                     let diagnostic = self.problems.push(Severity::Error, source, span, message);
                     diagnostic.label(problem.label);
                     diagnostic.help = problem.help.map(str::to_owned);
@@ -180,12 +180,12 @@ impl Compiling<'_> {
         len
     }
 
-    /// Adds a pattern of the rules file; `false` where it is none, or was there already, which is told.
+    /// Adds a pattern of the rules file; `false` where it is not one, or was there already, which is reported.
     pub(crate) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
         let pattern = match HandlePattern::parse(&text.value) {
             Ok(pattern) => pattern,
             Err(problem) => {
-                let message = format!("`{}` is no handle pattern", shown(&text.value));
+                let message = format!("`{}` is not a handle pattern", shown(&text.value));
                 let diagnostic = self.problems.error(&text.span, message);
                 diagnostic.label(problem.label);
                 diagnostic.help = problem.help.map(str::to_owned);

@@ -29,7 +29,9 @@ pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftO
 
 impl Compiling<'_> {
     /// Compiles a table; `None` where something in it is wrong, which has been reported.
-    pub(super) fn table(&mut self, raw: &RawTable) -> Option<Table> {
+    /// `disclosing`: its conditions also look at the disclosed form of texts.
+    pub(super) fn table(&mut self, raw: &RawTable, disclosing: bool) -> Option<Table> {
+        self.disclosing = disclosing;
         let before = self.problems.errors();
         let conditions: Vec<_> = raw.conditions.iter().filter_map(|one| Condition::compile(one, self)).collect();
         if raw.broken || self.problems.errors() > before || conditions.len() < raw.conditions.len() {
@@ -74,7 +76,7 @@ impl Compiling<'_> {
                     .label(format!("`{sign}` looks like a regular expression"))
                     .help(format!("write `{regex_key} = '…'`"));
             } else {
-                literals.push(Folded { text: text.value.as_str().into(), folded: folded.into() });
+                literals.push(Folded::new(&text.value, self.disclosing));
             }
         }
         self.twice(texts);
@@ -85,7 +87,7 @@ impl Compiling<'_> {
     pub(crate) fn regexes(&mut self, texts: &[At<String>], purpose: Use) -> Option<Vec<Pattern>> {
         let mut patterns = Vec::with_capacity(texts.len());
         for text in texts {
-            match self.regexes.compile(&text.value, purpose) {
+            match self.regexes.compile(&text.value, purpose, self.disclosing) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(problem) => {
                     let span = inside(text, problem.place);

@@ -5,6 +5,7 @@ use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Told;
 use crate::policy::evaluate::facts::Facts;
@@ -13,6 +14,7 @@ use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
 use crate::policy::regexes::Use;
 use crate::policy::rules::{Folded, Pattern};
+use crate::policy::text::Forms;
 
 /// `message_contains = […]`: literal, case and width folded.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.message().is_some_and(|text| self.0.iter().any(|part| text.contains(&*part.folded))))
+        Told::of(facts.message().map_or(Truth::False, |text| text.contains(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -65,7 +67,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.message.as_ref())
+        values::text(facts.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -73,7 +75,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -105,8 +107,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let message = facts.request.message.as_ref();
-        Told::fact(message.is_some_and(|text| self.0.iter().any(|one| one.regex.is_match(text.raw()))))
+        Told::of(facts.message().map_or(Truth::False, |text| text.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -114,7 +115,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.message.as_ref())
+        values::text(facts.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -122,7 +123,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -176,8 +177,12 @@ impl ConditionKind for MessageAbsent {
 }
 
 impl Compile for MessageLongerThan {
-    const KEY: Key =
-        key("message_longer_than", Takes::Count(0, 4095), "", "The message has more characters than this.");
+    const KEY: Key = key(
+        "message_longer_than",
+        Takes::Count(0, 4095),
+        "",
+        "The message has more characters than this, as it was sent.",
+    );
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         usize::try_from(written.count()?).ok().map(Self)
@@ -190,8 +195,7 @@ impl ConditionKind for MessageLongerThan {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let message = facts.request.message.as_ref();
-        Told::fact(message.is_some_and(|text| text.raw().chars().nth(self.0).is_some()))
+        Told::of(facts.message().map_or(Truth::False, |text| text.longer_than(self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -199,8 +203,11 @@ impl ConditionKind for MessageLongerThan {
     }
 
     fn saw(&self, facts: &Facts<'_>) -> String {
-        let length = |text: &crate::model::StrangerText| format!("{} characters", text.raw().chars().count());
-        facts.request.message.as_ref().map_or_else(|| values::ABSENT.to_owned(), length)
+        let length = |text: &Forms<'_>| {
+            let most = if text.original().is_cut() { "at least " } else { "" };
+            format!("{most}{} characters", text.original().raw().chars().count())
+        };
+        facts.message().map_or_else(|| values::ABSENT.to_owned(), length)
     }
 
     fn canonical(&self) -> String {

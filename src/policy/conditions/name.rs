@@ -3,6 +3,7 @@
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Told;
 use crate::policy::evaluate::facts::Facts;
@@ -35,7 +36,7 @@ impl ConditionKind for NameIs {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.name().is_some_and(|name| self.0.iter().any(|one| *one.folded == *name)))
+        Told::of(facts.name().map_or(Truth::False, |name| name.is(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -43,7 +44,7 @@ impl ConditionKind for NameIs {
     }
 
     fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+        values::text(facts.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -51,7 +52,7 @@ impl ConditionKind for NameIs {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Hashed)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Hashed)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -79,8 +80,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let name = facts.request.name.as_ref();
-        Told::fact(name.is_some_and(|name| self.0.iter().any(|one| one.regex.is_match(name.raw()))))
+        Told::of(facts.name().map_or(Truth::False, |name| name.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -88,7 +88,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+        values::text(facts.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -96,7 +96,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
