@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{Key, Section, Takes};
 use super::problems::{At, Problems, misspelt, nearest, shown};
 use super::secrets;
-use crate::config::Diagnostic;
+use crate::diagnostics::Diagnostic;
 
 /// Most syntax errors that are told: the first is the one that counts.
 const SYNTAX_TOLD_MAX: usize = 10;

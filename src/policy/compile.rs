@@ -21,7 +21,7 @@ use super::raw;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, conditions, lint, regexes};
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 use crate::document::{At, Problems, shown};
 use crate::model::{Handle, Verdict};
 

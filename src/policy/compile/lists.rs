@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
-use crate::config::Severity;
+use crate::diagnostics::Severity;
 use crate::document::{At, shown};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;

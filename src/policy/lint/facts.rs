@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::both;
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 use crate::document::Problems;
 use crate::policy::load::Loaded;
 use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawWhen};
