@@ -30,9 +30,17 @@ pub const TEXT_MAX: usize = 16 * 1024 * 1024;
 /// Most patterns with a `*` inside a part, in all lists and rules together: each costs some memory.
 const GLOBS_MAX: usize = 10_000;
 
+/// Gives the text of a file by its path as written.
+type ReadFile<'a> = dyn Fn(&str) -> Result<ListText, Advice> + 'a;
+
 /// What compiling one file carries along.
 pub(crate) struct Compiling<'p> {
     pub(crate) problems: &'p mut Problems,
+    /// The rules file, and who reads the files that it names.
+    path: &'p Path,
+    read: &'p ReadFile<'p>,
+    /// The files that were read, by path as written; `None` where one could not be read, which has been reported.
+    files: BTreeMap<String, Option<lists::FileText>>,
     /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
@@ -77,7 +85,7 @@ struct Running<'a> {
 fn whole(
     path: &Path,
     text: &Arc<str>,
-    read: &dyn Fn(&str) -> Result<ListText, Advice>,
+    read: &ReadFile<'_>,
     running: Running<'_>,
     problems: &mut Problems,
     results: &mut Vec<TestResult>,
@@ -90,6 +98,9 @@ fn whole(
     let raw = raw::file(&tree, problems);
     let mut compiling = Compiling {
         problems,
+        path,
+        read,
+        files: BTreeMap::new(),
         lists: BTreeMap::new(),
         windows: BTreeMap::new(),
         used: Default::default(),
@@ -98,13 +109,14 @@ fn whole(
         globs: 0,
         cover_budget: conditions::compared::BUDGET,
     };
-    let texts = compiling.lists(path, &raw.lists, read, running);
+    compiling.lists(&raw.lists, running);
     compiling.windows(&raw.windows);
     let protect = compiling.protect(&raw.policy.protect);
     let rules = compiling.rules(&raw.rules);
     let overdue = compiling.overdue(&raw.overdue);
     let tests = compiling.tests(&raw);
-    let used = compiling.used;
+    let used = std::mem::take(&mut compiling.used);
+    let texts = compiling.texts();
     if problems.errors() > 0 {
         return None;
     }

@@ -104,6 +104,7 @@ pub(crate) struct RawCondition {
 /// Its value, in the type that the key takes.
 #[derive(Debug)]
 pub(crate) enum RawValue {
+    Text(At<String>),
     Texts(Vec<At<String>>),
     Word(&'static str),
     Bool(bool),
@@ -133,6 +134,10 @@ impl RawTableOf {
 impl RawCondition {
     pub(crate) fn texts(&self) -> Option<&[At<String>]> {
         if let RawValue::Texts(texts) = &self.value { Some(texts) } else { None }
+    }
+
+    pub(crate) fn text(&self) -> Option<&At<String>> {
+        if let RawValue::Text(text) = &self.value { Some(text) } else { None }
     }
 
     pub(crate) fn word(&self) -> Option<&'static str> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Compiling;
+use crate::diagnostics::Severity;
 use crate::document::{At, shown};
 use crate::policy::conditions::{Condition, LeftOpen, Who, Written};
 use crate::policy::raw::RawTable;
@@ -81,6 +82,21 @@ impl Compiling<'_> {
         }
         self.twice(texts);
         (literals.len() == texts.len()).then_some(literals)
+    }
+
+    /// The literal texts of a file with one a line.
+    pub(crate) fn literals_of_file(&mut self, file: &At<String>) -> Option<Vec<Folded>> {
+        let read = self.lines_of(file)?;
+        let mut literals = Vec::with_capacity(read.lines.len());
+        for line in &read.lines {
+            if fold(&line.value).trim().is_empty() {
+                let message = format!("`{}` is an empty text", shown(&line.value));
+                self.problems.push(Severity::Error, read.source, Some(line.span.clone()), message);
+            } else {
+                literals.push(Folded::new(&line.value, self.disclosing));
+            }
+        }
+        (literals.len() == read.lines.len()).then_some(literals)
     }
 
     /// Regular expressions.

@@ -1,4 +1,4 @@
-//! `message_contains`, `message_regex`, `message_absent`, `message_longer_than`: what the sender says. An absent message
+//! `message_contains`, `message_contains_file`, `message_regex`, `message_absent`, `message_longer_than`: what the sender says. An absent message
 //! is a fact: nothing is found in it.
 
 use super::compared::{regexes_follow, sorted};
@@ -19,6 +19,15 @@ use crate::policy::text::Forms;
 /// `message_contains = […]`: literal, case and width folded.
 #[derive(Debug)]
 pub struct MessageContains(pub Vec<Folded>);
+
+/// `message_contains_file = "…"`: the same, with the texts of a file.
+#[derive(Debug)]
+pub struct MessageContainsFile {
+    /// As written.
+    pub file: std::sync::Arc<str>,
+    /// Its lines.
+    pub texts: Vec<Folded>,
+}
 
 /// `message_regex = …`: searches.
 #[derive(Debug)]
@@ -86,6 +95,59 @@ impl ConditionKind for MessageContains {
         narrow
             .downcast::<MessageContains>()
             .is_some_and(|one| one.0.iter().all(|one| self.0.iter().any(|other| one.folded.contains(&*other.folded))))
+    }
+
+    fn contradictions(&self, written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
+        not_absent(written, table, problems);
+    }
+}
+
+impl Compile for MessageContainsFile {
+    const KEY: Key = key(
+        "message_contains_file",
+        Takes::Text,
+        "",
+        "A text of this file is found in the message: one text on each line, `#` lines are comments; relative to the rules file.",
+    );
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        let file = written.text()?;
+        let texts = compiling.literals_of_file(file)?;
+        Some(Self { file: file.value.as_str().into(), texts })
+    }
+}
+
+impl ConditionKind for MessageContainsFile {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, facts: &Facts<'_>) -> Told {
+        Told::of(facts.message().map_or(Truth::False, |text| text.contains(&self.texts)))
+    }
+
+    fn wanted(&self) -> String {
+        format!("a text of {} ({} texts)", self.file, self.texts.len())
+    }
+
+    fn saw(&self, facts: &Facts<'_>) -> String {
+        values::text(facts.message(), self.texts.iter().any(|one| one.disclosing))
+    }
+
+    fn canonical(&self) -> String {
+        format!("message_contains_file {}", self.file)
+    }
+
+    fn anchor(&self) -> Option<Anchor> {
+        self.texts.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
+    }
+
+    fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
+        index.message_contains(&self.texts);
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow.downcast::<MessageContainsFile>().is_some_and(|one| one.file == self.file)
     }
 
     fn contradictions(&self, written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
@@ -170,6 +232,7 @@ impl ConditionKind for MessageAbsent {
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
         let speaks = narrow.downcast::<MessageContains>().is_some()
+            || narrow.downcast::<MessageContainsFile>().is_some()
             || narrow.downcast::<MessageRegex>().is_some()
             || narrow.downcast::<MessageLongerThan>().is_some();
         (speaks && !self.0) || narrow.downcast::<MessageAbsent>().is_some_and(|one| one.0 == self.0)

@@ -292,6 +292,7 @@ fn all_conditions(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) 
 fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
     let value = match entry.key.takes {
         Takes::Texts => RawValue::Texts(entry.texts(problems)?),
+        Takes::Text => RawValue::Text(entry.text(problems)?),
         Takes::Bool => RawValue::Bool(entry.boolean(problems)?.value),
         Takes::Count(..) => RawValue::Count(entry.count(problems)?.value),
         Takes::Duration => RawValue::Duration(entry.duration(problems)?.value),
@@ -302,7 +303,6 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
         }
         // The key table of conditions has none of these.
         Takes::Version
-        | Takes::Text
         | Takes::TextList
         | Takes::Date
         | Takes::Moment
