@@ -19,6 +19,7 @@ use super::book::charges::Used;
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::rules::{Limit, Policy, Quota, Rule, When};
+use super::text::Forms;
 use super::{Book, By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, Verdict};
 
@@ -218,7 +219,7 @@ impl Policy {
     /// Whom the sender looks like, if anybody who is protected.
     pub(crate) fn look_alike(&self, handle: &Handle, facts: &Facts<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
-            if alikes.is_empty() { None } else { alikes.check(handle, facts.name()) }
+            if alikes.is_empty() { None } else { alikes.check(handle, facts.name().map(Forms::folded)) }
         };
         match self.index.lookalikes() {
             Some(alikes) => check(alikes),
@@ -248,7 +249,7 @@ pub(crate) fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str
     }
 }
 
-/// Whether the rule has a `wait` whose end cannot be told, because the clock is unsound.
+/// Whether the rule has a `wait` whose end is unknown, because the clock is unsound.
 pub(crate) fn wait_is_unknown(rule: &Rule, facts: &Facts<'_>) -> bool {
     rule.then == Verdict::Approve && rule.wait.is_some() && !facts.clock_is_sound()
 }

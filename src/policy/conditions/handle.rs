@@ -34,6 +34,11 @@ pub(super) fn by_handle(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) 
     facts.handle.map_or(Told::UNKNOWN, |handle| Told::fact(holds(handle)))
 }
 
+/// The same for rights that somebody has by name: their handle, their owner, a list that names them.
+pub(super) fn by_name(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) -> Told {
+    by_handle(facts, holds)
+}
+
 impl HandleIn {
     /// The patterns as written, all of which are sound.
     pub(super) fn written<'a>(&self, raw: &'a RawCondition) -> impl Iterator<Item = HandlePattern> + use<'a> {
@@ -76,7 +81,7 @@ impl ConditionKind for HandleIn {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_handle(facts, |handle| self.0.contains(handle))
+        by_name(facts, |handle| self.0.contains(handle))
     }
 
     fn wanted(&self) -> String {
@@ -138,7 +143,7 @@ impl ConditionKind for HandleRegex {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_handle(facts, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
+        by_name(facts, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
     }
 
     fn wanted(&self) -> String {
@@ -213,7 +218,7 @@ impl ConditionKind for InList {
     }
 
     fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_handle(facts, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
+        by_name(facts, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
     }
 
     fn wanted(&self) -> String {

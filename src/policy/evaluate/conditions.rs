@@ -26,6 +26,11 @@ impl Told {
         if holds { Told::TRUE } else { Told::FALSE }
     }
 
+    /// A truth that time alone does not change.
+    pub(crate) fn of(truth: Truth) -> Told {
+        Told { truth, flips: None }
+    }
+
     pub(crate) fn until(truth: Truth, flips: Timestamp) -> Told {
         Told { truth, flips: (flips < Timestamp::MAX).then_some(flips) }
     }
