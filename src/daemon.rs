@@ -14,7 +14,7 @@ use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::AgentSettings;
-use crate::ledger::{self, Ledger, LedgerError, Reader};
+use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
@@ -112,7 +112,7 @@ struct Prepared {
 impl Prepared {
     /// Blocks on the file system.
     fn from_files(settings: &Settings, start: Start, clock: Clock, redact: &Redact) -> Result<Self, StartError> {
-        let reader = Reader::open(&settings.ledger.path).ok();
+        let reader = LedgerReader::open(&settings.ledger.path).ok();
         let last = |rules: &Path, policy: &Policy| {
             let under = settings.agents.iter().filter(|agent| agent.rules == rules);
             last_policy(reader.as_ref()?, under.map(|agent| &agent.id), policy)
@@ -137,7 +137,11 @@ impl Prepared {
 }
 
 /// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.
-fn last_policy<'a>(reader: &Reader, agents: impl Iterator<Item = &'a AgentId>, now: &Policy) -> Option<Arc<Policy>> {
+fn last_policy<'a>(
+    reader: &LedgerReader,
+    agents: impl Iterator<Item = &'a AgentId>,
+    now: &Policy,
+) -> Option<Arc<Policy>> {
     let uses = agents.filter_map(|agent| reader.policies_of(agent).ok()?.last().cloned());
     let (hash, _) = uses.max_by_key(|(_, at)| *at)?;
     let texts = (hash != now.hash).then(|| reader.policy_texts(&hash).ok().flatten()).flatten()?;

@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use super::columns::{Micros, cut, kept, owner_of};
-use super::{Entry, facts};
+use super::{Record, reasons};
 use crate::model::{AgentId, ContactRequest, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
@@ -49,10 +49,10 @@ pub struct Recorder<'a> {
 
 impl Recorder<'_> {
     /// Writes one entry.
-    pub fn record(&mut self, entry: &Entry) -> Result<(), Fault> {
+    pub fn record(&mut self, entry: &Record) -> Result<(), Fault> {
         match entry {
-            Entry::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
-            Entry::Decided { agent, request, decision, circumstances, at } => {
+            Record::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
+            Record::Decided { agent, request, decision, circumstances, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let policy = self.policy(&decision.policy)?;
                 let mode = match decision.mode {
@@ -70,42 +70,42 @@ impl Recorder<'_> {
                     decision.by.to_string(),
                     policy,
                     mode,
-                    facts::to_json(decision, circumstances),
+                    reasons::to_json(decision, circumstances),
                 ])?;
                 Ok(())
             }
-            Entry::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
+            Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
                 let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
             }
-            Entry::Outcome { agent, request, outcome, detail, at } => {
+            Record::Outcome { agent, request, outcome, detail, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 self.outcome(agent, request, *outcome, detail.as_deref(), *at)
             }
-            Entry::Withdrawn { agent, request, at } => {
+            Record::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 match self.end_answer(agent, request, "withdrawn", None, *at)? {
                     Some(_) => self.give_back(request),
                     None => Ok(()),
                 }
             }
-            Entry::Settled { agent, request, status, at } => {
+            Record::Settled { agent, request, status, at } => {
                 let agent = self.agent(agent)?;
                 match self.find(agent, request)? {
                     Some(request) => {
-                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), *at)
+                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), true, *at)
                     }
                     None => Ok(()),
                 }
             }
-            Entry::ContactAdded { agent, contact, request, at } => {
+            Record::ContactAdded { agent, contact, request, at } => {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
-            Entry::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
-            Entry::Session { agent, state, why, at } => {
+            Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Record::Session { agent, state, why, at } => {
                 let agent = self.agent(agent)?;
                 self.sql("INSERT INTO session (agent, state, why, at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
                     agent,
@@ -115,27 +115,30 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Entry::Pause { agent, on, by, at } => {
+            Record::Pause { agent, on, by, at } => {
                 let agent = self.agent(agent)?;
                 let n = self
-                    .sql("INSERT INTO pause (agent, paused, \"by\", at) VALUES (?1, ?2, ?3, ?4)")?
+                    .sql(
+                        "INSERT INTO pause (agent, paused, \"by\", at, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))",
+                    )?
                     .insert(params![agent, on, cut(by), Micros(*at)])?;
                 if !on {
                     self.numbers.keep_last_resume(agent, n);
                 }
                 Ok(())
             }
-            Entry::Hold { agent, request, person, at } => {
+            Record::Hold { agent, request, person, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 self.hold(agent, request, person.as_deref(), *at)
             }
-            Entry::Notified { agent, request, overdue, at } => {
+            Record::Notified { agent, request, overdue, at } => {
                 let (_, request) = self.known(agent, request)?;
                 self.sql("INSERT OR IGNORE INTO notice (request, overdue, at) VALUES (?1, ?2, ?3)")?
                     .execute(params![request, overdue.as_str(), Micros(*at)])?;
                 Ok(())
             }
-            Entry::Policy { agent, hash, texts, at } => {
+            Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
                 let policy = self.policy(hash)?;
                 self.policy_texts(policy, texts)?;
@@ -239,21 +242,25 @@ impl Recorder<'_> {
         if new > 0 {
             self.numbers.keep_request(agent, &request.id, self.connection.last_insert_rowid(), LastAnswer::None);
         } else {
-            self.sql("UPDATE request SET settled = NULL, settled_at = NULL WHERE agent = ?1 AND id = ?2 AND settled = 'gone'")?
-                .execute(params![agent, request.id.as_str()])?;
+            self.sql(
+                "UPDATE request SET settled = NULL, settled_at = NULL, elsewhere = NULL
+                 WHERE agent = ?1 AND id = ?2 AND settled = 'gone'",
+            )?
+            .execute(params![agent, request.id.as_str()])?;
         }
         Ok(())
     }
 
     fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE hold SET ended_at = ?3
+            "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
         )?
         .execute(params![agent, request, Micros(at), person])?;
         if let Some(person) = person {
             self.sql(
-                "INSERT INTO hold (agent, request, person, at) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO hold (agent, request, person, at, after_decision)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))
                  ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
             )?
             .execute(params![agent, request, person, Micros(at)])?;

@@ -158,7 +158,7 @@ fn read(path: &Path, how: Reading, stamps: &RefCell<Vec<Stamp>>) -> Result<ListT
             let shown = path.display();
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(Advice::new(format!("`{shown}` is not a text: line {line} is not UTF-8"), "save it as UTF-8"))
+            Err(Advice::new(format!("`{shown}` is not a text file: line {line} is not UTF-8"), "save it as UTF-8"))
         }
     }
 }

@@ -4,9 +4,9 @@
 
 mod blocking;
 mod commands;
-mod configured;
 mod control;
 mod demo;
+mod explained;
 mod faults;
 mod first_day;
 mod fuzz;
@@ -20,6 +20,7 @@ mod reload;
 mod rules_reference;
 mod sandbox;
 mod secrets;
+mod settings;
 mod shipped_policies;
 mod systemd;
 mod tls;

@@ -1,11 +1,12 @@
-//! `name`, `name_regex`: what the sender calls itself. An absent name is a fact: nothing fits it.
+//! `name`, `name_contains`, `name_regex`: what the sender calls itself. An absent name is a fact: nothing fits it.
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -15,6 +16,10 @@ use crate::policy::rules::{Folded, Pattern};
 /// `name = […]`: literal, case and width folded, whole.
 #[derive(Debug)]
 pub struct NameIs(pub Vec<Folded>);
+
+/// `name_contains = […]`: literal, case and width folded.
+#[derive(Debug)]
+pub struct NameContains(pub Vec<Folded>);
 
 /// `name_regex = …`: searches.
 #[derive(Debug)]
@@ -34,16 +39,16 @@ impl ConditionKind for NameIs {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.name().is_some_and(|name| self.0.iter().any(|one| *one.folded == *name)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.is(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -51,7 +56,7 @@ impl ConditionKind for NameIs {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Hashed)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Hashed)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -62,6 +67,48 @@ impl ConditionKind for NameIs {
         narrow
             .downcast::<NameIs>()
             .is_some_and(|one| one.0.iter().all(|one| self.0.iter().any(|other| other.folded == one.folded)))
+    }
+}
+
+impl Compile for NameContains {
+    const KEY: Key = key(
+        "name_contains",
+        Takes::Texts,
+        "",
+        "This text is found in the name, whatever the case and width of its letters.",
+    );
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        compiling.literals("name_contains", "name_regex", written.texts()?).map(Self)
+    }
+}
+
+impl ConditionKind for NameContains {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.contains(&self.0)))
+    }
+
+    fn wanted(&self) -> String {
+        values::some(self.0.iter().map(|text| text.text.to_string()))
+    }
+
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
+    }
+
+    fn canonical(&self) -> String {
+        sorted("name_contains", self.0.iter().map(|text| &*text.folded))
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        let each =
+            |narrow: &[Folded]| narrow.iter().all(|one| self.0.iter().any(|other| one.folded.contains(&*other.folded)));
+        narrow.downcast::<NameContains>().is_some_and(|one| each(&one.0))
+            || narrow.downcast::<NameIs>().is_some_and(|one| each(&one.0))
     }
 }
 
@@ -78,17 +125,16 @@ impl ConditionKind for NameRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let name = facts.request.name.as_ref();
-        Told::fact(name.is_some_and(|name| self.0.iter().any(|one| one.regex.is_match(name.raw()))))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -96,7 +142,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {

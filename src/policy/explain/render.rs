@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::values::moment;
-use super::{Asked, Explanation, Reason};
+use super::{ConditionResult, Explanation, Reason};
 use crate::model::Verdict;
 use crate::policy::Mode;
 
@@ -40,6 +40,15 @@ impl Explanation {
         if self.mode == Mode::Shadow {
             let _ = writeln!(out, "{}", paint(YELLOW, "shadow mode: nothing is answered"));
         }
+        out + &self.render_reasons(colour)
+    }
+
+    /// The reasons alone, each after an empty line.
+    pub fn render_reasons(&self, colour: bool) -> String {
+        let paint = |style: Style, text: &str| {
+            if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        };
+        let mut out = String::new();
         for reason in &self.reasons {
             out.push('\n');
             let (word, style) = match reason.matched {
@@ -57,7 +66,7 @@ impl Explanation {
 
 fn render_conditions(reason: &Reason, out: &mut String, paint: &impl Fn(Style, &str) -> String) {
     let last = reason.conditions.len().saturating_sub(1);
-    for (at, Asked { place, key, wanted, saw, holds }) in reason.conditions.iter().enumerate() {
+    for (at, ConditionResult { place, key, wanted, saw, holds }) in reason.conditions.iter().enumerate() {
         let branch = if at == last { "└─" } else { "├─" };
         let (word, style) = match holds {
             Some(true) => ("true   ", GREEN),
