@@ -8,6 +8,7 @@
 //! what is unknown never decides.*
 
 mod asked;
+pub mod audit;
 pub mod book;
 pub mod compile;
 pub mod decision;

@@ -138,11 +138,11 @@ async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let replay =
         Replay::start(args.listen, script, args.fast, told).await.map_err(|error| refused(args.listen, &error))?;
-    super::remote::print(&format!("listening on {}\n", replay.url()))?;
+    super::output::print(&format!("listening on {}\n", replay.url()))?;
     loop {
         tokio::select! {
             _ = signals.next() => break,
-            Some(sentence) = heard.recv() => super::remote::print(&format!("{sentence}\n"))?,
+            Some(sentence) = heard.recv() => super::output::print(&format!("{sentence}\n"))?,
         }
     }
     replay.stop().await;
