@@ -287,10 +287,10 @@ mod tests {
 
     #[test]
     fn a_look_alike_is_not_approved_unless_named() {
-        let rules = format!("protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = {{ kind = \"user\" }}\n");
+        let rules = format!("protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = {{ owner = [\"j0hn\", \"ann\"] }}\n");
         assert_eq!(audit(&rules, "j0hn"), "not approved: `guard:look-alike`");
         assert_eq!(audit(&rules, "ann"), "approved by `all`");
-        let named = rules.replace("kind = \"user\"", "handle = \"j0hn\"");
+        let named = rules.replace("owner = [\"j0hn\", \"ann\"]", "handle = \"j0hn\"");
         assert_eq!(audit(&named, "j0hn"), "approved by `all`");
     }
 }
