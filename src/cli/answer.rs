@@ -19,7 +19,8 @@ use crate::ops::control::wire::{Answered, Op, Pending, PendingRow};
   doorman approve @ann --remember friends
                                         and put the handle on a list of the rules
 
-What begins with `@` is a handle, and names one request. Your answer is on record as yours
+What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
+somebody who waits, else an id or its beginning. What was said is on record as yours
 (`person:NAME`).
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the
@@ -40,7 +41,8 @@ pub struct ApproveArgs {
   doorman reject --all --by no_match   everybody whom no rule matched; asks first
   doorman hold @bob                    keep it for a person: no rule answers it any more
 
-What begins with `@` is a handle, and names one request. Your answer is on record as yours
+What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
+somebody who waits, else an id or its beginning. What was said is on record as yours
 (`person:NAME`).
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the

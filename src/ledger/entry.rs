@@ -147,7 +147,7 @@ pub struct AgentMemory {
     pub first_seen: Vec<(RequestId, Timestamp)>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
     pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
-    /// The time of the newest row of this ledger, for the clock's soundness.
+    /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }
 

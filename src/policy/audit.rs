@@ -287,7 +287,9 @@ mod tests {
 
     #[test]
     fn a_look_alike_is_not_approved_unless_named() {
-        let rules = format!("protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = {{ owner = [\"j0hn\", \"ann\"] }}\n");
+        let rules = format!(
+            "protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = {{ owner = [\"j0hn\", \"ann\"] }}\n"
+        );
         assert_eq!(audit(&rules, "j0hn"), "not approved: `guard:look-alike`");
         assert_eq!(audit(&rules, "ann"), "approved by `all`");
         let named = rules.replace("owner = [\"j0hn\", \"ann\"]", "handle = \"j0hn\"");

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::read::Filter;
 use crate::ledger::{Reader, RecordedRequest};
-use crate::model::{AgentId, Handle, Outcome, RequestId, StrangerText, Verdict};
+use crate::model::{AgentId, Handle, Outcome, StrangerText, Target, Verdict};
 use crate::ops::control::wire::PendingRow;
 
 /// Most requests that are named in one message.
@@ -49,10 +49,10 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 /// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
 pub(super) fn already(path: &Path, target: &str, agent: Option<AgentId>, now: Timestamp) -> Option<String> {
     let reader = Reader::open(path).ok()?;
-    let by_id = RequestId::parse(target).ok().filter(|_| !target.starts_with('@'));
-    let by_id = by_id.and_then(|id| reader.request(&id).ok().flatten());
+    let meant = Target::parse(target);
+    let by_id = meant.id().and_then(|id| reader.request(&id).ok().flatten());
     let recorded = by_id.or_else(|| {
-        let handle = Some(Handle::parse(target).ok()?.to_string());
+        let handle = Some(meant.handle()?.to_string());
         let filter = Filter { handle, agent, since: now.checked_sub(LATELY).ok(), limit: Some(1), ..Filter::default() };
         reader.requests(&filter).ok()?.pop()
     })?;
