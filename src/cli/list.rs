@@ -240,7 +240,10 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
             said + &format!("now {done} the list `{name}`: {whom}; no daemon is running, the next start loads it\n")
         );
     };
-    let reloaded: Reloaded = remote.ask(&Op::Reload { accept_shrunk: false })?;
+    // Somebody named each entry that went: that the list lost more than half of them is what they meant.
+    let left = edit::entries(&edit.text).count();
+    let accept_shrunk = edit.removes && left < edit.changed.len();
+    let reloaded: Reloaded = remote.ask(&Op::Reload { accept_shrunk })?;
     if !reloaded.ok {
         let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
         let why = format!("{whom} is {done} the list in `{}`, but not all was loaded\n{problems}", list.path.display());

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::agents::{self, AgentArg};
 use super::confirm::confirmed;
 use super::contacts::select::{Behind, Named, Rules};
@@ -100,10 +102,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if args.rules.is_some() && !args.audit && args.list.is_none() {
         return Err(CliError::new(2, "`--rules` is for `--audit` and `--list`"));
     }
+    let since = moment::given("since", args.since.as_deref())?;
     let reader = Reader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
-    let choice = choose(&args, contacts, &reader)?;
+    let choice = choose(&args, since, contacts, &reader)?;
     for (count, whom, option) in
         [(choice.of_people, "that a person approved", "--people-too"), (choice.of_others, "not by doorman", "--any")]
     {
@@ -160,8 +163,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Ok(u8::from(!revoked.failed.is_empty()))
 }
 
-fn choose(args: &Args, contacts: Vec<RecordedContact>, reader: &Reader) -> Result<Choice, CliError> {
-    let since = moment::given("since", args.since.as_deref())?;
+fn choose(
+    args: &Args,
+    since: Option<Timestamp>,
+    contacts: Vec<RecordedContact>,
+    reader: &Reader,
+) -> Result<Choice, CliError> {
     let mut rules = Rules::new(reader, args.rules.as_ref())?;
     let now = output::now();
     let mut choice = Choice::default();
