@@ -8,9 +8,10 @@ use super::ours::{Met, Ours};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
+use crate::inbox::{PAGE_SIZE, PAGE_SIZES};
 use crate::ledger::Entry as Record;
 use crate::model::{Contact, ContactId, Handle, RequestId};
-use crate::platform::{Page, Reply};
+use crate::platform::{CallFault, Page, Reply};
 use crate::policy::Policy;
 
 /// Between readings while nothing asks for one.
@@ -37,6 +38,8 @@ pub(super) struct Contacts {
     calls: u64,
     /// Pages of the last reading.
     pages: u32,
+    /// Rows of the last reading of which only the id could be read, and that are not known otherwise.
+    unread: u64,
     ours: Ours,
     /// The numbers that the policy asks about, in order.
     asked: Vec<u64>,
@@ -66,8 +69,12 @@ struct Reading {
     total: Option<u64>,
     /// By an event or a moving total, and what is missing may have slipped through: one such reading proves nothing.
     disturbed: bool,
-    /// Some row could not be read, and may be the missing one, this time and the next: no such reading proves anything.
+    /// Rows a page.
+    size: u32,
+    /// Some row has no readable id, and may be the missing one, this time and the next: no such reading proves anything.
     odd: bool,
+    /// Rows of which only the id could be read, and that are not known otherwise: each may be one of our making.
+    unread: u64,
 }
 
 impl Contacts {
@@ -79,6 +86,7 @@ impl Contacts {
             next: now + super::listing::FIRST_LISTING,
             calls: 0,
             pages: 1,
+            unread: 0,
             ours: Ours::default(),
             asked: Vec::new(),
             exceeded: None,
@@ -90,7 +98,7 @@ impl Contacts {
     /// How many contacts there are, if that is known. Whoever was let in counts from then on, seen or not: without a channel
     /// they are only seen at the next reading.
     pub(super) fn count(&self) -> Option<u64> {
-        self.whole.then(|| (self.known.len() + self.ours.unseen()) as u64)
+        self.whole.then(|| (self.known.len() + self.ours.unseen()) as u64 + self.unread)
     }
 
     /// This policy is in force, and everything is decided anew.
@@ -160,6 +168,17 @@ impl Contacts {
         self.add(contact)
     }
 
+    /// A page of the reading under way shows this one, and no more of it than its id.
+    fn show_unreadable(&mut self, id: &ContactId) {
+        let Some(reading) = &mut self.reading else { return };
+        match self.known.get_mut(id) {
+            Some(known) if known.seen == reading.call => return,
+            Some(known) => (known.seen, known.missed) = (reading.call, 0),
+            None => reading.unread += 1,
+        }
+        reading.shown += 1;
+    }
+
     /// Those of the known ones that a reading proves gone; where it leaves some in doubt, it is soon read again.
     fn gone(&mut self, reading: &Reading, now: Mono) -> Vec<ContactId> {
         if reading.odd {
@@ -201,9 +220,11 @@ impl Core {
             left: BTreeSet::new(),
             total: None,
             disturbed: false,
+            size: PAGE_SIZE,
             odd: false,
+            unread: 0,
         });
-        self.act(Action::Contacts { call, page: 1 });
+        self.act(Action::Contacts { call, page: 1, size: PAGE_SIZE });
     }
 
     pub(super) fn contacts_page(&mut self, call: u64, reply: Reply<Page<Contact>>, now: Now) {
@@ -211,16 +232,27 @@ impl Core {
         let Some(reading) = self.contacts.reading.as_mut().filter(|reading| reading.call == call) else { return };
         let page = match reply.result {
             Ok(page) => page,
+            Err(error) if error.fault == CallFault::TooLarge && reading.size > 1 => {
+                let smaller = PAGE_SIZES.into_iter().find(|size| *size < reading.size).unwrap_or(1);
+                reading.page = (reading.page - 1).saturating_mul(reading.size / smaller).saturating_add(1);
+                reading.size = smaller;
+                let (page, size) = (reading.page, reading.size);
+                self.act(Action::Contacts { call, page, size });
+                return;
+            }
             Err(error) => {
                 self.contacts.reading = None;
                 let asked = error.retry_after.unwrap_or_default().min(self.config.timing.retry_after_max);
                 self.contacts.next = now.mono + RETRY.max(asked);
                 self.throttle(&error, now);
-                self.tell(Notice::ListFailed { what: "contacts", error });
+                match error.fault {
+                    CallFault::InBetween(_) => self.in_between(&error, now),
+                    _ => self.tell(Notice::ListFailed { what: "contacts", error }),
+                }
                 return;
             }
         };
-        reading.odd |= page.unreadable > 0;
+        reading.odd |= !page.nameless.is_empty();
         reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
         // More than are counted: all the pages would be for nothing.
@@ -228,14 +260,17 @@ impl Core {
             self.too_many_contacts();
             return;
         }
-        let (rows, number) = (page.items.len(), reading.page);
+        let (rows, number, size) = (page.rows(), reading.page, reading.size);
         let news = self.contacts.whole;
         for contact in page.items {
             if self.contacts.show(&contact) {
                 self.put_contact(contact, news, now);
             }
         }
-        let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| number < pages);
+        for row in &page.unreadable {
+            self.contacts.show_unreadable(&row.id);
+        }
+        let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
         if !more || rows == 0 {
             self.contacts_read(now);
         } else if self.contacts.known.len() >= CONTACTS_MAX || number >= PAGES_MAX {
@@ -243,7 +278,7 @@ impl Core {
         } else if let Some(reading) = &mut self.contacts.reading {
             reading.page += 1;
             let page = reading.page;
-            self.act(Action::Contacts { call, page });
+            self.act(Action::Contacts { call, page, size });
         }
     }
 
@@ -258,8 +293,8 @@ impl Core {
         for contact in self.contacts.gone(&reading, now.mono) {
             self.removed_contact(&contact, now);
         }
-        self.contacts.whole = true;
-        if !reading.odd {
+        (self.contacts.whole, self.contacts.unread) = (true, reading.unread);
+        if !reading.odd && reading.unread == 0 {
             self.contacts.ours.not_among_all(reading.approvals);
         }
     }
