@@ -120,7 +120,7 @@ fn page(status: &Status, now: Timestamp) -> String {
     for agent in &status.agents {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
         for remark in &agent.remarks {
-            page += &format!("\n{}: {}\n", remote::shown(who), remote::shown(remark));
+            page += &format!("\n{}: {}\n", output::shown(who), output::shown(remark));
         }
     }
     if !status.policies.is_empty() {
