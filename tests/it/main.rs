@@ -6,6 +6,7 @@ mod commands;
 mod configured;
 mod control;
 mod demo;
+mod explained;
 mod faults;
 mod first_day;
 mod fuzz;
