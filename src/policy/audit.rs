@@ -9,10 +9,10 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::book::Memory;
-use super::evaluate::conditions;
+use super::conditions::OfContact;
 use super::evaluate::facts::Facts;
 use super::patterns::HandlePattern;
-use super::rules::{Condition, PatternSet, Policy, Rule, Table, When};
+use super::rules::{PatternSet, Policy, Rule, Table, When};
 use super::{Book, By, Circumstances, ClockHealth, GuardKind, RuleName, Truth, evaluate};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, Verdict};
 
@@ -129,31 +129,7 @@ impl Policy {
 
     /// The handle patterns of a list, if some rule uses a list of this name.
     pub fn list(&self, name: &str) -> Option<&PatternSet> {
-        let when = self.rules.iter().filter_map(|rule| match &rule.when {
-            When::Table(table) => Some(table),
-            When::Everyone => None,
-        });
-        let unless = self.rules.iter().flat_map(|rule| &rule.unless);
-        let overdue = self.overdue.iter().flat_map(|overdue| &overdue.unless);
-        let mut conditions = when.chain(unless).chain(overdue).flat_map(|table| &table.conditions);
-        conditions.find_map(|condition| match condition {
-            Condition::List(lists) => lists.iter().find(|list| list.name.as_str() == name).map(|list| &list.patterns),
-            Condition::Handle(_)
-            | Condition::Owner(_)
-            | Condition::Slug(_)
-            | Condition::Kind(_)
-            | Condition::HandleRegex(_)
-            | Condition::Name(_)
-            | Condition::NameRegex(_)
-            | Condition::MessageContains(_)
-            | Condition::MessageRegex(_)
-            | Condition::MessageAbsent(_)
-            | Condition::MessageLongerThan(_)
-            | Condition::Window(_)
-            | Condition::AgeOver(_)
-            | Condition::ContactsOver(_)
-            | Condition::History(_) => None,
-        })
+        self.needs().lists.into_iter().find(|list| list.name.as_str() == name).map(|list| &list.patterns)
     }
 }
 
@@ -192,24 +168,13 @@ fn hear<'p>(rule: &'p Rule, facts: &Facts<'_>) -> Heard<'p> {
 fn all(table: &Table, facts: &Facts<'_>, moment: bool, unknown: &mut Option<&'static str>) -> Truth {
     let mut first = None;
     let truth = table.conditions.iter().fold(Truth::True, |so_far, condition| {
-        let truth = match condition {
-            Condition::Handle(_)
-            | Condition::List(_)
-            | Condition::Owner(_)
-            | Condition::Slug(_)
-            | Condition::Kind(_)
-            | Condition::HandleRegex(_) => conditions::condition(condition, facts).truth,
-            Condition::Name(_)
-            | Condition::NameRegex(_)
-            | Condition::MessageContains(_)
-            | Condition::MessageRegex(_)
-            | Condition::MessageAbsent(_)
-            | Condition::MessageLongerThan(_)
-            | Condition::History(_) => Truth::Unknown,
-            Condition::Window(_) | Condition::AgeOver(_) | Condition::ContactsOver(_) => moment.into(),
+        let truth = match condition.0.of_contact() {
+            OfContact::ByHandle => condition.0.evaluate(facts).truth,
+            OfContact::OfTheMoment => moment.into(),
+            OfContact::Unknown => Truth::Unknown,
         };
         if truth == Truth::Unknown {
-            first.get_or_insert(conditions::key(condition));
+            first.get_or_insert(condition.0.key().name);
         }
         so_far.and(truth)
     });
