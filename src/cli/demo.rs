@@ -80,12 +80,13 @@ async fn evening(args: &Args) -> Result<u8, Failure> {
         .map_err(|error| error.message)?;
         stage.watch().await?;
     } else {
-        output::print(&format!(
-            "\nNext:\n  {doorman} recipes              rules for common wishes\
-             \n  {doorman} sandbox              this imitation of the platform, to play with\
-             \n  {doorman} init my-agent        your own agent, in shadow: it answers nothing yet\n"
-        ))
-        .map_err(|error| error.message)?;
+        let next = [
+            ("recipes", "rules for common wishes"),
+            ("sandbox", "an imitation of the platform"),
+            ("init my-agent", "your own agent, in shadow"),
+        ];
+        let lines = next.map(|(command, what)| format!("  {:<40} {what}\n", format!("{doorman} {command}")));
+        output::print(&format!("\nNext:\n{}", lines.concat())).map_err(|error| error.message)?;
     }
     stage.end().await;
     sandbox.stop().await;

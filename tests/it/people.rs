@@ -230,8 +230,10 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     // Only whom a reject rule certainly matches; not those whom no rule approves.
     let new = site.path("new.toml");
     let (code, out, err) = site.cli(&["revoke", "--audit", "--rules", new.to_str().unwrap(), "--yes"]).await;
-    assert!(code == 0 && out.contains("removed acme/1-bot\nremoved acme/2-bot\n"), "{out}{err}");
-    assert_eq!(handles(&contacts(&site, 3, &[]).await), ["ann", "carol", "erin"]);
+    assert!(code == 0 && ["1", "2"].iter().all(|n| out.contains(&format!("removed acme/{n}-bot\n"))), "{out}{err}");
+    let mut left = contacts(&site, 3, &[]).await;
+    left.sort_by_key(|row| row["handle"].to_string());
+    assert_eq!(handles(&left), ["ann", "carol", "erin"]);
     let (code, _, err) = site.cli(&["revoke", "--audit", "--not-approved", "--yes"]).await;
     assert!(
         code == 1

@@ -182,10 +182,10 @@ impl Stage {
                 self.row(AnsiColor::Cyan, status, who, "", "not by doorman").await?;
             }
             "state_changed" if line.state.as_deref() == Some("away") => {
-                self.row(AnsiColor::Cyan, "away", "", "", "").await?;
+                self.row(AnsiColor::Cyan, "away", "no connection", "", "").await?;
             }
             "state_changed" if line.state.as_deref() == Some("live") => {
-                self.row(AnsiColor::Cyan, "live", "", "", "").await?;
+                self.row(AnsiColor::Cyan, "live", "connected", "", "").await?;
             }
             _ => {}
         }

@@ -37,7 +37,7 @@ pub fn all(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result
              FROM contact c JOIN agent a ON a.n = c.agent LEFT JOIN request r ON r.n = c.request
              LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND answer = 'approve'
                  AND (outcome IS NULL OR outcome NOT IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')))
-             WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY c.n",
+             WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY coalesce(c.inserted_at, c.added_at), c.n",
         )?
         .query_map([agent.map(AgentId::as_str)], read)?
         .collect()
