@@ -7,7 +7,7 @@ use super::confirm::confirmed;
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, list, output, pending};
 use crate::model::{AgentId, Verdict};
-use crate::ops::control::wire::{Answered, Op, Pending, PendingRow};
+use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
 
 /// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
@@ -154,7 +154,7 @@ pub(super) fn one(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Answered, CliError> {
-    remote.ask(&Op::Answer { verdict, target: target.to_owned(), agent })
+    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent })
 }
 
 /// The ids of all pending requests that were decided so, once somebody has seen them and agreed.
@@ -165,7 +165,7 @@ fn everybody(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Vec<String>, CliError> {
-    let Pending { requests } = remote.ask(&Op::Pending { agent })?;
+    let Pending { requests } = remote.ask(&ControlOp::Pending { agent })?;
     let meant: Vec<PendingRow> = requests.into_iter().filter(|row| row.by.as_deref() == Some(by)).collect();
     if meant.is_empty() {
         return Err(CliError::new(1, format!("no pending request was decided by `{}`", output::shown(by))));

@@ -10,7 +10,7 @@ use super::contacts::select::Rules;
 use super::contacts::{as_json, page};
 use super::ledger::{fault, path};
 use super::{CliError, Global, output};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::policy::audit::Audit;
 
 /// Arguments.
@@ -48,7 +48,7 @@ pub struct Args {
 /// # Errors
 /// 74 where the ledger cannot be read, 78 where the rules are refused, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let reader = Reader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let mut rules = Rules::new(&reader, args.rules.as_ref())?;
     let now = output::now();

@@ -12,7 +12,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 use super::{Cli, CliError, Global, output, remote, variable};
 use crate::model::Handle;
 use crate::ops::control::client::Client;
-use crate::ops::control::wire::{Op, OpReply, PendingRow};
+use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
 
 /// Set by the scripts when they ask this program.
 const ASKED: &str = "_DOORMAN_COMPLETE";
@@ -56,7 +56,7 @@ pub fn agents() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let configured = super::places(&asked(), "").map(|places| places.rules).unwrap_or_default();
         let mut known: BTreeSet<String> = configured.into_iter().map(|(id, _)| id).collect();
-        if let Some(OpReply::Status(status)) = ask(&Op::Status) {
+        if let Some(OpReply::Status(status)) = ask(&ControlOp::Status) {
             known.extend(status.agents.into_iter().filter_map(|agent| agent.handle));
         }
         offer(current, known)
@@ -96,7 +96,7 @@ pub fn reasons() -> ArgValueCompleter {
 }
 
 fn pending() -> Vec<PendingRow> {
-    match ask(&Op::Pending { agent: None }) {
+    match ask(&ControlOp::Pending { agent: None }) {
         Some(OpReply::Pending(pending)) => pending.requests,
         Some(_) | None => Vec::new(),
     }
@@ -130,7 +130,7 @@ fn asked() -> Global {
 }
 
 /// What the daemon says, if there is one and it answers at once.
-fn ask(op: &Op) -> Option<OpReply> {
+fn ask(op: &ControlOp) -> Option<OpReply> {
     let places = match variable("DOORMAN_CONTROL_PATH") {
         Some(path) => vec![path],
         None => remote::doors(&asked()).ok()?,

@@ -11,7 +11,7 @@ use super::agents::{self, AgentArg};
 use super::history::moment;
 use super::ledger::{fault, path};
 use super::{CliError, Global, output, table};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
 use crate::policy::rules::PatternSet;
 use select::Behind;
@@ -58,8 +58,8 @@ pub struct Args {
 /// # Errors
 /// 74 where the ledger cannot be read, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let since = moment::given("since", args.since.as_deref())?;
-    let reader = Reader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
+    let since = moment::option("since", args.since.as_deref())?;
+    let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let mut contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
     contacts.retain(|contact| {

@@ -10,7 +10,7 @@ use super::agents::{self, AgentArg};
 use super::explain::sources::{policy_of, refused};
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, output};
-use crate::ops::control::wire::{Op, Reloaded};
+use crate::ops::control::wire::{ControlOp, Reloaded};
 use crate::policy::{audit, load_texts};
 use edit::Edit;
 
@@ -243,7 +243,7 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
     // Somebody named each entry that went: that the list lost more than half of them is what they meant.
     let left = edit::entries(&edit.text).count();
     let accept_shrunk = edit.removes && left < edit.changed.len();
-    let reloaded: Reloaded = remote.ask(&Op::Reload { accept_shrunk })?;
+    let reloaded: Reloaded = remote.ask(&ControlOp::Reload { accept_shrunk })?;
     if !reloaded.ok {
         let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
         let why = format!("{whom} is {done} the list in `{}`, but not all was loaded\n{problems}", list.path.display());

@@ -3,7 +3,7 @@
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output};
-use crate::ops::control::wire::{Done, Op, OpReply};
+use crate::ops::control::wire::{ControlOp, Done, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -34,7 +34,7 @@ pub struct Args {
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;
-    let done: Done = remote.ask(&if pause { Op::Pause { agent } } else { Op::Resume { agent } })?;
+    let done: Done = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     if args.json {
         output::print_json(&OpReply::Done(done))?;
         return Ok(0);

@@ -6,9 +6,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{CliError, Global, output};
 use crate::model::AgentId;
-use crate::ops::control::client::{Client, ClientError, Given};
+use crate::ops::control::client::{Client, ClientError, Submitted};
 use crate::ops::control::socket::usual_places;
-use crate::ops::control::wire::{Op, OpReply, Status};
+use crate::ops::control::wire::{ControlOp, OpReply, Status};
 
 /// The exit code where no daemon answers.
 pub(super) const ABSENT: u8 = 69;
@@ -65,7 +65,7 @@ impl Remote {
     ///
     /// # Errors
     /// Exit code 1 where the daemon says no, or something else than was asked for; 69 where it does not answer.
-    pub fn ask<T: TryFrom<OpReply>>(&self, op: &Op) -> Result<T, CliError> {
+    pub fn ask<T: TryFrom<OpReply>>(&self, op: &ControlOp) -> Result<T, CliError> {
         let reply = self.runtime.block_on(self.client.call(op)).map_err(refused)?;
         T::try_from(reply).map_err(|_| unexpected())
     }
@@ -74,7 +74,7 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::ask`].
-    pub fn give(&self, op: &Op) -> Result<Given, CliError> {
+    pub fn give(&self, op: &ControlOp) -> Result<Submitted, CliError> {
         self.runtime.block_on(self.client.give(op, false)).map_err(refused)
     }
 
@@ -83,7 +83,7 @@ impl Remote {
     /// # Errors
     /// As [`Remote::ask`].
     pub fn status(&self) -> Result<Status, CliError> {
-        self.ask(&Op::Status)
+        self.ask(&ControlOp::Status)
     }
 
     /// The agent that a person means: an id, a handle, or the beginning of one id only.

@@ -8,9 +8,9 @@ use super::answer::{done, one, sentence};
 use super::ledger::path;
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, output};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::model::{RequestId, Verdict};
-use crate::ops::control::wire::{Op, Pending, PendingRow};
+use crate::ops::control::wire::{ControlOp, Pending, PendingRow};
 use crate::policy::Truth;
 
 /// Arguments.
@@ -64,14 +64,14 @@ impl Choice {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
-    let Pending { mut requests } = remote.ask(&Op::Pending { agent })?;
+    let Pending { mut requests } = remote.ask(&ControlOp::Pending { agent })?;
     requests.retain(|row| args.by.is_none() || row.by == args.by);
     if requests.is_empty() {
         output::note("nobody is waiting\n");
         return Ok(0);
     }
     // Without the record there are no reasons beside `by`.
-    let reader = path(None, global).ok().and_then(|path| Reader::open(&path).ok());
+    let reader = path(None, global).ok().and_then(|path| LedgerReader::open(&path).ok());
     let mut sender = Sender { remote: &remote, failed: false };
     go_through(&requests, reader.as_ref(), &mut std::io::stdin().lock(), &mut |row, verdict| {
         sender.send(row, verdict)
@@ -103,7 +103,7 @@ impl Sender<'_> {
 
 fn go_through(
     requests: &[PendingRow],
-    reader: Option<&Reader>,
+    reader: Option<&LedgerReader>,
     lines: &mut impl BufRead,
     send: &mut impl FnMut(&PendingRow, Verdict) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
@@ -148,7 +148,7 @@ fn go_through(
     }
 }
 
-fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&Reader>) -> String {
+fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&LedgerReader>) -> String {
     let age = output::ago(row.inserted_at.unwrap_or(row.first_seen), output::now());
     let mut page = format!("\n{} of {of}  {}", at + 1, output::stranger(row.handle.as_deref(), 60));
     if let Some(name) = &row.name {
@@ -168,7 +168,7 @@ fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&Reader>) -> Stri
 }
 
 /// What each rule that had something to say said, by the record.
-fn reasons(row: &PendingRow, reader: &Reader) -> Vec<String> {
+fn reasons(row: &PendingRow, reader: &LedgerReader) -> Vec<String> {
     let Ok(id) = RequestId::parse(&row.request) else { return Vec::new() };
     let decisions = reader.decisions_of(&id).unwrap_or_default();
     let Some(last) = decisions.into_iter().rfind(|one| one.agent == row.agent) else { return Vec::new() };

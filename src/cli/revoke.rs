@@ -12,9 +12,9 @@ use super::history::moment;
 use super::ledger::{fault, path};
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
-use crate::ops::control::wire::{ChosenContact, Op, Revoked};
+use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
 use crate::policy::audit::Audit;
 
 /// Contacts of one call: the daemon removes one after the other, and a call ends within two minutes.
@@ -102,8 +102,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if args.rules.is_some() && !args.audit && args.list.is_none() {
         return Err(CliError::new(2, "`--rules` is for `--audit` and `--list`"));
     }
-    let since = moment::given("since", args.since.as_deref())?;
-    let reader = Reader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
+    let since = moment::option("since", args.since.as_deref())?;
+    let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
     let choice = choose(&args, since, contacts, &reader)?;
@@ -149,7 +149,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             contact: contact.contact.clone(),
             handle: contact.handle.as_ref().map(|text| text.raw().to_owned()),
         });
-        let Revoked { removed, failed } = remote.ask(&Op::Revoke { contacts: some.collect() })?;
+        let Revoked { removed, failed } = remote.ask(&ControlOp::Revoke { contacts: some.collect() })?;
         if !args.json {
             removed.iter().try_for_each(|who| output::print(&format!("removed {}\n", output::shown(who))))?;
             failed.iter().for_each(|why| output::note(&format!("not removed: {}\n", output::shown(why))));
@@ -167,7 +167,7 @@ fn choose(
     args: &Args,
     since: Option<Timestamp>,
     contacts: Vec<RecordedContact>,
-    reader: &Reader,
+    reader: &LedgerReader,
 ) -> Result<Choice, CliError> {
     let mut rules = Rules::new(reader, args.rules.as_ref())?;
     let now = output::now();

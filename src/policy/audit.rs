@@ -8,12 +8,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::book::Memory;
 use super::conditions::OfContact;
-use super::evaluate::facts::Facts;
+use super::evaluate::inputs::Facts;
 use super::patterns::HandlePattern;
 use super::rules::{PatternSet, Policy, Rule, Table, When};
-use super::{Book, By, Circumstances, ClockHealth, GuardKind, RuleName, Truth, evaluate};
+use super::state::SavedState;
+use super::{By, Circumstances, ClockHealth, GuardKind, PolicyState, RuleName, Truth, evaluate};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, Verdict};
 
 /// What the rules say of one contact.
@@ -94,8 +94,8 @@ impl Policy {
         let sender = Sender::parse(Some(handle.as_str()));
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
         let circumstances = Circumstances { first_seen: now, clock: ClockHealth::Sound, contacts: None };
-        let book = Book::restore(Memory::default());
-        let facts = Facts::new(&request, &circumstances, &book, now);
+        let policy_state = PolicyState::restore(SavedState::default());
+        let facts = Facts::new(&request, &circumstances, &policy_state, now);
         let heard: Vec<Heard<'_>> =
             self.rules.iter().filter(|rule| !rule.shadow).map(|rule| hear(rule, &facts)).collect();
         let find = |then: Verdict, truth: Truth| heard.iter().find(|one| one.rule.then == then && one.truth == truth);

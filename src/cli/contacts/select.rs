@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::cli::explain::sources;
 use crate::cli::ledger::fault;
 use crate::cli::{CliError, output};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, Handle, Sender};
 use crate::policy::audit::{self, Audit};
@@ -100,7 +100,7 @@ impl Named {
 
 /// The rules that contacts are judged by: of a file, or for each agent those that are in force by the record.
 pub(in crate::cli) struct Rules<'a> {
-    reader: &'a Reader,
+    reader: &'a LedgerReader,
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
 }
@@ -108,7 +108,7 @@ pub(in crate::cli) struct Rules<'a> {
 impl<'a> Rules<'a> {
     /// # Errors
     /// Exit code 78 where the file is refused.
-    pub(in crate::cli) fn new(reader: &'a Reader, file: Option<&PathBuf>) -> Result<Self, CliError> {
+    pub(in crate::cli) fn new(reader: &'a LedgerReader, file: Option<&PathBuf>) -> Result<Self, CliError> {
         let given = file.map(|path| sources::policy_of(path)).transpose()?;
         Ok(Self { reader, given, in_force: HashMap::new() })
     }
