@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::conditions::OfContact;
-use super::evaluate::inputs::Facts;
+use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
 use super::rules::{PatternSet, Policy, Rule, Table, When};
 use super::state::SavedState;
@@ -95,9 +95,9 @@ impl Policy {
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
         let circumstances = Circumstances { first_seen: now, clock: ClockHealth::Sound, contacts: None };
         let policy_state = PolicyState::restore(SavedState::default());
-        let facts = Facts::new(&request, &circumstances, &policy_state, now);
+        let inputs = Inputs::new(&request, &circumstances, &policy_state, now);
         let heard: Vec<Heard<'_>> =
-            self.rules.iter().filter(|rule| !rule.shadow).map(|rule| hear(rule, &facts)).collect();
+            self.rules.iter().filter(|rule| !rule.shadow).map(|rule| hear(rule, &inputs)).collect();
         let find = |then: Verdict, truth: Truth| heard.iter().find(|one| one.rule.then == then && one.truth == truth);
 
         if let Some(reject) = find(Verdict::Reject, Truth::True) {
@@ -112,7 +112,7 @@ impl Policy {
         let named = heard.iter().any(|one| {
             one.rule.then == Verdict::Approve && one.truth == Truth::True && evaluate::names_literally(one.rule, handle)
         });
-        if !named && self.look_alike(handle, &facts).is_some() {
+        if !named && self.look_alike(handle, &inputs).is_some() {
             return Audit::NotApproved(By::Guard(GuardKind::LookAlike));
         }
         if let Some(unknown) = find(Verdict::Defer, Truth::Unknown) {
@@ -145,31 +145,31 @@ pub fn pattern(text: &str) -> Result<PatternSet, String> {
 }
 
 /// `when AND NOT unless`. Conditions on the moment are taken so that they do not speak against the contact.
-fn hear<'p>(rule: &'p Rule, facts: &Facts<'_>) -> Heard<'p> {
-    let ended = rule.until.is_some_and(|end| facts.now >= end);
+fn hear<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> Heard<'p> {
+    let ended = rule.until.is_some_and(|end| inputs.now >= end);
     let helps = rule.then == Verdict::Approve;
     let mut unknown = None;
     let mut truth = match &rule.when {
         _ if ended => Truth::False,
         When::Everyone => Truth::True,
-        When::Table(table) => all(table, facts, helps, &mut unknown),
+        When::Table(table) => all(table, inputs, helps, &mut unknown),
     };
     for unless in &rule.unless {
         if truth == Truth::False {
             break;
         }
-        truth = truth.and(!all(unless, facts, !helps, &mut unknown));
+        truth = truth.and(!all(unless, inputs, !helps, &mut unknown));
     }
     Heard { rule, truth, unknown }
 }
 
 /// All conditions of a table; `moment` is what a condition on the moment counts for. Where they are unknown together, the
 /// first that is unknown is named.
-fn all(table: &Table, facts: &Facts<'_>, moment: bool, unknown: &mut Option<&'static str>) -> Truth {
+fn all(table: &Table, inputs: &Inputs<'_>, moment: bool, unknown: &mut Option<&'static str>) -> Truth {
     let mut first = None;
     let truth = table.conditions.iter().fold(Truth::True, |so_far, condition| {
         let truth = match condition.0.of_contact() {
-            OfContact::ByHandle => condition.0.evaluate(facts).truth,
+            OfContact::ByHandle => condition.0.evaluate(inputs).truth,
             OfContact::OfTheMoment => moment.into(),
             OfContact::Unknown => Truth::Unknown,
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::read::Filter;
-use crate::ledger::{Reader, RecordedRequest};
+use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Handle, Outcome, StrangerText, Target, Verdict};
 use crate::ops::control::wire::PendingRow;
 
@@ -48,7 +48,7 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 
 /// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
 pub(super) fn already(path: &Path, target: &str, agent: Option<AgentId>, now: Timestamp) -> Option<String> {
-    let reader = Reader::open(path).ok()?;
+    let reader = LedgerReader::open(path).ok()?;
     let meant = Target::parse(target);
     let by_id = meant.id().and_then(|id| reader.request(&id).ok().flatten());
     let recorded = by_id.or_else(|| {
