@@ -153,7 +153,8 @@ fn imitations_are_noticed() {
     let all: u32 = kinds.values().map(|(count, _)| count).sum();
     let missed: usize = kinds.values().map(|(_, missed)| missed.len()).sum();
     assert!(all >= 500, "{all}");
-    let shown = kinds.iter().map(|(kind, (count, missed))| format!("{kind}: {} of {count} missed {missed:?}\n", missed.len()));
+    let shown =
+        kinds.iter().map(|(kind, (count, missed))| format!("{kind}: {} of {count} missed {missed:?}\n", missed.len()));
     assert!(missed * 100 <= all as usize, "{missed} of {all} missed\n{}", shown.collect::<String>());
 }
 
