@@ -96,7 +96,7 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 match self.find(agent, request)? {
                     Some(request) => {
-                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), *at)
+                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), true, *at)
                     }
                     None => Ok(()),
                 }
@@ -118,7 +118,10 @@ impl Recorder<'_> {
             Record::Pause { agent, on, by, at } => {
                 let agent = self.agent(agent)?;
                 let n = self
-                    .sql("INSERT INTO pause (agent, paused, \"by\", at) VALUES (?1, ?2, ?3, ?4)")?
+                    .sql(
+                        "INSERT INTO pause (agent, paused, \"by\", at, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))",
+                    )?
                     .insert(params![agent, on, cut(by), Micros(*at)])?;
                 if !on {
                     self.numbers.keep_last_resume(agent, n);
@@ -239,21 +242,25 @@ impl Recorder<'_> {
         if new > 0 {
             self.numbers.keep_request(agent, &request.id, self.connection.last_insert_rowid(), LastAnswer::None);
         } else {
-            self.sql("UPDATE request SET settled = NULL, settled_at = NULL WHERE agent = ?1 AND id = ?2 AND settled = 'gone'")?
-                .execute(params![agent, request.id.as_str()])?;
+            self.sql(
+                "UPDATE request SET settled = NULL, settled_at = NULL, elsewhere = NULL
+                 WHERE agent = ?1 AND id = ?2 AND settled = 'gone'",
+            )?
+            .execute(params![agent, request.id.as_str()])?;
         }
         Ok(())
     }
 
     fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE hold SET ended_at = ?3
+            "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
         )?
         .execute(params![agent, request, Micros(at), person])?;
         if let Some(person) = person {
             self.sql(
-                "INSERT INTO hold (agent, request, person, at) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO hold (agent, request, person, at, after_decision)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))
                  ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
             )?
             .execute(params![agent, request, person, Micros(at)])?;

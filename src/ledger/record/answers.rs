@@ -51,7 +51,7 @@ impl Recorder<'_> {
             Some((n, true, Some("refused"), true)) => {
                 self.sql(
                     "UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, reserved_at = ?3, counts = ?4,
-                         outcome = NULL, outcome_at = NULL, detail = NULL WHERE n = ?1",
+                         after_decision = (SELECT max(n) FROM decision), outcome = NULL, outcome_at = NULL, detail = NULL WHERE n = ?1",
                 )?
                 .execute(params![n, attempt, Micros(at), since])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
@@ -60,8 +60,9 @@ impl Recorder<'_> {
             _ => {
                 let n = self
                     .sql(
-                        "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7)",
+                        "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
+                             after_decision)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, (SELECT max(n) FROM decision))",
                     )?
                     .insert(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
@@ -166,20 +167,21 @@ impl Recorder<'_> {
             self.give_back(request)?;
         }
         match outcome {
-            Outcome::Applied | Outcome::PresumedApplied => self.settled(request, answer.status().as_str(), at),
-            Outcome::SettledElsewhere => self.settled(request, "elsewhere", at),
-            Outcome::Gone => self.settled(request, "gone", at),
+            Outcome::Applied | Outcome::PresumedApplied => self.settled(request, answer.status().as_str(), false, at),
+            Outcome::SettledElsewhere => self.settled(request, "elsewhere", true, at),
+            Outcome::Gone => self.settled(request, "gone", true, at),
             Outcome::Refused | Outcome::Unknown => Ok(()),
         }
     }
 
-    /// A word of the platform's is final; `gone` and `elsewhere` are what we think until it says one.
-    pub(super) fn settled(&mut self, request: i64, word: &str, at: Timestamp) -> Result<(), Fault> {
+    /// A word of the platform's is final; `gone` and `elsewhere` are what we think until it says one. `elsewhere`: without
+    /// an answer of ours.
+    pub(super) fn settled(&mut self, request: i64, word: &str, elsewhere: bool, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE request SET settled = ?2, settled_at = ?3
+            "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)
              WHERE n = ?1 AND (settled IS NULL OR (settled IN ('gone', 'elsewhere') AND ?2 NOT IN ('gone', 'elsewhere')))",
         )?
-        .execute(params![request, word, Micros(at)])?;
+        .execute(params![request, word, Micros(at), elsewhere])?;
         Ok(())
     }
 }
