@@ -155,7 +155,7 @@ fn imitations_are_noticed() {
     assert!(all >= 500, "{all}");
     let shown =
         kinds.iter().map(|(kind, (count, missed))| format!("{kind}: {} of {count} missed {missed:?}\n", missed.len()));
-    assert!(missed * 100 <= all as usize, "{missed} of {all} missed\n{}", shown.collect::<String>());
+    assert!(missed <= 1, "{missed} of {all} missed\n{}", shown.collect::<String>());
 }
 
 const FIRST: &str = "Anna Maria Jose Juan Wei Li Fatima Mohammed Ahmed Omar Layla Sofia Olga Ivan Dmitri Anastasia Ольга Иван Дмитрий \
