@@ -252,11 +252,10 @@ mod tests {
 
     #[test]
     fn a_look_alike_is_not_approved_unless_named() {
-        let rules = format!(
-            "protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = {{ handle_regex = ['j0hn/.+', 'ann/.+'] }}\n"
-        );
-        assert_eq!(audit(&rules, "j0hn/bot"), "not approved: `guard:look-alike`");
-        assert_eq!(audit(&rules, "ann/bot"), "approved by `all`");
+        let rules =
+            "protect = [\"john\"]\n[rules.all]\nthen = \"approve\"\nwhen = { handle_regex = ['j0hn/.+', 'ann/.+'] }\n";
+        assert_eq!(audit(rules, "j0hn/bot"), "not approved: `guard:look-alike`");
+        assert_eq!(audit(rules, "ann/bot"), "approved by `all`");
         let named = rules.replace("handle_regex = ['j0hn/.+', 'ann/.+']", "handle = \"j0hn/*\"");
         assert_eq!(audit(&named, "j0hn/bot"), "approved by `all`");
     }
