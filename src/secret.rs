@@ -140,7 +140,7 @@ fn key(source: &KeySource, warnings: &mut Vec<String>) -> Result<Key, String> {
             // A group that may read it is somebody's choice.
             if contents.meta.mode() & 0o007 != 0 {
                 let source = describe(source);
-                warnings.push(format!("everybody on this machine can read {source}: run `chmod 600` on it"));
+                warnings.push(format!("everybody on this machine can read {source}: `chmod 600` it"));
             }
             if let Some(Advice { message, help }) = contents.warning {
                 warnings.push(help.map_or_else(|| message.clone(), |help| format!("{message}: {help}")));

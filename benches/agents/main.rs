@@ -134,7 +134,7 @@ async fn run(args: &Args) {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::new();
     for agent in 0..args.agents {
-        let (owner, key) = (format!("owner{agent}/porter"), format!("key-{agent}"));
+        let (owner, key) = (format!("owner{agent}/porter"), format!("key-of-agent-{agent}"));
         world = world.agent(&id(agent), &key, &owner, "Porter");
     }
     let tls = args.tls.then(certificate);

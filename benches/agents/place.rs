@@ -44,7 +44,7 @@ pub fn configure(dir: &Path, url: &str, agents: usize, refused: bool) {
     }
     text.push_str("[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n[log]\nlevel = \"warn\"\n");
     for agent in 0..agents {
-        let key = if refused && agent == 0 { "wrong".to_owned() } else { format!("key-{agent}") };
+        let key = if refused && agent == 0 { "wrong-key".to_owned() } else { format!("key-of-agent-{agent}") };
         std::fs::write(dir.join(format!("{agent}.key")), key).unwrap();
         let _ = write!(
             text,

@@ -26,7 +26,7 @@ impl Folder {
     fn new(rules: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         std::fs::write(place.path("rules.toml"), rules).unwrap();
-        std::fs::write(place.path("agent.key"), "key-of-nobody").unwrap();
+        std::fs::write(place.path("agent.key"), "key-of-nobody-at-all").unwrap();
         std::fs::set_permissions(place.path("agent.key"), PermissionsExt::from_mode(0o600)).unwrap();
         let text = format!(
             "[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\

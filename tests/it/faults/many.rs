@@ -62,8 +62,8 @@ async fn one_in_trouble_is_in_nobodys_way() {
     std::fs::write(dir.path().join("rules.toml"), rules).unwrap();
     let mut text = String::new();
     for agent in 0..AGENTS {
-        world = world.agent(&id(agent), &format!("key-{agent}"), &format!("owner{agent}/porter"), "Porter");
-        let key = if agent == REFUSED { "wrong".to_owned() } else { format!("key-{agent}") };
+        world = world.agent(&id(agent), &format!("key-of-agent-{agent}"), &format!("owner{agent}/porter"), "Porter");
+        let key = if agent == REFUSED { "wrong-key".to_owned() } else { format!("key-of-agent-{agent}") };
         std::fs::write(dir.path().join(format!("{agent}.key")), key).unwrap();
         let id = id(agent);
         let _ = write!(text, "[[agents]]\nid = \"{id}\"\napi_key_file = \"{agent}.key\"\nrules = \"rules.toml\"\n");
@@ -106,7 +106,7 @@ async fn one_in_trouble_is_in_nobodys_way() {
 
     // Each is well again when its trouble ends: the one that panicked has begun anew, the refused has a good key.
     control.clear_faults();
-    std::fs::write(dir.path().join(format!("{REFUSED}.key")), format!("key-{REFUSED}")).unwrap();
+    std::fs::write(dir.path().join(format!("{REFUSED}.key")), format!("key-of-agent-{REFUSED}")).unwrap();
     until(&mut notices, vec![PANICS, REFUSED], live).await;
     ask(&control, PANICS, "after");
     let well = async {
