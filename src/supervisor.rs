@@ -27,7 +27,9 @@ use crate::ops::control::wire::{Call, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
-use crate::platform::socket::pace::BETWEEN;
+
+/// Between the start of one agent and of the next.
+const BETWEEN: std::time::Duration = std::time::Duration::from_millis(5);
 
 pub use configured::Reread;
 pub use policies::Policies;

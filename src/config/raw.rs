@@ -86,6 +86,10 @@ fn values(table: &Reader<'_, '_>, problems: &mut Problems) -> impl Iterator<Item
             Takes::Word(words) => {
                 entry.word(problems).map(|at| At { value: words[at.value].to_owned(), span: at.span })
             }
+            Takes::TextList => entry.texts(problems).map(|texts| {
+                let lines: Vec<String> = texts.into_iter().map(|text| text.value).collect();
+                At { value: lines.join("\n"), span: entry.span() }
+            }),
             _ => entry.text(problems),
         };
         values.extend(value.map(|value| (entry.key.name, value)));
