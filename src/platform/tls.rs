@@ -13,6 +13,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tracing::warn;
 
+use crate::files;
 use crate::ops::log::events;
 
 /// What is wrong with the TLS settings.
@@ -77,7 +78,8 @@ struct Stamp {
 
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
+        let file = path.to_owned();
+        let metadata = files::within(path, move || Ok(std::fs::metadata(file)?)).ok()?;
         Some(Self { changed: metadata.modified().ok(), length: metadata.len() })
     }
 }

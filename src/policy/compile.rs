@@ -3,13 +3,11 @@
 
 #[cfg(test)]
 mod bounds;
-mod conditions;
-mod contradictions;
 mod lists;
 mod names;
 mod rules;
+mod tables;
 mod tests;
-mod who;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +20,8 @@ use super::load::{Advice, ListText, Loaded};
 use super::raw;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
-use super::{Policy, PolicyHash, lint, regexes};
-use crate::config::{Report, Severity};
+use super::{Policy, PolicyHash, conditions, lint, regexes};
+use crate::diagnostics::{Report, Severity};
 use crate::document::{At, Problems, shown};
 use crate::model::{Handle, Verdict};
 
@@ -33,8 +31,8 @@ pub const TEXT_MAX: usize = 16 * 1024 * 1024;
 const GLOBS_MAX: usize = 10_000;
 
 /// What compiling one file carries along.
-struct Compiling<'p> {
-    problems: &'p mut Problems,
+pub(crate) struct Compiling<'p> {
+    pub(crate) problems: &'p mut Problems,
     /// Declared names; `None` where the thing itself is broken, which is told already.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
@@ -95,7 +93,7 @@ fn whole(
         used: Default::default(),
         regexes: regexes::Compiler::default(),
         globs: 0,
-        cover_budget: lint::cover::BUDGET,
+        cover_budget: conditions::compared::BUDGET,
     };
     let texts = compiling.lists(path, &raw.lists, read, running);
     compiling.windows(&raw.windows);

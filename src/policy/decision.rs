@@ -106,6 +106,20 @@ pub enum Mode {
     Shadow,
 }
 
+impl Mode {
+    /// The words of `mode` in a rules file.
+    pub const WORDS: &'static [&'static str] = &["enforce", "shadow"];
+
+    /// One of [`Mode::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "enforce" => Some(Self::Enforce),
+            "shadow" => Some(Self::Shadow),
+            _ => None,
+        }
+    }
+}
+
 /// A guard that comes before the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GuardKind {
@@ -286,11 +300,16 @@ impl Decision {
 
     /// A decision that leaves the request pending because something is wrong.
     pub fn error(kind: ErrorKind, policy: PolicyHash) -> Self {
+        Self::new(Verdict::Defer, By::Error(kind), policy, Mode::Enforce)
+    }
+
+    /// A verdict and what gave it, with nothing else to be said.
+    pub fn new(verdict: Verdict, by: By, policy: PolicyHash, mode: Mode) -> Self {
         Self {
-            verdict: Verdict::Defer,
-            by: By::Error(kind),
+            verdict,
+            by,
             policy,
-            mode: Mode::Enforce,
+            mode,
             voices: Vec::new(),
             due: None,
             reconsider_at: None,

@@ -1,7 +1,12 @@
 //! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
 //! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
 
+use super::conditions;
+use super::decision::Mode;
+use super::rules::{LimitBy, OverdueThen};
 use crate::document::keys::{Section, Takes, key, required};
+
+pub use super::conditions::HISTORY;
 
 /// Largest count of anything.
 pub const COUNT_MAX: u64 = 1_000_000;
@@ -39,7 +44,7 @@ pub static POLICY: Section = Section {
     keys: &[
         key(
             "mode",
-            Takes::Word(&["enforce", "shadow"]),
+            Takes::Word(Mode::WORDS),
             "`\"enforce\"`",
             "`\"shadow\"` decides and records, and answers nothing.",
         ),
@@ -141,7 +146,7 @@ pub static LIMIT: Section = Section {
         required("per", Takes::Duration, "In how long: a sliding window."),
         key(
             "by",
-            Takes::Word(&["owner", "handle", "rule"]),
+            Takes::Word(LimitBy::WORDS),
             "`\"owner\"`",
             "Counted for each owner, for each handle, or for the rule as a whole.",
         ),
@@ -149,59 +154,14 @@ pub static LIMIT: Section = Section {
     ..Section::PLAIN
 };
 
-/// A table of conditions.
+/// A table of conditions. Each key is described where its condition is: in [`conditions`](super::conditions).
 pub static WHEN: Section = Section {
     path: "rules.NAME.when",
     meaning: "Conditions that must all hold; of the values of one key, any.",
-    keys: &[
-        key(
-            "handle",
-            Takes::Texts,
-            "",
-            "The handle fits one of these patterns: `john`, `john/*`, `acme/*-bot`, `*/support`.",
-        ),
-        key("owner", Takes::Texts, "", "The user, and all their agents."),
-        key("slug", Takes::Texts, "", "An agent's name, whoever's."),
-        key("kind", Takes::Word(&["user", "agent"]), "", "A user (`owner`) or an agent (`owner/slug`), by the handle."),
-        key("handle_regex", Takes::Texts, "", "A regular expression that the whole handle fits."),
-        key("list", Takes::Texts, "", "The handle fits an entry of one of these lists."),
-        key("name", Takes::Texts, "", "The whole name is this text, whatever the case and width of its letters."),
-        key("name_regex", Takes::Texts, "", "A regular expression that is found in the name."),
-        key(
-            "message_contains",
-            Takes::Texts,
-            "",
-            "This text is found in the message, whatever the case and width of its letters.",
-        ),
-        key("message_regex", Takes::Texts, "", "A regular expression that is found in the message."),
-        key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one."),
-        key("message_longer_than", Takes::Count(0, 4095), "", "The message has more characters than this."),
-        key("window", Takes::Texts, "", "It is now within one of these windows."),
-        key("age_over", Takes::Duration, "", "The platform took the request in longer ago than this."),
-        key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this."),
-        key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it."),
-    ],
+    keys: conditions::KEYS,
     elsewhere: &[(&RULE, "it belongs to the rule, beside `when`")],
     at_least_one: true,
     secrets: "",
-};
-
-/// `history = { … }`.
-pub static HISTORY: Section = Section {
-    path: "rules.NAME.when.history",
-    meaning: "What this owner did before, as doorman saw it; all that is said must hold.",
-    keys: &[
-        key(
-            "approved_before",
-            Takes::Bool,
-            "",
-            "A request of this owner's was approved before; with `false`, none was.",
-        ),
-        key("rejected_within", Takes::Duration, "", "A request of this owner's was rejected within this long."),
-        key("removed_within", Takes::Duration, "", "A contact of this owner's was removed within this long."),
-        key("requests_over", Takes::Table(&QUOTA), "", "More requests came from this owner than this."),
-    ],
-    ..Section::PLAIN
 };
 
 /// `[overdue.NAME]`.
@@ -212,7 +172,7 @@ pub static OVERDUE: Section = Section {
         required("after", Takes::Duration, "This long after the request came or was first seen, whichever is later."),
         required(
             "then",
-            Takes::Word(&["notify", "reject"]),
+            Takes::Word(OverdueThen::WORDS),
             "`\"notify\"` says so in the log and the record; `\"reject\"` closes it.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),

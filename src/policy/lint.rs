@@ -1,15 +1,13 @@
 //! Warnings: what is allowed and yet looks like a mistake. Some need only the file; others need facts that time and the
 //! ledger know, and are asked for by `doorman check`.
 
-pub(crate) mod cover;
 mod facts;
-mod same;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use cover::{BUDGET, covers};
 pub use facts::{LintFacts, RuleFacts, lint};
 
+use super::conditions::compared::{BUDGET, canonical, covers};
 use super::decision::{By, Truth};
 use super::raw::{Named, RawFile, RawRule};
 use super::rules::{Policy, Rule, When};
@@ -111,7 +109,7 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
 fn twins(rules: &[Both<'_>], problems: &mut Problems) {
     let mut seen: HashMap<String, &Both<'_>> = HashMap::new();
     for one in rules {
-        match seen.entry(same::canonical(one.rule)) {
+        match seen.entry(canonical(one.rule)) {
             std::collections::hash_map::Entry::Occupied(first) => {
                 problems
                     .warning(

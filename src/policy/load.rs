@@ -11,7 +11,7 @@ use super::Policy;
 use super::compile::{TEXT_MAX, compile};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 
 /// What came of loading a rules file.
 #[derive(Debug)]

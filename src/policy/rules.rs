@@ -8,7 +8,9 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::decision::{Mode, PolicyHash};
+use super::book::charges::handle_bucket;
+pub use super::conditions::Condition;
+use super::decision::{Charge, Mode, PolicyHash};
 use crate::model::{Handle, Verdict};
 
 /// The name of a rule, a list, a window, an overdue entry or a test: `[a-z0-9-]`, at most 64 characters.
@@ -68,6 +70,15 @@ pub struct Policy {
     pub index: super::index::Index,
 }
 
+impl Policy {
+    /// How far back [`Memory::charges`](super::book::Memory) and its approvals must reach for this policy: its longest
+    /// limit, `approvals_max` included; `None` where it has none.
+    pub fn charge_reach(&self) -> Option<SignedDuration> {
+        let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
+        limits.chain(self.approvals_max.map(|quota| quota.per)).max()
+    }
+}
+
 /// One text of a policy, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceText {
@@ -95,6 +106,30 @@ pub enum LimitBy {
     Handle,
     /// Everybody together.
     Rule,
+}
+
+impl LimitBy {
+    /// The words of `by` in a `limit`.
+    pub const WORDS: &'static [&'static str] = &["owner", "handle", "rule"];
+
+    /// One of [`LimitBy::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "owner" => Some(Self::Owner),
+            "handle" => Some(Self::Handle),
+            "rule" => Some(Self::Rule),
+            _ => None,
+        }
+    }
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Handle => "handle",
+            Self::Rule => "rule",
+        }
+    }
 }
 
 /// A rule's `limit`.
@@ -129,6 +164,19 @@ pub struct Rule {
     pub shadow: bool,
 }
 
+impl Rule {
+    /// The place in its limit that an approval by this rule takes: of the owner, of the handle (with its `@`), or of the
+    /// rule. `None` where it has no limit.
+    pub fn charge(&self, handle: &Handle) -> Option<Charge> {
+        let bucket = match self.limit?.by {
+            LimitBy::Owner => handle.owner().into(),
+            LimitBy::Handle => handle_bucket(handle).into(),
+            LimitBy::Rule => "".into(),
+        };
+        Some(Charge { rule: self.name.clone(), bucket })
+    }
+}
+
 /// A rule's `when`.
 #[derive(Debug)]
 pub enum When {
@@ -138,57 +186,21 @@ pub enum When {
     Table(Table),
 }
 
+impl When {
+    /// The keys of its conditions.
+    pub fn keys(&self) -> Vec<&'static str> {
+        match self {
+            When::Everyone => Vec::new(),
+            When::Table(table) => table.conditions.iter().map(|condition| condition.0.key().name).collect(),
+        }
+    }
+}
+
 /// Conditions that must all hold. Never empty.
 #[derive(Debug)]
 pub struct Table {
     /// ANDed.
     pub conditions: Vec<Condition>,
-}
-
-/// One key of a `when` table. The values of one key are ORed.
-#[derive(Debug)]
-pub enum Condition {
-    /// `handle = […]`.
-    Handle(PatternSet),
-    /// `owner = […]`: literals, lower case.
-    Owner(Vec<Arc<str>>),
-    /// `slug = […]`: literals, lower case.
-    Slug(Vec<Arc<str>>),
-    /// `kind = "user"` or `"agent"`.
-    Kind(SenderKind),
-    /// `handle_regex = …`: whole match.
-    HandleRegex(Vec<Pattern>),
-    /// `list = […]`.
-    List(Vec<Arc<List>>),
-    /// `name = […]`: literal, case and width folded, whole.
-    Name(Vec<Folded>),
-    /// `name_regex = …`: searches.
-    NameRegex(Vec<Pattern>),
-    /// `message_contains = […]`: literal, case and width folded.
-    MessageContains(Vec<Folded>),
-    /// `message_regex = …`: searches.
-    MessageRegex(Vec<Pattern>),
-    /// `message_absent = true|false`.
-    MessageAbsent(bool),
-    /// `message_longer_than = N` characters.
-    MessageLongerThan(usize),
-    /// `window = […]`.
-    Window(Vec<Arc<Window>>),
-    /// `age_over = "…"` since `inserted_at`.
-    AgeOver(SignedDuration),
-    /// `contacts_over = N`.
-    ContactsOver(u64),
-    /// `history = { … }`: its keys are ANDed.
-    History(HistoryConditions),
-}
-
-/// User or agent, by the shape of the handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SenderKind {
-    /// `owner`.
-    User,
-    /// `owner/slug`.
-    Agent,
 }
 
 /// A compiled regular expression and its text as written.
@@ -261,19 +273,6 @@ pub struct HandleGlob {
     pub matcher: globset::GlobMatcher,
 }
 
-/// `history = { … }`.
-#[derive(Debug, Default)]
-pub struct HistoryConditions {
-    /// This owner was approved before (or was not).
-    pub approved_before: Option<bool>,
-    /// This owner was rejected within so long.
-    pub rejected_within: Option<SignedDuration>,
-    /// A contact of this owner's was removed within so long.
-    pub removed_within: Option<SignedDuration>,
-    /// More requests by this owner than this.
-    pub requests_over: Option<Quota>,
-}
-
 /// One `[overdue.NAME]`.
 #[derive(Debug)]
 pub struct Overdue {
@@ -296,6 +295,20 @@ pub enum OverdueThen {
     Notify,
     /// Reject.
     Reject,
+}
+
+impl OverdueThen {
+    /// The words of `then` in an `[overdue.NAME]`.
+    pub const WORDS: &'static [&'static str] = &["notify", "reject"];
+
+    /// One of [`OverdueThen::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "notify" => Some(Self::Notify),
+            "reject" => Some(Self::Reject),
+            _ => None,
+        }
+    }
 }
 
 /// One `[tests.NAME]`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{CliError, Global};
-use crate::config::Report;
+use crate::diagnostics::Report;
 use crate::ledger::{Reader, RecordedRequest};
 use crate::model::{AgentId, Outcome, RequestId};
 use crate::policy::replay::Recorded;

@@ -5,8 +5,9 @@ use url::Url;
 
 use super::Loading;
 use super::given::{Given, Place};
+use crate::config::keys;
 use crate::config::settings::{CredentialsMode, Platform};
-use crate::config::{Severity, keys};
+use crate::diagnostics::Severity;
 
 const DEFAULT_URL: &str = "https://app.band.ai";
 /// What a CDN takes for a client that is meant to be there: sparse ones are refused by some \[docs\].

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
-use crate::config::Severity;
+use crate::diagnostics::Severity;
 use crate::document::{At, shown};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
+use crate::policy::rules::{List, PatternSet, Policy, SourceText};
 
 /// Most problems told of one list file.
 const TOLD_MAX: usize = 20;
@@ -181,7 +181,7 @@ impl Compiling<'_> {
     }
 
     /// Adds a pattern of the rules file; `false` where it is none, or was there already, which is told.
-    pub(super) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
+    pub(crate) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
         let pattern = match HandlePattern::parse(&text.value) {
             Ok(pattern) => pattern,
             Err(problem) => {
@@ -218,16 +218,5 @@ impl Compiling<'_> {
 
 /// How long the lists are that a policy's rules speak of.
 fn sizes(policy: &Policy) -> HashMap<&str, usize> {
-    let when = policy.rules.iter().filter_map(|rule| match &rule.when {
-        When::Table(table) => Some(table),
-        When::Everyone => None,
-    });
-    let unless = policy.rules.iter().flat_map(|rule| &rule.unless);
-    let overdue = policy.overdue.iter().flat_map(|overdue| &overdue.unless);
-    let conditions = when.chain(unless).chain(overdue).flat_map(|table: &Table| &table.conditions);
-    let lists = conditions.filter_map(|condition| match condition {
-        Condition::List(lists) => Some(lists),
-        _ => None,
-    });
-    lists.flatten().map(|list| (list.name.as_str(), list.len)).collect()
+    policy.needs().lists.into_iter().map(|list| (list.name.as_str(), list.len)).collect()
 }

@@ -38,7 +38,7 @@ impl Compiling<'_> {
     }
 
     /// The lists of these names. Names that do not exist are told.
-    pub(super) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
+    pub(crate) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
         let mut lists = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("list", name.value.clone()));
@@ -55,7 +55,7 @@ impl Compiling<'_> {
     }
 
     /// The windows of these names. Names that do not exist are told.
-    pub(super) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
+    pub(crate) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
         let mut windows = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("window", name.value.clone()));

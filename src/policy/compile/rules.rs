@@ -4,10 +4,10 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::Compiling;
-use super::who::says_who;
+use super::tables::says_who;
 use crate::document::At;
 use crate::model::Verdict;
-use crate::policy::lint::cover::covers;
+use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
 use crate::policy::rules::{Overdue, OverdueThen, Rule, Table, When};
 

@@ -6,7 +6,8 @@ use std::cell::OnceCell;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle};
-use crate::policy::{Book, Circumstances, ClockHealth, fold};
+use crate::policy::text::fold;
+use crate::policy::{Book, Circumstances, ClockHealth};
 
 /// How far in the future `inserted_at` may lie and still make sense: the platform's clock is not ours.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -51,12 +52,12 @@ impl<'a> Facts<'a> {
 
     /// The name, folded.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.name.get_or_init(|| self.request.name.as_ref().map(|name| fold::fold(name.raw()))).as_deref()
+        self.name.get_or_init(|| self.request.name.as_ref().map(|name| fold(name.raw()))).as_deref()
     }
 
     /// The message, folded.
     pub(crate) fn message(&self) -> Option<&str> {
-        self.message.get_or_init(|| self.request.message.as_ref().map(|text| fold::fold(text.raw()))).as_deref()
+        self.message.get_or_init(|| self.request.message.as_ref().map(|text| fold(text.raw()))).as_deref()
     }
 
     pub(crate) fn inserted(&self) -> Inserted {
