@@ -11,12 +11,12 @@ use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
-use crate::ledger::{Reader, RecordedRequest};
+use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, ascii_json};
-use crate::policy::book::Memory;
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::replay::book_at;
-use crate::policy::{Book, Circumstances, ClockHealth};
+use crate::policy::replay::policy_state_at;
+use crate::policy::state::SavedState;
+use crate::policy::{Circumstances, ClockHealth, PolicyState};
 
 /// Fewest characters of a request's id that name it, as `pending` shows them on a narrow terminal.
 const BEGINNING_MIN: usize = 8;
@@ -64,7 +64,7 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let at = moment::given("at", args.at.as_deref())?;
+    let at = moment::option("at", args.at.as_deref())?;
     let reader = reader(&args, global)?;
     let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
     let recorded = match &reader {
@@ -87,16 +87,20 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The record. A ledger that was not named and is not there is no ledger.
-fn reader(args: &Args, global: &Global) -> Result<Option<Reader>, CliError> {
+fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
     if args.ledger.is_none() && !path.exists() {
         return Ok(None);
     }
-    Reader::open(&path).map(Some).map_err(|error| fault(&error))
+    LedgerReader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
 /// The request on record with this id, or with the only one that begins so.
-fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<Option<RecordedRequest>, CliError> {
+fn on_record(
+    target: &str,
+    agent: Option<&AgentId>,
+    reader: &LedgerReader,
+) -> Result<Option<RecordedRequest>, CliError> {
     let Ok(id) = RequestId::parse(target) else { return Ok(None) };
     let mut recorded = reader.request(&id).map_err(|error| fault(&error))?;
     if recorded.is_none() && target.len() >= BEGINNING_MIN {
@@ -116,7 +120,7 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<O
 fn of_recorded(
     args: &Args,
     at: Option<Timestamp>,
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: RecordedRequest,
 ) -> Result<Explanation, CliError> {
     for (option, given) in
@@ -140,17 +144,17 @@ fn of_recorded(
     past.retain(|one| one.agent == recorded.agent && one.request.id != recorded.request.id);
     let past: Vec<_> = past.into_iter().map(sources::to_replay).collect();
     let standing = reader.standing(&recorded.agent, &recorded.request.id, at).map_err(|error| fault(&error))?;
-    let mut book = book_at(&policy, &past, standing.resumed, at);
+    let mut policy_state = policy_state_at(&policy, &past, standing.resumed, at);
     for (owner, removed_at) in &standing.removed {
-        book.removed(owner, *removed_at);
+        policy_state.removed(owner, *removed_at);
     }
     if standing.paused {
-        book.pause();
+        policy_state.pause();
     }
-    book.hold(&recorded.request.id, standing.hold.as_deref());
+    policy_state.hold(&recorded.request.id, standing.hold.as_deref());
     let mut circumstances = sources::circumstances_then(reader, &recorded, at)?;
     circumstances.contacts = args.contacts.or(circumstances.contacts);
-    Ok(explain(&policy, &recorded.request, &circumstances, &book, at))
+    Ok(explain(&policy, &recorded.request, &circumstances, &policy_state, at))
 }
 
 /// A request that nobody made, to an agent that has seen nothing yet; but one that is paused is paused.
@@ -158,7 +162,7 @@ fn of_hypothetical(
     args: &Args,
     at: Option<Timestamp>,
     agent: Option<AgentId>,
-    reader: Option<&Reader>,
+    reader: Option<&LedgerReader>,
     global: &Global,
 ) -> Result<Explanation, CliError> {
     let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
@@ -177,7 +181,7 @@ fn of_hypothetical(
         inserted_at: Some(came),
     };
     let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts: args.contacts };
-    let mut book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     let meant = match (agent, &args.rules) {
         (Some(agent), _) => vec![agent],
         (None, None) => sources::agents_under(&rules, global)?,
@@ -186,7 +190,7 @@ fn of_hypothetical(
     if let Some(reader) = reader
         && sources::all_paused(reader, &meant, &request.id, at)?
     {
-        book.pause();
+        policy_state.pause();
     }
-    Ok(explain(&policy, &request, &circumstances, &book, at))
+    Ok(explain(&policy, &request, &circumstances, &policy_state, at))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::ledger::read::{Follow, OutcomeFilter};
-use crate::ledger::{Filter, Reader, RecordedRequest};
+use crate::ledger::{Filter, LedgerReader, RecordedRequest};
 use crate::model::{Outcome, Verdict};
 
 /// Between looks with `--follow`.
@@ -74,9 +74,9 @@ fn outcome(text: &str) -> Result<OutcomeFilter, String> {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let (since, until) =
-        (moment::given("since", args.since.as_deref())?, moment::given("until", args.until.as_deref())?);
+        (moment::option("since", args.since.as_deref())?, moment::option("until", args.until.as_deref())?);
     let path = path(args.ledger, global)?;
-    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(&path).map_err(|error| fault(&error))?;
     let filter = Filter {
         since,
         until,
@@ -96,7 +96,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     // What is written between these two is said twice rather than not at all.
     let follow = if args.follow {
-        let beginning = Reader::open(&path).and_then(Follow::begin);
+        let beginning = LedgerReader::open(&path).and_then(Follow::begin);
         Some(beginning.map_err(|error| fault(&error))?)
     } else {
         None
@@ -121,7 +121,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 
 fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliError> {
     loop {
-        for request in follow.look().map_err(|error| fault(&error))? {
+        for request in follow.poll().map_err(|error| fault(&error))? {
             if filter.lets_through(&request) {
                 out.take(&request)?;
             }

@@ -1,11 +1,11 @@
 //! Reads a ledger while the daemon writes it, after a crash, or from a medium that cannot be written. Never changes a
 //! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
 
-mod asked;
 mod follow;
 mod opening;
+mod past_state;
+mod recorded;
 mod rows;
-mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -15,26 +15,26 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, facts, file, schema};
+use super::{LedgerError, file, reasons, schema};
 use crate::model::{AgentId, Outcome, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
-pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, Totals};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
-pub use standing::Standing;
+pub use past_state::PastState;
+pub use recorded::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, Totals};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LedgerReader {
     connection: Connection,
     path: PathBuf,
     /// Read as a file that nobody writes. A daemon that starts later is not seen.
     at_rest: bool,
 }
 
-impl Reader {
+impl LedgerReader {
     /// Opens a ledger that is there.
     ///
     /// With no write-ahead log beside it nobody has it open, and it is read as it lies, without locks or helper files.
@@ -95,7 +95,7 @@ impl Reader {
     /// (with [`Filter::limit`]: than so many).
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn for_each(
         &self,
         filter: &Filter,
@@ -107,7 +107,7 @@ impl Reader {
     /// All requests first seen since then, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn requests_since(&self, since: Option<Timestamp>) -> Result<Vec<RecordedRequest>, LedgerError> {
         self.requests(&Filter { since, ..Filter::default() })
     }
@@ -115,7 +115,7 @@ impl Reader {
     /// The request with this id; where several agents have one, the newest.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn request(&self, id: &RequestId) -> Result<Option<RecordedRequest>, LedgerError> {
         let numbers = self.numbers_of(id)?;
         match numbers.last() {
@@ -127,7 +127,7 @@ impl Reader {
     /// All decisions on requests with this id, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
         let mut decisions = Vec::new();
         for n in self.numbers_of(id)? {
@@ -139,15 +139,15 @@ impl Reader {
     /// How an agent stood at a moment, for a decision on this request: pauses, holds, removed contacts.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
-    pub fn standing(&self, agent: &AgentId, request: &RequestId, at: Timestamp) -> Result<Standing, LedgerError> {
-        standing::at(&self.connection, agent, request, at).map_err(|error| self.fault(&error))
+    /// As [`LedgerReader::requests`].
+    pub fn standing(&self, agent: &AgentId, request: &RequestId, at: Timestamp) -> Result<PastState, LedgerError> {
+        past_state::at(&self.connection, agent, request, at).map_err(|error| self.fault(&error))
     }
 
     /// The ids of requests that begin so, at most two.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn beginning(&self, beginning: &str) -> Result<Vec<RequestId>, LedgerError> {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
         let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
@@ -162,7 +162,7 @@ impl Reader {
     /// The agents that something was recorded of, in the order in which they first were.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn agents(&self) -> Result<Vec<AgentId>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<AgentId>> {
             let mut statement = self.connection.prepare_cached("SELECT id FROM agent ORDER BY n")?;
@@ -174,7 +174,7 @@ impl Reader {
     /// The policies that an agent stood under, and since when, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policies_of(&self, agent: &AgentId) -> Result<Vec<(PolicyHash, Timestamp)>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<(PolicyHash, Timestamp)>> {
             self.connection
@@ -194,7 +194,7 @@ impl Reader {
     /// The texts behind a policy's hash: the rules file first, then its lists. `None` where they are not on record.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<SourceText>> {
             self.connection
@@ -212,7 +212,7 @@ impl Reader {
     /// When each rule last matched (shadow rules, too), of those that did since `since`.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn rules_last_matched(
         &self,
         agent: Option<&AgentId>,
@@ -234,7 +234,7 @@ impl Reader {
                 if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
                     continue;
                 }
-                let voices = facts::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
+                let voices = reasons::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
                 for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
                     last.entry(voice.rule).or_insert(at);
                 }
@@ -247,7 +247,7 @@ impl Reader {
     /// The policy in force for an agent, as far as the record knows.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policy_in_force(&self, agent: &AgentId) -> Result<Option<PolicyHash>, LedgerError> {
         let sql = "SELECT p.hash FROM policy_use u JOIN policy p ON p.n = u.policy JOIN agent a ON a.n = u.agent
                    WHERE a.id = ?1 ORDER BY u.n DESC LIMIT 1";
@@ -261,7 +261,7 @@ impl Reader {
     /// How many requests first seen since then came to what; `pending` where they are open.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn outcomes(&self, since: Option<Timestamp>) -> Result<BTreeMap<String, u64>, LedgerError> {
         let mut outcomes = BTreeMap::new();
         self.for_each(&Filter { since, ..Filter::default() }, |request| {
@@ -275,7 +275,7 @@ impl Reader {
     /// How many there are of everything.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         rows::totals(&self.connection).map_err(|error| self.fault(&error))
     }

@@ -150,7 +150,7 @@ impl AgentRest {
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
-    /// [`CallFault::NoAnswer`], [`CallFault::Garbage`], [`CallFault::InBetween`] and a 5xx.
+    /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`], [`CallFault::InBetween`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
         let asked = Asked::post("agent/contacts/requests/respond", &body);
@@ -212,7 +212,7 @@ impl AgentRest {
             }
             (true, Ok(body)) => read(&body).map_err(|problem| {
                 let message = Some(StrangerText::new(&problem.to_string()));
-                CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message, retry_after: None }
+                CallError { fault: CallFault::Unreadable(status.as_u16()), code: None, message, retry_after: None }
             }),
             (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => {
                 let message = Some(StrangerText::new(&format!("it has more than {PAGE_BYTES_MAX} bytes")));

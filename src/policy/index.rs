@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anchors::{Anchors, Collected, HANDLE, NAME, OWNER, SLUG};
 use families::{Globs, Literals, Regexes};
 
-use super::evaluate::facts::Facts;
+use super::evaluate::inputs::Inputs;
 use super::lookalike::LookAlikes;
 use super::rules::{Folded, Pattern, PatternSet, Rule, When};
 
@@ -99,8 +99,8 @@ impl Index {
     }
 
     /// The places of all rules that can match or be unknown, in order, out of `count`. The handle must be plain.
-    pub(crate) fn offer(&self, facts: &Facts<'_>, count: usize) -> Vec<u32> {
-        let (Some(_), Some(handle)) = (self.built, facts.handle) else {
+    pub(crate) fn offer(&self, inputs: &Inputs<'_>, count: usize) -> Vec<u32> {
+        let (Some(_), Some(handle)) = (self.built, inputs.handle) else {
             return (0..count as u32).collect();
         };
         let mut sets = Vec::new();
@@ -109,7 +109,7 @@ impl Index {
         if let Some(slug) = handle.slug() {
             sets.extend(self.anchors.find(SLUG, slug));
         }
-        if let Some(name) = self.anchors.names.then(|| facts.name()).flatten() {
+        if let Some(name) = self.anchors.names.then(|| inputs.name()).flatten() {
             sets.extend(self.anchors.find(NAME, name));
         }
         self.globs.find(handle.as_str(), &mut sets);
@@ -117,12 +117,12 @@ impl Index {
         let mut rules = self.always.clone();
         rules.extend(sets.into_iter().flat_map(|set| &self.sets[set as usize]));
         self.handle_regex.find(handle.as_str(), &mut rules);
-        if let Some(name) = &facts.request.name {
+        if let Some(name) = &inputs.request.name {
             self.name_regex.find(name.raw(), &mut rules);
         }
-        if let Some(message) = &facts.request.message {
+        if let Some(message) = &inputs.request.message {
             self.message_regex.find(message.raw(), &mut rules);
-            if let Some(folded) = (!self.message_contains.is_empty()).then(|| facts.message()).flatten() {
+            if let Some(folded) = (!self.message_contains.is_empty()).then(|| inputs.message()).flatten() {
                 self.message_contains.find(folded, &mut rules);
             }
         }

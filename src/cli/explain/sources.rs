@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{CliError, Global};
 use crate::diagnostics::Report;
-use crate::ledger::{Reader, RecordedRequest};
+use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Outcome, RequestId};
 use crate::policy::replay::Recorded;
 use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
@@ -21,7 +21,7 @@ pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
 
 /// Whether each of these agents was paused at that moment, and there are any.
 pub(super) fn all_paused(
-    reader: &Reader,
+    reader: &LedgerReader,
     agents: &[AgentId],
     request: &RequestId,
     at: Timestamp,
@@ -43,7 +43,7 @@ pub(super) fn agents_under(rules: &Path, global: &Global) -> Result<Vec<AgentId>
 }
 
 /// The policy behind a decision on record.
-pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result<Arc<Policy>, CliError> {
+pub(super) fn policy_then(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Arc<Policy>, CliError> {
     let advice = "say under which rules with `--rules FILE`";
     let Some(hash) = &recorded.policy else {
         return Err(CliError::new(1, format!("`{}` was not decided by any rules: {advice}", recorded.request.id)));
@@ -59,7 +59,7 @@ pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result
 /// What was known beside the request when it was decided last before this moment. What the record lacks is unknown, the
 /// time with it; a request that was never decided is looked at with a sound clock.
 pub(super) fn circumstances_then(
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: &RecordedRequest,
     at: Timestamp,
 ) -> Result<Circumstances, CliError> {

@@ -43,7 +43,7 @@ pub fn json(request: &RecordedRequest) -> String {
 
 /// One row of the table. Each cell is one line of harmless text.
 pub fn row(request: &RecordedRequest) -> [String; COLUMNS] {
-    let ours = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
+    let escaped = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
     let handle = match request.request.sender.original() {
         Some(handle) => handle.shown(HANDLE_MAX),
         None if request.blanked => "(blanked)".to_owned(),
@@ -60,9 +60,9 @@ pub fn row(request: &RecordedRequest) -> [String; COLUMNS] {
         format!("{:.0}", request.first_seen),
         handle,
         request.verdict.map_or("-", Verdict::as_str).to_owned(),
-        request.by.as_deref().map_or("-".to_owned(), ours),
+        request.by.as_deref().map_or("-".to_owned(), escaped),
         outcome,
-        ours(request.request.id.as_str()),
+        escaped(request.request.id.as_str()),
         if said.is_empty() { "-".to_owned() } else { said.join(": ") },
     ]
 }

@@ -6,8 +6,8 @@ use super::{Compile, Condition, ConditionKind, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -56,16 +56,16 @@ impl ConditionKind for MessageContains {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.message().is_some_and(|text| self.0.iter().any(|part| text.contains(&*part.folded))))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::fact(inputs.message().is_some_and(|text| self.0.iter().any(|part| text.contains(&*part.folded))))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.message.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.request.message.as_ref())
     }
 
     fn canonical(&self) -> String {
@@ -104,17 +104,17 @@ impl ConditionKind for MessageRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let message = facts.request.message.as_ref();
-        Told::fact(message.is_some_and(|text| self.0.iter().any(|one| one.regex.is_match(text.raw()))))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        let message = inputs.request.message.as_ref();
+        Evaluation::fact(message.is_some_and(|text| self.0.iter().any(|one| one.regex.is_match(text.raw()))))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.message.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.request.message.as_ref())
     }
 
     fn canonical(&self) -> String {
@@ -151,16 +151,16 @@ impl ConditionKind for MessageAbsent {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.request.message.is_none() == self.0)
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::fact(inputs.request.message.is_none() == self.0)
     }
 
     fn wanted(&self) -> String {
         self.0.to_string()
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        if facts.request.message.is_some() { "a message" } else { values::ABSENT }.to_owned()
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        if inputs.request.message.is_some() { "a message" } else { values::ABSENT }.to_owned()
     }
 
     fn canonical(&self) -> String {
@@ -189,18 +189,18 @@ impl ConditionKind for MessageLongerThan {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let message = facts.request.message.as_ref();
-        Told::fact(message.is_some_and(|text| text.raw().chars().nth(self.0).is_some()))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        let message = inputs.request.message.as_ref();
+        Evaluation::fact(message.is_some_and(|text| text.raw().chars().nth(self.0).is_some()))
     }
 
     fn wanted(&self) -> String {
         format!("more than {} characters", self.0)
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
         let length = |text: &crate::model::StrangerText| format!("{} characters", text.raw().chars().count());
-        facts.request.message.as_ref().map_or_else(|| values::ABSENT.to_owned(), length)
+        inputs.request.message.as_ref().map_or_else(|| values::ABSENT.to_owned(), length)
     }
 
     fn canonical(&self) -> String {

@@ -4,8 +4,8 @@ use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -34,16 +34,16 @@ impl ConditionKind for NameIs {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.name().is_some_and(|name| self.0.iter().any(|one| *one.folded == *name)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::fact(inputs.name().is_some_and(|name| self.0.iter().any(|one| *one.folded == *name)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.request.name.as_ref())
     }
 
     fn canonical(&self) -> String {
@@ -78,17 +78,17 @@ impl ConditionKind for NameRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        let name = facts.request.name.as_ref();
-        Told::fact(name.is_some_and(|name| self.0.iter().any(|one| one.regex.is_match(name.raw()))))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        let name = inputs.request.name.as_ref();
+        Evaluation::fact(name.is_some_and(|name| self.0.iter().any(|one| one.regex.is_match(name.raw()))))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.request.name.as_ref())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.request.name.as_ref())
     }
 
     fn canonical(&self) -> String {

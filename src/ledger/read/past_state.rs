@@ -8,7 +8,7 @@ use crate::model::{AgentId, Handle, RequestId};
 
 /// Pause, hold and removed contacts as they stood at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct PastState {
     /// Whether the agent was paused.
     pub paused: bool,
     /// When it was resumed last: approvals before that no longer count towards `approvals_max`.
@@ -20,7 +20,7 @@ pub struct Standing {
 }
 
 /// Reads it. A pause or resume of that very moment came after the decision that is asked about.
-pub fn at(connection: &Connection, agent: &AgentId, request: &RequestId, at: Timestamp) -> rusqlite::Result<Standing> {
+pub fn at(connection: &Connection, agent: &AgentId, request: &RequestId, at: Timestamp) -> rusqlite::Result<PastState> {
     let (agent, at) = (agent.as_str(), Micros(at));
     let paused: Option<bool> = connection
         .query_row(
@@ -54,5 +54,5 @@ pub fn at(connection: &Connection, agent: &AgentId, request: &RequestId, at: Tim
             Ok((owner, at))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Standing { paused: paused.unwrap_or(false), resumed: resumed.map(|Micros(at)| at), hold, removed })
+    Ok(PastState { paused: paused.unwrap_or(false), resumed: resumed.map(|Micros(at)| at), hold, removed })
 }

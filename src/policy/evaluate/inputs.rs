@@ -1,4 +1,4 @@
-//! What one decision looks at: the request, its circumstances, the agent's book and the time, in one read-only value,
+//! What one decision looks at: the request, its circumstances, the agent's policy state and the time, in one read-only value,
 //! with the folded texts made at most once.
 
 use std::cell::OnceCell;
@@ -7,17 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle};
 use crate::policy::text::fold;
-use crate::policy::{Book, Circumstances, ClockHealth};
+use crate::policy::{Circumstances, ClockHealth, PolicyState};
 
 /// How far in the future `inserted_at` may lie and still make sense: the platform's clock is not ours.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that conditions may ask about.
-pub(crate) struct Facts<'a> {
+pub(crate) struct Inputs<'a> {
     pub(crate) request: &'a ContactRequest,
     pub(crate) handle: Option<&'a Handle>,
     pub(crate) circumstances: &'a Circumstances,
-    pub(crate) book: &'a Book,
+    pub(crate) policy_state: &'a PolicyState,
     pub(crate) now: Timestamp,
     name: OnceCell<Option<String>>,
     message: OnceCell<Option<String>>,
@@ -34,15 +34,15 @@ pub(crate) enum Inserted {
     SenselessUntil(Timestamp),
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Inputs<'a> {
     pub(crate) fn new(
         request: &'a ContactRequest,
         circumstances: &'a Circumstances,
-        book: &'a Book,
+        policy_state: &'a PolicyState,
         now: Timestamp,
     ) -> Self {
         let (name, message) = (OnceCell::new(), OnceCell::new());
-        Self { request, handle: request.sender.handle(), circumstances, book, now, name, message }
+        Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
     }
 
     /// Whether conditions on time can be answered at all.
