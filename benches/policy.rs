@@ -38,11 +38,11 @@ fn glob(owner: &str) -> PatternSet {
 }
 
 fn regex(text: &str) -> Vec<Pattern> {
-    vec![Pattern { text: text.into(), regex: regex::Regex::new(text).expect("a pattern") }]
+    vec![Pattern::new(text, regex::Regex::new(text).expect("a pattern"), true)]
 }
 
 fn literal(text: &str) -> Vec<Folded> {
-    vec![Folded { text: text.into(), folded: text.to_lowercase().into() }]
+    vec![Folded::new(text, true)]
 }
 
 fn rule(at: usize, condition: impl Into<Condition>) -> Rule {

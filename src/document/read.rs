@@ -117,7 +117,7 @@ impl<'t, 'd> TableReader<'t, 'd> {
     pub(crate) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
         debug_assert!(
             self.section.keys.iter().any(|known| known.name == key),
-            "{key} is no key of {}",
+            "{key} is not a key of {}",
             self.section.path
         );
         self.entries.iter().find(|entry| entry.key.name == key).copied()
@@ -283,7 +283,8 @@ impl<'t, 'd> Value<'t, 'd> {
         if let Some(value) = words.iter().copied().find(|word| word == text) {
             return Some(At { value, span: node.span() });
         }
-        let diagnostic = problems.error(&node.span(), format!("`{}` is no `{}`", shown(text), self.key.name));
+        let diagnostic =
+            problems.error(&node.span(), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
         diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
         if let Some(near) = nearest(&text.to_lowercase(), words.iter().copied()) {
             diagnostic.help(format!("did you mean `{near}`?"));

@@ -13,7 +13,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tracing::warn;
 
-use crate::files;
+use crate::files::{self, Reading, Trust};
 use crate::ops::log::events;
 
 /// What is wrong with the TLS settings.
@@ -147,6 +147,8 @@ impl Tls {
     }
 }
 
+/// Most bytes of the certificate authority's file: some hundred certificates.
+const CA_BYTES_MAX: usize = 1 << 20;
 /// A file is waited for this long.
 const READ_MAX: Duration = Duration::from_secs(5);
 
@@ -160,8 +162,11 @@ fn pair(config: Arc<ClientConfig>) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
 /// The certificates of a PEM file, each of them usable as a root.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| fail(plain(&error)))?.collect();
-    let found = found.map_err(|error| fail(plain(&error)))?;
+    let how = Reading { bytes_max: CA_BYTES_MAX, pipes: false, trust: Trust::Anybody };
+    let contents = files::read(path, how).map_err(|error| fail(error.to_string()))?;
+    // The parser's words quote the file, which may be a key put there by mistake.
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
+    let found = found.map_err(|_| fail("it is not a PEM file".to_owned()))?;
     if found.is_empty() {
         return Err(fail("it holds no PEM certificate".to_owned()));
     }
@@ -171,14 +176,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         tried.add(certificate.clone()).map_err(|_| fail("one of its certificates cannot be read".to_owned()))?;
     }
     Ok(found)
-}
-
-fn plain(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        // Its words quote the file, which may be a key put there by mistake.
-        _ => "it is no PEM file".to_owned(),
-    }
 }
 
 /// What to tell people where an error's cause is a certificate; `None` where it is something else. Repeats nothing of the
@@ -245,12 +242,12 @@ mod tests {
         };
         let broken = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
         for (path, wanted) in [
-            (directory.path().join("missing.pem"), "No such file"),
+            (directory.path().join("missing.pem"), "no such file"),
             (directory.path().to_owned(), "directory"),
             (file("empty.pem", ""), "no PEM certificate"),
             (file("text.pem", "band_secret_key\n"), "no PEM certificate"),
             (file("broken.pem", broken), "cannot be read"),
-            (file("cut.pem", "-----BEGIN CERTIFICATE-----\nband_secret_key"), "no PEM"),
+            (file("cut.pem", "-----BEGIN CERTIFICATE-----\nband_secret_key"), "not a PEM"),
         ] {
             let error = client_config(Some(&path)).unwrap_err().to_string();
             assert!(error.contains("`platform.ca_file`") && error.contains(wanted), "{error}");

@@ -22,8 +22,8 @@ pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
 pub use handle_parts::{Kind, OwnerIs, SenderKind, SlugIs};
 pub use history::{HISTORY, History};
-pub use message::{MessageAbsent, MessageContains, MessageLongerThan, MessageRegex};
-pub use name::{NameIs, NameRegex};
+pub use message::{MessageAbsent, MessageContains, MessageContainsFile, MessageLongerThan, MessageRegex};
+pub use name::{NameContains, NameIs, NameRegex};
 pub(crate) use needs::Needs;
 pub use time::{AgeOver, InWindow};
 
@@ -231,8 +231,10 @@ conditions![
     HandleRegex,
     InList,
     NameIs,
+    NameContains,
     NameRegex,
     MessageContains,
+    MessageContainsFile,
     MessageRegex,
     MessageAbsent,
     MessageLongerThan,

@@ -16,7 +16,7 @@ pub enum Truth {
     True,
     /// It does not hold.
     False,
-    /// It cannot be told.
+    /// It cannot be evaluated.
     Unknown,
 }
 
@@ -35,7 +35,7 @@ impl Truth {
         !(!self).and(!other)
     }
 
-    /// `true`, `false`, or `None` where it cannot be told; as `explain --json` writes it.
+    /// `true`, `false`, or `None` where it is unknown; as `explain --json` writes it.
     pub fn known(self) -> Option<bool> {
         match self {
             Truth::True => Some(true),
@@ -195,11 +195,11 @@ impl By {
             By::Guard(GuardKind::HandleNotPlain) => "the handle is absent or malformed".to_owned(),
             By::Guard(GuardKind::LookAlike) => "looks like a protected owner".to_owned(),
             By::Limit(name) => format!("the limit of `{name}` is used up"),
-            By::Overdue(name) => format!("pending for so long that `{name}` closes it"),
-            By::Hold(person) => format!("held by {person}"),
+            By::Overdue(name) => format!("pending longer than `{name}` allows"),
+            By::Hold(person) => format!("on hold by {person}"),
             By::NoMatch => "no rule matches".to_owned(),
             By::Paused => "the agent is paused".to_owned(),
-            By::Error(kind) => format!("in doubt: {}", kind.as_str()),
+            By::Error(kind) => format!("not decided because of an error: {}", kind.as_str()),
             By::Person(person) => format!("by hand: {person}"),
         }
     }

@@ -19,6 +19,7 @@ use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::rules::{Limit, Policy, Quota, Rule, When};
 use super::state::charges::Used;
+use super::text::Forms;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, Verdict};
 
@@ -219,7 +220,7 @@ impl Policy {
     /// Whom the sender looks like, if anybody who is protected.
     pub(crate) fn look_alike(&self, handle: &Handle, inputs: &Inputs<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
-            if alikes.is_empty() { None } else { alikes.check(handle, inputs.name()) }
+            if alikes.is_empty() { None } else { alikes.check(handle, inputs.name().map(Forms::folded)) }
         };
         match self.index.lookalikes() {
             Some(alikes) => check(alikes),
@@ -251,7 +252,7 @@ pub(crate) fn hear(rule: &Rule, inputs: &Inputs<'_>) -> (Evaluation, Option<&'st
     }
 }
 
-/// Whether the rule has a `wait` whose end cannot be told, because the clock is unsound.
+/// Whether the rule has a `wait` whose end is unknown, because the clock is unsound.
 pub(crate) fn wait_is_unknown(rule: &Rule, inputs: &Inputs<'_>) -> bool {
     rule.then == Verdict::Approve && rule.wait.is_some() && !inputs.clock_is_sound()
 }

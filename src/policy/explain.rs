@@ -1,6 +1,6 @@
 //! Why: the tree of reasons behind a decision, each rule and each condition with what it wanted and what it saw.
 //!
-//! Computed anew with the very functions that decide, so that it cannot tell another story. Strangers' text in here is
+//! Computed with the same functions that decide, so that both always agree. Strangers' text in here is
 //! escaped and cut already.
 
 mod render;
@@ -52,7 +52,7 @@ pub struct Reason {
     pub rule: String,
     /// `approve`, `reject` or `defer`; `notify` for `overdue`.
     pub then: &'static str,
-    /// `None`: it cannot be told.
+    /// `None`: unknown.
     pub matched: Option<bool>,
     /// It only records.
     pub shadow: bool,
@@ -72,7 +72,7 @@ pub struct ConditionResult {
     pub wanted: String,
     /// What there was.
     pub saw: String,
-    /// `None`: it cannot be told.
+    /// `None`: unknown.
     pub holds: Option<bool>,
 }
 
@@ -122,7 +122,7 @@ fn before(policy: &Policy, inputs: &Inputs<'_>) -> Vec<Reason> {
             reasons.push(said(&by, "paused", "the agent is paused", "paused until `doorman resume`".to_owned()));
         }
         Some(by @ By::Hold(_)) => {
-            reasons.push(said(&by, "hold", "a person deferred it", "held until a person answers".to_owned()));
+            reasons.push(said(&by, "hold", "a person put it on hold", "on hold until a person answers".to_owned()));
         }
         _ => {}
     }

@@ -100,7 +100,7 @@ impl Index {
 
     /// The places of all rules that can match or be unknown, in order, out of `count`. The handle must be plain.
     pub(crate) fn offer(&self, inputs: &Inputs<'_>, count: usize) -> Vec<u32> {
-        let (Some(_), Some(handle)) = (self.built, inputs.handle) else {
+        let (Some(_), Some(handle), false) = (self.built, inputs.handle, inputs.some_text_is_cut()) else {
             return (0..count as u32).collect();
         };
         let mut sets = Vec::new();
@@ -109,21 +109,27 @@ impl Index {
         if let Some(slug) = handle.slug() {
             sets.extend(self.anchors.find(SLUG, slug));
         }
-        if let Some(name) = self.anchors.names.then(|| inputs.name()).flatten() {
-            sets.extend(self.anchors.find(NAME, name));
+        if let Some(name) = inputs.name().filter(|_| self.anchors.names) {
+            sets.extend(self.anchors.find(NAME, name.folded()));
+            sets.extend(self.anchors.find(NAME, name.disclosed_folded()));
         }
         self.globs.find(handle.as_str(), &mut sets);
 
         let mut rules = self.always.clone();
         rules.extend(sets.into_iter().flat_map(|set| &self.sets[set as usize]));
         self.handle_regex.find(handle.as_str(), &mut rules);
-        if let Some(name) = &inputs.request.name {
-            self.name_regex.find(name.raw(), &mut rules);
+        if let Some(name) = inputs.name().filter(|_| !self.name_regex.is_empty()) {
+            name.searched(true).into_iter().for_each(|form| self.name_regex.find(form, &mut rules));
         }
-        if let Some(message) = &inputs.request.message {
-            self.message_regex.find(message.raw(), &mut rules);
-            if let Some(folded) = (!self.message_contains.is_empty()).then(|| inputs.message()).flatten() {
-                self.message_contains.find(folded, &mut rules);
+        if let Some(message) = inputs.message() {
+            if !self.message_regex.is_empty() {
+                message.searched(true).into_iter().for_each(|form| self.message_regex.find(form, &mut rules));
+            }
+            if !self.message_contains.is_empty() {
+                self.message_contains.find(message.folded(), &mut rules);
+                if message.disclosed_folded() != message.folded() {
+                    self.message_contains.find(message.disclosed_folded(), &mut rules);
+                }
             }
         }
         rules.sort_unstable();

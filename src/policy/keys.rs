@@ -21,9 +21,9 @@ pub static FILE: Section = Section {
     meaning: "A doorman rules file.",
     keys: &[
         required("version", Takes::Version, "The version of the policy language."),
-        key("policy", Takes::Table(&POLICY), "all defaults", "What holds for the file as a whole."),
-        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns that rules speak of by name."),
-        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week that rules speak of by name."),
+        key("policy", Takes::Table(&POLICY), "all defaults", "Settings of the file as a whole."),
+        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns, which rules name."),
+        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week, which rules name."),
         key("rules", Takes::Named(&RULE), "none", "The rules; their order never matters."),
         key("overdue", Takes::Named(&OVERDUE), "none", "What happens to requests that stay pending."),
         key(
@@ -40,7 +40,7 @@ pub static FILE: Section = Section {
 /// `[policy]`.
 pub static POLICY: Section = Section {
     path: "policy",
-    meaning: "What holds for the file as a whole.",
+    meaning: "Settings of the file as a whole.",
     keys: &[
         key(
             "mode",
@@ -68,10 +68,10 @@ pub static POLICY: Section = Section {
 /// `{ count, per }`.
 pub static QUOTA: Section = Section {
     path: "{ count, per }",
-    meaning: "So many in so long.",
+    meaning: "A number of things in a sliding window of time.",
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "In how long: a sliding window."),
+        required("per", Takes::Duration, "The length of the window."),
     ],
     ..Section::PLAIN
 };
@@ -88,7 +88,7 @@ pub static LIST: Section = Section {
             "none",
             "A file with one handle pattern a line and `#` comments; relative to the rules file.",
         ),
-        key("allow_empty", Takes::Bool, "`false`", "Lets the list be empty, which is otherwise taken for an accident."),
+        key("allow_empty", Takes::Bool, "`false`", "Allows an empty list, which is otherwise refused as an accident."),
     ],
     ..Section::PLAIN
 };
@@ -114,12 +114,12 @@ pub static RULE: Section = Section {
         required(
             "then",
             Takes::Word(VERDICTS),
-            "What it says of whom it matches; reject beats defer, defer beats approve.",
+            "The verdict on the requests that it matches; reject beats defer, defer beats approve.",
         ),
         required(
             "when",
             Takes::WordOrConditions("everyone", &WHEN),
-            "Whom it matches: conditions that must all hold, or `\"everyone\"`.",
+            "The requests that it matches: conditions that must all hold, or `\"everyone\"`.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule says defer."),
@@ -130,7 +130,7 @@ pub static RULE: Section = Section {
             "dangerously_approve_everyone",
             Takes::Bool,
             "`false`",
-            "Lets an approve rule leave open who is approved; needs a `limit`.",
+            "Allows an approve rule that does not say who is approved; needs a `limit`.",
         ),
     ],
     elsewhere: &[(&WHEN, "it is a condition: write `when = { {} = … }`")],
@@ -140,10 +140,10 @@ pub static RULE: Section = Section {
 /// `limit = { … }`.
 pub static LIMIT: Section = Section {
     path: "rules.NAME.limit",
-    meaning: "So many approvals in so long.",
+    meaning: "The most approvals in a sliding window of time.",
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "In how long: a sliding window."),
+        required("per", Takes::Duration, "The length of the window."),
         key(
             "by",
             Takes::Word(LimitBy::WORDS),
@@ -173,10 +173,10 @@ pub static OVERDUE: Section = Section {
         required(
             "then",
             Takes::Word(OverdueThen::WORDS),
-            "`\"notify\"` says so in the log and the record; `\"reject\"` closes it.",
+            "`\"notify\"` writes it to the log and the ledger; `\"reject\"` rejects it.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
-        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most so many an hour."),
+        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most this many an hour."),
     ],
     ..Section::PLAIN
 };
@@ -186,7 +186,7 @@ pub static TEST: Section = Section {
     path: "tests.NAME",
     meaning: "What the rules must say of one request.",
     keys: &[
-        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "When it plays."),
+        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
         key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
         required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
@@ -199,17 +199,12 @@ pub static TEST_HISTORY: Section = Section {
     path: "tests.NAME.history",
     meaning: "An answer that was given before.",
     keys: &[
-        required("from_handle", Takes::Text, "To whom."),
-        required("verdict", Takes::Word(VERDICTS), "What was said; `\"defer\"`: asked, and left pending."),
-        key("by", Takes::Text, "a person", "The rule that said it; its `limit` is charged."),
-        key("times", Takes::Count(1, 10_000), "`1`", "How often, by as many requests."),
+        required("from_handle", Takes::Text, "The sender of the earlier request."),
+        required("verdict", Takes::Word(VERDICTS), "The answer; `\"defer\"`: the request stayed pending."),
+        key("by", Takes::Text, "a person", "The rule that gave it; its `limit` is charged."),
+        key("times", Takes::Count(1, 10_000), "`1`", "How many such requests."),
         required("ago", Takes::Duration, "How long before the test's moment."),
-        key(
-            "removed",
-            Takes::Bool,
-            "`false`",
-            "Whether the contact that came of it was removed again, at the same time.",
-        ),
+        key("removed", Takes::Bool, "`false`", "Whether the contact was removed again at the same time."),
     ],
     ..Section::PLAIN
 };
@@ -219,9 +214,9 @@ pub static TEST_REQUEST: Section = Section {
     path: "tests.NAME.request",
     meaning: "A request.",
     keys: &[
-        key("from_handle", Takes::Text, "absent", "By whom, as the platform would write it."),
-        key("from_name", Takes::Text, "absent", "What they call themselves."),
-        key("message", Takes::Text, "absent", "What they say."),
+        key("from_handle", Takes::Text, "absent", "The sender, as the platform writes it."),
+        key("from_name", Takes::Text, "absent", "The name of the sender."),
+        key("message", Takes::Text, "absent", "The message."),
         key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
         key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
     ],
@@ -238,7 +233,7 @@ pub static TEST_EXPECT: Section = Section {
             "by",
             Takes::Text,
             "anything",
-            "What gives it: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
+            "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
     ],
     ..Section::PLAIN

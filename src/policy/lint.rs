@@ -80,7 +80,7 @@ fn covered(rules: &[Both<'_>], problems: &mut Problems) {
         if let Some(over) = over {
             let (name, by, then) = (&approve.rule.name, &over.rule.name, over.rule.then);
             problems
-                .warning(approve.name, format!("the approve rule `{name}` never has its way"))
+                .warning(approve.name, format!("the approve rule `{name}` can never take effect"))
                 .label(format!("`{by}` says {then} wherever it matches"))
                 .help(format!(
                     "reject beats defer, and defer beats approve: make an exception in `{by}` with `unless`"
@@ -100,8 +100,8 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
                 one.raw.when.as_ref().map_or(one.name, |when| &when.span),
                 format!("the rule `{}` rejects everyone", one.rule.name),
             )
-            .label("no approve rule has its way against it")
-            .help("to reject whom no rule matches, write `no_match = \"reject\"` in `[policy]`");
+            .label("no approve rule can take effect beside it")
+            .help("to reject the requests that no rule matches, write `no_match = \"reject\"` in `[policy]`");
     }
 }
 
@@ -168,7 +168,7 @@ fn unused<'a>(
 ) {
     for name in names.filter(|name| !used.contains(&(kind, name.value.clone()))) {
         problems
-            .warning(&name.span, format!("no rule speaks of the {kind} `{}`", shown(&name.value)))
+            .warning(&name.span, format!("no rule uses the {kind} `{}`", shown(&name.value)))
             .help(format!("write `{kind} = \"{}\"` in a rule, or remove it", shown(&name.value)));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum HandlePattern {
     },
 }
 
-/// Why a text is no handle pattern: what stands at the caret, and what to do.
+/// Why a text is not a handle pattern: what stands at the caret, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
     pub(crate) label: String,
@@ -111,7 +111,7 @@ fn check_part(part: &str, whole: &str) -> Result<(), PatternProblem> {
     }
     if part.contains("**") {
         return Err(PatternProblem::new(
-            "`**` is no pattern",
+            "`**` is not a pattern",
             Some("`*` never crosses `/`: write one `*`, or `owner/*`"),
         ));
     }

@@ -19,7 +19,7 @@ use crate::model::Verdict;
 #[derive(Debug)]
 pub(crate) struct Named<T> {
     pub(crate) name: At<String>,
-    /// As much of it as can be made out; its problems are told already, and what is missing is none twice.
+    /// As much of it as can be made out; its problems have been reported.
     pub(crate) value: Option<T>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) enum RawWhen {
 #[derive(Debug)]
 pub(crate) struct RawTable {
     pub(crate) span: Range<usize>,
-    /// Whether something in it could not be made out, which is told already.
+    /// Whether something in it is not valid, which has been reported.
     pub(crate) broken: bool,
     pub(crate) conditions: Vec<RawCondition>,
 }
@@ -104,6 +104,7 @@ pub(crate) struct RawCondition {
 /// Its value, in the type that the key takes.
 #[derive(Debug)]
 pub(crate) enum RawValue {
+    Text(At<String>),
     Texts(Vec<At<String>>),
     Word(&'static str),
     Bool(bool),
@@ -133,6 +134,10 @@ impl RawTableOf {
 impl RawCondition {
     pub(crate) fn texts(&self) -> Option<&[At<String>]> {
         if let RawValue::Texts(texts) = &self.value { Some(texts) } else { None }
+    }
+
+    pub(crate) fn text(&self) -> Option<&At<String>> {
+        if let RawValue::Text(text) = &self.value { Some(text) } else { None }
     }
 
     pub(crate) fn word(&self) -> Option<&'static str> {

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
 use super::state::charges::handle_bucket;
+use super::text::{Letters, fold};
 use crate::model::{Handle, Verdict};
 
 /// The name of a rule, a list, a window, an overdue entry or a test: `[a-z0-9-]`, at most 64 characters.
@@ -88,7 +89,7 @@ pub struct SourceText {
     pub text: Arc<str>,
 }
 
-/// So many in so long.
+/// A number of things in a sliding window of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// At least 1.
@@ -135,7 +136,7 @@ impl LimitBy {
 /// A rule's `limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// So many in so long.
+    /// The most approvals in a window of time.
     pub quota: Quota,
     /// Counted by this.
     pub by: LimitBy,
@@ -146,9 +147,9 @@ pub struct Limit {
 pub struct Rule {
     /// Its name.
     pub name: RuleName,
-    /// What it says.
+    /// Its verdict.
     pub then: Verdict,
-    /// On whom.
+    /// The requests that it matches.
     pub when: When,
     /// But not on these; any that matches switches the rule off.
     pub unless: Vec<Table>,
@@ -210,6 +211,17 @@ pub struct Pattern {
     pub text: Arc<str>,
     /// Compiled; `handle_regex` is anchored on both sides.
     pub regex: regex::Regex,
+    /// Whether it is also searched in the disclosed form of a text: everywhere but in the `when` of an approve rule.
+    pub disclosing: bool,
+    /// Its own letters, where it has any beyond ASCII.
+    pub letters: Option<Box<Letters>>,
+}
+
+impl Pattern {
+    /// A pattern that was compiled.
+    pub fn new(text: &str, regex: regex::Regex, disclosing: bool) -> Self {
+        Self { text: text.into(), regex, disclosing, letters: Letters::of(text) }
+    }
 }
 
 /// A literal text, as written and folded (NFKC, then case).
@@ -219,6 +231,17 @@ pub struct Folded {
     pub text: Arc<str>,
     /// For comparing.
     pub folded: Arc<str>,
+    /// Whether it is also looked for in the disclosed form of a text: everywhere but in the `when` of an approve rule.
+    pub disclosing: bool,
+    /// Its own letters, where it has any beyond ASCII.
+    pub letters: Option<Box<Letters>>,
+}
+
+impl Folded {
+    /// Folds a literal.
+    pub fn new(text: &str, disclosing: bool) -> Self {
+        Self { text: text.into(), folded: fold(text).into(), disclosing, letters: Letters::of(text) }
+    }
 }
 
 /// One `[windows.NAME]`.
@@ -284,7 +307,7 @@ pub struct Overdue {
     pub then: OverdueThen,
     /// But not these.
     pub unless: Vec<Table>,
-    /// At most so many an hour.
+    /// At most this many an hour.
     pub max_per_hour: u32,
 }
 
@@ -333,7 +356,7 @@ pub struct PolicyTest {
 /// One line of a test's history.
 #[derive(Debug)]
 pub struct TestHistory {
-    /// By whom.
+    /// The sender.
     pub sender: crate::model::Sender,
     /// What was said.
     pub verdict: Verdict,
@@ -350,7 +373,7 @@ pub struct TestHistory {
 /// A test's request.
 #[derive(Debug)]
 pub struct TestRequest {
-    /// By whom.
+    /// The sender.
     pub sender: crate::model::Sender,
     /// Their name.
     pub name: Option<crate::model::StrangerText>,

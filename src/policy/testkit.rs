@@ -12,7 +12,6 @@ use super::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, Pattern, PatternSet, Quota, Rule, Table,
     When, Window,
 };
-use super::text::fold;
 use super::{Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, PolicyState, RuleName};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
 
@@ -173,11 +172,11 @@ pub(crate) fn by_list(list: &str, texts: &[&str]) -> Condition {
 
 pub(crate) fn pattern(text: &str, whole: bool) -> Pattern {
     let source = if whole { format!(r"\A(?:{text})\z") } else { text.to_owned() };
-    Pattern { text: text.into(), regex: regex::Regex::new(&source).unwrap() }
+    Pattern::new(text, regex::Regex::new(&source).unwrap(), false)
 }
 
 pub(crate) fn folded(text: &str) -> Folded {
-    Folded { text: text.into(), folded: fold(text).into() }
+    Folded::new(text, false)
 }
 
 pub(crate) fn window(days: &[Weekday], from: &str, to: &str) -> Condition {

@@ -42,7 +42,7 @@ impl TestResult {
             .iter()
             .map(|voice| {
                 let doubt = match (&voice.unknown, voice.truth) {
-                    (Some(key), Truth::Unknown) => format!(", but `{key}` cannot be told"),
+                    (Some(key), Truth::Unknown) => format!(", but `{key}` is unknown"),
                     _ => String::new(),
                 };
                 let shadow = if voice.shadow { ", in shadow" } else { "" };

@@ -5,6 +5,7 @@
 mod commands;
 mod control;
 mod demo;
+mod explained;
 mod faults;
 mod first_day;
 mod fuzz;

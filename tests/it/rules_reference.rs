@@ -113,6 +113,7 @@ fn every_example_is_of_its_key_and_loads() {
     let examples = examples(&text);
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("friends.txt"), "ann\n").unwrap();
+    std::fs::write(directory.path().join("words.txt"), "# of salesmen\nrank higher\n").unwrap();
     let rules = directory.path().join("rules.toml");
     for section in SECTIONS {
         for key in section.keys {

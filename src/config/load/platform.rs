@@ -58,7 +58,10 @@ impl Loading<'_> {
         });
         let headers = self.scalar("platform.headers", None, "");
         if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == "platform.headers") {
-            told.1 = if headers.value.is_empty() { "none".to_owned() } else { "***".to_owned() };
+            // Their values may be secrets.
+            if !headers.value.is_empty() {
+                "***".clone_into(&mut told.1);
+            }
         }
         let headers = self.headers(&headers);
         let calls_per_second_max = self.number("platform.calls_per_second_max", 200);
@@ -111,7 +114,7 @@ impl Loading<'_> {
             match header {
                 Ok(header) => headers.push(header),
                 Err(why) => {
-                    let hidden = Layered { value: "***".to_owned(), place: layered.layer.clone() };
+                    let hidden = Layered { value: "***".to_owned(), layer: layered.layer.clone() };
                     if let Layer::File(span) = &layered.layer {
                         self.problems.hide(span.clone());
                     }

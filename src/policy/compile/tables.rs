@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Compiling;
+use crate::diagnostics::Severity;
 use crate::document::{At, shown};
 use crate::policy::conditions::{Condition, LeftOpen, Who, Written};
 use crate::policy::raw::RawTable;
@@ -29,7 +30,9 @@ pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftO
 
 impl Compiling<'_> {
     /// Compiles a table; `None` where something in it is wrong, which has been reported.
-    pub(super) fn table(&mut self, raw: &RawTable) -> Option<Table> {
+    /// `disclosing`: its conditions also look at the disclosed form of texts.
+    pub(super) fn table(&mut self, raw: &RawTable, disclosing: bool) -> Option<Table> {
+        self.disclosing = disclosing;
         let before = self.problems.errors();
         let conditions: Vec<_> = raw.conditions.iter().filter_map(|one| Condition::compile(one, self)).collect();
         if raw.broken || self.problems.errors() > before || conditions.len() < raw.conditions.len() {
@@ -74,18 +77,33 @@ impl Compiling<'_> {
                     .label(format!("`{sign}` looks like a regular expression"))
                     .help(format!("write `{regex_key} = '…'`"));
             } else {
-                literals.push(Folded { text: text.value.as_str().into(), folded: folded.into() });
+                literals.push(Folded::new(&text.value, self.disclosing));
             }
         }
         self.twice(texts);
         (literals.len() == texts.len()).then_some(literals)
     }
 
+    /// The literal texts of a file with one a line.
+    pub(crate) fn literals_of_file(&mut self, file: &At<String>) -> Option<Vec<Folded>> {
+        let read = self.lines_of(file)?;
+        let mut literals = Vec::with_capacity(read.lines.len());
+        for line in &read.lines {
+            if fold(&line.value).trim().is_empty() {
+                let message = format!("`{}` is an empty text", shown(&line.value));
+                self.problems.push(Severity::Error, read.source, Some(line.span.clone()), message);
+            } else {
+                literals.push(Folded::new(&line.value, self.disclosing));
+            }
+        }
+        (literals.len() == read.lines.len()).then_some(literals)
+    }
+
     /// Regular expressions.
     pub(crate) fn regexes(&mut self, texts: &[At<String>], purpose: Use) -> Option<Vec<Pattern>> {
         let mut patterns = Vec::with_capacity(texts.len());
         for text in texts {
-            match self.regexes.compile(&text.value, purpose) {
+            match self.regexes.compile(&text.value, purpose, self.disclosing) {
                 Ok(pattern) => patterns.push(pattern),
                 Err(problem) => {
                     let span = inside(text, problem.place);

@@ -34,6 +34,11 @@ pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool
     inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
 
+/// The same for rights that somebody has by name: their handle, their owner, a list that names them.
+pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
+    by_handle(inputs, holds)
+}
+
 impl HandleIn {
     /// The patterns as written, all of which are sound.
     pub(super) fn written<'a>(&self, raw: &'a RawCondition) -> impl Iterator<Item = HandlePattern> + use<'a> {
@@ -76,7 +81,7 @@ impl ConditionKind for HandleIn {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        by_handle(inputs, |handle| self.0.contains(handle))
+        by_name(inputs, |handle| self.0.contains(handle))
     }
 
     fn wanted(&self) -> String {
@@ -138,7 +143,7 @@ impl ConditionKind for HandleRegex {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        by_handle(inputs, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
+        by_name(inputs, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
     }
 
     fn wanted(&self) -> String {
@@ -213,7 +218,7 @@ impl ConditionKind for InList {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        by_handle(inputs, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
+        by_name(inputs, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
     }
 
     fn wanted(&self) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::compared::{Group, sorted};
-use super::handle::{HandleIn, by_handle};
+use super::handle::{HandleIn, by_handle, by_name};
 use super::{Compile, Condition, ConditionKind, Who, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
@@ -69,7 +69,7 @@ impl ConditionKind for OwnerIs {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        by_handle(inputs, |handle| self.0.iter().any(|owner| **owner == *handle.owner()))
+        by_name(inputs, |handle| self.0.iter().any(|owner| **owner == *handle.owner()))
     }
 
     fn wanted(&self) -> String {

@@ -1,10 +1,11 @@
-//! `message_contains`, `message_regex`, `message_absent`, `message_longer_than`: what the sender says. An absent message
+//! `message_contains`, `message_contains_file`, `message_regex`, `message_absent`, `message_longer_than`: what the sender says. An absent message
 //! is a fact: nothing is found in it.
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -13,10 +14,20 @@ use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
 use crate::policy::regexes::Use;
 use crate::policy::rules::{Folded, Pattern};
+use crate::policy::text::Forms;
 
 /// `message_contains = […]`: literal, case and width folded.
 #[derive(Debug)]
 pub struct MessageContains(pub Vec<Folded>);
+
+/// `message_contains_file = "…"`: the same, with the texts of a file.
+#[derive(Debug)]
+pub struct MessageContainsFile {
+    /// As written.
+    pub file: std::sync::Arc<str>,
+    /// Its lines.
+    pub texts: Vec<Folded>,
+}
 
 /// `message_regex = …`: searches.
 #[derive(Debug)]
@@ -57,7 +68,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        Evaluation::fact(inputs.message().is_some_and(|text| self.0.iter().any(|part| text.contains(&*part.folded))))
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.contains(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -65,7 +76,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        values::text(inputs.request.message.as_ref())
+        values::text(inputs.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -73,7 +84,7 @@ impl ConditionKind for MessageContains {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -84,6 +95,59 @@ impl ConditionKind for MessageContains {
         narrow
             .downcast::<MessageContains>()
             .is_some_and(|one| one.0.iter().all(|one| self.0.iter().any(|other| one.folded.contains(&*other.folded))))
+    }
+
+    fn contradictions(&self, written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
+        not_absent(written, table, problems);
+    }
+}
+
+impl Compile for MessageContainsFile {
+    const KEY: Key = key(
+        "message_contains_file",
+        Takes::Text,
+        "",
+        "A text of this file is found in the message: one text on each line, `#` lines are comments; relative to the rules file.",
+    );
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        let file = written.text()?;
+        let texts = compiling.literals_of_file(file)?;
+        Some(Self { file: file.value.as_str().into(), texts })
+    }
+}
+
+impl ConditionKind for MessageContainsFile {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.contains(&self.texts)))
+    }
+
+    fn wanted(&self) -> String {
+        format!("a text of {} ({} texts)", self.file, self.texts.len())
+    }
+
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.message(), self.texts.iter().any(|one| one.disclosing))
+    }
+
+    fn canonical(&self) -> String {
+        format!("message_contains_file {}", self.file)
+    }
+
+    fn anchor(&self) -> Option<Anchor> {
+        self.texts.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
+    }
+
+    fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
+        index.message_contains(&self.texts);
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow.downcast::<MessageContainsFile>().is_some_and(|one| one.file == self.file)
     }
 
     fn contradictions(&self, written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
@@ -105,8 +169,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        let message = inputs.request.message.as_ref();
-        Evaluation::fact(message.is_some_and(|text| self.0.iter().any(|one| one.regex.is_match(text.raw()))))
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -114,7 +177,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        values::text(inputs.request.message.as_ref())
+        values::text(inputs.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -122,7 +185,7 @@ impl ConditionKind for MessageRegex {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -169,6 +232,7 @@ impl ConditionKind for MessageAbsent {
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
         let speaks = narrow.downcast::<MessageContains>().is_some()
+            || narrow.downcast::<MessageContainsFile>().is_some()
             || narrow.downcast::<MessageRegex>().is_some()
             || narrow.downcast::<MessageLongerThan>().is_some();
         (speaks && !self.0) || narrow.downcast::<MessageAbsent>().is_some_and(|one| one.0 == self.0)
@@ -176,8 +240,12 @@ impl ConditionKind for MessageAbsent {
 }
 
 impl Compile for MessageLongerThan {
-    const KEY: Key =
-        key("message_longer_than", Takes::Count(0, 4095), "", "The message has more characters than this.");
+    const KEY: Key = key(
+        "message_longer_than",
+        Takes::Count(0, 4095),
+        "",
+        "The message has more characters than this, as it was sent.",
+    );
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         usize::try_from(written.count()?).ok().map(Self)
@@ -190,8 +258,7 @@ impl ConditionKind for MessageLongerThan {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        let message = inputs.request.message.as_ref();
-        Evaluation::fact(message.is_some_and(|text| text.raw().chars().nth(self.0).is_some()))
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.longer_than(self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -199,8 +266,11 @@ impl ConditionKind for MessageLongerThan {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        let length = |text: &crate::model::StrangerText| format!("{} characters", text.raw().chars().count());
-        inputs.request.message.as_ref().map_or_else(|| values::ABSENT.to_owned(), length)
+        let length = |text: &Forms<'_>| {
+            let most = if text.original().is_cut() { "at least " } else { "" };
+            format!("{most}{} characters", text.original().raw().chars().count())
+        };
+        inputs.message().map_or_else(|| values::ABSENT.to_owned(), length)
     }
 
     fn canonical(&self) -> String {

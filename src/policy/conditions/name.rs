@@ -1,8 +1,9 @@
-//! `name`, `name_regex`: what the sender calls itself. An absent name is a fact: nothing fits it.
+//! `name`, `name_contains`, `name_regex`: what the sender calls itself. An absent name is a fact: nothing fits it.
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -15,6 +16,10 @@ use crate::policy::rules::{Folded, Pattern};
 /// `name = […]`: literal, case and width folded, whole.
 #[derive(Debug)]
 pub struct NameIs(pub Vec<Folded>);
+
+/// `name_contains = […]`: literal, case and width folded.
+#[derive(Debug)]
+pub struct NameContains(pub Vec<Folded>);
 
 /// `name_regex = …`: searches.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ impl ConditionKind for NameIs {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        Evaluation::fact(inputs.name().is_some_and(|name| self.0.iter().any(|one| *one.folded == *name)))
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.is(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -43,7 +48,7 @@ impl ConditionKind for NameIs {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        values::text(inputs.request.name.as_ref())
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -51,7 +56,7 @@ impl ConditionKind for NameIs {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Hashed)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Hashed)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {
@@ -62,6 +67,48 @@ impl ConditionKind for NameIs {
         narrow
             .downcast::<NameIs>()
             .is_some_and(|one| one.0.iter().all(|one| self.0.iter().any(|other| other.folded == one.folded)))
+    }
+}
+
+impl Compile for NameContains {
+    const KEY: Key = key(
+        "name_contains",
+        Takes::Texts,
+        "",
+        "This text is found in the name, whatever the case and width of its letters.",
+    );
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        compiling.literals("name_contains", "name_regex", written.texts()?).map(Self)
+    }
+}
+
+impl ConditionKind for NameContains {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.contains(&self.0)))
+    }
+
+    fn wanted(&self) -> String {
+        values::some(self.0.iter().map(|text| text.text.to_string()))
+    }
+
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
+    }
+
+    fn canonical(&self) -> String {
+        sorted("name_contains", self.0.iter().map(|text| &*text.folded))
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        let each =
+            |narrow: &[Folded]| narrow.iter().all(|one| self.0.iter().any(|other| one.folded.contains(&*other.folded)));
+        narrow.downcast::<NameContains>().is_some_and(|one| each(&one.0))
+            || narrow.downcast::<NameIs>().is_some_and(|one| each(&one.0))
     }
 }
 
@@ -79,8 +126,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        let name = inputs.request.name.as_ref();
-        Evaluation::fact(name.is_some_and(|name| self.0.iter().any(|one| one.regex.is_match(name.raw()))))
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
@@ -88,7 +134,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        values::text(inputs.request.name.as_ref())
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -96,7 +142,7 @@ impl ConditionKind for NameRegex {
     }
 
     fn anchor(&self) -> Option<Anchor> {
-        Some(Anchor::Text)
+        self.0.iter().all(|one| one.letters.is_none() || !one.disclosing).then_some(Anchor::Text)
     }
 
     fn add_to<'a>(&'a self, index: &mut IndexBuilder<'a>) {

@@ -26,6 +26,11 @@ impl Evaluation {
         if holds { Evaluation::TRUE } else { Evaluation::FALSE }
     }
 
+    /// A truth that time alone does not change.
+    pub(crate) fn of(truth: Truth) -> Evaluation {
+        Evaluation { truth, flips: None }
+    }
+
     pub(crate) fn until(truth: Truth, flips: Timestamp) -> Evaluation {
         Evaluation { truth, flips: (flips < Timestamp::MAX).then_some(flips) }
     }

@@ -2,23 +2,24 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{ContactRequest, Handle, Sender, StrangerText};
+use crate::model::{ContactRequest, Handle, Sender};
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::overdue;
 use crate::policy::rules::{Limit, LimitBy, Quota};
 use crate::policy::state::charges::Used;
+use crate::policy::text::Forms;
 
 /// Most values of one key that are shown.
 const VALUES_MAX: usize = 5;
-/// Said wherever time cannot be believed.
-pub(crate) const CLOCK: &str = "the clock cannot be believed";
+/// Said wherever the clock is unsound.
+pub(crate) const CLOCK: &str = "the clock is unsound";
 /// Said where the past that is asked for is not known.
 pub(crate) const RECORD: &str = "the record does not reach back far enough";
 pub(crate) const ABSENT: &str = "absent";
 
 /// Whom the request says it is from.
 pub(crate) fn sender(request: &ContactRequest) -> String {
-    request.sender.original().map_or_else(|| "nobody named".to_owned(), ToString::to_string)
+    request.sender.original().map_or_else(|| "a sender without a handle".to_owned(), ToString::to_string)
 }
 
 pub(crate) fn handle(inputs: &Inputs<'_>) -> String {
@@ -73,7 +74,7 @@ pub(crate) fn used(limit: &Limit, used: &Used, handle: &Handle, inputs: &Inputs<
 }
 
 pub(crate) fn pending_for(inputs: &Inputs<'_>) -> String {
-    overdue::pending_for(inputs).map_or_else(|| "it is not known since when".to_owned(), duration)
+    overdue::pending_for(inputs).map_or_else(|| "unknown since when".to_owned(), duration)
 }
 
 /// The first few of many values.
@@ -86,7 +87,7 @@ pub(crate) fn some(values: impl ExactSizeIterator<Item = String>) -> String {
     text
 }
 
-/// A stranger's text, escaped.
-pub(crate) fn text(text: Option<&StrangerText>) -> String {
-    text.map_or_else(|| ABSENT.to_owned(), ToString::to_string)
+/// A stranger's text, escaped, and the forms that it is compared in where they look different.
+pub(crate) fn text(text: Option<&Forms<'_>>, disclosing: bool) -> String {
+    text.map_or_else(|| ABSENT.to_owned(), |text| text.shown(disclosing))
 }

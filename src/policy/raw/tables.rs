@@ -86,7 +86,7 @@ fn named<T>(
 }
 
 fn no_table(span: &std::ops::Range<usize>, found: &str, section: &Section, what: &str, problems: &mut Problems) {
-    let diagnostic = problems.error(span, format!("{what} is no table"));
+    let diagnostic = problems.error(span, format!("{what} is not a table"));
     diagnostic.label(format!("expected a table, found {found}"));
     diagnostic.help(format!("write `[{}]` above its keys", section.path));
 }
@@ -111,7 +111,7 @@ fn policy(reader: &TableReader<'_, '_>, problems: &mut Problems) -> RawPolicy {
             problems
                 .error(&value.span(), "`no_match` cannot be `approve`")
                 .label("expected `\"defer\"` or `\"reject\"`")
-                .help("nobody is let in by default: write a rule that says who is approved");
+                .help("an approval by default is not possible: write a rule that says who is approved");
             None
         }
         _ => value.word(problems),
@@ -136,7 +136,9 @@ fn list(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
     let entries = reader.get("entries");
     let file = reader.get("file");
     if entries.is_none() && file.is_none() {
-        problems.error(&reader.span, format!("{what} has neither `entries` nor `file`")).label("what is in it?");
+        problems
+            .error(&reader.span, format!("{what} has neither `entries` nor `file`"))
+            .label("expected at least one of them");
     }
     let allow_empty = reader.get("allow_empty").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
     // An array without entries is an empty list, which has a message of its own.
@@ -145,7 +147,7 @@ fn list(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
     if let Some(file) = &file
         && (file.value.is_empty() || file.value.contains('\0'))
     {
-        problems.error(&file.span, "`file` is no path");
+        problems.error(&file.span, "`file` is not a path");
     }
     let entries = entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default();
     // A list that is only partly made out would look shrunk or empty.
@@ -163,7 +165,7 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
     {
         problems
             .error(&to.span, "`from` and `to` are the same")
-            .label("nothing, or a whole day?")
+            .label("an empty window, or a whole day?")
             .help("for whole days, leave both out");
     }
     if let (None, None, None) = (&days, &from, &to) {
@@ -237,7 +239,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
         DeValue::String(text) if text == "everyone" => Some(At { value: RawWhen::Everyone, span }),
         DeValue::String(text) => {
             problems
-                .error(&span, format!("`{}` is no `when`", shown(text)))
+                .error(&span, format!("`{}` is not a value of `when`", shown(text)))
                 .label("expected `\"everyone\"`, or a table of conditions")
                 .help("conditions are written `when = { list = \"friends\" }`");
             None
@@ -273,8 +275,8 @@ fn conditions(
 fn empty(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
     problems
         .error(&reader.span, format!("{what} is empty"))
-        .label("no condition: whom does it mean?")
-        .help("name a condition; everybody is written `when = \"everyone\"`, and in no other way");
+        .label("no condition")
+        .help("name a condition; to match everybody, write `when = \"everyone\"`");
     None
 }
 
@@ -290,6 +292,7 @@ fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Probl
 fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
     let value = match entry.key.takes {
         Takes::Texts => RawValue::Texts(entry.texts(problems)?),
+        Takes::Text => RawValue::Text(entry.text(problems)?),
         Takes::Bool => RawValue::Bool(entry.boolean(problems)?.value),
         Takes::Count(..) => RawValue::Count(entry.count(problems)?.value),
         Takes::Duration => RawValue::Duration(entry.duration(problems)?.value),
@@ -300,7 +303,6 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
         }
         // The key table of conditions has none of these.
         Takes::Version
-        | Takes::Text
         | Takes::TextList
         | Takes::Date
         | Takes::Moment
@@ -339,7 +341,7 @@ fn overdue(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) ->
             problems
                 .error(&value.span(), "`overdue` never approves")
                 .label("expected `\"notify\"` or `\"reject\"`")
-                .help("nobody gets in by waiting: write a rule that says who is approved");
+                .help("waiting approves nobody: write a rule that says who is approved");
             None
         }
         _ => value.word(problems),

@@ -72,6 +72,11 @@ fn an_idle_host_is_not_taken_to_bear_more() {
     assert!(pace.rate() <= rate + 1.0, "{rate} became {}", pace.rate());
 }
 
+/// When, in which order, which agent, its calls left, its tries of this one.
+type Waiting = Reverse<(Duration, u32, usize, u32, u32)>;
+/// When, sent when, which agent, its calls left, its tries of this one, whether it was taken.
+type Replied = Reverse<(Duration, Duration, usize, u32, u32, bool)>;
+
 /// Agents that each make `calls` calls, one after the other, behind a host that takes `limit` in any second and refuses
 /// the others with a bare 429. A refused call is made again after the caller's own backoff. How long it took, and which
 /// part of the calls was refused.
@@ -79,15 +84,13 @@ fn storm(agents: usize, calls: u32, limit: usize, latency: Duration, seed: u64) 
     let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(seed));
     let mut window: VecDeque<Duration> = VecDeque::new();
     let (mut sent, mut refused) = (0_u32, 0_u32);
-    // (when, order, agent, calls left, tries of this one)
-    let mut queue: BinaryHeap<Reverse<(Duration, u32, usize, u32, u32)>> = BinaryHeap::new();
+    let mut queue: BinaryHeap<Waiting> = BinaryHeap::new();
     let mut order = 0;
     for agent in 0..agents {
         queue.push(Reverse((Duration::ZERO, order, agent, calls, 0)));
         order += 1;
     }
-    // (when, sent at, agent, calls left, tries, taken)
-    let mut replies: BinaryHeap<Reverse<(Duration, Duration, usize, u32, u32, bool)>> = BinaryHeap::new();
+    let mut replies: BinaryHeap<Replied> = BinaryHeap::new();
     let mut now = Duration::ZERO;
     loop {
         while let Some(Reverse((at, sent_at, agent, left, tries, taken))) = replies.peek().copied()

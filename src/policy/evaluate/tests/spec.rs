@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::conditions::*;
-use crate::policy::rules::{LimitBy, Overdue, OverdueThen, Quota, Rule, Table, When};
+use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Pattern, Quota, Rule, Table, When};
 use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
@@ -17,8 +17,8 @@ const HANDLES: [&str; 9] =
     ["john", "johm", "acme", "ann", "john/bot", "acme/a-bot", "acme/support", "ann/support", "j0hn/bot"];
 const PATTERNS: [&str; 8] = ["john", "johm", "john/*", "acme/*-bot", "*/support", "a*/*", "ann", "acme/support"];
 const OWNERS: [&str; 5] = ["john", "johm", "acme", "ann", "nobody"];
-const NAMES: [&str; 4] = ["John", "Ann", "ＪＯＨＮ", "Mary Ann"];
-const MESSAGES: [&str; 4] = ["hello", "buy SEO now", "Invite 42", "seo"];
+const NAMES: [&str; 5] = ["John", "Ann", "ＪＯＨＮ", "Mary Ann", "A\u{200B}nn"];
+const MESSAGES: [&str; 6] = ["hello", "buy SEO now", "Invite 42", "seo", "s\u{200B}eо", "ѕeо 4"];
 
 #[derive(Debug, Clone)]
 pub(super) enum Spec {
@@ -29,6 +29,7 @@ pub(super) enum Spec {
     HandleRegex(usize),
     List(Vec<usize>),
     Name(usize),
+    NameContains(usize),
     NameRegex(usize),
     Contains(usize),
     MessageRegex(usize),
@@ -43,10 +44,16 @@ pub(super) enum Spec {
     Requests(u32, i64),
 }
 
+fn disclosing(pattern: Pattern) -> Pattern {
+    Pattern { disclosing: true, ..pattern }
+}
+
 impl Spec {
     fn real(&self) -> Condition {
         let of = |from: &[&'static str], which: &[usize]| which.iter().map(|at| from[*at]).collect::<Vec<_>>();
-        let regex = |at: usize, whole| vec![pattern(["jo.*", "[a-z]+/bot", "(?i)ann|seo", "4"][at], whole)];
+        let regex = |at: usize, whole| {
+            vec![disclosing(pattern(["jo.*", "[a-z]+/bot", "(?i)ann|seo", "4", "еo|SEO"][at], whole))]
+        };
         let history = |change: &dyn Fn(&mut History)| {
             let mut history = History::default();
             change(&mut history);
@@ -59,9 +66,12 @@ impl Spec {
             Spec::Kind(agent) => Kind(if *agent { SenderKind::Agent } else { SenderKind::User }).into(),
             Spec::HandleRegex(at) => HandleRegex(regex(*at, true)).into(),
             Spec::List(which) => by_list("l", &of(&PATTERNS, which)),
-            Spec::Name(at) => NameIs(vec![folded(NAMES[*at])]).into(),
+            Spec::Name(at) => NameIs(vec![Folded::new(NAMES[*at], true)]).into(),
+            Spec::NameContains(at) => NameContains(vec![Folded::new(["ann", "jo", "x"][*at], true)]).into(),
             Spec::NameRegex(at) => NameRegex(regex(*at, false)).into(),
-            Spec::Contains(at) => MessageContains(vec![folded(["SEO", "hell", "42", "zzz"][*at])]).into(),
+            Spec::Contains(at) => {
+                MessageContains(vec![Folded::new(["SEO", "hell", "42", "zzz", "sео"][*at], true)]).into()
+            }
             Spec::MessageRegex(at) => MessageRegex(regex(*at, false)).into(),
             Spec::Absent(absent) => MessageAbsent(*absent).into(),
             Spec::Longer(count) => MessageLongerThan(*count).into(),
@@ -218,9 +228,10 @@ fn spec() -> impl Strategy<Value = Spec> {
         2 => any::<bool>().prop_map(Spec::Kind),
         1 => (0..4_usize).prop_map(Spec::HandleRegex),
         1 => (0..NAMES.len()).prop_map(Spec::Name),
-        1 => (0..4_usize).prop_map(Spec::NameRegex),
-        1 => (0..4_usize).prop_map(Spec::Contains),
-        1 => (0..4_usize).prop_map(Spec::MessageRegex),
+        1 => (0..3_usize).prop_map(Spec::NameContains),
+        1 => (0..5_usize).prop_map(Spec::NameRegex),
+        1 => (0..5_usize).prop_map(Spec::Contains),
+        1 => (0..5_usize).prop_map(Spec::MessageRegex),
         1 => any::<bool>().prop_map(Spec::Absent),
         1 => (0..12_usize).prop_map(Spec::Longer),
         2 => (0..3_usize).prop_map(Spec::Window),
