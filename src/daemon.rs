@@ -22,9 +22,9 @@ use crate::ops::log::redact::Redact;
 use crate::ops::log::{self, events};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::platform::net::Net;
 use crate::platform::rest::Rest;
 use crate::platform::socket::Dialer;
-use crate::platform::tls;
 use crate::policy::{self, Policy};
 use crate::secret;
 use crate::supervisor::{self, Order, Parts, Policies, Reread, Start};
@@ -105,7 +105,7 @@ impl StartError {
 struct Prepared {
     policies: Policies,
     ledger: Ledger,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    net: Net,
     bound: Bound,
 }
 
@@ -127,12 +127,9 @@ impl Prepared {
         let ledger = Ledger::open(&settings.ledger.path, options)?;
         keys(&settings.agents, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
-        let tls = match settings.platform.needs_tls() {
-            true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
-            false => None,
-        };
+        let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let bound = Bound::bind(&settings.control.path).map_err(|error| setup(&error))?;
-        Ok(Self { policies, ledger, tls, bound })
+        Ok(Self { policies, ledger, net, bound })
     }
 }
 
@@ -195,13 +192,13 @@ impl Daemon {
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
         let prepared = tokio::task::spawn_blocking(move || Prepared::from_files(&of_files, start, time, &keys)).await;
-        let Prepared { policies, ledger, tls, bound } =
+        let Prepared { policies, ledger, net, bound } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
-        let rest = Rest::new(&settings.platform, tls.as_deref(), settings.timing.join_timeout)
+        let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
             .map_err(|error| setup(&error))?
             .watched(redact, recorder);
-        let dialer = Arc::new(Dialer::new(&settings.platform, tls).map_err(|error| setup(&error))?);
+        let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
         let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();

@@ -4,7 +4,6 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use futures_util::StreamExt as _;
 
 use self::stage::Stage;
 use super::{CliError, Global, output};
@@ -44,7 +43,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     super::runtime(1)?
         .block_on(async {
-            let mut signals = crate::ops::signals::listen()?;
+            let mut signals = crate::ops::signals::listen(0)?;
+            signals.started();
             tokio::select! {
                 played = evening(&args) => played,
                 _ = signals.next() => Ok(0),
