@@ -5,10 +5,12 @@
 //! and [`telling`] puts that into the log.
 
 pub mod core;
+mod counters;
 pub mod notice;
 pub mod shell;
 pub mod telling;
 
 pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, Op, OpOutcome};
+pub use counters::Counters;
 pub use notice::Notice;
 pub use shell::{Agent, AgentHandle};

@@ -18,6 +18,7 @@ mod record;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -52,6 +52,7 @@ parsed! {
     crate::model::Outcome => crate::model::Outcome::parse;
     crate::policy::PolicyHash => |text| Some(crate::policy::PolicyHash::new(text));
     crate::policy::RuleName => crate::policy::RuleName::parse;
+    crate::policy::Mode => crate::policy::Mode::parse;
     super::Via => super::Via::parse;
 }
 

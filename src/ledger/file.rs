@@ -121,6 +121,8 @@ fn read_ends(connection: &Connection) -> rusqlite::Result<()> {
     for (table, key) in [
         ("agent", "n"),
         ("text", "n"),
+        ("text_chunk", "text"),
+        ("chunk", "n"),
         ("policy", "n"),
         ("policy_part", "policy"),
         ("policy_use", "n"),

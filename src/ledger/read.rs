@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, Reach, facts, file, schema};
+use super::{LedgerError, Reach, facts, file, schema, texts};
 use crate::model::{AgentId, Outcome, RequestId, StrangerText};
 use crate::policy::book::Memory;
 use crate::policy::rules::SourceText;
@@ -242,16 +242,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::requests`].
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<SourceText>> {
-            self.connection
-                .prepare_cached(
-                    "SELECT part.name, text.body FROM policy p JOIN policy_part part ON part.policy = p.n
-                     JOIN text ON text.n = part.text WHERE p.hash = ?1 ORDER BY part.k",
-                )?
-                .query_map([hash.as_str()], |row| Ok(SourceText { name: row.get(0)?, text: row.get(1)? }))?
-                .collect()
-        };
-        let texts = read().map_err(|error| self.fault(&error))?;
+        let texts = texts::of_policy(&self.connection, hash).map_err(|error| self.fault(&error))?;
         Ok((!texts.is_empty()).then_some(texts))
     }
 

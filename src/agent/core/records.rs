@@ -11,13 +11,13 @@ use crate::ledger::Entry as Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
 use crate::model::{Answer, RequestId, Sender, Verdict};
 use crate::platform::reply::MALFORMED;
-use crate::policy::{Decision, PolicyHash};
+use crate::policy::{Decision, Mode};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
-    decided: Option<(Verdict, String, PolicyHash)>,
+    decided: Option<(Verdict, String, Mode)>,
     malformed: Option<Answer>,
 }
 
@@ -66,7 +66,7 @@ impl Core {
     pub(super) fn remember_requests(
         &mut self,
         first_seen: Vec<(RequestId, Timestamp)>,
-        decided: Vec<(RequestId, Verdict, String, PolicyHash)>,
+        decided: Vec<(RequestId, Verdict, String, Mode)>,
     ) {
         for (id, at) in first_seen {
             match self.inbox.entry_mut(&id) {
@@ -74,9 +74,9 @@ impl Core {
                 None => self.memory.entry(id).or_default().first_seen = Some(at),
             }
         }
-        for (id, verdict, by, policy) in decided {
+        for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.memory.get_mut(&id) {
-                remembered.decided = Some((verdict, by, policy));
+                remembered.decided = Some((verdict, by, mode));
             }
         }
     }
@@ -98,10 +98,10 @@ impl Core {
 
     /// Whether the ledger has this very decision from before the start.
     pub(super) fn decided_before(&mut self, id: &RequestId, decision: &Decision) -> bool {
-        let Some((verdict, by, policy)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
+        let Some((verdict, by, mode)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
             return false;
         };
-        verdict == decision.verdict && by == decision.by.to_string() && policy == decision.policy
+        verdict == decision.verdict && by == decision.by.to_string() && mode == decision.mode
     }
 
     /// The person or the rule behind an answer, for the log.

@@ -7,7 +7,7 @@ use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::ledger::LedgerError;
 use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
-use crate::policy::PolicyHash;
+use crate::policy::{Mode, PolicyHash};
 
 mod contacts;
 mod identity;
@@ -159,10 +159,10 @@ const MINUTES: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
-    let (id, hash) = (RequestId::parse("r1").unwrap(), PolicyHash::new("0123456789ab"));
+    let id = RequestId::parse("r1").unwrap();
     let memory = AgentMemory {
         first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
-        decided: vec![(id, Verdict::Defer, "no_match".to_owned(), hash)],
+        decided: vec![(id, Verdict::Defer, "no_match".to_owned(), Mode::Enforce)],
         ..AgentMemory::default()
     };
     let mut held = Held::new(memory);

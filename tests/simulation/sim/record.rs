@@ -6,8 +6,8 @@ use std::sync::Arc;
 use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
 use doorman::ledger::{Entry, HistoryReach, Reach};
 use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
-use doorman::policy::PolicyHash;
 use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
+use doorman::policy::{Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct Record {
     settled: HashSet<RequestId>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
     gone: HashSet<RequestId>,
-    decided: BTreeMap<RequestId, (Verdict, String, PolicyHash)>,
+    decided: BTreeMap<RequestId, (Verdict, String, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
@@ -111,8 +111,7 @@ impl Record {
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Decided { request, decision, at, .. } => {
-                self.decided
-                    .insert(request.clone(), (decision.verdict, decision.by.to_string(), decision.policy.clone()));
+                self.decided.insert(request.clone(), (decision.verdict, decision.by.to_string(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
             }
             Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
@@ -290,7 +289,7 @@ impl Record {
             .decided
             .iter()
             .filter(|(id, _)| pending(id))
-            .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
+            .map(|(id, (verdict, by, mode))| (id.clone(), *verdict, by.clone(), *mode))
             .collect();
         let since = back(reach.charges);
         memory.book.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
