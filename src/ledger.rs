@@ -4,6 +4,7 @@
 //! was there, and never says that something is written which is not: a file that cannot be written now makes the
 //! writer wait and try again, and with it everybody who asked.
 
+mod backup;
 mod blank;
 mod checkpoint;
 mod columns;
@@ -33,6 +34,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::{AgentId, ContactId};
 
+pub use backup::backup;
 pub use entry::{AgentMemory, Entry, LedgerError, OpenAnswer, Via};
 pub use file::reset;
 pub use memory::HISTORY_ROWS_MAX;

@@ -21,7 +21,7 @@ use crate::policy::book::Memory;
 use crate::policy::rules::SourceText;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
-pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
+pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TableSize, TimeOf, Totals};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
@@ -346,6 +346,39 @@ impl Reader {
     /// As [`Reader::requests`].
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         rows::totals(&self.connection).map_err(|error| self.fault(&error))
+    }
+
+    /// What each table holds and takes, the largest first. Looks at every page: some seconds a gigabyte.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn tables(&self) -> Result<Vec<TableSize>, LedgerError> {
+        rows::tables(&self.connection).map_err(|error| self.fault(&error))
+    }
+
+    /// The policies whose hashes begin so, at most two.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn policies_beginning(&self, beginning: &str) -> Result<Vec<PolicyHash>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<PolicyHash>> {
+            self.connection
+                .prepare_cached("SELECT hash FROM policy WHERE hash >= ?1 AND hash < ?1 || char(127) LIMIT 2")?
+                .query_map([beginning], |row| row.get(0).map(|Parsed(hash)| hash))?
+                .collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    /// Writes a whole, compact copy into this empty file.
+    pub(super) fn copy_to(&self, empty: &Path) -> Result<(), LedgerError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = std::str::from_utf8(empty.as_os_str().as_bytes()).map_err(|error| LedgerError::Unusable {
+            path: empty.display().to_string(),
+            why: format!("SQLite needs a path in UTF-8: {error}"),
+        })?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [name]);
+        copied.map(drop).map_err(|error| file::classify(empty, &error))
     }
 
     /// Reads every page and compares every index with its table. Takes seconds a gigabyte.

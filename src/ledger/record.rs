@@ -141,12 +141,10 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 let policy = texts::policy(self.connection, hash)?;
                 self.policy_texts(policy, texts)?;
-                self.sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?.execute(params![
-                    agent,
-                    policy,
-                    Micros(*at)
-                ])?;
-                texts::let_go(self.connection)?;
+                let used = self
+                    .sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?
+                    .insert(params![agent, policy, Micros(*at)])?;
+                texts::let_go(self.connection, agent, used)?;
                 Ok(())
             }
         }

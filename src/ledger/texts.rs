@@ -149,8 +149,24 @@ pub fn policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result<i6
     }
 }
 
-/// Lets go of what policies left behind that nothing needs: when each came into force, their texts, and the pieces of these.
-pub fn let_go(connection: &Connection) -> rusqlite::Result<()> {
+/// A policy has just come into force for an agent, by this row of `policy_use`. Where the one before had the same rules file and
+/// other lists, and no decision needs it, the new one takes its place, since when the rules stood so; and what is left of
+/// a policy that stands nowhere is let go: its texts, and the pieces of these.
+pub fn let_go(connection: &Connection, agent: i64, used: i64) -> rusqlite::Result<()> {
+    let before = connection
+        .prepare_cached(
+            "SELECT b.n, b.at FROM policy_use u
+             JOIN policy_use b ON b.n = (SELECT max(n) FROM policy_use WHERE agent = ?1 AND n < ?2)
+             JOIN policy p ON p.n = b.policy AND p.needed = 0
+             JOIN policy_part mine ON mine.policy = u.policy AND mine.k = 0
+             JOIN policy_part theirs ON theirs.policy = b.policy AND theirs.k = 0 AND theirs.text = mine.text
+             WHERE u.n = ?2",
+        )?
+        .query_row(params![agent, used], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    let Some((before, since)) = before else { return Ok(()) };
+    connection.prepare_cached("DELETE FROM policy_use WHERE n = ?1")?.execute([before])?;
+    connection.prepare_cached("UPDATE policy_use SET at = min(at, ?2) WHERE n = ?1")?.execute(params![used, since])?;
     let numbers = |sql: &str, of: Option<i64>| -> rusqlite::Result<Vec<i64>> {
         let mut statement = connection.prepare_cached(sql)?;
         match of {
@@ -159,13 +175,11 @@ pub fn let_go(connection: &Connection) -> rusqlite::Result<()> {
         }
     };
     let idle = numbers(
-        "SELECT p.n FROM policy p WHERE p.needed = 0 AND EXISTS (SELECT 1 FROM policy_use WHERE policy = p.n)
-             AND NOT EXISTS (SELECT 1 FROM policy_use u WHERE u.policy = p.n
-                 AND u.n = (SELECT max(n) FROM policy_use WHERE agent = u.agent))",
+        "SELECT p.n FROM policy p WHERE p.needed = 0 AND NOT EXISTS (SELECT 1 FROM policy_use WHERE policy = p.n)
+             AND EXISTS (SELECT 1 FROM policy_part WHERE policy = p.n)",
         None,
     )?;
     for policy in idle {
-        connection.prepare_cached("DELETE FROM policy_use WHERE policy = ?1")?.execute([policy])?;
         for text in numbers("DELETE FROM policy_part WHERE policy = ?1 RETURNING text", Some(policy))? {
             if connection.prepare_cached("SELECT 1 FROM policy_part WHERE text = ?1")?.exists([text])? {
                 continue;
