@@ -10,7 +10,7 @@ use super::remote::{shown, shown_lines};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::ledger::read::TableSize;
-use crate::ledger::{self, LedgerError, Reader};
+use crate::ledger::{self, LedgerError, LedgerReader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -113,7 +113,7 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 }
 
 fn info(path: &Path, json: bool) -> Result<u8, CliError> {
-    let reader = Reader::open(path).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let totals = reader.totals().map_err(|error| fault(&error))?;
     let tables = reader.tables().map_err(|error| fault(&error))?;
     let size = |suffix: &str| {
@@ -170,7 +170,7 @@ fn backup(path: &Path, copy: &Path) -> Result<u8, CliError> {
 }
 
 fn policy(path: &Path, beginning: &str) -> Result<u8, CliError> {
-    let reader = Reader::open(path).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let texts = match reader.policies_beginning(beginning).map_err(|error| fault(&error))?.as_slice() {
         [hash] => reader.policy_texts(hash).map_err(|error| fault(&error))?,
         [] => None,
@@ -191,7 +191,7 @@ fn policy(path: &Path, beginning: &str) -> Result<u8, CliError> {
 }
 
 fn check(path: &Path, json: bool) -> Result<u8, CliError> {
-    let checked = Reader::open(path).and_then(|reader| reader.check());
+    let checked = LedgerReader::open(path).and_then(|reader| reader.check());
     if json {
         let problem = checked.as_ref().err().map(ToString::to_string);
         print(&format!("{}\n", serde_json::json!({ "path": path, "ok": checked.is_ok(), "problem": problem })))?;
