@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
+pub(super) use super::output::print;
 use super::remote::{shown, shown_lines};
 use super::{CliError, Global};
 use crate::clock::Clock;
@@ -99,17 +100,6 @@ pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<PathBuf, C
 /// A ledger that cannot be used is exit code 74.
 pub(super) fn fault(error: &LedgerError) -> CliError {
     CliError::new(74, error.to_string())
-}
-
-/// Writes to stdout. A closed pipe is an end, not an error.
-pub(super) fn print(text: &str) -> Result<(), CliError> {
-    let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(1, format!("cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn info(path: &Path, json: bool) -> Result<u8, CliError> {

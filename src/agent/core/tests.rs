@@ -175,6 +175,17 @@ fn what_is_listed_while_the_agent_is_held_is_not_gone() {
 }
 
 #[test]
+fn counts_go_on_where_the_task_is_started_again() {
+    let counters = crate::agent::Counters::default();
+    for (life, seen) in [("r1", 1), ("r2", 2)] {
+        let mut held = Held::new(SavedAgent::default());
+        held.core.count_on(counters.clone());
+        held.listed_after(MINUTES, &[life]);
+        assert_eq!(counters.all()["requests_seen"], seen);
+    }
+}
+
+#[test]
 fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
     let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);
