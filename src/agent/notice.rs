@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
-use crate::policy::{Decision, RuleName};
+use crate::policy::{By, Decision, RuleName};
 
 /// One thing to tell.
 #[derive(Debug, Clone)]
@@ -63,11 +63,6 @@ pub enum Notice {
         /// By a live event, rather than by a listing.
         live: bool,
     },
-    /// A settled request is pending again, says the platform.
-    Returned {
-        /// Which.
-        request: RequestId,
-    },
     /// A request was decided, otherwise than before.
     Decided {
         /// The request.
@@ -93,7 +88,7 @@ pub enum Notice {
         /// What was said.
         answer: Answer,
         /// By what.
-        by: Arc<str>,
+        by: By,
         /// What became of it.
         outcome: Outcome,
         /// Tries it took.
