@@ -121,7 +121,10 @@ enum State {
     },
     InFlight(Box<Flight>),
     /// Sent, and nothing certain was heard. Only a pass over the list that began after `ended` helps.
-    Unknown { bound: Box<Bound>, ended: Mark },
+    Unknown {
+        bound: Box<Bound>,
+        ended: Mark,
+    },
     /// It may have been carried out: the same answer or none.
     Bound(Box<Bound>),
 }

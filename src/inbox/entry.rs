@@ -46,7 +46,7 @@ pub(super) enum Queue {
 
 /// The order of the queue: oldest first, to the microsecond, then as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct QueuePosition {
     since_us: i64,
     mark: Mark,
 }
@@ -56,7 +56,7 @@ pub struct Place {
 pub struct Entry {
     pub(super) request: Arc<ContactRequest>,
     first_seen: Timestamp,
-    pub(super) place: Place,
+    pub(super) place: QueuePosition,
     pub(super) queue: Queue,
     pub(super) answer: AnswerState,
     received: Option<Mono>,
@@ -81,7 +81,7 @@ impl Entry {
         Self {
             request,
             first_seen,
-            place: Place { since_us: since.as_microsecond(), mark },
+            place: QueuePosition { since_us: since.as_microsecond(), mark },
             queue: Queue::Out,
             answer,
             received,
@@ -141,7 +141,7 @@ impl Entry {
     }
 
     /// The order of the queue.
-    pub fn position(&self) -> Place {
+    pub fn position(&self) -> QueuePosition {
         self.place
     }
 

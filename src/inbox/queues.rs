@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::entry::Queue;
-use super::{Entry, Inbox, Place, Stage};
+use super::{Entry, Inbox, QueuePosition, Stage};
 use crate::clock::{Mono, Now};
 use crate::model::RequestId;
 
@@ -100,7 +100,7 @@ impl Inbox {
         }
     }
 
-    pub(super) fn unlist(&mut self, id: &RequestId, queue: Queue, place: Place) {
+    pub(super) fn unlist(&mut self, id: &RequestId, queue: Queue, place: QueuePosition) {
         match queue {
             Queue::Ready => drop(self.ready.remove(&place)),
             Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
 mod commands;
-mod configured;
 mod control;
 mod demo;
 mod explained;
@@ -20,6 +19,7 @@ mod reload;
 mod rules_reference;
 mod sandbox;
 mod secrets;
+mod settings;
 mod shipped_policies;
 mod systemd;
 mod tls;

@@ -7,7 +7,7 @@ use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Flight, Refusal, Said, Stage};
 use crate::ledger::LedgerError;
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::model::{AgentState, Answer, Outcome, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
 use crate::responder::{Meaning, meaning};
@@ -97,7 +97,7 @@ impl Core {
     /// never reached anybody is withdrawn before the next try.
     fn withdraw_unsent(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| !entry.answer().may_be_heard()) {
-            self.book.give_back(id);
+            self.policy_state.give_back(id);
             self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             self.limits_freed(id);
         }
@@ -168,7 +168,7 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request().clone();
         self.approval_ended(id, request.sender.handle(), false, now);
-        self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
+        self.policy_state.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
         self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
         self.limits_freed(id);
     }
@@ -219,7 +219,7 @@ impl Core {
         let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
         if !bound {
             self.approval_ended(id, request.sender.handle(), false, now);
-            self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
+            self.policy_state.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
             self.limits_freed(id);
         }
         self.record(Record::Outcome {
@@ -263,8 +263,8 @@ impl Core {
         let verdict = answer.verdict();
         let outcome = ending.outcome;
         let request = entry.request().clone();
-        self.book.settle(id, request.sender.handle(), verdict, outcome, now.wall);
-        self.book.forget(id);
+        self.policy_state.settle(id, request.sender.handle(), verdict, outcome, now.wall);
+        self.policy_state.forget(id);
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),
@@ -297,7 +297,7 @@ impl Core {
         self.inbox.listing.disturb();
         self.count("updates");
         let Some(entry) = self.inbox.entry(id) else {
-            let told = self.inbox.tomb(id).is_some();
+            let told = self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
             if !told {
                 self.settled(id, Some(status), now);
@@ -326,8 +326,8 @@ impl Core {
         let known = remembered || entry.is_some();
         self.inbox.listing.disturb();
         match status {
-            Some(_) => self.book.forget(id),
-            None => self.book.gone(id),
+            Some(_) => self.policy_state.forget(id),
+            None => self.policy_state.gone(id),
         }
         self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
         if known {
@@ -344,7 +344,7 @@ impl Core {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             }
             if entry.answer().attempts() > 0 {
-                self.book.give_back(id);
+                self.policy_state.give_back(id);
                 self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);

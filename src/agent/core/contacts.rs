@@ -4,12 +4,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ours::{Met, Ours};
+use super::contact_attribution::{ContactAttribution, Met};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{PAGE_SIZE, PAGE_SIZES};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::model::{Contact, ContactId, Handle, RequestId};
 use crate::platform::{CallFault, Page, Reply};
 use crate::policy::Policy;
@@ -40,7 +40,7 @@ pub(super) struct Contacts {
     pages: u32,
     /// Rows of the last reading of which only the id could be read, and that are not known otherwise.
     unread: u64,
-    ours: Ours,
+    attribution: ContactAttribution,
     /// The numbers that the policy asks about, in order.
     asked: Vec<u64>,
     /// How many of them are exceeded, if that is known, as what rests was decided by.
@@ -87,7 +87,7 @@ impl Contacts {
             calls: 0,
             pages: 1,
             unread: 0,
-            ours: Ours::default(),
+            attribution: ContactAttribution::default(),
             asked: Vec::new(),
             exceeded: None,
         };
@@ -98,7 +98,7 @@ impl Contacts {
     /// How many contacts there are, if that is known. Whoever was let in counts from then on, seen or not: without a channel
     /// they are only seen at the next reading.
     pub(super) fn count(&self) -> Option<u64> {
-        self.whole.then(|| (self.known.len() + self.ours.unseen()) as u64 + self.unread)
+        self.whole.then(|| (self.known.len() + self.attribution.unseen()) as u64 + self.unread)
     }
 
     /// This policy is in force, and everything is decided anew.
@@ -215,7 +215,7 @@ impl Core {
         self.contacts.reading = Some(Reading {
             call,
             page: 1,
-            approvals: self.contacts.ours.age(),
+            approvals: self.contacts.attribution.age(),
             shown: 0,
             left: BTreeSet::new(),
             total: None,
@@ -295,7 +295,7 @@ impl Core {
         }
         (self.contacts.whole, self.contacts.unread) = (true, reading.unread);
         if !reading.odd && reading.unread == 0 {
-            self.contacts.ours.not_among_all(reading.approvals);
+            self.contacts.attribution.not_among_all(reading.approvals);
         }
     }
 
@@ -320,41 +320,41 @@ impl Core {
     /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
     /// telling.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
-        if let Some((met, request)) = self.contacts.ours.meet(contact, news) {
+        if let Some((met, request)) = self.contacts.attribution.meet(contact, news) {
             self.met(met, request, now);
         }
     }
 
     /// An approval is about to be sent, or may have been.
     pub(super) fn approving(&mut self, id: &RequestId, handle: Option<&Handle>, now: Now) {
-        self.contacts.ours.intended(id, handle);
+        self.contacts.attribution.intended(id, handle);
         self.make_way(now);
     }
 
     /// An approval was carried out, or certainly was not and will not be.
     pub(super) fn approval_ended(&mut self, id: &RequestId, handle: Option<&Handle>, applied: bool, now: Now) {
         if applied {
-            if let Some(met) = self.contacts.ours.applied(id, handle) {
+            if let Some(met) = self.contacts.attribution.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);
             } else if !self.session.joined() {
                 // Nobody tells of the contact.
                 self.contacts.read_soon(now.mono);
             }
             self.make_way(now);
-        } else if let Some(met) = self.contacts.ours.dropped(id, handle) {
+        } else if let Some(met) = self.contacts.attribution.dropped(id, handle) {
             self.met(met, None, now);
         }
     }
 
     /// A contact goes that waited for the end of its answer: it was here, by whomever.
     pub(super) fn contact_parted(&mut self, contact: &ContactId, now: Now) {
-        if let Some(met) = self.contacts.ours.parted(contact) {
+        if let Some(met) = self.contacts.attribution.parted(contact) {
             self.met(met, None, now);
         }
     }
 
     fn make_way(&mut self, now: Now) {
-        if let Some(met) = self.contacts.ours.made_way() {
+        if let Some(met) = self.contacts.attribution.made_way() {
             self.met(met, None, now);
         }
     }

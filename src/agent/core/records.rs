@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Core, outbox};
 use crate::clock::Now;
 use crate::inbox::Said;
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
 use crate::model::{Answer, RequestId, Sender, Verdict};
 use crate::policy::{By, Decision, PolicyHash};
@@ -78,7 +78,7 @@ impl Core {
     }
 
     /// A remembered request is here again: when it was first seen, if the ledger knows.
-    pub(super) fn recall(&mut self, id: &RequestId) -> Option<Timestamp> {
+    pub(super) fn restore(&mut self, id: &RequestId) -> Option<Timestamp> {
         let remembered = self.memory.get_mut(id)?;
         let first_seen = remembered.first_seen;
         if let Some(malformed) = remembered.malformed {

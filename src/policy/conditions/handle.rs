@@ -8,8 +8,8 @@ use crate::document::keys::{Key, Takes, key};
 use crate::document::{At, Problems, shown};
 use crate::model::Handle;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::patterns::HandlePattern;
@@ -30,13 +30,13 @@ pub struct HandleRegex(pub Vec<Pattern>);
 pub struct InList(pub Vec<Arc<List>>);
 
 /// Unknown where there is no plain handle.
-pub(super) fn by_handle(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) -> Told {
-    facts.handle.map_or(Told::UNKNOWN, |handle| Told::fact(holds(handle)))
+pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
+    inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
 
 /// The same for rights that somebody has by name: their handle, their owner, a list that names them.
-pub(super) fn by_name(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) -> Told {
-    by_handle(facts, holds)
+pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
+    by_handle(inputs, holds)
 }
 
 impl HandleIn {
@@ -80,16 +80,16 @@ impl ConditionKind for HandleIn {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.contains(handle))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.contains(handle))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.texts().into_iter())
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {
@@ -142,16 +142,16 @@ impl ConditionKind for HandleRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {
@@ -217,16 +217,16 @@ impl ConditionKind for InList {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|list| list.name.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {

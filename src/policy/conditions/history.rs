@@ -7,8 +7,8 @@ use crate::document::keys::{Key, Section, Takes, key};
 use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::keys::QUOTA;
 use crate::policy::raw::{RawCondition, RawTableOf};
@@ -63,20 +63,20 @@ impl History {
 }
 
 impl Part {
-    fn evaluate(self, facts: &Facts<'_>) -> Told {
-        let known = &facts.book.history;
-        let Some(owner) = facts.handle.map(Handle::owner) else { return Told::UNKNOWN };
-        if !facts.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
-            return Told::UNKNOWN;
+    fn evaluate(self, inputs: &Inputs<'_>) -> Evaluation {
+        let known = &inputs.policy_state.history;
+        let Some(owner) = inputs.handle.map(Handle::owner) else { return Evaluation::UNKNOWN };
+        if !inputs.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
+            return Evaluation::UNKNOWN;
         }
         match self {
             Part::ApprovedBefore(wanted) => {
                 let truth = known.approved(owner);
-                Told { truth: if wanted { truth } else { !truth }, flips: None }
+                Evaluation { truth: if wanted { truth } else { !truth }, flips: None }
             }
-            Part::RejectedWithin(within) => known.rejected_within(owner, within, facts.now),
-            Part::RemovedWithin(within) => known.removed_within(owner, within, facts.now),
-            Part::RequestsOver(quota) => known.requests_over(owner, quota, &facts.request.id, facts.now),
+            Part::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
+            Part::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
+            Part::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
         }
     }
 
@@ -97,13 +97,13 @@ impl Part {
         }
     }
 
-    fn saw(self, told: Told, facts: &Facts<'_>) -> String {
-        let Some(owner) = facts.handle.map(Handle::owner) else { return values::handle(facts) };
-        if told.truth == Truth::Unknown {
-            let timed = !matches!(self, Part::ApprovedBefore(_)) && !facts.clock_is_sound();
+    fn saw(self, evaluation: Evaluation, inputs: &Inputs<'_>) -> String {
+        let Some(owner) = inputs.handle.map(Handle::owner) else { return values::handle(inputs) };
+        if evaluation.truth == Truth::Unknown {
+            let timed = !matches!(self, Part::ApprovedBefore(_)) && !inputs.clock_is_sound();
             return if timed { values::CLOCK } else { values::RECORD }.to_owned();
         }
-        let holds = told.truth == Truth::True;
+        let holds = evaluation.truth == Truth::True;
         let not = |word: &str| if holds { word.to_owned() } else { format!("not {word}") };
         match self {
             Part::ApprovedBefore(wanted) => {
@@ -112,7 +112,11 @@ impl Part {
             Part::RejectedWithin(_) => format!("`{owner}` was {} in that time", not("rejected")),
             Part::RemovedWithin(_) => format!("a contact of `{owner}` was {} in that time", not("removed")),
             Part::RequestsOver(quota) => {
-                let count = facts.book.history.requests_within(owner, quota.per, &facts.request.id, facts.now).count();
+                let count = inputs
+                    .policy_state
+                    .history
+                    .requests_within(owner, quota.per, &inputs.request.id, inputs.now)
+                    .count();
                 format!("{count} others by `{owner}`")
             }
         }
@@ -138,22 +142,22 @@ impl ConditionKind for History {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        self.parts().map(|part| part.evaluate(facts)).fold(Told::TRUE, Told::and)
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        self.parts().map(|part| part.evaluate(inputs)).fold(Evaluation::TRUE, Evaluation::and)
     }
 
     fn wanted(&self) -> String {
         self.parts().map(|part| format!("{} {}", part.key(), part.wanted())).collect::<Vec<_>>().join(", ")
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        self.parts().map(|part| part.saw(part.evaluate(facts), facts)).collect::<Vec<_>>().join(", ")
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        self.parts().map(|part| part.saw(part.evaluate(inputs), inputs)).collect::<Vec<_>>().join(", ")
     }
 
-    fn explain(&self, facts: &Facts<'_>) -> Vec<Explained> {
+    fn explain(&self, inputs: &Inputs<'_>) -> Vec<Explained> {
         let line = |part: Part| {
-            let told = part.evaluate(facts);
-            Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(told, facts), told }
+            let evaluation = part.evaluate(inputs);
+            Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(evaluation, inputs), evaluation }
         };
         self.parts().map(line).collect()
     }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
-use doorman::ledger::{Entry, HistoryReach, Reach};
+use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
+use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
 use doorman::policy::PolicyHash;
-use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
+use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Row {
 }
 
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct LedgerModel {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
     senders: BTreeMap<RequestId, Sender>,
     answers: BTreeMap<RequestId, Row>,
@@ -57,14 +57,14 @@ pub struct Record {
     newest: Option<Timestamp>,
 }
 
-impl Record {
+impl LedgerModel {
     /// Takes in a batch, or nothing of it and says what in it must not be: as the ledger itself does.
-    pub fn commit(&mut self, batch: &[Entry]) -> Result<(), String> {
+    pub fn commit(&mut self, batch: &[Record]) -> Result<(), String> {
         // What this batch itself opens and ends.
         let mut open: BTreeMap<&RequestId, Option<Answer>> = BTreeMap::new();
         for entry in batch {
             match entry {
-                Entry::Intent { request, answer, .. } => {
+                Record::Intent { request, answer, .. } => {
                     let before = open.get(request).copied();
                     let before =
                         before.unwrap_or_else(|| Some(self.answers.get(request).filter(|row| row.open())?.answer));
@@ -73,7 +73,7 @@ impl Record {
                     }
                     open.insert(request, Some(*answer));
                 }
-                Entry::Outcome { request, outcome, .. } => {
+                Record::Outcome { request, outcome, .. } => {
                     let before = open.get(request).map(Option::is_some);
                     if !before.unwrap_or_else(|| self.answers.get(request).is_some_and(Row::open)) {
                         return Err(format!("{outcome} of {request} is recorded, and no intent is"));
@@ -82,7 +82,7 @@ impl Record {
                         open.insert(request, None);
                     }
                 }
-                Entry::Withdrawn { request, .. } => drop(open.insert(request, None)),
+                Record::Withdrawn { request, .. } => drop(open.insert(request, None)),
                 _ => {}
             }
         }
@@ -91,17 +91,17 @@ impl Record {
     }
 
     /// Of a batch with an entry that is refused, takes in all that tells what happened, as the ledger itself does.
-    pub fn commit_but(&mut self, batch: &[Entry], refused: Option<usize>) {
+    pub fn commit_but(&mut self, batch: &[Record], refused: Option<usize>) {
         for (number, entry) in batch.iter().enumerate() {
-            if !matches!(entry, Entry::Intent { .. }) && refused != Some(number) {
+            if !matches!(entry, Record::Intent { .. }) && refused != Some(number) {
                 self.put(entry);
             }
         }
     }
 
-    fn put(&mut self, entry: &Entry) {
+    fn put(&mut self, entry: &Record) {
         match entry {
-            Entry::Seen { request, at, .. } => {
+            Record::Seen { request, at, .. } => {
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
                 self.senders.entry(request.id.clone()).or_insert_with(|| request.sender.clone());
@@ -110,12 +110,12 @@ impl Record {
                 }
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Decided { request, decision, at, .. } => {
+            Record::Decided { request, decision, at, .. } => {
                 self.decided
                     .insert(request.clone(), (decision.verdict, decision.by.to_string(), decision.policy.clone()));
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
+            Record::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
                 // The same answer once more is the one that is open.
                 let before = self.answers.get(request).filter(|row| row.open() && row.answer == *answer);
                 let since = before.map_or(*at, |before| before.since);
@@ -143,7 +143,7 @@ impl Record {
                 self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Outcome { request, outcome, at, detail, .. } => {
+            Record::Outcome { request, outcome, at, detail, .. } => {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
                 row.outcome = Some((*outcome, *at));
@@ -161,29 +161,29 @@ impl Record {
                     self.settled.insert(request.clone());
                 }
             }
-            Entry::Settled { request, status, .. } => {
+            Record::Settled { request, status, .. } => {
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
                 }
             }
-            Entry::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
+            Record::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
                 self.answers.remove(request);
                 self.charges.remove(request);
             }
-            Entry::Withdrawn { .. } => {}
-            Entry::Pause { on, .. } => {
+            Record::Withdrawn { .. } => {}
+            Record::Pause { on, .. } => {
                 self.paused = *on;
                 self.resumes += u32::from(!on);
             }
-            Entry::Hold { request, person: Some(person), .. } => {
+            Record::Hold { request, person: Some(person), .. } => {
                 drop(self.holds.insert(request.clone(), person.clone()))
             }
-            Entry::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
-            Entry::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
-            Entry::ContactAdded { .. }
-            | Entry::ContactRemoved { .. }
-            | Entry::Session { .. }
-            | Entry::Policy { .. } => {}
+            Record::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
+            Record::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
+            Record::ContactAdded { .. }
+            | Record::ContactRemoved { .. }
+            | Record::Session { .. }
+            | Record::Policy { .. } => {}
         }
     }
 
@@ -253,7 +253,7 @@ impl Record {
     }
 
     /// What an agent is told that asks so far back.
-    pub fn memory(&self, reach: Reach, now: Timestamp) -> AgentMemory {
+    pub fn memory(&self, reach: Reach, now: Timestamp) -> SavedAgent {
         let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
@@ -267,7 +267,7 @@ impl Record {
             detail: row.malformed.then(|| "malformed, says the platform".to_owned()),
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
-        let mut memory = AgentMemory { newest: self.newest, ..AgentMemory::default() };
+        let mut memory = SavedAgent { newest: self.newest, ..SavedAgent::default() };
         memory.open_answers = self.answers.iter().filter(|(_, row)| row.open()).map(answer).collect();
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
@@ -293,20 +293,20 @@ impl Record {
             .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
             .collect();
         let since = back(reach.charges);
-        memory.book.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
-        memory.book.approvals = self.let_in().filter(|row| row.at >= since).collect();
+        memory.policy_state.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
+        memory.policy_state.approvals = self.let_in().filter(|row| row.at >= since).collect();
         // For rules that ask nothing, nothing is read, and that is all they asked for.
-        memory.book.history_complete = true;
-        memory.book.history = match reach.history {
+        memory.policy_state.history_complete = true;
+        memory.policy_state.history = match reach.history {
             None => Vec::new(),
             Some(HistoryReach::Within(within)) => self.history(back(within)),
             Some(HistoryReach::Ever) => self.history(Timestamp::MIN),
         };
         let kept = |id: &RequestId| pending(id) || self.gone.contains(id);
-        memory.book.holds =
+        memory.policy_state.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
-        memory.book.paused = self.paused;
-        memory.book.notified = self.notified.clone();
+        memory.policy_state.paused = self.paused;
+        memory.policy_state.notified = self.notified.clone();
         memory
     }
 
