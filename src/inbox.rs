@@ -23,7 +23,7 @@ use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender};
 use crate::platform::Page;
 
 use self::listing::Counted;
-pub use answer::{AnswerState, Flight, Next, Refusal, Said};
+pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
 pub use entry::{Entry, QueuePosition, Stage};
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};

@@ -63,6 +63,11 @@ pub enum Notice {
         /// By a live event, rather than by a listing.
         live: bool,
     },
+    /// A settled request is pending again, says the platform.
+    Returned {
+        /// Which.
+        request: RequestId,
+    },
     /// A request was decided, otherwise than before.
     Decided {
         /// The request.

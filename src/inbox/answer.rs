@@ -5,12 +5,10 @@
 //! [`Inbox::fate_unknown`], [`Inbox::refused`] and [`Inbox::settle`](super::Inbox::settle); after an unknown fate,
 //! [`Inbox::still_pending`] or `settle`. A request that returns after its end begins as bound.
 
-use jiff::Timestamp;
-
 use super::entry::Queue;
 use super::{Entry, Inbox, Mark};
 use crate::clock::Mono;
-use crate::model::{Answer, RequestId, RequestStatus};
+use crate::model::{Answer, Refusal, RequestId, RequestStatus};
 use crate::policy::By;
 
 /// An answer, and what gave it.
@@ -38,15 +36,6 @@ pub enum Next<'a> {
     Person(&'a Said),
     /// This again or nothing: an earlier attempt may have been carried out.
     Again(&'a Said),
-}
-
-/// How the platform refused an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// 400, 422: the same answer is not sent again.
-    Malformed,
-    /// 403: it is sent again after a while.
-    Forbidden,
 }
 
 /// What the platform refused of this request so far.
@@ -397,13 +386,5 @@ impl Entry {
     /// What was sent to it, and what may be sent next.
     pub fn answer(&self) -> &AnswerState {
         &self.answer
-    }
-
-    /// When time alone may change what is decided.
-    pub(super) fn reconsider_at(&self) -> Option<Timestamp> {
-        match self.queue {
-            Queue::Resting { reconsider_at } => reconsider_at,
-            Queue::Ready | Queue::Delayed { .. } | Queue::Out => None,
-        }
     }
 }

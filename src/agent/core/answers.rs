@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Flight, Refusal, Said, Stage};
+use crate::inbox::{Flight, Said, Stage};
 use crate::ledger::LedgerError;
 use crate::ledger::Record;
-use crate::model::{AgentState, Answer, Outcome, RequestId, RequestStatus, Verdict};
+use crate::model::{AgentState, Answer, Outcome, Refusal, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
 use crate::responder::{Meaning, meaning};
 
@@ -188,7 +188,7 @@ impl Core {
             request: id.clone(),
             outcome: Outcome::Unknown,
             detail: error.as_ref().map(ToString::to_string),
-            malformed: false,
+            refusal: None,
             at: now.wall,
         });
         let (answer, attempts) = (flight.said().answer, flight.attempt());
@@ -227,7 +227,7 @@ impl Core {
             request: id.clone(),
             outcome,
             detail: Some(error.to_string()),
-            malformed,
+            refusal: Some(refusal),
             at: now.wall,
         });
         let why = format!("the platform refused it: {error}");
@@ -244,7 +244,7 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         // What was not applied binds nobody, should the request turn out to be pending after all.
         let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
-        let bound = entry.answer().said().filter(|_| applied && entry.answer().binds()).cloned();
+        let bound = entry.answer().said().filter(|_| applied).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
         // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
@@ -270,7 +270,7 @@ impl Core {
             request: id.clone(),
             outcome,
             detail: ending.detail,
-            malformed: false,
+            refusal: None,
             at: now.wall,
         });
         self.count(match outcome {
@@ -306,7 +306,9 @@ impl Core {
         };
         match entry.stage() {
             // It usually beats the reply to our own answer. The reply decides whose word it was.
-            Stage::InFlight => self.inbox.updated(id, &status),
+            Stage::InFlight => {
+                self.inbox.updated(id, &status);
+            }
             Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
                 let matches = entry.answer().said().is_some_and(|said| said.answer.status() == status);
                 if entry.answer().may_be_heard() {

@@ -210,6 +210,9 @@ impl Core {
                 at: first_seen,
             });
         }
+        if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
+            self.tell(Notice::Returned { request: id.clone() });
+        }
         self.tell(Notice::Seen { request, live: via == Via::Event });
     }
 

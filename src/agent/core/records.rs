@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::inbox::Said;
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
-use crate::model::{Answer, RequestId, Sender, Verdict};
+use crate::model::{Answer, Refusal, RequestId, Sender, Verdict};
 use crate::policy::{By, Decision, PolicyHash};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
@@ -48,7 +48,8 @@ impl Core {
         }
         for answer in refused {
             // What the platform did not allow (403) is asked again; what it called malformed is not.
-            self.memory.entry(answer.request).or_default().malformed = answer.malformed.then_some(answer.answer);
+            self.memory.entry(answer.request).or_default().malformed =
+                (answer.refusal == Some(Refusal::Malformed)).then_some(answer.answer);
         }
         for answer in open {
             if answer.answer == Answer::Approve {
