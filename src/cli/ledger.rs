@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 pub(super) use super::output::print;
-use super::remote::{shown, shown_lines};
+use super::output::{shown, shown_lines};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::ledger::read::TableSize;

@@ -42,3 +42,8 @@ ALTER TABLE text ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE policy ADD COLUMN needed INTEGER NOT NULL DEFAULT 0 CHECK (needed IN (0, 1));
 UPDATE policy SET needed = 1 WHERE n IN (SELECT policy FROM decision) OR n IN (SELECT policy FROM answer);
 CREATE INDEX policy_idle ON policy (n) WHERE needed = 0;
+
+-- How the platform refused an answer, in place of a word at the start of its detail.
+ALTER TABLE answer ADD COLUMN refused TEXT CHECK (refused IN ('malformed', 'forbidden'));
+UPDATE answer SET refused = CASE WHEN detail LIKE 'malformed%' THEN 'malformed' ELSE 'forbidden' END
+WHERE outcome = 'refused' OR (outcome = 'unknown' AND detail LIKE 'malformed%');
