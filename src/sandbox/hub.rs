@@ -57,6 +57,8 @@ pub struct Event {
 pub enum Order {
     /// Close with this code; 0: end the TCP connection without a close frame.
     Close(u16, &'static str),
+    /// Close with this code and reason.
+    CloseFor(u16, String),
     /// Another connection has taken the agent's place.
     Supersede,
     /// The contacts channel crashes.
