@@ -167,7 +167,7 @@ impl Call<'_> {
         if let Some(fault) = fault.as_ref().filter(|fault| fault.what == Do::BadRow)
             && let Some(row) = received.rows.first_mut()
         {
-            *row = malformed::row(row, fault.code.unwrap_or(0)).into();
+            *row = malformed::row(row, fault.code.unwrap_or(0));
         }
         match fault.map(|fault| fault.what) {
             Some(Do::Duplicate) => {

@@ -47,6 +47,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                     return self.crash(Channel::Contacts).await;
                 }
                 Do::Status | Do::ApplyThenFail | Do::StaleList => {}
+                Do::EdgePage | Do::BadRow | Do::Throttle => {}
             }
         }
         self.write(Message::text(frame)).await?;
