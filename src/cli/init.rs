@@ -161,7 +161,9 @@ fn configuration(url: &str, agent: &AgentId) -> Result<String, CliError> {
     Ok(format!(
         "# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
          [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
-         connection = \"yield\" # never take the connection from the agent itself\n"
+         # yield: leave the connection to the agent's own client. A client that connects with `on_conflict=reject` (the\n\
+         # TypeScript SDK does) cannot start while doorman is live: use \"poll\" for it. \"take\" ends an official client for good.\n\
+         connection = \"yield\"\n"
     ))
 }
 

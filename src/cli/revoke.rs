@@ -33,7 +33,9 @@ const AT_ONCE: usize = 20;
 Several options together narrow the choice. The contacts are shown first, and a question
 follows; in scripts `--yes` answers it. Contacts that a person approved are only removed
 where they are named or with `--people-too`, contacts that doorman did not approve only
-with `--any`. Removing a contact takes nobody out of a room, and the sender may ask again.
+with `--any`. Removing a contact takes nobody out of a room, and the sender may ask again
+at once. Members of your organisation, the owner and the owner's other agents reach the
+agent without a contact.
 
 After a rule that let in too many: `doorman pause`, correct the rules, `doorman reload`,
 `doorman revoke --since 2h`, `doorman resume`.

@@ -1,10 +1,12 @@
 //! Faults: what shall go wrong, where, how often. A table that is asked at each point of the sandbox. Which
 //! combinations mean something is decided here; what they do is up to the points (`docs/sandbox.md`).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::Mono;
 
 /// Most faults waiting at once.
 pub const FAULTS_MAX: usize = 10_000;
@@ -63,6 +65,14 @@ pub enum Do {
     Ghost,
     /// The listing is as it was `ms` ago (default 10,000).
     StaleList,
+    /// A page of something in between (a CDN's bot check) instead of the answer, with status `code` (default 403).
+    EdgePage,
+    /// One row of the listing cannot be read; `code` picks which kind: 0 half a surrogate pair, 1 a number beyond range,
+    /// 2 deep nesting, each with its id; 3 without a readable id.
+    BadRow,
+    /// A load balancer in front: no more than `per_second` calls in any second, for all agents together or, with `shared`
+    /// false, for each; the others get 429 without a body and without `Retry-After`. Until cleared.
+    Throttle,
 }
 
 /// One fault, as given.
@@ -89,12 +99,35 @@ pub struct Fault {
     /// With `at: "push"`, only this event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// With `do: "close"`, the close frame's reason; at most [`REASON_BYTES_MAX`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// With `do: "throttle"`, the calls of a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// With `do: "throttle"`, whether all agents share them (default true).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
 }
+
+/// Longest reason of a close frame (RFC 6455, section 5.5).
+pub const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
     /// A fault that strikes once, whoever comes.
     pub fn new(at: At, what: Do) -> Self {
-        Self { at, what, count: None, code: None, ms: None, agent: None, event: None }
+        Self {
+            at,
+            what,
+            count: None,
+            code: None,
+            ms: None,
+            agent: None,
+            event: None,
+            reason: None,
+            per_second: None,
+            shared: None,
+        }
     }
 
     /// So often; 0: until cleared.
@@ -122,6 +155,20 @@ impl Fault {
     #[must_use]
     pub fn agent(mut self, agent: &str) -> Self {
         self.agent = Some(agent.to_owned());
+        self
+    }
+
+    /// With this reason in the close frame.
+    #[must_use]
+    pub fn reason(mut self, reason: &str) -> Self {
+        self.reason = Some(reason.to_owned());
+        self
+    }
+
+    /// So many calls a second, for all agents together.
+    #[must_use]
+    pub fn per_second(mut self, calls: u32) -> Self {
+        self.per_second = Some(calls);
         self
     }
 
@@ -154,9 +201,17 @@ impl Fault {
         if self.event.is_some() && self.at != At::Push {
             return Err("`event` needs `at` to be `push`".into());
         }
+        if self.reason.as_ref().is_some_and(|reason| self.what != Do::Close || reason.len() > REASON_BYTES_MAX) {
+            return Err(format!("`reason` is for `close`, and has at most {REASON_BYTES_MAX} bytes"));
+        }
+        let throttles = self.what == Do::Throttle;
+        if throttles != self.per_second.is_some() || self.per_second == Some(0) || (self.shared.is_some() && !throttles)
+        {
+            return Err("`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`".into());
+        }
         let code = self.code.unwrap_or(1000);
         let status = match self.what {
-            Do::Status | Do::ApplyThenFail => self.code.is_none() || (200..=599).contains(&code),
+            Do::Status | Do::ApplyThenFail | Do::EdgePage => self.code.is_none() || (200..=599).contains(&code),
             Do::Close => is_close_code(code),
             _ => true,
         };
@@ -172,7 +227,8 @@ impl Fault {
             Do::Reorder => matches!(point, At::Join | At::Heartbeat | At::Push | At::List),
             Do::ApplyThenFail => matches!(point, At::Respond | At::Join),
             Do::CrashChannel => point != At::Upgrade,
-            Do::StaleList => point == At::List,
+            Do::StaleList | Do::BadRow => point == At::List,
+            Do::EdgePage | Do::Throttle => http,
         }
     }
 }
@@ -186,10 +242,18 @@ fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// A balancer's limit, and the calls of the last second: those of all, or of each agent by id.
+#[derive(Debug)]
+struct Throttled {
+    fault: Fault,
+    taken: HashMap<String, VecDeque<Mono>>,
+}
+
 /// The faults that wait, in the order they were given.
 #[derive(Debug, Default)]
 pub struct Faults {
     waiting: VecDeque<(Fault, u64)>,
+    throttles: Vec<Throttled>,
     /// How many have struck.
     pub struck: u64,
 }
@@ -201,8 +265,12 @@ impl Faults {
     ///
     /// There are [`FAULTS_MAX`] already.
     pub fn add(&mut self, fault: Fault) -> Result<(), String> {
-        if self.waiting.len() == FAULTS_MAX {
+        if self.waiting.len() + self.throttles.len() >= FAULTS_MAX {
             return Err(format!("at most {FAULTS_MAX} faults wait at once"));
+        }
+        if fault.what == Do::Throttle {
+            self.throttles.push(Throttled { fault, taken: HashMap::new() });
+            return Ok(());
         }
         let left = fault.count.map_or(1, |count| if count == 0 { u64::MAX } else { count });
         self.waiting.push_back((fault, left));
@@ -227,8 +295,29 @@ impl Faults {
         Some(fault)
     }
 
+    /// Whether a call at this moment is one too many. `who` are the id and the handle of the agent.
+    pub fn throttled(&mut self, who: [&str; 2], now: Mono) -> bool {
+        let mut over = false;
+        for throttled in &mut self.throttles {
+            if throttled.fault.agent.as_deref().is_some_and(|agent| !who.contains(&agent)) {
+                continue;
+            }
+            let whose = if throttled.fault.shared == Some(false) { who[0] } else { "" };
+            let taken = throttled.taken.entry(whose.to_owned()).or_default();
+            taken.retain(|at| now.since(*at) < Duration::from_secs(1));
+            if taken.len() >= throttled.fault.per_second.unwrap_or(u32::MAX) as usize {
+                over = true;
+            } else {
+                taken.push_back(now);
+            }
+        }
+        self.struck += u64::from(over);
+        over
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
+        self.throttles.clear();
         self.waiting.clear();
     }
 
@@ -239,7 +328,7 @@ impl Faults {
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.throttles.is_empty()
     }
 }
 
@@ -270,6 +359,12 @@ mod tests {
             (Fault::new(At::Join, Do::Close).code(1005), "`1005` is no code for `close`"),
             (Fault::new(At::List, Do::Status).code(99), "`99` is no code for `status`"),
             (Fault::new(At::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
+            (Fault::new(At::Push, Do::EdgePage), "`edge-page` cannot be done at `push`"),
+            (
+                Fault::new(At::Any, Do::Throttle),
+                "`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`",
+            ),
+            (Fault::new(At::List, Do::Status).reason("x"), "`reason` is for `close`, and has at most 123 bytes"),
             (Fault::new(At::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
         ] {
             assert_eq!(fault.check(), Err(why.to_owned()));

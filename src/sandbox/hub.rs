@@ -53,10 +53,12 @@ pub struct Event {
 }
 
 /// What a connection's task is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Close with this code; 0: end the TCP connection without a close frame.
     Close(u16, &'static str),
+    /// Close with this code and reason.
+    CloseFor(u16, String),
     /// Another connection has taken the agent's place.
     Supersede,
     /// The contacts channel crashes.

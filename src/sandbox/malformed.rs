@@ -47,3 +47,24 @@ pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
         _ => json_text(200, format!("{{\"data\":\"{}\"}}", "x".repeat(16 << 20))),
     }
 }
+
+/// What a CDN says of a client that it takes for a bot.
+pub(super) fn edge_page(status: u16) -> Reply {
+    let page = "<!DOCTYPE html><html><head><title>Access denied</title></head><body>error code: 1010</body></html>";
+    raw(status, "text/html; charset=UTF-8", page)
+}
+
+/// This row of a listing, unreadable: with its id for kinds 0 to 2, without one for all others.
+pub(super) fn row(right: &str, kind: u16) -> String {
+    let id = serde_json::from_str::<serde_json::Value>(right)
+        .ok()
+        .and_then(|row| row.get("id").cloned())
+        .map_or_else(String::new, |id| id.to_string());
+    let message = match kind {
+        0 => "\"half \\ud800 a pair\"".to_owned(),
+        1 => "1e999".to_owned(),
+        2 => format!("{}{}", "[".repeat(DEEP), "]".repeat(DEEP)),
+        _ => return "{\"id\":\"\\ud800\",\"status\":\"pending\"}".to_owned(),
+    };
+    format!("{{\"message\":{message},\"id\":{id},\"status\":\"pending\",\"inserted_at\":\"2026-01-01T00:00:00Z\"}}")
+}

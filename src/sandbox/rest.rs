@@ -50,6 +50,9 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
         };
         (party, inner.store.parties[party].kind)
     };
+    if shared.throttled(Some(agent)) {
+        return Ok(empty(429));
+    }
     let allowed = match kind {
         PartyKind::Agent => "agent",
         PartyKind::User => "me",
@@ -161,6 +164,11 @@ impl Call<'_> {
             note(&mut inner.journal.lists, listing);
             (received, sent)
         };
+        if let Some(fault) = fault.as_ref().filter(|fault| fault.what == Do::BadRow)
+            && let Some(row) = received.rows.first_mut()
+        {
+            *row = malformed::row(row, fault.code.unwrap_or(0));
+        }
         match fault.map(|fault| fault.what) {
             Some(Do::Duplicate) => {
                 received.rows = received.rows.iter().flat_map(|row| [row.clone(), row.clone()]).collect()
@@ -286,6 +294,7 @@ impl Call<'_> {
             }
             Do::Status => Some(Ok(fault_status(fault.code.unwrap_or(500), fault.ms, Some(self.number)))),
             Do::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
+            Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
             Do::Delay => {
                 Shared::pause(fault, 1000).await;
                 None
@@ -294,7 +303,7 @@ impl Call<'_> {
                 self.shared.strike_socket(fault, self.agent);
                 None
             }
-            Do::Duplicate | Do::Reorder | Do::ApplyThenFail | Do::StaleList => None,
+            Do::Duplicate | Do::Reorder | Do::ApplyThenFail | Do::StaleList | Do::BadRow | Do::Throttle => None,
         }
     }
 }

@@ -131,7 +131,7 @@ impl Shared {
         let mut inner = self.lock();
         match fault.what {
             Do::Close => {
-                inner.hub.order(agent, Order::Close(fault.code.unwrap_or(1000), "fault"));
+                inner.hub.order(agent, close(fault));
             }
             Do::Supersede => {
                 inner.hub.order(agent, Order::Supersede);
@@ -146,6 +146,20 @@ impl Shared {
         true
     }
 
+    /// Whether a balancer in front refuses this call.
+    pub(super) fn throttled(&self, agent: Option<PartyIndex>) -> bool {
+        if !self.armed.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut inner = self.lock();
+        let Inner { store, faults, .. } = &mut *inner;
+        let who = agent.map_or(["", ""], |agent| {
+            let party = &store.parties[agent];
+            [party.id.as_str(), party.handle.as_str()]
+        });
+        faults.throttled(who, self.clock.now().mono)
+    }
+
     /// Sleeps for what a fault says, or this many milliseconds.
     pub(super) async fn pause(fault: &Fault, default: u64) {
         tokio::time::sleep(fault.wait(default)).await;
@@ -154,3 +168,12 @@ impl Shared {
 
 /// How long a stall lasts, unless told otherwise.
 pub(super) const STALL: Duration = Duration::from_secs(3600);
+
+/// What a `close` fault orders.
+pub(super) fn close(fault: &Fault) -> Order {
+    let code = fault.code.unwrap_or(1000);
+    match &fault.reason {
+        Some(reason) => Order::CloseFor(code, reason.clone()),
+        None => Order::Close(code, "fault"),
+    }
+}

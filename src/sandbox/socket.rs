@@ -318,8 +318,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
 
     /// Says what is to be said, and closes.
     async fn end(mut self, order: Order, noted: &mut bool) {
+        let mut reason = String::new();
         let (code, why) = match order {
             Order::Close(code, why) => (code, why),
+            Order::CloseFor(code, said) => {
+                reason = said;
+                (code, "fault")
+            }
             Order::Supersede => {
                 if let Some(join_ref) = self.joined[Channel::Control as usize].clone() {
                     let topic = format!("{}:{}", Channel::Control.prefix(), self.id);
@@ -338,7 +343,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         ended(self.shared, self.agent, self.number, ((code != 0).then_some(code), why));
         *noted = true;
         if code != 0 {
-            let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+            let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
             let _ = timeout(LINGER, self.socket.close(Some(frame))).await;
             let io = self.socket.get_mut();
             let _ = timeout(LINGER, io.shutdown()).await;

@@ -57,6 +57,10 @@ pub(super) async fn handle(
             return Ok(*refusal);
         }
     };
+    if shared.throttled(asked.agent) {
+        seen(asked.agent, 429);
+        return Ok(empty(429));
+    }
     let fault = shared.strike(At::Upgrade, asked.agent, "");
     if let Some(instead) = before(fault.as_ref(), &shared).await {
         seen(asked.agent, instead.as_ref().map_or(0, |reply| reply.status().as_u16()));
@@ -155,11 +159,13 @@ async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, 
             (code, ms) => fault_status(code, ms, None),
         })),
         Do::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
+        Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
         Do::Delay => {
             Shared::pause(fault, 1000).await;
             None
         }
         Do::Close | Do::Supersede | Do::Ghost => None,
         Do::Duplicate | Do::Reorder | Do::ApplyThenFail | Do::CrashChannel | Do::StaleList => None,
+        Do::BadRow | Do::Throttle => None,
     }
 }

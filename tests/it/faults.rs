@@ -5,6 +5,7 @@ pub mod checks;
 mod clock;
 mod coexistence;
 pub mod daemon;
+mod edge;
 mod flood;
 mod keys;
 mod kills;

@@ -37,6 +37,29 @@ impl Loading<'_> {
         let rest = self.scalar("platform.rest_url", sdk("BAND_REST_URL"), &format!("{base}/api/v1"));
         let socket = base.replacen("http", "ws", 1) + "/api/v1/socket/websocket";
         let socket = self.scalar("platform.socket_url", sdk("BAND_WS_URL"), &socket);
+        // The SDK names both or none. Where it names one, the other follows: else the key would go to two platforms.
+        let (rest, socket) = match (&rest.layer, &socket.layer) {
+            (Layer::Variable(name), Layer::Default) if name == "BAND_REST_URL" => {
+                let value = origin(&rest.value).replacen("http", "ws", 1) + "/api/v1/socket/websocket";
+                self.follows("platform.socket_url", &value, "from `BAND_REST_URL`");
+                let socket = Layered { value, layer: rest.layer.clone() };
+                (rest, socket)
+            }
+            (Layer::Default, Layer::Variable(name)) if name == "BAND_WS_URL" => {
+                let value = socket_origin(&socket.value).replacen("ws", "http", 1) + "/api/v1";
+                self.follows("platform.rest_url", &value, "from `BAND_WS_URL`");
+                let rest = Layered { value, layer: socket.layer.clone() };
+                (rest, socket)
+            }
+            _ => (rest, socket),
+        };
+        let socket = match &socket.layer {
+            Layer::Variable(name) if name == "BAND_WS_URL" => {
+                let value = socket_origin(&socket.value) + "/api/v1/socket/websocket";
+                Layered { value: if has_path(&socket.value) { socket.value } else { value }, layer: socket.layer }
+            }
+            _ => socket,
+        };
         // What follows from another value is nobody's default.
         for (key, place) in [("platform.rest_url", &rest.layer), ("platform.socket_url", &socket.layer)] {
             if let (Layer::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
@@ -94,6 +117,13 @@ impl Loading<'_> {
         })
     }
 
+    /// This value follows from another's.
+    fn follows(&mut self, key: &str, value: &str, origin: &str) {
+        if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == key) {
+            (told.1, told.2) = (value.to_owned(), origin.to_owned());
+        }
+    }
+
     /// `Name: value`, one a line. What is wrong with one is said without its value, which may be a secret.
     fn headers(&mut self, layered: &Layered) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let mut headers = Vec::new();
@@ -125,6 +155,20 @@ impl Loading<'_> {
         }
         Some(headers)
     }
+}
+
+/// Whether an address says where on its host.
+fn has_path(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| !matches!(url.path(), "" | "/"))
+}
+
+/// A socket's address without its usual path.
+fn socket_origin(text: &str) -> String {
+    text.trim_end_matches('/')
+        .trim_end_matches("/websocket")
+        .trim_end_matches("/socket")
+        .trim_end_matches("/api/v1")
+        .to_owned()
 }
 
 /// Without what the loader adds itself.

@@ -66,7 +66,7 @@ impl Session {
         }
         let floor = match (refusal.retry_after, refusal.status) {
             (Some(wait), _) => Floor::RetryAfter(wait),
-            (None, Some(429)) => Floor::Overloaded,
+            // A bare 429 is the brake's affair, which all agents of the process share.
             (None, _) => Floor::None,
         };
         let mut ruling = Ruling::Passing;

@@ -47,6 +47,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                     return self.crash(Channel::Contacts).await;
                 }
                 Do::Status | Do::ApplyThenFail | Do::StaleList => {}
+                Do::EdgePage | Do::BadRow | Do::Throttle => {}
             }
         }
         self.write(Message::text(frame)).await?;
@@ -66,7 +67,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     /// What a fault does to this very connection.
     pub(super) fn strike_self(&self, fault: &Fault) -> Option<Order> {
         match fault.what {
-            Do::Close => Some(Order::Close(fault.code.unwrap_or(1000), "fault")),
+            Do::Close => Some(crate::sandbox::shared::close(fault)),
             Do::Supersede => Some(Order::Supersede),
             Do::Ghost => {
                 if let Some(agent) = self.agent {
