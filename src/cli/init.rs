@@ -27,18 +27,20 @@ const LIMIT: Duration = Duration::from_secs(15);
   doorman init my-agent --agent 5f0c1a52-... < key.txt
   doorman init --systemd                      as root, into /etc/doorman
 
-Writes doorman.toml, rules.toml, agent.key (mode 0600) and a schema for each of the two
-TOML files, for completion in editors. It never writes over a file that is there. The
-rules begin in shadow: doorman decides and records, and answers nothing until they say
-`mode = \"enforce\"`. `doorman recipes` has rules for common wishes.
+Writes doorman.toml, rules.toml, agent.key (mode 0600) and a schema for each of
+the two TOML files, for completion in editors. It never writes over a file that
+is there. The rules begin in shadow: doorman decides and records, and answers
+nothing until they say `mode = \"enforce\"`. `doorman recipes` has rules for
+common wishes.
 
-What is missing is asked for; the key is not shown. Where no terminal is, the key is the
-first line of standard input.
+What is missing is asked for; the key is not shown. Where no terminal is, the
+key is the first line of standard input.
 
-Exit status: 0 written, and `check` accepts it; 1 a file is there already, or none can be
-written; 2 the agent, the key or the address is not valid; 69 the platform cannot be
-reached (`--offline` does without it); 77 the key is refused, or another agent's; 78
-written, but `check` refuses it as things are here, for example for a variable that is set.")]
+Exit status: 0 written, and `check` accepts it; 1 a file is there already, or
+none can be written; 2 the agent, the key or the address is not valid; 69 the
+platform cannot be reached (`--offline` does without it); 77 the key is refused,
+or another agent's; 78 written, but `check` refuses it as things are here, for
+example for a variable that is set.")]
 pub struct Args {
     /// Where to write; it is made if it is not there
     #[arg(value_name = "DIRECTORY", default_value = ".", default_value_if("systemd", "true", SYSTEMD))]
