@@ -22,7 +22,7 @@ impl Core {
 
     /// A request ended without an answer of ours: told where that was against the rules in force. In shadow none are.
     pub(super) fn against_policy(&mut self, entry: &Entry, status: Option<&RequestStatus>) {
-        let Some(decision) = entry.decision.as_ref().filter(|decision| decision.verdict != Verdict::Approve) else {
+        let Some(decision) = entry.decision().filter(|decision| decision.verdict != Verdict::Approve) else {
             return;
         };
         if status != Some(&RequestStatus::Approved) || self.in_shadow() {
@@ -30,7 +30,7 @@ impl Core {
         }
         let (verdict, by) = (decision.verdict, decision.by.to_string());
         self.count("settled_against_policy");
-        self.tell(Notice::SettledAgainstPolicy { request: entry.request.clone(), verdict, by });
+        self.tell(Notice::SettledAgainstPolicy { request: entry.request().clone(), verdict, by });
     }
 
     /// What `status` says of both since the start.
