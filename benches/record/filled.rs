@@ -56,7 +56,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 attempt: 1,
                 at,
             },
-            Record::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, at },
+            Record::Outcome { agent, request: id, outcome: Outcome::Applied(Answer::Approve), detail: None, at },
         ]
     };
     (0..requests / 64).map(move |batch| (batch * 64..batch * 64 + 64).flat_map(&one).collect())

@@ -156,7 +156,7 @@ impl Load<'_> {
         )?;
         take(
             "SELECT r.owner, r.id, w.outcome_at, w.answer FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('applied', 'presumed-applied')
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
         )?;
@@ -177,7 +177,7 @@ impl Load<'_> {
         // Two ways in, each by an index of its own: answers with an outcome, and those still without.
         let sql = format!(
             "{columns} WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND {counts}
-                 AND w.outcome IN ('applied', 'presumed-applied')
+                 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              UNION ALL {columns} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
              ORDER BY 2, 1"
         );
@@ -188,7 +188,7 @@ impl Load<'_> {
         let rows = self.rows(
             "SELECT substr(\"by\", 9), reserved_at FROM answer
              WHERE agent = ?1 AND outcome_at >= ?2 AND reserved_at >= ?2 AND answer = 'reject' AND \"by\" GLOB 'overdue:*'
-                 AND outcome IN ('applied', 'presumed-applied')
+                 AND outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              UNION ALL
              SELECT substr(\"by\", 9), reserved_at FROM answer
              WHERE agent = ?1 AND (outcome IS NULL OR outcome = 'unknown') AND reserved_at >= ?2 AND answer = 'reject'
@@ -217,7 +217,7 @@ impl Load<'_> {
             "SELECT r.id, w.answer, w.\"by\", CASE WHEN w.answer = 'approve' AND NOT EXISTS
                  (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END
              FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied')
+             WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              ORDER BY w.n DESC LIMIT 4096",
             None,
             |row| {
@@ -261,7 +261,7 @@ pub fn revocable(connection: &Connection, filter: &RevokeFilter) -> rusqlite::Re
          WHERE c.request IS NOT NULL AND c.removed_at IS NULL AND c.added_at >= ?1
              AND (?2 IS NULL OR a.id = ?2)
              AND EXISTS (SELECT 1 FROM answer w WHERE w.request = r.n AND w.answer = 'approve'
-                 AND (w.outcome IS NULL OR w.outcome IN ('applied', 'presumed-applied', 'unknown')))
+                 AND (w.outcome IS NULL OR w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected', 'unknown')))
          ORDER BY c.n",
     )?;
     let since = filter.since.unwrap_or(Timestamp::MIN);

@@ -223,7 +223,7 @@ impl PolicyState {
     ) {
         match outcome {
             Outcome::Unknown => return,
-            Outcome::Applied | Outcome::PresumedApplied => {
+            Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
                 self.open.remove(request);
                 if self.approvals_ignored {
                     self.let_approvals_go(|known, _| known == request);

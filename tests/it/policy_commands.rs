@@ -130,7 +130,13 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             attempt: 1,
             at,
         });
-        entries.push(Record::Outcome { agent: agent(), request: id, outcome: Outcome::Applied, detail: None, at });
+        entries.push(Record::Outcome {
+            agent: agent(),
+            request: id,
+            outcome: Outcome::Applied(Answer::Approve),
+            detail: None,
+            at,
+        });
     }
     entries
 }

@@ -77,9 +77,13 @@ impl Core {
             return;
         };
         if entry.updated.is_some() {
-            let ours = entry.unknown_before
-                && entry.updated.as_deref().cloned() == self.flights.get(id).map(|flight| flight.answer.status());
-            let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+            let answer = self.flights.get(id).map(|flight| flight.answer);
+            let outcome = match answer {
+                Some(answer) if entry.unknown_before && entry.updated.as_deref() == Some(&answer.status()) => {
+                    Outcome::PresumedApplied(answer)
+                }
+                _ => Outcome::SettledElsewhere,
+            };
             if let Some(flight) = self.end_answer(id) {
                 self.force(id, Forced { answer: flight.answer, by: flight.by });
             }

@@ -22,7 +22,7 @@ impl Core {
     pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
         // What was not applied binds nobody, should the request turn out to be pending after all.
-        let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
+        let applied = matches!(ending.outcome, Outcome::Applied(_) | Outcome::PresumedApplied(_));
         let bound = entry.forced.as_deref().cloned().filter(|_| applied);
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
@@ -51,8 +51,8 @@ impl Core {
             at: now.wall,
         });
         self.count(match outcome {
-            Outcome::Applied => "answers_applied",
-            Outcome::PresumedApplied => "answers_presumed_applied",
+            Outcome::Applied(_) => "answers_applied",
+            Outcome::PresumedApplied(_) => "answers_presumed_applied",
             Outcome::SettledElsewhere => "answers_settled_elsewhere",
             Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
         });
@@ -88,9 +88,9 @@ impl Core {
             Stage::InFlight => entry.updated = Some(Box::new(status)),
             Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
                 let maybe_ours = entry.unknown_before;
-                let matches = entry.forced.as_ref().is_some_and(|forced| forced.answer.status() == status);
+                let matching = entry.forced.as_ref().map(|forced| forced.answer).filter(|one| one.status() == status);
                 if maybe_ours {
-                    let outcome = if matches { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+                    let outcome = matching.map_or(Outcome::SettledElsewhere, Outcome::PresumedApplied);
                     self.finish(id, Ending { outcome, detail: None, latency: None }, now);
                 } else {
                     self.settled(id, Some(status), now);

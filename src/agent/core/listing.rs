@@ -108,7 +108,7 @@ impl Core {
             self.still_pending(&id, now);
         }
         for id in verified.no_longer {
-            self.finish(&id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+            self.finish(&id, Ending { outcome: self.presumed(&id), detail: None, latency: None }, now);
         }
         for id in verified.gone {
             self.gone(&id, now);
@@ -150,10 +150,16 @@ impl Core {
         }
     }
 
+    /// What became of an answer whose request is listed no more: it was taken, as far as anybody can say.
+    fn presumed(&self, id: &RequestId) -> Outcome {
+        let forced = self.inbox.entry(id).and_then(|entry| entry.forced.as_ref());
+        forced.map_or(Outcome::Gone, |forced| Outcome::PresumedApplied(forced.answer))
+    }
+
     /// A stable listing shows it no more, and we never answered it.
     fn gone(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| entry.unknown_before) {
-            self.finish(id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+            self.finish(id, Ending { outcome: self.presumed(id), detail: None, latency: None }, now);
             return;
         }
         self.settled(id, None, now);
