@@ -177,6 +177,22 @@ pub enum ContactKind {
     Other,
 }
 
+impl ContactKind {
+    /// The word in the ledger, the log and `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ContactKind::User => "user",
+            ContactKind::Agent => "agent",
+            ContactKind::Other => "other",
+        }
+    }
+
+    /// The reverse of [`ContactKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [ContactKind::User, ContactKind::Agent, ContactKind::Other].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// One row of the agent's contact list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {

@@ -6,7 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use super::notice::Notice;
 use crate::config::settings::KeySource;
-use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
+use crate::model::{AgentState, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
@@ -270,17 +270,12 @@ fn contacts(notice: &Notice) {
     match notice {
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
-            let kind = match contact.kind {
-                ContactKind::User => "user",
-                ContactKind::Agent => "agent",
-                ContactKind::Other => "other",
-            };
             info!(
                 event = events::CONTACT_ADDED,
                 contact = id,
                 handle,
                 name = shown(contact.name.as_ref()),
-                kind,
+                kind = contact.kind.as_str(),
                 "a new contact"
             );
             if let Some(request) = request {

@@ -9,7 +9,7 @@ use comfy_table::presets;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{CliError, Global, remote};
+use super::{CliError, Global, output, remote};
 use crate::config::settings::AgentSettings;
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
@@ -187,7 +187,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             findings.ok(what, format!("its key is good: {handle}"));
         }
         Ok(me) => {
-            let whose = remote::shown(me.id.as_str());
+            let whose = output::shown(me.id.as_str());
             findings.fail(77, what, format!("the key is another agent's ({whose}): put the right one in its place"));
             return false;
         }
@@ -238,7 +238,7 @@ async fn connect(dialer: &Dialer, agent: &AgentSettings, key: &Key, what: &str, 
 fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     if as_json {
         for (standing, what, how) in &findings.lines {
-            remote::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
+            output::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
         }
         return Ok(());
     }
@@ -250,5 +250,5 @@ fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     for (standing, what, how) in &findings.lines {
         table.add_row([standing.word(), what, how]);
     }
-    remote::print(&format!("{}\n", table.trim_fmt()))
+    output::print(&format!("{}\n", table.trim_fmt()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{CliError, Global, check, remote};
+use super::{CliError, Global, check, output};
 use crate::config::settings::Platform;
 use crate::config::{self, Env, Overrides};
 use crate::diagnostics::Report;
@@ -63,7 +63,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         None => ask("the agent's id (a UUID): ", false, "say which agent with `--agent ID`")?,
     };
     if uuid::Uuid::parse_str(&id).is_err() {
-        let shown = remote::shown(&id);
+        let shown = output::shown(&id);
         return Err(CliError::new(2, format!("`{shown}` is no agent's id: it is a UUID, as the platform shows it")));
     }
     let agent = AgentId::parse(&id).map_err(|problem| CliError::new(2, problem.to_string()))?;
@@ -80,12 +80,12 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
     let code = check::run(check::Args::default(), &Global { config: Some(file.clone()) })?;
-    remote::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
+    output::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
     if code != 0 {
         let next = format!("\nnext: mend what is told above, then `doorman check --config {}`\n", file.display());
-        return remote::print(&next).map(|()| code);
+        return output::print(&next).map(|()| code);
     }
-    remote::print(&format!(
+    output::print(&format!(
         "\nnext:\n  export DOORMAN_CONFIG={0}\n  doorman doctor              \
          # does everything work?\n  doorman run                 # decides and records; answers nothing yet\n  \
          doorman history -f          # what it would have done\nthen put `mode = \"enforce\"` into rules.toml, and `doorman \
@@ -133,7 +133,7 @@ fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<Strin
     match reply.result {
         Ok(me) if me.id == *agent => Ok(me.sender.handle().map(|handle| handle.owner().to_owned())),
         Ok(me) => {
-            let whose = remote::shown(me.id.as_str());
+            let whose = output::shown(me.id.as_str());
             Err(CliError::new(77, format!("this key is another agent's, `{whose}`: nothing was written")))
         }
         Err(error) => {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
+pub(super) use super::output::print;
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::ledger::{self, LedgerError, LedgerReader};
@@ -66,17 +67,6 @@ pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<PathBuf, C
 /// A ledger that cannot be used is exit code 74.
 pub(super) fn fault(error: &LedgerError) -> CliError {
     CliError::new(74, error.to_string())
-}
-
-/// Writes to stdout. A closed pipe is an end, not an error.
-pub(super) fn print(text: &str) -> Result<(), CliError> {
-    let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(1, format!("cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn info(path: &Path, json: bool) -> Result<u8, CliError> {

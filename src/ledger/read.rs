@@ -1,6 +1,7 @@
 //! Reads a ledger while the daemon writes it, after a crash, or from a medium that cannot be written. Never changes a
 //! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
 
+mod contacts;
 mod follow;
 mod opening;
 mod past;
@@ -21,6 +22,7 @@ use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
+pub use contacts::RecordedContact;
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
@@ -215,6 +217,14 @@ impl LedgerReader {
             statement.query_map([], |row| row.get(0).map(|Parsed(id)| id))?.collect()
         };
         read().map_err(|error| self.fault(&error))
+    }
+
+    /// The contacts that are there now, of this agent or of all, oldest first.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn contacts(&self, agent: Option<&AgentId>) -> Result<Vec<RecordedContact>, LedgerError> {
+        contacts::all(&self.connection, agent).map_err(|error| self.fault(&error))
     }
 
     /// The policies that an agent stood under, and since when, oldest first.

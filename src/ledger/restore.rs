@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
-use super::{HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter, SavedAgent};
-use crate::model::{AgentId, Handle, Sender};
+use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
+use crate::model::{AgentId, Sender};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
@@ -250,33 +250,6 @@ fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
         at: time(row, 5)?,
         detail: row.get(6)?,
     })
-}
-
-/// The contacts that [`RevokeFilter`] asks for.
-pub fn revocable(connection: &Connection, filter: &RevokeFilter) -> rusqlite::Result<Vec<Revocable>> {
-    let wanted = filter.handle.as_deref().map(|text| (Handle::parse(text).ok(), text));
-    let mut statement = connection.prepare_cached(
-        "SELECT a.id, c.id, coalesce(c.handle, r.handle) FROM contact c
-         JOIN request r ON r.n = c.request JOIN agent a ON a.n = c.agent
-         WHERE c.request IS NOT NULL AND c.removed_at IS NULL AND c.added_at >= ?1
-             AND (?2 IS NULL OR a.id = ?2)
-             AND EXISTS (SELECT 1 FROM answer w WHERE w.request = r.n AND w.answer = 'approve'
-                 AND (w.outcome IS NULL OR w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected', 'unknown')))
-         ORDER BY c.n",
-    )?;
-    let since = filter.since.unwrap_or(Timestamp::MIN);
-    let agent = filter.agent.as_ref().map(AgentId::as_str);
-    let rows = statement.query_map(params![Micros(since), agent], |row| {
-        Ok((parsed(row, 0)?, parsed(row, 1)?, row.get::<_, Option<String>>(2)?))
-    })?;
-    rows.filter(|row| match (row, &wanted) {
-        (Ok((_, _, handle)), Some((plain, text))) => handle.as_deref().is_some_and(|handle| match plain {
-            Some(plain) => Handle::parse(handle).is_ok_and(|handle| handle == *plain),
-            None => handle == *text,
-        }),
-        (Err(_), _) | (_, None) => true,
-    })
-    .collect()
 }
 
 fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {

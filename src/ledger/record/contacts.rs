@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, kept, owner_of};
-use crate::model::{AgentId, Contact, ContactId, ContactKind, RequestId};
+use crate::model::{AgentId, Contact, ContactId, RequestId};
 
 impl Recorder<'_> {
     pub(super) fn contact_added(
@@ -19,11 +19,6 @@ impl Recorder<'_> {
         let request = match request {
             Some(request) => self.find(agent, request)?,
             None => None,
-        };
-        let kind = match contact.kind {
-            ContactKind::User => "user",
-            ContactKind::Agent => "agent",
-            ContactKind::Other => "other",
         };
         self.sql(
             "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
@@ -39,7 +34,7 @@ impl Recorder<'_> {
             owner_of(&contact.sender),
             kept(contact.sender.original()),
             kept(contact.name.as_ref()),
-            kind,
+            contact.kind.as_str(),
             contact.inserted_at.map(Micros),
             Micros(at),
             request,
