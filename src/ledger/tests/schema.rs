@@ -46,6 +46,13 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
         requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
     assert_eq!(carol.unwrap().by.as_deref(), Some("person:root"));
     assert_eq!(requests[8].request.message.as_ref().unwrap().raw(), "y\u{FFFD}\u{FFFD}z");
+    let outcomes: Vec<_> =
+        requests.iter().filter_map(|one| one.answer.as_ref()?.outcome).map(Outcome::as_str).collect();
+    assert_eq!(
+        outcomes,
+        ["approved", "approved", "rejected", "approved", "approved"],
+        "what schema 1 called `applied`"
+    );
     reader.check().unwrap();
     let texts = reader.policy_texts(reader.policy_in_force(&old_agent).unwrap().as_ref().unwrap()).unwrap().unwrap();
     assert_eq!(&*texts[1].text, "bob\nzoe/*\neve2\n");
