@@ -27,11 +27,12 @@ use crate::ops::control::wire::{Call, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
-use crate::platform::socket::pace::BETWEEN;
 
 pub use policies::Policies;
 pub use settings_watch::Reread;
 
+/// Between the start of one agent and of the next.
+const BETWEEN: Duration = Duration::from_millis(5);
 /// Between one text for `systemctl status` and the next.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
 /// Between looks at the rules files, with `watch = true`.

@@ -119,7 +119,8 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }
         Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
         Notice::Throttled { wait } => {
-            warn!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "the platform asks for quiet");
+            // Said loudly once for the whole process, by the limiter of the host.
+            debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");
         }
         Notice::KeyRefused { error } => {
             let (source, why) = (secret::describe(key), error.to_string());

@@ -13,8 +13,9 @@ use crate::config::settings::Platform;
 use crate::config::{self, Env, Overrides};
 use crate::diagnostics::Report;
 use crate::model::AgentId;
+use crate::platform::CallFault;
+use crate::platform::net::Net;
 use crate::platform::rest::Rest;
-use crate::platform::{CallFault, tls};
 use crate::secret::Key;
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -124,11 +125,8 @@ fn judged(file: PathBuf, text: &str) -> Result<Platform, CliError> {
 /// Asks the platform whose key it is; the owner's handle.
 fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<String>, CliError> {
     let bad = |error: &dyn std::fmt::Display| CliError::new(78, error.to_string());
-    let tls = match platform.needs_tls() {
-        true => Some(tls::client_config(None).map_err(|error| bad(&error))?),
-        false => None,
-    };
-    let rest = Rest::new(platform, tls.as_deref(), LIMIT).map_err(|error| bad(&error))?;
+    let net = Net::new(platform).map_err(|error| bad(&error))?;
+    let rest = Rest::new(platform, &net, LIMIT).map_err(|error| bad(&error))?;
     let reply = super::runtime(1)?.block_on(rest.agent(agent.clone(), key.clone()).me());
     match reply.result {
         Ok(me) if me.id == *agent => Ok(me.sender.handle().map(|handle| handle.owner().to_owned())),
