@@ -224,8 +224,8 @@ mod tests {
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
         doorman 0.1.0, ledger: ok
 
-         AGENT                                 HANDLE      STATE         SINCE  PENDING  DEFERRED  SENDING  LISTED
-         11111111-2222-4333-8444-555555555555  ana/helper  live, paused  2h     3        2         1        40s ago
+         AGENT                                 HANDLE      STATE                SINCE  PENDING  DEFERRED  SENDING  LISTED
+         11111111-2222-4333-8444-555555555555  ana/helper  live, paused         2h     3        2         1        40s ago
          66666666-2222-4333-8444-555555555555  -           away, without rules  3s     0        0         0        never
 
         66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m

@@ -328,7 +328,7 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
         ledger.commit(vec![outcome(&new, Outcome::Unknown, 302)]).await.unwrap();
         assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Unknown))]);
         assert_eq!(look(), []);
-        ledger.commit(vec![outcome(&new, Outcome::Applied(Answer::Approve), 303)]).await.unwrap();
+        ledger.commit(vec![outcome(&new, Outcome::Applied(Answer::Reject), 303)]).await.unwrap();
         assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Applied(Answer::Reject)))]);
         if round == 0 {
             // What was deferred before anybody looked is told when it changes.

@@ -329,16 +329,16 @@ mod tests {
             assert_eq!(text.lines().count(), 3, "{text}");
         }
         insta::assert_snapshot!(shown(&rows, 80), @r"
-        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME  REQUEST
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied  0192f3c4-9a1
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow   0192f3c4-9a2
+        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME   REQUEST
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved  0192f3c4-9a1
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow    0192f3c4-9a2
         ");
         // Ids that only their ends tell apart make room for the times.
         let long = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a1b-7000-8000-000000000002"];
         insta::assert_snapshot!(shown(&long.map(|id| row(id, "approved")), 80), @r"
         DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
         ");
     }
 
