@@ -246,6 +246,30 @@ impl fmt::Display for AgentState {
     }
 }
 
+/// How the platform refused an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// 400, 422: the same answer is not sent again.
+    Malformed,
+    /// 403: it is sent again after a while.
+    Forbidden,
+}
+
+impl Refusal {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed",
+            Refusal::Forbidden => "forbidden",
+        }
+    }
+
+    /// The reverse of [`Refusal::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Refusal::Malformed, Refusal::Forbidden].into_iter().find(|refusal| refusal.as_str() == text)
+    }
+}
+
 /// What became of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -9,7 +9,6 @@ mod clockwatch;
 mod contact_attribution;
 mod contacts;
 mod deciding;
-mod ending;
 mod identity;
 mod io;
 mod listing;
@@ -36,7 +35,6 @@ use crate::policy::{Policy, PolicyState};
 use crate::responder::Responder;
 
 use super::notice::Notice;
-use answers::Flight;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
 use identity::Identity;
@@ -66,7 +64,6 @@ pub struct Core {
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
     memory: HashMap<RequestId, Remembered>,
-    flights: HashMap<RequestId, Flight>,
     /// People who wait for the end of an answer.
     waiting: HashMap<RequestId, Vec<u64>>,
     actions: VecDeque<Action>,
@@ -129,7 +126,6 @@ impl Core {
             policy,
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
-            flights: HashMap::new(),
             waiting: HashMap::new(),
             actions: VecDeque::new(),
             outbox: Outbox::new(config.batch),
@@ -265,7 +261,7 @@ impl Core {
     }
 
     fn finish_stopping(&mut self) {
-        if self.stopping && self.flights.is_empty() && self.outbox.is_empty() && !self.recording && !self.done {
+        if self.stopping && self.responder.in_flight() == 0 && self.outbox.is_empty() && !self.recording && !self.done {
             self.done = true;
             self.act(Action::Done);
         }

@@ -205,7 +205,7 @@ fn about_request(notice: &Notice) {
                     handle = handle(request),
                     name = shown(request.name.as_ref()),
                     verdict = answer.as_str(),
-                    by = &**by,
+                    by = %by,
                     outcome = outcome.as_str(),
                     attempt = attempts,
                     latency_ms = latency.map(millis),

@@ -52,6 +52,8 @@ parsed! {
     crate::model::Answer => |text| crate::model::Verdict::parse(text)?.answer();
     crate::model::Outcome => crate::model::Outcome::parse;
     crate::policy::PolicyHash => |text| Some(crate::policy::PolicyHash::new(text));
+    crate::model::Refusal => crate::model::Refusal::parse;
+    crate::policy::By => crate::policy::By::parse;
     crate::policy::RuleName => crate::policy::RuleName::parse;
     super::Via => super::Via::parse;
 }

@@ -77,17 +77,18 @@ impl Recorder<'_> {
             Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
+                let by = &by.to_string();
                 let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
             }
-            Record::Outcome { agent, request, outcome, detail, at } => {
+            Record::Outcome { agent, request, outcome, detail, refusal, at } => {
                 let (agent, request) = self.known(agent, request)?;
-                self.outcome(agent, request, *outcome, detail.as_deref(), *at)
+                self.outcome(agent, request, *outcome, detail.as_deref(), *refusal, *at)
             }
             Record::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
-                match self.end_answer(agent, request, "withdrawn", None, *at)? {
+                match self.end_answer(agent, request, "withdrawn", None, None, *at)? {
                     Some(_) => self.give_back(request),
                     None => Ok(()),
                 }

@@ -39,7 +39,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
              JOIN policy p ON p.n = d.policy
              WHERE r.agent = ?1 AND r.settled IS NULL ORDER BY r.n",
             None,
-            |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
+            |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
         newest: load.newest()?,
@@ -202,7 +202,7 @@ impl Load<'_> {
 
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM answer w
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM answer w
              JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
             None,
@@ -222,14 +222,14 @@ impl Load<'_> {
             None,
             |row| {
                 let unmet = row.get::<_, Option<String>>(3)?.map(|handle| Sender::parse(Some(&handle)));
-                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: row.get(2)? })
+                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
             },
         )
     }
 
     fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM request r
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM request r
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
              LEFT JOIN policy p ON p.n = w.policy
              WHERE r.agent = ?1 AND r.settled IS NULL AND w.outcome = 'refused' ORDER BY w.n",
@@ -244,11 +244,11 @@ fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
         request: parsed(row, 0)?,
         sender: Sender::parse(row.get::<_, Option<String>>(7)?.as_deref()),
         answer: parsed(row, 1)?,
-        by: row.get(2)?,
+        by: parsed(row, 2)?,
         policy: row.get::<_, Option<Parsed<_>>>(3)?.map(|Parsed(hash)| hash),
         attempts: row.get(4)?,
         at: time(row, 5)?,
-        detail: row.get(6)?,
+        refusal: row.get::<_, Option<Parsed<_>>>(6)?.map(|Parsed(refusal)| refusal),
     })
 }
 

@@ -71,7 +71,7 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
         agent: agent(),
         request: id(name),
         answer,
-        by: "friends".to_owned(),
+        by: By::parse("friends").unwrap(),
         policy: Some(hash()),
         charges,
         counts: answer == Answer::Approve,
@@ -81,7 +81,7 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
 }
 
 pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
-    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
+    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, refusal: None, at: at(second) }
 }
 
 pub(super) const REACH: Reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };

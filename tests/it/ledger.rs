@@ -250,7 +250,7 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
                 agent: agent(),
                 request: id("r2"),
                 answer: Answer::Approve,
-                by: "person:ann".to_owned(),
+                by: doorman::policy::By::Person("ann".into()),
                 policy: None,
                 charges: vec![],
                 counts: false,

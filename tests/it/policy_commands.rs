@@ -123,7 +123,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             agent: agent(),
             request: id.clone(),
             answer,
-            by,
+            by: doorman::policy::By::parse(&by).unwrap(),
             policy,
             charges,
             counts,
@@ -135,6 +135,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             request: id,
             outcome: Outcome::Applied(answer),
             detail: None,
+            refusal: None,
             at,
         });
     }

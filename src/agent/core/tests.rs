@@ -162,7 +162,7 @@ fn what_is_listed_while_the_agent_is_held_is_not_gone() {
     let (id, hash) = (RequestId::parse("r1").unwrap(), PolicyHash::new("0123456789ab"));
     let memory = SavedAgent {
         first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
-        decided: vec![(id, Verdict::Defer, "no_match".to_owned(), hash)],
+        decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, hash)],
         ..SavedAgent::default()
     };
     let mut held = Held::new(memory);

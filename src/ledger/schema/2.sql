@@ -60,3 +60,8 @@ ALTER TABLE hold ADD COLUMN ended_after INTEGER;
 
 -- Contacts that no answer of ours explains.
 CREATE INDEX contact_unexplained ON contact (agent, added_at) WHERE request IS NULL AND removed_at IS NULL;
+
+-- How the platform refused an answer, in place of a word at the start of its detail.
+ALTER TABLE answer ADD COLUMN refused TEXT CHECK (refused IN ('malformed', 'forbidden'));
+UPDATE answer SET refused = CASE WHEN detail LIKE 'malformed%' THEN 'malformed' ELSE 'forbidden' END
+WHERE outcome = 'refused' OR (outcome = 'unknown' AND detail LIKE 'malformed%');
