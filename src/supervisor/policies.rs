@@ -254,10 +254,10 @@ impl RulesFile {
                 "refused: the last good one stays in force"
             ),
             None => error!(
-                event = events::AGENT_HELD,
+                event = events::AGENT_WITHOUT_RULES,
                 path = shown,
                 problems = problem,
-                "refused: its agents are held, everything stays pending"
+                "refused: its agents are without rules, everything stays pending"
             ),
         }
     }
