@@ -4,7 +4,6 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-
 use self::stage::Stage;
 use super::{CliError, Global, output};
 use crate::config::{self, Env, Overrides};
