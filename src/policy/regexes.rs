@@ -96,14 +96,15 @@ impl Compiler {
 
     /// Takes the cost of a pattern of this size, compiled, off the budget of the file.
     pub(crate) fn spend(&mut self, size: u64) -> Result<(), RegexProblem> {
-        self.steps = self.steps.saturating_add(size.saturating_mul(TEXT));
-        if self.steps > STEPS_MAX {
-            let label = format!("all patterns up to this one take more than {} million steps", STEPS_MAX / 1_000_000);
+        let steps = self.steps.saturating_add(size.saturating_mul(TEXT));
+        if steps > STEPS_MAX {
+            let label = format!("with this one, the patterns take more than {} million steps", STEPS_MAX / 1_000_000);
             return Err(RegexProblem::new(
                 label,
                 Some("shorten repetitions such as `{100}`, write `[a-z]` for `\\w`, or use a literal text"),
             ));
         }
+        self.steps = steps;
         Ok(())
     }
 
@@ -222,7 +223,7 @@ mod tests {
         for text in ["(a{1000}){1000}", r"\w{2000}", &"(".repeat(5_000), &"a".repeat(9_000)] {
             assert!(compile(text, Use::Search).is_err());
         }
-        let mut compiler = Compiler { steps: 0, ..Compiler::default() };
+        let mut compiler = Compiler::default();
         let mut cheap = 0;
         while compiler.compile(r"\w{15}x", Use::Search, false).is_ok() {
             cheap += 1;

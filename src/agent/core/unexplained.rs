@@ -35,7 +35,8 @@ impl Core {
 
     /// What `status` says of both since the start.
     pub(super) fn beside_the_rules(&self) -> impl Iterator<Item = String> {
-        let counted = |name: &str| self.counters.get(name).copied().filter(|count| *count > 0);
+        let counts = self.counters.all();
+        let counted = |name: &str| counts.get(name).copied().filter(|count| *count > 0);
         let contacts = counted("contacts_unexplained").map(|count| {
             format!("{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`")
         });
