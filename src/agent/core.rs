@@ -19,9 +19,10 @@ mod restore;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod unexplained;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
@@ -34,6 +35,7 @@ use crate::platform::CallError;
 use crate::policy::{Policy, PolicyState};
 use crate::responder::Responder;
 
+use super::counters::Counters;
 use super::notice::Notice;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
@@ -78,6 +80,8 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
+    /// Its contacts have no line on record yet: those that are there are its baseline.
+    new_to_record: bool,
     /// Somebody was let in since then.
     let_in: bool,
     state: AgentState,
@@ -89,7 +93,7 @@ pub struct Core {
     between: Option<CallError>,
     /// No more decisions in this step; a long queue must not starve the socket.
     pace_until: Mono,
-    counters: BTreeMap<&'static str, u64>,
+    counters: Counters,
     rng: fastrand::Rng,
     stopping: bool,
     done: bool,
@@ -137,6 +141,7 @@ impl Core {
             joined: None,
             handle: None,
             last_listing: None,
+            new_to_record: memory.newest.is_none(),
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
@@ -144,7 +149,7 @@ impl Core {
             refusals_told: HashSet::new(),
             between: None,
             pace_until: Mono::ZERO,
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
             stopping: false,
             done: false,
@@ -276,7 +281,7 @@ impl Core {
     }
 
     fn count(&mut self, what: &'static str) {
-        *self.counters.entry(what).or_default() += 1;
+        self.counters.count(what);
     }
 
     /// Full jitter below a doubling ceiling, as everywhere.
