@@ -39,13 +39,13 @@ impl Loading<'_> {
         let socket = self.scalar("platform.socket_url", sdk("BAND_WS_URL"), &socket);
         // The SDK names both or none. Where it names one, the other follows: else the key would go to two platforms.
         let (rest, socket) = match (&rest.layer, &socket.layer) {
-            (Layer::Variable(name), Layer::Default) if name == "BAND_REST_URL" => {
+            (Layer::Variable(name), Layer::Default) if name == "BAND_REST_URL" && Url::parse(&rest.value).is_ok() => {
                 let value = origin(&rest.value).replacen("http", "ws", 1) + "/api/v1/socket/websocket";
                 self.follows("platform.socket_url", &value, "from `BAND_REST_URL`");
                 let socket = Layered { value, layer: rest.layer.clone() };
                 (rest, socket)
             }
-            (Layer::Default, Layer::Variable(name)) if name == "BAND_WS_URL" => {
+            (Layer::Default, Layer::Variable(name)) if name == "BAND_WS_URL" && Url::parse(&socket.value).is_ok() => {
                 let value = socket_origin(&socket.value).replacen("ws", "http", 1) + "/api/v1";
                 self.follows("platform.rest_url", &value, "from `BAND_WS_URL`");
                 let rest = Layered { value, layer: socket.layer.clone() };
