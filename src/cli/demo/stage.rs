@@ -16,8 +16,8 @@ use crate::sandbox::{Control, RequestState, Status};
 /// Nothing in the demo takes longer than this.
 const STEP_MAX: Duration = Duration::from_secs(20);
 /// Time to read a sentence, and a line.
-const SENTENCE: Duration = Duration::from_millis(1_200);
-const LINE: Duration = Duration::from_millis(220);
+const SENTENCE: Duration = Duration::from_millis(800);
+const LINE: Duration = Duration::from_millis(160);
 /// Columns of a handle and of what decided.
 const HANDLE: usize = 24;
 const BY: usize = 22;
