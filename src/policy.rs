@@ -13,6 +13,7 @@ pub mod compile;
 pub mod decision;
 #[cfg(test)]
 mod diagnostics_tests;
+pub mod doubts;
 pub mod evaluate;
 pub mod explain;
 pub mod fold;

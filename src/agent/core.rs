@@ -27,9 +27,8 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::inbox::{Inbox, Listing, Mark};
-use crate::ledger::Entry as Record;
 use crate::ledger::entry::AgentMemory;
-use crate::model::{AgentState, ContactId, RequestId, StrangerText};
+use crate::model::{AgentState, RequestId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
 use crate::policy::{Book, Policy};
 use crate::responder::Responder;
@@ -122,7 +121,7 @@ impl Core {
             book,
             identity: Identity::default(),
             recall: Recall::default(),
-            contacts: Contacts::new(policy.as_deref(), now.mono),
+            contacts: Contacts::new(policy.as_deref(), now),
             policy,
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
@@ -150,6 +149,7 @@ impl Core {
             done: false,
             config,
         };
+        core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.first_seen, memory.decided);
         core
@@ -234,6 +234,7 @@ impl Core {
     fn go_on(&mut self, now: Now) {
         self.watch_clock(now);
         self.pump_session(now);
+        self.watch_contacts(now);
         if !self.stopping {
             self.identify(now);
             self.begin_recall(now);
@@ -241,6 +242,7 @@ impl Core {
             self.begin_listing(now);
             self.begin_contacts(now);
             self.contacts_counted();
+            self.doubts_changed();
             self.decide_ready(now);
         }
         self.flush();
@@ -289,23 +291,5 @@ impl Core {
     /// Not before the platform's quiet is over.
     fn after_quiet(&self, at: Mono, now: Now) -> Mono {
         self.responder.blocked(now.mono).map_or(at, |until| at.max(until))
-    }
-
-    fn removed_contact(&mut self, contact: &ContactId, now: Now) {
-        self.contact_parted(contact, now);
-        let handle = self.contacts.remove(contact);
-        if let Some(handle) = &handle {
-            self.book.removed(handle, now.wall);
-        }
-        self.record(Record::ContactRemoved {
-            agent: self.config.agent.clone(),
-            contact: contact.clone(),
-            at: now.wall,
-        });
-        self.count("contacts_removed");
-        self.tell(Notice::ContactRemoved {
-            contact: contact.clone(),
-            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
-        });
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus, Sender,
 };
+use crate::policy::doubts::Said;
 use crate::policy::rules::SourceText;
 use crate::policy::{Charge, Circumstances, Decision, PolicyHash, RuleName};
 
@@ -71,6 +72,15 @@ pub enum Entry {
     ContactAdded { agent: AgentId, contact: Box<Contact>, request: Option<RequestId>, at: Timestamp },
     /// A contact is gone.
     ContactRemoved { agent: AgentId, contact: ContactId, at: Timestamp },
+    /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
+    Settlement {
+        agent: AgentId,
+        owner: Arc<str>,
+        request: Option<RequestId>,
+        said: Said,
+        person: Arc<str>,
+        at: Timestamp,
+    },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
     /// The agent is paused (`on`) or resumed. A resume starts the count of approvals anew.
@@ -147,6 +157,8 @@ pub struct AgentMemory {
     pub first_seen: Vec<(RequestId, Timestamp)>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
     pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
+    /// Contacts that are open on record.
+    pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The time of the newest row of this ledger, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }

@@ -13,7 +13,7 @@ use super::LedgerError;
 use super::lock::{Lock, beside};
 
 /// Each step of the schema, in order; a ledger's `user_version` is how many it has taken.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// `door` in ASCII: how a ledger tells itself from another program's database.
 const APPLICATION_ID: i64 = 0x646f_6f72;
 /// A ledger up to this size is checked whole when opened (some 30 ms); of a larger one, both ends of every table and

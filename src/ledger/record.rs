@@ -116,6 +116,9 @@ impl Recorder<'_> {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
             Entry::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Entry::Settlement { agent, owner, request, said, person, at } => {
+                self.settlement(agent, owner, request.as_ref(), *said, person, *at)
+            }
             Entry::Session { agent, state, why, at } => {
                 let agent = self.agent(agent)?;
                 self.sql("INSERT INTO session (agent, state, why, at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![

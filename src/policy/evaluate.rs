@@ -94,6 +94,7 @@ impl Policy {
             reconsider_at: weighed.wakes,
             charges: weighed.charges,
             pauses: false,
+            doubts: Vec::new(),
             notify: None,
         };
         self.guard_approvals(&mut decision, facts);
@@ -109,6 +110,9 @@ impl Policy {
         if !facts.clock_is_sound() {
             decision.reconsider_at = None;
         }
+        if decision.voices.iter().any(|voice| voice.truth == Truth::Unknown) {
+            decision.doubts = facts.book.history.doubts.about(handle.owner(), &self.history_needs(), facts.now);
+        }
         decision
     }
 
@@ -123,6 +127,7 @@ impl Policy {
             reconsider_at: None,
             charges: Vec::new(),
             pauses: false,
+            doubts: Vec::new(),
             notify: None,
         }
     }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod configured;
+mod contacts;
 mod control;
 mod demo;
 mod faults;

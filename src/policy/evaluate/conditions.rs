@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::facts::{Facts, Inserted, after};
 use crate::policy::Truth;
+use crate::policy::doubts::Fact;
 use crate::policy::rules::{Condition, HistoryConditions, PatternSet, Rule, SenderKind, Table, When};
 use crate::policy::window;
 
@@ -125,15 +126,15 @@ pub(crate) fn until(rule: &Rule, facts: &Facts<'_>) -> Told {
 /// One condition.
 pub(crate) fn condition(condition: &Condition, facts: &Facts<'_>) -> Told {
     match condition {
-        Condition::Handle(patterns) => by_handle(facts, |handle| matches(patterns, handle)),
-        Condition::List(lists) => by_handle(facts, |handle| lists.iter().any(|list| matches(&list.patterns, handle))),
-        Condition::Owner(owners) => by_handle(facts, |handle| owners.iter().any(|owner| **owner == *handle.owner())),
+        Condition::Handle(patterns) => by_name(facts, |handle| matches(patterns, handle)),
+        Condition::List(lists) => by_name(facts, |handle| lists.iter().any(|list| matches(&list.patterns, handle))),
+        Condition::Owner(owners) => by_name(facts, |handle| owners.iter().any(|owner| **owner == *handle.owner())),
         Condition::Slug(slugs) => {
             by_handle(facts, |handle| handle.slug().is_some_and(|slug| slugs.iter().any(|one| **one == *slug)))
         }
         Condition::Kind(kind) => by_handle(facts, |handle| handle.slug().is_some() == (*kind == SenderKind::Agent)),
         Condition::HandleRegex(patterns) => {
-            by_handle(facts, |handle| patterns.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
+            by_name(facts, |handle| patterns.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
         }
         Condition::Name(names) => {
             Told::fact(facts.name().is_some_and(|name| names.iter().any(|one| *one.folded == *name)))
@@ -175,6 +176,15 @@ pub(crate) fn condition(condition: &Condition, facts: &Facts<'_>) -> Told {
     }
 }
 
+/// A right, or a wrong, that somebody has by name: not where the name may be somebody else's by now.
+fn by_name(facts: &Facts<'_>, holds: impl FnOnce(&crate::model::Handle) -> bool) -> Told {
+    let told = by_handle(facts, holds);
+    let doubts = &facts.book.history.doubts;
+    let doubted =
+        |handle: &crate::model::Handle| doubts.unknown(handle.owner(), Fact::Identity, None, facts.now).is_some();
+    if told.truth == Truth::True && facts.handle.is_some_and(doubted) { Told::UNKNOWN } else { told }
+}
+
 fn by_handle(facts: &Facts<'_>, holds: impl FnOnce(&crate::model::Handle) -> bool) -> Told {
     facts.handle.map_or(Told::UNKNOWN, |handle| Told::fact(holds(handle)))
 }
@@ -214,7 +224,7 @@ pub(crate) fn history_key(history: &HistoryConditions, key: HistoryKey, facts: &
         HistoryKey::ApprovedBefore => {
             let wanted = history.approved_before?;
             owner.map_or(Told::UNKNOWN, |owner| {
-                let truth = known.approved(owner);
+                let truth = known.approved(owner, facts.now);
                 Told { truth: if wanted { truth } else { !truth }, flips: None }
             })
         }

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::{ContactRequest, Handle, Sender, StrangerText};
 use crate::policy::Truth;
 use crate::policy::book::charges::Used;
+use crate::policy::doubts::Fact;
 use crate::policy::evaluate::conditions::{HistoryKey, Told};
 use crate::policy::evaluate::facts::{Facts, Inserted};
 use crate::policy::overdue;
@@ -184,13 +185,24 @@ pub(super) fn history(
     let Some(owner) = facts.handle.map(Handle::owner) else { return (name, wanted, handle(facts)) };
     if told.truth == Truth::Unknown {
         let timed = key != HistoryKey::ApprovedBefore && !facts.clock_is_sound();
-        let saw = if timed { CLOCK } else { "the record does not reach back far enough" };
-        return (name, wanted, saw.to_owned());
+        let fact = match key {
+            HistoryKey::ApprovedBefore => Some(Fact::Identity),
+            HistoryKey::RejectedWithin => Some(Fact::Rejected),
+            HistoryKey::RemovedWithin => Some(Fact::Removed),
+            HistoryKey::RequestsOver => None,
+        };
+        let doubt = fact.and_then(|fact| facts.book.history.doubts.of(owner, fact).next());
+        let saw = match doubt {
+            _ if timed => CLOCK.to_owned(),
+            Some(doubt) => format!("in doubt since {}: {}", moment(doubt.since), doubt.basis),
+            None => "the record does not reach back far enough".to_owned(),
+        };
+        return (name, wanted, saw);
     }
     let holds = told.truth == Truth::True;
     let saw = match key {
         HistoryKey::ApprovedBefore => {
-            let approved = facts.book.history.approved(owner) == Truth::True;
+            let approved = facts.book.history.approved(owner, facts.now) == Truth::True;
             format!("`{owner}` was {} before", if approved { "approved" } else { "not approved" })
         }
         HistoryKey::RejectedWithin => {

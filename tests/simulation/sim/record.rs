@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::contacts::Contacts;
 use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
 use doorman::ledger::{Entry, HistoryReach, Reach};
 use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
@@ -54,6 +55,7 @@ pub struct Record {
     /// What was carried out, of whatever answer, and when that was heard.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
+    pub contacts: Contacts,
     newest: Option<Timestamp>,
 }
 
@@ -180,10 +182,12 @@ impl Record {
             }
             Entry::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
             Entry::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
-            Entry::ContactAdded { .. }
-            | Entry::ContactRemoved { .. }
-            | Entry::Session { .. }
-            | Entry::Policy { .. } => {}
+            Entry::ContactAdded { contact, request, at, .. } => {
+                let made = request.as_ref().and_then(|request| self.seen.get(request)?.1.clone());
+                self.contacts.added(contact, made, *at);
+            }
+            Entry::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
+            Entry::Settlement { .. } | Entry::Session { .. } | Entry::Policy { .. } => {}
         }
     }
 
@@ -306,8 +310,26 @@ impl Record {
         memory.book.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
         memory.book.paused = self.paused;
+        memory.contacts = self.contacts.open();
+        if reach.history.is_some() {
+            memory.book.unmet = self.unmet();
+            memory.book.nameless = self.contacts.nameless();
+        }
         memory.book.notified = self.notified.clone();
         memory
+    }
+
+    /// Owners that were let in, since when, and of whom no contact is on record.
+    fn unmet(&self) -> Vec<(Arc<str>, Timestamp)> {
+        let mut unmet: BTreeMap<Arc<str>, Timestamp> = BTreeMap::new();
+        for (id, _, at) in self.done.iter().filter(|(_, kind, _)| *kind == HistoryKind::Approved) {
+            let Some((_, Some(owner))) = self.seen.get(id) else { continue };
+            if !self.contacts.ever(owner) {
+                let since = unmet.entry(owner.as_str().into()).or_insert(*at);
+                *since = (*since).min(*at);
+            }
+        }
+        unmet.into_iter().collect()
     }
 
     /// What the owners did and met since then, oldest first.
@@ -319,6 +341,7 @@ impl Record {
             (at >= since).then(|| HistoryRow { owner, request: Some(id.clone()), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
+        rows.extend(self.contacts.history(since));
         rows.sort_by_key(|row| row.at);
         rows
     }
