@@ -1,4 +1,4 @@
-//! The record: one SQLite file, one thread that writes it, one daemon per file. Intent before the call, outcome after.
+//! The record: one SQLite file, one thread that writes it, two that read it, one daemon per file. Intent before the call, outcome after.
 //!
 //! It owns the file, its lock and its schema (`docs/ledger.md`). It never decides anything, never replaces a file that
 //! was there, and never says that something is written which is not: a file that cannot be written now makes the
@@ -13,7 +13,9 @@ mod file;
 mod lock;
 mod memory;
 pub mod read;
+mod readers;
 mod record;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -115,6 +117,7 @@ pub struct Ledger {
 struct Inner {
     path: PathBuf,
     jobs: mpsc::Sender<writer::Job>,
+    asking: readers::Asking,
     room: Arc<Semaphore>,
     health: watch::Receiver<Health>,
 }
@@ -129,11 +132,12 @@ impl Ledger {
         file::make_directory(path)?;
         let lock = lock::Lock::take(path)?;
         let connection = file::open_for_writing(path, options.busy)?;
+        let (readers, asking) = readers::Readers::start(path, options.busy)?;
         let (health_in, health) = watch::channel(Health::Ok);
         let (jobs, jobs_out) = mpsc::channel();
-        writer::start(path, connection, lock, options, jobs_out, health_in)?;
+        writer::start(path, connection, readers, lock, options, jobs_out, health_in)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, room, health }) })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, asking, room, health }) })
     }
 
     /// Where the file is.
@@ -171,7 +175,8 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    /// What an agent remembers at start: all that was committed before this was called.
+    /// What an agent remembers at start: all that was committed before this was called, which is what was resolved by
+    /// [`Ledger::commit`].
     ///
     /// # Errors
     /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`].
@@ -217,10 +222,10 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let path = self.inner.path.display().to_string();
-        self.send(writer::Job::Read(Box::new(move |connection| {
+        self.inner.asking.ask(Box::new(move |connection| {
             // The asker may be gone; that is no matter here.
             let _ = reply.send(read(connection).map_err(|error| columns::read_error(&path, &error)));
-        })))?;
+        }))?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -6,6 +6,7 @@
 
 mod handle;
 mod ids;
+mod target;
 mod text;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use handle::{Handle, HandleProblem, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
+pub use target::Target;
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, hides};
 

@@ -13,7 +13,9 @@ use crate::ops::control::wire::{Answered, Op, OpReply};
   doorman reject @mallory             by handle, if that names one request only
   doorman defer @bob --agent a1b2     keep it for a person: no rule answers it any more
 
-A known request id wins over a handle. What was said is on record as yours (`person:NAME`).
+What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
+somebody who waits, else an id or its beginning. What was said is on record as yours
+(`person:NAME`).
 Exit code 1: the request is gone, the handle names several or none, or the platform refused.")]
 pub struct Args {
     /// A request's id, its beginning (8 characters or more), or the sender's handle

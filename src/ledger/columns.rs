@@ -1,5 +1,7 @@
 //! How the model's types stand in columns, both ways.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
@@ -53,17 +55,22 @@ parsed! {
     super::Via => super::Via::parse;
 }
 
-/// At most [`TEXT_CHARS_MAX`] characters of a stranger's text, as it came.
-pub fn kept(text: Option<&StrangerText>) -> Option<&str> {
-    text.map(|text| text.raw_prefix(TEXT_CHARS_MAX))
+/// At most [`TEXT_CHARS_MAX`] characters of a stranger's text, as it came; see [`holdable`].
+pub fn kept(text: Option<&StrangerText>) -> Option<Cow<'_, str>> {
+    text.map(|text| holdable(text.raw_prefix(TEXT_CHARS_MAX)))
 }
 
-/// At most [`TEXT_CHARS_MAX`] characters of our own text.
-pub fn cut(text: &str) -> &str {
-    match text.char_indices().nth(TEXT_CHARS_MAX) {
+/// At most [`TEXT_CHARS_MAX`] characters of our own text, which may quote others'.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    holdable(match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => &text[..at],
         None => text,
-    }
+    })
+}
+
+/// U+0000 as U+FFFD: SQLite's text functions end at the first, and other engines refuse it.
+fn holdable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
 }
 
 /// The owner's part of a plain handle.

@@ -159,7 +159,7 @@ pub struct AgentMemory {
     pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
-    /// The time of the newest row of this ledger, for the clock's soundness.
+    /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }
 

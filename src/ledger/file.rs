@@ -7,23 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::LedgerError;
 use super::lock::{Lock, beside};
+use super::{LedgerError, schema};
 
-/// Each step of the schema, in order; a ledger's `user_version` is how many it has taken.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// `door` in ASCII: how a ledger tells itself from another program's database.
 const APPLICATION_ID: i64 = 0x646f_6f72;
 /// A ledger up to this size is checked whole when opened (some 30 ms); of a larger one, both ends of every table and
 /// index, since a daemon must not spend seconds there. `doorman ledger check` reads everything.
 const WHOLE_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// The newest schema that this doorman knows.
-pub fn schema_known() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
-}
 
 /// Which file it is, however it is named: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +41,7 @@ pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, Ledge
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
     let found = check_header(&connection, path)?;
     set_up(&connection).map_err(|error| classify(path, &error))?;
-    migrate(&mut connection, found).map_err(|error| classify(path, &error))?;
+    schema::migrate(&mut connection, found).map_err(|error| classify(path, &error))?;
     check(&connection, path)?;
     Ok(connection)
 }
@@ -68,6 +62,9 @@ pub fn connect_as(
     let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| classify(path, &error))?;
     let ready = connection.busy_timeout(busy).and_then(|()| {
+        // A plan must not depend on the values that are bound, or SQLite compiles a cached statement again each time
+        // that it is run with others.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch(first)?;
         connection.execute_batch("PRAGMA cache_size = -1024; PRAGMA trusted_schema = OFF;")
@@ -84,8 +81,8 @@ pub fn check_header(connection: &Connection, path: &Path) -> Result<i64, LedgerE
     if application != APPLICATION_ID {
         return Err(unusable(path, "it is another program's database: give the ledger a path of its own"));
     }
-    if found > schema_known() {
-        return Err(LedgerError::Newer { path: path.display().to_string(), found, known: schema_known() });
+    if found > schema::known() {
+        return Err(LedgerError::Newer { path: path.display().to_string(), found, known: schema::known() });
     }
     if found < 1 {
         return Err(corrupt(path, "its schema has no number"));
@@ -211,21 +208,9 @@ fn make(new: &Path) -> Result<(), LedgerError> {
     let mut connection = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
     connection
         .pragma_update(None, "application_id", APPLICATION_ID)
-        .and_then(|()| migrate(&mut connection, 0))
+        .and_then(|()| schema::migrate(&mut connection, 0))
         .map_err(|error| classify(new, &error))?;
     connection.close().map_err(|(_, error)| classify(new, &error))
-}
-
-/// Takes the steps of the schema that are missing, each with its number in one transaction.
-fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
-    let done = usize::try_from(found).unwrap_or(usize::MAX);
-    for (step, sql) in (1_i64..).zip(MIGRATIONS).skip(done) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", step)?;
-        transaction.commit()?;
-    }
-    Ok(())
 }
 
 /// What holds for the connection that writes. `wal_autocheckpoint` is off because a thread of its own does that.

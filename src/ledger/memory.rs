@@ -20,11 +20,10 @@ pub const HISTORY_ROWS_MAX: usize = 500_000;
 
 /// All of [`AgentMemory`].
 pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<AgentMemory> {
-    let newest = newest(connection)?;
     let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = agent.optional()? else {
         let book = Memory { history_complete: true, ..Memory::default() };
-        return Ok(AgentMemory { book, newest, ..AgentMemory::default() });
+        return Ok(AgentMemory { book, ..AgentMemory::default() });
     };
     let load = Load { connection, agent };
     Ok(AgentMemory {
@@ -46,23 +45,8 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
         )?,
         recent_answers: load.recent_answers()?,
         contacts: load.contacts()?,
-        newest,
+        newest: load.newest()?,
     })
-}
-
-/// The time of the last row of the tables that are written all the time. Not the largest time: one bad moment of the
-/// clock must not make it unsound for ever.
-fn newest(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    let newest: Option<Micros> = connection.query_row(
-        "SELECT max(at) FROM (
-             SELECT first_seen AS at FROM (SELECT first_seen FROM request ORDER BY n DESC LIMIT 1)
-             UNION ALL SELECT at FROM (SELECT at FROM decision ORDER BY n DESC LIMIT 1)
-             UNION ALL SELECT at FROM (SELECT max(last_at, coalesce(outcome_at, last_at)) AS at FROM answer ORDER BY n DESC LIMIT 1)
-             UNION ALL SELECT at FROM (SELECT at FROM session ORDER BY n DESC LIMIT 1))",
-        [],
-        |row| row.get(0),
-    )?;
-    Ok(newest.map(|Micros(at)| at))
 }
 
 struct Load<'a> {
@@ -71,6 +55,20 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// The time of the agent's newest rows: its last change of state, its last answer, the last request that is open and
+    /// the last decision on it. Not the largest time: one wrong moment of the clock must not make it unsound for ever.
+    fn newest(&self) -> rusqlite::Result<Option<Timestamp>> {
+        let sql = "SELECT max(at) FROM (
+                 SELECT at FROM (SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1)
+                 UNION ALL SELECT at FROM (
+                     SELECT max(last_at, coalesce(outcome_at, last_at)) AS at FROM answer WHERE agent = ?1 ORDER BY n DESC LIMIT 1)
+                 UNION ALL SELECT at FROM (
+                     SELECT max(first_seen, coalesce((SELECT at FROM decision WHERE request = r.n ORDER BY n DESC LIMIT 1), first_seen)) AS at
+                     FROM request r WHERE agent = ?1 AND settled IS NULL ORDER BY n DESC LIMIT 1))";
+        let newest: Option<Micros> = self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))?;
+        Ok(newest.map(|Micros(at)| at))
+    }
+
     fn rows<T>(
         &self,
         sql: &str,

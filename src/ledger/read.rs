@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, facts, file};
+use super::{LedgerError, facts, file, schema};
 use crate::model::{AgentId, Outcome, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{PolicyHash, RuleName, Truth};
@@ -58,10 +58,10 @@ impl Reader {
         let at_rest = !log_is_there(path);
         let connection = if at_rest { open_at_rest(path)? } else { open_beside_daemon(path)? };
         let found = file::check_header(&connection, path)?;
-        if found < file::schema_known() {
+        if found < schema::known() {
             return Err(unusable(format!(
                 "it has schema {found}, older than this doorman's {}: start the daemon once, which brings it up to date",
-                file::schema_known()
+                schema::known()
             )));
         }
         Ok(Self { connection, path: path.to_owned(), at_rest })

@@ -12,6 +12,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHa
 
 mod model;
 mod reading;
+mod schema;
 mod trouble;
 
 pub(super) fn at(second: i64) -> Timestamp {

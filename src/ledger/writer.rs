@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use super::blank::Blanking;
 use super::checkpoint::Checkpoints;
 use super::lock::Lock;
+use super::readers::Readers;
 use super::record::{Fault, Numbers, Recorder};
 use super::{Entry, Health, LedgerError, Options, file};
 use crate::clock::Mono;
@@ -34,15 +35,8 @@ pub struct Commit {
 /// What the writer is asked.
 pub enum Job {
     Commit(Commit),
-    /// Something to read from what is committed.
-    Read(Box<dyn FnOnce(&Connection) + Send>),
-    Blank {
-        cutoff: Timestamp,
-        reply: Reply<u64>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
+    Blank { cutoff: Timestamp, reply: Reply<u64> },
+    Close { reply: Reply<()> },
 }
 
 struct Writer {
@@ -58,6 +52,8 @@ struct Writer {
     numbers: Numbers,
     blanking: Option<(Blanking, Reply<u64>)>,
     checkpoints: Checkpoints,
+    /// Ended before the file is closed, so that the last connection takes the log away.
+    readers: Readers,
     _lock: Lock,
 }
 
@@ -65,6 +61,7 @@ struct Writer {
 pub fn start(
     path: &Path,
     connection: Connection,
+    readers: Readers,
     lock: Lock,
     options: Options,
     jobs: mpsc::Receiver<Job>,
@@ -84,6 +81,7 @@ pub fn start(
         numbers: Numbers::default(),
         blanking: None,
         checkpoints,
+        readers,
         _lock: lock,
     };
     std::thread::Builder::new()
@@ -110,7 +108,6 @@ impl Writer {
             }
             match job {
                 None | Some(Job::Commit(_)) => {}
-                Some(Job::Read(read)) => read(&self.connection),
                 Some(Job::Blank { cutoff, reply }) => {
                     if let Some((_, earlier)) = self.blanking.replace((Blanking::before(cutoff), reply)) {
                         let _ = earlier.send(Ok(0));
@@ -293,6 +290,7 @@ impl Writer {
             }
         }
         self.checkpoints.stop();
+        self.readers.stop();
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::debug!(%error, "the ledger's log stays beside it");
         }

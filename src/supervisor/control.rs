@@ -10,12 +10,9 @@ use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, Op as AgentOp, OpOutcome};
 use crate::ledger::{Health, RevokeFilter};
-use crate::model::{AgentId, AgentState, Handle, RequestId, Verdict};
+use crate::model::{AgentId, AgentState, Handle, RequestId, Target, Verdict};
 use crate::ops::control::wire::{AgentStatus, Call, Op, OpError, OpReply, PendingRow, Status};
 use crate::ops::log::events;
-
-/// Fewest characters of a request's id that name it.
-const BEGINNING_MIN: usize = 8;
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
@@ -131,14 +128,17 @@ impl Shared {
     /// The one pending request that is meant.
     async fn find(&self, target: &str, agent: Option<&AgentId>) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
         let mut found = Vec::new();
+        let target = Target::parse(target);
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
-            let target = target.to_owned();
+            let target = target.clone();
             let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
-        if found.is_empty() && target.len() >= BEGINNING_MIN {
-            found = self.begin_with(target, agent).await?;
+        if found.is_empty()
+            && let Some(beginning) = target.beginning()
+        {
+            found = self.begin_with(beginning, agent).await?;
         }
         match found.len() {
             1 => Ok(found.remove(0)),

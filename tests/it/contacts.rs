@@ -7,6 +7,7 @@ use doorman::sandbox::{NewRequest, Status};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::faults::checks::contacts_are_ours;
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
 
@@ -37,7 +38,7 @@ async fn mallory_was_let_in(site: &Site, ending: Signal) -> Result<(), String> {
     daemon.until("mallory waits for a person", |lines| !decisions(lines, "first").is_empty()).await?;
     let (code, _, err) = site.cli(&["approve", "first"]).await;
     assert_eq!(code, 0, "{err}");
-    daemon.said("contact_added", 1).await?;
+    site.until("the contact is on record", |_| contacts_are_ours(site)).await?;
     daemon.signal(ending);
     daemon.ended().await;
     Ok(())

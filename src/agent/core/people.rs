@@ -8,7 +8,7 @@ use crate::agent::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Forced, Stage};
 use crate::ledger::Entry as Record;
-use crate::model::{ContactRequest, Handle, RequestId, Verdict};
+use crate::model::{ContactRequest, RequestId, Target, Verdict};
 use crate::ops::control::wire::{Answered, OpError};
 
 /// What a person asks of one agent.
@@ -57,16 +57,17 @@ impl OpOutcome {
 }
 
 impl Core {
-    /// The pending requests that a person's `ID or HANDLE` means here: the id if there is one, else all of that handle.
-    pub fn find(&self, target: &str) -> Vec<RequestId> {
-        if let Ok(id) = RequestId::parse(target)
-            && self.inbox.entry(&id).is_some()
-        {
-            return vec![id];
+    /// The pending requests that a person means here: all of a handle's, else the one with that id.
+    pub fn find(&self, target: &Target) -> Vec<RequestId> {
+        if let Some(handle) = target.handle() {
+            let theirs = |request: &ContactRequest| request.sender.handle() == Some(&handle);
+            let found = self.inbox.entries().filter(|entry| theirs(&entry.request));
+            let found: Vec<RequestId> = found.map(|entry| entry.id().clone()).collect();
+            if !found.is_empty() {
+                return found;
+            }
         }
-        let Ok(handle) = Handle::parse(target) else { return Vec::new() };
-        let theirs = |request: &ContactRequest| request.sender.handle() == Some(&handle);
-        self.inbox.entries().filter(|entry| theirs(&entry.request)).map(|entry| entry.id().clone()).collect()
+        target.id().filter(|id| self.inbox.entry(id).is_some()).into_iter().collect()
     }
 
     pub(super) fn op(&mut self, token: u64, op: Op, person: Arc<str>, now: Now) {

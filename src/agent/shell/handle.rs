@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{Op, OpOutcome};
-use crate::model::{AgentId, ContactId, RequestId};
+use crate::model::{AgentId, ContactId, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
 
 /// What an agent's task can be told.
@@ -29,8 +29,8 @@ pub enum Command {
     Pending(oneshot::Sender<Vec<PendingRow>>),
     /// Which requests does this id or handle mean?
     Find {
-        /// An id or a handle.
-        target: String,
+        /// What the person wrote.
+        target: Target,
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
     },

@@ -1,4 +1,4 @@
--- Schema 2. `docs/ledger.md` explains each table.
+-- Schema 2. `docs/ledger.md` explains each table. U+0000 in strangers' texts becomes U+FFFD in code (`schema.rs`).
 
 -- Every owner that a contact ever had: by its handles, and by the request whose answer made it.
 CREATE TABLE contact_owner (
@@ -27,3 +27,7 @@ CREATE TABLE settlement (
     at      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX settlement_owner ON settlement (agent, owner);
+
+-- The last answers of one agent, and its last change of state, without a walk through everybody's.
+CREATE INDEX answer_agent ON answer (agent, n);
+CREATE INDEX session_agent ON session (agent);

@@ -8,7 +8,7 @@ async fn what_is_read_is_what_was_written() {
     let ledger = world.open();
     let odd = ContactRequest {
         id: id("odd"),
-        sender: Sender::parse(Some("@@e\u{1b}[2J\0")),
+        sender: Sender::parse(Some("@@e\u{1b}[2J\u{FFFD}")),
         name: None,
         message: Some(StrangerText::new(&"é".repeat(600))),
         inserted_at: None,

@@ -28,7 +28,7 @@ pub enum Op {
         /// Only this agent's.
         agent: Option<AgentId>,
     },
-    /// `doorman approve|reject|defer ID or HANDLE`. A known id wins over a handle.
+    /// `doorman approve|reject|defer ID or HANDLE`; see [`crate::model::Target`].
     Answer {
         /// What a person says.
         verdict: Verdict,

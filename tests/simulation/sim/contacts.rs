@@ -55,11 +55,6 @@ impl Contacts {
         self.0.values().any(|row| row.owners.iter().any(|known| **known == *owner))
     }
 
-    /// Whether this contact is on record, and for which owners.
-    pub fn owners(&self, contact: &str) -> &[Arc<str>] {
-        ContactId::parse(contact).ok().and_then(|id| self.0.get(&id)).map_or(&[], |row| &row.owners)
-    }
-
     /// The last removal of one that never had a readable handle.
     pub fn nameless(&self) -> Option<(ContactId, Timestamp)> {
         let nameless = self.0.iter().filter(|(_, row)| row.owners.is_empty());

@@ -1,0 +1,97 @@
+//! Reads what is committed, on threads and connections of their own beside the thread that writes. A read never waits
+//! for a write, and a write never waits for a read.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{LedgerError, file};
+
+/// Threads that read at the same time. A thousand agents that start together share them.
+const THREADS: usize = 2;
+
+/// A question to the file.
+pub type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The asking side. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Asking(mpsc::Sender<Read>);
+
+impl Asking {
+    /// Queues a read; `Err` once the ledger is closed.
+    pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
+        self.0.send(read).map_err(|_| LedgerError::Closed)
+    }
+}
+
+/// The threads. [`Readers::stop`] ends them; reads that still wait are dropped then.
+#[derive(Debug)]
+pub struct Readers {
+    threads: Vec<JoinHandle<()>>,
+    closing: Arc<AtomicBool>,
+    /// Wakes a thread that waits for a read.
+    wake: Option<mpsc::Sender<Read>>,
+}
+
+impl Readers {
+    /// Opens the connections and starts the threads.
+    pub fn start(path: &Path, busy: Duration) -> Result<(Self, Asking), LedgerError> {
+        let (asking, reads) = mpsc::channel::<Read>();
+        let reads = Arc::new(Mutex::new(reads));
+        let closing = Arc::new(AtomicBool::new(false));
+        let mut readers = Self { threads: Vec::new(), closing: closing.clone(), wake: Some(asking.clone()) };
+        for _ in 0..THREADS {
+            let connection = file::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, busy)?;
+            let (reads, closing) = (reads.clone(), closing.clone());
+            let thread = std::thread::Builder::new()
+                .name("ledger-read".to_owned())
+                .spawn(move || serve(&connection, &reads, &closing))
+                .map_err(|error| LedgerError::Unusable {
+                    path: path.display().to_string(),
+                    why: format!("no thread to read it: {error}"),
+                })?;
+            readers.threads.push(thread);
+        }
+        Ok((readers, Asking(asking)))
+    }
+
+    /// Waits for the reads that are under way, and closes the connections.
+    pub fn stop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        if let Some(wake) = self.wake.take() {
+            for _ in &self.threads {
+                // A thread that is gone needs no waking.
+                let _ = wake.send(Box::new(|_| {}));
+            }
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that reads the ledger failed");
+            }
+        }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn serve(connection: &Connection, reads: &Mutex<mpsc::Receiver<Read>>, closing: &AtomicBool) {
+    while !closing.load(Ordering::Acquire) {
+        // Whoever waits here holds the lock; the others wait for the lock.
+        let read = reads.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(read) = read else { return };
+        if closing.load(Ordering::Acquire) {
+            return;
+        }
+        read(connection);
+        // A long list of agents at start fills the cache; nothing is read for hours afterwards.
+        connection.release_memory().unwrap_or_else(|error| tracing::debug!(%error, "the cache was not given back"));
+    }
+}

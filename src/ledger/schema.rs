@@ -1,0 +1,48 @@
+//! The steps of the schema. A ledger's `user_version` is how many it has taken.
+
+use rusqlite::{Connection, params};
+
+/// One step: SQL, and what SQL alone cannot do, in one transaction.
+struct Step {
+    sql: &'static str,
+    code: fn(&Connection) -> rusqlite::Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { sql: include_str!("schema/1.sql"), code: |_| Ok(()) },
+    Step { sql: include_str!("schema/2.sql"), code: map_null_characters },
+];
+
+/// The newest schema that this doorman knows.
+pub fn known() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+/// Takes the steps that are missing, each with its number in one transaction.
+pub fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    for (number, step) in (1_i64..).zip(STEPS).skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step.sql)?;
+        (step.code)(&transaction)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Schema 2: U+0000 in strangers' texts is kept as U+FFFD. SQLite's `replace` cannot look for it.
+fn map_null_characters(connection: &Connection) -> rusqlite::Result<()> {
+    for (table, column) in
+        [("request", "handle"), ("request", "name"), ("request", "message"), ("contact", "handle"), ("contact", "name")]
+    {
+        let mut find =
+            connection.prepare(&format!("SELECT n, {column} FROM {table} WHERE instr({column}, char(0)) > 0"))?;
+        let mut update = connection.prepare(&format!("UPDATE {table} SET {column} = ?2 WHERE n = ?1"))?;
+        let found = find.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        for (n, text) in found.collect::<rusqlite::Result<Vec<_>>>()? {
+            update.execute(params![n, text.replace('\0', "\u{FFFD}")])?;
+        }
+    }
+    Ok(())
+}

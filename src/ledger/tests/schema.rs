@@ -1,0 +1,168 @@
+//! The schema's steps, and what the file is set up for.
+
+use rusqlite::StatementStatus;
+
+use super::*;
+use crate::ledger::record::{Numbers, Recorder};
+
+/// What a daemon with schema 1 wrote in a few seconds: answers of rules and of a person, a full limit, a pause, a hold,
+/// a contact that was removed, a list that changed.
+const WRITTEN_BY_SCHEMA_1: &str = include_str!("schema-1.sql");
+
+/// Its agent.
+const OLD_AGENT: &str = "0d9c8e3a-2222-4a0e-9d57-6f1f2b7c0001";
+
+fn old_ledger(world: &World) {
+    std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
+    let connection = world.sql();
+    connection.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    connection.execute_batch(WRITTEN_BY_SCHEMA_1).unwrap();
+    connection.pragma_update(None, "application_id", 0x646f_6f72).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    // A stranger whose text has what no other engine holds.
+    connection.execute("UPDATE request SET message = ?1 WHERE n = 9", ["y\0\0z"]).unwrap();
+}
+
+#[tokio::test]
+async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
+    let world = World::new();
+    old_ledger(&world);
+    let old = Reader::open(&world.path()).unwrap_err().to_string();
+    assert!(old.contains("start the daemon once"), "{old}");
+    let ledger = world.open();
+    let old_agent = AgentId::parse(OLD_AGENT).unwrap();
+    let now: Timestamp = "2026-11-29T02:00:00Z".parse().unwrap();
+    let memory = ledger.load_agent(&old_agent, now, REACH).await.unwrap();
+    assert_eq!(memory.first_seen.len(), 4, "acme/3-bot, the odd handle, dave and eve are pending");
+    assert_eq!(memory.book.holds.len(), 1);
+    assert_eq!(memory.book.charges.len(), 2);
+    assert_eq!(memory.recent_answers.len(), 5);
+    assert!(!memory.book.paused && memory.open_answers.is_empty());
+    ledger.close().await.unwrap();
+    let reader = Reader::open(&world.path()).unwrap();
+    assert_eq!(reader.totals().unwrap().schema, crate::ledger::schema::known());
+    let requests = reader.requests(&Filter::default()).unwrap();
+    let carol =
+        requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
+    assert_eq!(carol.unwrap().by.as_deref(), Some("person:root"));
+    assert_eq!(requests[8].request.message.as_ref().unwrap().raw(), "y\u{FFFD}\u{FFFD}z");
+    reader.check().unwrap();
+    let texts = reader.policy_texts(reader.policy_in_force(&old_agent).unwrap().as_ref().unwrap()).unwrap().unwrap();
+    assert_eq!(&*texts[1].text, "bob\nzoe/*\neve2\n");
+}
+
+#[test]
+fn a_statement_of_the_writer_is_not_compiled_again_for_other_values() {
+    let world = World::new();
+    std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
+    let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
+    let mut numbers = Numbers::default();
+    let mut recorder = Recorder { connection: &connection, numbers: &mut numbers };
+    for n in 0..50 {
+        let name = format!("r{n}");
+        recorder.record(&seen(&name, Some("ann"), n)).unwrap();
+        recorder.record(&intent(&name, Answer::Approve, vec![], 1, n)).unwrap();
+        recorder.record(&outcome(&name, Outcome::Applied, n)).unwrap();
+    }
+    for sql in [
+        "SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0",
+        "SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1",
+    ] {
+        let statement = connection.prepare_cached(sql).unwrap();
+        assert!(statement.get_status(StatementStatus::Run) >= 50, "not the statement that the writer runs: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_starts_an_agent_has_an_index_of_its_own() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
+    let plan = |sql: &str| -> String {
+        let connection = world.sql();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = statement.query_map([1], |row| row.get::<_, String>(3)).unwrap();
+        lines.collect::<Result<Vec<_>, _>>().unwrap().join("\n")
+    };
+    let answers =
+        plan("SELECT answer FROM answer w WHERE w.agent = ?1 AND w.outcome = 'x' ORDER BY w.n DESC LIMIT 4096");
+    assert!(answers.contains("answer_agent") && !answers.contains("TEMP B-TREE"), "{answers}");
+    let states = plan("SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1");
+    assert!(states.contains("session_agent") && !states.contains("TEMP B-TREE"), "{states}");
+}
+
+#[tokio::test]
+async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
+    // A read that takes as long as it likes, begun and not ended.
+    let (begun, is_begun) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let slow = tokio::spawn({
+        let ledger = ledger.clone();
+        async move {
+            let read = move |_: &Connection| {
+                let _ = begun.send(());
+                let _ = ended.recv();
+                Ok(())
+            };
+            ledger.read(read).await
+        }
+    });
+    is_begun.await.unwrap();
+    ledger.commit(vec![seen("r2", Some("ann"), 1)]).await.unwrap();
+    // Somebody else writes, and the writer waits: reading goes on, and sees what was committed.
+    let other = world.sql();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(load(&ledger, 2).await.first_seen.len(), 2);
+    other.execute_batch("ROLLBACK").unwrap();
+    end.send(()).unwrap();
+    slow.await.unwrap().unwrap();
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_row_is_the_agents_own() {
+    let world = World::new();
+    let ledger = world.open();
+    let other = AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000002").unwrap();
+    let state = |agent: &AgentId, second| Entry::Session {
+        agent: agent.clone(),
+        state: AgentState::Live,
+        why: String::new(),
+        at: at(second),
+    };
+    ledger.commit(vec![state(&agent(), 5), state(&other, 900)]).await.unwrap();
+    assert_eq!(load(&ledger, 10).await.newest, Some(at(5)), "another agent's clock may be another");
+    ledger.commit(vec![seen("r1", None, 6)]).await.unwrap();
+    assert_eq!(load(&ledger, 10).await.newest, Some(at(6)));
+    ledger.commit(vec![decided("r1", Verdict::Approve, "friends", 7)]).await.unwrap();
+    assert_eq!(load(&ledger, 10).await.newest, Some(at(7)));
+    ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 8), outcome("r1", Outcome::Applied, 9)]).await.unwrap();
+    assert_eq!(load(&ledger, 10).await.newest, Some(at(9)));
+    // One wrong moment of the clock does not stay the newest.
+    ledger.commit(vec![state(&agent(), 100_000), state(&agent(), 11)]).await.unwrap();
+    assert_eq!(load(&ledger, 12).await.newest, Some(at(11)));
+}
+
+#[tokio::test]
+async fn a_null_character_of_a_stranger_is_kept_as_what_every_engine_holds() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut nul = request("r1", Some("a\0b"));
+    (nul.name, nul.message) = (Some(StrangerText::new("\0")), Some(StrangerText::new("x\0crypto")));
+    ledger.commit(vec![Entry::Seen { agent: agent(), request: nul.into(), via: Via::Event, at: at(0) }]).await.unwrap();
+    let read = Reader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    assert_eq!(read[0].request.message.as_ref().unwrap().raw(), "x\u{FFFD}crypto");
+    let nuls: i64 = world
+        .sql()
+        .query_row(
+            "SELECT count(*) FROM request WHERE instr(handle || name || message, char(0)) OR length(message) < 8",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(nuls, 0);
+}

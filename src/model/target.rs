@@ -1,0 +1,85 @@
+//! What a person writes where a command takes `ID or HANDLE`. Every command reads it by this one rule.
+
+use uuid::Uuid;
+
+use super::{Handle, RequestId};
+
+/// Whom or what a person means: what begins with `@` is a handle, and a UUID is an id. Anything else is a handle that
+/// somebody known has, else an id that is known (or the beginning of one), else a handle never seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A handle, as it was written.
+    Handle(String),
+    /// An id: it is known, or it is an error.
+    Id(RequestId),
+    /// Either, in the order above.
+    Either(String),
+}
+
+impl Target {
+    /// Fewest characters of an id that name it, as tables show them on a narrow terminal.
+    pub const BEGINNING_MIN: usize = 8;
+
+    /// Reads it. Never fails: what is neither a handle nor an id is a handle that nobody has.
+    pub fn parse(text: &str) -> Self {
+        if text.starts_with('@') {
+            return Target::Handle(text.to_owned());
+        }
+        match RequestId::parse(text) {
+            // The other ways to write a UUID are not how ids are shown.
+            Ok(id) if text.len() == 36 && Uuid::try_parse(text).is_ok() => Target::Id(id),
+            Ok(_) | Err(_) => Target::Either(text.to_owned()),
+        }
+    }
+
+    /// The handle that it may be, where it is a plain one.
+    pub fn handle(&self) -> Option<Handle> {
+        match self {
+            Target::Handle(text) | Target::Either(text) => Handle::parse(text).ok(),
+            Target::Id(_) => None,
+        }
+    }
+
+    /// The id that it may be.
+    pub fn id(&self) -> Option<RequestId> {
+        match self {
+            Target::Handle(_) => None,
+            Target::Id(id) => Some(id.clone()),
+            Target::Either(text) => RequestId::parse(text).ok(),
+        }
+    }
+
+    /// The beginning of an id that it may be.
+    pub fn beginning(&self) -> Option<&str> {
+        match self {
+            Target::Either(text) if text.len() >= Self::BEGINNING_MIN => Some(text),
+            Target::Handle(_) | Target::Id(_) | Target::Either(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_at_sign_makes_a_handle_and_a_uuid_is_an_id() {
+        let uuid = "0192f3c4-9a1b-7000-8000-000000000001";
+        assert_eq!(Target::parse("@carol"), Target::Handle("@carol".to_owned()));
+        assert_eq!(Target::parse(&format!("@{uuid}")), Target::Handle(format!("@{uuid}")));
+        assert_eq!(Target::parse(uuid), Target::Id(RequestId::parse(uuid).unwrap()));
+        for text in ["carol", "acme/1-bot", "r-1", "0192f3c4", "0192f3c49a1b70008000000000000001", "ünïcode", ""] {
+            assert_eq!(Target::parse(text), Target::Either(text.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_it_may_be() {
+        let (handle, either) = (Target::parse("@Carol"), Target::parse("cafe1234"));
+        assert_eq!(handle.handle().map(|handle| handle.to_string()).as_deref(), Some("carol"));
+        assert_eq!((handle.id(), handle.beginning()), (None, None));
+        assert!(either.handle().is_some() && either.id().is_some());
+        assert_eq!((either.beginning(), Target::parse("carol").beginning()), (Some("cafe1234"), None));
+        assert_eq!(Target::parse("0192f3c4-9a1b-7000-8000-000000000001").handle(), None);
+    }
+}
