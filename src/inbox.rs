@@ -21,8 +21,9 @@ use crate::clock::{Mono, Now};
 use crate::model::{ContactRequest, RequestId, Sender};
 use crate::platform::Page;
 
+use self::listing::Counted;
 pub use entry::{Entry, Forced, Place, Stage};
-pub use listing::{Fetch, Listing, PAGE_SIZE, PassEnd};
+pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
 pub use tombs::Tomb;
 
 /// Most requests held for one agent. What comes on top waits at the platform until there is room.
@@ -237,8 +238,16 @@ impl Inbox {
     /// One page of the pass under way. New requests come back in the order of the page.
     pub fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<RequestId>, Option<PassEnd>) {
         let mut new = Vec::new();
-        let count = page.items.len();
+        let shown = page.items.len() + page.unreadable.len();
         let mut full = false;
+        // Such a row stands for its id: whoever is listed has not ended.
+        if let Some(number) = self.listing.pass().map(|pass| pass.number) {
+            for row in &page.unreadable {
+                if let Some(entry) = self.entries.get_mut(&row.id) {
+                    entry.shown_in = number;
+                }
+            }
+        }
         for request in page.items {
             let id = request.id.clone();
             match self.see_listed(request, now) {
@@ -247,9 +256,17 @@ impl Inbox {
                 Seen::Known | Seen::Settled => {}
             }
         }
-        let found = new.len();
-        let end = self.listing.page_read(count, found, page.unreadable, page.total, page.pages, full);
+        let (nameless, total, pages) = (page.nameless.as_slice(), page.total, page.pages);
+        let end = self.listing.page_read(Counted { shown, new: new.len(), nameless, total, pages, full });
         (new, end)
+    }
+
+    /// The page that is waited for is too large: it is read again in smaller ones. Ends the pass where it was the last row.
+    pub fn page_too_large(&mut self) -> Option<PassEnd> {
+        if !self.listing.too_large() {
+            return None;
+        }
+        self.listing.page_read(Counted { shown: 0, new: 0, nameless: &[1], total: None, pages: None, full: false })
     }
 
     /// Draws what follows from a pass that ended, and lets go of what it held.

@@ -5,4 +5,4 @@ pub mod backoff;
 pub mod frame;
 pub mod session;
 
-pub use session::{ConnectPlan, Input, Note, NoteLevel, Output, Refusal, Session, SessionConfig};
+pub use session::{ConnectPlan, Ended, Input, Note, NoteLevel, Output, Refusal, RefusedBy, Session, SessionConfig};

@@ -7,11 +7,12 @@ pub mod payload;
 pub mod reply;
 pub mod rest;
 pub mod retry_after;
+pub mod row;
 pub mod socket;
 pub mod tls;
 
 pub use payload::{ChannelEvent, Supersede};
-pub use reply::{CallError, CallFault, Me, Page, Reply, Responded};
+pub use reply::{CallError, CallFault, Listed, Me, Page, Reply, Responded, Unreadable};
 
 #[cfg(test)]
 mod testing;

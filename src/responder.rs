@@ -115,10 +115,23 @@ pub fn meaning(
         (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
         (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
         // The channel already told how it ended; whether it was us is certain only to the platform.
-        (CallFault::NoAnswer | CallFault::Passing(_) | CallFault::Garbage(_), Some(true)) => {
-            Meaning::Over(Outcome::PresumedApplied)
-        }
-        (CallFault::NoAnswer | CallFault::Passing(_) | CallFault::Garbage(_), None) => Meaning::Unknown,
+        // Something in between may answer before it passes the call on, or after.
+        (
+            CallFault::NoAnswer
+            | CallFault::Passing(_)
+            | CallFault::Garbage(_)
+            | CallFault::TooLarge
+            | CallFault::InBetween(_),
+            Some(true),
+        ) => Meaning::Over(Outcome::PresumedApplied),
+        (
+            CallFault::NoAnswer
+            | CallFault::Passing(_)
+            | CallFault::Garbage(_)
+            | CallFault::TooLarge
+            | CallFault::InBetween(_),
+            None,
+        ) => Meaning::Unknown,
         (_, Some(true)) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
         (_, Some(_)) => Meaning::Over(Outcome::SettledElsewhere),
         (CallFault::Unreachable, None) => Meaning::NotYet,
@@ -196,6 +209,8 @@ mod tests {
             (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Passing(500), false, None, Meaning::Unknown),
             (Garbage(200), false, None, Meaning::Unknown),
+            (InBetween(403), false, None, Meaning::Unknown),
+            (InBetween(404), false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Unreachable, false, None, Meaning::NotYet),
             (Unreachable, false, Some(&approved), over(Outcome::SettledElsewhere)),
             (Unreachable, true, Some(&approved), over(Outcome::PresumedApplied)),

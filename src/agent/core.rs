@@ -30,6 +30,7 @@ use crate::inbox::{Inbox, Listing, Mark};
 use crate::ledger::entry::AgentMemory;
 use crate::model::{AgentState, RequestId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
+use crate::platform::CallError;
 use crate::policy::{Book, Policy};
 use crate::responder::Responder;
 
@@ -86,6 +87,8 @@ pub struct Core {
     state_why: String,
     /// Refusals already told, by code.
     refusals_told: HashSet<String>,
+    /// What something in between last said over REST; `None` once the platform answered.
+    between: Option<CallError>,
     /// No more decisions in this step; a long queue must not starve the socket.
     pace_until: Mono,
     counters: BTreeMap<&'static str, u64>,
@@ -142,6 +145,7 @@ impl Core {
             state_since: now.wall,
             state_why: "starting".to_owned(),
             refusals_told: HashSet::new(),
+            between: None,
             pace_until: Mono::ZERO,
             counters: BTreeMap::new(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
@@ -166,7 +170,7 @@ impl Core {
             Input::NotOpened { conn, refusal } => self.not_opened(conn, refusal, now),
             Input::Frame { conn, text, received } => self.frame(conn, text, received, now),
             Input::Binary { conn, len } => self.binary(conn, len, now),
-            Input::Closed { conn, code } => self.closed(conn, code, now),
+            Input::Closed { conn, ended } => self.closed(conn, ended, now),
             Input::Me { reply, changed } => self.me(reply, changed, now),
             Input::Page(fetch, reply) => self.page(fetch, reply, now),
             Input::Contacts { call, reply } => self.contacts_page(call, reply, now),

@@ -42,6 +42,13 @@ pub enum Notice {
         /// Why.
         error: CallError,
     },
+    /// Something between us and the platform answers REST in its place.
+    InBetween {
+        /// What it says.
+        error: CallError,
+        /// It said the same the last time.
+        again: bool,
+    },
     /// A listing, or the list of contacts, failed.
     ListFailed {
         /// `requests` or `contacts`.

@@ -22,6 +22,7 @@ use crate::config::settings::{AgentSettings, Timing};
 use crate::ledger::{Health, Ledger};
 use crate::model::AgentId;
 use crate::ops::watchdog::Beat;
+use crate::phoenix::Ended;
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
@@ -208,7 +209,7 @@ impl Agent {
     }
 
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
-        let mut next = Some(event.unwrap_or(SocketEvent::Closed(None)));
+        let mut next = Some(event.unwrap_or(SocketEvent::Closed(Ended::default())));
         let mut taken = 1;
         while let Some(event) = next.take() {
             let now = self.now();
@@ -222,10 +223,10 @@ impl Agent {
                     self.record(|recorder, agent| recorder.binary(agent, conn, len));
                     self.core.handle(Input::Binary { conn, len }, now);
                 }
-                SocketEvent::Closed(code) => {
-                    self.record(|recorder, agent| recorder.closed(agent, conn, Dir::In, code));
+                SocketEvent::Closed(ended) => {
+                    self.record(|recorder, agent| recorder.closed(agent, conn, Dir::In, ended.code));
                     self.conn = None;
-                    self.core.handle(Input::Closed { conn, code }, now);
+                    self.core.handle(Input::Closed { conn, ended }, now);
                 }
             }
             // Only what will be handled is taken.
@@ -274,7 +275,7 @@ impl Agent {
                 Action::Close { conn } => self.close(conn),
                 Action::Me => self.ask_me(),
                 Action::Page(fetch) => self.ask_page(fetch),
-                Action::Contacts { call, page } => self.ask_contacts(call, page),
+                Action::Contacts { call, page, size } => self.ask_contacts(call, page, size),
                 Action::Respond { request, answer, attempt } => self.respond(request, answer, attempt),
                 Action::Record(batch) => {
                     let ledger = self.around.ledger.clone();

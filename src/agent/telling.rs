@@ -28,13 +28,16 @@ fn millis(duration: Duration) -> f64 {
 /// The HTTP status behind a fault, where there was one.
 fn status(error: &CallError) -> Option<u64> {
     match error.fault {
-        CallFault::Malformed(status) | CallFault::Passing(status) | CallFault::Garbage(status) => Some(status.into()),
+        CallFault::Malformed(status)
+        | CallFault::Passing(status)
+        | CallFault::Garbage(status)
+        | CallFault::InBetween(status) => Some(status.into()),
         CallFault::KeyRefused => Some(401),
         CallFault::Forbidden => Some(403),
         CallFault::NotFound => Some(404),
         CallFault::Conflict => Some(409),
         CallFault::Throttled => Some(429),
-        CallFault::NoKey | CallFault::Unreachable | CallFault::NoAnswer => None,
+        CallFault::NoKey | CallFault::Unreachable | CallFault::NoAnswer | CallFault::TooLarge => None,
     }
 }
 
@@ -63,6 +66,19 @@ pub fn tell(notice: &Notice, key: &KeySource) {
         }
         Notice::IdentityUnknown { error } => {
             warn!(event = events::IDENTITY_UNKNOWN, status = status(error), why = %error, "the platform could not say whose the key is: asked again, and nothing is read or answered before");
+        }
+        Notice::InBetween { error, again } => {
+            let (status, why) = (status(error), error.to_string());
+            if *again {
+                debug!(event = events::BLOCKED_IN_BETWEEN, status, why, "{why}");
+            } else {
+                warn!(
+                    event = events::BLOCKED_IN_BETWEEN,
+                    status,
+                    why,
+                    "something between doorman and the platform answers in its place; doorman keeps trying"
+                );
+            }
         }
         Notice::ListFailed { what, error } => {
             warn!(event = events::LISTING_FAILED, status = status(error), why = %error, "the list of {what} could not be read: tried again");

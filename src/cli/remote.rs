@@ -197,6 +197,7 @@ mod tests {
             deferred: 0,
             in_flight: 0,
             last_listing: None,
+            remarks: Vec::new(),
         };
         Status {
             version: "1".to_owned(),

@@ -77,6 +77,12 @@ fn page(status: &Status, now: Timestamp) -> String {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
         page += &format!("\n{} is {}: {}\n", remote::shown(who), agent.state, remote::shown(&agent.why));
     }
+    for agent in &status.agents {
+        let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
+        for remark in &agent.remarks {
+            page += &format!("\n{}: {}\n", remote::shown(who), remote::shown(remark));
+        }
+    }
     if !status.policies.is_empty() {
         page += "\n";
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
@@ -147,6 +153,7 @@ mod tests {
                     deferred: 2,
                     in_flight: 1,
                     last_listing: Some(at("2026-11-23T11:59:20Z")),
+                    remarks: Vec::new(),
                 },
                 AgentStatus {
                     id: AgentId::parse("66666666-2222-4333-8444-555555555555").unwrap(),
@@ -160,6 +167,7 @@ mod tests {
                     deferred: 0,
                     in_flight: 0,
                     last_listing: None,
+                    remarks: Vec::new(),
                 },
             ],
             policies: vec![PolicyStatus {

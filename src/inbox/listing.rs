@@ -16,6 +16,10 @@ const PASSES_MAX: u8 = 3;
 /// Ends a pass over a platform that counts pages without end.
 const PAGES_MAX: u32 = 5_000;
 
+/// The sizes that a page is read in, largest first: each divides the one before, so that a page that is too large is read
+/// again as whole smaller ones.
+pub const PAGE_SIZES: [u32; 5] = [PAGE_SIZE, 50, 10, 5, 1];
+
 /// Read this page next. `pass` names the reading; a page of another pass is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
@@ -23,6 +27,38 @@ pub struct Fetch {
     pub pass: u64,
     /// Which page, from 1.
     pub page: u32,
+    /// Rows a page.
+    pub size: u32,
+}
+
+/// Where a row stood that has no readable id: while there is one, no pass proves anybody's absence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blind {
+    /// Its page, from 1.
+    pub page: u32,
+    /// Rows a page.
+    pub size: u32,
+    /// Its place on the page, from 1.
+    pub position: u32,
+    /// How many such rows the pass has met.
+    pub rows: u32,
+}
+
+/// What a page held, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted<'a> {
+    /// Rows with a readable id.
+    pub(super) shown: usize,
+    /// Requests that were new.
+    pub(super) new: usize,
+    /// Positions of rows without a readable id.
+    pub(super) nameless: &'a [u32],
+    /// How many there are in all.
+    pub(super) total: Option<u64>,
+    /// How many pages of this size.
+    pub(super) pages: Option<u32>,
+    /// Some of it found no room.
+    pub(super) full: bool,
 }
 
 /// A pass that read every page.
@@ -32,10 +68,10 @@ pub struct PassEnd {
     pub number: u64,
     /// Requests that came after this mark are none of its business.
     pub mark: Mark,
-    /// Its total never moved, every row could be read, as many rows came as were promised, and nothing was answered
+    /// Its total never moved, every row's id could be read, as many rows came as were promised, and nothing was answered
     /// while it read: what it does not show is pending no more.
     pub stable: bool,
-    /// It came to the last page, every row could be read, and as many came as were promised, unless the promise moved
+    /// It came to the last page, every row's id could be read, and as many came as were promised, unless the promise moved
     /// meanwhile: whoever is missing has ended, or slipped from one page to another as others came and went.
     pub whole: bool,
     /// Some of what it showed found no room.
@@ -59,10 +95,12 @@ pub(super) struct Pass {
     pub(super) started: Mono,
     pub(super) first: bool,
     page: u32,
+    size: u32,
     total: Option<u64>,
+    blind: Option<Blind>,
     /// Something was answered, or settled, while it was read.
     disturbed: bool,
-    /// Some row could not be read, or the total was not told.
+    /// Some page did not say the total.
     odd: bool,
     /// Not every page promised the same total.
     moved: bool,
@@ -82,6 +120,7 @@ pub struct Listing {
     failures: u32,
     rng: fastrand::Rng,
     away: Duration,
+    blind: Option<Blind>,
 }
 
 impl Listing {
@@ -96,7 +135,13 @@ impl Listing {
             failures: 0,
             rng: fastrand::Rng::with_seed(seed),
             away,
+            blind: None,
         }
+    }
+
+    /// The first row without a readable id that the last whole reading met.
+    pub fn blind(&self) -> Option<Blind> {
+        self.blind
     }
 
     /// Asks for a round not later than `at`.
@@ -147,7 +192,9 @@ impl Listing {
             started: now,
             first: self.passes_in_round == 1,
             page: 1,
+            size: PAGE_SIZE,
             total: None,
+            blind: None,
             disturbed: false,
             odd: false,
             moved: false,
@@ -155,7 +202,7 @@ impl Listing {
             shown: 0,
             new: 0,
         });
-        Fetch { pass: self.numbers, page: 1 }
+        Fetch { pass: self.numbers, page: 1, size: PAGE_SIZE }
     }
 
     pub(super) fn pass(&self) -> Option<&Pass> {
@@ -164,12 +211,14 @@ impl Listing {
 
     /// Whether this page belongs to the pass under way and is the one it waits for.
     pub fn expects(&self, fetch: Fetch) -> bool {
-        self.pass.as_ref().is_some_and(|pass| pass.number == fetch.pass && pass.page == fetch.page)
+        self.pass
+            .as_ref()
+            .is_some_and(|pass| (pass.number, pass.page, pass.size) == (fetch.pass, fetch.page, fetch.size))
     }
 
     /// The page to read next.
     pub fn next_page(&self) -> Option<Fetch> {
-        self.pass.as_ref().map(|pass| Fetch { pass: pass.number, page: pass.page })
+        self.pass.as_ref().map(|pass| Fetch { pass: pass.number, page: pass.page, size: pass.size })
     }
 
     /// Something was answered, or settled: what this pass does not show proves nothing.
@@ -179,34 +228,43 @@ impl Listing {
         }
     }
 
-    pub(super) fn page_read(
-        &mut self,
-        count: usize,
-        new: usize,
-        unreadable: u32,
-        total: Option<u64>,
-        pages: Option<u32>,
-        full: bool,
-    ) -> Option<PassEnd> {
+    /// The page that is waited for has more bytes than are taken: it is read again in smaller ones. A single row that is
+    /// too large is one without a readable id; `true` where there is no smaller page.
+    pub fn too_large(&mut self) -> bool {
+        let Some(pass) = &mut self.pass else { return false };
+        let Some(smaller) = PAGE_SIZES.into_iter().find(|size| *size < pass.size) else { return true };
+        pass.page = (pass.page - 1).saturating_mul(pass.size / smaller).saturating_add(1);
+        pass.size = smaller;
+        false
+    }
+
+    pub(super) fn page_read(&mut self, counted: Counted<'_>) -> Option<PassEnd> {
         let pass = self.pass.as_mut()?;
-        pass.shown += count as u64;
-        pass.new += new as u64;
-        pass.full |= full;
-        pass.odd |= unreadable > 0 || total.is_none();
-        pass.moved |= pass.page > 1 && pass.total != total;
-        pass.total = total;
-        let more = match pages {
+        pass.shown += counted.shown as u64;
+        pass.new += counted.new as u64;
+        pass.full |= counted.full;
+        pass.odd |= counted.total.is_none();
+        let nameless = u32::try_from(counted.nameless.len()).unwrap_or(u32::MAX);
+        if let Some(position) = counted.nameless.first() {
+            let first = Blind { page: pass.page, size: pass.size, position: *position, rows: 0 };
+            pass.blind.get_or_insert(first).rows += nameless;
+        }
+        pass.moved |= pass.page > 1 && pass.total != counted.total;
+        pass.total = counted.total;
+        let rows = u32::try_from(counted.shown).unwrap_or(u32::MAX).saturating_add(nameless);
+        let more = match counted.pages {
             Some(pages) => pass.page < pages,
-            None => count as u32 + unreadable >= PAGE_SIZE,
+            None => rows >= pass.size,
         };
-        if more && pass.page < PAGES_MAX && (count > 0 || unreadable > 0) {
+        if more && pass.page < PAGES_MAX && rows > 0 {
             pass.page += 1;
             return None;
         }
         let pass = self.pass.take()?;
         self.failures = 0;
         let counted = pass.total == Some(pass.shown);
-        let whole = !pass.odd && !more && (counted || pass.moved);
+        let whole = !pass.odd && pass.blind.is_none() && !more && (counted || pass.moved);
+        self.blind = pass.blind;
         Some(PassEnd {
             number: pass.number,
             mark: pass.mark,

@@ -28,7 +28,13 @@ fn inbox() -> Inbox {
 }
 
 fn page(ids: &[&str], total: u64, pages: u32) -> Page<ContactRequest> {
-    Page { items: ids.iter().map(|id| request(id)).collect(), unreadable: 0, total: Some(total), pages: Some(pages) }
+    Page {
+        items: ids.iter().map(|id| request(id)).collect(),
+        unreadable: vec![],
+        nameless: vec![],
+        total: Some(total),
+        pages: Some(pages),
+    }
 }
 
 /// Begins a round and returns its first fetch.

@@ -4,37 +4,49 @@ use std::fmt;
 
 /// A stranger's text. `Display` and `Debug` escape it and cap it at [`StrangerText::SHOWN_MAX`] characters, so that no
 /// terminal, log line or page can be steered by it.
+///
+/// A text beyond [`StrangerText::KEPT_MAX`] is cut, and says so: what a cut text does not show is unknown.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StrangerText(Box<str>);
+pub struct StrangerText {
+    kept: Box<str>,
+    cut: bool,
+}
 
 impl StrangerText {
-    /// Most bytes kept of one text. The platform promises at most 500 characters \[seed\].
-    pub const KEPT_MAX: usize = 4096;
+    /// Most bytes kept of one text. The platform promises at most 500 characters \[seed\], which it counts as people see
+    /// them: one of those may have many bytes.
+    pub const KEPT_MAX: usize = 32 << 10;
     /// Most characters shown of one text.
     pub const SHOWN_MAX: usize = 200;
 
     /// Takes a text in, cut at [`StrangerText::KEPT_MAX`] bytes on a character boundary.
     pub fn new(text: &str) -> Self {
-        Self(text[..text.floor_char_boundary(Self::KEPT_MAX)].into())
+        let kept = &text[..text.floor_char_boundary(Self::KEPT_MAX)];
+        Self { kept: kept.into(), cut: kept.len() < text.len() }
+    }
+
+    /// Whether the end of the text is missing: what cannot be found in it may still have been there.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// The text as it came: for matching and for the ledger, never for a terminal or a log.
     pub fn raw(&self) -> &str {
-        &self.0
+        &self.kept
     }
 
     /// At most `count` characters of the text as it came, for a store with a bound of its own.
     pub fn raw_prefix(&self, count: usize) -> &str {
-        match self.0.char_indices().nth(count) {
-            Some((at, _)) => &self.0[..at],
-            None => &self.0,
+        match self.kept.char_indices().nth(count) {
+            Some((at, _)) => &self.kept[..at],
+            None => &self.kept,
         }
     }
 
     /// Escaped, and cut after `max` characters of the original.
     pub fn shown(&self, max: usize) -> String {
-        let mut out = String::with_capacity(self.0.len().min(max * 4));
-        for (count, character) in self.0.chars().enumerate() {
+        let mut out = String::with_capacity(self.kept.len().min(max * 4));
+        for (count, character) in self.kept.chars().enumerate() {
             if count == max {
                 out.push('…');
                 break;
@@ -122,8 +134,9 @@ mod tests {
 
     #[test]
     fn it_is_cut_when_shown_and_when_kept() {
-        let text = StrangerText::new(&"é".repeat(5000));
+        let text = StrangerText::new(&"é".repeat(20_000));
         assert_eq!(text.raw().len(), StrangerText::KEPT_MAX);
+        assert!(text.is_cut() && !StrangerText::new(&"é".repeat(16 << 10)).is_cut());
         assert_eq!(text.to_string().chars().count(), StrangerText::SHOWN_MAX + 1);
         assert_eq!(text.raw_prefix(3), "ééé");
     }

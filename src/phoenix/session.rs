@@ -9,6 +9,7 @@
 mod channel;
 mod connecting;
 mod contest;
+mod endings;
 mod heart;
 mod incoming;
 mod key;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use self::contest::Contest;
+use self::endings::Endings;
 use self::key::KeyStanding;
 use self::socket::Socket;
 use super::backoff::Backoff;
@@ -64,12 +66,44 @@ pub struct Refusal {
     pub status: Option<u16>,
     /// `error.code` of its body, bounded and plain, if there was one.
     pub code: Option<String>,
+    /// Whose word the answer is.
+    pub by: RefusedBy,
     /// `Retry-After` or `error.retry_after`, not yet capped.
     pub retry_after: Option<Duration>,
     /// The upgrade was asked for and no answer came: the platform may have made the connection, and count it as live.
     pub asked: bool,
     /// For people: the phase and the cause (`tls: certificate is not trusted…`); no key, nobody's raw text.
     pub why: String,
+}
+
+/// Who refused an upgrade, by the body of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// There was no answer, or its body could not be read.
+    Unknown,
+    /// An answer without a body: so a Phoenix application refuses a key, with 403 \[phx\].
+    Empty,
+    /// The platform, in its own words.
+    Platform,
+    /// Something between us and the platform; the beginning of what it said, escaped.
+    Between(String),
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    /// The close code; `None` is an end without a close frame.
+    pub code: Option<u16>,
+    /// The close frame's reason, escaped and bounded; mostly empty.
+    pub reason: String,
+    /// We closed it, because a frame was larger than is taken.
+    pub too_large: bool,
+}
+
+impl From<Option<u16>> for Ended {
+    fn from(code: Option<u16>) -> Self {
+        Self { code, ..Self::default() }
+    }
 }
 
 /// What happened. Frames of an older socket must not be given: the driver numbers its sockets.
@@ -85,8 +119,8 @@ pub enum Input<'a> {
     Text(&'a str),
     /// A binary frame of so many bytes.
     Binary(usize),
-    /// The connection ended; `None` is an end without a close frame.
-    Closed(Option<u16>),
+    /// The connection ended.
+    Closed(Ended),
     /// A whole first listing pass since the last join is through.
     Listed,
     /// REST accepted the key (any 2xx), and for `GET /agent/me` said whose it is.
@@ -95,6 +129,10 @@ pub enum Input<'a> {
     KeyRefused(String),
     /// `GET /agent/me` failed in passing, after [`Output::Identify`].
     IdentityUnknown,
+    /// Something between us and the platform answers REST in its place. Says what, for people.
+    Blocked(String),
+    /// There is another key than before: what was found out about the old one is void.
+    KeyChanged,
     /// The operator gave a new key, or asked for a reload: a refused agent tries again now.
     KeyRenewed,
     /// The deadline has passed, or may have.
@@ -138,7 +176,7 @@ pub struct Note {
     /// A stable name for logs and counters: `frame_malformed`, `frame_too_long`, `frame_binary`, `reply_unmatched`, `reply_malformed`,
     /// `join_stale`, `topic_unknown`, `event_unknown`, `payload_malformed`, `join_refused`, `join_timeout`,
     /// `channel_crashed`, `channel_closed`, `connection_dead`, `reconnect`, `credentials_fallback`,
-    /// `connection_fight`.
+    /// `connection_fight`, `blocked_in_between`, `policy_violation`, `connection_pattern`.
     pub what: &'static str,
     /// For people.
     pub detail: String,
@@ -172,6 +210,9 @@ pub struct Session {
     contest: Contest,
     key: KeyStanding,
     relist: Relist,
+    endings: Endings,
+    /// What was last said of something in between, so that it is said loudly once.
+    between: Option<String>,
     /// The latest moment told of.
     seen: Mono,
 }
@@ -217,6 +258,8 @@ impl Session {
             contest: Contest::new(config.connection),
             key: KeyStanding::new(config.credentials, timing),
             relist: Relist::default(),
+            endings: Endings::default(),
+            between: None,
             seen: Mono::ZERO,
             config,
         }
@@ -237,11 +280,13 @@ impl Session {
             (_, Input::Binary(length)) => {
                 self.note(NoteLevel::Debug, "frame_binary", format!("a binary frame of {length} bytes was ignored"));
             }
-            (_, Input::Closed(code)) => self.closed(code, now),
+            (_, Input::Closed(ended)) => self.closed(&ended, now),
             (_, Input::Listed) => self.listed(now),
             (_, Input::KeyAccepted(whose)) => self.key_accepted(whose, now),
             (_, Input::KeyRefused(why)) => self.key_refused(why, now),
             (_, Input::IdentityUnknown) => self.identity_unknown(),
+            (_, Input::Blocked(why)) => self.blocked(why, now),
+            (_, Input::KeyChanged) => self.key.changed(),
             (_, Input::KeyRenewed) => self.key_renewed(now),
         }
         self.run_timers(now);
@@ -264,6 +309,11 @@ impl Session {
             Phase::Refused { probe_at, .. } => *probe_at,
         };
         Some(phase.min(self.relist.due.unwrap_or(idle)).min(idle))
+    }
+
+    /// What people should know of the connection beside its state, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        self.key.remark().into_iter().chain(self.endings.remark()).chain(self.contest.remark(self.seen)).collect()
     }
 
     /// Where the agent stands; `Starting` until something is known.
@@ -301,8 +351,25 @@ impl Session {
             self.live_since = Some(now);
             self.enter(AgentState::Live, "joined and listed".to_owned());
         }
+        // REST answers again.
+        if matches!(self.phase, Phase::Polling) {
+            self.poll_only();
+        }
         if matches!(self.state, AgentState::Live | AgentState::Polling) {
             self.key.proven(&self.config.timing);
+        }
+    }
+
+    /// REST is out of reach behind something that answers in its place: nothing can be listed or answered, whatever the
+    /// socket does. It says nothing about the key.
+    fn blocked(&mut self, why: String, now: Mono) {
+        self.identity_unknown();
+        match self.state {
+            AgentState::Starting | AgentState::Live | AgentState::Away | AgentState::Polling => {
+                self.leave_live(now);
+                self.enter(AgentState::Away, why);
+            }
+            AgentState::Yielded | AgentState::Refused => {}
         }
     }
 

@@ -1,21 +1,30 @@
 //! The bodies of REST's answers, from bytes to types. Pure: fed by the client and by fuzzing.
 //!
-//! A body is counted before anything is made of it, so that a hostile one of millions of tiny values costs no more memory
-//! than its own length. Rows that cannot be read are left out and counted: they stay pending. It never repeats a body's
-//! text.
+//! A list is read row by row: a row that cannot be read costs no other row. Its id is taken first, and where there is one
+//! the row stands for that id. Any other body is counted before anything is made of it, so that a hostile one of millions
+//! of tiny values costs no more memory than its own length. No body's text is repeated.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tracing::warn;
 
 use super::payload::{self, PayloadProblem};
-use super::reply::{Me, Page, Responded};
-use crate::model::{AgentId, Contact, ContactRequest, RequestStatus, Sender, StrangerText};
+use super::reply::{Listed, Me, Page, Responded, Unreadable};
+use super::row::Row;
+use crate::model::{AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
 use crate::ops::log::events;
 
-/// Most JSON values of one body: a page of a hundred rows each way has a few thousand.
+/// Most JSON values of one body that is parsed whole.
 pub const VALUES_MAX: usize = 64 << 10;
+/// Most rows of one page: ten times what is asked for.
+pub const ROWS_MAX: usize = 1_000;
 /// Rows of one page whose problems are told one by one.
-const PROBLEMS_TOLD: u32 = 5;
+const PROBLEMS_TOLD: usize = 5;
 
 /// Why a body is not what it should be. Holds none of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -26,6 +35,9 @@ pub enum BodyProblem {
     /// More values than [`VALUES_MAX`].
     #[error("its body holds more than {VALUES_MAX} values")]
     TooMany,
+    /// More rows than [`ROWS_MAX`].
+    #[error("its page holds more than {ROWS_MAX} rows")]
+    TooManyRows,
     /// JSON, but this is missing or of another type.
     #[error("its body has no usable `{0}`")]
     Lacks(&'static str),
@@ -65,18 +77,46 @@ pub fn me(body: &[u8]) -> Result<Me, BodyProblem> {
 
 /// `GET /agent/contacts/requests`: the `received` half \[docs\].
 pub fn requests(body: &[u8]) -> Result<Page<ContactRequest>, BodyProblem> {
-    let body = json(body)?;
-    let rows = body.get("data").and_then(|data| data.get("received")).and_then(Value::as_array);
-    let rows = rows.ok_or(BodyProblem::Lacks("data.received"))?;
-    let metadata = body.get("metadata").and_then(|metadata| metadata.get("received"));
-    Ok(page(rows, "contact request", payload::contact_request, metadata, "total"))
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        received: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow)]
+        received: Option<&'a RawValue>,
+    }
+    let text = Text::of(body);
+    let lacks = BodyProblem::Lacks("data.received");
+    let body: Body<'_> = part(text.is_json()?).ok_or(lacks)?;
+    let data: Data<'_> = body.data.and_then(|data| part(data.get())).ok_or(lacks)?;
+    let metadata = body.metadata.and_then(|metadata| part::<Metadata<'_>>(metadata.get())?.received);
+    let count = Counting { total: "total", metadata };
+    page(&text, data.received, lacks, "contact request", RequestId::parse, |row| payload::contact_request(row), count)
 }
 
 /// `GET /agent/contacts` \[docs\].
 pub fn contacts(body: &[u8]) -> Result<Page<Contact>, BodyProblem> {
-    let body = json(body)?;
-    let rows = body.get("data").and_then(Value::as_array).ok_or(BodyProblem::Lacks("data"))?;
-    Ok(page(rows, "contact", payload::contact, body.get("metadata"), "total_count"))
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    let text = Text::of(body);
+    let lacks = BodyProblem::Lacks("data");
+    let body: Body<'_> = part(text.is_json()?).ok_or(lacks)?;
+    let count = Counting { total: "total_count", metadata: body.metadata };
+    page(&text, body.data, lacks, "contact", ContactId::parse, |row| payload::contact(row), count)
 }
 
 /// `POST /agent/contacts/requests/respond` \[docs\].
@@ -87,33 +127,135 @@ pub fn responded(body: &[u8]) -> Result<Responded, BodyProblem> {
     Ok(Responded { status: RequestStatus::parse(status) })
 }
 
-fn page<T>(
-    rows: &[Value],
+/// A body as text. Bytes that are not UTF-8 are replaced, and the rows that hold a replacement are not believed.
+struct Text<'a> {
+    text: Cow<'a, str>,
+    damaged: bool,
+}
+
+impl<'a> Text<'a> {
+    fn of(body: &'a [u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        Self { damaged: matches!(text, Cow::Owned(_)), text }
+    }
+
+    /// The text, where it is JSON from end to end. Says nothing about surrogates, ranges and depth.
+    fn is_json(&self) -> Result<&str, BodyProblem> {
+        serde_json::from_str::<&RawValue>(&self.text).map(RawValue::get).map_err(|_| BodyProblem::NotJson)
+    }
+}
+
+/// A piece of JSON as a type of ours.
+fn part<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    serde_json::from_str(json).ok()
+}
+
+/// The rows of a list, each as it stands there.
+struct Rows<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Rows<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Rows<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rows<'de>, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = list.next_element()? {
+                    if rows.len() == ROWS_MAX {
+                        return Err(A::Error::custom(TOO_MANY_ROWS));
+                    }
+                    rows.push(row);
+                }
+                Ok(Rows(rows))
+            }
+        }
+        deserializer.deserialize_seq(Each)
+    }
+}
+
+/// Tells one error of [`Rows`] from the others.
+const TOO_MANY_ROWS: &str = "too many rows";
+
+/// Where a page says how many rows and pages there are.
+struct Counting<'a> {
+    total: &'static str,
+    metadata: Option<&'a RawValue>,
+}
+
+impl Counting<'_> {
+    /// A number of the metadata, whatever else stands there.
+    fn number(&self, name: &str) -> Option<u64> {
+        let row = Row::of(self.metadata?)?;
+        row.raw(name)?.parse().ok()
+    }
+}
+
+fn page<T: Listed, E>(
+    text: &Text<'_>,
+    rows: Option<&RawValue>,
+    lacks: BodyProblem,
     what: &'static str,
-    read: impl Fn(&Value) -> Result<T, PayloadProblem>,
-    metadata: Option<&Value>,
-    total: &str,
-) -> Page<T> {
-    let mut items = Vec::with_capacity(rows.len());
-    let mut unreadable: u32 = 0;
-    for row in rows {
-        match read(row) {
-            Ok(item) => items.push(item),
-            Err(problem) => {
-                unreadable += 1;
-                if unreadable <= PROBLEMS_TOLD {
-                    warn!(event = events::PAYLOAD_MALFORMED, what, why = %problem, "a row of a listing cannot be read: it stays pending");
+    parse_id: impl Fn(&str) -> Result<T::Id, E>,
+    read: impl Fn(&Row<'_>) -> Result<T, PayloadProblem>,
+    count: Counting<'_>,
+) -> Result<Page<T>, BodyProblem> {
+    let rows: Rows<'_> = match serde_json::from_str(rows.ok_or(lacks)?.get()) {
+        Ok(rows) => rows,
+        Err(error) if error.to_string().starts_with(TOO_MANY_ROWS) => return Err(BodyProblem::TooManyRows),
+        Err(_) => return Err(lacks),
+    };
+    let mut page = Page {
+        items: Vec::with_capacity(rows.0.len()),
+        unreadable: vec![],
+        nameless: vec![],
+        total: None,
+        pages: None,
+    };
+    for (position, raw) in (1..).zip(&rows.0) {
+        let row = Row::of(raw);
+        let id = row.as_ref().and_then(|row| parse_id(&row.id()?).ok());
+        // A row with bytes that are not UTF-8 was changed while it was read.
+        let damaged = text.damaged && raw.get().contains(char::REPLACEMENT_CHARACTER);
+        let read = match &row {
+            None => Err("it is not an object, or has too many fields".to_owned()),
+            Some(_) if damaged => Err("it is not UTF-8".to_owned()),
+            Some(row) => read(row).map_err(|problem| problem.to_string()),
+        };
+        match (read, id) {
+            (Ok(item), _) => page.items.push(item),
+            (Err(why), Some(id)) => page.unreadable.push(Unreadable { id, position, why }),
+            (Err(why), None) => {
+                page.nameless.push(position);
+                if page.nameless.len() <= PROBLEMS_TOLD {
+                    warn!(
+                        event = events::PAYLOAD_MALFORMED,
+                        what, why, "row {position} of a page has no readable id: it stays pending"
+                    );
                 }
             }
         }
     }
-    if unreadable > PROBLEMS_TOLD {
-        let why = format!("{} more rows of the same page", unreadable - PROBLEMS_TOLD);
-        warn!(event = events::PAYLOAD_MALFORMED, what, why, "rows of a listing cannot be read: they stay pending");
+    for row in page.unreadable.iter().take(PROBLEMS_TOLD) {
+        let (why, position) = (&row.why, row.position);
+        warn!(
+            event = events::PAYLOAD_MALFORMED,
+            what, why, "row {position} of a page cannot be read: it stays pending"
+        );
     }
-    let number = |name: &str| metadata.and_then(|metadata| metadata.get(name)).and_then(Value::as_u64);
-    let pages = number("total_pages").map(|pages| u32::try_from(pages.max(1)).unwrap_or(u32::MAX));
-    Page { items, unreadable, total: number(total), pages }
+    let untold =
+        page.unreadable.len().saturating_sub(PROBLEMS_TOLD) + page.nameless.len().saturating_sub(PROBLEMS_TOLD);
+    if untold > 0 {
+        let why = format!("{untold} more rows of the same page");
+        warn!(event = events::PAYLOAD_MALFORMED, what, why, "rows of a page cannot be read: they stay pending");
+    }
+    page.total = count.number(count.total);
+    page.pages = count.number("total_pages").map(|pages| u32::try_from(pages.max(1)).unwrap_or(u32::MAX));
+    Ok(page)
 }
 
 #[cfg(test)]
@@ -130,7 +272,89 @@ mod tests {
         );
         let page = requests(body.as_bytes()).unwrap();
         assert_eq!(page.items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["r1"]);
-        assert_eq!((page.unreadable, page.total, page.pages), (4, Some(5), Some(1)));
+        assert_eq!((page.nameless, page.total, page.pages), (vec![2, 3, 5], Some(5), Some(1)));
+        let [unreadable] = &page.unreadable[..] else { panic!("{:?}", page.unreadable) };
+        assert_eq!((unreadable.id.as_str(), unreadable.position), ("r2", 4));
+        assert_eq!(unreadable.why, "`status` is missing, `inserted_at` is missing");
+    }
+
+    /// A row with this under `message` (raw JSON), and one beside it that is well.
+    fn beside(message: &str) -> Page<ContactRequest> {
+        let row = format!(
+            r#"{{"id":"odd","status":"pending","inserted_at":"2026-03-02T10:00:00Z","from_handle":"bob","message":{message}}}"#
+        );
+        let body = format!(r#"{{"data":{{"received":[{row},{ROW}]}},"metadata":{{"received":{{"total":2}}}}}}"#);
+        requests(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_costs_no_other_and_stands_for_its_id() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for message in
+            [r#""half \ud800 a pair""#, r#""\udc00""#, "1e999", "123456789012345678901234567890", &deep, "{}"]
+        {
+            let page = beside(message);
+            assert_eq!(page.items.iter().map(|item| item.id.as_str()).collect::<Vec<_>>(), ["r1"], "{message:.40}");
+            assert_eq!(page.unreadable.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["odd"], "{message:.40}");
+            assert_eq!((page.nameless.len(), page.rows()), (0, 2));
+        }
+        // What is not ours to read may be anything.
+        for other in ["\"x\",\"other\":1e999", &format!("\"x\",\"other\":{deep}"), r#""x","\ud800":1"#] {
+            assert_eq!(beside(other).items.len(), 2, "{other:.40}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_cost_their_row_alone() {
+        let odd = br#"{"id":"odd","status":"pending","inserted_at":"2026-03-02T10:00:00Z","message":"#;
+        let body = [br#"{"data":{"received":["#, &odd[..], b"\"\xff\"},", ROW.as_bytes(), b"]}}"].concat();
+        let page = requests(&body).unwrap();
+        assert_eq!((page.items.len(), page.unreadable.len()), (1, 1));
+        assert_eq!((page.unreadable[0].id.as_str(), page.unreadable[0].why.as_str()), ("odd", "it is not UTF-8"));
+        // A replacement character that somebody wrote is one.
+        assert_eq!(beside("\"\u{fffd}\"").items.len(), 2);
+    }
+
+    #[test]
+    fn an_id_is_never_guessed() {
+        for id in [
+            r#""\ud800""#,
+            "7",
+            "null",
+            "\"\"",
+            "\"two words\"",
+            &format!("\"{}\"", "x".repeat(200)),
+            r#""a","id":"b""#,
+        ] {
+            let body = format!(r#"{{"data":{{"received":[{{"id":{id}}},{ROW}]}}}}"#);
+            let page = requests(body.as_bytes()).unwrap();
+            assert_eq!((page.items.len(), page.unreadable.len(), page.nameless), (1, 0, vec![1]), "{id:.40}");
+        }
+        let escaped = format!(r#"{{"data":{{"received":[{{"\u0069d":"\u0061-1"}},{ROW}]}}}}"#);
+        assert_eq!(requests(escaped.as_bytes()).unwrap().unreadable[0].id.as_str(), "a-1");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_and_says_so_and_a_long_handle_is_not_plain() {
+        // 500 characters as people count them, of 25 bytes each.
+        let family = "👨\u{200d}👩\u{200d}👧\u{200d}👦".repeat(500);
+        let message = beside(&format!("\"{family}\"")).items.remove(0).message.unwrap();
+        assert_eq!((message.raw(), message.is_cut()), (family.as_str(), false));
+        let message = beside(&format!("\"{}\"", "é".repeat(20_000))).items.remove(0).message.unwrap();
+        assert_eq!((message.raw().len(), message.is_cut()), (32 << 10, true));
+        let long = format!("\"x\",\"from_handle\":\"{}\"", "a".repeat(40_000)).replace("\"from_handle\"", "\"handle\"");
+        assert_eq!(beside(&long).items.len(), 2);
+        let handle = format!(
+            r#"{{"data":{{"received":[{{"id":"h","status":"pending","inserted_at":"x","from_handle":"{}"}}]}}}}"#,
+            "a".repeat(40_000)
+        );
+        assert!(requests(handle.as_bytes()).unwrap().items[0].sender.handle().is_none());
+    }
+
+    #[test]
+    fn a_page_of_too_many_rows_is_refused() {
+        let body = format!(r#"{{"data":{{"received":[{}0]}}}}"#, "0,".repeat(ROWS_MAX));
+        assert_eq!(requests(body.as_bytes()).unwrap_err(), BodyProblem::TooManyRows);
     }
 
     #[test]
@@ -200,6 +424,6 @@ mod tests {
             format!(r#"{{"data":[{contact},{{}}],"metadata":{{"total_count":2,"total_pages":1}}}}"#).as_bytes(),
         );
         let page = page.unwrap();
-        assert_eq!((page.items.len(), page.unreadable, page.total, page.pages), (1, 1, Some(2), Some(1)));
+        assert_eq!((page.items.len(), page.nameless, page.total, page.pages), (1, vec![2], Some(2), Some(1)));
     }
 }

@@ -51,21 +51,86 @@ fn seconds(value: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Classifies an answer that is no 2xx. `now` is the platform's own time where it said it.
-pub fn refusal(status: StatusCode, retry_after_header: Option<&str>, body: &[u8], now: Timestamp) -> CallError {
-    let said = error_body(body);
-    let fault = match status.as_u16() {
-        status @ (400 | 422) => CallFault::Malformed(status),
+/// Whose words a refusal's body holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Words {
+    /// Nobody's: it is empty, or could not be read.
+    None,
+    /// The platform's: JSON with an `error`, or with Phoenix's own `errors` \[docs, phx\].
+    Platform,
+    /// Of something between us and the platform, of which this is the beginning.
+    Between(StrangerText),
+}
+
+/// Most characters of a foreign page that are repeated.
+const EXCERPT_CHARS_MAX: usize = 200;
+
+/// Whose words these are.
+pub fn words(body: &[u8]) -> Words {
+    if body.trim_ascii().is_empty() {
+        return Words::None;
+    }
+    let shaped = |value: Value| {
+        value.as_object().is_some_and(|object| ["error", "errors"].iter().any(|key| object.contains_key(*key)))
+    };
+    match bodies::json(body).is_ok_and(shaped) {
+        true => Words::Platform,
+        false => Words::Between(excerpt(body)),
+    }
+}
+
+/// Whether a 2xx's body cannot be the platform's: it is not empty and does not even begin as JSON does. A login page, say.
+pub fn is_foreign_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().first().is_some_and(|first| !matches!(first, b'{' | b'['))
+}
+
+/// The beginning of a page, on one line.
+pub fn excerpt(body: &[u8]) -> StrangerText {
+    let text = String::from_utf8_lossy(&body[..body.len().min(8 * EXCERPT_CHARS_MAX)]);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    StrangerText::new(&words.join(" ").chars().take(EXCERPT_CHARS_MAX).collect::<String>())
+}
+
+/// Classifies an answer that is not a 2xx. `body` is `None` where it could not be read. `now` is the platform's own time
+/// where it said it.
+///
+/// What a status means is believed only of the platform: every other speaker (a CDN, a proxy, a firewall, a login page)
+/// refuses for reasons of its own, and knows neither keys nor requests. 401 and 403 need the platform's own words; the
+/// others may come without a body. 407, 451 and 511 are never the platform's. 429 means the same whoever says it, and a
+/// redirection points elsewhere whoever says it.
+pub fn refusal(status: StatusCode, retry_after_header: Option<&str>, body: Option<&[u8]>, now: Timestamp) -> CallError {
+    let bytes = body.unwrap_or_default();
+    let said = error_body(bytes);
+    let code = status.as_u16();
+    let words = words(bytes);
+    let foreign = match (code, &words) {
+        (429, _) => false,
+        _ if status.is_redirection() => false,
+        (407 | 451 | 511, _) => true,
+        (_, Words::Between(_)) => true,
+        (401 | 403, Words::None) => true,
+        (_, Words::None | Words::Platform) => false,
+    };
+    let fault = match code {
+        code if foreign => CallFault::InBetween(code),
+        code @ (400 | 422) => CallFault::Malformed(code),
         401 => CallFault::KeyRefused,
         403 => CallFault::Forbidden,
         404 => CallFault::NotFound,
         409 => CallFault::Conflict,
         429 => CallFault::Throttled,
-        status => CallFault::Passing(status),
+        code => CallFault::Passing(code),
     };
     let retry_after = retry_after_header.and_then(|text| retry_after::parse(text, now)).or(said.retry_after);
-    let elsewhere = status.is_redirection().then(|| StrangerText::new("it points elsewhere: is `platform.url` right?"));
-    CallError { fault, code: said.code, message: said.message.or(elsewhere), retry_after }
+    let message = match (foreign, words) {
+        (true, Words::Between(page)) => Some(page),
+        (true, Words::None) => Some(StrangerText::new("its body is empty")),
+        (true, Words::Platform) | (false, _) if status.is_redirection() => Some(StrangerText::new(
+            "it points elsewhere: is `platform.url` right, or is there a login page in between?",
+        )),
+        (true, Words::Platform) | (false, _) => said.message,
+    };
+    CallError { fault, code: if foreign { None } else { said.code }, message, retry_after }
 }
 
 #[cfg(test)]
@@ -74,7 +139,7 @@ mod tests {
 
     fn classify(status: u16, header: Option<&str>, body: &str) -> CallError {
         let now = "2026-03-02T10:00:00Z".parse().unwrap();
-        refusal(StatusCode::from_u16(status).unwrap(), header, body.as_bytes(), now)
+        refusal(StatusCode::from_u16(status).unwrap(), header, Some(body.as_bytes()), now)
     }
 
     #[test]
@@ -94,8 +159,54 @@ mod tests {
             (302, Passing(302)),
             (418, Passing(418)),
         ] {
+            let body = r#"{"error":{"code":"c","message":"m","request_id":"r"}}"#;
+            assert_eq!(classify(status, None, body).fault, fault, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_something_in_between_is_not_taken_for_the_platform() {
+        let pages = [
+            "<!DOCTYPE html><title>Access denied</title> error code: 1010",
+            "Forbidden",
+            r#"{"message":"No API key found in request"}"#,
+            "[]",
+            "null",
+        ];
+        for page in pages {
+            for status in [400, 401, 403, 404, 407, 409, 422, 451, 500, 502, 503] {
+                let error = classify(status, None, page);
+                assert_eq!(error.fault, CallFault::InBetween(status), "{page}");
+                assert_eq!(error.code, None);
+                assert!(error.to_string().contains(&page[..2]), "{error}");
+            }
+            assert_eq!(classify(429, None, page).fault, CallFault::Throttled);
+        }
+        // Nobody's words: what only the platform may say is not believed, the rest is.
+        for (status, fault) in [
+            (401, CallFault::InBetween(401)),
+            (403, CallFault::InBetween(403)),
+            (407, CallFault::InBetween(407)),
+            (404, CallFault::NotFound),
+            (409, CallFault::Conflict),
+            (502, CallFault::Passing(502)),
+        ] {
             assert_eq!(classify(status, None, "").fault, fault, "{status}");
         }
+        let own = r#"{"errors":{"detail":"Forbidden"}}"#;
+        assert_eq!(classify(403, None, own).fault, CallFault::Forbidden);
+        assert_eq!(classify(511, None, own).fault, CallFault::InBetween(511));
+    }
+
+    #[test]
+    fn a_foreign_page_is_repeated_escaped_on_one_line_and_only_its_beginning() {
+        let page = format!("<html>\r\n\u{1b}[31m{}", "x".repeat(9000));
+        let said = classify(403, None, &page).message.unwrap();
+        assert_eq!(said.raw().chars().count(), 200);
+        assert!(said.to_string().starts_with(r"<html> \u{1b}[31mxx"), "{said}");
+        assert!(
+            !is_foreign_page(b" {") && !is_foreign_page(b"") && is_foreign_page(b"\n<html>") && is_foreign_page(b"ok")
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Sources: `docs/platform.md`. Unknown fields are ignored; what breaks the contract is a [`PayloadProblem`] that
 //! names every broken field and repeats nobody's text. It decides nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
+use super::row::Row;
 use crate::model::{Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
 
 /// Longest text that is tried as a time (bytes).
@@ -67,9 +69,9 @@ pub enum FieldProblem {
     /// An empty text where there has to be one.
     #[error("is empty")]
     Empty,
-    /// Longer than what is kept whole: rules must not judge half a text.
-    #[error("is longer than {} bytes", StrangerText::KEPT_MAX)]
-    TooLong,
+    /// A text with half of a surrogate pair, or another escape that stands for no character.
+    #[error("holds a character that does not exist")]
+    NoCharacter,
     /// No id.
     #[error("is no id")]
     NotAnId,
@@ -110,12 +112,10 @@ pub fn channel_event(event: &str, payload: &Value) -> Option<Result<ChannelEvent
 
 /// Reads a pending request: the payload of `contact_request_received` \[seed\], or a row under `received` in the list of
 /// requests \[docs\].
-pub fn contact_request(payload: &Value) -> Result<ContactRequest, PayloadProblem> {
-    let mut fields = Fields::of(payload)?;
+pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequest, PayloadProblem> {
+    let mut fields = Fields::of(payload.into())?;
     let id = fields.id("id", RequestId::parse);
-    if let Some(status) = fields.word("status")
-        && status != "pending"
-    {
+    if fields.word("status").is_some_and(|status| status != "pending") {
         fields.broken("status", FieldProblem::NotPending);
     }
     let inserted_at = fields.time("inserted_at");
@@ -126,10 +126,10 @@ pub fn contact_request(payload: &Value) -> Result<ContactRequest, PayloadProblem
 }
 
 /// Reads a contact: the payload of `contact_added` \[seed\], or a row of the list of contacts \[docs\].
-pub fn contact(payload: &Value) -> Result<Contact, PayloadProblem> {
-    let mut fields = Fields::of(payload)?;
+pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadProblem> {
+    let mut fields = Fields::of(payload.into())?;
     let id = fields.id("id", ContactId::parse);
-    let kind = match fields.word("type") {
+    let kind = match fields.word("type").as_deref() {
         Some("User") => ContactKind::User,
         Some("Agent") => ContactKind::Agent,
         Some(_) | None => ContactKind::Other,
@@ -150,29 +150,76 @@ pub fn supersede(payload: &Value) -> Supersede {
 }
 
 fn request_updated(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = Fields::of(payload)?;
+    let mut fields = Fields::of(payload.into())?;
     let id = fields.id("id", RequestId::parse);
-    let status = RequestStatus::parse(fields.word("status").unwrap_or_default());
+    let status = RequestStatus::parse(&fields.word("status").unwrap_or_default());
     fields.finish(id, |id| ChannelEvent::RequestUpdated { id, status })
 }
 
 fn contact_removed(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = Fields::of(payload)?;
+    let mut fields = Fields::of(payload.into())?;
     let id = fields.id("id", ContactId::parse);
     fields.finish(id, |id| ChannelEvent::ContactRemoved { id })
 }
 
+/// An object whose fields are taken: one that was parsed whole, or a row of a list, of which only what is asked for is.
+#[derive(Debug)]
+pub enum Object<'a> {
+    /// An event's payload.
+    Parsed(Option<&'a Map<String, Value>>),
+    /// A row of a list.
+    Row(&'a Row<'a>),
+}
+
+impl<'a> From<&'a Value> for Object<'a> {
+    fn from(value: &'a Value) -> Self {
+        Object::Parsed(value.as_object())
+    }
+}
+
+impl<'a> From<&'a Row<'a>> for Object<'a> {
+    fn from(row: &'a Row<'a>) -> Self {
+        Object::Row(row)
+    }
+}
+
+/// What stands under a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Field<'a> {
+    /// Nothing, or null.
+    Absent,
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Something else.
+    NotText,
+    /// A text that cannot be read.
+    NoCharacter,
+}
+
+impl<'a> Object<'a> {
+    fn get(&self, key: &str) -> Field<'a> {
+        match self {
+            Object::Parsed(object) => match object.and_then(|object| object.get(key)) {
+                None | Some(Value::Null) => Field::Absent,
+                Some(Value::String(text)) => Field::Text(Cow::Borrowed(text)),
+                Some(_) => Field::NotText,
+            },
+            Object::Row(row) => row.field(key),
+        }
+    }
+}
+
 /// Takes fields out of an object and remembers what is wrong with them, so that all problems are told at once.
 struct Fields<'a> {
-    object: &'a Map<String, Value>,
+    object: Object<'a>,
     broken: Vec<(&'static str, FieldProblem)>,
 }
 
 impl<'a> Fields<'a> {
-    fn of(payload: &'a Value) -> Result<Self, PayloadProblem> {
-        match payload.as_object() {
-            Some(object) => Ok(Self { object, broken: Vec::new() }),
-            None => Err(PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] }),
+    fn of(object: Object<'a>) -> Result<Self, PayloadProblem> {
+        match object {
+            Object::Parsed(None) => Err(PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] }),
+            Object::Parsed(Some(_)) | Object::Row(_) => Ok(Self { object, broken: Vec::new() }),
         }
     }
 
@@ -181,31 +228,31 @@ impl<'a> Fields<'a> {
     }
 
     /// A text; absent, null and empty are `None`.
-    fn optional(&mut self, key: &'static str) -> Option<&'a str> {
+    fn optional(&mut self, key: &'static str) -> Option<Cow<'a, str>> {
         match self.object.get(key) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.is_empty() => None,
-            Some(Value::String(text)) => Some(text),
-            Some(_) => {
-                self.broken(key, FieldProblem::NotText);
-                None
-            }
+            Field::Absent => {}
+            Field::Text(text) if text.is_empty() => {}
+            Field::Text(text) => return Some(text),
+            Field::NotText => self.broken(key, FieldProblem::NotText),
+            Field::NoCharacter => self.broken(key, FieldProblem::NoCharacter),
         }
+        None
     }
 
     /// A text that has to be there.
-    fn word(&mut self, key: &'static str) -> Option<&'a str> {
+    fn word(&mut self, key: &'static str) -> Option<Cow<'a, str>> {
         match self.object.get(key) {
-            None | Some(Value::Null) => self.broken(key, FieldProblem::Missing),
-            Some(Value::String(text)) if text.is_empty() => self.broken(key, FieldProblem::Empty),
-            Some(Value::String(text)) => return Some(text),
-            Some(_) => self.broken(key, FieldProblem::NotText),
+            Field::Absent => self.broken(key, FieldProblem::Missing),
+            Field::Text(text) if text.is_empty() => self.broken(key, FieldProblem::Empty),
+            Field::Text(text) => return Some(text),
+            Field::NotText => self.broken(key, FieldProblem::NotText),
+            Field::NoCharacter => self.broken(key, FieldProblem::NoCharacter),
         }
         None
     }
 
     fn id<I, E>(&mut self, key: &'static str, parse: fn(&str) -> Result<I, E>) -> Option<I> {
-        let id = parse(self.word(key)?);
+        let id = parse(&self.word(key)?);
         if id.is_err() {
             self.broken(key, FieldProblem::NotAnId);
         }
@@ -214,21 +261,17 @@ impl<'a> Fields<'a> {
 
     /// A time that has to be there; one that makes no sense is `None`, which rules about time take as unknown.
     fn time(&mut self, key: &'static str) -> Option<Timestamp> {
-        self.word(key).and_then(parse_time)
+        self.word(key).and_then(|text| parse_time(&text))
     }
 
     /// A handle of whatever shape: what is no plain handle is kept as such, and a guard keeps it from an approval.
     fn sender(&mut self, key: &'static str) -> Sender {
-        Sender::parse(self.optional(key))
+        Sender::parse(self.optional(key).as_deref())
     }
 
+    /// A text of any length: what is beyond the bound is cut off, and the text says so.
     fn stranger_text(&mut self, key: &'static str) -> Option<StrangerText> {
-        let text = self.optional(key)?;
-        if text.len() > StrangerText::KEPT_MAX {
-            self.broken(key, FieldProblem::TooLong);
-            return None;
-        }
-        Some(StrangerText::new(text))
+        self.optional(key).map(|text| StrangerText::new(&text))
     }
 
     fn finish<I, T>(self, id: Option<I>, make: impl FnOnce(I) -> T) -> Result<T, PayloadProblem> {

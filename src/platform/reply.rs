@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{AgentId, Contact, ContactRequest, RequestStatus, Sender, StrangerText};
+use crate::model::{AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
 
 /// A finished call: its result, and the platform's own clock where it said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +26,51 @@ pub struct Me {
     pub name: Option<StrangerText>,
 }
 
-/// One page of a list.
+/// One page of a list: every row of it is either readable, known by its id alone, or without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct Page<T: Listed> {
     /// What stood on it and could be read.
     pub items: Vec<T>,
-    /// How many rows could not be read; each was logged.
-    pub unreadable: u32,
+    /// Rows of which only the id could be read. Each stands for that id: it is listed, so it has not ended.
+    pub unreadable: Vec<Unreadable<T::Id>>,
+    /// Positions, from 1, of rows without a readable id. While there is one, this page proves nobody's absence.
+    pub nameless: Vec<u32>,
     /// How many there are in all, where the platform said so.
     pub total: Option<u64>,
     /// How many pages there are, where the platform said so; at least 1.
     pub pages: Option<u32>,
+}
+
+impl<T: Listed> Page<T> {
+    /// How many rows it has, readable or not.
+    pub fn rows(&self) -> usize {
+        self.items.len() + self.unreadable.len() + self.nameless.len()
+    }
+}
+
+/// What stands in a list, one a row.
+pub trait Listed: Sized {
+    /// What a row is known by.
+    type Id: std::fmt::Debug + Clone + PartialEq + Eq;
+}
+
+impl Listed for ContactRequest {
+    type Id = RequestId;
+}
+
+impl Listed for Contact {
+    type Id = ContactId;
+}
+
+/// A row of which only the id could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable<I> {
+    /// Whose row it is.
+    pub id: I,
+    /// Where on the page, from 1.
+    pub position: u32,
+    /// What is wrong with it; none of its text.
+    pub why: String,
 }
 
 /// A page of pending requests to us.
@@ -123,6 +157,13 @@ pub enum CallFault {
     /// A 2xx whose body is not what it should be (or is too large).
     #[error("the platform's answer makes no sense (http {0})")]
     Garbage(u16),
+    /// A page of a list that is larger than is taken. The same rows in smaller pages may fit.
+    #[error("the page is too large")]
+    TooLarge,
+    /// Something between us and the platform answered in its place: a CDN's bot check, a proxy, a login page. Its words
+    /// are the message. It says nothing about the key, or about any request; whether the platform was asked is unknown.
+    #[error("not the platform's answer, but that of something in between (http {0})")]
+    InBetween(u16),
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use url::{Host, Url};
 
+use self::transport::Cut;
 use super::bodies::{self, BodyProblem};
 use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after, tls};
@@ -191,17 +192,33 @@ impl AgentRest {
             recorder.answered(&self.agent, call, status.as_u16(), wait.as_deref(), body);
         }
         let result = match (status.is_success(), body) {
+            // A login page answers everything with 200.
+            (true, Ok(body)) if classify::is_foreign_page(&body) => {
+                let page = classify::excerpt(&self.rest.redact.scrub_bytes(&body));
+                Err(CallError {
+                    fault: CallFault::InBetween(status.as_u16()),
+                    code: None,
+                    message: Some(page),
+                    retry_after: None,
+                })
+            }
             (true, Ok(body)) => read(&body).map_err(|problem| {
                 let message = Some(StrangerText::new(&problem.to_string()));
                 CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message, retry_after: None }
             }),
+            (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => Err(CallError {
+                fault: CallFault::TooLarge,
+                code: None,
+                message: Some(StrangerText::new(&format!("it has more than {PAGE_BYTES_MAX} bytes"))),
+                retry_after: None,
+            }),
             (true, Err(cut)) => Err(cut.fault(status)),
-            // A refusal is one even where its body breaks off or has no end.
+            // A refusal is one even where its body breaks off or has no end; but 401 and 403 need the platform's words.
             (false, body) => {
                 let now = date.unwrap_or_else(Timestamp::now);
                 // It is shown to people, and a careless platform repeats the key in it.
-                let body = body.unwrap_or_default();
-                Err(classify::refusal(status, wait.as_deref(), &self.rest.redact.scrub_bytes(&body), now))
+                let body = body.ok().map(|body| self.rest.redact.scrub_bytes(&body).into_owned());
+                Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now))
             }
         };
         Reply { result, date }

@@ -20,6 +20,9 @@ pub use dial::{DialError, Dialer};
 pub use upgrade::open;
 use wire::Wire;
 
+use crate::model::StrangerText;
+use crate::phoenix::Ended;
+
 /// Longest frame, and longest message, that is read.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// So many bytes of frames may wait to be taken; then nothing is read until all of them were.
@@ -36,8 +39,8 @@ pub enum SocketEvent {
     Text(Utf8Bytes, Instant),
     /// A binary frame of so many bytes.
     Binary(usize),
-    /// It ended, with this close code or without a close frame. Nothing follows.
-    Closed(Option<u16>),
+    /// It ended, like this. Nothing follows.
+    Closed(Ended),
 }
 
 /// What the socket is told.
@@ -78,7 +81,7 @@ struct Driver<S> {
 /// How it ends.
 enum End {
     /// The peer closed, and hears that we heard.
-    Theirs(Option<u16>),
+    Theirs(Option<CloseFrame>),
     /// We were told to, or nobody listens any more.
     Ours,
     /// The peer sent what is not taken; it is told the reason.
@@ -90,13 +93,14 @@ enum End {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(mut self) {
         let end = self.frames().await;
-        let code = match end {
-            End::Theirs(code) => code,
-            End::Ours => self.close(CloseCode::Normal, true).await,
-            End::Refused(_) | End::Broken => None,
+        let ended = match &end {
+            End::Theirs(frame) => ended(frame.as_ref()),
+            End::Ours => ended(self.close(CloseCode::Normal, true).await.as_ref()),
+            End::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
+            End::Broken => Ended::default(),
         };
         // Whoever waits learns of the end before the goodbyes.
-        let _ = self.events.send(SocketEvent::Closed(code)).await;
+        let _ = self.events.send(SocketEvent::Closed(ended)).await;
         match end {
             End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
             // A connection that ends without a word may be taken for alive for a minute.
@@ -115,7 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                             (SocketEvent::Text(text, Instant::now()), bytes)
                         }
                         Some(Ok(Message::Binary(data))) => (SocketEvent::Binary(data.len()), 0),
-                        Some(Ok(Message::Close(frame))) => return End::Theirs(frame.map(|frame| frame.code.into())),
+                        Some(Ok(Message::Close(frame))) => return End::Theirs(frame),
                         // Reading writes the pong, too.
                         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                         Some(Err(Error::Capacity(_))) => return End::Refused(CloseCode::Size),
@@ -151,19 +155,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.events.send(event).await.map_err(|_| mpsc::error::SendError(()))
     }
 
-    /// Says goodbye, and if `wait`, listens for the peer's; its code.
-    async fn close(&mut self, code: CloseCode, wait: bool) -> Option<u16> {
+    /// Says goodbye, and if `wait`, listens for the peer's.
+    async fn close(&mut self, code: CloseCode, wait: bool) -> Option<CloseFrame> {
         let goodbye = CloseFrame { code, reason: Utf8Bytes::default() };
         let closing = async {
             self.stream.close(Some(goodbye)).await.ok()?;
             while wait && let Some(Ok(message)) = self.stream.next().await {
                 if let Message::Close(frame) = message {
-                    return frame.map(|frame| frame.code.into());
+                    return frame;
                 }
             }
             None
         };
         timeout(CLOSE_MAX, closing).await.ok().flatten()
+    }
+}
+
+/// A close frame, made harmless.
+fn ended(frame: Option<&CloseFrame>) -> Ended {
+    let reason = |frame: &CloseFrame| StrangerText::new(frame.reason.as_str()).to_string();
+    Ended {
+        code: frame.map(|frame| frame.code.into()),
+        reason: frame.map(reason).unwrap_or_default(),
+        too_large: false,
     }
 }
 

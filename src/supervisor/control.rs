@@ -88,6 +88,7 @@ impl Shared {
             deferred: 0,
             in_flight: 0,
             last_listing: None,
+            remarks: Vec::new(),
         }
     }
 

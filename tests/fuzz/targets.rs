@@ -65,7 +65,7 @@ pub fn session(bytes: &[u8]) {
         let number = || line[1..].trim().parse::<u16>().ok();
         match line.as_bytes().first() {
             Some(b'!') => {
-                tell(&mut session, Input::Closed(number()), seconds);
+                tell(&mut session, Input::Closed(number().into()), seconds);
                 seconds += 120;
                 tell(&mut session, Input::Tick, seconds);
                 tell(&mut session, Input::Opened, seconds);

@@ -92,6 +92,7 @@ fn status() -> Status {
             deferred: 1,
             in_flight: 0,
             last_listing: None,
+            remarks: Vec::new(),
         }],
         policies: Vec::new(),
         configuration: Default::default(),

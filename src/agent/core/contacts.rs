@@ -9,10 +9,10 @@ use super::ours::{Met, Ours};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::Mark;
+use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
 use crate::ledger::Entry as Record;
-use crate::model::{Contact, ContactId, Handle, RequestId, StrangerText};
-use crate::platform::{Page, Reply};
+use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
+use crate::platform::{CallFault, Page, Reply};
 use crate::policy::Policy;
 use crate::policy::doubts::{Added, Concerned, Doubts, Fact, OPEN_MAX, OpenContact, OpenContacts};
 
@@ -74,10 +74,14 @@ struct Reading {
     told: bool,
     /// By an event or a moving total, and what is missing may have slipped through: one such reading proves nothing.
     disturbed: bool,
-    /// Some row could not be read, and may be the missing one, this time and the next: no such reading proves anything.
+    /// Rows a page.
+    size: u32,
+    /// Some row has no readable id, and may be the missing one, this time and the next: no such reading proves anything.
     odd: bool,
     /// There are more than are kept: it is read only for those that are in doubt, and misses nobody.
     crowded: bool,
+    /// Rows of which only the id could be read, and that are not known otherwise: each may be one of our making.
+    unread: u64,
 }
 
 impl Contacts {
@@ -213,10 +217,12 @@ impl Core {
             total: None,
             told: false,
             disturbed: false,
+            size: PAGE_SIZE,
             odd: false,
             crowded: false,
+            unread: 0,
         });
-        self.act(Action::Contacts { call, page: 1 });
+        self.act(Action::Contacts { call, page: 1, size: PAGE_SIZE });
     }
 
     pub(super) fn contacts_page(&mut self, call: u64, reply: Reply<Page<Contact>>, now: Now) {
@@ -224,28 +230,47 @@ impl Core {
         let Some(reading) = self.contacts.reading.as_mut().filter(|reading| reading.call == call) else { return };
         let page = match reply.result {
             Ok(page) => page,
+            Err(error) if error.fault == CallFault::TooLarge && reading.size > 1 => {
+                let smaller = PAGE_SIZES.into_iter().find(|size| *size < reading.size).unwrap_or(1);
+                reading.page = (reading.page - 1).saturating_mul(reading.size / smaller).saturating_add(1);
+                reading.size = smaller;
+                let (page, size) = (reading.page, reading.size);
+                self.act(Action::Contacts { call, page, size });
+                return;
+            }
             Err(error) => {
                 self.contacts.reading = None;
                 let asked = error.retry_after.unwrap_or_default().min(self.config.timing.retry_after_max);
                 self.contacts.next = now.mono + RETRY.max(asked);
                 self.throttle(&error, now);
-                self.tell(Notice::ListFailed { what: "contacts", error });
+                match error.fault {
+                    CallFault::InBetween(_) => self.in_between(&error, now),
+                    _ => self.tell(Notice::ListFailed { what: "contacts", error }),
+                }
                 return;
             }
         };
-        reading.odd |= page.unreadable > 0;
+        reading.odd |= !page.nameless.is_empty();
         reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
         reading.crowded |= page.total.is_some_and(|total| total > OPEN_MAX as u64);
         if !reading.told {
             self.contacts.total = page.total.map(|total| (total, reading.approvals));
         }
-        let (rows, number) = (page.items.len(), reading.page);
+        let (rows, number, size) = (page.rows(), reading.page, reading.size);
+        let known = self.book.doubts().contacts();
+        reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
         let news = self.contacts.whole;
         for contact in page.items {
             self.show_contact(contact, news, now);
         }
-        let more = page.pages.map_or(rows as u32 >= crate::inbox::PAGE_SIZE, |pages| number < pages);
+        for row in page.unreadable {
+            // It is there, with a handle that nobody can read.
+            let (sender, kind) = (Sender::Absent, ContactKind::Other);
+            let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None };
+            self.show_contact(contact, news, now);
+        }
+        let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
         let Some(reading) = &mut self.contacts.reading else { return };
         reading.crowded |= self.book.doubts().contacts().crowded();
         if !more || rows == 0 {
@@ -256,7 +281,7 @@ impl Core {
         } else {
             reading.page += 1;
             let page = reading.page;
-            self.act(Action::Contacts { call, page });
+            self.act(Action::Contacts { call, page, size });
         }
     }
 
@@ -277,7 +302,7 @@ impl Core {
             self.removed_contact(&contact, now);
         }
         self.contacts.whole = !reading.crowded;
-        if !reading.odd && !reading.crowded {
+        if !reading.odd && !reading.crowded && reading.unread == 0 {
             self.contacts.ours.not_among_all(reading.approvals);
         }
     }

@@ -10,7 +10,7 @@ use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::inbox::Fetch;
 use crate::ledger::{Entry as Record, LedgerError};
 use crate::model::{AgentId, Answer, Contact, ContactRequest, RequestId};
-use crate::phoenix::{ConnectPlan, Refusal};
+use crate::phoenix::{ConnectPlan, Ended, Refusal};
 use crate::platform::{Me, Page, Reply, Responded};
 use crate::policy::Policy;
 
@@ -74,8 +74,8 @@ pub enum Input<'a> {
     Closed {
         /// Which.
         conn: u64,
-        /// Its close code, if it sent one.
-        code: Option<u16>,
+        /// How.
+        ended: Ended,
     },
     /// To [`Action::Me`].
     Me {
@@ -169,6 +169,8 @@ pub enum Action {
         call: u64,
         /// From 1.
         page: u32,
+        /// Rows a page.
+        size: u32,
     },
     /// Send an answer. Its intent is on record.
     Respond {

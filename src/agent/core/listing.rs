@@ -60,6 +60,7 @@ impl Core {
         }
         match reply.result {
             Ok(page) => {
+                self.between = None;
                 self.key_works(now);
                 let (new, end) = self.inbox.page(page, now);
                 for id in new {
@@ -74,6 +75,14 @@ impl Core {
                     }
                 }
             }
+            Err(error) if error.fault == CallFault::TooLarge => match self.inbox.page_too_large() {
+                Some(end) => self.pass_ended(&end, now),
+                None => {
+                    if let Some(next) = self.inbox.listing.next_page() {
+                        self.act(Action::Page(next));
+                    }
+                }
+            },
             Err(error) => self.listing_failed(error, now),
         }
     }
@@ -84,6 +93,9 @@ impl Core {
         self.inbox.listing.failed(now.mono, wait);
         self.inbox.release_held();
         self.throttle(&error, now);
+        if let CallFault::InBetween(_) = error.fault {
+            return self.in_between(&error, now);
+        }
         self.tell(Notice::ListFailed { what: "requests", error: error.clone() });
         if matches!(error.fault, CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden) {
             self.key_refused(&error, now);
@@ -113,6 +125,9 @@ impl Core {
         self.count("listings");
         if self.joined.is_some_and(|joined| joined < end.mark) {
             self.joined = None;
+            self.session_input(Input::Listed, now);
+        } else if self.joined.is_none() && self.session.state() == AgentState::Away {
+            // Only REST was out of reach.
             self.session_input(Input::Listed, now);
         }
         let mark = self.inbox.mark();

@@ -7,7 +7,7 @@ use crate::inbox::Seen;
 use crate::ledger::Entry as Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
-use crate::phoenix::{Input, Output, Refusal};
+use crate::phoenix::{Ended, Input, Output, Refusal};
 use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
 
 impl Core {
@@ -40,11 +40,11 @@ impl Core {
         }
     }
 
-    pub(super) fn closed(&mut self, conn: u64, code: Option<u16>, now: Now) {
+    pub(super) fn closed(&mut self, conn: u64, ended: Ended, now: Now) {
         if conn == self.conn && self.connected {
             self.connected = false;
             self.joined = None;
-            self.session_input(Input::Closed(code), now);
+            self.session_input(Input::Closed(ended), now);
         }
     }
 
@@ -60,6 +60,7 @@ impl Core {
 
     fn key_changed(&mut self, now: Now) {
         self.identity_lost();
+        self.session_input(Input::KeyChanged, now);
         // Pages that are on their way may be another agent's.
         self.inbox.listing.restart("the key changed", now.mono);
         self.inbox.release_held();
@@ -73,6 +74,7 @@ impl Core {
         }
         match reply.result {
             Ok(me) => {
+                self.between = None;
                 let first = self.handle.is_none();
                 self.handle = me.sender.original().cloned();
                 self.identity_told(&me.id);
@@ -85,6 +87,7 @@ impl Core {
                 self.throttle(&error, now);
                 self.identity_untold(now);
                 match error.fault {
+                    CallFault::InBetween(_) => self.in_between(&error, now),
                     CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => self.key_refused(&error, now),
                     CallFault::Malformed(_)
                     | CallFault::NotFound
@@ -93,6 +96,7 @@ impl Core {
                     | CallFault::Passing(_)
                     | CallFault::Unreachable
                     | CallFault::NoAnswer
+                    | CallFault::TooLarge
                     | CallFault::Garbage(_) => {
                         if !self.is_us() {
                             self.count("identity_unknown");
@@ -112,6 +116,15 @@ impl Core {
         }
         self.identity_lost();
         self.session_input(Input::KeyRefused(error.to_string()), now);
+    }
+
+    /// Something between us and the platform answered in its place. It knows nothing of keys: nothing is refused.
+    pub(super) fn in_between(&mut self, error: &CallError, now: Now) {
+        self.count("blocked_in_between");
+        let again = self.between.as_ref() == Some(error);
+        self.tell(Notice::InBetween { error: error.clone(), again });
+        self.between = Some(error.clone());
+        self.session_input(Input::Blocked(error.to_string()), now);
     }
 
     /// REST worked: a refused agent is one no more.

@@ -112,7 +112,7 @@ impl Held {
             self.asked.retain(|action| !matches!(action, Action::Page(_)));
             let items = shown.to_vec();
             let total = Some(items.len() as u64);
-            let page = Page { items, unreadable: 0, total, pages: Some(1) };
+            let page = Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(1) };
             self.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
         }
     }

@@ -31,7 +31,20 @@ impl Core {
             deferred: deferred.count() as u64,
             in_flight: u64::from(self.responder.in_flight()),
             last_listing: self.last_listing,
+            remarks: self.remarks(),
         }
+    }
+
+    /// What people should know beside the state.
+    fn remarks(&self) -> Vec<String> {
+        let blind = self.inbox.listing.blind().map(|blind| {
+            format!(
+                "row {} of page {} of the pending requests (at {} rows a page) has no readable id, {} such row(s) in all: \
+                 nobody is taken for gone while it is listed",
+                blind.position, blind.page, blind.size, blind.rows
+            )
+        });
+        self.session.remarks().into_iter().chain(blind).collect()
     }
 
     /// Its state.

@@ -6,11 +6,11 @@ use super::{Agent, Conn};
 use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
-use crate::inbox::{Fetch, PAGE_SIZE};
+use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Reach};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::ops::log::events;
-use crate::phoenix::{ConnectPlan, Refusal};
+use crate::phoenix::{ConnectPlan, Ended, Refusal, RefusedBy};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
@@ -107,7 +107,14 @@ impl Agent {
         let task = self.tasks.spawn(async move {
             let opened = match key {
                 Ok(key) => socket::open(&dialer, &agent, &key, plan, timeout).await,
-                Err(why) => Err(Refusal { status: None, code: None, retry_after: None, asked: false, why }),
+                Err(why) => Err(Refusal {
+                    status: None,
+                    code: None,
+                    by: RefusedBy::Unknown,
+                    retry_after: None,
+                    asked: false,
+                    why,
+                }),
             };
             Done::Connected(number, opened.map(Box::new))
         });
@@ -137,7 +144,7 @@ impl Agent {
             // Sixteen frames that nobody takes: the connection is as good as dead, and its events will say so.
             self.conn = None;
             let now = self.now();
-            self.core.handle(Input::Closed { conn: number, code: None }, now);
+            self.core.handle(Input::Closed { conn: number, ended: Ended::default() }, now);
         }
     }
 
@@ -169,18 +176,18 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.requests(fetch.page, PAGE_SIZE).await,
+                Ok(client) => client.requests(fetch.page, fetch.size).await,
                 Err(why) => no_key(&why),
             };
             Done::Page(fetch, reply)
         });
     }
 
-    pub(super) fn ask_contacts(&mut self, call: u64, page: u32) {
+    pub(super) fn ask_contacts(&mut self, call: u64, page: u32, size: u32) {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.contacts(page, PAGE_SIZE).await,
+                Ok(client) => client.contacts(page, size).await,
                 Err(why) => no_key(&why),
             };
             Done::Contacts(call, reply)

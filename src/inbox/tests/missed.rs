@@ -40,7 +40,7 @@ fn a_row_that_cannot_be_read_proves_nothing() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
     begin(&mut inbox, at(2));
-    let unreadable = Page { unreadable: 1, ..page(&[], 1, 1) };
+    let unreadable = Page { nameless: vec![1], ..page(&[], 1, 1) };
     let (_, end) = inbox.page(unreadable, at(2));
     assert!(inbox.pass_ended(&end.unwrap()).gone.is_empty());
 }
@@ -108,7 +108,7 @@ fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_
     for seconds in [100, 200, 300] {
         assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody);
     }
-    let odd = Page { unreadable: 1, ..page(&["c"], 2, 1) };
+    let odd = Page { nameless: vec![1], ..page(&["c"], 2, 1) };
     assert_eq!(proves(round(&mut inbox, 400, odd)), nobody, "either may be the row that nobody could read");
     assert_eq!(proves(round(&mut inbox, 450, page(&["c"], 3, 1))), nobody, "or one of the two that were promised, too");
     round(&mut inbox, 500, page(&["a", "b", "c"], 3, 1));
@@ -116,7 +116,7 @@ fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_
         assert_eq!(proves(round(&mut inbox, seconds, page(&["c"], 1, 1))), nobody, "shown meanwhile");
     }
     // Another pass of the same round.
-    let (end, verified) = round(&mut inbox, 900, Page { unreadable: 1, ..page(&["c", "d"], 3, 1) });
+    let (end, verified) = round(&mut inbox, 900, Page { nameless: vec![1], ..page(&["c", "d"], 3, 1) });
     assert!(verified.gone.is_empty());
     let mark = inbox.mark();
     assert!(inbox.listing.again(&end, mark, at(900).mono).is_some());

@@ -115,6 +115,7 @@ mod tests {
                 deferred: 2,
                 in_flight: 1,
                 last_listing: None,
+                remarks: Vec::new(),
             }],
             policies: vec![PolicyStatus {
                 path: "a \"b\"\\\n".to_owned(),

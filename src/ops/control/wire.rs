@@ -161,6 +161,9 @@ pub struct AgentStatus {
     pub in_flight: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
+    /// What people should know beside the state, a sentence each; escaped.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// The configuration in `status --json`. What was read at the start is in force, whatever a reload finds.

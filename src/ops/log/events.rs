@@ -72,9 +72,12 @@ events! {
     RECONNECT = "reconnect", DEBUG, ["why"], "the socket is gone and will be tried again";
     SUPERSEDED = "superseded", WARN, ["why", "code"], "another connection took this agent's place";
     CONNECTION_FIGHT = "connection_fight", WARN, ["why"], "two clients take the connection from each other; doorman stays away for a while";
-    CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the platform wants the key in the socket's query; said once";
+    CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the socket refused the key in the header, and the query is tried once; or it was refused there as well";
     KEY_EXPOSED = "key_exposed", WARN, ["source", "why"], "everybody on the machine may read or change the key's file; said at start";
     KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "there is no key, or the platform refuses it; `source` is where it is read from";
+    BLOCKED_IN_BETWEEN = "blocked_in_between", WARN or DEBUG, ["status", "why"], "something between doorman and the platform (a CDN, a proxy, a firewall, a login page) answers in its place; `why` holds the beginning of its page; at debug while it says the same";
+    POLICY_VIOLATION = "policy_violation", WARN, ["why"], "the platform closed the connection with 1008; tried again slowly";
+    CONNECTION_PATTERN = "connection_pattern", WARN, ["why"], "several connections in a row ended alike; said once";
     THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
     LISTED = "listed", DEBUG, ["pending", "pages", "latency_ms"], "a listing of the pending requests is complete";
     IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";

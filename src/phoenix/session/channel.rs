@@ -24,6 +24,9 @@ enum Join {
     Asked { reference: u64, at: Mono },
     /// Joined.
     Joined { reference: u64, at: Mono },
+    /// Asked, and not answered in time. A slow server may still answer: the late word counts until the join is asked again,
+    /// since the next join ends the one before.
+    Late { reference: u64, again: Mono },
     /// To be asked again then.
     Again { at: Mono },
     /// Not on this socket.
@@ -45,14 +48,16 @@ impl Channel {
     /// The ref of the join that is asked for or stands.
     pub(super) fn reference(&self) -> Option<u64> {
         match self.join {
-            Join::Asked { reference, .. } | Join::Joined { reference, .. } => Some(reference),
+            Join::Asked { reference, .. } | Join::Late { reference, .. } | Join::Joined { reference, .. } => {
+                Some(reference)
+            }
             Join::Again { .. } | Join::Never => None,
         }
     }
 
     /// Whether this is the answer that is waited for.
     pub(super) fn awaits(&self, answer: u64) -> bool {
-        matches!(self.join, Join::Asked { reference, .. } if reference == answer)
+        matches!(self.join, Join::Asked { reference, .. } | Join::Late { reference, .. } if reference == answer)
     }
 
     /// Whether a frame with this `join_ref` speaks of the current join. Servers may leave it out \[phx\].
@@ -70,7 +75,7 @@ impl Channel {
 
     /// The join that was asked for stands.
     pub(super) fn accept(&mut self, now: Mono) {
-        if let Join::Asked { reference, .. } = self.join {
+        if let Join::Asked { reference, .. } | Join::Late { reference, .. } = self.join {
             self.join = Join::Joined { reference, at: now };
         }
     }
@@ -86,6 +91,15 @@ impl Channel {
         self.backoff.tries()
     }
 
+    /// The join was not answered in time: it is asked again after as long once more. Says how many failed in a row.
+    pub(super) fn late(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
+        let wait = self.backoff.wait(rng).max(timing.join_timeout);
+        if let Join::Asked { reference, .. } = self.join {
+            self.join = Join::Late { reference, again: now + wait };
+        }
+        self.backoff.tries()
+    }
+
     /// The topic is not to be had on this socket.
     pub(super) fn give_up(&mut self) {
         self.join = Join::Never;
@@ -98,14 +112,14 @@ impl Channel {
 
     /// Whether it is time to join again.
     pub(super) fn is_due(&self, now: Mono) -> bool {
-        matches!(self.join, Join::Again { at } if at <= now)
+        matches!(self.join, Join::Again { at } | Join::Late { again: at, .. } if at <= now)
     }
 
     /// When to look again.
     pub(super) fn deadline(&self, timing: &Timing) -> Option<Mono> {
         match self.join {
             Join::Asked { at, .. } => Some(at + timing.join_timeout),
-            Join::Again { at } => Some(at),
+            Join::Again { at } | Join::Late { again: at, .. } => Some(at),
             Join::Joined { .. } | Join::Never => None,
         }
     }

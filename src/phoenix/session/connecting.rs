@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::contest::Ruling;
 use super::socket::Socket;
-use super::{AgentState, ConnectPlan, ConnectionMode, DIAL_PHASES_MAX, NoteLevel, Output, Phase, Refusal, Session};
+use super::{
+    AgentState, ConnectPlan, ConnectionMode, DIAL_PHASES_MAX, Ended, NoteLevel, Output, Phase, Refusal, RefusedBy,
+    Session,
+};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::phoenix::backoff::between;
@@ -13,6 +16,10 @@ use crate::phoenix::backoff::between;
 const CLOSE_RESTART: u16 = 1012;
 /// The platform is overloaded \[sdk\].
 const CLOSE_OVERLOADED: u16 = 1013;
+/// A policy violation: the official clients stop for good \[sdk\].
+const CLOSE_POLICY: u16 = 1008;
+/// A frame was too large for the platform.
+const CLOSE_TOO_LARGE: u16 = 1009;
 
 /// What raises the wait above plain backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub(super) enum Floor {
     Restart,
     /// Overload: 30 to 60 s; shorter only where [`Timing::backoff_max`] is.
     Overloaded,
+    /// The platform does not want this connection: as seldom as plain backoff ever gets.
+    Slowest,
     /// The platform said how long.
     Told(Duration),
 }
@@ -30,7 +39,7 @@ pub(super) enum Floor {
 impl Session {
     pub(super) fn connect(&mut self, now: Mono) {
         let take = self.config.connection == ConnectionMode::Take;
-        self.outputs.push_back(Output::Connect(ConnectPlan { take, key_in_query: self.key.in_query() }));
+        self.outputs.push_back(Output::Connect(ConnectPlan { take, key_in_query: self.key.ask() }));
         self.phase = Phase::Dialling { give_up: now + self.config.timing.join_timeout * DIAL_PHASES_MAX };
     }
 
@@ -38,6 +47,7 @@ impl Session {
         match self.phase {
             Phase::Dialling { .. } => {
                 self.key.upgraded();
+                self.between = None;
                 let (socket, joins) = Socket::open(&self.config.agent, &self.config.timing, &mut self.rng, now);
                 self.outputs.extend(joins.map(Output::Send));
                 self.phase = Phase::Open(Box::new(socket));
@@ -63,26 +73,50 @@ impl Session {
         if refusal.asked {
             self.contest.dropped(now);
         }
-        match refusal.status {
-            Some(409) => ruling = self.contest.conflict(&self.config.timing, now),
-            Some(401 | 403) => {
-                self.key.upgrade_refused();
-                self.identify(now);
+        // What something in between says is no word about the key, and none about who has the connection.
+        let own = !matches!(refusal.by, RefusedBy::Between(_));
+        match (refusal.status, own) {
+            (Some(409), true) => {
+                self.key.taken();
+                ruling = self.contest.conflict(&self.config.timing, now);
             }
-            _ => {}
+            (status, _) => {
+                let as_key = status == Some(403) && refusal.by == RefusedBy::Empty;
+                if self.key.upgrade_failed(as_key) {
+                    let detail = "the socket refuses the key in the query as well: back to the header";
+                    self.note(NoteLevel::Warn, "credentials_fallback", detail.to_owned());
+                }
+                if own && matches!(status, Some(401 | 403)) {
+                    self.identify(now);
+                }
+            }
+        }
+        if !own {
+            let again = self.between.as_ref() == Some(&refusal.why);
+            let level = if again { NoteLevel::Debug } else { NoteLevel::Warn };
+            self.note(level, "blocked_in_between", refusal.why.clone());
+            self.between = Some(refusal.why.clone());
         }
         self.wait(ruling, floor, refusal.why, now);
     }
 
-    pub(super) fn closed(&mut self, code: Option<u16>, now: Mono) {
-        let joined_at = match &self.phase {
-            Phase::Open(socket) => socket.joined_at,
-            Phase::Dialling { .. } => None,
+    pub(super) fn closed(&mut self, ended: &Ended, now: Mono) {
+        let (opened_at, joined_at) = match &self.phase {
+            Phase::Open(socket) => (Some(socket.opened_at), socket.joined_at),
+            Phase::Dialling { .. } => (None, None),
             Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => return,
         };
         self.leave_live(now);
         self.contest.outlived(joined_at, &self.config.timing, now);
-        let (ruling, floor, why) = match code {
+        let too_large = ended.too_large || ended.code == Some(CLOSE_TOO_LARGE);
+        if let Some(pattern) = opened_at.and_then(|at| self.endings.ended(at, too_large, now)) {
+            self.note(NoteLevel::Warn, "connection_pattern", pattern);
+        }
+        let (ruling, floor, why) = match ended.code {
+            None if ended.too_large => {
+                self.contest.dropped(now);
+                (Ruling::Passing, Floor::None, "a frame was too large: the connection was closed with 1009".to_owned())
+            }
             None => {
                 self.contest.dropped(now);
                 (Ruling::Passing, Floor::None, "the connection broke".to_owned())
@@ -95,9 +129,19 @@ impl Session {
                 let floor = match code {
                     CLOSE_RESTART => Floor::Restart,
                     CLOSE_OVERLOADED => Floor::Overloaded,
+                    CLOSE_POLICY => Floor::Slowest,
                     _ => Floor::None,
                 };
-                (ruling, floor, format!("the platform closed the connection with {code}"))
+                let said = if ended.reason.is_empty() { String::new() } else { format!(": `{}`", ended.reason) };
+                let why = format!("the platform closed the connection with {code}{said}");
+                if code == CLOSE_POLICY {
+                    let detail = format!(
+                        "{why}; this is a policy violation, at which the official clients stop for good: doorman tries \
+                         again slowly, and answers from listings meanwhile"
+                    );
+                    self.note(NoteLevel::Warn, "policy_violation", detail);
+                }
+                (ruling, floor, why)
             }
         };
         self.wait(ruling, floor, why, now);
@@ -140,7 +184,7 @@ impl Session {
         let timing = &self.config.timing;
         let told = match floor {
             Floor::Told(told) => told.min(timing.retry_after_max),
-            Floor::None | Floor::Restart | Floor::Overloaded => Duration::ZERO,
+            Floor::None | Floor::Restart | Floor::Overloaded | Floor::Slowest => Duration::ZERO,
         };
         let (state, why, wait) = match ruling {
             Ruling::Passing => {
@@ -195,5 +239,6 @@ fn floor_range(floor: Floor, timing: &Timing) -> Option<(Duration, Duration)> {
             let top = timing.backoff_max;
             Some((seconds(30).min(top / 2), seconds(60).min(top)))
         }
+        Floor::Slowest => Some((timing.backoff_max - timing.backoff_max / 10, timing.backoff_max)),
     }
 }

@@ -11,6 +11,10 @@ use crate::config::settings::{ConnectionMode, Timing};
 const SPAN: Duration = Duration::from_secs(10 * 60);
 /// So many losses within [`SPAN`] are no accident.
 const LOSSES_MAX: usize = 3;
+/// The gaps of one day that are remembered: one more than is usual.
+const GAPS_MAX: usize = 3;
+/// Gaps are counted over this long.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often the wait is doubled where each of our tries throws the other off.
 const DOUBLINGS_MAX: u32 = 4;
 
@@ -25,6 +29,12 @@ pub(super) struct Contest {
     /// The pattern was seen, and no connection has outlived it since: the next short one settles it. How many tries it
     /// has cost the other since.
     suspicious: Option<u32>,
+    /// The platform has shown that it knows `on_conflict`: then only its own word says that somebody took the place.
+    knows: bool,
+    /// When the place was lost to another and found free again, within the last day; at most [`GAPS_MAX`].
+    gaps: VecDeque<Mono>,
+    /// Whether the place is with another now.
+    yielded: bool,
 }
 
 /// What a loss means.
@@ -45,7 +55,43 @@ pub(super) enum Ruling {
 impl Contest {
     /// Nothing lost yet.
     pub(super) fn new(mode: ConnectionMode) -> Self {
-        Self { mode, dropped_at: None, losses: VecDeque::new(), suspicious: None }
+        Self {
+            mode,
+            dropped_at: None,
+            losses: VecDeque::new(),
+            suspicious: None,
+            knows: false,
+            gaps: VecDeque::new(),
+            yielded: false,
+        }
+    }
+
+    /// The platform showed that it knows who has the connection: it answered `connection_conflict`, pushed `supersede`, or
+    /// has the channel that does.
+    pub(super) fn knows(&mut self) {
+        self.knows = true;
+    }
+
+    /// A connection of ours stands: the place was free. After it was lost to somebody, that is a gap of theirs.
+    pub(super) fn found_free(&mut self, now: Mono) {
+        if !std::mem::take(&mut self.yielded) {
+            return;
+        }
+        if self.gaps.len() == GAPS_MAX {
+            self.gaps.pop_front();
+        }
+        self.gaps.push_back(now);
+    }
+
+    /// Whether the agent's own client seems to come and go; what to do about it.
+    pub(super) fn remark(&self, now: Mono) -> Option<String> {
+        let often = self.gaps.len() == GAPS_MAX && self.gaps.front().is_some_and(|at| now.since(*at) < DAY);
+        (often && self.mode != ConnectionMode::Poll).then(|| {
+            "more than twice in a day the connection was lost to another client and then found free: the agent's own \
+             client seems to pause, and one that connects with `on_conflict=reject` cannot come back while doorman is \
+             live; `connection = \"poll\"` leaves the connection to it"
+                .to_owned()
+        })
     }
 
     /// A connection of ours ended in a way that the platform may not have noticed.
@@ -55,12 +101,14 @@ impl Contest {
 
     /// The upgrade was refused with 409.
     pub(super) fn conflict(&mut self, timing: &Timing, now: Mono) -> Ruling {
+        self.knows = true;
         match self.mode {
             ConnectionMode::Take => self.lost(now),
             ConnectionMode::Yield | ConnectionMode::Poll => {
                 if self.dropped_at.is_some_and(|at| now.since(at) < timing.ghost_window) {
                     Ruling::Ghost
                 } else {
+                    self.yielded = true;
                     Ruling::Yield
                 }
             }
@@ -69,24 +117,29 @@ impl Contest {
 
     /// The platform said that somebody took the connection.
     pub(super) fn superseded(&mut self, now: Mono) -> Ruling {
+        self.knows = true;
         match self.mode {
             ConnectionMode::Take => self.lost(now),
-            ConnectionMode::Yield | ConnectionMode::Poll => Ruling::Yield,
+            ConnectionMode::Yield | ConnectionMode::Poll => {
+                self.yielded = true;
+                Ruling::Yield
+            }
         }
     }
 
     /// The platform closed an open connection with 1000 or 1001, which an older platform does to whoever loses it. One that
-    /// is closed before it is proven may have been taken by somebody.
+    /// is closed before it is proven may have been taken by somebody. A platform that knows `on_conflict` says so when
+    /// somebody takes the place; there such a close means a restart, and nothing else.
     pub(super) fn ended(&mut self, joined_at: Option<Mono>, timing: &Timing, now: Mono) -> Ruling {
         let Some(joined_at) = joined_at else {
             return Ruling::Passing;
         };
+        if self.knows || now.since(joined_at) >= timing.proven_after {
+            return Ruling::Passing;
+        }
         match self.mode {
             ConnectionMode::Take => self.lost(now),
             ConnectionMode::Yield | ConnectionMode::Poll => {
-                if now.since(joined_at) >= timing.proven_after {
-                    return Ruling::Passing;
-                }
                 let pattern = self.lost(now) == Ruling::Fight;
                 let cost = match self.suspicious {
                     Some(cost) => (cost + 1).min(DOUBLINGS_MAX),

@@ -76,10 +76,15 @@ impl Session {
             return;
         };
         socket.channel(which).accept(now);
-        if which == Which::Contacts {
-            socket.joined_at.get_or_insert(now);
-            self.relist.due = None;
-            self.outputs.push_back(Output::List("joined"));
+        match which {
+            Which::Contacts => {
+                socket.joined_at.get_or_insert(now);
+                self.contest.found_free(now);
+                self.relist.due = None;
+                self.outputs.push_back(Output::List("joined"));
+            }
+            // Whoever takes the place is announced here.
+            Which::Control => self.contest.knows(),
         }
     }
 
@@ -134,6 +139,10 @@ impl Session {
             return;
         };
         let in_a_row = socket.channel(which).fail(&self.config.timing, &mut self.rng, now);
+        self.joins_failed(which, in_a_row, why, now);
+    }
+
+    fn joins_failed(&mut self, which: Which, in_a_row: u32, why: String, now: Mono) {
         match which {
             Which::Control => {}
             Which::Contacts if in_a_row >= JOINS_FAILED_MAX => self.give_up_socket(why, now),
@@ -215,7 +224,9 @@ impl Session {
             let detail = format!("the join of {} was not answered", which.name());
             let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
             self.note(level, "join_timeout", detail.clone());
-            self.join_failed(which, detail, now);
+            let Phase::Open(socket) = &mut self.phase else { return };
+            let in_a_row = socket.channel(which).late(&self.config.timing, &mut self.rng, now);
+            self.joins_failed(which, in_a_row, detail, now);
         } else if socket.channel(which).is_due(now) {
             let join = Socket::join(socket, which, now);
             self.outputs.push_back(Output::Send(join));

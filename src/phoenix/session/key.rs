@@ -13,9 +13,11 @@ use crate::phoenix::backoff::between;
 #[derive(Debug)]
 pub(super) struct KeyStanding {
     mode: CredentialsMode,
-    /// `auto` has turned to the query; it does not turn back.
-    fell_back: bool,
-    /// The last upgrade with the header was refused as if the key were wrong.
+    /// What `auto` has found out about the query, for this key.
+    query: QueryTry,
+    /// The upgrade under way has the key in the query.
+    asked_in_query: bool,
+    /// The last upgrade with the header was refused as the platform refuses a key: 403 with an empty body.
     header_refused: bool,
     /// When it was asked whose the key is, until that is answered.
     asked_at: Option<Mono>,
@@ -23,11 +25,32 @@ pub(super) struct KeyStanding {
     refused_wait: Duration,
 }
 
+/// How far `auto` has come with the key in the query. A key in a URL ends up in access logs, so it is put there once, and
+/// stays there only where that helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum QueryTry {
+    /// Not tried.
+    Untried,
+    /// The next upgrade has it there, or the one under way.
+    Trying,
+    /// It was accepted there.
+    Works,
+    /// It was not accepted there either: back to the header, for good.
+    Useless,
+}
+
 impl KeyStanding {
     /// Nothing known yet.
     pub(super) fn new(mode: CredentialsMode, timing: &Timing) -> Self {
         let refused_wait = timing.refused_min;
-        Self { mode, fell_back: false, header_refused: false, asked_at: None, refused_wait }
+        Self {
+            mode,
+            query: QueryTry::Untried,
+            asked_in_query: false,
+            header_refused: false,
+            asked_at: None,
+            refused_wait,
+        }
     }
 
     /// Whether the key goes into the query.
@@ -35,18 +58,61 @@ impl KeyStanding {
         match self.mode {
             CredentialsMode::Query => true,
             CredentialsMode::Header => false,
-            CredentialsMode::Auto => self.fell_back,
+            CredentialsMode::Auto => matches!(self.query, QueryTry::Trying | QueryTry::Works),
         }
+    }
+
+    /// An upgrade is asked for now; whether with the key in the query.
+    pub(super) fn ask(&mut self) -> bool {
+        self.asked_in_query = self.in_query();
+        self.asked_in_query
     }
 
     /// An upgrade succeeded.
     pub(super) fn upgraded(&mut self) {
+        self.taken();
+    }
+
+    /// The platform took the key at an upgrade, whatever it did then.
+    pub(super) fn taken(&mut self) {
+        self.header_refused = false;
+        if self.query == QueryTry::Trying && self.asked_in_query {
+            self.query = QueryTry::Works;
+        }
+    }
+
+    /// An upgrade came to nothing. `as_key` is whether it was refused as the platform refuses a key. True where the query
+    /// was no use, so that the header is used again.
+    pub(super) fn upgrade_failed(&mut self, as_key: bool) -> bool {
+        self.header_refused = as_key && !self.asked_in_query;
+        let useless = match self.query {
+            QueryTry::Trying => self.asked_in_query,
+            QueryTry::Works => as_key,
+            QueryTry::Untried | QueryTry::Useless => false,
+        };
+        if useless {
+            self.query = QueryTry::Useless;
+        }
+        useless
+    }
+
+    /// There is another key.
+    pub(super) fn changed(&mut self) {
+        self.query = QueryTry::Untried;
         self.header_refused = false;
     }
 
-    /// An upgrade was refused as if the key were wrong.
-    pub(super) fn upgrade_refused(&mut self) {
-        self.header_refused = !self.in_query();
+    /// What to say about the query in `status`.
+    pub(super) fn remark(&self) -> Option<String> {
+        let words = match self.query {
+            QueryTry::Untried => return None,
+            QueryTry::Trying => "is tried once in the query",
+            QueryTry::Works => "goes in the query, and with it into access logs",
+            QueryTry::Useless => "was tried once in the query, refused there as well, and goes in the header again",
+        };
+        Some(format!(
+            "the socket refused the key in the header while REST accepts it: the key {words}; `platform.credentials` chooses"
+        ))
     }
 
     /// The key did what it is for: the next refusal is a new one.
@@ -56,8 +122,10 @@ impl KeyStanding {
 
     /// Whether the header alone is at fault, given that REST has just accepted the key as ours. True once.
     fn falls_back(&mut self) -> bool {
-        let now = self.mode == CredentialsMode::Auto && self.header_refused && !self.fell_back;
-        self.fell_back |= now;
+        let now = self.mode == CredentialsMode::Auto && self.header_refused && self.query == QueryTry::Untried;
+        if now {
+            self.query = QueryTry::Trying;
+        }
         self.header_refused = false;
         now
     }
@@ -158,8 +226,8 @@ impl Session {
     }
 
     fn note_fallback(&mut self) {
-        let detail = "the socket refuses the key in the header while rest accepts it: from now on the key goes into the \
-                      query, and with it into access logs; set `credentials` to choose";
+        let detail = "the socket refuses the key in the header while REST accepts it: the key is tried once in the query; \
+                      set `platform.credentials` to choose";
         self.note(NoteLevel::Warn, "credentials_fallback", detail.to_owned());
     }
 }

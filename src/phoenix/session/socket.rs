@@ -20,6 +20,8 @@ pub(super) struct Socket {
     pub(super) control: Channel,
     /// Whether anybody is there.
     pub(super) heart: Heart,
+    /// When it was opened.
+    pub(super) opened_at: Mono,
     /// When the contacts were first joined.
     pub(super) joined_at: Option<Mono>,
     /// Whether a malformed frame was already complained of.
@@ -59,7 +61,7 @@ impl Socket {
         let (contacts, first) = channel(Which::Contacts, 1);
         let (control, second) = channel(Which::Control, 2);
         let heart = Heart::new(timing, rng, now);
-        let socket = Self { last_ref: 2, contacts, control, heart, joined_at: None, complained: false };
+        let socket = Self { last_ref: 2, contacts, control, heart, opened_at: now, joined_at: None, complained: false };
         (socket, [first, second])
     }
 

@@ -23,7 +23,8 @@ fn agent(id: &str) -> AgentId {
 }
 
 fn refusal(status: Option<u16>) -> Refusal {
-    Refusal { status, code: None, retry_after: None, asked: false, why: format!("http {status:?}") }
+    let by = if status.is_some() { RefusedBy::Empty } else { RefusedBy::Unknown };
+    Refusal { status, code: None, by, retry_after: None, asked: false, why: format!("http {status:?}") }
 }
 
 /// A session, the time, and everything that came out since it was last looked at.
@@ -33,13 +34,15 @@ struct Stage {
     out: Vec<Output>,
     /// Whether heartbeats are answered at once.
     answers_beats: bool,
+    /// The platform knows neither `on_conflict` nor the control channel.
+    older: bool,
 }
 
 impl Stage {
     fn new(connection: ConnectionMode, credentials: CredentialsMode, seed: u64) -> Self {
         let config = SessionConfig { agent: agent("agent-1"), connection, credentials, timing: Timing::default() };
         let now = Mono::from_origin(seconds(1000));
-        Self { session: Session::new(config, seed), now, out: Vec::new(), answers_beats: true }
+        Self { session: Session::new(config, seed), now, out: Vec::new(), answers_beats: true, older: false }
     }
 
     fn of(connection: ConnectionMode) -> Self {
@@ -78,7 +81,13 @@ impl Stage {
     /// Answers the joins that stand in `out` with ok, and forgets them.
     fn answer_joins(&mut self) {
         for frame in self.take_sent() {
-            if frame[3] == "phx_join" {
+            if frame[3] != "phx_join" {
+                continue;
+            }
+            if self.older && frame[2] == CONTROL {
+                let refused = json!({"status": "error", "response": {"reason": "unmatched topic"}});
+                self.frame(json!([null, frame[1], frame[2], "phx_reply", refused]));
+            } else {
                 self.frame(json!([frame[0], frame[1], frame[2], "phx_reply", {"status": "ok", "response": {}}]));
             }
         }

@@ -41,7 +41,7 @@ async fn each_call_asks_as_documented() {
     let removed = Raw::reply("200 OK", "", b"").await;
     assert_eq!(at(&removed).remove_contact(&contact).await.result, Ok(()));
     let requests = Raw::reply("200 OK", "", br#"{"data":{"received":[{}]}}"#).await;
-    assert_eq!(at(&requests).requests(2, 50).await.result.unwrap().unreadable, 1);
+    assert_eq!(at(&requests).requests(2, 50).await.result.unwrap().nameless, [1]);
     let contacts = Raw::reply("200 OK", "", br#"{"data":[]}"#).await;
     assert_eq!(at(&contacts).contacts(1, 100).await.result.unwrap().items, []);
     for (server, begins, ends) in [
@@ -81,8 +81,12 @@ async fn refusals_are_classified_with_what_they_say() {
         ("422 x", CallFault::Malformed(422)),
         ("503 x", CallFault::Passing(503)),
     ] {
-        let reply = respond(&at(&Raw::reply(status, "", b"<html>").await)).await;
-        assert_eq!(fault(&reply), wanted);
+        let own = br#"{"error":{"code":"c","message":"m","request_id":"r"}}"#;
+        assert_eq!(fault(&respond(&at(&Raw::reply(status, "", own).await)).await), wanted);
+        let page = format!("<html>{KEY}</html>");
+        let reply = respond(&at(&Raw::reply(status, "", page.as_bytes()).await)).await;
+        assert_eq!(fault(&reply), CallFault::InBetween(status[..3].parse().unwrap()));
+        assert!(reply.result.unwrap_err().to_string().ends_with(": <html>***</html>"));
     }
 }
 
@@ -100,12 +104,17 @@ async fn a_refusal_stays_one_where_its_body_breaks_off_stalls_or_floods() {
 #[tokio::test]
 async fn garbage_under_a_success_is_never_taken_for_one() {
     let deep = "[".repeat(10_000);
-    for body in ["", "ok", "<html>", "null", "{}", r#"{"data":{"status":7}}"#, r#"{"data":{"status":"appro"#, &deep] {
+    for body in ["", "{}", r#"{"data":{"status":7}}"#, r#"{"data":{"status":"appro"#, &deep] {
         let reply = respond(&at(&Raw::reply("200 OK", "", body.as_bytes()).await)).await;
         assert_eq!(fault(&reply), CallFault::Garbage(200), "{body:.30}");
     }
-    let reply = at(&Raw::reply("200 OK", "", b"<html>captive portal</html>").await).me().await;
-    assert!(reply.result.unwrap_err().to_string().contains("platform.url"));
+    for page in ["ok", "<html>captive portal</html>", "null"] {
+        let raw = Raw::reply("200 OK", "", page.as_bytes()).await;
+        assert_eq!(fault(&respond(&at(&raw)).await), CallFault::InBetween(200));
+        assert!(at(&raw).me().await.result.unwrap_err().to_string().contains(page));
+        // Nor does it remove a contact.
+        assert_eq!(fault(&at(&raw).remove_contact(&ContactId::parse("c").unwrap()).await), CallFault::InBetween(200));
+    }
 }
 
 #[tokio::test]
@@ -147,14 +156,14 @@ async fn bodies_are_cut_off_at_their_bound() {
     assert_eq!(fault(&reply), CallFault::Garbage(200));
     assert!(reply.result.unwrap_err().to_string().contains("larger"));
     let endless = Raw::serve(vec![most, vec![b' '; PAGE_BYTES_MAX + 1]], Then::Stall).await;
-    assert_eq!(fault(&at(&endless).requests(1, 50).await), CallFault::Garbage(200));
+    assert_eq!(fault(&at(&endless).requests(1, 50).await), CallFault::TooLarge);
 }
 
 #[tokio::test]
 async fn a_page_of_millions_of_tiny_values_is_refused() {
     let body = format!(r#"{{"data":{{"received":[{}0]}}}}"#, "0,".repeat(1 << 20));
     let reply = at(&Raw::reply("200 OK", "", body.as_bytes()).await).requests(1, 50).await;
-    assert!(reply.result.unwrap_err().to_string().contains("values"));
+    assert!(reply.result.unwrap_err().to_string().contains("rows"));
 }
 
 /// Gzip of `a` again and again, 258 at a time for 13 bits each: 2 KiB become some 300 KiB, and 64 KiB some 10 MiB.
@@ -190,9 +199,10 @@ async fn what_grows_when_decompressed_is_counted_decompressed() {
     let reply = respond(&at(&Raw::reply("200 OK", gzip, &small).await)).await;
     assert!(reply.result.unwrap_err().to_string().contains("larger than 65536 bytes"));
     let reply = at(&Raw::reply("200 OK", gzip, &large).await).requests(1, 50).await;
-    assert!(reply.result.unwrap_err().to_string().contains("larger than 8388608 bytes"));
-    // A bomb under a refusal changes nothing about it.
-    assert_eq!(fault(&respond(&at(&Raw::reply("401 x", gzip, &small).await)).await), CallFault::KeyRefused);
+    assert!(reply.result.unwrap_err().to_string().contains("more than 8388608 bytes"));
+    // A bomb under a refusal changes nothing about it, but is not the platform's word about a key either.
+    assert_eq!(fault(&respond(&at(&Raw::reply("409 x", gzip, &small).await)).await), CallFault::Conflict);
+    assert_eq!(fault(&respond(&at(&Raw::reply("401 x", gzip, &small).await)).await), CallFault::InBetween(401));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn pipe(size: usize) -> Pipe {
 impl Pipe {
     async fn closed(&mut self) -> Option<u16> {
         match self.events.recv().await {
-            Some(SocketEvent::Closed(code)) => code,
+            Some(SocketEvent::Closed(ended)) => ended.code,
             other => panic!("not the end: {other:?}"),
         }
     }
@@ -66,7 +66,7 @@ async fn a_close_is_told_with_its_code_and_answered() {
 async fn an_end_without_a_word_is_told_too() {
     let mut pipe = pipe(4096).await;
     drop(pipe.platform);
-    assert!(matches!(pipe.events.recv().await, Some(SocketEvent::Closed(None))));
+    assert!(matches!(pipe.events.recv().await, Some(SocketEvent::Closed(Ended { code: None, .. }))));
     pipe.driver.await.unwrap();
 }
 

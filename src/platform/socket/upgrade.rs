@@ -24,7 +24,7 @@ use super::wire::Wire;
 use super::{Dialer, FRAME_BYTES_MAX, Socket};
 use crate::model::AgentId;
 use crate::ops::log::redact::Redact;
-use crate::phoenix::{ConnectPlan, Refusal};
+use crate::phoenix::{ConnectPlan, Refusal, RefusedBy};
 use crate::platform::{classify, retry_after, tls};
 use crate::secret::Key;
 
@@ -61,7 +61,8 @@ pub async fn open(
             // It is shown to people, and a careless platform repeats the key in it.
             let redact = Redact::default();
             redact.add(key.expose());
-            Err(refused(&head, &redact.scrub_bytes(&body)))
+            let body = body.map(|body| redact.scrub_bytes(&body).into_owned());
+            Err(refused(&head, body.as_deref()))
         }
         Ok(Err(error)) => {
             Err(unanswered(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
@@ -116,8 +117,8 @@ fn request(
 enum Answered {
     /// 101: the bytes are a WebSocket's from here on, beginning with those read ahead.
     Upgraded { head: Response<()>, wire: Wire, ahead: Vec<u8> },
-    /// Anything else, with what came of its body.
-    Refused { head: Response<()>, body: Bytes },
+    /// Anything else, with its body if that could be read.
+    Refused { head: Response<()>, body: Option<Bytes> },
 }
 
 async fn upgrade(wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<Answered> {
@@ -148,11 +149,11 @@ async fn upgrade(wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<An
     Ok(Answered::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
 }
 
-/// A refusal's body, or nothing where it is too large, too slow, or broken.
-async fn gather(body: Incoming) -> Bytes {
+/// A refusal's body; `None` where it is too large, too slow, or broken.
+async fn gather(body: Incoming) -> Option<Bytes> {
     match timeout(REFUSAL_WAIT, Limited::new(body, REFUSAL_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) | Err(_) => Bytes::new(),
+        Ok(Ok(body)) => Some(body.to_bytes()),
+        Ok(Err(_)) | Err(_) => None,
     }
 }
 
@@ -175,7 +176,7 @@ fn check(head: &Response<()>, nonce: &str) -> Result<(), &'static str> {
 }
 
 fn refusal(why: String) -> Refusal {
-    Refusal { status: None, code: None, retry_after: None, asked: false, why }
+    Refusal { status: None, code: None, by: RefusedBy::Unknown, retry_after: None, asked: false, why }
 }
 
 /// The platform was asked, and may have said yes.
@@ -184,19 +185,35 @@ fn unanswered(why: String) -> Refusal {
 }
 
 /// Reads a refused upgrade.
-fn refused(head: &Response<()>, body: &[u8]) -> Refusal {
+fn refused(head: &Response<()>, body: Option<&[u8]>) -> Refusal {
     let status = head.status();
     let now = text(head.headers(), header::DATE).and_then(retry_after::date).unwrap_or_else(Timestamp::now);
     let said = classify::refusal(status, text(head.headers(), header::RETRY_AFTER), body, now);
+    let by = match (body.map(classify::words), status.as_u16()) {
+        (_, 407 | 451 | 511) => RefusedBy::Between(said.message.map(|page| page.to_string()).unwrap_or_default()),
+        (None, _) => RefusedBy::Unknown,
+        (Some(classify::Words::None), _) => RefusedBy::Empty,
+        (Some(classify::Words::Platform), _) => RefusedBy::Platform,
+        // A Phoenix server says of its own accord what it could not do with the request \[phx\].
+        (Some(classify::Words::Between(_)), 400) => RefusedBy::Unknown,
+        (Some(classify::Words::Between(page)), _) => RefusedBy::Between(page.to_string()),
+    };
     let code = said.code.map(|code| code.shown(CODE_SHOWN_MAX));
     let named = code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default();
+    let between = match &by {
+        RefusedBy::Between(page) => {
+            format!(", not the platform's answer, but that of something in between: `{page}`")
+        }
+        RefusedBy::Unknown | RefusedBy::Empty | RefusedBy::Platform => String::new(),
+    };
     let elsewhere = if status.is_redirection() { ", it points elsewhere: is `platform.url` right?" } else { "" };
     Refusal {
         status: Some(status.as_u16()),
         retry_after: said.retry_after,
         asked: false,
-        why: format!("upgrade: http {}{named}{elsewhere}", status.as_u16()),
+        why: format!("upgrade: http {}{named}{between}{elsewhere}", status.as_u16()),
         code,
+        by,
     }
 }
 

@@ -130,6 +130,11 @@ impl OpenContacts {
         self.open.get(id).map(|open| open.seen)
     }
 
+    /// Whether this contact ever had a readable handle.
+    pub(crate) fn has_owner(&self, id: &ContactId) -> bool {
+        self.open.get(id).is_some_and(|open| !open.owners.is_empty())
+    }
+
     /// Whether this owner has a contact on record.
     pub fn has(&self, owner: &str) -> bool {
         self.of(owner).next().is_some()

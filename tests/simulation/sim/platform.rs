@@ -121,7 +121,8 @@ impl Platform {
         let items = ids.iter().skip(from).take(size).map(|id| self.knocks[id].request(id)).collect();
         Page {
             items,
-            unreadable: 0,
+            unreadable: vec![],
+            nameless: vec![],
             total: Some(ids.len() as u64),
             pages: Some(ids.len().div_ceil(size).max(1) as u32),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorman::model::{Answer, Contact, ContactId, ContactKind, RequestId, Sender};
-use doorman::phoenix::{ConnectPlan, Refusal};
+use doorman::phoenix::{ConnectPlan, Refusal, RefusedBy};
 use doorman::platform::{CallError, CallFault, Page, Reply, Responded};
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ fn refusal(status: Option<u16>) -> Refusal {
     Refusal {
         status,
         code: status.filter(|status| *status == 409).map(|_| "connection_conflict".to_owned()),
+        by: if status.is_some() { RefusedBy::Empty } else { RefusedBy::Unknown },
         retry_after: None,
         asked: false,
         why: "refused".to_owned(),
@@ -56,7 +57,7 @@ impl World {
                 let items =
                     all.iter().skip(from).take(PAGE).map(|(id, handle)| contact(id, handle.as_deref())).collect();
                 let pages = Some(all.len().div_ceil(PAGE).max(1) as u32);
-                let page = Page { items, unreadable: 0, total: Some(all.len() as u64), pages };
+                let page = Page { items, unreadable: vec![], nameless: vec![], total: Some(all.len() as u64), pages };
                 let result = self.passing().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
                 self.back(life, Owned::Contacts(call, reply));

@@ -76,7 +76,7 @@ impl World {
                     });
                     self.life.socket = None;
                 }
-                self.input(Input::Closed { conn, code });
+                self.input(Input::Closed { conn, ended: code.into() });
             }
             Owned::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
             Owned::Page(fetch, reply) => self.input(Input::Page(fetch, reply)),
@@ -167,7 +167,7 @@ impl World {
                 self.life.listed_at = Some(self.at);
                 self.after(What::Server(Call::Page(fetch)));
             }
-            Action::Contacts { call, page } => self.after(What::Server(Call::Contacts(call, page))),
+            Action::Contacts { call, page, .. } => self.after(What::Server(Call::Contacts(call, page))),
             Action::Respond { request, answer, attempt } => {
                 self.check_answer(&request, answer, attempt);
                 let written = self.now().mono;

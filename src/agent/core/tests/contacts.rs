@@ -18,7 +18,13 @@ fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
     let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).unwrap();
     let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
     let items = shown.iter().map(|id| contact(id)).collect();
-    let result = Ok(Page { items, unreadable, total: Some(total), pages: Some(2) });
+    let result = Ok(Page {
+        items,
+        unreadable: vec![],
+        nameless: (1..=unreadable).collect(),
+        total: Some(total),
+        pages: Some(2),
+    });
     held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
 }
 
@@ -118,7 +124,13 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
     for number in 1..=PAGES_MAX {
         assert_eq!(pages(&held), 1, "page {number}");
         let Some(Action::Contacts { call, .. }) = held.asked.pop() else { unreachable!() };
-        let result = Ok(Page { items: vec![contact("a")], unreadable: 0, total: None, pages: Some(u32::MAX) });
+        let result = Ok(Page {
+            items: vec![contact("a")],
+            unreadable: vec![],
+            nameless: vec![],
+            total: None,
+            pages: Some(u32::MAX),
+        });
         held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
     }
     assert_eq!((pages(&held), held.core.contact_count()), (0, None));

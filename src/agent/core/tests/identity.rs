@@ -61,7 +61,7 @@ fn a_new_key_is_another_agents_until_the_platform_says_otherwise() {
     held.whose = None;
     held.tell(Input::KeyRenewed { changed: true });
     let items = vec![request("theirs")];
-    let result = Ok(Page { items, unreadable: 0, total: Some(1), pages: Some(1) });
+    let result = Ok(Page { items, unreadable: vec![], nameless: vec![], total: Some(1), pages: Some(1) });
     held.tell(Input::Page(page.unwrap(), Reply { result, date: None }));
     held.approve("theirs", false);
     for _ in 0..100 {

@@ -43,10 +43,10 @@ fn a_conflict_yields_and_is_tried_every_5_min() {
 #[test]
 fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
     let drops: [fn(&mut Stage); 3] = [
-        |stage| stage.give(Input::Closed(None)),
+        |stage| stage.give(Input::Closed(None.into())),
         |stage| {
             // The next try is taken in by the platform, whose answer is lost.
-            stage.give(Input::Closed(Some(1012)));
+            stage.give(Input::Closed(Some(1012).into()));
             stage.until_connect();
             stage.give(Input::NotOpened(Refusal { asked: true, ..refusal(None) }));
         },
@@ -77,7 +77,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
 #[test]
 fn a_conflict_after_a_clean_end_is_no_ghost() {
     let mut stage = Stage::live(ConnectionMode::Yield);
-    stage.give(Input::Closed(Some(1012)));
+    stage.give(Input::Closed(Some(1012).into()));
     stage.until_connect();
     stage.give(conflict());
     assert_eq!(stage.state(), AgentState::Yielded);
@@ -89,7 +89,7 @@ fn a_supersede_yields_at_once() {
     supersede(&mut stage);
     assert!(stage.closes());
     assert_eq!(stage.states(), [AgentState::Yielded]);
-    stage.give(Input::Closed(Some(1000)));
+    stage.give(Input::Closed(Some(1000).into()));
     assert_eq!(stage.states(), [AgentState::Yielded], "the close that follows means nothing more");
     assert_eq!(stage.until_connect(), seconds(300));
 }
@@ -98,10 +98,11 @@ fn a_supersede_yields_at_once() {
 fn three_short_connections_within_10_min_are_somebody_elses_doing() {
     for code in [1000, 1001] {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.older = true;
         for count in 1..=3 {
             stage.go_joined();
             stage.pass(seconds(59));
-            stage.give(Input::Closed(Some(code)));
+            stage.give(Input::Closed(Some(code).into()));
             let wanted = if count < 3 { AgentState::Away } else { AgentState::Yielded };
             assert_eq!(stage.state(), wanted, "{code}: {count}");
             let wait = stage.until_connect();
@@ -111,17 +112,17 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
         // other off, they come less and less often.
         for wait in [600, 1200, 2400, 4800, 4800] {
             stage.go_joined();
-            stage.give(Input::Closed(Some(code)));
+            stage.give(Input::Closed(Some(code).into()));
             assert_eq!(stage.state(), AgentState::Yielded);
             assert_eq!(stage.until_connect(), seconds(wait));
         }
         // Until a connection lasts.
         stage.go_live();
         stage.pass(seconds(61));
-        stage.give(Input::Closed(Some(1012)));
+        stage.give(Input::Closed(Some(1012).into()));
         stage.until_connect();
         stage.go_joined();
-        stage.give(Input::Closed(Some(code)));
+        stage.give(Input::Closed(Some(code).into()));
         assert_eq!(stage.state(), AgentState::Away);
     }
 }
@@ -130,13 +131,14 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
 fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
     let endless = |code: Option<u16>, joined: bool, lives: u64, pause: u64| {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.older = true;
         for _ in 0..12 {
             match joined {
                 true => stage.go_joined(),
                 false => stage.give(Input::Opened),
             }
             stage.pass(seconds(lives));
-            stage.give(Input::Closed(code));
+            stage.give(Input::Closed(code.into()));
             assert_eq!(stage.state(), AgentState::Away, "{code:?} {joined} {lives} {pause}");
             stage.until_connect();
             // A dial is slow here.
@@ -160,11 +162,12 @@ fn what_proves_a_connection_tells_a_short_one_too() {
     for (lives, state) in [(4, AgentState::Yielded), (5, AgentState::Away)] {
         let mut stage = Stage::of(ConnectionMode::Yield);
         stage.session.config.timing.proven_after = seconds(5);
+        stage.older = true;
         stage.give(Input::Start);
         for _ in 0..3 {
             stage.go_joined();
             stage.pass(seconds(lives));
-            stage.give(Input::Closed(Some(1000)));
+            stage.give(Input::Closed(Some(1000).into()));
             stage.until_connect();
         }
         assert_eq!(stage.state(), state, "{lives} s");
@@ -180,12 +183,14 @@ fn take_fights_twice_and_then_yields_for_10_min() {
         },
         |stage| {
             stage.go_live();
-            stage.give(Input::Closed(Some(1000)));
+            stage.give(Input::Closed(Some(1000).into()));
         },
         |stage| stage.give(conflict()),
     ];
     for (which, lose) in losses.into_iter().enumerate() {
         let mut stage = Stage::dialling(ConnectionMode::Take);
+        // Only an older platform tells it by the close alone.
+        stage.older = which == 1;
         for count in 1..=6 {
             lose(&mut stage);
             let third = count % 3 == 0;
@@ -208,4 +213,68 @@ fn take_that_is_seldom_disturbed_does_not_yield() {
         assert_eq!(stage.state(), AgentState::Away);
         stage.until_connect();
     }
+}
+
+#[test]
+fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
+    // By the join of the control channel, by a conflict, by a supersede.
+    let shows: [fn(&mut Stage); 3] = [
+        |stage| stage.older = false,
+        |stage| {
+            stage.give(conflict());
+            stage.until_connect();
+        },
+        |stage| {
+            stage.go_joined();
+            supersede(stage);
+            stage.until_connect();
+        },
+    ];
+    for mode in [ConnectionMode::Yield, ConnectionMode::Take] {
+        for show in shows {
+            let mut stage = Stage::dialling(mode);
+            stage.older = true;
+            show(&mut stage);
+            // A rolling restart: each new connection is closed again soon.
+            for _ in 0..6 {
+                stage.go_joined();
+                stage.pass(seconds(5));
+                stage.give(Input::Closed(Some(1001).into()));
+                assert_eq!(stage.state(), AgentState::Away, "{mode:?}");
+                assert!(stage.until_connect() <= seconds(60));
+            }
+            assert_eq!(stage.notes("connection_fight"), 0);
+        }
+    }
+}
+
+#[test]
+fn take_does_not_count_the_end_of_a_connection_that_was_proven() {
+    let mut stage = Stage::dialling(ConnectionMode::Take);
+    stage.older = true;
+    for _ in 0..6 {
+        stage.go_live();
+        stage.pass(seconds(61));
+        stage.give(Input::Closed(Some(1000).into()));
+        assert_eq!(stage.state(), AgentState::Away);
+        stage.until_connect();
+    }
+}
+
+#[test]
+fn an_agent_that_comes_and_goes_is_a_case_for_poll() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    for gap in 1..=3 {
+        assert_eq!(stage.session.remarks(), [""; 0], "{gap}");
+        stage.give(conflict());
+        stage.until_connect();
+        stage.go_live();
+        stage.pass(seconds(3600));
+        stage.give(Input::Closed(Some(1012).into()));
+        stage.until_connect();
+    }
+    let [remark] = &stage.session.remarks()[..] else { panic!() };
+    assert!(remark.contains("`connection = \"poll\"`"), "{remark}");
+    stage.jump(seconds(25 * 3600));
+    assert_eq!(stage.session.remarks(), [""; 0]);
 }

@@ -163,7 +163,7 @@ fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
     stage.give(Input::Opened);
     assert!(stage.closes(), "the dial that was under way");
     for input in [
-        Input::Closed(None),
+        Input::Closed(None.into()),
         Input::NotOpened(refusal(None)),
         Input::Listed,
         Input::Text("[null,null,\"x\",\"y\",{}]"),
@@ -175,37 +175,112 @@ fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
 }
 
 #[test]
-fn auto_falls_back_to_the_query_only_where_rest_accepts_the_key() {
-    for status in [401, 403] {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
-        stage.give(Input::NotOpened(refusal(Some(status))));
-        assert!(stage.has(&Output::Identify));
-        assert_eq!(stage.state(), AgentState::Away, "a refused upgrade alone is away");
-        stage.out.clear();
+fn auto_tries_the_query_once_where_rest_accepts_the_key() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::NotOpened(refusal(Some(403))));
+    assert!(stage.has(&Output::Identify));
+    assert_eq!(stage.state(), AgentState::Away, "a refused upgrade alone is away");
+    stage.out.clear();
+    stage.give(ours());
+    assert_eq!(stage.plan(), Some(ConnectPlan { take: false, key_in_query: true }), "at once");
+    assert_eq!(stage.notes("credentials_fallback"), 1);
+    assert_eq!(stage.session.remarks().len(), 1);
+    // Refused there as well: never again with this key.
+    stage.out.clear();
+    for turn in 0..5 {
+        stage.give(Input::NotOpened(refusal(Some(403))));
         stage.give(ours());
-        assert_eq!(stage.plan(), Some(ConnectPlan { take: false, key_in_query: true }), "at once");
-        assert_eq!(stage.notes("credentials_fallback"), 1);
-        // And it is remembered, and said no more.
-        for _ in 0..3 {
-            stage.give(Input::NotOpened(refusal(Some(status))));
-            stage.give(ours());
-            stage.jump(seconds(60));
-            assert!(stage.plan().unwrap().key_in_query);
+        stage.jump(seconds(60));
+        assert!(!stage.plan().unwrap().key_in_query, "{turn}");
+        assert!(stage.session.remarks()[0].contains("in the header again"));
+        assert_eq!(stage.notes("credentials_fallback"), 1, "{turn}");
+        stage.out.retain(|output| matches!(output, Output::Note(_)));
+    }
+    // Another key may.
+    stage.give(Input::KeyChanged);
+    assert_eq!(stage.session.remarks(), [""; 0]);
+    stage.give(Input::NotOpened(refusal(Some(403))));
+    stage.out.clear();
+    stage.give(ours());
+    assert!(stage.plan().unwrap().key_in_query);
+}
+
+#[test]
+fn the_query_is_kept_where_it_works() {
+    for works in [Input::Opened, Input::NotOpened(refusal(Some(409)))] {
+        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        stage.give(Input::NotOpened(refusal(Some(403))));
+        stage.give(ours());
+        let opened = matches!(works, Input::Opened);
+        stage.give(works);
+        if opened {
+            stage.give(Input::Closed(Some(1012).into()));
         }
-        assert_eq!(stage.notes("credentials_fallback"), 1);
+        for status in [None, Some(500), Some(429)] {
+            stage.out.clear();
+            stage.jump(seconds(600));
+            assert!(stage.plan().unwrap().key_in_query);
+            stage.give(Input::NotOpened(refusal(status)));
+        }
+        assert!(stage.session.remarks()[0].contains("access logs"));
     }
 }
 
 #[test]
 fn an_answer_that_comes_while_dialling_again_counts_for_the_next_time() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.give(Input::NotOpened(refusal(Some(403))));
     stage.until_connect();
     stage.give(ours());
     assert_eq!(stage.notes("credentials_fallback"), 1);
-    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.give(Input::NotOpened(refusal(Some(500))));
+    stage.out.clear();
+    // The try that was under way had the header: the one try of the query is still to come.
     stage.jump(seconds(60));
     assert!(stage.plan().unwrap().key_in_query);
+}
+
+#[test]
+fn something_in_between_refuses_no_key_and_leaks_none() {
+    let page = || {
+        Input::NotOpened(Refusal {
+            by: RefusedBy::Between("<html>".to_owned()),
+            why: "upgrade: http 403 <html>".to_owned(),
+            ..refusal(Some(403))
+        })
+    };
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    for turn in 0..5 {
+        stage.give(page());
+        assert!(!stage.has(&Output::Identify), "{turn}");
+        assert_eq!(stage.state(), AgentState::Away);
+        stage.give(ours());
+        stage.jump(seconds(60));
+        assert!(!stage.plan().unwrap().key_in_query, "{turn}");
+        stage.out.retain(|output| matches!(output, Output::Note(_)));
+    }
+    let loud = |output: &&Output| matches!(output, Output::Note(note) if note.what == "blocked_in_between" && note.level == NoteLevel::Warn);
+    assert_eq!(stage.out.iter().filter(loud).count(), 1, "loudly once");
+    // A conflict that is not the platform's is none.
+    let conflict = Refusal { by: RefusedBy::Between("x".to_owned()), ..refusal(Some(409)) };
+    stage.give(Input::NotOpened(conflict));
+    assert_eq!(stage.state(), AgentState::Away);
+}
+
+#[test]
+fn a_platform_behind_something_is_away_and_not_refused_until_a_listing_is_through() {
+    let blocked = || Input::Blocked("http 403: <html>".to_owned());
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(blocked());
+    assert_eq!((stage.state(), stage.closes()), (AgentState::Away, false), "the socket stays");
+    stage.give(Input::Listed);
+    assert_eq!(stage.state(), AgentState::Live);
+    let mut stage = Stage::of(ConnectionMode::Poll);
+    stage.give(Input::Start);
+    stage.give(blocked());
+    assert_eq!(stage.state(), AgentState::Away);
+    stage.give(Input::Listed);
+    assert_eq!(stage.state(), AgentState::Polling);
 }
 
 #[test]
@@ -219,22 +294,22 @@ fn nothing_else_puts_the_key_into_the_query() {
         stage.jump(seconds(60));
         stage.plan().unwrap().key_in_query
     };
-    for status in [None, Some(400), Some(404), Some(429), Some(500), Some(503)] {
+    for status in [None, Some(400), Some(401), Some(404), Some(429), Some(500), Some(503)] {
         assert!(!in_query(CredentialsMode::Auto, status, ours()), "{status:?}");
     }
-    assert!(!in_query(CredentialsMode::Auto, Some(401), Input::IdentityUnknown));
-    assert!(!in_query(CredentialsMode::Auto, Some(401), Input::KeyAccepted(None)));
-    assert!(!in_query(CredentialsMode::Header, Some(401), ours()));
+    assert!(!in_query(CredentialsMode::Auto, Some(403), Input::IdentityUnknown));
+    assert!(!in_query(CredentialsMode::Auto, Some(403), Input::KeyAccepted(None)));
+    assert!(!in_query(CredentialsMode::Header, Some(403), ours()));
     assert!(in_query(CredentialsMode::Query, None, Input::IdentityUnknown));
 }
 
 #[test]
 fn an_upgrade_that_was_refused_before_one_that_was_not_is_forgotten() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::NotOpened(refusal(Some(401))));
+    stage.give(Input::NotOpened(refusal(Some(403))));
     stage.until_connect();
     stage.give(Input::Opened);
-    stage.give(Input::Closed(None));
+    stage.give(Input::Closed(None.into()));
     stage.give(ours());
     stage.jump(seconds(60));
     assert!(!stage.plan().unwrap().key_in_query);

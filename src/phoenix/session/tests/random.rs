@@ -177,7 +177,7 @@ impl Watch {
                 let retry_after = retry_after.map(seconds);
                 self.give(Input::NotOpened(Refusal { retry_after, ..refusal(*status) }));
             }
-            Step::Closed(code) => self.give(Input::Closed(*code)),
+            Step::Closed(code) => self.give(Input::Closed((*code).into())),
             Step::Listed => self.give(Input::Listed),
             Step::KeyAccepted(whose) => {
                 let whose = whose.map(|ours| agent(if ours { "agent-1" } else { "agent-2" }));

@@ -67,7 +67,7 @@ fn a_machine_that_slept_while_waiting_connects_once() {
 }
 
 #[test]
-fn an_unanswered_join_is_asked_again_after_15_s() {
+fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
     stage.give(Input::Opened);
     let first = join_ref(&mut stage, CONTACTS);
@@ -75,12 +75,33 @@ fn an_unanswered_join_is_asked_again_after_15_s() {
     assert_eq!(stage.notes("join_timeout"), 0);
     stage.pass(Duration::from_millis(501));
     assert_eq!(stage.notes("join_timeout"), 2, "both channels");
+    stage.pass(seconds(15));
     let second = join_ref(&mut stage, CONTACTS);
     assert_ne!(first, second);
     stage.frame(json!([first, first, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
     assert!(!stage.session.joined(), "the first join's reply is not the second's");
     stage.frame(json!([second, second, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
     assert!(stage.session.joined());
+}
+
+#[test]
+fn the_late_reply_to_a_join_is_taken() {
+    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    stage.give(Input::Opened);
+    let join = join_ref(&mut stage, CONTACTS);
+    stage.pass(seconds(16));
+    assert_eq!(stage.notes("join_timeout"), 2);
+    stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
+    assert!(stage.session.joined());
+    stage.event(
+        json!(join),
+        CONTACTS,
+        "contact_request_received",
+        json!({"id": "r1", "status": "pending", "inserted_at": "x"}),
+    );
+    assert_eq!(stage.received(), ["r1"]);
+    stage.pass(seconds(20));
+    assert!(stage.session.joined(), "and not asked again");
 }
 
 #[test]
@@ -109,7 +130,7 @@ fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
             if count < 5 {
                 let next = until_join(&mut stage, CONTACTS);
                 assert_ne!(next, join, "{end}: fresh refs");
-                let ceiling = Duration::from_millis(500 << (count - 1)) + seconds(15);
+                let ceiling = Duration::from_millis(500 << (count - 1)) + seconds(31);
                 assert!(stage.now.since(before) <= ceiling, "{end}: {count}");
                 join = next;
             }
@@ -182,9 +203,9 @@ fn the_control_channel_never_costs_the_socket() {
 #[test]
 fn every_end_is_away_and_waits_within_the_backoff() {
     let ends: [fn(&mut Stage); 6] = [
-        |stage| stage.give(Input::Closed(None)),
-        |stage| stage.give(Input::Closed(Some(1011))),
-        |stage| stage.give(Input::Closed(Some(4000))),
+        |stage| stage.give(Input::Closed(None.into())),
+        |stage| stage.give(Input::Closed(Some(1011).into())),
+        |stage| stage.give(Input::Closed(Some(4000).into())),
         |stage| stage.give(Input::NotOpened(refusal(None))),
         |stage| stage.give(Input::NotOpened(refusal(Some(404)))),
         |stage| stage.give(Input::NotOpened(refusal(Some(502)))),
@@ -217,7 +238,7 @@ fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
         }
         stage.go_live();
         stage.pass(seconds(live));
-        stage.give(Input::Closed(None));
+        stage.give(Input::Closed(None.into()));
         let mut longest = stage.until_connect();
         for _ in 0..6 {
             stage.give(Input::NotOpened(refusal(None)));
@@ -234,7 +255,7 @@ fn joined_without_being_listed_proves_nothing() {
     for _ in 0..12 {
         stage.go_joined();
         stage.pass(seconds(3600));
-        stage.give(Input::Closed(None));
+        stage.give(Input::Closed(None.into()));
         waits.push(stage.until_connect());
     }
     assert!(waits[4..].iter().any(|wait| *wait > seconds(8)), "{waits:?}");
@@ -255,13 +276,13 @@ fn what_the_platform_asks_for_raises_the_floor() {
             // Back to the base.
             stage.go_live();
             stage.pass(seconds(60));
-            stage.give(Input::Closed(None));
+            stage.give(Input::Closed(None.into()));
             stage.until_connect();
         };
         let told =
             |status, after| Input::NotOpened(Refusal { retry_after: Some(seconds(after)), ..refusal(Some(status)) });
-        between(Input::Closed(Some(1012)), 1, 5);
-        between(Input::Closed(Some(1013)), 30, 60);
+        between(Input::Closed(Some(1012).into()), 1, 5);
+        between(Input::Closed(Some(1013).into()), 30, 60);
         between(Input::NotOpened(refusal(Some(429))), 30, 60);
         between(told(429, 120), 120, 121);
         between(told(503, 7), 7, 8);
@@ -288,9 +309,15 @@ fn stop_leaves_closes_and_is_silent() {
     assert_eq!(events, [(json!(CONTACTS), json!("phx_leave")), (json!(CONTROL), json!("phx_leave"))]);
     assert_eq!(stage.out.last(), Some(&Output::Close));
     stage.out.clear();
-    for input in
-        [Input::Tick, Input::Start, Input::Opened, Input::Listed, Input::KeyRenewed, Input::Closed(None), Input::Stop]
-    {
+    for input in [
+        Input::Tick,
+        Input::Start,
+        Input::Opened,
+        Input::Listed,
+        Input::KeyRenewed,
+        Input::Closed(None.into()),
+        Input::Stop,
+    ] {
         stage.give(input);
     }
     stage.jump(seconds(86_400));

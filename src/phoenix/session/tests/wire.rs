@@ -95,7 +95,7 @@ impl Player {
             self.give(Input::Binary(length as usize));
         } else if let Some(code) = line.close {
             self.waiting_since = self.stage.now;
-            self.give(Input::Closed(code));
+            self.give(Input::Closed(code.into()));
         } else if let Some(upgrade) = &line.upgrade {
             if upgrade.status == Some(101) {
                 return self.give(Input::Opened);
@@ -104,6 +104,7 @@ impl Player {
             self.give(Input::NotOpened(Refusal {
                 status: upgrade.status,
                 code: upgrade.code.clone(),
+                by: if upgrade.code.is_some() { RefusedBy::Platform } else { RefusedBy::Empty },
                 retry_after: upgrade.retry_after.map(seconds),
                 asked: false,
                 why: upgrade.error.clone().unwrap_or_else(|| "refused".to_owned()),

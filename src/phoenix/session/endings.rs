@@ -1,0 +1,116 @@
+//! What the ends of connections have in common: a pattern that nobody sees in single lines of a log. It is said once, and
+//! stands in `status` until a connection breaks it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Mono;
+
+/// So many ends in a row are a pattern.
+const ALIKE: usize = 4;
+/// Shorter connections say nothing about a time limit.
+const AFTER_MIN: Duration = Duration::from_secs(3);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Endings {
+    last: VecDeque<End>,
+    pattern: Option<Pattern>,
+}
+
+/// How one connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    lasted: Duration,
+    too_large: bool,
+}
+
+/// What they have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pattern {
+    /// A frame was larger than one side takes.
+    TooLarge,
+    /// Each after about this time.
+    After(Duration),
+}
+
+impl Endings {
+    /// A connection that lasted this long was ended by somebody else, or for a frame that is too large. What they have in
+    /// common, where that is new.
+    pub(super) fn ended(&mut self, opened_at: Mono, too_large: bool, now: Mono) -> Option<String> {
+        if self.last.len() == ALIKE {
+            self.last.pop_front();
+        }
+        self.last.push_back(End { lasted: now.since(opened_at), too_large });
+        let (before, now) = (self.pattern, self.alike());
+        self.pattern = now;
+        let news = match (before, now) {
+            (Some(Pattern::TooLarge), Some(Pattern::TooLarge)) | (Some(Pattern::After(_)), Some(Pattern::After(_))) => {
+                false
+            }
+            (_, now) => now.is_some(),
+        };
+        if news { self.remark() } else { None }
+    }
+
+    /// What they have in common, for people.
+    pub(super) fn remark(&self) -> Option<String> {
+        self.pattern.map(|pattern| match pattern {
+            Pattern::TooLarge => format!(
+                "the last {ALIKE} connections ended because a frame was too large (code 1009): events are lost and only listings bring requests"
+            ),
+            Pattern::After(after) => format!(
+                "each of the last {ALIKE} connections ended after about {} s: something between here and the platform may cut idle \
+                 connections; lower `timing.heartbeat` below that",
+                after.as_secs_f64().round()
+            ),
+        })
+    }
+
+    fn alike(&self) -> Option<Pattern> {
+        if self.last.len() < ALIKE {
+            return None;
+        }
+        if self.last.iter().all(|end| end.too_large) {
+            return Some(Pattern::TooLarge);
+        }
+        let shortest = self.last.iter().map(|end| end.lasted).min()?;
+        let longest = self.last.iter().map(|end| end.lasted).max()?;
+        let close = longest - shortest <= Duration::from_secs(1).max(longest / 10);
+        (shortest >= AFTER_MIN && close && self.last.iter().all(|end| !end.too_large))
+            .then_some(Pattern::After(longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_origin(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn connections_that_end_after_the_same_time_are_told_once_and_until_one_does_not() {
+        let mut endings = Endings::default();
+        let mut told = Vec::new();
+        for turn in 0..6 {
+            told.extend(endings.ended(at(turn * 100), false, at(turn * 100 + 20 + turn % 2)));
+        }
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("21 s") && told[0].contains("`timing.heartbeat`"), "{told:?}");
+        assert!(endings.remark().is_some());
+        assert_eq!(endings.ended(at(1000), false, at(1090)), None);
+        assert_eq!(endings.remark(), None);
+    }
+
+    #[test]
+    fn short_lives_and_different_ones_are_no_pattern_and_frames_that_are_too_large_are() {
+        let mut endings = Endings::default();
+        assert!((0..9).all(|turn| endings.ended(at(turn), false, at(turn + 1)).is_none()));
+        assert!((0..9).all(|turn| endings.ended(at(0), false, at(20 * (turn + 1))).is_none()));
+        let told: Vec<_> = (0..9).filter_map(|turn| endings.ended(at(turn), true, at(turn + 1))).collect();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("1009"), "{told:?}");
+    }
+}

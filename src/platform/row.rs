@@ -1,0 +1,89 @@
+//! One row of a list, before anything of it is believed: its fields where they stand in the body, none of them parsed
+//! yet. So one row that cannot be read spoils no other, and its id can still be taken: finding a field survives half
+//! surrogate pairs, numbers beyond any range and any depth elsewhere in the row.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::payload::Field;
+
+/// Most fields of one row that are looked at.
+const FIELDS_MAX: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Row<'a> {
+    fields: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+impl<'a> Row<'a> {
+    /// Finds the fields of a row; `None` where it is not an object, or one of too many fields.
+    pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
+        let mut json = serde_json::Deserializer::from_str(raw.get());
+        let fields = json.deserialize_map(Fields).ok()?;
+        Some(Self { fields })
+    }
+
+    /// What stands under this key. A key that is there twice, with different values, cannot be read.
+    pub(super) fn field(&self, key: &str) -> Field<'a> {
+        let mut found = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
+        let Some(value) = found.next() else { return Field::Absent };
+        if found.any(|other| other != value) {
+            return Field::NotText;
+        }
+        match value.as_bytes() {
+            b"null" => Field::Absent,
+            [b'"', ..] => text(value).map_or(Field::NoCharacter, Field::Text),
+            _ => Field::NotText,
+        }
+    }
+
+    /// What stands under this key, as it is written.
+    pub(super) fn raw(&self, key: &str) -> Option<&'a str> {
+        self.fields.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    /// The text of the id, if there is one.
+    pub(super) fn id(&self) -> Option<Cow<'a, str>> {
+        match self.field("id") {
+            Field::Text(text) => Some(text),
+            Field::Absent | Field::NotText | Field::NoCharacter => None,
+        }
+    }
+}
+
+/// A JSON text; borrowed where nothing in it is escaped.
+fn text(raw: &str) -> Option<Cow<'_, str>> {
+    match serde_json::from_str::<&str>(raw) {
+        Ok(plain) => Some(Cow::Borrowed(plain)),
+        Err(_) => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            if fields.len() == FIELDS_MAX {
+                return Err(A::Error::custom("too many fields"));
+            }
+            // A key that cannot be read is not one of ours.
+            if let Some(key) = text(key.get()) {
+                fields.push((key, value.get()));
+            }
+        }
+        Ok(fields)
+    }
+}
