@@ -9,6 +9,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use doorman::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
 use doorman::policy::book::Memory;
+use doorman::policy::conditions::*;
 use doorman::policy::index::Index;
 use doorman::policy::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Pattern, PatternSet, Quota, Rule, Table, When,
@@ -37,20 +38,20 @@ fn glob(owner: &str) -> PatternSet {
 }
 
 fn regex(text: &str) -> Vec<Pattern> {
-    vec![Pattern { text: text.into(), regex: regex::Regex::new(text).expect("a pattern") }]
+    vec![Pattern::new(text, regex::Regex::new(text).expect("a pattern"), true)]
 }
 
 fn literal(text: &str) -> Vec<Folded> {
-    vec![Folded { text: text.into(), folded: text.to_lowercase().into() }]
+    vec![Folded::new(text, true)]
 }
 
-fn rule(at: usize, condition: Condition) -> Rule {
+fn rule(at: usize, condition: impl Into<Condition>) -> Rule {
     let approve = at.is_multiple_of(2);
     let quota = Quota { count: 5, per: SignedDuration::from_hours(1) };
     Rule {
         name: RuleName::parse(&format!("rule-{at:05}")).expect("a name"),
         then: if approve { Verdict::Approve } else { Verdict::Defer },
-        when: When::Table(Table { conditions: vec![condition] }),
+        when: When::Table(Table { conditions: vec![condition.into()] }),
         unless: Vec::new(),
         limit: approve.then_some(Limit { quota, by: LimitBy::Owner }),
         wait: None,
@@ -82,13 +83,13 @@ fn identity_rules(count: usize) -> Vec<Rule> {
     let condition = |at: usize| {
         let owner = format!("owner{at}");
         match at % 4 {
-            0 => Condition::Owner(vec![owner.as_str().into()]),
-            1 => Condition::Handle(PatternSet {
+            0 => Condition::from(OwnerIs(vec![owner.as_str().into()])),
+            1 => Condition::from(HandleIn(PatternSet {
                 literals: [handle(&format!("{owner}/bot"))].into(),
                 ..PatternSet::default()
-            }),
-            2 => Condition::Handle(glob(&owner)),
-            _ => Condition::Slug(vec![format!("slug{at}").as_str().into()]),
+            })),
+            2 => Condition::from(HandleIn(glob(&owner))),
+            _ => Condition::from(SlugIs(vec![format!("slug{at}").as_str().into()])),
         }
     };
     (0..count).map(|at| rule(at, condition(at))).collect()
@@ -100,13 +101,13 @@ fn mixed_rules(listed: usize) -> Vec<Rule> {
     let mut rules = identity_rules(900);
     let more = (900..1_000).map(|at| {
         let condition = match at % 10 {
-            0..=3 => Condition::List(vec![Arc::clone(&lists[at % lists.len()])]),
-            4 => Condition::HandleRegex(regex(&format!(r"\A(?:team{at}-[a-z]+/.*)\z"))),
-            5 => Condition::Name(literal(&format!("somebody {at}"))),
-            6 => Condition::NameRegex(regex(&format!(r"(?i)^spam{at}"))),
-            7 => Condition::MessageContains(literal(&format!("invite code {at}"))),
-            8 => Condition::MessageRegex(regex(&format!(r"(?i)(buy|sell) item{at}"))),
-            _ => Condition::MessageContains(literal(&format!("word{at}"))),
+            0..=3 => Condition::from(InList(vec![Arc::clone(&lists[at % lists.len()])])),
+            4 => Condition::from(HandleRegex(regex(&format!(r"\A(?:team{at}-[a-z]+/.*)\z")))),
+            5 => Condition::from(NameIs(literal(&format!("somebody {at}")))),
+            6 => Condition::from(NameRegex(regex(&format!(r"(?i)^spam{at}")))),
+            7 => Condition::from(MessageContains(literal(&format!("invite code {at}")))),
+            8 => Condition::from(MessageRegex(regex(&format!(r"(?i)(buy|sell) item{at}")))),
+            _ => Condition::from(MessageContains(literal(&format!("word{at}")))),
         };
         rule(at, condition)
     });
@@ -173,9 +174,9 @@ fn blowing_up(criterion: &mut Criterion) {
     let wide = long.replace('e', "é");
     let texts = |count: usize| {
         let condition = |at: usize| match at % 3 {
-            0 => Condition::MessageContains(literal(&format!("phrase number {at}"))),
-            1 => Condition::MessageRegex(regex(&format!(r"(?i)\bword{at}\b"))),
-            _ => Condition::MessageRegex(regex(&format!(r"(visit|see) site-{at}\.[a-z]+"))),
+            0 => Condition::from(MessageContains(literal(&format!("phrase number {at}")))),
+            1 => Condition::from(MessageRegex(regex(&format!(r"(?i)\bword{at}\b")))),
+            _ => Condition::from(MessageRegex(regex(&format!(r"(visit|see) site-{at}\.[a-z]+")))),
         };
         (0..count).map(|at| rule(at, condition(at))).collect::<Vec<_>>()
     };
@@ -188,7 +189,7 @@ fn blowing_up(criterion: &mut Criterion) {
     let cases = [
         (
             "a list of 10 MB".to_owned(),
-            policy(vec![rule(0, Condition::List(vec![list("big", 550_000)]))]),
+            policy(vec![rule(0, InList(vec![list("big", 550_000)]))]),
             stranger("big-7/bot", &long),
         ),
         ("100 text rules, 500 characters".to_owned(), policy(texts(100)), stranger("mallory", &long)),
@@ -196,7 +197,7 @@ fn blowing_up(criterion: &mut Criterion) {
         ("1000 text rules, 500 wide characters".to_owned(), policy(texts(1_000)), stranger("mallory", &wide)),
         (
             "one huge pattern, 500 characters".to_owned(),
-            policy(vec![rule(0, Condition::MessageRegex(regex(&huge)))]),
+            policy(vec![rule(0, MessageRegex(regex(&huge)))]),
             stranger("mallory", &"a.".repeat(250)),
         ),
     ];

@@ -18,7 +18,7 @@
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
 //! control socket, [`ops`] is logging, signals, systemd and that socket, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the
-//! command line. Underneath: [`model`] the nouns, [`document`] the reading of TOML, [`clock`] the only reader of a clock, [`secret`] keys.
+//! command line. Underneath: [`model`] the nouns, [`document`] the reading of TOML, [`diagnostics`] the problems found in files, [`files`] the one way to a configured file, [`clock`] the only reader of a clock, [`secret`] keys.
 //!
 //! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
 
@@ -27,7 +27,9 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod diagnostics;
 pub mod document;
+pub mod files;
 pub mod inbox;
 pub mod ledger;
 pub mod model;

@@ -7,20 +7,18 @@
 //! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
 //! what is unknown never decides.*
 
-mod asked;
 pub mod book;
 pub mod compile;
+pub mod conditions;
 pub mod decision;
 #[cfg(test)]
 mod diagnostics_tests;
 pub mod doubts;
 pub mod evaluate;
 pub mod explain;
-pub mod fold;
 pub mod history;
 pub mod index;
 pub mod keys;
-pub mod limits;
 pub mod lint;
 pub mod load;
 pub mod lookalike;
@@ -33,6 +31,7 @@ pub mod rules;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub mod tests_runner;
+pub mod text;
 pub mod window;
 
 pub use book::Book;

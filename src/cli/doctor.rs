@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{CliError, Global, remote};
 use crate::config::settings::AgentSettings;
-use crate::config::{self, Env, Overrides, Settings, Severity};
+use crate::config::{self, Env, Overrides, Settings};
+use crate::diagnostics::Severity;
 use crate::ledger::Reader;
 use crate::ops::control::client::Client;
 use crate::phoenix::ConnectPlan;

@@ -1,39 +1,56 @@
-//! `doorman explain`: why a request is, or would be, decided as it is. Reads files only; needs no daemon.
+//! `doorman explain`: what the record says of a request and why it was decided so; or what would happen, and then the first
+//! line says that it is hypothetical. Reads files only; needs no daemon.
 
+mod as_test;
+mod sentences;
 pub(super) mod sources;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use serde::Serialize;
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
-use crate::ledger::{Reader, RecordedRequest};
-use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, ascii_json};
+use crate::ledger::read::{Moment, RecordedDecision};
+use crate::ledger::{HistoryReach, Reach, Reader, RecordedRequest};
+use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, Target, Verdict, ascii_json};
 use crate::policy::book::Memory;
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::replay::book_at;
-use crate::policy::{Book, Circumstances, ClockHealth};
+use crate::policy::{Book, Circumstances, ClockHealth, Mode, Policy};
 
-/// Fewest characters of a request's id that name it, as `pending` shows them on a narrow terminal.
-const BEGINNING_MIN: usize = 8;
+/// Most older requests of a handle that are counted, and that are named.
+const OLDER_MAX: usize = 1_000;
+const OLDER_NAMED: usize = 3;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman explain @carol              the newest request of hers that is on record
+  doorman explain 0192f3c4            a request by its id, or the beginning of it
+  doorman explain @carol --now        what would happen if it came now
+  doorman explain @zoe --message hi   what would happen: she never asked
+  doorman explain @carol --as-test    the same as a test for the rules file
+
+What begins with `@` is a handle, and a UUID is an id. Anything else is a handle on record,
+else an id on record, else a handle never seen. Exit code 1: an id that is not on record.")]
 pub struct Args {
-    /// A handle that might ask, or the id of a request on record or its beginning; an id that is known wins
+    /// A handle, or the id of a request or its beginning
     #[arg(value_name = "HANDLE|ID")]
     target: String,
-    /// What they call themselves
+    /// What would happen if the request on record came now
+    #[arg(long, conflicts_with_all = ["at", "as_test"])]
+    now: bool,
+    /// What they call themselves: hypothetical
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// What they say; without it the message is absent
+    /// What they say: hypothetical; without it the message is absent
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// When: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone; else now, or when the request on record was decided
+    /// Hypothetical, at this time: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
@@ -42,15 +59,21 @@ pub struct Args {
     /// How many contacts the agent has; else what the record says, or unknown
     #[arg(long, value_name = "N")]
     contacts: Option<u64>,
+    /// Hypothetical: to an agent that has seen nothing, without the limits and the history of the record
+    #[arg(long)]
+    fresh: bool,
     /// Under these rules; else the configured ones, or those that decided the request on record
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Whose door, where several have different rules: its id, or the beginning of it
+    /// Whose door, where there are several: its id, the beginning of it, or its handle
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
+    /// Print the decision on record as a `[tests.NAME]` table for its rules file
+    #[arg(long, conflicts_with = "json")]
+    as_test: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -62,25 +85,124 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
     if length.is_negative() { Err("expected a duration that is not negative".to_owned()) } else { Ok(length) }
 }
 
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Told {
+    /// `record`: what happened; `now`: what would happen if it came now; `hypothetical`: what would, as it was asked for.
+    basis: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Story>,
+    /// Of a record, `verdict` and `by` are the record's own.
+    #[serde(flatten)]
+    explanation: Option<Explanation>,
+}
+
+/// What the record says of a request, beside the reasons.
+#[derive(Debug, Serialize)]
+struct Story {
+    request: RequestId,
+    agent: AgentId,
+    /// As received.
+    handle: Option<String>,
+    received_at: Timestamp,
+    /// The last word: a rule's, or a person's.
+    verdict: Option<Verdict>,
+    by: Option<String>,
+    answered_at: Option<Timestamp>,
+    outcome: Option<crate::model::Outcome>,
+    settled: Option<String>,
+    settled_at: Option<Timestamp>,
+    /// `enforce`, or `shadow`: decided, and not to be answered.
+    mode: &'static str,
+    /// What the rules had decided last, and when.
+    rules: Option<Said>,
+    /// What the rules say when they decide it again from the record, where that is something else.
+    differs: Option<Said>,
+    /// What the rules in force would say now, where that is something else.
+    today: Option<Said>,
+    /// How many older requests this handle has on record, at most so many as are counted.
+    older: usize,
+    /// The newest of these.
+    older_requests: Vec<RequestId>,
+    /// Why there are no reasons, where there are none.
+    unexplained: Option<String>,
+}
+
+/// A verdict, what gave it, under which policy, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Said {
+    verdict: Verdict,
+    by: String,
+    policy: String,
+    at: Timestamp,
+}
+
+/// Whom the command was asked about.
+enum Found {
+    /// A request on record, and the older ones of the same handle.
+    Recorded(Box<RecordedRequest>, Vec<RequestId>),
+    /// A handle never seen.
+    Nobody,
+}
+
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let at = moment::given("at", args.at.as_deref())?;
     let reader = reader(&args, global)?;
     let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
-    let recorded = match &reader {
-        Some(reader) => on_record(&args.target, agent.as_ref(), reader)?.map(|recorded| (reader, recorded)),
-        None => None,
+    let found = match &reader {
+        Some(reader) => on_record(&args.target, agent.as_ref(), reader)?,
+        None => match Target::parse(&args.target) {
+            Target::Id(_) => return Err(not_on_record(&args.target)),
+            Target::Handle(_) | Target::Either(_) => Found::Nobody,
+        },
     };
-    let explanation = match recorded {
-        Some((reader, recorded)) => of_recorded(&args, at, reader, recorded)?,
-        None => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
+    let told = match (found, &reader) {
+        (Found::Recorded(recorded, older), Some(reader)) => {
+            let asked_by_id = Target::parse(&args.target)
+                .handle()
+                .is_none_or(|handle| recorded.request.sender.handle() != Some(&handle));
+            let imagined = args.name.is_some() || args.message.is_some() || args.age.is_some();
+            if asked_by_id && imagined {
+                let message = format!(
+                    "`{}` is a request on record: `--name`, `--message` and `--age` are for handles",
+                    super::remote::shown(&args.target)
+                );
+                return Err(CliError::new(2, message));
+            }
+            if args.as_test {
+                let (text, warning) = as_test::test(reader, &recorded, global)?;
+                print(&text)?;
+                if let Some(warning) = warning {
+                    use std::io::Write as _;
+                    let _ = writeln!(anstream::stderr(), "{warning}");
+                }
+                return Ok(0);
+            }
+            if imagined || args.fresh || (at.is_some() && !asked_by_id) {
+                of_hypothetical(&args, at, agent.or(Some(recorded.agent)), Some(reader), global)?
+            } else if args.now {
+                of_now(&args, reader, &recorded, global)?
+            } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() {
+                of_recorded_otherwise(&args, at, reader, &recorded)?
+            } else {
+                of_recorded(reader, &recorded, &older)?
+            }
+        }
+        (Found::Recorded(..) | Found::Nobody, _) if args.as_test || args.now => {
+            return Err(CliError::new(
+                1,
+                format!("nobody called `{}` is on record", super::remote::shown(&args.target)),
+            ));
+        }
+        (Found::Recorded(..) | Found::Nobody, reader) => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
     };
     let text = if args.json {
-        let json = serde_json::to_string_pretty(&explanation);
+        let json = serde_json::to_string_pretty(&told);
         let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
         ascii_json(&json) + "\n"
     } else {
-        explanation.render(std::io::stdout().is_terminal())
+        sentences::shown(&told, std::io::stdout().is_terminal())
     };
     print(&text)?;
     Ok(0)
@@ -95,72 +217,228 @@ fn reader(args: &Args, global: &Global) -> Result<Option<Reader>, CliError> {
     Reader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
-/// The request on record with this id, or with the only one that begins so.
-fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<Option<RecordedRequest>, CliError> {
-    let Ok(id) = RequestId::parse(target) else { return Ok(None) };
-    let mut recorded = reader.request(&id).map_err(|error| fault(&error))?;
-    if recorded.is_none() && target.len() >= BEGINNING_MIN {
-        match reader.beginning(target).map_err(|error| fault(&error))?.as_slice() {
+fn not_on_record(target: &str) -> CliError {
+    CliError::new(1, format!("no request with the id `{}` is on record", super::remote::shown(target)))
+}
+
+/// Whom the command is asked about, by the one rule of [`Target`].
+fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<Found, CliError> {
+    let meant = Target::parse(target);
+    let read = |error| fault(&error);
+    if let Target::Handle(text) | Target::Either(text) = &meant {
+        let mut theirs = reader.requests_of(text, agent, OLDER_MAX + 1).map_err(read)?.into_iter();
+        if let Some(newest) = theirs.next() {
+            let older = theirs.map(|one| one.request.id).collect();
+            return Ok(Found::Recorded(Box::new(newest), older));
+        }
+    }
+    let of_agent = |recorded: &RecordedRequest| agent.is_none_or(|agent| *agent == recorded.agent);
+    let mut found = None;
+    if let Some(id) = meant.id() {
+        found = reader.request(&id).map_err(read)?.filter(of_agent);
+    }
+    if let (None, Some(beginning)) = (&found, meant.beginning()) {
+        match reader.beginning(beginning).map_err(read)?.as_slice() {
             [] => {}
-            [only] => recorded = reader.request(only).map_err(|error| fault(&error))?,
+            [only] => found = reader.request(only).map_err(read)?.filter(of_agent),
             _ => {
                 let message =
-                    format!("the ids of several requests begin with `{target}`: write more of the one you mean");
+                    format!("the ids of several requests begin with `{beginning}`: write more of the one you mean");
                 return Err(CliError::new(1, message));
             }
         }
     }
-    Ok(recorded.filter(|recorded| agent.is_none_or(|agent| *agent == recorded.agent)))
+    match (found, meant) {
+        (Some(recorded), _) => Ok(Found::Recorded(Box::new(recorded), Vec::new())),
+        (None, Target::Id(_)) => Err(not_on_record(target)),
+        (None, Target::Handle(_) | Target::Either(_)) => Ok(Found::Nobody),
+    }
 }
 
-fn of_recorded(
+/// As far back as this policy asks.
+fn reach(policy: &Policy) -> Reach {
+    let history = policy.history_reach().map(|reach| match reach {
+        SignedDuration::MAX => HistoryReach::Ever,
+        within => HistoryReach::Within(within),
+    });
+    Reach { charges: policy.charge_reach().unwrap_or_default(), history }
+}
+
+/// What the agent remembered at that moment, as this policy asks.
+fn book(
+    reader: &Reader,
+    agent: &AgentId,
+    recorded: Option<&RecordedRequest>,
+    sender: &Sender,
+    policy: &Policy,
+    moment: Moment,
+) -> Result<Book, CliError> {
+    let owner = sender.handle().map(|handle| handle.owner());
+    let memory = reader.memory_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
+    Ok(Book::restore_for(memory, policy, moment.at))
+}
+
+/// The last decision on a request of this agent.
+fn last_decision(reader: &Reader, recorded: &RecordedRequest) -> Result<Option<RecordedDecision>, CliError> {
+    let decisions = reader.decisions_of(&recorded.request.id).map_err(|error| fault(&error))?;
+    Ok(decisions.into_iter().rfind(|one| one.agent == recorded.agent))
+}
+
+/// What happened: the record, then the conditions as they were, then what today's rules would say.
+fn of_recorded(reader: &Reader, recorded: &RecordedRequest, older: &[RequestId]) -> Result<Told, CliError> {
+    let decision = last_decision(reader, recorded)?;
+    let rules = decision.as_ref().map(|decision| Said {
+        verdict: decision.verdict,
+        by: decision.by.clone(),
+        policy: recorded
+            .policy
+            .as_ref()
+            .filter(|_| recorded.answered_by_rule())
+            .unwrap_or(&decision.policy)
+            .as_str()
+            .to_owned(),
+        at: decision.at,
+    });
+    let mut unexplained = None;
+    let mut explanation = None;
+    match &decision {
+        None => unexplained = Some("no rules decided it".to_owned()),
+        Some(_) if recorded.blanked => {
+            unexplained = Some("its text was blanked for its age: the conditions cannot be shown any more".to_owned());
+        }
+        Some(decision) => match sources::policy_then(reader, recorded, decision) {
+            Ok(policy) => {
+                let moment = Moment::of(recorded, Some((decision.row, decision.at)));
+                let circumstances = sources::circumstances_then(recorded, decision);
+                let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+                explanation = Some(explain(&policy, &recorded.request, &circumstances, &book, moment.at));
+            }
+            Err(error) => unexplained = Some(error.message),
+        },
+    }
+    let said_again = |explanation: &Explanation| Said {
+        verdict: explanation.verdict,
+        by: explanation.by.clone(),
+        policy: explanation.policy.clone(),
+        at: decision.as_ref().map_or(recorded.first_seen, |decision| decision.at),
+    };
+    let same = |one: &Said, other: &Said| one.verdict == other.verdict && one.by == other.by;
+    let differs =
+        explanation.as_ref().map(said_again).filter(|again| rules.as_ref().is_some_and(|was| !same(was, again)));
+    let today = today(reader, recorded, rules.as_ref())?;
+    if let (Some(explanation), Some(rules)) = (&mut explanation, &rules) {
+        (explanation.verdict, explanation.by) = (rules.verdict, rules.by.clone());
+    }
+    if let (Some(explanation), Some(verdict), Some(by)) = (&mut explanation, recorded.verdict, &recorded.by) {
+        (explanation.verdict, explanation.by) = (verdict, by.clone());
+    }
+    let story = Story {
+        request: recorded.request.id.clone(),
+        agent: recorded.agent.clone(),
+        handle: recorded.request.sender.original().map(|text| text.raw().to_owned()),
+        received_at: recorded.first_seen,
+        verdict: recorded.verdict,
+        by: recorded.by.clone(),
+        answered_at: recorded.answered_at,
+        outcome: recorded.outcome,
+        settled: recorded.settled.clone(),
+        settled_at: recorded.settled_at,
+        mode: match recorded.mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        },
+        rules,
+        differs,
+        today,
+        older: older.len(),
+        older_requests: older.iter().take(OLDER_NAMED).cloned().collect(),
+        unexplained,
+    };
+    let told = Told { basis: "record", record: Some(story), explanation };
+    Ok(told)
+}
+
+/// What the rules in force would say of it now, where they are others and say something else.
+fn today(reader: &Reader, recorded: &RecordedRequest, rules: Option<&Said>) -> Result<Option<Said>, CliError> {
+    let hash = reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?;
+    let Some(hash) = hash.filter(|hash| !recorded.blanked && rules.is_none_or(|rules| rules.policy != hash.as_str()))
+    else {
+        return Ok(None);
+    };
+    let Ok(policy) = sources::policy_on_record(reader, &hash) else { return Ok(None) };
+    let now = Clock::start().now().wall;
+    let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, Moment::at(now))?;
+    let circumstances = Circumstances {
+        first_seen: recorded.first_seen,
+        clock: ClockHealth::Sound,
+        contacts: reader.contact_count(&recorded.agent).map_err(|error| fault(&error))?,
+    };
+    let decision = policy.decide(&recorded.request, &circumstances, &book, now);
+    let said =
+        Said { verdict: decision.verdict, by: decision.by.to_string(), policy: hash.as_str().to_owned(), at: now };
+    Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
+}
+
+/// A request on record under other rules, at another time, or with another number of contacts.
+fn of_recorded_otherwise(
     args: &Args,
     at: Option<Timestamp>,
     reader: &Reader,
-    recorded: RecordedRequest,
-) -> Result<Explanation, CliError> {
-    for (option, given) in
-        [("name", args.name.is_some()), ("message", args.message.is_some()), ("age", args.age.is_some())]
-    {
-        if given {
-            let message = format!("`{}` is a request on record: `--{option}` is for handles", args.target);
-            return Err(CliError::new(2, message));
-        }
-    }
+    recorded: &RecordedRequest,
+) -> Result<Told, CliError> {
     if recorded.blanked {
-        let message = format!("the text of `{}` was blanked for its age: it cannot be explained any more", args.target);
+        let message =
+            format!("the text of `{}` was blanked for its age: it cannot be explained any more", recorded.request.id);
         return Err(CliError::new(1, message));
     }
-    let policy = match &args.rules {
-        Some(rules) => sources::policy_of(rules)?,
-        None => sources::policy_then(reader, &recorded)?,
+    let decision = last_decision(reader, recorded)?;
+    let policy = match (&args.rules, &decision) {
+        (Some(rules), _) => sources::policy_of(rules)?,
+        (None, Some(decision)) => sources::policy_then(reader, recorded, decision)?,
+        (None, None) => {
+            let message = format!("no rules decided `{}`: say under which with `--rules FILE`", recorded.request.id);
+            return Err(CliError::new(1, message));
+        }
     };
-    let at = at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
-    let mut past = reader.requests_since(sources::matters_since(&policy, at)).map_err(|error| fault(&error))?;
-    past.retain(|one| one.agent == recorded.agent && one.request.id != recorded.request.id);
-    let past: Vec<_> = past.into_iter().map(sources::to_replay).collect();
-    let standing = reader.standing(&recorded.agent, &recorded.request.id, at).map_err(|error| fault(&error))?;
-    let mut book = book_at(&policy, &past, standing.resumed, at);
-    for (owner, removed_at) in &standing.removed {
-        book.removed(owner, *removed_at);
-    }
-    if standing.paused {
-        book.pause();
-    }
-    book.hold(&recorded.request.id, standing.hold.as_deref());
-    let mut circumstances = sources::circumstances_then(reader, &recorded, at)?;
+    let moment = match at {
+        Some(at) => Moment::at(at),
+        None => Moment::of(recorded, decision.as_ref().map(|decision| (decision.row, decision.at))),
+    };
+    let mut circumstances = match &decision {
+        Some(decision) if decision.at <= moment.at => sources::circumstances_then(recorded, decision),
+        Some(_) | None => Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: None },
+    };
     circumstances.contacts = args.contacts.or(circumstances.contacts);
-    Ok(explain(&policy, &recorded.request, &circumstances, &book, at))
+    let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+    let explanation = explain(&policy, &recorded.request, &circumstances, &book, moment.at);
+    Ok(Told { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 
-/// A request that nobody made, to an agent that has seen nothing yet; but one that is paused is paused.
+/// The request on record, if it came now.
+fn of_now(args: &Args, reader: &Reader, recorded: &RecordedRequest, global: &Global) -> Result<Told, CliError> {
+    let now = Clock::start().now().wall;
+    let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
+    let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {
+        (Some(rules), _) => sources::policy_of(rules)?,
+        (None, Some(hash)) if args.ledger.is_some() => sources::policy_on_record(reader, &hash)?,
+        (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?)?,
+    };
+    told_now("now", args, now, now, Some((reader, &recorded.agent)), &request, &policy)
+}
+
+fn hypothetical_id() -> Result<RequestId, CliError> {
+    RequestId::parse("hypothetical").map_err(|problem| CliError::new(1, problem.to_string()))
+}
+
+/// A request that nobody made, to the agent as it is on record; or, where there is none or it is to be fresh, to one that
+/// has seen nothing.
 fn of_hypothetical(
     args: &Args,
     at: Option<Timestamp>,
     agent: Option<AgentId>,
     reader: Option<&Reader>,
     global: &Global,
-) -> Result<Explanation, CliError> {
+) -> Result<Told, CliError> {
     let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
     let policy = sources::policy_of(&rules)?;
     let at = at.unwrap_or_else(|| Clock::start().now().wall);
@@ -168,25 +446,41 @@ fn of_hypothetical(
         .checked_sub(args.age.unwrap_or_default())
         .map_err(|_| CliError::new(2, "`--age` reaches before all time"))?;
     let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
-    let id = RequestId::parse("hypothetical").map_err(|problem| CliError::new(1, problem.to_string()))?;
     let request = ContactRequest {
-        id,
+        id: hypothetical_id()?,
         sender: Sender::parse(Some(&args.target)),
         name: text(&args.name),
         message: text(&args.message),
         inserted_at: Some(came),
     };
-    let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts: args.contacts };
-    let mut book = Book::restore(Memory { history_complete: true, ..Memory::default() });
-    let meant = match (agent, &args.rules) {
-        (Some(agent), _) => vec![agent],
-        (None, None) => sources::agents_under(&rules, global)?,
-        (None, Some(_)) => Vec::new(),
+    let agent = match (agent, reader) {
+        _ if args.fresh => None,
+        (Some(agent), _) => Some(agent),
+        (None, Some(reader)) => sources::only_agent(reader, &rules, args.rules.is_none(), global)?,
+        (None, None) => None,
     };
-    if let Some(reader) = reader
-        && sources::all_paused(reader, &meant, &request.id, at)?
-    {
-        book.pause();
-    }
-    Ok(explain(&policy, &request, &circumstances, &book, at))
+    let whose = reader.zip(agent.as_ref());
+    told_now("hypothetical", args, at, came, whose, &request, &policy)
+}
+
+fn told_now(
+    basis: &'static str,
+    args: &Args,
+    at: Timestamp,
+    came: Timestamp,
+    whose: Option<(&Reader, &AgentId)>,
+    request: &ContactRequest,
+    policy: &Policy,
+) -> Result<Told, CliError> {
+    let (book, contacts) = match whose {
+        Some((reader, agent)) => {
+            let contacts = reader.contact_count(agent).map_err(|error| fault(&error))?;
+            (book(reader, agent, None, &request.sender, policy, Moment::at(at))?, contacts)
+        }
+        None => (Book::restore(Memory { history_complete: true, ..Memory::default() }), None),
+    };
+    let contacts = args.contacts.or(contacts);
+    let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts };
+    let explanation = explain(policy, request, &circumstances, &book, at);
+    Ok(Told { basis, record: None, explanation: Some(explanation) })
 }

@@ -3,14 +3,17 @@
 mod lines;
 pub(super) mod moment;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
-use crate::ledger::read::{Follow, OutcomeFilter};
+use crate::clock::Clock;
+use crate::ledger::read::{Follow, OutcomeFilter, TimeOf};
 use crate::ledger::{Filter, Reader, RecordedRequest};
 use crate::model::{Outcome, Verdict};
 
@@ -19,37 +22,61 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Rows of one table; longer lists come in several, so that they need not fit into memory.
 const TABLE_ROWS: usize = 500;
 
+/// Rows that `--follow` begins with, where nothing says which.
+const FOLLOWED: usize = 10;
+/// Most contacts that no answer explains that are named.
+const UNEXPLAINED_NAMED: usize = 5;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman history -n 20                    the newest 20
+  doorman history --since 1h               everybody to whom something happened since then
+  doorman history --handle 'acme/*' --outcome rejected
+  doorman history -f                       the last ten, then what happens from now on
+  doorman history --since 30d --csv > october.csv
+
+OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by somebody else.
+Times are local; `--json` and `--csv` have them in UTC. `doorman explain REQUEST` says why.")]
 pub struct Args {
-    /// Only what came since then: `2h`, `2026-11-23`, `2026-11-23T10:00`, or with a zone
+    /// Only to whom something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
+    /// `2026-11-23T10:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only what came before then
+    /// Only to whom the last thing happened before then
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
+    /// `--since` and `--until` go by when it was decided
+    #[arg(long)]
+    decided: bool,
+    /// `--since` and `--until` go by when it was received
+    #[arg(long, conflicts_with = "decided")]
+    received: bool,
     /// Only from this handle; `john/*` is all of john's agents
     #[arg(long, value_name = "HANDLE")]
     handle: Option<String>,
     /// Only with this verdict: approve, reject, defer
     #[arg(long, value_parser = verdict)]
     verdict: Option<Verdict>,
-    /// Only by this rule, guard, …: what the column `by` says
+    /// Only by this rule, guard, …: what the column BY says
     #[arg(long, value_name = "BY")]
     rule: Option<String>,
     /// Only with this outcome: applied, presumed-applied, settled-elsewhere, gone, refused, unknown, pending
     #[arg(long, value_parser = outcome)]
     outcome: Option<OutcomeFilter>,
-    /// Only of this agent: its id, or the beginning of it
+    /// Only of this agent: its id, the beginning of it, or its handle
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// Only the newest N
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
     /// Print JSON, a line a request
     #[arg(long)]
     json: bool,
-    /// Go on with what is decided and answered from now on
+    /// Print CSV
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// Go on with what happens from now on
     #[arg(short, long)]
     follow: bool,
     /// The ledger; else where the daemon keeps it
@@ -78,6 +105,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let path = path(args.ledger, global)?;
     let reader = Reader::open(&path).map_err(|error| fault(&error))?;
     let filter = Filter {
+        time: match (args.decided, args.received) {
+            (true, _) => TimeOf::Decided,
+            (_, true) => TimeOf::Received,
+            (false, false) => TimeOf::Happened,
+        },
         since,
         until,
         agent: agents::on_record(args.agent.as_deref(), Some(&reader), global)?,
@@ -85,15 +117,20 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         verdict: args.verdict,
         by: args.rule,
         outcome: args.outcome,
-        limit: args.limit,
+        limit: args.limit.or((args.follow && since.is_none()).then_some(FOLLOWED)),
     };
-    let mut out = Out {
-        json: args.json,
-        terminal: std::io::stdout().is_terminal(),
+    let page = lines::Page {
+        width: comfy_table::Table::new().width().map(usize::from).filter(|_| std::io::stdout().is_terminal()),
         following: args.follow,
-        rows: Vec::new(),
-        headed: false,
+        zone: TimeZone::system(),
+        now: Clock::start().now().wall,
     };
+    let form = match (args.json, args.csv) {
+        (true, _) => Form::Json,
+        (_, true) => Form::Csv,
+        (false, false) => Form::Table,
+    };
+    let mut out = Out { form, page, rows: Vec::new(), any: false, headed: false };
     // What is written between these two is said twice rather than not at all.
     let follow = if args.follow {
         let beginning = Reader::open(&path).and_then(Follow::begin);
@@ -111,8 +148,14 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     });
     failed.map_or(Ok(()), Err)?;
     read.map_err(|error| fault(&error))?;
-    drop(reader);
     out.flush()?;
+    if !out.any && !args.follow {
+        let _ = writeln!(anstream::stderr(), "nothing on record fits");
+    }
+    if form == Form::Table && !args.follow {
+        unexplained(&reader, &filter)?;
+    }
+    drop(reader);
     match follow {
         Some(follow) => go_on(follow, &filter, &mut out),
         None => Ok(0),
@@ -131,29 +174,75 @@ fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliEr
     }
 }
 
+/// Names contacts that no answer of doorman explains, below the requests of the same time.
+fn unexplained(reader: &Reader, filter: &Filter) -> Result<(), CliError> {
+    let plain = Filter {
+        time: filter.time,
+        since: filter.since,
+        agent: filter.agent.clone(),
+        limit: filter.limit,
+        ..Filter::default()
+    };
+    if plain != *filter {
+        return Ok(());
+    }
+    let contacts = reader.contacts_unexplained(filter.agent.as_ref(), filter.since).map_err(|error| fault(&error))?;
+    if contacts.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = contacts
+        .iter()
+        .take(UNEXPLAINED_NAMED)
+        .map(|(handle, _)| handle.as_ref().map_or_else(|| "nobody named".to_owned(), |text| text.shown(40)))
+        .collect();
+    let more = match contacts.len().checked_sub(UNEXPLAINED_NAMED).filter(|more| *more > 0) {
+        Some(more) => format!(", and {more} more"),
+        None => String::new(),
+    };
+    print(&format!(
+        "\ncontacts that no answer of doorman explains: {}{more}\n`doorman contacts --not-by-doorman` shows them\n",
+        named.join(", ")
+    ))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Table,
+    Json,
+    Csv,
+}
+
 /// Where the rows go.
 struct Out {
-    json: bool,
-    terminal: bool,
-    following: bool,
+    form: Form,
+    page: lines::Page,
     rows: Vec<[String; lines::COLUMNS]>,
+    any: bool,
     headed: bool,
 }
 
 impl Out {
     fn take(&mut self, request: &RecordedRequest) -> Result<(), CliError> {
-        if self.json {
-            return print(&lines::json(request));
+        self.any = true;
+        match self.form {
+            Form::Json => print(&lines::json(request)),
+            Form::Csv if self.headed => print(&lines::csv(request)),
+            Form::Csv => {
+                self.headed = true;
+                print(&format!("{}{}", lines::CSV_HEADER, lines::csv(request)))
+            }
+            Form::Table => {
+                self.rows.push(self.page.row(request));
+                if self.rows.len() >= TABLE_ROWS { self.flush() } else { Ok(()) }
+            }
         }
-        self.rows.push(lines::row(request));
-        if self.rows.len() >= TABLE_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), CliError> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let table = lines::table(&self.rows, !self.headed, self.terminal, self.following);
+        let table = self.page.table(&self.rows, !self.headed);
         self.headed = true;
         self.rows.clear();
         print(&table)

@@ -10,7 +10,8 @@ use url::Url;
 
 use super::{CliError, Global, check, remote};
 use crate::config::settings::Platform;
-use crate::config::{self, Env, Overrides, Report};
+use crate::config::{self, Env, Overrides};
+use crate::diagnostics::Report;
 use crate::model::AgentId;
 use crate::platform::rest::Rest;
 use crate::platform::{CallFault, tls};

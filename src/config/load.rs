@@ -21,12 +21,13 @@ pub use places::{Places, places};
 
 use given::Given;
 
+use super::keys;
+use super::level::filter;
 use super::raw::{self, Raw};
 use super::settings::{Answers, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings};
-use super::{Diagnostic, Report, Severity, keys};
+use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
 use crate::model::AgentId;
-use crate::ops::log::LogError;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
@@ -213,14 +214,11 @@ impl<'a> Loading<'a> {
     }
 
     fn log_level(&mut self, given: &Given) -> Option<String> {
-        match crate::ops::log::filter(&given.value) {
+        match filter(&given.value) {
             Ok(_) => Some(given.value.clone()),
-            Err(error) => {
-                let near = match error {
-                    LogError::Level { near, .. } => near.map(|near| format!("did you mean `{near}`?")),
-                    _ => None,
-                };
-                self.refuse("log.level", given, &error.to_string(), near);
+            Err(problem) => {
+                let near = problem.near.map(|near| format!("did you mean `{near}`?"));
+                self.refuse("log.level", given, &problem.to_string(), near);
                 None
             }
         }

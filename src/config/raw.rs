@@ -83,9 +83,7 @@ fn values(table: &Reader<'_, '_>, problems: &mut Problems) -> impl Iterator<Item
             Takes::Bool => entry.boolean(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
             Takes::Count(..) => entry.count(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
             Takes::Duration => entry.duration(problems).map(|at| At { value: in_words(at.value), span: at.span }),
-            Takes::Word(words) => {
-                entry.word(problems).map(|at| At { value: words[at.value].to_owned(), span: at.span })
-            }
+            Takes::Word(_) => entry.word(problems).map(|at| At { value: at.value.to_owned(), span: at.span }),
             _ => entry.text(problems),
         };
         values.extend(value.map(|value| (entry.key.name, value)));

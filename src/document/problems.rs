@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::config::{Diagnostic, Report, Severity};
+use crate::diagnostics::{Diagnostic, Report, Severity};
 
 /// Most problems of one severity that are told.
 const TOLD_MAX: usize = 200;

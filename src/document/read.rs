@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{Key, Section, Takes};
 use super::problems::{At, Problems, misspelt, nearest, shown};
 use super::secrets;
-use crate::config::Diagnostic;
+use crate::diagnostics::Diagnostic;
 
 /// Most syntax errors that are told: the first is the one that counts.
 const SYNTAX_TOLD_MAX: usize = 10;
@@ -117,7 +117,7 @@ impl<'t, 'd> Reader<'t, 'd> {
     pub(crate) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
         debug_assert!(
             self.section.keys.iter().any(|known| known.name == key),
-            "{key} is no key of {}",
+            "{key} is not a key of {}",
             self.section.path
         );
         self.entries.iter().find(|entry| entry.key.name == key).copied()
@@ -250,13 +250,13 @@ impl<'t, 'd> Value<'t, 'd> {
         }
     }
 
-    /// One of the key's words, and which.
-    pub(crate) fn word(&self, problems: &mut Problems) -> Option<At<usize>> {
+    /// One of the key's words.
+    pub(crate) fn word(&self, problems: &mut Problems) -> Option<At<&'static str>> {
         self.one_word(self.node, problems)
     }
 
     /// Several of the key's words, at least one.
-    pub(crate) fn words(&self, problems: &mut Problems) -> Option<Vec<usize>> {
+    pub(crate) fn words(&self, problems: &mut Problems) -> Option<Vec<&'static str>> {
         let DeValue::Array(array) = self.node.get_ref() else {
             self.wrong_type(problems);
             return None;
@@ -271,7 +271,7 @@ impl<'t, 'd> Value<'t, 'd> {
         words.into_iter().map(|word| word.map(|word| word.value)).collect()
     }
 
-    fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<At<usize>> {
+    fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<At<&'static str>> {
         let (Takes::Word(words) | Takes::Words(words)) = self.key.takes else {
             self.wrong(node, self.key.takes, problems);
             return None;
@@ -280,10 +280,11 @@ impl<'t, 'd> Value<'t, 'd> {
             self.wrong(node, Takes::Word(words), problems);
             return None;
         };
-        if let Some(value) = words.iter().position(|word| word == text) {
+        if let Some(value) = words.iter().copied().find(|word| word == text) {
             return Some(At { value, span: node.span() });
         }
-        let diagnostic = problems.error(&node.span(), format!("`{}` is no `{}`", shown(text), self.key.name));
+        let diagnostic =
+            problems.error(&node.span(), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
         diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
         if let Some(near) = nearest(&text.to_lowercase(), words.iter().copied()) {
             diagnostic.help(format!("did you mean `{near}`?"));

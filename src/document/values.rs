@@ -14,7 +14,7 @@ const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 
 /// Reads a duration in the friendly form; a day in it is exactly 24 h. The error is what stands at the caret.
 pub(crate) fn duration(text: &str) -> Result<SignedDuration, &'static str> {
-    // A longer text is no duration, and is not worth a parser's time.
+    // A longer text is not a duration, and not worth a parser's time.
     let span = (text.len() <= 128).then(|| SpanParser::new().parse_span(text).ok()).flatten();
     let span = span.ok_or("not a duration: write `10m`, `1h 30m` or `7d`")?;
     if span.get_months() != 0 || span.get_years() != 0 {
@@ -47,7 +47,7 @@ impl Value<'_, '_> {
     pub(crate) fn duration(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
         let length = self.duration_or_zero(problems)?;
         if length.value.is_zero() {
-            problems.error(&length.span, format!("`{}` is nothing", self.key.name)).label("expected more than zero");
+            problems.error(&length.span, format!("`{}` is zero", self.key.name)).label("expected more than zero");
             return None;
         }
         Some(length)
@@ -59,7 +59,7 @@ impl Value<'_, '_> {
         match duration(&text.value) {
             Ok(value) => Some(At { value, span: text.span }),
             Err(why) => {
-                let message = format!("`{}` is no `{}`", shown(&text.value), self.key.name);
+                let message = format!("`{}` is not a value of `{}`", shown(&text.value), self.key.name);
                 problems.error(&text.span, message).label(why);
                 None
             }
@@ -72,7 +72,7 @@ impl Value<'_, '_> {
         match time_of_day(&text.value) {
             Some((value, end)) if ends || !end => Some(At { value, span: text.span }),
             _ => {
-                let message = format!("`{}` is no time of day", shown(&text.value));
+                let message = format!("`{}` is not a time of day", shown(&text.value));
                 problems.error(&text.span, message).label("expected hours and minutes, such as `08:00`");
                 None
             }
@@ -120,7 +120,7 @@ impl Value<'_, '_> {
         let moment = written.offset.and_then(|_| written.to_string().parse::<Timestamp>().ok());
         let Some(value) = moment else {
             problems
-                .error(&self.span(), format!("`{}` is no moment", self.key.name))
+                .error(&self.span(), format!("`{}` is not a moment", self.key.name))
                 .label("expected a date, a time and an offset, such as `2026-01-05T12:00:00Z`");
             return None;
         };

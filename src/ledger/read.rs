@@ -4,8 +4,8 @@
 mod asked;
 mod follow;
 mod opening;
+mod past;
 mod rows;
-mod standing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -15,15 +15,16 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, facts, file, schema};
-use crate::model::{AgentId, Outcome, RequestId};
+use super::{LedgerError, Reach, facts, file, schema};
+use crate::model::{AgentId, Outcome, RequestId, StrangerText};
+use crate::policy::book::Memory;
 use crate::policy::rules::SourceText;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
-pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, Totals};
+pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
-pub use standing::Standing;
+pub use past::Moment;
 
 /// See the module.
 #[derive(Debug)]
@@ -136,12 +137,57 @@ impl Reader {
         Ok(decisions)
     }
 
-    /// How an agent stood at a moment, for a decision on this request: pauses, holds, removed contacts.
+    /// What an agent remembered at a moment, as far as it matters for one owner and one request.
     ///
     /// # Errors
     /// As [`Reader::requests`].
-    pub fn standing(&self, agent: &AgentId, request: &RequestId, at: Timestamp) -> Result<Standing, LedgerError> {
-        standing::at(&self.connection, agent, request, at).map_err(|error| self.fault(&error))
+    pub fn memory_at(
+        &self,
+        agent: &AgentId,
+        request: Option<&RecordedRequest>,
+        owner: Option<&str>,
+        reach: Reach,
+        moment: Moment,
+    ) -> Result<Memory, LedgerError> {
+        past::memory(&self.connection, agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
+    }
+
+    /// The newest requests of a handle, newest first, at most so many; of this agent, or of all.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn requests_of(
+        &self,
+        handle: &str,
+        agent: Option<&AgentId>,
+        most: usize,
+    ) -> Result<Vec<RecordedRequest>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<RecordedRequest>> {
+            let found = past::of_handle(&self.connection, agent, &rows::Wanted::parse(handle), most)?;
+            let mut requests = Vec::with_capacity(found.len());
+            for n in found {
+                requests.extend(rows::one(&self.connection, n)?);
+            }
+            Ok(requests)
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    /// How many contacts an agent has, as far as the record knows; `None` where its contacts were never read.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn contact_count(&self, agent: &AgentId) -> Result<Option<u64>, LedgerError> {
+        let sql = "SELECT count(*), (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
+                       WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
+                   FROM agent a JOIN contact c ON c.agent = a.n AND c.removed_at IS NULL WHERE a.id = ?1";
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<u64>> {
+            let count = row.get::<_, i64>(0)?.unsigned_abs();
+            let known = row.get_ref(1)?.as_str_or_null()?.and_then(facts::from_json);
+            let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();
+            Ok((known || count > 0).then_some(count))
+        };
+        self.connection.query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
     }
 
     /// The ids of requests that begin so, at most two.
@@ -256,6 +302,37 @@ impl Reader {
             .optional()
             .map(|hash| hash.map(|Parsed(hash)| hash))
             .map_err(|error| self.fault(&error))
+    }
+
+    /// Contacts that are there and that no answer of doorman explains, added since then, oldest first: handle and when.
+    /// What was there when the agent's contacts were read for the first time is left out: it was there before doorman.
+    ///
+    /// # Errors
+    /// As [`Reader::requests`].
+    pub fn contacts_unexplained(
+        &self,
+        agent: Option<&AgentId>,
+        since: Option<Timestamp>,
+    ) -> Result<Vec<(Option<StrangerText>, Timestamp)>, LedgerError> {
+        // The first reading of an agent follows its first start; its pages are written within moments.
+        let sql = "SELECT c.handle, c.added_at FROM agent a CROSS JOIN contact c ON c.agent = a.n
+                   WHERE c.request IS NULL AND c.removed_at IS NULL AND c.added_at >= ?1 AND (?2 IS NULL OR a.id = ?2)
+                       AND c.added_at > (
+                           SELECT iif(first <= start + 60000000, first + 10000000, 0) FROM (SELECT
+                               (SELECT min(added_at) FROM contact
+                                   WHERE agent = a.n AND request IS NULL AND removed_at IS NULL) AS first,
+                               (SELECT at FROM session WHERE agent = a.n ORDER BY n LIMIT 1) AS start))
+                   ORDER BY c.n";
+        let read = || -> rusqlite::Result<Vec<(Option<StrangerText>, Timestamp)>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let since = Micros(since.unwrap_or(Timestamp::MIN));
+            let rows = statement.query_map(params![since, agent.map(AgentId::as_str)], |row| {
+                let Micros(at) = row.get(1)?;
+                Ok((row.get::<_, Option<String>>(0)?.map(|text| StrangerText::new(&text)), at))
+            })?;
+            rows.collect()
+        };
+        read().map_err(|error| self.fault(&error))
     }
 
     /// How many requests first seen since then came to what; `pending` where they are open.

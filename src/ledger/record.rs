@@ -3,8 +3,7 @@
 
 mod answers;
 mod contacts;
-
-use std::collections::HashMap;
+mod numbers;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
@@ -17,6 +16,8 @@ use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
 
 use answers::Intent;
+use numbers::LastAnswer;
+pub use numbers::Numbers;
 
 /// Why an entry is not on record.
 #[derive(Debug)]
@@ -36,18 +37,6 @@ impl From<rusqlite::Error> for Fault {
             _ => Fault::Blocked(error.to_string()),
         }
     }
-}
-
-/// Most policies whose row numbers are remembered.
-const POLICIES_MAX: usize = 256;
-
-/// The numbers of rows that many entries name. Forgotten after a rollback, which may have taken the rows back.
-#[derive(Debug, Default)]
-pub struct Numbers {
-    agents: HashMap<AgentId, i64>,
-    policies: HashMap<PolicyHash, i64>,
-    /// The request of the entry before: the entries of one batch mostly speak of one.
-    last: Option<(i64, RequestId, i64)>,
 }
 
 /// One transaction's hand: the connection, and what is known of its rows.
@@ -107,7 +96,7 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 match self.find(agent, request)? {
                     Some(request) => {
-                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), *at)
+                        self.settled(request, status.as_ref().map_or("gone", |status| status.as_str()), true, *at)
                     }
                     None => Ok(()),
                 }
@@ -131,12 +120,15 @@ impl Recorder<'_> {
             }
             Entry::Pause { agent, on, by, at } => {
                 let agent = self.agent(agent)?;
-                self.sql("INSERT INTO pause (agent, paused, \"by\", at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-                    agent,
-                    on,
-                    cut(by),
-                    Micros(*at)
-                ])?;
+                let n = self
+                    .sql(
+                        "INSERT INTO pause (agent, paused, \"by\", at, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))",
+                    )?
+                    .insert(params![agent, on, cut(by), Micros(*at)])?;
+                if !on {
+                    self.numbers.keep_last_resume(agent, n);
+                }
                 Ok(())
             }
             Entry::Hold { agent, request, person, at } => {
@@ -168,27 +160,24 @@ impl Recorder<'_> {
     }
 
     fn agent(&mut self, agent: &AgentId) -> Result<i64, Fault> {
-        if let Some(n) = self.numbers.agents.get(agent) {
-            return Ok(*n);
+        if let Some(n) = self.numbers.agent(agent) {
+            return Ok(n);
         }
         self.sql("INSERT OR IGNORE INTO agent (id) VALUES (?1)")?.execute([agent.as_str()])?;
         let n = self.sql("SELECT n FROM agent WHERE id = ?1")?.query_row([agent.as_str()], |row| row.get(0))?;
-        self.numbers.agents.insert(agent.clone(), n);
+        self.numbers.keep_agent(agent, n);
         Ok(n)
     }
 
     fn policy(&mut self, hash: &PolicyHash) -> Result<i64, Fault> {
-        if let Some(n) = self.numbers.policies.get(hash) {
-            return Ok(*n);
+        if let Some(n) = self.numbers.policy(hash) {
+            return Ok(n);
         }
         // Not `OR IGNORE`, which would hide a hash that the schema refuses.
         let n = self
             .sql("INSERT INTO policy (hash) VALUES (?1) ON CONFLICT (hash) DO UPDATE SET hash = hash RETURNING n")?
             .query_row([hash.as_str()], |row| row.get(0))?;
-        if self.numbers.policies.len() >= POLICIES_MAX {
-            self.numbers.policies.clear();
-        }
-        self.numbers.policies.insert(hash.clone(), n);
+        self.numbers.keep_policy(hash, n);
         Ok(n)
     }
 
@@ -213,18 +202,15 @@ impl Recorder<'_> {
     }
 
     fn find(&mut self, agent: i64, request: &RequestId) -> Result<Option<i64>, Fault> {
-        if let Some((of, id, n)) = &self.numbers.last
-            && *of == agent
-            && id == request
-        {
-            return Ok(Some(*n));
+        if let Some(n) = self.numbers.request(agent, request) {
+            return Ok(Some(n));
         }
         let n = self
             .sql("SELECT n FROM request WHERE agent = ?1 AND id = ?2")?
             .query_row(params![agent, request.as_str()], |row| row.get(0))
             .optional()?;
         if let Some(n) = n {
-            self.numbers.last = Some((agent, request.clone(), n));
+            self.numbers.keep_request(agent, request, n, LastAnswer::Unread);
         }
         Ok(n)
     }
@@ -239,34 +225,45 @@ impl Recorder<'_> {
 
     fn seen(&mut self, agent: &AgentId, request: &ContactRequest, via: &str, at: Timestamp) -> Result<(), Fault> {
         let agent = self.agent(agent)?;
-        self.sql(
-            "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (agent, id) DO UPDATE SET settled = NULL, settled_at = NULL WHERE settled = 'gone'",
-        )?
-        .execute(params![
-            agent,
-            request.id.as_str(),
-            owner_of(&request.sender),
-            kept(request.sender.original()),
-            kept(request.name.as_ref()),
-            kept(request.message.as_ref()),
-            request.inserted_at.map(Micros),
-            Micros(at),
-            via,
-        ])?;
+        // Not an upsert, which does not tell a new row from one that was there.
+        let new = self
+            .sql(
+                "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, id) DO NOTHING",
+            )?
+            .execute(params![
+                agent,
+                request.id.as_str(),
+                owner_of(&request.sender),
+                kept(request.sender.original()),
+                kept(request.name.as_ref()),
+                kept(request.message.as_ref()),
+                request.inserted_at.map(Micros),
+                Micros(at),
+                via,
+            ])?;
+        if new > 0 {
+            self.numbers.keep_request(agent, &request.id, self.connection.last_insert_rowid(), LastAnswer::None);
+        } else {
+            self.sql(
+                "UPDATE request SET settled = NULL, settled_at = NULL, elsewhere = NULL
+                 WHERE agent = ?1 AND id = ?2 AND settled = 'gone'",
+            )?
+            .execute(params![agent, request.id.as_str()])?;
+        }
         Ok(())
     }
 
     fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE hold SET ended_at = ?3
+            "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
         )?
         .execute(params![agent, request, Micros(at), person])?;
         if let Some(person) = person {
             self.sql(
-                "INSERT INTO hold (agent, request, person, at) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO hold (agent, request, person, at, after_decision)
+                 VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))
                  ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
             )?
             .execute(params![agent, request, person, Micros(at)])?;

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Span, Subscriber};
-use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -27,33 +26,22 @@ use self::redact::Redact;
 use self::writer::{QUEUE_BYTES_MAX, Queue, Sink, Target};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
-use crate::document::{nearest, shown};
+use crate::config::{LevelProblem, filter};
 use crate::model::{AgentId, RequestId};
 
 pub use self::panic::hook as panic_hook;
 
 /// Where journald listens.
 const JOURNALD: &str = "/run/systemd/journal/socket";
-/// What a level may be.
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Longest wait for a reader at the end.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `log.level` is no filter.
-    #[error(
-        "`{level}` is no log level: {why}; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `doorman::phoenix=debug,info`"
-    )]
-    Level {
-        /// As configured.
-        level: String,
-        /// What is wrong with it.
-        why: String,
-        /// The word that may have been meant.
-        near: Option<&'static str>,
-    },
+    /// `log.level` is not a filter.
+    #[error(transparent)]
+    Level(#[from] LevelProblem),
     /// journald was asked for and is not there.
     #[error("journald cannot be reached at `{JOURNALD}` ({0}): choose another `log.format`")]
     Journald(std::io::Error),
@@ -129,33 +117,6 @@ pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: 
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
     std::panic::set_hook(Box::new(panic_hook));
     Ok(Handle { queue, redact })
-}
-
-/// The filter that `log.level` means. A bare level is doorman's own; libraries then say only what is a warning or worse,
-/// since at `debug` they speak of every byte.
-///
-/// # Errors
-/// [`LogError::Level`].
-pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let word = level.trim().to_ascii_lowercase();
-    let directives = match word.as_str() {
-        "error" | "off" => word,
-        "warn" | "info" | "debug" | "trace" => format!("warn,doorman={word}"),
-        _ => level.trim().to_owned(),
-    };
-    let refuse = |why: &str, near| LogError::Level { level: level.to_owned(), why: why.to_owned(), near };
-    if directives.is_empty() {
-        return Err(refuse("it is empty", None));
-    }
-    // A word that is no level would be a module that nobody has, and the daemon would never say anything again.
-    for word in directives.split(',').map(str::trim).filter(|part| !part.contains(['=', '['])) {
-        let module = word == "doorman" || word.starts_with("doorman::");
-        if !module && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
-            let near = nearest(&word.to_ascii_lowercase(), LEVELS);
-            return Err(refuse(&format!("`{}` is neither a level nor a module of doorman's", shown(word)), near));
-        }
-    }
-    EnvFilter::builder().parse(&directives).map_err(|error| refuse(&error.to_string(), None))
 }
 
 /// The span of everything that is done for one agent: the field `agent`.
@@ -245,19 +206,5 @@ mod tests {
         assert_eq!(look(LogFormat::Human, false, false), Look::Human { colour: false });
         assert_eq!(look(LogFormat::Json, true, false), Look::Json);
         assert_eq!(look(LogFormat::Journald, true, false), Look::Journald);
-    }
-
-    #[test]
-    fn levels() {
-        assert_eq!(filter("info").unwrap().to_string(), "doorman=info,warn");
-        assert_eq!(filter(" Debug").unwrap().to_string(), "doorman=debug,warn");
-        assert_eq!(filter("doorman::phoenix=trace,info").unwrap().to_string(), "doorman::phoenix=trace,info");
-        for good in ["off", "WARN", "doorman", "doorman::phoenix", "hyper=info, Debug", "[agent]=debug"] {
-            assert!(filter(good).is_ok(), "{good}");
-        }
-        for bad in ["", "loud=shout", "doorman=[", "info,,=,", "inof", "loud", "3", "warn,inof", "hyper", "doormann"] {
-            let error = filter(bad).unwrap_err().to_string();
-            assert!(error.contains("no log level") && error.contains("`debug`"), "{error}");
-        }
     }
 }

@@ -1,15 +1,13 @@
-//! From the texts of a policy to the policy: pure, and of bounded cost on any input. Everything that is wrong is told at
+//! From the texts of a policy to the policy: pure, and of bounded cost on any input. All problems are reported at
 //! once; a policy comes out only where nothing is.
 
 #[cfg(test)]
 mod bounds;
-mod conditions;
-mod contradictions;
 mod lists;
 mod names;
 mod rules;
+mod tables;
 mod tests;
-mod who;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +20,8 @@ use super::load::{Advice, ListText, Loaded};
 use super::raw;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
-use super::{Policy, PolicyHash, lint, regexes};
-use crate::config::{Report, Severity};
+use super::{Policy, PolicyHash, conditions, lint, regexes};
+use crate::diagnostics::{Report, Severity};
 use crate::document::{At, Problems, shown};
 use crate::model::{Handle, Verdict};
 
@@ -32,15 +30,25 @@ pub const TEXT_MAX: usize = 16 * 1024 * 1024;
 /// Most patterns with a `*` inside a part, in all lists and rules together: each costs some memory.
 const GLOBS_MAX: usize = 10_000;
 
+/// Gives the text of a file by its path as written.
+type ReadFile<'a> = dyn Fn(&str) -> Result<ListText, Advice> + 'a;
+
 /// What compiling one file carries along.
-struct Compiling<'p> {
-    problems: &'p mut Problems,
-    /// Declared names; `None` where the thing itself is broken, which is told already.
+pub(crate) struct Compiling<'p> {
+    pub(crate) problems: &'p mut Problems,
+    /// The rules file, and who reads the files that it names.
+    path: &'p Path,
+    read: &'p ReadFile<'p>,
+    /// The files that were read, by path as written; `None` where one could not be read, which has been reported.
+    files: BTreeMap<String, Option<lists::FileText>>,
+    /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
     /// Names that were spoken of.
     used: std::collections::BTreeSet<(&'static str, String)>,
     regexes: regexes::Compiler,
+    /// Whether the conditions of the table that is compiled also look at the disclosed form of texts.
+    disclosing: bool,
     globs: usize,
     cover_budget: u32,
 }
@@ -77,7 +85,7 @@ struct Running<'a> {
 fn whole(
     path: &Path,
     text: &Arc<str>,
-    read: &dyn Fn(&str) -> Result<ListText, Advice>,
+    read: &ReadFile<'_>,
     running: Running<'_>,
     problems: &mut Problems,
     results: &mut Vec<TestResult>,
@@ -90,20 +98,25 @@ fn whole(
     let raw = raw::file(&tree, problems);
     let mut compiling = Compiling {
         problems,
+        path,
+        read,
+        files: BTreeMap::new(),
         lists: BTreeMap::new(),
         windows: BTreeMap::new(),
         used: Default::default(),
         regexes: regexes::Compiler::default(),
+        disclosing: false,
         globs: 0,
-        cover_budget: lint::cover::BUDGET,
+        cover_budget: conditions::compared::BUDGET,
     };
-    let texts = compiling.lists(path, &raw.lists, read, running);
+    compiling.lists(&raw.lists, running);
     compiling.windows(&raw.windows);
     let protect = compiling.protect(&raw.policy.protect);
     let rules = compiling.rules(&raw.rules);
     let overdue = compiling.overdue(&raw.overdue);
     let tests = compiling.tests(&raw);
-    let used = compiling.used;
+    let used = std::mem::take(&mut compiling.used);
+    let texts = compiling.texts();
     if problems.errors() > 0 {
         return None;
     }
@@ -155,7 +168,7 @@ fn hash(texts: &[SourceText]) -> PolicyHash {
 }
 
 impl Compiling<'_> {
-    /// A name that the raw file was read with; a bad one is told already.
+    /// A name that the raw file was read with; a bad one has been reported.
     fn name(&self, text: &str) -> Option<RuleName> {
         RuleName::parse(text)
     }
@@ -176,7 +189,7 @@ impl Compiling<'_> {
         if Handle::is_part(&lower) {
             return Some(lower.into());
         }
-        let diagnostic = self.problems.error(&text.span, format!("`{}` is no `{key}`", shown(&text.value)));
+        let diagnostic = self.problems.error(&text.span, format!("`{}` is not a valid `{key}`", shown(&text.value)));
         let odd = bare.chars().find(|odd| r"[](){}|^$+?\".contains(*odd));
         if bare.contains('*') {
             diagnostic.label(format!("`{key}` takes a literal")).help("patterns are written `handle = […]`");

@@ -17,7 +17,7 @@ pub enum Truth {
     True,
     /// It does not hold.
     False,
-    /// It cannot be told.
+    /// It cannot be evaluated.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ impl Truth {
         !(!self).and(!other)
     }
 
-    /// `true`, `false`, or `None` where it cannot be told; as `explain --json` writes it.
+    /// `true`, `false`, or `None` where it is unknown; as `explain --json` writes it.
     pub fn known(self) -> Option<bool> {
         match self {
             Truth::True => Some(true),
@@ -105,6 +105,20 @@ pub enum Mode {
     Enforce,
     /// Decide and record; answer nothing.
     Shadow,
+}
+
+impl Mode {
+    /// The words of `mode` in a rules file.
+    pub const WORDS: &'static [&'static str] = &["enforce", "shadow"];
+
+    /// One of [`Mode::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "enforce" => Some(Self::Enforce),
+            "shadow" => Some(Self::Shadow),
+            _ => None,
+        }
+    }
 }
 
 /// A guard that comes before the rules.
@@ -182,11 +196,11 @@ impl By {
             By::Guard(GuardKind::HandleNotPlain) => "the handle is absent or malformed".to_owned(),
             By::Guard(GuardKind::LookAlike) => "looks like a protected owner".to_owned(),
             By::Limit(name) => format!("the limit of `{name}` is used up"),
-            By::Overdue(name) => format!("pending for so long that `{name}` closes it"),
-            By::Hold(person) => format!("held by {person}"),
+            By::Overdue(name) => format!("pending longer than `{name}` allows"),
+            By::Hold(person) => format!("on hold by {person}"),
             By::NoMatch => "no rule matches".to_owned(),
             By::Paused => "the agent is paused".to_owned(),
-            By::Error(kind) => format!("in doubt: {}", kind.as_str()),
+            By::Error(kind) => format!("not decided because of an error: {}", kind.as_str()),
             By::Person(person) => format!("by hand: {person}"),
         }
     }
@@ -289,11 +303,16 @@ impl Decision {
 
     /// A decision that leaves the request pending because something is wrong.
     pub fn error(kind: ErrorKind, policy: PolicyHash) -> Self {
+        Self::new(Verdict::Defer, By::Error(kind), policy, Mode::Enforce)
+    }
+
+    /// A verdict and what gave it, with nothing else to be said.
+    pub fn new(verdict: Verdict, by: By, policy: PolicyHash, mode: Mode) -> Self {
         Self {
-            verdict: Verdict::Defer,
-            by: By::Error(kind),
+            verdict,
+            by,
             policy,
-            mode: Mode::Enforce,
+            mode,
             voices: Vec::new(),
             due: None,
             reconsider_at: None,

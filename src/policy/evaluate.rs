@@ -11,14 +11,17 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
-use conditions::{Told, earlier};
+pub(crate) use conditions::Told;
+use conditions::earlier;
 use facts::{Facts, after};
 
+use super::book::charges::Used;
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
-use super::rules::{Condition, Policy, Rule, When};
-use super::{Book, By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, Truth, limits, overdue};
-use crate::model::{ContactRequest, Handle, Verdict};
+use super::rules::{Limit, Policy, Quota, Rule, When};
+use super::text::Forms;
+use super::{Book, By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, Truth, overdue};
+use crate::model::{ContactRequest, Handle, RequestId, Verdict};
 
 /// A rule that had something to say.
 struct Heard<'p> {
@@ -85,17 +88,11 @@ impl Policy {
 
         let weighed = self.weigh(&heard, handle, wakes, facts);
         let mut decision = Decision {
-            verdict: weighed.verdict,
-            by: weighed.by,
-            policy: self.hash.clone(),
-            mode: self.mode,
             voices: heard.into_iter().map(Voice::from).collect(),
             due: weighed.due,
             reconsider_at: weighed.wakes,
             charges: weighed.charges,
-            pauses: false,
-            doubts: Vec::new(),
-            notify: None,
+            ..Decision::new(weighed.verdict, weighed.by, self.hash.clone(), self.mode)
         };
         self.guard_approvals(&mut decision, facts);
         if decision.overdue_may_act() {
@@ -117,19 +114,7 @@ impl Policy {
     }
 
     fn undecided(&self, by: By) -> Decision {
-        Decision {
-            verdict: Verdict::Defer,
-            by,
-            policy: self.hash.clone(),
-            mode: self.mode,
-            voices: Vec::new(),
-            due: None,
-            reconsider_at: None,
-            charges: Vec::new(),
-            pauses: false,
-            doubts: Vec::new(),
-            notify: None,
-        }
+        Decision::new(Verdict::Defer, by, self.hash.clone(), self.mode)
     }
 
     /// Puts the voices together. `heard` is in alphabetical order.
@@ -165,14 +150,14 @@ impl Policy {
         let mut wait = SignedDuration::ZERO;
         for one in approving() {
             if let Some(limit) = &one.rule.limit {
-                let used = limits::judge(one.rule, limit, handle, facts);
+                let used = judge_limit(one.rule, limit, handle, facts);
                 if used.full {
                     votes.push(By::Limit(one.rule.name.clone()));
                     weighed.wakes = earlier(weighed.wakes, used.frees);
                     let counted = facts.clock_is_sound() && used.count >= limit.quota.count as usize;
                     weighed.certain |= counted && one.told.truth == Truth::True;
                 } else {
-                    weighed.charges.push(limits::charge(one.rule, limit, handle));
+                    weighed.charges.extend(one.rule.charge(handle));
                 }
             }
             if wait_is_unknown(one.rule, facts) {
@@ -220,7 +205,7 @@ impl Policy {
         }
         let by = if !facts.clock_is_sound() {
             By::Error(ErrorKind::Clock)
-        } else if limits::approvals_spent(quota, facts.book, &facts.request.id, facts.now) {
+        } else if approvals_spent(quota, facts.book, &facts.request.id, facts.now) {
             decision.pauses = true;
             By::Paused
         } else if !facts.book.counts_approvals(quota.per, facts.now) {
@@ -237,7 +222,7 @@ impl Policy {
     /// Whom the sender looks like, if anybody who is protected.
     pub(crate) fn look_alike(&self, handle: &Handle, facts: &Facts<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
-            if alikes.is_empty() { None } else { alikes.check(handle, facts.name()) }
+            if alikes.is_empty() { None } else { alikes.check(handle, facts.name().map(Forms::folded)) }
         };
         match self.index.lookalikes() {
             Some(alikes) => check(alikes),
@@ -267,19 +252,26 @@ pub(crate) fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str
     }
 }
 
-/// Whether the rule has a `wait` whose end cannot be told, because the clock is unsound.
+/// Whether the rule has a `wait` whose end is unknown, because the clock is unsound.
 pub(crate) fn wait_is_unknown(rule: &Rule, facts: &Facts<'_>) -> bool {
     rule.then == Verdict::Approve && rule.wait.is_some() && !facts.clock_is_sound()
 }
 
-/// Whether the operator wrote this very handle into the rule, in `handle` or in one of its lists.
+/// Whether the operator named this sender in the rule, by a literal handle or owner: in `handle`, `owner` or a list.
 pub(crate) fn names_literally(rule: &Rule, handle: &Handle) -> bool {
     let When::Table(table) = &rule.when else { return false };
-    table.conditions.iter().any(|condition| match condition {
-        Condition::Handle(patterns) => patterns.literals.contains(handle),
-        Condition::List(lists) => lists.iter().any(|list| list.patterns.literals.contains(handle)),
-        _ => false,
-    })
+    table.conditions.iter().any(|condition| condition.0.names(handle))
+}
+
+/// How a rule's limit stands for this request: full where the clock is unsound, and never because of the request itself.
+pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, facts: &Facts<'_>) -> Used {
+    let used = facts.book.used(&rule.name, limit, handle, &facts.request.id, facts.now);
+    if facts.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
+}
+
+/// Whether `approvals_max` allows no further approval, this request's own aside.
+fn approvals_spent(quota: Quota, book: &Book, request: &RequestId, now: Timestamp) -> bool {
+    book.approvals_within(quota.per, request, now) >= quota.count as usize
 }
 
 impl From<Heard<'_>> for Voice {

@@ -1,19 +1,20 @@
 //! Why: the tree of reasons behind a decision, each rule and each condition with what it wanted and what it saw.
 //!
-//! Computed anew with the very functions that decide, so that it cannot tell another story. Strangers' text in here is
+//! Computed with the same functions that decide, so that both always agree. Strangers' text in here is
 //! escaped and cut already.
 
 mod render;
-mod values;
+pub(crate) mod values;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::conditions::Explained;
 use super::evaluate::conditions::{self, Told};
 use super::evaluate::facts::Facts;
-use super::evaluate::{self, before_rules, hear, wait_is_unknown};
-use super::rules::{Condition, OverdueThen, Policy, Rule, Table, When};
-use super::{Book, By, Circumstances, Decision, GuardKind, Mode, Truth, limits, overdue};
+use super::evaluate::{self, before_rules, hear, judge_limit, wait_is_unknown};
+use super::rules::{OverdueThen, Policy, Rule, Table, When};
+use super::{Book, By, Circumstances, Decision, GuardKind, Mode, Truth, overdue};
 use crate::model::{ContactRequest, Verdict};
 
 /// The whole answer; serialises to what `explain --json` prints.
@@ -51,7 +52,7 @@ pub struct Reason {
     pub rule: String,
     /// `approve`, `reject` or `defer`; `notify` for `overdue`.
     pub then: &'static str,
-    /// `None`: it cannot be told.
+    /// `None`: unknown.
     pub matched: Option<bool>,
     /// It only records.
     pub shadow: bool,
@@ -71,7 +72,7 @@ pub struct Asked {
     pub wanted: String,
     /// What there was.
     pub saw: String,
-    /// `None`: it cannot be told.
+    /// `None`: unknown.
     pub holds: Option<bool>,
 }
 
@@ -121,7 +122,7 @@ fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
             reasons.push(said(&by, "paused", "the agent is paused", "paused until `doorman resume`".to_owned()));
         }
         Some(by @ By::Hold(_)) => {
-            reasons.push(said(&by, "hold", "a person deferred it", "held until a person answers".to_owned()));
+            reasons.push(said(&by, "hold", "a person put it on hold", "on hold until a person answers".to_owned()));
         }
         _ => {}
     }
@@ -141,7 +142,7 @@ fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
                 let what = if alike.by_name { "the name" } else { "the owner" };
                 let mut saw = format!("{what} of {} looks like `{}`", values::sender(facts.request), alike.owner);
                 if let Some(rule) = exempt {
-                    saw.push_str(&format!(", and rule `{}` names this very handle", rule.name));
+                    saw.push_str(&format!(", and rule `{}` names this sender", rule.name));
                 }
                 let wanted = "looks like an owner in `protect`, and is not named in a matching approve rule";
                 let mut reason = said(&By::Guard(GuardKind::LookAlike), "protect", wanted, saw);
@@ -187,7 +188,7 @@ fn of_limit(rule: &Rule, facts: &Facts<'_>) -> Option<Reason> {
     if rule.shadow || rule.then != Verdict::Approve || hear(rule, facts).0.truth == Truth::False {
         return None;
     }
-    let used = limits::judge(rule, limit, handle, facts);
+    let used = judge_limit(rule, limit, handle, facts);
     used.full.then(|| Reason {
         rule: By::Limit(rule.name.clone()).to_string(),
         then: Verdict::Defer.as_str(),
@@ -244,23 +245,9 @@ fn of_overdue(policy: &Policy, decision: &Decision, facts: &Facts<'_>) -> Vec<Re
 }
 
 fn of_table(place: &str, table: &Table, facts: &Facts<'_>, out: &mut Vec<Asked>) {
-    for condition in &table.conditions {
-        if let Condition::History(history) = condition {
-            for key in conditions::HistoryKey::ALL {
-                let Some(told) = conditions::history_key(history, key, facts) else { continue };
-                let (key, wanted, saw) = values::history(history, key, told, facts);
-                out.push(Asked { place: place.to_owned(), key, wanted, saw, holds: told.truth.known() });
-            }
-            continue;
-        }
-        let told = conditions::condition(condition, facts);
-        out.push(Asked {
-            place: place.to_owned(),
-            key: conditions::key(condition),
-            wanted: values::wanted(condition),
-            saw: values::saw(condition, facts),
-            holds: told.truth.known(),
-        });
+    for explained in table.conditions.iter().flat_map(|condition| condition.0.explain(facts)) {
+        let Explained { key, wanted, saw, told } = explained;
+        out.push(Asked { place: place.to_owned(), key, wanted, saw, holds: told.truth.known() });
     }
 }
 

@@ -15,7 +15,7 @@ use families::{Globs, Literals, Regexes};
 
 use super::evaluate::facts::Facts;
 use super::lookalike::LookAlikes;
-use super::rules::{Condition, PatternSet, Rule, When};
+use super::rules::{Folded, Pattern, PatternSet, Rule, When};
 
 /// See the module. The default one is not built: it offers every rule.
 #[derive(Debug, Default)]
@@ -35,16 +35,23 @@ pub struct Index {
     lookalikes: LookAlikes,
 }
 
-/// What an anchor costs to ask, cheapest first.
+/// How a condition can be an anchor: what it costs to ask, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Cost {
+pub(crate) enum Anchor {
+    /// One look-up.
     Hashed,
+    /// A pass over the handle.
     Handle,
+    /// A pass over a text.
     Text,
 }
 
+/// Collects the anchors of rules, for [`Index::build`]. A condition adds its values of one kind with one call; they
+/// belong to the rule that is looked at.
 #[derive(Default)]
-struct Builder<'a> {
+pub(crate) struct IndexBuilder<'a> {
+    /// The rule whose anchor is added.
+    rule: u32,
     always: Vec<u32>,
     anchors: Collected,
     globs: Vec<(globset::Glob, u32)>,
@@ -59,15 +66,16 @@ struct Builder<'a> {
 impl Index {
     /// Builds the index over these rules, which are known by their places from now on, and these protected owners.
     pub fn build(rules: &[Rule], protect: &[Arc<str>]) -> Index {
-        let mut builder = Builder::default();
+        let mut builder = IndexBuilder::default();
         for (id, rule) in (0..).zip(rules) {
+            builder.rule = id;
             let conditions = match &rule.when {
                 When::Everyone => &[][..],
                 When::Table(table) => &table.conditions,
             };
-            let anchor = conditions.iter().filter_map(|one| cost(one).map(|cost| (cost, one))).min_by_key(|one| one.0);
-            match anchor {
-                Some((_, condition)) => builder.add(condition, id),
+            let anchors = conditions.iter().filter_map(|one| one.0.anchor().map(|anchor| (anchor, one)));
+            match anchors.min_by_key(|one| one.0) {
+                Some((_, condition)) => condition.0.add_to(&mut builder),
                 None => builder.always.push(id),
             }
         }
@@ -92,7 +100,7 @@ impl Index {
 
     /// The places of all rules that can match or be unknown, in order, out of `count`. The handle must be plain.
     pub(crate) fn offer(&self, facts: &Facts<'_>, count: usize) -> Vec<u32> {
-        let (Some(_), Some(handle)) = (self.built, facts.handle) else {
+        let (Some(_), Some(handle), false) = (self.built, facts.handle, facts.some_text_is_cut()) else {
             return (0..count as u32).collect();
         };
         let mut sets = Vec::new();
@@ -101,21 +109,27 @@ impl Index {
         if let Some(slug) = handle.slug() {
             sets.extend(self.anchors.find(SLUG, slug));
         }
-        if let Some(name) = self.anchors.names.then(|| facts.name()).flatten() {
-            sets.extend(self.anchors.find(NAME, name));
+        if let Some(name) = facts.name().filter(|_| self.anchors.names) {
+            sets.extend(self.anchors.find(NAME, name.folded()));
+            sets.extend(self.anchors.find(NAME, name.disclosed_folded()));
         }
         self.globs.find(handle.as_str(), &mut sets);
 
         let mut rules = self.always.clone();
         rules.extend(sets.into_iter().flat_map(|set| &self.sets[set as usize]));
         self.handle_regex.find(handle.as_str(), &mut rules);
-        if let Some(name) = &facts.request.name {
-            self.name_regex.find(name.raw(), &mut rules);
+        if let Some(name) = facts.name().filter(|_| !self.name_regex.is_empty()) {
+            name.searched(true).into_iter().for_each(|form| self.name_regex.find(form, &mut rules));
         }
-        if let Some(message) = &facts.request.message {
-            self.message_regex.find(message.raw(), &mut rules);
-            if let Some(folded) = (!self.message_contains.is_empty()).then(|| facts.message()).flatten() {
-                self.message_contains.find(folded, &mut rules);
+        if let Some(message) = facts.message() {
+            if !self.message_regex.is_empty() {
+                message.searched(true).into_iter().for_each(|form| self.message_regex.find(form, &mut rules));
+            }
+            if !self.message_contains.is_empty() {
+                self.message_contains.find(message.folded(), &mut rules);
+                if message.disclosed_folded() != message.folded() {
+                    self.message_contains.find(message.disclosed_folded(), &mut rules);
+                }
             }
         }
         rules.sort_unstable();
@@ -124,79 +138,67 @@ impl Index {
     }
 }
 
-/// What a condition costs as an anchor; `None` for those that cannot be one.
-fn cost(condition: &Condition) -> Option<Cost> {
-    let of_set = |set: &PatternSet| {
-        let free = set.globs.iter().any(|glob| glob.literal_owner.is_none());
-        if free { Cost::Handle } else { Cost::Hashed }
-    };
-    match condition {
-        Condition::Handle(set) => Some(of_set(set)),
-        Condition::List(lists) => lists.iter().map(|list| of_set(&list.patterns)).max().or(Some(Cost::Hashed)),
-        Condition::Owner(_) | Condition::Slug(_) | Condition::Name(_) => Some(Cost::Hashed),
-        Condition::HandleRegex(_) => Some(Cost::Handle),
-        Condition::NameRegex(_) | Condition::MessageContains(_) | Condition::MessageRegex(_) => Some(Cost::Text),
-        Condition::Kind(_)
-        | Condition::MessageAbsent(_)
-        | Condition::MessageLongerThan(_)
-        | Condition::Window(_)
-        | Condition::AgeOver(_)
-        | Condition::ContactsOver(_)
-        | Condition::History(_) => None,
+impl<'a> IndexBuilder<'a> {
+    /// Owners, as literals.
+    pub(crate) fn owners(&mut self, owners: impl Iterator<Item = &'a str>) {
+        self.literals(OWNER, owners);
     }
-}
 
-impl<'a> Builder<'a> {
-    fn add(&mut self, condition: &'a Condition, rule: u32) {
-        match condition {
-            Condition::Handle(patterns) => {
-                let set = self.new_set(rule);
-                self.add_patterns(patterns, set);
-            }
-            Condition::List(lists) => lists.iter().for_each(|list| self.add_list(&list.patterns, rule)),
-            Condition::Owner(owners) => self.add_literals(OWNER, owners.iter().map(|owner| &**owner), rule),
-            Condition::Slug(slugs) => self.add_literals(SLUG, slugs.iter().map(|slug| &**slug), rule),
-            Condition::Name(names) => self.add_literals(NAME, names.iter().map(|name| &*name.folded), rule),
-            Condition::HandleRegex(patterns) => {
-                self.handle_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), rule)));
-            }
-            Condition::NameRegex(patterns) => {
-                self.name_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), rule)));
-            }
-            Condition::MessageRegex(patterns) => {
-                self.message_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), rule)));
-            }
-            Condition::MessageContains(parts) => {
-                self.message_contains.extend(parts.iter().map(|part| (&*part.folded, rule)));
-            }
-            Condition::Kind(_)
-            | Condition::MessageAbsent(_)
-            | Condition::MessageLongerThan(_)
-            | Condition::Window(_)
-            | Condition::AgeOver(_)
-            | Condition::ContactsOver(_)
-            | Condition::History(_) => self.always.push(rule),
+    /// Slugs, as literals.
+    pub(crate) fn slugs(&mut self, slugs: impl Iterator<Item = &'a str>) {
+        self.literals(SLUG, slugs);
+    }
+
+    /// Whole names, folded.
+    pub(crate) fn names(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.literals(NAME, names);
+    }
+
+    /// Handle patterns.
+    pub(crate) fn patterns(&mut self, patterns: &PatternSet) {
+        let set = self.new_set();
+        self.add_patterns(patterns, set);
+    }
+
+    /// The patterns of a list, which other rules may share.
+    pub(crate) fn list(&mut self, patterns: &'a PatternSet) {
+        if let Some(&set) = self.lists.get(&std::ptr::from_ref(patterns)) {
+            self.sets[set as usize].push(self.rule);
+            return;
         }
+        let set = self.new_set();
+        self.lists.insert(patterns, set);
+        self.add_patterns(patterns, set);
     }
 
-    fn new_set(&mut self, rule: u32) -> u32 {
-        self.sets.push(vec![rule]);
+    /// Expressions that fit the whole handle.
+    pub(crate) fn handle_regex(&mut self, patterns: &'a [Pattern]) {
+        self.handle_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
+    }
+
+    /// Expressions that are found in the name.
+    pub(crate) fn name_regex(&mut self, patterns: &'a [Pattern]) {
+        self.name_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
+    }
+
+    /// Expressions that are found in the message.
+    pub(crate) fn message_regex(&mut self, patterns: &'a [Pattern]) {
+        self.message_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
+    }
+
+    /// Texts that are found in the folded message.
+    pub(crate) fn message_contains(&mut self, texts: &'a [Folded]) {
+        self.message_contains.extend(texts.iter().map(|text| (&*text.folded, self.rule)));
+    }
+
+    fn new_set(&mut self) -> u32 {
+        self.sets.push(vec![self.rule]);
         self.sets.len() as u32 - 1
     }
 
-    fn add_literals(&mut self, kind: u8, texts: impl Iterator<Item = &'a str>, rule: u32) {
-        let set = self.new_set(rule);
+    fn literals(&mut self, kind: u8, texts: impl Iterator<Item = &'a str>) {
+        let set = self.new_set();
         texts.for_each(|text| self.anchors.add(kind, text, set));
-    }
-
-    fn add_list(&mut self, patterns: &'a PatternSet, rule: u32) {
-        if let Some(&set) = self.lists.get(&std::ptr::from_ref(patterns)) {
-            self.sets[set as usize].push(rule);
-            return;
-        }
-        let set = self.new_set(rule);
-        self.lists.insert(patterns, set);
-        self.add_patterns(patterns, set);
     }
 
     fn add_patterns(&mut self, patterns: &PatternSet, set: u32) {

@@ -1,7 +1,12 @@
 //! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
 //! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
 
+use super::conditions;
+use super::decision::Mode;
+use super::rules::{LimitBy, OverdueThen};
 use crate::document::keys::{Section, Takes, key, required};
+
+pub use super::conditions::HISTORY;
 
 /// Largest count of anything.
 pub const COUNT_MAX: u64 = 1_000_000;
@@ -16,9 +21,9 @@ pub static FILE: Section = Section {
     meaning: "A doorman rules file.",
     keys: &[
         required("version", Takes::Version, "The version of the policy language."),
-        key("policy", Takes::Table(&POLICY), "all defaults", "What holds for the file as a whole."),
-        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns that rules speak of by name."),
-        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week that rules speak of by name."),
+        key("policy", Takes::Table(&POLICY), "all defaults", "Settings of the file as a whole."),
+        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns, which rules name."),
+        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week, which rules name."),
         key("rules", Takes::Named(&RULE), "none", "The rules; their order never matters."),
         key("overdue", Takes::Named(&OVERDUE), "none", "What happens to requests that stay pending."),
         key(
@@ -35,11 +40,11 @@ pub static FILE: Section = Section {
 /// `[policy]`.
 pub static POLICY: Section = Section {
     path: "policy",
-    meaning: "What holds for the file as a whole.",
+    meaning: "Settings of the file as a whole.",
     keys: &[
         key(
             "mode",
-            Takes::Word(&["enforce", "shadow"]),
+            Takes::Word(Mode::WORDS),
             "`\"enforce\"`",
             "`\"shadow\"` decides and records, and answers nothing.",
         ),
@@ -63,10 +68,10 @@ pub static POLICY: Section = Section {
 /// `{ count, per }`.
 pub static QUOTA: Section = Section {
     path: "{ count, per }",
-    meaning: "So many in so long.",
+    meaning: "A number of things in a sliding window of time.",
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "In how long: a sliding window."),
+        required("per", Takes::Duration, "The length of the window."),
     ],
     ..Section::PLAIN
 };
@@ -83,7 +88,7 @@ pub static LIST: Section = Section {
             "none",
             "A file with one handle pattern a line and `#` comments; relative to the rules file.",
         ),
-        key("allow_empty", Takes::Bool, "`false`", "Lets the list be empty, which is otherwise taken for an accident."),
+        key("allow_empty", Takes::Bool, "`false`", "Allows an empty list, which is otherwise refused as an accident."),
     ],
     ..Section::PLAIN
 };
@@ -109,12 +114,12 @@ pub static RULE: Section = Section {
         required(
             "then",
             Takes::Word(VERDICTS),
-            "What it says of whom it matches; reject beats defer, defer beats approve.",
+            "The verdict on the requests that it matches; reject beats defer, defer beats approve.",
         ),
         required(
             "when",
             Takes::WordOrConditions("everyone", &WHEN),
-            "Whom it matches: conditions that must all hold, or `\"everyone\"`.",
+            "The requests that it matches: conditions that must all hold, or `\"everyone\"`.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule says defer."),
@@ -125,7 +130,7 @@ pub static RULE: Section = Section {
             "dangerously_approve_everyone",
             Takes::Bool,
             "`false`",
-            "Lets an approve rule leave open who is approved; needs a `limit`.",
+            "Allows an approve rule that does not say who is approved; needs a `limit`.",
         ),
     ],
     elsewhere: &[(&WHEN, "it is a condition: write `when = { {} = … }`")],
@@ -135,13 +140,13 @@ pub static RULE: Section = Section {
 /// `limit = { … }`.
 pub static LIMIT: Section = Section {
     path: "rules.NAME.limit",
-    meaning: "So many approvals in so long.",
+    meaning: "The most approvals in a sliding window of time.",
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "In how long: a sliding window."),
+        required("per", Takes::Duration, "The length of the window."),
         key(
             "by",
-            Takes::Word(&["owner", "handle", "rule"]),
+            Takes::Word(LimitBy::WORDS),
             "`\"owner\"`",
             "Counted for each owner, for each handle, or for the rule as a whole.",
         ),
@@ -149,59 +154,14 @@ pub static LIMIT: Section = Section {
     ..Section::PLAIN
 };
 
-/// A table of conditions.
+/// A table of conditions. Each key is described where its condition is: in [`conditions`](super::conditions).
 pub static WHEN: Section = Section {
     path: "rules.NAME.when",
     meaning: "Conditions that must all hold; of the values of one key, any.",
-    keys: &[
-        key(
-            "handle",
-            Takes::Texts,
-            "",
-            "The handle fits one of these patterns: `john`, `john/*`, `acme/*-bot`, `*/support`.",
-        ),
-        key("owner", Takes::Texts, "", "The user, and all their agents."),
-        key("slug", Takes::Texts, "", "An agent's name, whoever's."),
-        key("kind", Takes::Word(&["user", "agent"]), "", "A user (`owner`) or an agent (`owner/slug`), by the handle."),
-        key("handle_regex", Takes::Texts, "", "A regular expression that the whole handle fits."),
-        key("list", Takes::Texts, "", "The handle fits an entry of one of these lists."),
-        key("name", Takes::Texts, "", "The whole name is this text, whatever the case and width of its letters."),
-        key("name_regex", Takes::Texts, "", "A regular expression that is found in the name."),
-        key(
-            "message_contains",
-            Takes::Texts,
-            "",
-            "This text is found in the message, whatever the case and width of its letters.",
-        ),
-        key("message_regex", Takes::Texts, "", "A regular expression that is found in the message."),
-        key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one."),
-        key("message_longer_than", Takes::Count(0, 4095), "", "The message has more characters than this."),
-        key("window", Takes::Texts, "", "It is now within one of these windows."),
-        key("age_over", Takes::Duration, "", "The platform took the request in longer ago than this."),
-        key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this."),
-        key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it."),
-    ],
+    keys: conditions::KEYS,
     elsewhere: &[(&RULE, "it belongs to the rule, beside `when`")],
     at_least_one: true,
     secrets: "",
-};
-
-/// `history = { … }`.
-pub static HISTORY: Section = Section {
-    path: "rules.NAME.when.history",
-    meaning: "What this owner did before, as doorman saw it; all that is said must hold.",
-    keys: &[
-        key(
-            "approved_before",
-            Takes::Bool,
-            "",
-            "A request of this owner's was approved before; with `false`, none was.",
-        ),
-        key("rejected_within", Takes::Duration, "", "A request of this owner's was rejected within this long."),
-        key("removed_within", Takes::Duration, "", "A contact of this owner's was removed within this long."),
-        key("requests_over", Takes::Table(&QUOTA), "", "More requests came from this owner than this."),
-    ],
-    ..Section::PLAIN
 };
 
 /// `[overdue.NAME]`.
@@ -212,11 +172,11 @@ pub static OVERDUE: Section = Section {
         required("after", Takes::Duration, "This long after the request came or was first seen, whichever is later."),
         required(
             "then",
-            Takes::Word(&["notify", "reject"]),
-            "`\"notify\"` says so in the log and the record; `\"reject\"` closes it.",
+            Takes::Word(OverdueThen::WORDS),
+            "`\"notify\"` writes it to the log and the ledger; `\"reject\"` rejects it.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
-        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most so many an hour."),
+        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most this many an hour."),
     ],
     ..Section::PLAIN
 };
@@ -226,7 +186,7 @@ pub static TEST: Section = Section {
     path: "tests.NAME",
     meaning: "What the rules must say of one request.",
     keys: &[
-        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "When it plays."),
+        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
         key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
         required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
@@ -239,17 +199,12 @@ pub static TEST_HISTORY: Section = Section {
     path: "tests.NAME.history",
     meaning: "An answer that was given before.",
     keys: &[
-        required("from_handle", Takes::Text, "To whom."),
-        required("verdict", Takes::Word(VERDICTS), "What was said; `\"defer\"`: asked, and left pending."),
-        key("by", Takes::Text, "a person", "The rule that said it; its `limit` is charged."),
-        key("times", Takes::Count(1, 10_000), "`1`", "How often, by as many requests."),
+        required("from_handle", Takes::Text, "The sender of the earlier request."),
+        required("verdict", Takes::Word(VERDICTS), "The answer; `\"defer\"`: the request stayed pending."),
+        key("by", Takes::Text, "a person", "The rule that gave it; its `limit` is charged."),
+        key("times", Takes::Count(1, 10_000), "`1`", "How many such requests."),
         required("ago", Takes::Duration, "How long before the test's moment."),
-        key(
-            "removed",
-            Takes::Bool,
-            "`false`",
-            "Whether the contact that came of it was removed again, at the same time.",
-        ),
+        key("removed", Takes::Bool, "`false`", "Whether the contact was removed again at the same time."),
     ],
     ..Section::PLAIN
 };
@@ -259,9 +214,9 @@ pub static TEST_REQUEST: Section = Section {
     path: "tests.NAME.request",
     meaning: "A request.",
     keys: &[
-        key("from_handle", Takes::Text, "absent", "By whom, as the platform would write it."),
-        key("from_name", Takes::Text, "absent", "What they call themselves."),
-        key("message", Takes::Text, "absent", "What they say."),
+        key("from_handle", Takes::Text, "absent", "The sender, as the platform writes it."),
+        key("from_name", Takes::Text, "absent", "The name of the sender."),
+        key("message", Takes::Text, "absent", "The message."),
         key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
         key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
     ],
@@ -278,7 +233,7 @@ pub static TEST_EXPECT: Section = Section {
             "by",
             Takes::Text,
             "anything",
-            "What gives it: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
+            "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
     ],
     ..Section::PLAIN

@@ -1,15 +1,13 @@
 //! Warnings: what is allowed and yet looks like a mistake. Some need only the file; others need facts that time and the
 //! ledger know, and are asked for by `doorman check`.
 
-pub(crate) mod cover;
 mod facts;
-mod same;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use cover::{BUDGET, covers};
 pub use facts::{LintFacts, RuleFacts, lint};
 
+use super::conditions::compared::{BUDGET, canonical, covers};
 use super::decision::{By, Truth};
 use super::raw::{Named, RawFile, RawRule};
 use super::rules::{Policy, Rule, When};
@@ -82,7 +80,7 @@ fn covered(rules: &[Both<'_>], problems: &mut Problems) {
         if let Some(over) = over {
             let (name, by, then) = (&approve.rule.name, &over.rule.name, over.rule.then);
             problems
-                .warning(approve.name, format!("the approve rule `{name}` never has its way"))
+                .warning(approve.name, format!("the approve rule `{name}` can never take effect"))
                 .label(format!("`{by}` says {then} wherever it matches"))
                 .help(format!(
                     "reject beats defer, and defer beats approve: make an exception in `{by}` with `unless`"
@@ -102,8 +100,8 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
                 one.raw.when.as_ref().map_or(one.name, |when| &when.span),
                 format!("the rule `{}` rejects everyone", one.rule.name),
             )
-            .label("no approve rule has its way against it")
-            .help("to reject whom no rule matches, write `no_match = \"reject\"` in `[policy]`");
+            .label("no approve rule can take effect beside it")
+            .help("to reject the requests that no rule matches, write `no_match = \"reject\"` in `[policy]`");
     }
 }
 
@@ -111,7 +109,7 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
 fn twins(rules: &[Both<'_>], problems: &mut Problems) {
     let mut seen: HashMap<String, &Both<'_>> = HashMap::new();
     for one in rules {
-        match seen.entry(same::canonical(one.rule)) {
+        match seen.entry(canonical(one.rule)) {
             std::collections::hash_map::Entry::Occupied(first) => {
                 problems
                     .warning(
@@ -170,7 +168,7 @@ fn unused<'a>(
 ) {
     for name in names.filter(|name| !used.contains(&(kind, name.value.clone()))) {
         problems
-            .warning(&name.span, format!("no rule speaks of the {kind} `{}`", shown(&name.value)))
+            .warning(&name.span, format!("no rule uses the {kind} `{}`", shown(&name.value)))
             .help(format!("write `{kind} = \"{}\"` in a rule, or remove it", shown(&name.value)));
     }
 }

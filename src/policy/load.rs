@@ -11,7 +11,7 @@ use super::Policy;
 use super::compile::{TEXT_MAX, compile};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 
 /// What came of loading a rules file.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ fn read(path: &Path) -> Result<ListText, Advice> {
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(Advice::new(format!("`{shown}` is no text: line {line} is not UTF-8"), "save it as UTF-8"))
+            Err(Advice::new(format!("`{shown}` is not a text file: line {line} is not UTF-8"), "save it as UTF-8"))
         }
     }
 }
@@ -135,12 +135,12 @@ enum Refused {
     Advice(Advice),
 }
 
-/// Refuses what is no file and what everybody may write; warns about what another group may write.
+/// Refuses what is not a file and what everybody may write; warns about what another group may write.
 fn check_owner(file: &File, path: &Path) -> Result<Option<Advice>, Refused> {
     let shown = path.display();
     let meta = file.metadata().map_err(Refused::Unreadable)?;
     if !meta.is_file() {
-        let what = if meta.is_dir() { "a directory" } else { "no plain file" };
+        let what = if meta.is_dir() { "a directory" } else { "not a regular file" };
         return Err(Refused::Advice(Advice::new(format!("`{shown}` is {what}"), "name a text file")));
     }
     if meta.mode() & 0o002 != 0 {

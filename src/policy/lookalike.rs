@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use unicode_security::confusable_detection::skeleton;
 
-use super::fold::fold;
 use super::index::anchors::hash;
+use super::text::fold;
 use crate::model::Handle;
 
 /// Protected owners shorter than this are compared by skeleton alone: one edit from `bob` is half the dictionary.

@@ -1,4 +1,4 @@
-//! `[overdue.NAME]`: what happens to what stays pending. Whatever cannot be told means: not now.
+//! `[overdue.NAME]`: what happens to what stays pending. Whatever is unknown means: not now.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -27,7 +27,7 @@ pub(crate) enum HandlePattern {
     },
 }
 
-/// Why a text is no handle pattern: what stands at the caret, and what to do.
+/// Why a text is not a handle pattern: what stands at the caret, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
     pub(crate) label: String,
@@ -111,7 +111,7 @@ fn check_part(part: &str, whole: &str) -> Result<(), PatternProblem> {
     }
     if part.contains("**") {
         return Err(PatternProblem::new(
-            "`**` is no pattern",
+            "`**` is not a pattern",
             Some("`*` never crosses `/`: write one `*`, or `owner/*`"),
         ));
     }
@@ -164,7 +164,36 @@ impl PatternSet {
 
     /// Whether one of the patterns fits the handle.
     pub fn contains(&self, handle: &Handle) -> bool {
-        super::evaluate::conditions::matches(self, handle)
+        self.literals.contains(handle)
+            || handle.slug().is_some_and(|slug| {
+                (!self.agents_of.is_empty() && self.agents_of.contains(handle.owner()))
+                    || (!self.slugs.is_empty() && self.slugs.contains(slug))
+            })
+            || self.globs.iter().any(|glob| glob.contains(handle))
+    }
+
+    /// Whether one of the patterns that fit the handle names its owner as a literal.
+    pub(crate) fn names(&self, handle: &Handle) -> bool {
+        self.literals.contains(handle)
+            || (handle.slug().is_some() && self.agents_of.contains(handle.owner()))
+            || self.globs.iter().any(|glob| glob.literal_owner.is_some() && glob.contains(handle))
+    }
+
+    /// The patterns as texts, in order.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.literals.iter().map(ToString::to_string).collect();
+        all.extend(self.agents_of.iter().map(|owner| format!("{owner}/*")));
+        all.extend(self.slugs.iter().map(|slug| format!("*/{slug}")));
+        all.extend(self.globs.iter().map(|glob| glob.text.to_string()));
+        all.sort_unstable();
+        all
+    }
+}
+
+impl HandleGlob {
+    fn contains(&self, handle: &Handle) -> bool {
+        self.literal_owner.as_ref().is_none_or(|owner| **owner == *handle.owner())
+            && self.matcher.is_match(handle.as_str())
     }
 }
 

@@ -2,7 +2,6 @@
 //! and missing keys, wrong types and impossible values end here; names, patterns and contradictions do not.
 
 mod tables;
-mod test_tables;
 
 use std::ops::Range;
 
@@ -12,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 pub(crate) use tables::file;
 
 use super::decision::Mode;
-use super::rules::{Limit, OverdueThen, Quota, SenderKind};
+use super::rules::{Limit, OverdueThen, Quota};
 use crate::document::At;
 use crate::model::Verdict;
 
@@ -20,7 +19,7 @@ use crate::model::Verdict;
 #[derive(Debug)]
 pub(crate) struct Named<T> {
     pub(crate) name: At<String>,
-    /// As much of it as can be made out; its problems are told already, and what is missing is none twice.
+    /// As much of it as can be made out; its problems have been reported.
     pub(crate) value: Option<T>,
 }
 
@@ -89,7 +88,7 @@ pub(crate) enum RawWhen {
 #[derive(Debug)]
 pub(crate) struct RawTable {
     pub(crate) span: Range<usize>,
-    /// Whether something in it could not be made out, which is told already.
+    /// Whether something in it is not valid, which has been reported.
     pub(crate) broken: bool,
     pub(crate) conditions: Vec<RawCondition>,
 }
@@ -102,24 +101,69 @@ pub(crate) struct RawCondition {
     pub(crate) value: RawValue,
 }
 
-/// Its value.
+/// Its value, in the type that the key takes.
 #[derive(Debug)]
 pub(crate) enum RawValue {
+    Text(At<String>),
     Texts(Vec<At<String>>),
-    Kind(SenderKind),
+    Word(&'static str),
     Bool(bool),
     Count(u64),
     Duration(SignedDuration),
-    History(RawHistory),
+    Table(RawTableOf),
 }
 
-/// `history = { … }`, not empty.
+/// A table of keys that belong to one condition. Not empty where the key table says so.
 #[derive(Debug)]
-pub(crate) struct RawHistory {
-    pub(crate) approved_before: Option<bool>,
-    pub(crate) rejected_within: Option<SignedDuration>,
-    pub(crate) removed_within: Option<SignedDuration>,
-    pub(crate) requests_over: Option<Quota>,
+pub(crate) struct RawTableOf(pub(crate) Vec<RawCondition>);
+
+impl RawTableOf {
+    /// The value of a key, if it is there.
+    pub(crate) fn get(&self, key: &str) -> Option<&RawCondition> {
+        self.0.iter().find(|one| one.key == key)
+    }
+
+    /// `{ count, per }`.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        let count = self.get("count").and_then(RawCondition::count)?;
+        Some(Quota { count: narrow(count), per: self.get("per").and_then(RawCondition::duration)? })
+    }
+}
+
+/// Each is `None` where the key takes something else.
+impl RawCondition {
+    pub(crate) fn texts(&self) -> Option<&[At<String>]> {
+        if let RawValue::Texts(texts) = &self.value { Some(texts) } else { None }
+    }
+
+    pub(crate) fn text(&self) -> Option<&At<String>> {
+        if let RawValue::Text(text) = &self.value { Some(text) } else { None }
+    }
+
+    pub(crate) fn word(&self) -> Option<&'static str> {
+        if let RawValue::Word(word) = self.value { Some(word) } else { None }
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        if let RawValue::Bool(value) = self.value { Some(value) } else { None }
+    }
+
+    pub(crate) fn count(&self) -> Option<u64> {
+        if let RawValue::Count(count) = self.value { Some(count) } else { None }
+    }
+
+    pub(crate) fn duration(&self) -> Option<SignedDuration> {
+        if let RawValue::Duration(length) = self.value { Some(length) } else { None }
+    }
+
+    pub(crate) fn table(&self) -> Option<&RawTableOf> {
+        if let RawValue::Table(table) = &self.value { Some(table) } else { None }
+    }
+}
+
+/// Counts are bounded well below this when they are read.
+pub(crate) fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// `[overdue.NAME]`.

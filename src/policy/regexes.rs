@@ -54,7 +54,7 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     /// Compiles a pattern: bare first, so that nothing in it can reach out of the anchors that are put around it.
-    pub(crate) fn compile(&mut self, text: &str, purpose: Use) -> Result<Pattern, RegexProblem> {
+    pub(crate) fn compile(&mut self, text: &str, purpose: Use, disclosing: bool) -> Result<Pattern, RegexProblem> {
         self.count += 1;
         if self.count > COUNT_MAX {
             return Err(RegexProblem::new(format!("more than {COUNT_MAX} regular expressions"), None));
@@ -75,10 +75,14 @@ impl Compiler {
         }
         let bare = self.build(text)?;
         let regex = match purpose {
-            Use::WholeHandle => self.build(&format!(r"\A(?:{text})\z"))?,
+            // A comment at the end of a `(?x)` pattern would swallow the bracket: a line of its own ends it.
+            Use::WholeHandle => match self.build(&format!(r"\A(?:{text})\z")) {
+                Ok(regex) => regex,
+                Err(_) => self.build(&format!("\\A(?:{text}\n)\\z"))?,
+            },
             Use::Search => bare,
         };
-        Ok(Pattern { text: text.into(), regex })
+        Ok(Pattern::new(text, regex, disclosing))
     }
 
     fn build(&mut self, text: &str) -> Result<regex::Regex, RegexProblem> {
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     fn compile(text: &str, purpose: Use) -> Result<Pattern, RegexProblem> {
-        Compiler::default().compile(text, purpose)
+        Compiler::default().compile(text, purpose, false)
     }
 
     #[test]
@@ -154,6 +158,8 @@ mod tests {
             }
         }
         assert!(compile("a)|(b", Use::WholeHandle).is_err());
+        let commented = compile("(?x) acme/bot-[0-9]+  # ours", Use::WholeHandle).unwrap();
+        assert!(commented.regex.is_match("acme/bot-7") && !commented.regex.is_match("acme/bot-7x"));
     }
 
     #[test]
@@ -179,7 +185,7 @@ mod tests {
         }
         let mut compiler = Compiler::default();
         let refused =
-            (0..LARGE_MAX + 1).map(|_| compiler.compile(r"\w{15}x", Use::Search)).filter(Result::is_err).count();
+            (0..LARGE_MAX + 1).map(|_| compiler.compile(r"\w{15}x", Use::Search, false)).filter(Result::is_err).count();
         assert_eq!(refused, 1, "large ones are counted");
     }
 

@@ -63,7 +63,7 @@ pub struct Said {
 pub struct Change {
     /// Which.
     pub request: RequestId,
-    /// By whom, as received, escaped.
+    /// The sender as received, escaped.
     pub handle: Option<String>,
     /// What they called themselves, escaped.
     pub name: Option<String>,

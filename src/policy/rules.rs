@@ -8,7 +8,10 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::decision::{Mode, PolicyHash};
+use super::book::charges::handle_bucket;
+pub use super::conditions::Condition;
+use super::decision::{Charge, Mode, PolicyHash};
+use super::text::{Letters, fold};
 use crate::model::{Handle, Verdict};
 
 /// The name of a rule, a list, a window, an overdue entry or a test: `[a-z0-9-]`, at most 64 characters.
@@ -68,6 +71,15 @@ pub struct Policy {
     pub index: super::index::Index,
 }
 
+impl Policy {
+    /// How far back [`Memory::charges`](super::book::Memory) and its approvals must reach for this policy: its longest
+    /// limit, `approvals_max` included; `None` where it has none.
+    pub fn charge_reach(&self) -> Option<SignedDuration> {
+        let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
+        limits.chain(self.approvals_max.map(|quota| quota.per)).max()
+    }
+}
+
 /// One text of a policy, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceText {
@@ -77,7 +89,7 @@ pub struct SourceText {
     pub text: Arc<str>,
 }
 
-/// So many in so long.
+/// A number of things in a sliding window of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// At least 1.
@@ -97,10 +109,34 @@ pub enum LimitBy {
     Rule,
 }
 
+impl LimitBy {
+    /// The words of `by` in a `limit`.
+    pub const WORDS: &'static [&'static str] = &["owner", "handle", "rule"];
+
+    /// One of [`LimitBy::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "owner" => Some(Self::Owner),
+            "handle" => Some(Self::Handle),
+            "rule" => Some(Self::Rule),
+            _ => None,
+        }
+    }
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Handle => "handle",
+            Self::Rule => "rule",
+        }
+    }
+}
+
 /// A rule's `limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// So many in so long.
+    /// The most approvals in a window of time.
     pub quota: Quota,
     /// Counted by this.
     pub by: LimitBy,
@@ -111,9 +147,9 @@ pub struct Limit {
 pub struct Rule {
     /// Its name.
     pub name: RuleName,
-    /// What it says.
+    /// Its verdict.
     pub then: Verdict,
-    /// On whom.
+    /// The requests that it matches.
     pub when: When,
     /// But not on these; any that matches switches the rule off.
     pub unless: Vec<Table>,
@@ -129,6 +165,19 @@ pub struct Rule {
     pub shadow: bool,
 }
 
+impl Rule {
+    /// The place in its limit that an approval by this rule takes: of the owner, of the handle (with its `@`), or of the
+    /// rule. `None` where it has no limit.
+    pub fn charge(&self, handle: &Handle) -> Option<Charge> {
+        let bucket = match self.limit?.by {
+            LimitBy::Owner => handle.owner().into(),
+            LimitBy::Handle => handle_bucket(handle).into(),
+            LimitBy::Rule => "".into(),
+        };
+        Some(Charge { rule: self.name.clone(), bucket })
+    }
+}
+
 /// A rule's `when`.
 #[derive(Debug)]
 pub enum When {
@@ -138,57 +187,21 @@ pub enum When {
     Table(Table),
 }
 
+impl When {
+    /// The keys of its conditions.
+    pub fn keys(&self) -> Vec<&'static str> {
+        match self {
+            When::Everyone => Vec::new(),
+            When::Table(table) => table.conditions.iter().map(|condition| condition.0.key().name).collect(),
+        }
+    }
+}
+
 /// Conditions that must all hold. Never empty.
 #[derive(Debug)]
 pub struct Table {
     /// ANDed.
     pub conditions: Vec<Condition>,
-}
-
-/// One key of a `when` table. The values of one key are ORed.
-#[derive(Debug)]
-pub enum Condition {
-    /// `handle = […]`.
-    Handle(PatternSet),
-    /// `owner = […]`: literals, lower case.
-    Owner(Vec<Arc<str>>),
-    /// `slug = […]`: literals, lower case.
-    Slug(Vec<Arc<str>>),
-    /// `kind = "user"` or `"agent"`.
-    Kind(SenderKind),
-    /// `handle_regex = …`: whole match.
-    HandleRegex(Vec<Pattern>),
-    /// `list = […]`.
-    List(Vec<Arc<List>>),
-    /// `name = […]`: literal, case and width folded, whole.
-    Name(Vec<Folded>),
-    /// `name_regex = …`: searches.
-    NameRegex(Vec<Pattern>),
-    /// `message_contains = […]`: literal, case and width folded.
-    MessageContains(Vec<Folded>),
-    /// `message_regex = …`: searches.
-    MessageRegex(Vec<Pattern>),
-    /// `message_absent = true|false`.
-    MessageAbsent(bool),
-    /// `message_longer_than = N` characters.
-    MessageLongerThan(usize),
-    /// `window = […]`.
-    Window(Vec<Arc<Window>>),
-    /// `age_over = "…"` since `inserted_at`.
-    AgeOver(SignedDuration),
-    /// `contacts_over = N`.
-    ContactsOver(u64),
-    /// `history = { … }`: its keys are ANDed.
-    History(HistoryConditions),
-}
-
-/// User or agent, by the shape of the handle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SenderKind {
-    /// `owner`.
-    User,
-    /// `owner/slug`.
-    Agent,
 }
 
 /// A compiled regular expression and its text as written.
@@ -198,6 +211,17 @@ pub struct Pattern {
     pub text: Arc<str>,
     /// Compiled; `handle_regex` is anchored on both sides.
     pub regex: regex::Regex,
+    /// Whether it is also searched in the disclosed form of a text: everywhere but in the `when` of an approve rule.
+    pub disclosing: bool,
+    /// Its own letters, where it has any beyond ASCII.
+    pub letters: Option<Box<Letters>>,
+}
+
+impl Pattern {
+    /// A pattern that was compiled.
+    pub fn new(text: &str, regex: regex::Regex, disclosing: bool) -> Self {
+        Self { text: text.into(), regex, disclosing, letters: Letters::of(text) }
+    }
 }
 
 /// A literal text, as written and folded (NFKC, then case).
@@ -207,6 +231,17 @@ pub struct Folded {
     pub text: Arc<str>,
     /// For comparing.
     pub folded: Arc<str>,
+    /// Whether it is also looked for in the disclosed form of a text: everywhere but in the `when` of an approve rule.
+    pub disclosing: bool,
+    /// Its own letters, where it has any beyond ASCII.
+    pub letters: Option<Box<Letters>>,
+}
+
+impl Folded {
+    /// Folds a literal.
+    pub fn new(text: &str, disclosing: bool) -> Self {
+        Self { text: text.into(), folded: fold(text).into(), disclosing, letters: Letters::of(text) }
+    }
 }
 
 /// One `[windows.NAME]`.
@@ -261,19 +296,6 @@ pub struct HandleGlob {
     pub matcher: globset::GlobMatcher,
 }
 
-/// `history = { … }`.
-#[derive(Debug, Default)]
-pub struct HistoryConditions {
-    /// This owner was approved before (or was not).
-    pub approved_before: Option<bool>,
-    /// This owner was rejected within so long.
-    pub rejected_within: Option<SignedDuration>,
-    /// A contact of this owner's was removed within so long.
-    pub removed_within: Option<SignedDuration>,
-    /// More requests by this owner than this.
-    pub requests_over: Option<Quota>,
-}
-
 /// One `[overdue.NAME]`.
 #[derive(Debug)]
 pub struct Overdue {
@@ -285,7 +307,7 @@ pub struct Overdue {
     pub then: OverdueThen,
     /// But not these.
     pub unless: Vec<Table>,
-    /// At most so many an hour.
+    /// At most this many an hour.
     pub max_per_hour: u32,
 }
 
@@ -296,6 +318,20 @@ pub enum OverdueThen {
     Notify,
     /// Reject.
     Reject,
+}
+
+impl OverdueThen {
+    /// The words of `then` in an `[overdue.NAME]`.
+    pub const WORDS: &'static [&'static str] = &["notify", "reject"];
+
+    /// One of [`OverdueThen::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "notify" => Some(Self::Notify),
+            "reject" => Some(Self::Reject),
+            _ => None,
+        }
+    }
 }
 
 /// One `[tests.NAME]`.
@@ -320,7 +356,7 @@ pub struct PolicyTest {
 /// One line of a test's history.
 #[derive(Debug)]
 pub struct TestHistory {
-    /// By whom.
+    /// The sender.
     pub sender: crate::model::Sender,
     /// What was said.
     pub verdict: Verdict,
@@ -337,7 +373,7 @@ pub struct TestHistory {
 /// A test's request.
 #[derive(Debug)]
 pub struct TestRequest {
-    /// By whom.
+    /// The sender.
     pub sender: crate::model::Sender,
     /// Their name.
     pub name: Option<crate::model::StrangerText>,

@@ -6,12 +6,13 @@ use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::conditions::{ContactsOver, HandleIn, InList, InWindow, OwnerIs};
 use super::index::Index;
 use super::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, Pattern, PatternSet, Quota, Rule, Table,
     When, Window,
 };
-use super::{Book, Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, RuleName, fold};
+use super::{Book, Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, RuleName};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
 
 /// Monday noon, as in a rules file's own tests.
@@ -101,8 +102,8 @@ pub(crate) fn defer(name: &str, when: impl Into<When>) -> Rule {
 }
 
 impl Rule {
-    pub(crate) fn unless(mut self, condition: Condition) -> Self {
-        self.unless.push(Table { conditions: vec![condition] });
+    pub(crate) fn unless(mut self, condition: impl Into<Condition>) -> Self {
+        self.unless.push(Table { conditions: vec![condition.into()] });
         self
     }
 
@@ -127,9 +128,9 @@ impl Rule {
     }
 }
 
-impl From<Condition> for When {
-    fn from(condition: Condition) -> Self {
-        When::Table(Table { conditions: vec![condition] })
+impl<T: Into<Condition>> From<T> for When {
+    fn from(condition: T) -> Self {
+        When::Table(Table { conditions: vec![condition.into()] })
     }
 }
 
@@ -158,34 +159,35 @@ pub(crate) fn patterns(texts: &[&str]) -> PatternSet {
 }
 
 pub(crate) fn by_handle(texts: &[&str]) -> Condition {
-    Condition::Handle(patterns(texts))
+    HandleIn(patterns(texts)).into()
 }
 
 pub(crate) fn by_owner(texts: &[&str]) -> Condition {
-    Condition::Owner(texts.iter().map(|&text| text.into()).collect())
+    OwnerIs(texts.iter().map(|&text| text.into()).collect()).into()
 }
 
 pub(crate) fn by_list(list: &str, texts: &[&str]) -> Condition {
-    Condition::List(vec![Arc::new(List { name: name(list), patterns: patterns(texts), len: texts.len() })])
+    InList(vec![Arc::new(List { name: name(list), patterns: patterns(texts), len: texts.len() })]).into()
 }
 
 pub(crate) fn pattern(text: &str, whole: bool) -> Pattern {
     let source = if whole { format!(r"\A(?:{text})\z") } else { text.to_owned() };
-    Pattern { text: text.into(), regex: regex::Regex::new(&source).unwrap() }
+    Pattern::new(text, regex::Regex::new(&source).unwrap(), false)
 }
 
 pub(crate) fn folded(text: &str) -> Folded {
-    Folded { text: text.into(), folded: fold::fold(text).into() }
+    Folded::new(text, false)
 }
 
 pub(crate) fn window(days: &[Weekday], from: &str, to: &str) -> Condition {
-    Condition::Window(vec![Arc::new(Window {
+    InWindow(vec![Arc::new(Window {
         name: name("office"),
         tz: TimeZone::get("Europe/Paris").unwrap(),
         days: days.to_vec(),
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
     })])
+    .into()
 }
 
 pub(crate) const WORKDAYS: [Weekday; 5] =
@@ -193,7 +195,7 @@ pub(crate) const WORKDAYS: [Weekday; 5] =
 
 /// Always unknown in [`ask`], where nobody knows how many contacts there are.
 pub(crate) fn unknown() -> Condition {
-    Condition::ContactsOver(0)
+    ContactsOver(0).into()
 }
 
 pub(crate) fn overdue(overdue: &str, after: SignedDuration, then: OverdueThen) -> Overdue {

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
+use super::Book;
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
-use super::{Book, limits};
 use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
 use crate::policy::book::Memory;
 
@@ -42,7 +42,7 @@ impl TestResult {
             .iter()
             .map(|voice| {
                 let doubt = match (&voice.unknown, voice.truth) {
-                    (Some(key), Truth::Unknown) => format!(", but `{key}` cannot be told"),
+                    (Some(key), Truth::Unknown) => format!(", but `{key}` is unknown"),
                     _ => String::new(),
                 };
                 let shadow = if voice.shadow { ", in shadow" } else { "" };
@@ -124,8 +124,7 @@ fn happen(policy: &Policy, book: &mut Book, past: &TestHistory, id: &RequestId, 
     let by = past.by.clone().map_or_else(|| By::Person("test".into()), By::Rule);
     let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
     let rule = place.and_then(|place| policy.rules.get(place));
-    let limit = rule.and_then(|rule| Some((rule, rule.limit.as_ref()?)));
-    let charges: Vec<_> = limit.map(|(rule, limit)| limits::charge(rule, limit, handle)).into_iter().collect();
+    let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     book.reserve(id, Some(handle), past.verdict, &by, &charges, at);
     book.settle(id, Some(handle), past.verdict, Outcome::Applied, at);
     if past.removed {

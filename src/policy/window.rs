@@ -1,7 +1,7 @@
 //! When a `[windows.NAME]` is open. Pure: local time comes from the window's own time zone.
 //!
 //! A window is open while a clock on a wall in its zone shows a time from `from` up to, not including, `to`. So an hour
-//! that the clocks skip is no part of any window, one that they repeat is inside both times, and a `from` that is
+//! that the clocks skip is not part of any window, one that they repeat is inside both times, and a `from` that is
 //! skipped opens the window when the clocks jump past it.
 
 use jiff::Timestamp;

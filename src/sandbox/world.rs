@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 use crate::model::{AgentId, Handle};
 
 /// Most agents and users together in one world.

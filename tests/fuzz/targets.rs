@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
-use doorman::config::{self, Env, Overrides, Report};
+use doorman::config::{self, Env, Overrides};
+use doorman::diagnostics::Report;
 use doorman::model::{AgentId, ContactRequest};
 use doorman::phoenix::{Input, Session, SessionConfig, frame};
 use doorman::platform::{bodies, payload};

@@ -112,6 +112,7 @@ async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_s
         (&["history", "--agent", "c0ffee", "--ledger", "ledger.db"], &[ANA]),
         (&["explain", "ann", "--agent", "c0ffee"], &[ANA, BEN]),
         (&["explain", "r1", "--agent", "c0ffee"], &[ANA, BEN]),
+        (&["explain", "@ann", "--agent", "c0ffee"], &[ANA, BEN]),
         (&["replay", "--rules", "rules.toml", "--agent", "c0ffee"], &[ANA, BEN]),
     ] {
         let (code, out, err) = place.doorman(arguments);
@@ -119,7 +120,7 @@ async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_s
         assert!(err.contains("`c0ffee`") && known.iter().all(|id| err.contains(id)), "{arguments:?}: {err}");
     }
     let by = |beginning: &str| {
-        let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--agent", beginning]);
+        let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--fresh", "--agent", beginning]);
         assert_eq!(code, 0, "{err}");
         serde_json::from_str::<Value>(&out).unwrap()["verdict"].clone()
     };

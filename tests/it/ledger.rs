@@ -7,7 +7,7 @@ mod filled;
 
 use std::fs;
 
-use doorman::ledger::{Filter, HistoryReach, LedgerError, Reach, Reader};
+use doorman::ledger::{Entry, Filter, HistoryReach, LedgerError, Reach, Reader};
 use doorman::model::{Answer, Outcome, Verdict};
 use doorman::policy::By;
 use jiff::SignedDuration;
@@ -187,7 +187,10 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     let table = text(&all.stdout);
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 4, "{table}");
-    assert!(lines[1].contains("2027-01-15T08:00:00Z") && lines[1].contains("@Ann"), "{table}");
+    assert!(
+        lines[1].contains("2027-01-15 08:00:00  2027-01-15 08:00:02  2027-01-15 08:00:02") && lines[1].contains("@Ann"),
+        "{table}"
+    );
     assert!(lines[1].contains("approve") && lines[1].contains("friends") && lines[1].contains("applied"), "{table}");
     assert!(lines[2].contains("defer") && lines[2].contains("no_match"), "{table}");
 
@@ -196,10 +199,11 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     assert_eq!(
         lines[0],
         format!(
-            r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","verdict":"approve","by":"friends","policy":"{}","answer":{}}}"#,
+            r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","decided_at":"2027-01-15T08:00:02Z","answered_at":"2027-01-15T08:00:02Z","verdict":"approve","by":"friends","mode":"enforce","policy":"{}","answer":{},"settled":{}}}"#,
             agent(),
             "0f".repeat(32),
-            r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"applied"}"#
+            r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"applied"}"#,
+            r#"{"as":"approved","at":"2027-01-15T08:00:03Z","elsewhere":false}"#
         )
     );
     let third: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
@@ -219,13 +223,74 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     assert_eq!(ids(&["--outcome", "pending"]), ["r2", "r3"]);
     assert_eq!(ids(&["--since", "2027-01-15T08:01"]), ["r2", "r3"]);
     assert_eq!(ids(&["--until", "2027-01-15T08:01:00Z"]), ["r1"]);
-    assert_eq!(ids(&["--limit", "1"]), ["r3"]);
+    assert_eq!(ids(&["-n", "1"]), ["r3"]);
+    assert_eq!(ids(&["-n", "0"]), [""; 0]);
     let unknown = doorman(&["history", "--json", "--agent", "somebody-else"], &dir.ledger());
     assert_eq!((unknown.status.code(), text(&unknown.stdout)), (Some(1), ""), "{unknown:?}");
+    let nobody = doorman(&["history", "--handle", "zoe"], &dir.ledger());
+    assert_eq!((nobody.status.code(), text(&nobody.stdout)), (Some(0), ""));
+    assert_eq!(text(&nobody.stderr), "nothing on record fits\n");
     for wrong in [["--since", "whenever"], ["--verdict", "perhaps"], ["--outcome", "fine"]] {
         let output = doorman(&[&["history"], &wrong[..]].concat(), &dir.ledger());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
+    ledger.close().await.unwrap();
+}
+
+/// Who was approved a moment ago is there, however long ago they asked.
+#[tokio::test]
+async fn history_since_goes_by_the_last_thing_that_happened() {
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    let hour = 3600;
+    ledger
+        .commit(vec![
+            // A person answers an hour after the request came; somebody else settles another; a third is held.
+            Entry::Intent {
+                agent: agent(),
+                request: id("r2"),
+                answer: Answer::Approve,
+                by: "person:ann".to_owned(),
+                policy: None,
+                charges: vec![],
+                counts: false,
+                attempt: 1,
+                at: at(hour),
+            },
+            outcome("r2", Outcome::Applied, hour),
+            seen("r4", Some("eve"), "hi", 180),
+            seen("r5", Some("zoe"), "hi", 181),
+            Entry::Settled {
+                agent: agent(),
+                request: id("r4"),
+                status: Some(doorman::model::RequestStatus::Approved),
+                at: at(hour + 1),
+            },
+            Entry::Hold { agent: agent(), request: id("r5"), person: Some("ann".into()), at: at(hour + 2) },
+            seen("r6", Some("bob"), "again", 200),
+            decided("r6", Verdict::Defer, By::NoMatch, hour + 3),
+        ])
+        .await
+        .unwrap();
+    let ids = |args: &[&str]| -> Vec<String> {
+        let output = doorman(&[&["history", "--json"], args].concat(), &dir.ledger());
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        text(&output.stdout).lines().map(|line| value(line)["request"].as_str().unwrap().to_owned()).collect()
+    };
+    let since = "2027-01-15T08:59:59Z";
+    assert_eq!(ids(&["--since", since]), ["r2", "r4", "r5", "r6"]);
+    assert_eq!(ids(&["--since", since, "-n", "2"]), ["r5", "r6"]);
+    assert_eq!(ids(&["--since", since, "--received"]), [""; 0]);
+    assert_eq!(ids(&["--since", since, "--decided"]), ["r2", "r6"]);
+    assert_eq!(ids(&["--until", since]), ["r1", "r3"]);
+    let table = doorman(&["history"], &dir.ledger());
+    let row = |id: &str| text(&table.stdout).lines().find(|line| line.contains(id)).unwrap().to_owned();
+    assert!(row("r4").contains("approved elsewhere"), "{}", row("r4"));
+    let csv = doorman(&["history", "--csv", "--handle", "ann"], &dir.ledger());
+    let lines: Vec<&str> = text(&csv.stdout).lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("request,agent,handle,name,message,received_at,"), "{lines:?}");
+    assert!(lines[1].starts_with(&format!("r1,{},ann,,hello,2027-01-15T08:00:00Z,", agent())), "{lines:?}");
     ledger.close().await.unwrap();
 }
 

@@ -7,6 +7,7 @@ mod configured;
 mod contacts;
 mod control;
 mod demo;
+mod explained;
 mod faults;
 mod first_day;
 mod fuzz;

@@ -248,7 +248,15 @@ async fn a_record_from_before_says_unknown() {
     assert_eq!(ledger.execute("UPDATE decision SET facts = '{}'", []).unwrap(), 1);
     drop(ledger);
     let json = place.doorman(&["explain", "r1", "--json"]).json();
-    assert_eq!((&json["verdict"], &json["by"]), (&json!("defer"), &json!("crowd")), "{json}");
+    // The record keeps its word, and a new decision that differs says so.
+    assert_eq!((&json["verdict"], &json["by"]), (&json!("reject"), &json!("crowd")), "{json}");
+    let differs = &json["record"]["differs"];
+    assert_eq!((&differs["verdict"], &differs["by"]), (&json!("defer"), &json!("crowd")), "{json}");
+    let told = place.doorman(&["explain", "r1"]).out;
+    assert!(
+        told.starts_with("reject by crowd, decided at ") && told.contains("which is not what was decided"),
+        "{told}"
+    );
 }
 
 /// Pauses, holds and removed contacts of that moment are facts of a decision, too.

@@ -113,6 +113,7 @@ fn every_example_is_of_its_key_and_loads() {
     let examples = examples(&text);
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("friends.txt"), "ann\n").unwrap();
+    std::fs::write(directory.path().join("words.txt"), "# of salesmen\nrank higher\n").unwrap();
     let rules = directory.path().join("rules.toml");
     for section in SECTIONS {
         for key in section.keys {
@@ -123,7 +124,11 @@ fn every_example_is_of_its_key_and_loads() {
                 let file = file_with(section, key.name, example);
                 std::fs::write(&rules, &file).unwrap();
                 let loaded = policy::load(&rules, None, false);
-                assert!(loaded.policy.is_some(), "{file}\n{}", loaded.report.render(false));
+                let policy = loaded.policy.unwrap_or_else(|| panic!("{file}\n{}", loaded.report.render(false)));
+                if section.path == "rules.NAME.when" {
+                    let rule = policy.rules.iter().find(|rule| rule.name.as_str() == "more").unwrap();
+                    assert_eq!(rule.when.keys(), [key.name], "the condition is of its own key: {file}");
+                }
             }
         }
     }

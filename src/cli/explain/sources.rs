@@ -1,75 +1,76 @@
-//! Where `explain` and `replay` find what they work on: a policy from its file or from the record, and the recorded
+//! Where `explain` and `replay` find what they work on: a policy from its file or from the record, and recorded
 //! requests in the form that the policy replays.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
-
 use super::super::{CliError, Global};
-use crate::config::Report;
+use crate::diagnostics::Report;
+use crate::ledger::read::RecordedDecision;
 use crate::ledger::{Reader, RecordedRequest};
-use crate::model::{AgentId, Outcome, RequestId};
+use crate::model::{AgentId, Outcome};
 use crate::policy::replay::Recorded;
-use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy};
+use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
 
 /// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
     accepted(path, policy::load(path, None, false))
 }
 
-/// Whether each of these agents was paused at that moment, and there are any.
-pub(super) fn all_paused(
+/// The agent whose record counts, where nobody said which: the only one with these rules, else the only one on record.
+///
+/// # Errors
+/// Exit code 2 where there are several.
+pub(super) fn only_agent(
     reader: &Reader,
-    agents: &[AgentId],
-    request: &RequestId,
-    at: Timestamp,
-) -> Result<bool, CliError> {
-    for agent in agents {
-        let standing = reader.standing(agent, request, at).map_err(|error| super::super::ledger::fault(&error))?;
-        if !standing.paused {
-            return Ok(false);
-        }
-    }
-    Ok(!agents.is_empty())
-}
-
-/// The agents that are configured with this rules file.
-pub(super) fn agents_under(rules: &Path, global: &Global) -> Result<Vec<AgentId>, CliError> {
-    let places = super::super::places(global, "--rules FILE")?;
-    let under = places.rules.into_iter().filter(|(_, path)| path == rules);
-    Ok(under.filter_map(|(id, _)| AgentId::parse(&id).ok()).collect())
-}
-
-/// The policy behind a decision on record.
-pub(super) fn policy_then(reader: &Reader, recorded: &RecordedRequest) -> Result<Arc<Policy>, CliError> {
-    let advice = "say under which rules with `--rules FILE`";
-    let Some(hash) = &recorded.policy else {
-        return Err(CliError::new(1, format!("`{}` was not decided by any rules: {advice}", recorded.request.id)));
+    rules: &Path,
+    configured: bool,
+    global: &Global,
+) -> Result<Option<AgentId>, CliError> {
+    let recorded = reader.agents().map_err(|error| super::super::ledger::fault(&error))?;
+    let under: Vec<AgentId> = if configured {
+        let places = super::super::places(global, "--rules FILE")?;
+        let under = places.rules.into_iter().filter(|(_, path)| path == rules);
+        under.filter_map(|(id, _)| AgentId::parse(&id).ok()).filter(|id| recorded.contains(id)).collect()
+    } else {
+        recorded
     };
+    match under.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only.clone())),
+        _ => Err(CliError::new(
+            2,
+            "several agents have a record of their own: say whose with `--agent ID`, or `--fresh` for an agent that has seen nothing",
+        )),
+    }
+}
+
+/// The policy behind a decision on record; of a rule's answer, the one it was decided under in the end.
+pub(super) fn policy_then(
+    reader: &Reader,
+    recorded: &RecordedRequest,
+    decision: &RecordedDecision,
+) -> Result<Arc<Policy>, CliError> {
+    let answered = recorded.policy.as_ref().filter(|_| recorded.answered_by_rule());
+    policy_on_record(reader, answered.unwrap_or(&decision.policy))
+}
+
+/// The policy with this hash, by its texts on record.
+pub(super) fn policy_on_record(reader: &Reader, hash: &PolicyHash) -> Result<Arc<Policy>, CliError> {
     let texts = reader.policy_texts(hash).map_err(|error| super::super::ledger::fault(&error))?;
     let Some(texts) = texts else {
-        return Err(CliError::new(1, format!("the text of policy {hash} is not on record: {advice}")));
+        let message = format!("the text of policy {hash} is not on record: say under which rules with `--rules FILE`");
+        return Err(CliError::new(1, message));
     };
     let name = texts.first().map_or_else(|| "rules.toml".to_owned(), |first| first.name.clone());
     accepted(Path::new(&name), policy::load_texts(Path::new(&name), &texts))
 }
 
-/// What was known beside the request when it was decided last before this moment. What the record lacks is unknown, the
-/// time with it; a request that was never decided is looked at with a sound clock.
-pub(super) fn circumstances_then(
-    reader: &Reader,
-    recorded: &RecordedRequest,
-    at: Timestamp,
-) -> Result<Circumstances, CliError> {
-    let decisions = reader.decisions_of(&recorded.request.id).map_err(|error| super::super::ledger::fault(&error))?;
-    let last = decisions.into_iter().rfind(|one| one.agent == recorded.agent && one.at <= at);
-    let unsaid = |clock| Circumstances { first_seen: recorded.first_seen, clock, contacts: None };
-    Ok(match last {
-        Some(decision) => decision.facts.circumstances.unwrap_or_else(|| unsaid(ClockHealth::Unsound)),
-        None => unsaid(ClockHealth::Sound),
-    })
+/// What was known beside the request when it was decided. What the record lacks is unknown, the time with it.
+pub(super) fn circumstances_then(recorded: &RecordedRequest, decision: &RecordedDecision) -> Circumstances {
+    let unsaid = Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Unsound, contacts: None };
+    decision.facts.circumstances.unwrap_or(unsaid)
 }
 
 fn accepted(path: &Path, loaded: Loaded) -> Result<Arc<Policy>, CliError> {
@@ -123,22 +124,24 @@ pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
     }
 }
 
-/// From where on the record matters for this policy at this moment; `None`: all of it.
-pub(super) fn matters_since(policy: &Policy, at: Timestamp) -> Option<Timestamp> {
-    let reach = policy.history_reach().max(policy.charge_reach()).unwrap_or(SignedDuration::ZERO);
-    // What was asked before the window may have been answered inside it.
-    at.checked_sub(reach).and_then(|since| since.checked_sub(SignedDuration::from_hours(24 * 30))).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::Via;
-    use crate::model::{ContactRequest, Sender, Verdict};
+    use crate::model::{ContactRequest, RequestId, Sender, Verdict};
+    use jiff::{SignedDuration, Timestamp};
 
     fn recorded(by: &str, outcome: Option<Outcome>) -> RecordedRequest {
         let at: Timestamp = "2026-01-05T12:00:00Z".parse().unwrap();
         RecordedRequest {
+            row: 1,
+            decision_row: None,
+            answer_row: None,
+            answer_after: None,
+            mode: crate::policy::Mode::Enforce,
+            happened_at: at,
+            settled_at: None,
+            elsewhere: false,
             agent: AgentId::parse("a").unwrap(),
             request: ContactRequest {
                 id: RequestId::parse("r").unwrap(),

@@ -1,18 +1,32 @@
-//! One request as a row for people, or as a line of JSON. Strangers' text leaves only escaped.
+//! One request as a row for people, as a line of JSON, or as a line of CSV. Strangers' text leaves only escaped.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
+use comfy_table::{Cell, Color, ContentArrangement, Table};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::ledger::RecordedRequest;
-use crate::model::{StrangerText, Verdict, ascii_json};
+use crate::model::{Outcome, StrangerText, Verdict, ascii_json};
+use crate::policy::Mode;
 
 /// How many columns a row has.
-pub const COLUMNS: usize = 7;
-const HEADER: [&str; COLUMNS] = ["RECEIVED", "HANDLE", "VERDICT", "BY", "OUTCOME", "REQUEST", "NAME AND MESSAGE"];
+pub const COLUMNS: usize = 9;
+const HEADER: [&str; COLUMNS] =
+    ["RECEIVED", "DECIDED", "ANSWERED", "HANDLE", "VERDICT", "BY", "OUTCOME", "REQUEST", "NAME AND MESSAGE"];
+const VERDICT: usize = 4;
+const BY: usize = 5;
+const OUTCOME: usize = 6;
+const REQUEST: usize = 7;
+const TEXT: usize = 8;
 /// Most characters shown of a handle and of name and message together.
 const HANDLE_MAX: usize = 64;
 const TEXT_MAX: usize = 60;
+/// Fewest characters of an id on a terminal, and most before it is shown whole.
+const SHORT_MIN: usize = 8;
+const SHORT_MAX: usize = 18;
+/// Fewest columns in which a message is worth its place.
+const TEXT_MIN: usize = 16;
 
 /// The shape that is promised: `docs/architecture.md`, "Commands".
 ///
@@ -24,6 +38,10 @@ pub fn json(request: &RecordedRequest) -> String {
         .answer
         .as_ref()
         .map(|answer| json!({ "outcome": answer.outcome, "attempts": answer.attempts, "at": answer.at }));
+    let settled = request
+        .settled
+        .as_ref()
+        .map(|word| json!({ "as": word, "at": request.settled_at, "elsewhere": request.elsewhere }));
     // In this order, which `json!` would not keep.
     let fields = [
         ("request", json!(request.request.id)),
@@ -32,46 +50,223 @@ pub fn json(request: &RecordedRequest) -> String {
         ("name", json!(raw(request.request.name.as_ref()))),
         ("message", json!(raw(request.request.message.as_ref()))),
         ("received_at", json!(request.first_seen)),
+        ("decided_at", json!(request.decided_at)),
+        ("answered_at", json!(request.answered_at)),
         ("verdict", json!(request.verdict)),
         ("by", json!(request.by)),
+        ("mode", json!(mode(request))),
         ("policy", json!(request.policy.as_ref().map(|policy| policy.as_str()))),
         ("answer", json!(answer)),
+        ("settled", json!(settled)),
     ];
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
     ascii_json(&format!("{{{}}}\n", fields.join(",")))
 }
 
-/// One row of the table. Each cell is one line of harmless text.
-pub fn row(request: &RecordedRequest) -> [String; COLUMNS] {
-    let ours = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
-    let handle = match request.request.sender.original() {
-        Some(handle) => handle.shown(HANDLE_MAX),
-        None if request.blanked => "(blanked)".to_owned(),
-        None => "-".to_owned(),
-    };
-    let outcome = match (&request.outcome, &request.answer) {
-        (Some(outcome), _) => outcome.to_string(),
-        (None, Some(_)) => "open".to_owned(),
-        (None, None) => "-".to_owned(),
-    };
-    let said = [&request.request.name, &request.request.message].into_iter().flatten();
-    let said: Vec<String> = said.map(|text| text.shown(TEXT_MAX)).collect();
-    [
-        format!("{:.0}", request.first_seen),
-        handle,
-        request.verdict.map_or("-", Verdict::as_str).to_owned(),
-        request.by.as_deref().map_or("-".to_owned(), ours),
-        outcome,
-        ours(request.request.id.as_str()),
-        if said.is_empty() { "-".to_owned() } else { said.join(": ") },
-    ]
+fn mode(request: &RecordedRequest) -> &'static str {
+    match request.mode {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+    }
 }
 
-/// Least widths, with the two spaces between columns, while following, where one row does not know the next.
-const WIDTHS: [u16; COLUMNS] = [22, 26, 9, 18, 19, 38, 0];
+/// The header of [`csv`].
+pub const CSV_HEADER: &str = "request,agent,handle,name,message,received_at,decided_at,answered_at,verdict,by,mode,outcome,settled,settled_at,policy\n";
 
-/// Rows under a header, aligned by spaces, each on one line however wide the window is; coloured on a terminal.
-pub fn table(rows: &[[String; COLUMNS]], header: bool, terminal: bool, following: bool) -> String {
+/// One line of CSV (RFC 4180), times in UTC. Strangers' text is escaped, and never begins like a spreadsheet's formula.
+pub fn csv(request: &RecordedRequest) -> String {
+    let stranger = |text: Option<&StrangerText>| {
+        let text = text.map(|text| text.shown(StrangerText::KEPT_MAX)).unwrap_or_default();
+        if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text }
+    };
+    let time = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
+    let ours =
+        |text: Option<&str>| text.map(|text| StrangerText::new(text).shown(StrangerText::KEPT_MAX)).unwrap_or_default();
+    let handle = match request.request.sender.handle() {
+        Some(handle) => handle.to_string(),
+        None => stranger(request.request.sender.original()),
+    };
+    let fields = [
+        ours(Some(request.request.id.as_str())),
+        request.agent.to_string(),
+        handle,
+        stranger(request.request.name.as_ref()),
+        stranger(request.request.message.as_ref()),
+        time(Some(request.first_seen)),
+        time(request.decided_at),
+        time(request.answered_at),
+        request.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
+        ours(request.by.as_deref()),
+        mode(request).to_owned(),
+        request.outcome.map(|outcome| outcome.to_string()).unwrap_or_default(),
+        ours(request.settled.as_deref()),
+        time(request.settled_at),
+        request.policy.as_ref().map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
+    ];
+    let quoted = |field: &String| {
+        if field.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.clone()
+        }
+    };
+    fields.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
+}
+
+/// Where the rows are shown.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Columns of the terminal; `None`: no terminal.
+    pub width: Option<usize>,
+    /// Rows come one by one, and one does not know the next.
+    pub following: bool,
+    /// The zone that times are shown in.
+    pub zone: TimeZone,
+    /// What is today.
+    pub now: Timestamp,
+}
+
+impl Page {
+    /// A time as people read it: only the time of day where it is today and there is a terminal.
+    pub fn time(&self, at: Timestamp) -> String {
+        let (at, now) = (self.zone.to_datetime(at), self.zone.to_datetime(self.now));
+        let format = match self.width {
+            Some(_) if at.date() == now.date() => "%H:%M:%S",
+            Some(_) if at.year() == now.year() => "%m-%d %H:%M",
+            Some(_) => "%Y-%m-%d",
+            None => "%Y-%m-%d %H:%M:%S",
+        };
+        at.strftime(format).to_string()
+    }
+
+    /// One row of the table. Each cell is one line of harmless text.
+    pub fn row(&self, request: &RecordedRequest) -> [String; COLUMNS] {
+        let ours = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| self.time(at));
+        let handle = match request.request.sender.original() {
+            Some(handle) => handle.shown(HANDLE_MAX),
+            None if request.blanked => "(blanked)".to_owned(),
+            None => "-".to_owned(),
+        };
+        let said = [&request.request.name, &request.request.message].into_iter().flatten();
+        let said: Vec<String> = said.map(|text| text.shown(TEXT_MAX)).collect();
+        [
+            time(Some(request.first_seen)),
+            time(request.decided_at),
+            time(request.answered_at),
+            handle,
+            request.verdict.map_or("-", Verdict::as_str).to_owned(),
+            request.by.as_deref().map_or("-".to_owned(), ours),
+            outcome(request),
+            ours(request.request.id.as_str()),
+            if said.is_empty() { "-".to_owned() } else { said.join(": ") },
+        ]
+    }
+
+    /// Rows under a header, aligned by spaces, each on one line; coloured on a terminal. A narrow terminal gets short ids and
+    /// fewer columns: no word is broken.
+    pub fn table(&self, rows: &[[String; COLUMNS]], header: bool) -> String {
+        let Some(width) = self.width else {
+            return drawn(rows, &(0..COLUMNS).collect::<Vec<_>>(), &self.least(), header, false);
+        };
+        let mut rows = rows.to_vec();
+        let length = short_ids(&rows);
+        for row in &mut rows {
+            row[REQUEST].truncate(row[REQUEST].floor_char_boundary(length));
+        }
+        // What goes first where there is no room; whoever asked names a request where ids are too long to tell it.
+        let long = (length > SHORT_MAX).then_some(REQUEST);
+        let mut columns: Vec<usize> = (0..COLUMNS).collect();
+        for gone in [None, Some(TEXT), Some(0), long, Some(1), Some(2), Some(BY)] {
+            columns.retain(|column| Some(*column) != gone);
+            let fixed: usize =
+                columns.iter().filter(|column| **column != TEXT).map(|column| self.wide(&rows, *column) + 2).sum();
+            let room = width.saturating_sub(fixed);
+            if columns.contains(&TEXT) {
+                if room < TEXT_MIN {
+                    continue;
+                }
+                for row in &mut rows {
+                    row[TEXT] = fit(&row[TEXT], room);
+                }
+                break;
+            }
+            if fixed <= width + 2 {
+                break;
+            }
+        }
+        drawn(&rows, &columns, &self.least(), header, true)
+    }
+
+    /// Columns that this column takes.
+    fn wide(&self, rows: &[[String; COLUMNS]], column: usize) -> usize {
+        let cells = rows.iter().map(|row| wide(&row[column])).max().unwrap_or_default();
+        cells.max(HEADER[column].len()).max(self.least()[column])
+    }
+
+    /// Least widths, while following.
+    fn least(&self) -> [usize; COLUMNS] {
+        match (self.following, self.width) {
+            (false, _) => [0; COLUMNS],
+            (true, Some(_)) => [11, 11, 11, 16, 7, 10, 8, 8, 0],
+            (true, None) => [19, 19, 19, 24, 7, 16, 17, 36, 0],
+        }
+    }
+}
+
+/// What became of it, in a word or two.
+fn outcome(request: &RecordedRequest) -> String {
+    if request.mode == Mode::Shadow && request.settled.is_none() {
+        return "shadow".to_owned();
+    }
+    match (&request.outcome, request.settled.as_deref()) {
+        (Some(Outcome::SettledElsewhere), Some(word @ ("approved" | "rejected"))) => format!("{word} elsewhere"),
+        (Some(Outcome::SettledElsewhere), Some(word @ ("expired" | "cancelled"))) => word.to_owned(),
+        (Some(outcome), _) => outcome.to_string(),
+        (None, _) if request.answer.is_some() => "open".to_owned(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// How long ids must be to tell these apart.
+fn short_ids(rows: &[[String; COLUMNS]]) -> usize {
+    let mut ids: Vec<&str> = rows.iter().map(|row| row[REQUEST].as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let differ = |length: usize| {
+        ids.windows(2)
+            .all(|two| two[0][..two[0].floor_char_boundary(length)] != two[1][..two[1].floor_char_boundary(length)])
+    };
+    (SHORT_MIN..=SHORT_MAX).find(|length| differ(*length)).unwrap_or(usize::MAX)
+}
+
+/// Columns of a terminal that a text takes at most.
+fn wide(text: &str) -> usize {
+    text.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum()
+}
+
+/// As much of a text as fits, with a sign that it is not all.
+fn fit(text: &str, room: usize) -> String {
+    if wide(text) <= room {
+        return text.to_owned();
+    }
+    let mut shown = String::new();
+    for character in text.chars() {
+        if wide(&shown) + wide(character.encode_utf8(&mut [0; 4])) + 2 > room {
+            break;
+        }
+        shown.push(character);
+    }
+    shown + "…"
+}
+
+fn drawn(
+    rows: &[[String; COLUMNS]],
+    columns: &[usize],
+    least: &[usize; COLUMNS],
+    header: bool,
+    terminal: bool,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if terminal {
@@ -80,27 +275,79 @@ pub fn table(rows: &[[String; COLUMNS]], header: bool, terminal: bool, following
     } else {
         table.force_no_tty();
     }
+    let padded = |text: &str, column: usize| format!("{text}{}", " ".repeat(least[column].saturating_sub(wide(text))));
     if header {
-        table.set_header(HEADER);
+        table.set_header(columns.iter().map(|column| padded(HEADER[*column], *column)).collect::<Vec<_>>());
     }
     for row in rows {
-        let cells = row.iter().enumerate().map(|(column, text)| {
-            let cell = Cell::new(text);
-            let colour = match (column, text.as_str()) {
-                (2, "approve") => Color::Green,
-                (2, "reject") => Color::Red,
-                (2, "defer") => Color::Yellow,
+        let shadow = row[OUTCOME] == "shadow";
+        let cells = columns.iter().map(|column| {
+            let cell = Cell::new(padded(&row[*column], *column));
+            let colour = match (*column, row[*column].as_str()) {
+                (VERDICT, "approve" | "reject") if shadow => Color::DarkGrey,
+                (VERDICT, "approve") => Color::Green,
+                (VERDICT, "reject") => Color::Red,
+                (VERDICT, "defer") => Color::Yellow,
                 _ => return cell,
             };
             if terminal { cell.fg(colour) } else { cell }
         });
         table.add_row(cells.collect::<Vec<_>>());
     }
-    for (column, width) in table.column_iter_mut().zip(WIDTHS) {
+    for column in table.column_iter_mut() {
         column.set_padding((0, 2));
-        if following {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
-        }
     }
     format!("{}\n", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, outcome: &str) -> [String; COLUMNS] {
+        let cells =
+            ["21:06:45", "21:06:46", "21:06:50", "acme/3-bot", "approve", "acme-bots", outcome, id, "Ann: let me in"];
+        cells.map(str::to_owned)
+    }
+
+    fn page(width: Option<usize>) -> Page {
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        Page { width, following: false, zone: TimeZone::get("Europe/Paris").unwrap(), now }
+    }
+
+    fn shown(rows: &[[String; COLUMNS]], width: usize) -> String {
+        anstream::adapter::strip_str(&page(Some(width)).table(rows, true)).to_string()
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_word_is_broken() {
+        let ids = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a2c-7000-8000-000000000002"];
+        let rows = [row(ids[0], "applied"), row(ids[1], "shadow")];
+        for width in [60, 80, 100, 120, 200] {
+            let text = shown(&rows, width);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert_eq!(text.lines().count(), 3, "{text}");
+        }
+        insta::assert_snapshot!(shown(&rows, 80), @r"
+        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME  REQUEST
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied  0192f3c4-9a1
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow   0192f3c4-9a2
+        ");
+        // Ids that only their ends tell apart make room for the times.
+        let long = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a1b-7000-8000-000000000002"];
+        insta::assert_snapshot!(shown(&long.map(|id| row(id, "applied")), 80), @r"
+        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
+        ");
+    }
+
+    #[test]
+    fn people_read_local_time_and_the_date_where_it_is_not_today() {
+        let time = |width, text: &str| page(width).time(text.parse().unwrap());
+        assert_eq!(time(Some(80), "2026-11-23T11:00:00Z"), "12:00:00");
+        assert_eq!(time(Some(80), "2026-11-22T11:00:00Z"), "11-22 12:00");
+        assert_eq!(time(Some(80), "2025-11-22T11:00:00Z"), "2025-11-22");
+        assert_eq!(time(None, "2026-11-23T11:00:00Z"), "2026-11-23 12:00:00");
+    }
 }

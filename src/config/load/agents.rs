@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::given::{Given, Place};
 use super::{AgentOrigins, Loading, key_of};
+use crate::config::keys;
 use crate::config::raw::RawAgent;
 use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
-use crate::config::{Severity, keys};
+use crate::diagnostics::Severity;
 use crate::model::AgentId;
 
 const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"];

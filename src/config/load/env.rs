@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Severity, keys};
+use crate::config::keys;
+use crate::diagnostics::Severity;
 use crate::document::keys::Takes;
 use crate::document::{Problems, nearest, shown};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Loading;
 use super::env::variable;
-use crate::config::{Severity, raw};
+use crate::config::raw;
+use crate::diagnostics::Severity;
 use crate::document::keys::Takes;
 use crate::document::{duration, nearest, shown};
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::given::Place;
 use super::{Env, Loading, Overrides};
-use crate::config::{Report, raw};
+use crate::config::raw;
+use crate::diagnostics::Report;
 use crate::document::Problems;
 use crate::model::AgentId;
 

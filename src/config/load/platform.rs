@@ -4,8 +4,9 @@ use url::Url;
 
 use super::Loading;
 use super::given::Place;
+use crate::config::keys;
 use crate::config::settings::{CredentialsMode, Platform};
-use crate::config::{Severity, keys};
+use crate::diagnostics::Severity;
 
 const DEFAULT_URL: &str = "https://app.band.ai";
 

@@ -13,6 +13,20 @@ use crate::policy::{Mode, PolicyHash};
 /// One request, and what was said to it in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedRequest {
+    /// Its row, that of its last decision, and that of its last answer.
+    pub(crate) row: i64,
+    pub(crate) decision_row: Option<i64>,
+    pub(crate) answer_row: Option<i64>,
+    /// The newest decision of all when the last answer was intended; `None` in rows of schema 1.
+    pub(crate) answer_after: Option<i64>,
+    /// Whether what stands in `verdict` was meant to be answered.
+    pub mode: Mode,
+    /// The last thing that happened to it: first seen, decided, answered, held, settled.
+    pub happened_at: Timestamp,
+    /// When it was settled, as far as that is known.
+    pub settled_at: Option<Timestamp>,
+    /// It was settled without an answer of ours.
+    pub elsewhere: bool,
     /// Whose door.
     pub agent: AgentId,
     /// As first seen, each text cut at 500 characters.
@@ -59,6 +73,8 @@ pub struct AnswerRecord {
 /// One row of `decision`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedDecision {
+    /// Its row.
+    pub(crate) row: i64,
     /// Whose door.
     pub agent: AgentId,
     /// When.
@@ -78,9 +94,11 @@ pub struct RecordedDecision {
 /// Which requests. The default is all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// First seen then or later.
+    /// Which of a request's times the next two mean.
+    pub time: TimeOf,
+    /// Then or later.
     pub since: Option<Timestamp>,
-    /// First seen before.
+    /// Before then.
     pub until: Option<Timestamp>,
     /// Only this agent's.
     pub agent: Option<AgentId>,
@@ -100,11 +118,20 @@ impl Filter {
     /// Whether all but [`Filter::limit`] lets this one through.
     pub fn lets_through(&self, request: &RecordedRequest) -> bool {
         let handle = self.handle.as_deref().map(rows::Wanted::parse);
-        self.since.is_none_or(|since| request.first_seen >= since)
-            && self.until.is_none_or(|until| request.first_seen < until)
-            && self.agent.as_ref().is_none_or(|agent| request.agent == *agent)
-            && rows::lets_through(self, handle.as_ref(), request)
+        rows::within(self, request) && rows::lets_through(self, handle.as_ref(), request)
     }
+}
+
+/// One of a request's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeOf {
+    /// When it was first seen.
+    #[default]
+    Received,
+    /// When what stands in its verdict was decided.
+    Decided,
+    /// The last thing that happened to it: received, decided, answered, held, settled.
+    Happened,
 }
 
 /// What [`Filter::outcome`] asks for.

@@ -1,12 +1,12 @@
 //! Rows as values: one query behind every list of requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, Totals};
+use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::facts;
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
@@ -16,7 +16,9 @@ use crate::policy::Mode;
 const SELECT: &str = "
     SELECT r.n, a.id, r.id, r.handle, r.name, r.message, r.inserted_at, r.first_seen, r.via, r.blanked, r.settled,
         d.at, d.verdict, d.\"by\", dp.hash,
-        w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail
+        w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
+        d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
+        (SELECT h.at FROM hold h WHERE h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL)
     FROM request r
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
@@ -32,40 +34,31 @@ pub fn for_each(
 ) -> rusqlite::Result<()> {
     // One moment of the file, however long this takes.
     let reading = connection.unchecked_transaction()?;
-    let agent = filter.agent.as_ref().map(AgentId::as_str);
-    let since = filter.since.unwrap_or(Timestamp::MIN);
-    let first: Option<i64> = match filter.since {
-        None => Some(0),
-        Some(since) => reading.query_row(
-            "SELECT min(r.n) FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1
-             WHERE ?2 IS NULL OR a.id = ?2",
-            params![Micros(since), agent],
-            |row| row.get(0),
-        )?,
-    };
-    let Some(first) = first else { return Ok(()) };
-    let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
-    let sql = format!(
-        "{SELECT} WHERE r.n >= ?1 AND r.first_seen >= ?2 AND r.first_seen < ?3 AND (?4 IS NULL OR a.id = ?4)
-         ORDER BY r.n {order}"
-    );
-    let handle = filter.handle.as_deref().map(Wanted::parse);
-    let mut statement = reading.prepare_cached(&sql)?;
-    let until = filter.until.unwrap_or(Timestamp::MAX);
-    let mut rows = statement.query(params![first, Micros(since), Micros(until), agent])?;
     let mut newest = Vec::new();
-    while let Some(row) = rows.next()? {
-        if filter.limit.is_some_and(|limit| newest.len() >= limit) {
-            break;
+    let handle = filter.handle.as_deref().map(Wanted::parse);
+    let mut sift = |request: RecordedRequest| {
+        if !within(filter, &request) || !lets_through(filter, handle.as_ref(), &request) {
+            return ControlFlow::Continue(());
         }
-        let request = recorded(row)?;
-        if !lets_through(filter, handle.as_ref(), &request) {
-            continue;
-        }
-        if filter.limit.is_some() {
-            newest.push(request);
-        } else if take(request).is_break() {
-            return Ok(());
+        let Some(limit) = filter.limit else { return take(request) };
+        newest.push(request);
+        if newest.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    if filter.limit != Some(0) {
+        match (filter.time, filter.since) {
+            (TimeOf::Received, _) | (_, None) => scan(&reading, filter, handle.as_ref(), &mut sift)?,
+            (TimeOf::Happened | TimeOf::Decided, Some(since)) => {
+                let touched = touched_since(&reading, filter.agent.as_ref(), since)?;
+                let ordered: Box<dyn Iterator<Item = i64>> = match filter.limit {
+                    Some(_) => Box::new(touched.into_iter().rev()),
+                    None => Box::new(touched.into_iter()),
+                };
+                for n in ordered {
+                    if one(&reading, n)?.is_some_and(|request| sift(request).is_break()) {
+                        break;
+                    }
+                }
+            }
         }
     }
     for request in newest.into_iter().rev() {
@@ -74,6 +67,97 @@ pub fn for_each(
         }
     }
     Ok(())
+}
+
+/// All requests in the order of their rows, backwards with a limit, as far as an index knows them.
+fn scan(
+    connection: &Connection,
+    filter: &Filter,
+    handle: Option<&Wanted>,
+    sift: &mut impl FnMut(RecordedRequest) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    let agent = filter.agent.as_ref().map(AgentId::as_str);
+    let since = filter.since.filter(|_| filter.time == TimeOf::Received);
+    let first: Option<i64> = match since {
+        None => Some(0),
+        Some(since) => connection.query_row(
+            "SELECT min(r.n) FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1
+             WHERE ?2 IS NULL OR a.id = ?2",
+            params![Micros(since), agent],
+            |row| row.get(0),
+        )?,
+    };
+    let Some(first) = first else { return Ok(()) };
+    let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
+    let (owner, owned) = match handle {
+        None => (None, "?3 IS NULL"),
+        Some(Wanted::Plain(handle)) => (Some(handle.owner()), "r.owner = ?3"),
+        Some(Wanted::AgentsOf(owner)) => (Some(owner.as_str()), "r.owner = ?3"),
+        Some(Wanted::Text(_)) => (None, "r.owner IS ?3"),
+    };
+    let sql = format!("{SELECT} WHERE r.n >= ?1 AND (?2 IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![first, agent, owner])?;
+    while let Some(row) = rows.next()? {
+        if sift(recorded(row)?).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// How much the clock may have been set back between two decisions.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(1);
+
+/// The rows of requests to which something happened since then.
+fn touched_since(
+    connection: &Connection,
+    agent: Option<&AgentId>,
+    since: Timestamp,
+) -> rusqlite::Result<BTreeSet<i64>> {
+    let mut touched = BTreeSet::new();
+    let agent = agent.map(AgentId::as_str);
+    for sql in [
+        "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n AND w.outcome_at >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n
+             WHERE (w.outcome IS NULL OR w.outcome = 'unknown') AND w.last_at >= ?1 AND (?2 IS NULL OR a.id = ?2)",
+        "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.elsewhere = 1 AND r.settled_at >= ?1
+             WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT h.request FROM agent a CROSS JOIN hold h ON h.agent = a.n AND max(h.at, coalesce(h.ended_at, h.at)) >= ?1
+             WHERE ?2 IS NULL OR a.id = ?2",
+    ] {
+        let mut statement = connection.prepare_cached(sql)?;
+        for n in statement.query_map(params![Micros(since), agent], |row| row.get::<_, i64>(0))? {
+            touched.insert(n?);
+        }
+    }
+    // Decisions have no index by time: newest first, until they are well before that.
+    let until = since.checked_sub(CLOCK_SLACK).unwrap_or(Timestamp::MIN);
+    let mut statement = connection.prepare_cached("SELECT request, at FROM decision ORDER BY n DESC")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Micros(at) = row.get(1)?;
+        if at < until {
+            break;
+        }
+        if at >= since {
+            touched.insert(row.get(0)?);
+        }
+    }
+    Ok(touched)
+}
+
+/// Whether its time and its agent are as the filter wants them.
+pub fn within(filter: &Filter, request: &RecordedRequest) -> bool {
+    let at = match filter.time {
+        TimeOf::Received => Some(request.first_seen),
+        TimeOf::Decided => request.decided_at,
+        TimeOf::Happened => Some(request.happened_at),
+    };
+    filter.agent.as_ref().is_none_or(|agent| request.agent == *agent)
+        && (filter.since.is_none() || at >= filter.since)
+        && filter.until.is_none_or(|until| at.is_some_and(|at| at < until))
 }
 
 /// One request by its row's number.
@@ -186,7 +270,19 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
         (_, Some("gone")) => Some(Outcome::Gone),
         (_, Some(_)) => Some(Outcome::SettledElsewhere),
     };
+    let happened = [time(row, 11)?, answered_at, time(row, 20)?, time(row, 21)?, time(row, 25)?, time(row, 30)?]
+        .into_iter()
+        .flatten();
+    let shadow = !by_answer && row.get_ref(24)?.as_str_or_null()?.is_some_and(|mode| mode == "shadow");
     Ok(RecordedRequest {
+        row: row.get(0)?,
+        decision_row: row.get(27)?,
+        answer_row: row.get(28)?,
+        answer_after: row.get(29)?,
+        mode: if shadow { Mode::Shadow } else { Mode::Enforce },
+        happened_at: happened.fold(first_seen, Timestamp::max),
+        settled_at: time(row, 25)?,
+        elsewhere: row.get::<_, Option<bool>>(26)?.unwrap_or(false),
         agent: get(row, 1)?,
         request: ContactRequest {
             id: get(row, 2)?,
@@ -213,13 +309,14 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
 pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<RecordedDecision>> {
     connection
         .prepare_cached(
-            "SELECT a.id, d.at, d.verdict, d.\"by\", p.hash, d.mode, d.facts FROM decision d
+            "SELECT a.id, d.at, d.verdict, d.\"by\", p.hash, d.mode, d.facts, d.n FROM decision d
              JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent JOIN policy p ON p.n = d.policy
              WHERE d.request = ?1 ORDER BY d.n",
         )?
         .query_map([request], |row| {
             let Micros(at) = row.get(1)?;
             Ok(RecordedDecision {
+                row: row.get(7)?,
                 agent: get(row, 0)?,
                 at,
                 verdict: get(row, 2)?,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
+use super::numbers::LastAnswer;
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut};
 use crate::model::{Answer, Outcome};
@@ -20,30 +21,24 @@ pub(super) struct Intent<'a> {
     pub(super) at: Timestamp,
 }
 
+/// The newest answer to a request, beside what is intended now.
+struct LastRow {
+    n: i64,
+    same_answer: bool,
+    outcome: Option<String>,
+    same_reason: bool,
+}
+
 impl Recorder<'_> {
     pub(super) fn intent(&mut self, intent: &Intent<'_>, attempt: u32) -> Result<(), Fault> {
         let Intent { agent, request, answer, by, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
-        let since: Option<i64> = if counts && answer == Answer::Approve {
-            Some(
-                self.sql("SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0")?
-                    .query_row([agent], |row| row.get(0))?,
-            )
-        } else {
-            None
+        let since = if counts && answer == Answer::Approve { Some(self.last_resume(agent)?) } else { None };
+        let last = match self.numbers.last_answer(request) {
+            LastAnswer::None => None,
+            LastAnswer::Open { .. } | LastAnswer::Unread => self.last_answer(request, intent)?,
         };
-        let last = self
-            .sql("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
-            .query_row([request], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, String>(1)? == answer.as_str(),
-                    row.get::<_, Option<String>>(2)?,
-                    row.get::<_, String>(3)? == by && row.get::<_, Option<i64>>(4)? == policy,
-                ))
-            })
-            .optional()?;
-        let last = last.as_ref().map(|(n, same, outcome, reason)| (*n, *same, outcome.as_deref(), *reason));
+        let last = last.as_ref().map(|row| (row.n, row.same_answer, row.outcome.as_deref(), row.same_reason));
         match last {
             Some((_, false, None | Some("unknown"), _)) => {
                 Err(Fault::Refused("another answer to this request is still open".to_owned()))
@@ -56,20 +51,52 @@ impl Recorder<'_> {
             Some((n, true, Some("refused"), true)) => {
                 self.sql(
                     "UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, reserved_at = ?3, counts = ?4,
-                         outcome = NULL, outcome_at = NULL, detail = NULL WHERE n = ?1",
+                         after_decision = (SELECT max(n) FROM decision), outcome = NULL, outcome_at = NULL, detail = NULL WHERE n = ?1",
                 )?
                 .execute(params![n, attempt, Micros(at), since])?;
+                self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }
             _ => {
-                self.sql(
-                    "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7)",
-                )?
-                .execute(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt])?;
+                let n = self
+                    .sql(
+                        "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
+                             after_decision)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, (SELECT max(n) FROM decision))",
+                    )?
+                    .insert(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt])?;
+                self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }
         }
+    }
+
+    /// The row of the agent's last resume; 0 before the first.
+    fn last_resume(&mut self, agent: i64) -> Result<i64, Fault> {
+        if let Some(n) = self.numbers.last_resume(agent) {
+            return Ok(n);
+        }
+        let n = self
+            .sql("SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0")?
+            .query_row([agent], |row| row.get(0))?;
+        self.numbers.keep_last_resume(agent, n);
+        Ok(n)
+    }
+
+    fn last_answer(&mut self, request: i64, intent: &Intent<'_>) -> Result<Option<LastRow>, Fault> {
+        let last = self
+            .sql("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
+            .query_row([request], |row| {
+                Ok(LastRow {
+                    n: row.get(0)?,
+                    same_answer: row.get::<_, String>(1)? == intent.answer.as_str(),
+                    outcome: row.get(2)?,
+                    same_reason: row.get::<_, String>(3)? == intent.by
+                        && row.get::<_, Option<i64>>(4)? == intent.policy,
+                })
+            })
+            .optional()?;
+        Ok(last)
     }
 
     pub(super) fn charge(&mut self, agent: i64, request: i64, charges: &[Charge], at: Timestamp) -> Result<(), Fault> {
@@ -96,15 +123,34 @@ impl Recorder<'_> {
         outcome: &str,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> Result<Option<String>, Fault> {
-        let answer = self
+    ) -> Result<Option<Answer>, Fault> {
+        let Some((n, answer)) = self.open_answer(agent, request)? else { return Ok(None) };
+        self.sql("UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4 WHERE n = ?1")?.execute(params![
+            n,
+            outcome,
+            Micros(at),
+            detail.map(cut)
+        ])?;
+        let open = outcome == Outcome::Unknown.as_str();
+        self.numbers.keep_last_answer(request, if open { LastAnswer::Open { n, answer } } else { LastAnswer::Unread });
+        Ok(Some(answer))
+    }
+
+    /// The answer to this request that has no outcome, or an unknown one. There is never more than one.
+    fn open_answer(&mut self, agent: i64, request: i64) -> Result<Option<(i64, Answer)>, Fault> {
+        match self.numbers.last_answer(request) {
+            LastAnswer::None => return Ok(None),
+            LastAnswer::Open { n, answer } => return Ok(Some((n, answer))),
+            LastAnswer::Unread => {}
+        }
+        let row = self
             .sql(
-                "UPDATE answer SET outcome = ?3, outcome_at = ?4, detail = ?5
-                 WHERE agent = ?1 AND request = ?2 AND (outcome IS NULL OR outcome = 'unknown') RETURNING answer",
+                "SELECT n, answer FROM answer
+                 WHERE agent = ?1 AND request = ?2 AND (outcome IS NULL OR outcome = 'unknown')",
             )?
-            .query_row(params![agent, request, outcome, Micros(at), detail.map(cut)], |row| row.get(0))
+            .query_row(params![agent, request], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
             .optional()?;
-        Ok(answer)
+        Ok(row.map(|(n, word)| (n, if word == Answer::Approve.as_str() { Answer::Approve } else { Answer::Reject })))
     }
 
     pub(super) fn outcome(
@@ -121,23 +167,21 @@ impl Recorder<'_> {
             self.give_back(request)?;
         }
         match outcome {
-            Outcome::Applied | Outcome::PresumedApplied => {
-                let word = if answer == Answer::Approve.as_str() { "approved" } else { "rejected" };
-                self.settled(request, word, at)
-            }
-            Outcome::SettledElsewhere => self.settled(request, "elsewhere", at),
-            Outcome::Gone => self.settled(request, "gone", at),
+            Outcome::Applied | Outcome::PresumedApplied => self.settled(request, answer.status().as_str(), false, at),
+            Outcome::SettledElsewhere => self.settled(request, "elsewhere", true, at),
+            Outcome::Gone => self.settled(request, "gone", true, at),
             Outcome::Refused | Outcome::Unknown => Ok(()),
         }
     }
 
-    /// A word of the platform's is final; `gone` and `elsewhere` are what we think until it says one.
-    pub(super) fn settled(&mut self, request: i64, word: &str, at: Timestamp) -> Result<(), Fault> {
+    /// A word of the platform's is final; `gone` and `elsewhere` are what we think until it says one. `elsewhere`: without
+    /// an answer of ours.
+    pub(super) fn settled(&mut self, request: i64, word: &str, elsewhere: bool, at: Timestamp) -> Result<(), Fault> {
         self.sql(
-            "UPDATE request SET settled = ?2, settled_at = ?3
+            "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)
              WHERE n = ?1 AND (settled IS NULL OR (settled IN ('gone', 'elsewhere') AND ?2 NOT IN ('gone', 'elsewhere')))",
         )?
-        .execute(params![request, word, Micros(at)])?;
+        .execute(params![request, word, Micros(at), elsewhere])?;
         Ok(())
     }
 }

@@ -31,3 +31,20 @@ CREATE INDEX settlement_owner ON settlement (agent, owner);
 -- The last answers of one agent, and its last change of state, without a walk through everybody's.
 CREATE INDEX answer_agent ON answer (agent, n);
 CREATE INDEX session_agent ON session (agent);
+
+-- Whoever asked, by the comparable owner; and who was settled without an answer of ours, by when.
+CREATE INDEX request_owner ON request (owner);
+ALTER TABLE request ADD COLUMN elsewhere INTEGER CHECK (elsewhere IN (0, 1));
+UPDATE request SET elsewhere = 1 WHERE settled IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM answer w WHERE w.request = request.n AND w.outcome_at = request.settled_at);
+CREATE INDEX request_elsewhere ON request (agent, settled_at) WHERE elsewhere = 1;
+
+-- The newest decision when the row was written, which tells what came first where times cannot: answers, pauses and
+-- decisions of one step share a microsecond, and a clock may jump. Null in rows of schema 1.
+ALTER TABLE answer ADD COLUMN after_decision INTEGER;
+ALTER TABLE pause ADD COLUMN after_decision INTEGER;
+ALTER TABLE hold ADD COLUMN after_decision INTEGER;
+ALTER TABLE hold ADD COLUMN ended_after INTEGER;
+
+-- Contacts that no answer of ours explains.
+CREATE INDEX contact_unexplained ON contact (agent, added_at) WHERE request IS NULL AND removed_at IS NULL;

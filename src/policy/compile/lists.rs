@@ -1,73 +1,109 @@
 //! `[lists.NAME]`: entries and files together, held against what they were in the running policy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
-use crate::config::Severity;
+use crate::diagnostics::Severity;
 use crate::document::{At, shown};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{Condition, List, PatternSet, Policy, SourceText, Table, When};
+use crate::policy::rules::{List, PatternSet, Policy, SourceText};
 
-/// Most problems told of one list file.
+/// The lines of a file.
+pub(crate) struct FileLines {
+    /// Which text of the report it is.
+    pub(crate) source: usize,
+    pub(crate) lines: Vec<At<String>>,
+}
+
+/// Most problems reported of one list file.
 const TOLD_MAX: usize = 20;
 
 /// A list file that was read.
-struct FileText {
+pub(super) struct FileText {
     text: Arc<str>,
     source: usize,
-    /// Its problems were told.
+    /// Its problems were reported.
     told: bool,
 }
 
 impl Compiling<'_> {
-    /// Compiles all lists; the texts of their files, by path.
-    pub(super) fn lists(
-        &mut self,
-        rules: &Path,
-        raw: &[Named<RawList>],
-        read: &dyn Fn(&str) -> Result<ListText, Advice>,
-        running: Running<'_>,
-    ) -> Vec<SourceText> {
+    /// Compiles all lists.
+    pub(super) fn lists(&mut self, raw: &[Named<RawList>], running: Running<'_>) {
         let before = running.previous.map(sizes).unwrap_or_default();
-        let mut files: BTreeMap<String, Option<FileText>> = BTreeMap::new();
         for Named { name, value } in raw {
             let list = value.as_ref().and_then(|list| {
-                let file = match &list.file {
+                // A file that cannot be read is reported once; the list is broken.
+                let mut file = match &list.file {
                     None => None,
-                    Some(file) => {
-                        if !files.contains_key(&file.value) {
-                            let text = self.read(rules, file, read);
-                            files.insert(file.value.clone(), text);
-                        }
-                        // A file that cannot be read is told; the list is broken, and that is all to be said of it.
-                        Some(files.get_mut(&file.value)?.as_mut()?)
-                    }
+                    Some(file) => Some(self.open(file)?),
                 };
-                self.list(name, list, file, running, &before)
+                let compiled = self.list(name, list, file.as_mut(), running, &before);
+                self.close(list.file.as_ref(), file);
+                compiled
             });
             self.lists.insert(name.value.clone(), list.map(Arc::new));
         }
-        let texts = files.into_iter().filter_map(|(name, file)| file.map(|file| SourceText { name, text: file.text }));
-        texts.collect()
     }
 
-    fn read(
-        &mut self,
-        rules: &Path,
-        file: &At<String>,
-        read: &dyn Fn(&str) -> Result<ListText, Advice>,
-    ) -> Option<FileText> {
-        match read(&file.value) {
+    /// The texts of all files that were read, by path.
+    pub(super) fn texts(self) -> Vec<SourceText> {
+        let texts = self.files.into_iter();
+        texts.filter_map(|(name, file)| file.map(|file| SourceText { name, text: file.text })).collect()
+    }
+
+    /// Takes a file, which is read once, until [`Compiling::close`].
+    fn open(&mut self, file: &At<String>) -> Option<FileText> {
+        if !self.files.contains_key(&file.value) {
+            let text = self.read_file(file);
+            self.files.insert(file.value.clone(), text);
+        }
+        self.files.get_mut(&file.value)?.take()
+    }
+
+    fn close(&mut self, at: Option<&At<String>>, file: Option<FileText>) {
+        if let (Some(at), Some(file)) = (at, file) {
+            self.files.insert(at.value.clone(), Some(file));
+        }
+    }
+
+    /// The texts of a file with one a line, trimmed, with their places in that file; lines that begin with `#` and empty
+    /// ones are left out. `None` where there is no text, which is reported.
+    pub(crate) fn lines_of(&mut self, at: &At<String>) -> Option<FileLines> {
+        let file = self.open(at)?;
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in file.text.split('\n') {
+            let begin = start;
+            start += line.len() + 1;
+            let bare = if begin == 0 { line.trim_start_matches('\u{feff}') } else { line }.trim();
+            if !bare.is_empty() && !bare.starts_with('#') {
+                let from = bare.as_ptr().addr() - file.text.as_ptr().addr();
+                lines.push(At { value: bare.to_owned(), span: from..from + bare.len() });
+            }
+        }
+        let source = file.source;
+        self.close(Some(at), Some(file));
+        if lines.is_empty() {
+            self.problems
+                .error(&at.span, format!("`{}` has no text in it", shown(&at.value)))
+                .help("write one text on each line");
+            return None;
+        }
+        Some(FileLines { source, lines })
+    }
+
+    fn read_file(&mut self, file: &At<String>) -> Option<FileText> {
+        match (self.read)(&file.value) {
             Ok(ListText { text, warning }) if text.len() <= TEXT_MAX => {
                 if let Some(Advice { message, help }) = warning {
                     self.problems.warning(&file.span, message).help = help;
                 }
                 let text: Arc<str> = text.into();
-                let path = rules.parent().unwrap_or(Path::new("")).join(&file.value);
+                let path = self.path.parent().unwrap_or(Path::new("")).join(&file.value);
                 Some(FileText { source: self.problems.add_source(&path, text.clone()), text, told: false })
             }
             Ok(_) => {
@@ -165,7 +201,7 @@ impl Compiling<'_> {
                 }
                 (Err(problem), _) => {
                     errors += 1;
-                    let message = format!("`{}` is no handle pattern", shown(bare));
+                    let message = format!("`{}` is not a handle pattern", shown(bare));
                     let diagnostic = self.problems.push(Severity::Error, source, span, message);
                     diagnostic.label(problem.label);
                     diagnostic.help = problem.help.map(str::to_owned);
@@ -180,12 +216,12 @@ impl Compiling<'_> {
         len
     }
 
-    /// Adds a pattern of the rules file; `false` where it is none, or was there already, which is told.
-    pub(super) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
+    /// Adds a pattern of the rules file; `false` where it is not one, or was there already, which is reported.
+    pub(crate) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
         let pattern = match HandlePattern::parse(&text.value) {
             Ok(pattern) => pattern,
             Err(problem) => {
-                let message = format!("`{}` is no handle pattern", shown(&text.value));
+                let message = format!("`{}` is not a handle pattern", shown(&text.value));
                 let diagnostic = self.problems.error(&text.span, message);
                 diagnostic.label(problem.label);
                 diagnostic.help = problem.help.map(str::to_owned);
@@ -218,16 +254,5 @@ impl Compiling<'_> {
 
 /// How long the lists are that a policy's rules speak of.
 fn sizes(policy: &Policy) -> HashMap<&str, usize> {
-    let when = policy.rules.iter().filter_map(|rule| match &rule.when {
-        When::Table(table) => Some(table),
-        When::Everyone => None,
-    });
-    let unless = policy.rules.iter().flat_map(|rule| &rule.unless);
-    let overdue = policy.overdue.iter().flat_map(|overdue| &overdue.unless);
-    let conditions = when.chain(unless).chain(overdue).flat_map(|table: &Table| &table.conditions);
-    let lists = conditions.filter_map(|condition| match condition {
-        Condition::List(lists) => Some(lists),
-        _ => None,
-    });
-    lists.flatten().map(|list| (list.name.as_str(), list.len)).collect()
+    policy.needs().lists.into_iter().map(|list| (list.name.as_str(), list.len)).collect()
 }

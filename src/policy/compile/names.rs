@@ -20,10 +20,10 @@ impl Compiling<'_> {
 
     fn window(&mut self, name: &str, raw: &RawWindow) -> Option<Window> {
         let written = &raw.tz.value;
-        let found = (written.len() <= 64).then(|| TimeZone::get(written).ok()).flatten();
-        let Some(tz) = found.filter(|tz| !tz.is_unknown()) else {
+        let found = (written.len() <= 64).then(|| time_zone(written)).flatten();
+        let Some(tz) = found else {
             let crowded = self.problems.crowded();
-            let message = format!("`{}` is no time zone", shown(written));
+            let message = format!("`{}` is not a known time zone", shown(written));
             let diagnostic = self.problems.error(&raw.tz.span, message);
             diagnostic.label("expected a name such as `Europe/Paris`");
             let known =
@@ -37,8 +37,8 @@ impl Compiling<'_> {
         Some(Window { name: self.name(name)?, tz, days: raw.days.clone(), from: raw.from, to: raw.to })
     }
 
-    /// The lists of these names. Names that do not exist are told.
-    pub(super) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
+    /// The lists of these names. Names that do not exist are reported.
+    pub(crate) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
         let mut lists = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("list", name.value.clone()));
@@ -54,8 +54,8 @@ impl Compiling<'_> {
         lists
     }
 
-    /// The windows of these names. Names that do not exist are told.
-    pub(super) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
+    /// The windows of these names. Names that do not exist are reported.
+    pub(crate) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
         let mut windows = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("window", name.value.clone()));
@@ -85,6 +85,14 @@ impl Compiling<'_> {
             None => diagnostic.help(format!("write `[{kind}s.{shown}]`, or name another")),
         };
     }
+}
+
+/// The system's time zone of this name, or the bundled one where the system has none: newer systems lack old names such
+/// as `US/Eastern`, and a file must load wherever doorman runs.
+fn time_zone(name: &str) -> Option<TimeZone> {
+    let known = |zone: &TimeZone| !zone.is_unknown();
+    let bundled = || jiff::tz::TimeZoneDatabase::bundled().get(name).ok().filter(known);
+    TimeZone::get(name).ok().filter(known).or_else(bundled)
 }
 
 /// By the whole name, or by the city alone.

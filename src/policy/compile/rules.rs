@@ -4,10 +4,10 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::Compiling;
-use super::who::says_who;
+use super::tables::says_who;
 use crate::document::At;
 use crate::model::Verdict;
-use crate::policy::lint::cover::covers;
+use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
 use crate::policy::rules::{Overdue, OverdueThen, Rule, Table, When};
 
@@ -24,9 +24,12 @@ impl Compiling<'_> {
         let when = match raw.when.as_ref().map(|when| &when.value) {
             None => None,
             Some(RawWhen::Everyone) => Some(When::Everyone),
-            Some(RawWhen::Table(table)) => self.table(table).map(When::Table),
+            Some(RawWhen::Table(table)) => {
+                let approves = raw.then.as_ref().is_none_or(|then| then.value == Verdict::Approve);
+                self.table(table, !approves).map(When::Table)
+            }
         };
-        let unless: Vec<Table> = raw.unless.iter().filter_map(|table| self.table(table)).collect();
+        let unless: Vec<Table> = raw.unless.iter().filter_map(|table| self.table(table, true)).collect();
         let then = raw.then.as_ref()?.value;
         self.only_of_approvals(then, raw);
         let (when, written) = (when?, raw.when.as_ref()?);
@@ -102,7 +105,7 @@ impl Compiling<'_> {
                 self.problems
                     .warning(&flag.span, "`dangerously_approve_everyone` is not needed here")
                     .label("the rule says who it approves")
-                    .help("remove it, so that a later change cannot open the door");
+                    .help("remove it, so that a later change cannot let everybody in");
             }
             (Ok(()), _) => {}
             (Err(_), Some(flag)) if flag.value => {
@@ -116,7 +119,7 @@ impl Compiling<'_> {
             (Err(open), _) => {
                 let (span, label) = match open {
                     Some(open) => (open.span, open.why),
-                    None => (written.span.clone(), "whom does it let in?".to_owned()),
+                    None => (written.span.clone(), "it would approve anybody".to_owned()),
                 };
                 self.problems
                     .error(&span, format!("the approve rule `{}` does not say who", name.value))
@@ -135,7 +138,7 @@ impl Compiling<'_> {
     }
 
     fn one_overdue(&mut self, name: &At<String>, raw: &RawOverdue) -> Option<Overdue> {
-        let unless = raw.unless.iter().filter_map(|table| self.table(table)).collect();
+        let unless = raw.unless.iter().filter_map(|table| self.table(table, true)).collect();
         if let (Some(OverdueThen::Notify), Some(most)) = (raw.then, &raw.max_per_hour) {
             self.problems
                 .error(&most.span, "`max_per_hour` is for `then = \"reject\"`")

@@ -26,7 +26,8 @@ impl Compiling<'_> {
         if let Some(last) = raw.tests.last()
             && raw.tests.len().saturating_mul(raw.rules.len()) > QUESTIONS_MAX
         {
-            self.problems.error(&last.name.span, "so many tests of so many rules would take too long");
+            self.problems
+                .error(&last.name.span, "the tests of this file would take too long: too many tests times rules");
             return Vec::new();
         }
         let known = Known {
@@ -47,7 +48,9 @@ impl Compiling<'_> {
         let history: Vec<_> = test.history.iter().map(|one| self.history(one, test, known, left)).collect();
         let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
         if test.at.checked_sub(test.ago).is_err() {
-            self.problems.error(&test.expect, "the test's request came before all time").help("shorten `ago`");
+            self.problems
+                .error(&test.expect, "the request of the test is before the earliest possible time")
+                .help("shorten `ago`");
             return None;
         }
         Some(PolicyTest {
@@ -77,7 +80,7 @@ impl Compiling<'_> {
         let before = self.problems.errors();
         let sender = Sender::parse(Some(&raw.from_handle));
         if sender.handle().is_none() {
-            let message = format!("`{}` is no plain handle, and has no history", shown(&raw.from_handle));
+            let message = format!("`{}` is not a plain handle and has no history", shown(&raw.from_handle));
             self.problems.error(&raw.span, message);
         }
         match left.checked_sub(u64::from(raw.times)) {
@@ -87,7 +90,7 @@ impl Compiling<'_> {
             }
         }
         if test.at.checked_sub(raw.ago).is_err() {
-            self.problems.error(&raw.span, "this is before all time").help("shorten `ago`");
+            self.problems.error(&raw.span, "this is before the earliest possible time").help("shorten `ago`");
         }
         if raw.removed && raw.verdict.value != Verdict::Approve {
             self.problems

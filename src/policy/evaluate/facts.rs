@@ -1,14 +1,13 @@
 //! What one decision looks at: the request, its circumstances, the agent's book and the time, in one read-only value,
-//! with the folded texts made at most once.
-
-use std::cell::OnceCell;
+//! with the forms of the texts made at most once.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::{ContactRequest, Handle};
-use crate::policy::{Book, Circumstances, ClockHealth, fold};
+use crate::model::{ContactRequest, Handle, StrangerText};
+use crate::policy::text::Forms;
+use crate::policy::{Book, Circumstances, ClockHealth};
 
-/// How far in the future `inserted_at` may lie and still make sense: the platform's clock is not ours.
+/// How far in the future `inserted_at` may lie and still be believed: the platform's clock is not ours.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that conditions may ask about.
@@ -18,8 +17,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) circumstances: &'a Circumstances,
     pub(crate) book: &'a Book,
     pub(crate) now: Timestamp,
-    name: OnceCell<Option<String>>,
-    message: OnceCell<Option<String>>,
+    name: Option<Forms<'a>>,
+    message: Option<Forms<'a>>,
 }
 
 /// When the platform took the request in, as far as it can be believed.
@@ -29,7 +28,7 @@ pub(crate) enum Inserted {
     At(Timestamp),
     /// Missing.
     Absent,
-    /// So far in the future that it makes no sense before this moment.
+    /// So far in the future that it is not believed before this moment.
     SenselessUntil(Timestamp),
 }
 
@@ -40,7 +39,8 @@ impl<'a> Facts<'a> {
         book: &'a Book,
         now: Timestamp,
     ) -> Self {
-        let (name, message) = (OnceCell::new(), OnceCell::new());
+        let forms = |text: &'a Option<StrangerText>| text.as_ref().map(Forms::new);
+        let (name, message) = (forms(&request.name), forms(&request.message));
         Self { request, handle: request.sender.handle(), circumstances, book, now, name, message }
     }
 
@@ -49,14 +49,19 @@ impl<'a> Facts<'a> {
         self.circumstances.clock == ClockHealth::Sound
     }
 
-    /// The name, folded.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.get_or_init(|| self.request.name.as_ref().map(|name| fold::fold(name.raw()))).as_deref()
+    /// The name, in its forms.
+    pub(crate) fn name(&self) -> Option<&Forms<'a>> {
+        self.name.as_ref()
     }
 
-    /// The message, folded.
-    pub(crate) fn message(&self) -> Option<&str> {
-        self.message.get_or_init(|| self.request.message.as_ref().map(|text| fold::fold(text.raw()))).as_deref()
+    /// The message, in its forms.
+    pub(crate) fn message(&self) -> Option<&Forms<'a>> {
+        self.message.as_ref()
+    }
+
+    /// Whether a text was cut, so that conditions on text may be unknown.
+    pub(crate) fn some_text_is_cut(&self) -> bool {
+        [self.name(), self.message()].into_iter().flatten().any(|forms| forms.original().is_cut())
     }
 
     pub(crate) fn inserted(&self) -> Inserted {

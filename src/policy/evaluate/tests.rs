@@ -5,4 +5,5 @@ mod quotas;
 mod sentences;
 mod sequences;
 mod spec;
+mod texts;
 mod time;

@@ -40,6 +40,15 @@ impl Explanation {
         if self.mode == Mode::Shadow {
             let _ = writeln!(out, "{}", paint(YELLOW, "shadow mode: nothing is answered"));
         }
+        out + &self.render_reasons(colour)
+    }
+
+    /// The reasons alone, each after an empty line.
+    pub fn render_reasons(&self, colour: bool) -> String {
+        let paint = |style: Style, text: &str| {
+            if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+        };
+        let mut out = String::new();
         for reason in &self.reasons {
             out.push('\n');
             let (word, style) = match reason.matched {

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::policy::rules::{Condition, HistoryConditions, LimitBy, Quota};
+use crate::policy::conditions::*;
+use crate::policy::rules::{LimitBy, Quota};
 use crate::policy::testkit::*;
 
 fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
@@ -13,17 +14,14 @@ fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
 #[test]
 fn the_json_is_as_documented() {
     let bots = vec![by_handle(&["acme/*-bot"]), window(&WORKDAYS, "08:00", "18:00")];
-    let history = HistoryConditions {
+    let history = History {
         rejected_within: Some(hours(720)),
         requests_over: Some(Quota { count: 3, per: hours(24) }),
-        ..HistoryConditions::default()
+        ..History::default()
     };
     let policy = policy(vec![
-        approve("acme-bots", bots)
-            .unless(Condition::Slug(vec!["intern-bot".into()]))
-            .unless(Condition::History(history))
-            .wait(minutes(10)),
-        reject("sales", Condition::ContactsOver(5)).shadow(),
+        approve("acme-bots", bots).unless(SlugIs(vec!["intern-bot".into()])).unless(history).wait(minutes(10)),
+        reject("sales", ContactsOver(5)).shadow(),
     ]);
     let told = serde_json::to_value(told(&policy, &request("r", "@Acme/a-bot"))).unwrap();
     let condition = |place: &str, key: &str, wanted: &str, saw: &str, holds: Option<bool>| json!({"in": place, "key": key, "wanted": wanted, "saw": saw, "holds": holds});
@@ -84,7 +82,7 @@ fn a_full_limit_says_when_a_place_is_free() {
 #[test]
 fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
     let policy = policy(vec![
-        reject("words", Condition::MessageRegex(vec![pattern("x", false)])),
+        reject("words", MessageRegex(vec![pattern("x", false)])),
         approve("ann", by_handle(&["ann"])).until(noon() + hours(1)),
     ]);
     let told = told(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));

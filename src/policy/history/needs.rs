@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 
-use crate::policy::rules::{Condition, HistoryConditions, Policy};
+use crate::policy::conditions::History;
+use crate::policy::rules::Policy;
 
 /// How far back a policy's `history` conditions ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,7 +19,8 @@ pub struct HistoryNeeds {
 }
 
 impl HistoryNeeds {
-    fn add(&mut self, history: &HistoryConditions) {
+    /// Takes in what one `history` condition asks for.
+    pub(crate) fn add(&mut self, history: &History) {
         self.approved |= history.approved_before.is_some();
         self.rejected = self.rejected.max(history.rejected_within);
         self.removed = self.removed.max(history.removed_within);
@@ -38,13 +40,7 @@ impl HistoryNeeds {
 impl Policy {
     /// What of the history of owners this policy asks about.
     pub fn history_needs(&self) -> HistoryNeeds {
-        let mut needs = HistoryNeeds::default();
-        for condition in self.conditions() {
-            if let Condition::History(history) = condition {
-                needs.add(history);
-            }
-        }
-        needs
+        self.needs().history
     }
 
     /// How far back [`Memory::history`](crate::policy::book::Memory) must reach for this policy: `None` where it asks nothing,

@@ -38,6 +38,10 @@ impl Regexes {
         built
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.word_rules.is_empty()
+    }
+
     pub(super) fn find(&self, text: &str, out: &mut Vec<u32>) {
         self.plain.find(text, out);
         if text.is_ascii() {
@@ -49,6 +53,10 @@ impl Regexes {
 }
 
 impl Sets {
+    fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.alone.is_empty()
+    }
+
     fn add(&mut self, patterns: &[(&str, u32)]) {
         if patterns.is_empty() {
             return;

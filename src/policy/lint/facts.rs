@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::both;
-use crate::config::{Report, Severity};
+use crate::diagnostics::{Report, Severity};
 use crate::document::Problems;
 use crate::policy::load::Loaded;
-use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawValue, RawWhen};
+use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawWhen};
 use crate::policy::rules::{Policy, RuleName};
 
 /// A rule that is idle, or only tried, for longer than this is worth a word.
@@ -97,13 +97,17 @@ fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
 }
 
 fn too_far_back(condition: &RawCondition, keep: SignedDuration, problems: &mut Problems) {
-    let RawValue::History(history) = &condition.value else { return };
-    let reaches = [history.rejected_within, history.removed_within, history.requests_over.map(|quota| quota.per)];
-    if reaches.into_iter().flatten().any(|reach| reach > keep) {
+    let reaches = condition.table().into_iter().flat_map(|table| &table.0).filter_map(reach);
+    if reaches.into_iter().any(|reach| reach > keep) {
         let kept = crate::document::in_words(keep);
         problems
             .warning(&condition.span, "`history` reaches further back than the ledger keeps")
             .label(format!("the ledger keeps {kept}"))
             .help("shorten it, or raise `keep` in `[ledger]` of doorman.toml");
     }
+}
+
+/// How far back one key of `history` looks, where that has an end.
+fn reach(key: &RawCondition) -> Option<SignedDuration> {
+    key.duration().or_else(|| key.table().and_then(|quota| quota.quota()).map(|quota| quota.per))
 }

@@ -94,7 +94,7 @@ fn what_is_no_text_file_is_refused() {
 
     fs::remove_dir(dir.path("rules.toml")).unwrap();
     nix::unistd::mkfifo(&dir.path("rules.toml"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert!(dir.refused().contains("no plain file"));
+    assert!(dir.refused().contains("not a regular file"));
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! Each table of the file, from its keys to its raw form.
 
-use jiff::SignedDuration;
 use jiff::civil::Weekday;
+use jiff::{SignedDuration, Timestamp};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::test_tables::test;
 use super::{
-    Named, RawCondition, RawFile, RawHistory, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawValue, RawWhen,
-    RawWindow,
+    Named, RawCondition, RawFile, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawTableOf, RawTest,
+    RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
 };
 use crate::document::keys::{Section, Takes};
 use crate::document::{At, Problems, shown};
@@ -17,9 +16,10 @@ use crate::model::Verdict;
 use crate::policy::RuleName;
 use crate::policy::decision::Mode;
 use crate::policy::keys;
-use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota, SenderKind};
+use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota};
 
-const VERDICTS: [Verdict; 3] = [Verdict::Approve, Verdict::Reject, Verdict::Defer];
+/// When a test plays that does not say.
+const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
 /// Reads the whole tree.
 pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawFile {
@@ -86,7 +86,7 @@ fn named<T>(
 }
 
 fn no_table(span: &std::ops::Range<usize>, found: &str, section: &Section, what: &str, problems: &mut Problems) {
-    let diagnostic = problems.error(span, format!("{what} is no table"));
+    let diagnostic = problems.error(span, format!("{what} is not a table"));
     diagnostic.label(format!("expected a table, found {found}"));
     diagnostic.help(format!("write `[{}]` above its keys", section.path));
 }
@@ -111,14 +111,14 @@ fn policy(reader: &Reader<'_, '_>, problems: &mut Problems) -> RawPolicy {
             problems
                 .error(&value.span(), "`no_match` cannot be `approve`")
                 .label("expected `\"defer\"` or `\"reject\"`")
-                .help("nobody is let in by default: write a rule that says who is approved");
+                .help("an approval by default is not possible: write a rule that says who is approved");
             None
         }
         _ => value.word(problems),
     });
     RawPolicy {
-        mode: if mode.is_some_and(|word| word.value == 1) { Mode::Shadow } else { Mode::Enforce },
-        no_match: no_match.map(|word| if word.value == 1 { Verdict::Reject } else { Verdict::Defer }),
+        mode: mode.and_then(|word| Mode::parse(word.value)).unwrap_or_default(),
+        no_match: no_match.and_then(|word| Verdict::parse(word.value)),
         protect: reader.get("protect").and_then(|value| value.texts(problems)).unwrap_or_default(),
         approvals_max: reader.get("approvals_max").and_then(|value| quota(&value, problems)),
     }
@@ -131,17 +131,14 @@ fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
     Some(Quota { count: narrow(count?.value), per: per?.value })
 }
 
-/// Counts are bounded well below this when they are read.
-pub(super) fn narrow(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
 fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawList> {
     let before = problems.errors();
     let entries = reader.get("entries");
     let file = reader.get("file");
     if entries.is_none() && file.is_none() {
-        problems.error(&reader.span, format!("{what} has neither `entries` nor `file`")).label("what is in it?");
+        problems
+            .error(&reader.span, format!("{what} has neither `entries` nor `file`"))
+            .label("expected at least one of them");
     }
     let allow_empty = reader.get("allow_empty").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
     // An array without entries is an empty list, which has a message of its own.
@@ -150,7 +147,7 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     if let Some(file) = &file
         && (file.value.is_empty() || file.value.contains('\0'))
     {
-        problems.error(&file.span, "`file` is no path");
+        problems.error(&file.span, "`file` is not a path");
     }
     let entries = entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default();
     // A list that is only partly made out would look shrunk or empty.
@@ -158,15 +155,6 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
 }
 
 fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
-    const DAYS: [Weekday; 7] = [
-        Weekday::Monday,
-        Weekday::Tuesday,
-        Weekday::Wednesday,
-        Weekday::Thursday,
-        Weekday::Friday,
-        Weekday::Saturday,
-        Weekday::Sunday,
-    ];
     let tz = reader.get("tz").and_then(|value| value.text(problems));
     let days = reader.get("days").map(|value| value.words(problems));
     let from = reader.get("from").map(|value| value.time(false, problems));
@@ -177,7 +165,7 @@ fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Opti
     {
         problems
             .error(&to.span, "`from` and `to` are the same")
-            .label("nothing, or a whole day?")
+            .label("an empty window, or a whole day?")
             .help("for whole days, leave both out");
     }
     if let (None, None, None) = (&days, &from, &to) {
@@ -191,15 +179,28 @@ fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Opti
         Some(time) => time.map(|time| time.value),
     };
     let days = match days {
-        None => DAYS.to_vec(),
+        None => keys::DAYS.iter().filter_map(|day| weekday(day)).collect(),
         Some(days) => {
-            let mut days = days?;
-            days.sort_unstable();
+            let mut days: Vec<Weekday> = days?.into_iter().filter_map(weekday).collect();
+            days.sort_unstable_by_key(|day| day.to_monday_zero_offset());
             days.dedup();
-            days.into_iter().filter_map(|day| DAYS.get(day).copied()).collect()
+            days
         }
     };
     Some(RawWindow { tz: tz?, days, from: midnight(from)?, to: midnight(to)? })
+}
+
+fn weekday(word: &str) -> Option<Weekday> {
+    match word {
+        "mon" => Some(Weekday::Monday),
+        "tue" => Some(Weekday::Tuesday),
+        "wed" => Some(Weekday::Wednesday),
+        "thu" => Some(Weekday::Thursday),
+        "fri" => Some(Weekday::Friday),
+        "sat" => Some(Weekday::Saturday),
+        "sun" => Some(Weekday::Sunday),
+        _ => None,
+    }
 }
 
 fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawRule> {
@@ -216,9 +217,9 @@ fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     })
 }
 
-pub(super) fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
+fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
     let word = value.word(problems)?;
-    Some(At { value: *VERDICTS.get(word.value)?, span: word.span })
+    Some(At { value: Verdict::parse(word.value)?, span: word.span })
 }
 
 fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
@@ -227,7 +228,7 @@ fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
     let per = reader.get("per").and_then(|value| value.duration(problems));
     let by = match reader.get("by") {
         None => LimitBy::Owner,
-        Some(value) => *[LimitBy::Owner, LimitBy::Handle, LimitBy::Rule].get(value.word(problems)?.value)?,
+        Some(value) => LimitBy::parse(value.word(problems)?.value)?,
     };
     Some(At { value: Limit { quota: Quota { count: narrow(count?.value), per: per?.value }, by }, span: value.span() })
 }
@@ -238,7 +239,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
         DeValue::String(text) if text == "everyone" => Some(At { value: RawWhen::Everyone, span }),
         DeValue::String(text) => {
             problems
-                .error(&span, format!("`{}` is no `when`", shown(text)))
+                .error(&span, format!("`{}` is not a value of `when`", shown(text)))
                 .label("expected `\"everyone\"`, or a table of conditions")
                 .help("conditions are written `when = { list = \"friends\" }`");
             None
@@ -274,8 +275,8 @@ fn conditions(
 fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
     problems
         .error(&reader.span, format!("{what} is empty"))
-        .label("no condition: whom does it mean?")
-        .help("name a condition; everybody is written `when = \"everyone\"`, and in no other way");
+        .label("no condition")
+        .help("name a condition; to match everybody, write `when = \"everyone\"`");
     None
 }
 
@@ -287,17 +288,32 @@ fn all_conditions(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) 
     Some(RawTable { span: reader.span.clone(), broken: conditions.len() < reader.written, conditions })
 }
 
+/// One key with its value, in the type that the key table names: a condition, or a key that belongs to one.
 fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
     let value = match entry.key.takes {
         Takes::Texts => RawValue::Texts(entry.texts(problems)?),
+        Takes::Text => RawValue::Text(entry.text(problems)?),
         Takes::Bool => RawValue::Bool(entry.boolean(problems)?.value),
         Takes::Count(..) => RawValue::Count(entry.count(problems)?.value),
         Takes::Duration => RawValue::Duration(entry.duration(problems)?.value),
-        Takes::Word(_) => {
-            let word = entry.word(problems)?.value;
-            RawValue::Kind(if word == 0 { SenderKind::User } else { SenderKind::Agent })
+        Takes::Word(_) => RawValue::Word(entry.word(problems)?.value),
+        Takes::Table(_) => {
+            let what = format!("`{}` in {what}", entry.key.name);
+            RawValue::Table(table_of(&entry.table(&what, problems)?, &what, problems)?)
         }
-        _ => RawValue::History(history(&entry.table(&format!("`history` in {what}"), problems)?, problems)?),
+        // The key table of conditions has none of these.
+        Takes::Version
+        | Takes::TextList
+        | Takes::Date
+        | Takes::Moment
+        | Takes::TimeOfDay
+        | Takes::Words(_)
+        | Takes::Tables(_)
+        | Takes::Named(_)
+        | Takes::WordOrConditions(..) => {
+            entry.wrong_type(problems);
+            return None;
+        }
     };
     Some(RawCondition {
         key: entry.key.name,
@@ -306,21 +322,16 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
     })
 }
 
-fn history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawHistory> {
-    let before = problems.errors();
-    if reader.entries().is_empty() {
-        problems.error(&reader.span, "`history` is empty").label("no condition");
+fn table_of(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTableOf> {
+    if reader.written == 0 && reader.section.at_least_one {
+        problems.error(&reader.span, format!("{what} is empty")).label("no condition");
+        return None;
     }
-    let length = |key: &str, problems: &mut Problems| -> Option<SignedDuration> {
-        reader.get(key).and_then(|value| value.duration(problems)).map(|length| length.value)
-    };
-    let history = RawHistory {
-        approved_before: reader.get("approved_before").and_then(|value| value.boolean(problems)).map(|one| one.value),
-        rejected_within: length("rejected_within", problems),
-        removed_within: length("removed_within", problems),
-        requests_over: reader.get("requests_over").and_then(|value| quota(&value, problems)),
-    };
-    (problems.errors() == before).then_some(history)
+    let entries: Vec<_> = reader.entries().iter().map(|entry| condition(entry, what, problems)).collect();
+    if entries.len() < reader.written {
+        return None;
+    }
+    entries.into_iter().collect::<Option<Vec<_>>>().map(RawTableOf)
 }
 
 fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawOverdue> {
@@ -330,14 +341,66 @@ fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Opti
             problems
                 .error(&value.span(), "`overdue` never approves")
                 .label("expected `\"notify\"` or `\"reject\"`")
-                .help("nobody gets in by waiting: write a rule that says who is approved");
+                .help("waiting approves nobody: write a rule that says who is approved");
             None
         }
         _ => value.word(problems),
     });
     let unless = unless(reader, what, problems);
     let max_per_hour = reader.get("max_per_hour").and_then(|value| value.count(problems));
-    let then = then.map(|word| if word.value == 0 { OverdueThen::Notify } else { OverdueThen::Reject });
+    let then = then.and_then(|word| OverdueThen::parse(word.value));
     let max_per_hour = max_per_hour.map(|most| At { value: narrow(most.value), span: most.span });
     Some(RawOverdue { after: after.map(|after| after.value), then, unless, max_per_hour })
+}
+
+fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
+    let at = reader.get("at").map(|value| value.moment(problems));
+    let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
+    let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
+    let request = reader.get("request").and_then(|value| value.table("the `request`", problems));
+    let expected = reader.get("expect").and_then(|value| Some((value.span(), value.table("`expect`", problems)?)));
+    let text = |key: &str, problems: &mut Problems| {
+        request
+            .as_ref()
+            .and_then(|reader| reader.get(key))
+            .and_then(|value| value.text(problems))
+            .map(|text| text.value)
+    };
+    let (from_handle, from_name, message) =
+        (text("from_handle", problems), text("from_name", problems), text("message", problems));
+    let ago = request.as_ref().and_then(|reader| reader.get("ago")).and_then(|value| value.duration_or_zero(problems));
+    let contacts = request.as_ref().and_then(|reader| reader.get("contacts")).and_then(|value| value.count(problems));
+    let (span, expect) = expected?;
+    let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
+    let by = expect.get("by").and_then(|value| value.text(problems));
+    Some(RawTest {
+        at: at.flatten().map_or(TEST_AT, |at| at.value),
+        history: history.into_iter().flatten().collect(),
+        from_handle,
+        from_name,
+        message,
+        ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
+        contacts: contacts.map(|count| count.value),
+        expect: span,
+        verdict: verdict.map(|verdict| verdict.value),
+        by,
+    })
+}
+
+fn test_history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawTestHistory> {
+    let from_handle = reader.get("from_handle").and_then(|value| value.text(problems));
+    let verdict = reader.get("verdict").and_then(|value| verdict(&value, problems));
+    let by = reader.get("by").and_then(|value| value.text(problems));
+    let times = reader.get("times").map(|value| value.count(problems));
+    let ago = reader.get("ago").and_then(|value| value.duration(problems));
+    let removed = reader.get("removed").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
+    Some(RawTestHistory {
+        span: reader.span.clone(),
+        from_handle: from_handle?.value,
+        verdict: verdict?,
+        by,
+        times: times.flatten().map_or(1, |times| narrow(times.value)),
+        ago: ago?.value,
+        removed,
+    })
 }

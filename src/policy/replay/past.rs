@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Recorded, is_rule};
 use crate::model::{Outcome, Verdict};
-use crate::policy::{Book, By, Policy, RuleName, Truth, limits};
+use crate::policy::{Book, By, Policy, RuleName, Truth};
 
 /// Rebuilds the book for `policy` at the moment `at` from one agent's recorded requests, in order of first seen: who
 /// asked, what was answered, and what that was charged to. What was approved up to `resumed` no longer counts towards
@@ -36,7 +36,7 @@ pub fn book_at(policy: &Policy, recorded: &[Recorded], resumed: Option<Timestamp
                         || voices.iter().any(|voice| voice.rule == *name && voice.truth == Truth::True)
                 };
                 let rules = policy.rules.iter().filter(|rule| !rule.shadow && matched(&rule.name));
-                rules.filter_map(|rule| Some(limits::charge(rule, rule.limit.as_ref()?, handle))).collect()
+                rules.filter_map(|rule| rule.charge(handle)).collect()
             }
             _ => Vec::new(),
         };

@@ -87,10 +87,7 @@ fn what_a_person_answered_is_pending_no_longer_than_it_was() {
     assert_eq!(run(&early, &past, hours(9)), ["1: approve by person:eve → reject by no"]);
     let before = policy(vec![approve(
         "known",
-        crate::policy::rules::Condition::History(crate::policy::rules::HistoryConditions {
-            approved_before: Some(true),
-            ..Default::default()
-        }),
+        crate::policy::conditions::History { approved_before: Some(true), ..Default::default() },
     )]);
     let again = [past[0].clone(), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
     assert_eq!(run(&before, &again, hours(9)), ["2: defer by no_match → approve by known"], "and is remembered");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::agent::core::contacts::PAGES_MAX;
 use crate::model::{Contact, ContactId, ContactKind};
-use crate::policy::rules::Condition;
+use crate::policy::conditions::ContactsOver;
 use crate::policy::testkit::{approve, by_handle, policy};
 
 fn contact(id: &str) -> Contact {
@@ -139,7 +139,7 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
 /// Lets friends in while there is nobody yet.
 fn one_friend() -> Held {
     let mut held = Held::new(AgentMemory::default());
-    let rule = approve("friends", by_handle(&["ann", "bob"])).unless(Condition::ContactsOver(0));
+    let rule = approve("friends", by_handle(&["ann", "bob"])).unless(ContactsOver(0));
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     contacts_are_due(&mut held);
     contacts_page(&mut held, &[], 0, 0);
@@ -205,7 +205,7 @@ fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
 #[test]
 fn who_waits_for_the_number_of_contacts_is_decided_once_it_is_known() {
     let mut held = Held::new(AgentMemory::default());
-    let rule = approve("friends", by_handle(&["ann"])).unless(Condition::ContactsOver(0));
+    let rule = approve("friends", by_handle(&["ann"])).unless(ContactsOver(0));
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     held.lists_after(Duration::ZERO, &[friend("ann")]);
     held.lists_after(Duration::from_secs(3), &[friend("ann")]);

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use super::*;
 use crate::ledger::{HistoryReach, Reach};
 use crate::policy::book::{ApprovalRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::conditions::History;
+use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
-use crate::policy::rules::{Condition, HistoryConditions, Policy};
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
 /// Lets ann in, unless she was rejected within so many hours; 0 is never mind.
 fn rules(within: i64) -> Option<Arc<Policy>> {
     let mut rule = approve("ann", by_handle(&["ann"]));
     if within > 0 {
-        let history = HistoryConditions { rejected_within: Some(hours(within)), ..HistoryConditions::default() };
-        rule = rule.unless(Condition::History(history));
+        let history = History { rejected_within: Some(hours(within)), ..History::default() };
+        rule = rule.unless(history);
     } else {
         rule = approve("nobody", by_handle(&["nobody"]));
     }
@@ -82,8 +83,8 @@ fn what_happens_while_the_record_is_read_is_remembered() {
 #[test]
 fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() {
     let mut held = asked_by_ann();
-    let welcome = HistoryConditions { approved_before: Some(true), ..HistoryConditions::default() };
-    let rule = approve("ann", Condition::History(welcome));
+    let welcome = History { approved_before: Some(true), ..History::default() };
+    let rule = approve("ann", welcome);
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
     held.tell(Input::Recalled { number, memory: nothing() });

@@ -2,7 +2,8 @@
 
 use crate::model::{ContactRequest, Sender, Verdict};
 use crate::policy::book::{HistoryKind, HistoryRow, Memory};
-use crate::policy::rules::{Condition, HistoryConditions, LimitBy, OverdueThen, Quota, SenderKind, When};
+use crate::policy::conditions::*;
+use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
 use crate::policy::testkit::*;
 use crate::policy::{Book, By, Circumstances, Mode, Policy};
 
@@ -27,7 +28,7 @@ fn an_approve_rule_over_its_limit_defers_and_no_other_rescues() {
         [(LimitBy::Owner, "acme/b", "other/a"), (LimitBy::Handle, "acme/a", "acme/b"), (LimitBy::Rule, "other/a", "")]
     {
         let limited = policy(vec![
-            approve("bots", Condition::Kind(SenderKind::Agent)).limit(1, hours(1), by),
+            approve("bots", Kind(SenderKind::Agent)).limit(1, hours(1), by),
             approve("all", When::Everyone),
         ]);
         let mut book = Book::default();
@@ -100,9 +101,9 @@ fn a_persons_answer_counts_towards_nothing() {
 
 #[test]
 fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
-    let asking = |history| policy(vec![reject("r", Condition::History(history))]);
-    let before = asking(HistoryConditions { approved_before: Some(false), ..HistoryConditions::default() });
-    let rejected = asking(HistoryConditions { rejected_within: Some(hours(1)), ..HistoryConditions::default() });
+    let asking = |history| policy(vec![reject("r", history)]);
+    let before = asking(History { approved_before: Some(false), ..History::default() });
+    let rejected = asking(History { rejected_within: Some(hours(1)), ..History::default() });
     let row = |kind| HistoryRow { owner: "ann".into(), request: Some(id("old")), kind, at: noon() - minutes(30) };
     let book = |history: Vec<HistoryRow>, complete| {
         Book::restore(Memory { history, history_complete: complete, ..Memory::default() })
@@ -122,8 +123,8 @@ fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
 #[test]
 fn requests_over_counts_the_others() {
     let quota = Quota { count: 1, per: hours(1) };
-    let over = HistoryConditions { requests_over: Some(quota), ..HistoryConditions::default() };
-    let many = policy(vec![reject("r", Condition::History(over))]);
+    let over = History { requests_over: Some(quota), ..History::default() };
+    let many = policy(vec![reject("r", over)]);
     let mut book = Book::default();
     for (minute, which) in [(0, "r"), (1, "s"), (2, "t")] {
         let asked = request(which, &format!("ann/{which}"));

@@ -1,13 +1,14 @@
 //! The sentences of `docs/policy.md` about verdicts and guards.
 
 use crate::model::{ContactRequest, Sender, Verdict};
-use crate::policy::rules::{Condition, LimitBy, SenderKind, When};
+use crate::policy::conditions::*;
+use crate::policy::rules::{LimitBy, When};
 use crate::policy::testkit::*;
 use crate::policy::{Book, By, Truth};
 
 /// True and false of a user.
-const T: fn() -> Condition = || Condition::Kind(SenderKind::User);
-const F: fn() -> Condition = || Condition::Kind(SenderKind::Agent);
+const T: fn() -> Condition = || Kind(SenderKind::User).into();
+const F: fn() -> Condition = || Kind(SenderKind::Agent).into();
 
 #[test]
 fn and_or_not_are_kleenes() {
@@ -96,12 +97,12 @@ fn identity_is_unknown_where_there_is_no_plain_handle_and_the_guard_defers() {
 #[test]
 fn absent_texts_are_facts_and_not_doubts() {
     let texts = policy(vec![
-        reject("a", Condition::NameRegex(vec![pattern("B", false)])),
-        reject("b", Condition::MessageContains(vec![folded("x")])),
-        reject("c", Condition::MessageLongerThan(3)),
-        reject("d", Condition::MessageRegex(vec![pattern("[0-9]", false)])),
-        reject("e", Condition::Name(vec![folded("ＡＮＮ")])),
-        defer("f", Condition::MessageAbsent(true)),
+        reject("a", NameRegex(vec![pattern("B", false)])),
+        reject("b", MessageContains(vec![folded("x")])),
+        reject("c", MessageLongerThan(3)),
+        reject("d", MessageRegex(vec![pattern("[0-9]", false)])),
+        reject("e", NameIs(vec![folded("ＡＮＮ")])),
+        defer("f", MessageAbsent(true)),
     ]);
     let ask = |name, message| said(&texts.decide(&saying("ann", name, message), &sound(), &Book::default(), noon()));
     assert_eq!(ask(None, None), "defer by f");
@@ -160,11 +161,16 @@ fn a_look_alike_is_never_approved_but_may_be_rejected() {
 }
 
 #[test]
-fn a_handle_that_stands_literally_in_the_matching_approve_rule_is_exempt() {
+fn whoever_the_matching_approve_rule_names_literally_is_exempt() {
     let exempt = |condition: Condition| ask(&policy(vec![approve("a", condition)]).protecting(&["john"]), "johm");
     assert_eq!(said(&exempt(by_handle(&["johm"]))), "approve by a");
     assert_eq!(said(&exempt(by_list("l", &["johm"]))), "approve by a");
-    assert_eq!(said(&exempt(by_owner(&["johm"]))), "defer by guard:look-alike", "an owner is not this very handle");
+    assert_eq!(said(&exempt(by_owner(&["johm"]))), "approve by a", "a literal owner");
+    assert_eq!(said(&exempt(T())), "defer by guard:look-alike", "nobody is named");
+    let open = policy(vec![approve("a", by_handle(&["joh*/*"]))]).protecting(&["john"]);
+    assert_eq!(said(&ask(&open, "johm/bot")), "defer by guard:look-alike", "the owner is not a literal");
+    let agents = policy(vec![approve("a", by_handle(&["johm/*"]))]).protecting(&["john"]);
+    assert_eq!(said(&ask(&agents, "johm/bot")), "approve by a", "all agents of a literal owner");
     let shadow = policy(vec![approve("s", by_handle(&["johm"])).shadow(), approve("a", When::Everyone)]);
     assert_eq!(said(&ask(&shadow.protecting(&["john"]), "johm")), "defer by guard:look-alike");
     let unsure = vec![by_handle(&["johm"]), unknown()];
@@ -191,8 +197,8 @@ fn an_index_that_was_not_built_offers_everything() {
 #[test]
 fn a_list_that_several_rules_name_is_asked_for_each() {
     let friends = || by_list("friends", &["ann", "bob/*"]);
-    let Condition::List(shared) = friends() else { unreachable!("it is a list") };
-    let again = || Condition::List(shared.clone());
+    let friends = friends();
+    let again = || Condition::from(InList(friends.downcast::<InList>().unwrap().0.clone()));
     let two = policy(vec![approve("a", again()), defer("b", again()), reject("c", vec![F(), again()])]);
     assert_eq!(said(&ask(&two, "ann")), "defer by b");
     assert_eq!(said(&ask(&two, "bob/x")), "reject by c");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use crate::model::{Handle, Outcome, RequestId, Verdict};
 use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::conditions::History;
 use crate::policy::rules::{LimitBy, Quota, When};
 use crate::policy::testkit::*;
 use crate::policy::{Book, Charge, Policy};
@@ -217,11 +218,11 @@ proptest! {
         asked in prop::collection::vec((0..HANDLES.len(), 0..600_i64), 0..20), count in 1..4_u32, per in 1..9_i64,
     ) {
         let mut needs = policy(vec![]);
-        let condition = crate::policy::rules::HistoryConditions {
+        let condition = History {
             requests_over: Some(Quota { count, per: hours(per) }),
             ..Default::default()
         };
-        needs.rules.push(reject("r", crate::policy::rules::Condition::History(condition)));
+        needs.rules.push(reject("r", condition));
         let needs = needs.indexed();
         let now = noon();
         let mut rows = Vec::new();

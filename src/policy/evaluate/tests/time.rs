@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::model::{ContactRequest, Verdict};
-use crate::policy::rules::{Condition, LimitBy, OverdueThen, Quota, Rule, When};
+use crate::policy::conditions::*;
+use crate::policy::rules::{LimitBy, OverdueThen, Quota, Rule, When};
 use crate::policy::testkit::*;
 use crate::policy::{Book, By};
 
@@ -26,7 +27,7 @@ fn it_is_reconsidered_when_the_first_condition_flips() {
     let end = noon() + hours(5);
     assert_eq!(again(vec![defer("a", When::Everyone).until(end)], noon()), Some(end), "a rule ends");
     assert_eq!(again(vec![defer("a", When::Everyone).until(end)], end), None, "and is gone");
-    let old = Condition::AgeOver(hours(3));
+    let old = AgeOver(hours(3));
     assert_eq!(again(vec![defer("a", old)], noon() + hours(1)), Some(noon() + hours(3)), "an age is reached");
     let wait = vec![approve("a", When::Everyone).wait(minutes(10)), approve("b", office())];
     assert_eq!(again(wait, noon()), Some(noon() + minutes(10)), "a wait ends");
@@ -56,7 +57,7 @@ fn a_limit_frees_a_slot_when_the_one_that_is_in_the_way_slides_out() {
 
 #[test]
 fn an_inserted_at_that_makes_no_sense_is_unknown() {
-    let old = policy(vec![reject("r", Condition::AgeOver(hours(1)))]);
+    let old = policy(vec![reject("r", AgeOver(hours(1)))]);
     let ask = |inserted_at| {
         let request = ContactRequest { inserted_at, ..request("r", "ann") };
         said(&old.decide(&request, &sound(), &Book::default(), noon()))
@@ -77,7 +78,7 @@ fn with_an_unsound_clock_time_is_unknown_limits_are_full_and_timers_wait() {
     };
     assert_eq!(ask(vec![reject("r", office())]), "defer by r");
     assert_eq!(ask(vec![approve("a", office())]), "defer by a");
-    assert_eq!(ask(vec![reject("r", Condition::AgeOver(hours(1)))]), "defer by r");
+    assert_eq!(ask(vec![reject("r", AgeOver(hours(1)))]), "defer by r");
     assert_eq!(ask(vec![reject("r", When::Everyone).until(noon() + hours(9))]), "defer by r");
     assert_eq!(ask(vec![approve("a", When::Everyone).limit(5, hours(1), LimitBy::Rule)]), "defer by limit:a");
     assert_eq!(ask(vec![approve("a", When::Everyone).wait(minutes(1))]), "defer by a");

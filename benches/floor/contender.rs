@@ -1,0 +1,172 @@
+//! Who is measured: a process that says when it is live, and what the kernel says of it.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use crate::floors::IN_FLIGHT;
+use crate::load::{AGENT, KEY};
+use crate::records::Kind;
+
+/// As the shipped unit sets it; nobody else's allocator is told anything.
+const TRIM: &str = "131072";
+/// Nobody takes longer to start.
+const START_MAX: Duration = Duration::from_secs(300);
+/// Between two looks at the memory.
+const LOOK: Duration = Duration::from_millis(10);
+const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
+                     limit = { count = 1000000, per = \"1h\", by = \"rule\" }\n";
+
+/// One of those that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contender {
+    /// The least that answers.
+    Floor(Kind),
+    /// The binary that ships.
+    Doorman,
+}
+
+impl Contender {
+    /// Its column in the table.
+    pub fn column(self) -> usize {
+        match self {
+            Contender::Floor(Kind::A) => 0,
+            Contender::Floor(Kind::B) => 1,
+            Contender::Floor(Kind::C) => 2,
+            Contender::Doorman => 3,
+        }
+    }
+
+    /// Starts it and waits until it is live.
+    pub async fn start(self, dir: &Path, url: &str) -> Running {
+        let log = dir.join("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = match self {
+            Contender::Floor(kind) => {
+                let kind = match kind {
+                    Kind::A => "a",
+                    Kind::B => "b",
+                    Kind::C => "c",
+                };
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--floor", kind, url]).arg(dir).stdout(file).stderr(Stdio::inherit());
+                command
+            }
+            Contender::Doorman => {
+                configure(dir, url);
+                let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+                command.args(["run", "--log-format", "json"]).stdout(Stdio::null()).stderr(file);
+                command.env_clear().env("DOORMAN_CONFIG", dir.join("doorman.toml"));
+                command
+            }
+        };
+        let child =
+            command.env("MALLOC_TRIM_THRESHOLD_", TRIM).stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let running = Running::of(child);
+        let live = async {
+            loop {
+                let text = tokio::fs::read_to_string(&log).await.unwrap_or_default();
+                if text.starts_with("live\n") || text.contains("\"state\":\"live\"") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(START_MAX, live).await.expect("it was never live");
+        running
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(["floor A", "floor B", "floor C", "doorman"][self.column()])
+    }
+}
+
+fn configure(dir: &Path, url: &str) {
+    let text = format!(
+        "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
+         [answers]\nin_flight = {IN_FLIGHT}\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n"
+    );
+    for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", RULES), ("agent.key", KEY)] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+/// A contender that runs.
+pub struct Running {
+    child: Child,
+    pid: u32,
+    most: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Running {
+    fn of(child: Child) -> Self {
+        let pid = child.id().unwrap();
+        let (most, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (seen, end) = (most.clone(), over.clone());
+        tokio::spawn(async move {
+            while !end.load(Ordering::Relaxed) {
+                seen.fetch_max(anonymous_kib(pid), Ordering::Relaxed);
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        Self { child, pid, most, over }
+    }
+
+    /// CPU time of all its threads so far, from its own clock.
+    pub fn cpu(&self) -> Duration {
+        let pid = nix::unistd::Pid::from_raw(self.pid.try_into().unwrap());
+        let clock = nix::time::clock_getcpuclockid(pid).unwrap();
+        clock.now().unwrap().into()
+    }
+
+    /// Anonymous resident memory, now.
+    pub fn anonymous_mib(&self) -> f64 {
+        anonymous_kib(self.pid) as f64 / 1024.0
+    }
+
+    /// The most of it since [`Running::forget_most`].
+    pub fn most_anonymous_mib(&self) -> f64 {
+        self.most.load(Ordering::Relaxed) as f64 / 1024.0
+    }
+
+    /// Begins the count of the most memory from now.
+    pub fn forget_most(&self) {
+        self.most.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends it with SIGTERM.
+    pub async fn stop(mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let pid = nix::unistd::Pid::from_raw(self.pid.try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        tokio::time::timeout(START_MAX, self.child.wait()).await.unwrap().unwrap();
+    }
+}
+
+fn anonymous_kib(pid: u32) -> u64 {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    line.and_then(|line| line.split_whitespace().nth(1)).map_or(0, |kib| kib.parse().unwrap())
+}
+
+/// What this machine is, in a line.
+pub fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown CPU");
+    format!("{cores} CPUs shared with the sandbox, {}", model.trim_start_matches([' ', '\t', ':']))
+}
+
+/// The load average over the last minute.
+pub fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("unknown").to_owned()
+}

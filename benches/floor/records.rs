@@ -1,0 +1,217 @@
+//! What floors B and C put on record: one thread that writes, many entries in one transaction.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use jiff::Timestamp;
+use rusqlite::{CachedStatement, Connection, params};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::floors::{Payload, Request};
+
+/// Most entries of one transaction, as in doorman.
+const GROUP_MAX: usize = 4096;
+/// Two rows a request: what was about to be said, and that it was.
+const SCHEMA_B: &str = "CREATE TABLE intent (n INTEGER PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+                        CREATE TABLE outcome (intent INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;";
+/// The steps of doorman's own schema.
+const SCHEMA_C: &[&str] =
+    &[include_str!("../../src/ledger/schema/1.sql"), include_str!("../../src/ledger/schema/2.sql")];
+
+/// Which floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No record at all.
+    A,
+    /// An intent and an outcome.
+    B,
+    /// Doorman's rows and indexes.
+    C,
+}
+
+/// One thing to be put on record.
+pub enum Entry {
+    /// An answer is about to be sent; told when it is on record.
+    Intent(String, Option<Request>),
+    /// It was taken.
+    Outcome(String),
+    /// A contact came of it.
+    Contact(Payload),
+}
+
+/// The thread's end.
+pub struct Records(Sender<Entry>);
+
+impl Records {
+    /// Starts the thread; none for floor A. `told` hears of each intent that is on record.
+    pub fn start(kind: Kind, path: &Path, told: UnboundedSender<String>) -> Option<Self> {
+        let steps: &[&str] = match kind {
+            Kind::A => return None,
+            Kind::B => &[SCHEMA_B],
+            Kind::C => SCHEMA_C,
+        };
+        // The backlog comes to the record that the bursts left.
+        let new = !path.exists();
+        let connection = Connection::open(path).unwrap();
+        connection.set_prepared_statement_cache_capacity(64);
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
+            .unwrap();
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).unwrap();
+        for step in steps.iter().filter(|_| new) {
+            connection.execute_batch(step).unwrap();
+        }
+        let (push, entries) = mpsc::channel();
+        let mut writer =
+            Writer { connection, numbers: HashMap::new(), let_in: HashMap::new(), agent: 0, policy: 0, kind };
+        if kind == Kind::C {
+            writer.prepare();
+        }
+        std::thread::spawn(move || writer.run(&entries, &told));
+        Some(Self(push))
+    }
+
+    /// Hands over an entry.
+    pub fn push(&self, entry: Entry) {
+        self.0.send(entry).unwrap();
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    /// Of each open intent: the numbers of its request (C) and of its answer.
+    numbers: HashMap<String, (i64, i64)>,
+    /// Of each handle that was let in and whose contact did not come yet: the number of its request (C).
+    let_in: HashMap<String, i64>,
+    agent: i64,
+    policy: i64,
+    kind: Kind,
+}
+
+impl Writer {
+    fn prepare(&mut self) {
+        let number = |sql| self.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        self.agent = number("INSERT INTO agent (id) VALUES ('floor') ON CONFLICT DO UPDATE SET id = id RETURNING n");
+        self.policy =
+            number("INSERT INTO policy (hash) VALUES ('floor') ON CONFLICT DO UPDATE SET hash = hash RETURNING n");
+    }
+
+    fn run(mut self, entries: &Receiver<Entry>, told: &UnboundedSender<String>) {
+        let mut intents = Vec::new();
+        while let Ok(first) = entries.recv() {
+            self.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            for entry in std::iter::once(first).chain(entries.try_iter()).take(GROUP_MAX) {
+                match (entry, self.kind) {
+                    (Entry::Intent(id, request), kind) => {
+                        if kind == Kind::C {
+                            self.intent_c(&request.unwrap())
+                        } else {
+                            self.intent_b(&id)
+                        }
+                        intents.push(id);
+                    }
+                    (Entry::Outcome(id), Kind::C) => self.outcome_c(&id),
+                    (Entry::Outcome(id), _) => self.outcome_b(&id),
+                    (Entry::Contact(contact), _) => self.contact_c(&contact),
+                }
+            }
+            self.connection.execute_batch("COMMIT").unwrap();
+            for id in intents.drain(..) {
+                let _ = told.send(id);
+            }
+        }
+    }
+
+    fn sql(&self, sql: &str) -> CachedStatement<'_> {
+        self.connection.prepare_cached(sql).unwrap()
+    }
+
+    fn intent_b(&mut self, id: &str) {
+        let n = self.sql("INSERT INTO intent (id, at) VALUES (?1, ?2)").insert(params![id, now()]).unwrap();
+        self.numbers.insert(id.to_owned(), (0, n));
+    }
+
+    fn outcome_b(&mut self, id: &str) {
+        let (_, n) = self.numbers.remove(id).unwrap();
+        self.sql("INSERT INTO outcome (intent, at) VALUES (?1, ?2)").execute(params![n, now()]).unwrap();
+    }
+
+    /// The rows that doorman writes for a request that a rule with a limit approves, before the call.
+    fn intent_c(&mut self, request: &Request) {
+        let at = now();
+        let handle = request.from_handle.as_deref().unwrap();
+        let owner = handle.split('/').next().unwrap();
+        let inserted: Timestamp = request.inserted_at.as_deref().unwrap().parse().unwrap();
+        let row = self
+            .sql(
+                "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'event')",
+            )
+            .insert(params![
+                self.agent,
+                request.id,
+                owner,
+                handle,
+                request.from_name,
+                request.message,
+                inserted.as_microsecond(),
+                at
+            ])
+            .unwrap();
+        self.sql(
+            "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)
+             VALUES (?1, ?2, 'approve', 'friends', ?3, 'enforce', ?4)",
+        )
+        .execute(params![row, at, self.policy, r#"{"circumstances":{"clock":"sound","contacts":0}}"#])
+        .unwrap();
+        let answer = self
+            .sql(
+                "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at)
+                 VALUES (?1, ?2, 'approve', 'friends', ?3, 0, ?4, 1, ?4, ?4)",
+            )
+            .insert(params![self.agent, row, self.policy, at])
+            .unwrap();
+        self.sql("INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, 'friends', 'rule', ?2, ?3)")
+            .execute(params![row, self.agent, at])
+            .unwrap();
+        self.numbers.insert(request.id.clone(), (row, answer));
+        self.let_in.insert(handle.to_owned(), row);
+    }
+
+    fn outcome_c(&mut self, id: &str) {
+        let (request, answer) = self.numbers.remove(id).unwrap();
+        let at = now();
+        self.sql("UPDATE answer SET outcome = 'applied', outcome_at = ?2 WHERE n = ?1")
+            .execute(params![answer, at])
+            .unwrap();
+        self.sql("UPDATE request SET settled = 'approved', settled_at = ?2 WHERE n = ?1")
+            .execute(params![request, at])
+            .unwrap();
+    }
+
+    fn contact_c(&mut self, contact: &Payload) {
+        let handle = contact.handle.as_deref().unwrap();
+        let request = self.let_in.remove(handle);
+        let inserted: Timestamp = contact.inserted_at.as_deref().unwrap().parse().unwrap();
+        self.sql(
+            "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'agent', ?6, ?7, ?8)",
+        )
+        .execute(params![
+            self.agent,
+            contact.id(),
+            handle.split('/').next().unwrap(),
+            handle,
+            contact.name,
+            inserted.as_microsecond(),
+            now(),
+            request
+        ])
+        .unwrap();
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_microsecond()
+}

@@ -1,0 +1,265 @@
+//! What `explain` says to people: the record in a sentence, then the reasons. Times are local.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Said, Story, Told};
+use crate::cli::remote;
+use crate::clock::Clock;
+use crate::model::{Outcome, Verdict};
+
+const HANDLE_CHARS: usize = 64;
+const BOLD: Style = Style::new().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+
+/// All of it, ending in a newline.
+pub(super) fn shown(told: &Told, colour: bool) -> String {
+    let now = Clock::start().now().wall;
+    match (&told.record, &told.explanation) {
+        (Some(story), explanation) => {
+            let mut text = story_shown(story, now, &TimeZone::system(), colour);
+            match explanation {
+                Some(explanation) => text += &explanation.render_reasons(colour),
+                None => text.push('\n'),
+            }
+            text
+        }
+        (None, Some(explanation)) => {
+            let what = match told.basis {
+                "now" => "hypothetical, if it came now",
+                _ => "hypothetical",
+            };
+            format!("{what}: {}", explanation.render(colour))
+        }
+        (None, None) => String::new(),
+    }
+}
+
+fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> String {
+    let paint = |style: Style, text: &str| if colour { format!("{style}{text}{style:#}") } else { text.to_owned() };
+    let time = |at| time(at, now, zone);
+    let mut out = paint(BOLD, &sentence(story, &time)) + "\n";
+    let who = remote::stranger(story.handle.as_deref(), HANDLE_CHARS);
+    let _ = writeln!(
+        out,
+        "request {} by {who}, to agent {}, received {}",
+        remote::shown(story.request.as_str()),
+        story.agent,
+        time(story.received_at)
+    );
+    match story.older_requests.as_slice() {
+        [] => {}
+        named => {
+            let count = match story.older {
+                super::OLDER_MAX => format!("{} or more", super::OLDER_MAX),
+                count => count.to_string(),
+            };
+            let named: Vec<String> =
+                named.iter().map(|id| format!("`doorman explain {}`", remote::shown(id.as_str()))).collect();
+            let _ = writeln!(out, "older requests by {who}: {count}; the newest: {}", named.join(", "));
+        }
+    }
+    if let Some(today) = &story.today {
+        let said = format!(
+            "the rules in force now (policy {}) would say: {} by {}",
+            short(&today.policy),
+            today.verdict,
+            remote::shown(&today.by)
+        );
+        let _ = writeln!(out, "{}", paint(YELLOW, &said));
+    }
+    if let Some(why) = &story.unexplained {
+        let _ = writeln!(out, "{}", remote::shown_lines(why));
+    }
+    if let Some(differs) = &story.differs {
+        let said = format!(
+            "decided again from the record, the same rules say {} by {}, which is not what was decided: the record does \
+             not hold everything that the decision saw. The conditions below are those of the new decision.",
+            differs.verdict,
+            remote::shown(&differs.by)
+        );
+        let _ = writeln!(out, "\n{}", paint(YELLOW, &said));
+    } else if let (Some(rules), None) = (&story.rules, &story.unexplained) {
+        let _ = writeln!(out, "\nthe conditions as they were at {}, policy {}:", time(rules.at), short(&rules.policy));
+    }
+    out
+}
+
+/// What happened, in one sentence that begins with the verdict.
+fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
+    let by = story.by.as_deref().map(remote::shown).unwrap_or_default();
+    if let (Some(person), Some(answered), Some(verdict)) =
+        (by.strip_prefix("person:"), story.answered_at, story.verdict)
+    {
+        let until = match &story.rules {
+            Some(Said { verdict, by, .. }) => {
+                format!("; until then the rules had said {verdict}, {}", remote::shown(by))
+            }
+            None => "; no rules had decided it".to_owned(),
+        };
+        let done = match story.outcome {
+            Some(Outcome::Applied | Outcome::PresumedApplied) => past(verdict).to_owned(),
+            other => format!("{verdict}, which {}", came_to(other)),
+        };
+        return format!("{done} by {person} at {}{until}", time(answered));
+    }
+    let (Some(verdict), Some(rules)) = (story.verdict, &story.rules) else {
+        return match story.settled_at {
+            Some(at) => format!("not decided by doorman: {} at {}", settled(story), time(at)),
+            None => "not decided yet".to_owned(),
+        };
+    };
+    let decided = format!("{verdict} by {by}, decided at {}", time(rules.at));
+    match (story.answered_at, story.outcome, story.settled_at) {
+        (Some(at), None | Some(Outcome::Unknown), _) => {
+            format!("{decided}; {} at {}", came_to(story.outcome), time(at))
+        }
+        (Some(at), Some(Outcome::Applied | Outcome::PresumedApplied), _) => {
+            format!("{decided}; {} at {}", past(verdict), time(at))
+        }
+        (Some(_), Some(Outcome::Refused), None) => format!("{decided}; the platform refused the answer"),
+        (_, _, Some(at)) => format!("{decided}; {} at {}", settled(story), time(at)),
+        (_, _, None) if story.mode == "shadow" => format!("{decided}; not answered: the rules are in shadow"),
+        (_, _, None) if story.rules.as_ref().is_some_and(|rules| rules.verdict != Verdict::Defer) => {
+            format!("{decided}; not answered yet")
+        }
+        (_, _, None) => format!("{decided}; it is pending"),
+    }
+}
+
+fn past(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approve => "approved",
+        Verdict::Reject => "rejected",
+        Verdict::Defer => "held",
+    }
+}
+
+fn came_to(outcome: Option<Outcome>) -> &'static str {
+    match outcome {
+        None => "its answer is on its way",
+        Some(Outcome::Applied | Outcome::PresumedApplied) => "was carried out",
+        Some(Outcome::SettledElsewhere) => "came after somebody else's answer",
+        Some(Outcome::Gone) => "came when the request was gone",
+        Some(Outcome::Refused) => "the platform refused",
+        Some(Outcome::Unknown) => "its answer was sent, and it is not known whether it arrived",
+    }
+}
+
+/// How it was settled without an answer of ours.
+fn settled(story: &Story) -> String {
+    match story.settled.as_deref() {
+        Some("approved") => "approved by somebody else".to_owned(),
+        Some("rejected") => "rejected by somebody else".to_owned(),
+        Some("expired") => "the request expired".to_owned(),
+        Some("cancelled") => "the sender took it back".to_owned(),
+        Some("gone") => "the platform did not list it any more".to_owned(),
+        Some("elsewhere") | None => "settled by somebody else".to_owned(),
+        Some(word) => format!("the platform says `{}`", remote::shown(word)),
+    }
+}
+
+fn short(policy: &str) -> &str {
+    &policy[..policy.floor_char_boundary(12)]
+}
+
+/// The time of day where it is today, with the date otherwise.
+fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let (at, now) = (zone.to_datetime(at), zone.to_datetime(now));
+    let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    at.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AgentId, RequestId};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn story() -> Story {
+        Story {
+            request: RequestId::parse("r-1").unwrap(),
+            agent: AgentId::parse("a-1").unwrap(),
+            handle: Some("@carol\u{1b}".to_owned()),
+            received_at: at(0),
+            verdict: Some(Verdict::Defer),
+            by: Some("no_match".to_owned()),
+            answered_at: None,
+            outcome: None,
+            settled: None,
+            settled_at: None,
+            mode: "enforce",
+            rules: Some(Said {
+                verdict: Verdict::Defer,
+                by: "no_match".to_owned(),
+                policy: "ab".repeat(32),
+                at: at(1),
+            }),
+            differs: None,
+            today: None,
+            older: 0,
+            older_requests: Vec::new(),
+            unexplained: None,
+        }
+    }
+
+    #[test]
+    fn what_happened_is_one_sentence() {
+        let said = |change: fn(&mut Story)| {
+            let mut story = story();
+            change(&mut story);
+            sentence(&story, &|at| time(at, at, &TimeZone::UTC))
+        };
+        assert_eq!(said(|_| {}), "defer by no_match, decided at 08:00:01; it is pending");
+        assert_eq!(
+            said(|story| {
+                story.verdict = Some(Verdict::Approve);
+                story.by = Some("person:ann".to_owned());
+                (story.answered_at, story.outcome) = (Some(at(9)), Some(Outcome::Applied));
+            }),
+            "approved by ann at 08:00:09; until then the rules had said defer, no_match"
+        );
+        assert_eq!(
+            said(|story| (story.settled, story.settled_at) = (Some("approved".to_owned()), Some(at(5)))),
+            "defer by no_match, decided at 08:00:01; approved by somebody else at 08:00:05"
+        );
+        assert_eq!(
+            said(|story| {
+                (story.verdict, story.by, story.rules) = (None, None, None);
+                (story.settled, story.settled_at) = (Some("cancelled".to_owned()), Some(at(5)));
+            }),
+            "not decided by doorman: the sender took it back at 08:00:05"
+        );
+        assert_eq!(
+            said(|story| {
+                story.verdict = Some(Verdict::Reject);
+                (story.by, story.mode) = (Some("spam".to_owned()), "shadow");
+            }),
+            "reject by spam, decided at 08:00:01; not answered: the rules are in shadow"
+        );
+    }
+
+    #[test]
+    fn a_difference_and_the_rules_of_today_are_said_and_nothing_steers_the_terminal() {
+        let mut story = story();
+        let other =
+            |by: &str| Said { verdict: Verdict::Approve, by: by.to_owned(), policy: "cd".repeat(32), at: at(1) };
+        (story.differs, story.today) = (Some(other("friends")), Some(other("everybody")));
+        (story.older, story.older_requests) = (2, vec![RequestId::parse("r-0").unwrap()]);
+        let text = story_shown(&story, at(100_000), &TimeZone::UTC, false);
+        insta::assert_snapshot!(text, @r"
+        defer by no_match, decided at 2027-01-15 08:00:01; it is pending
+        request r-1 by @carol\u{1b}, to agent a-1, received 2027-01-15 08:00:00
+        older requests by @carol\u{1b}: 2; the newest: `doorman explain r-0`
+        the rules in force now (policy cdcdcdcdcdcd) would say: approve by everybody
+
+        decided again from the record, the same rules say approve by friends, which is not what was decided: the record does not hold everything that the decision saw. The conditions below are those of the new decision.
+        ");
+    }
+}

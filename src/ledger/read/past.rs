@@ -1,0 +1,367 @@
+//! What an agent remembered at a moment of the past, as far as it matters for one owner: what the daemon would load at
+//! start, with only the rows that were there then.
+//!
+//! What came first is told by the order in which rows were written, since what is done in one step shares a microsecond
+//! and a clock may jump. Rows of schema 1 do not have that order; there the time decides.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{RecordedRequest, rows};
+use crate::ledger::columns::{Micros, Parsed};
+use crate::ledger::facts;
+use crate::ledger::{HistoryReach, Reach};
+use crate::model::{AgentId, RequestId, Verdict};
+use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
+use crate::policy::doubts::Doubt;
+use crate::policy::{Charge, RuleName};
+
+/// An answer that was given up after the moment had taken its places then. None is open for longer than this.
+const OPEN_MAX: SignedDuration = SignedDuration::from_hours(24);
+
+/// A moment in the order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Its time.
+    pub at: Timestamp,
+    /// What was written while this was the newest decision, or later, came after; `None`: the time decides.
+    decision: Option<i64>,
+    /// Of what was written while it was the newest decision, this came before.
+    tie: Timestamp,
+    /// What is asked about is the intent of this answer.
+    answer: Option<i64>,
+}
+
+impl Moment {
+    /// A time.
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, decision: None, tie: Timestamp::MIN, answer: None }
+    }
+
+    /// The moment of the decision behind a request's verdict: that of its answer, where a rule answered; else the last
+    /// decision's.
+    pub fn of(request: &RecordedRequest, decision: Option<(i64, Timestamp)>) -> Self {
+        match (decision, request.answered_at, request.answer_row) {
+            // Decided earlier, and answered later without another decision: a wait was over, an attempt was repeated.
+            (Some((_, decided)), Some(at), Some(answer)) if request.answered_by_rule() && at > decided => {
+                Self { at, decision: request.answer_after, tie: at, answer: Some(answer) }
+            }
+            (Some((row, at)), _, _) => Self { at, decision: Some(row), tie: Timestamp::MIN, answer: None },
+            (None, _, _) => Self::at(request.first_seen),
+        }
+    }
+
+    /// SQL that is true for rows that came before, for the columns with the newest decision then and the time; with the
+    /// parameters ?3 (at), ?4 (decision) and ?5 (tie).
+    fn before(after: &str, at: &str) -> String {
+        format!(
+            "CASE WHEN ?4 IS NULL OR {after} IS NULL THEN {at} < ?3
+                 ELSE {after} < ?4 OR ({after} = ?4 AND {at} < ?5) END"
+        )
+    }
+}
+
+impl RecordedRequest {
+    /// Whether an answer that stands or is open was a rule's.
+    pub fn answered_by_rule(&self) -> bool {
+        self.answered_at.is_some() && self.decided_at == self.answered_at && !self.answered_by_person()
+    }
+
+    /// Whether a person answered.
+    pub fn answered_by_person(&self) -> bool {
+        self.answered_at.is_some() && self.by.as_deref().is_some_and(|by| by.starts_with("person:"))
+    }
+}
+
+struct Past<'a> {
+    connection: &'a Connection,
+    agent: i64,
+    moment: Moment,
+}
+
+/// See the module. `owner` is whose history it is; limits and `approvals_max` are everybody's. Holds and pauses are those
+/// of the moment.
+pub fn memory(
+    connection: &Connection,
+    agent: &AgentId,
+    request: Option<&RecordedRequest>,
+    owner: Option<&str>,
+    reach: Reach,
+    moment: Moment,
+) -> rusqlite::Result<Memory> {
+    let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
+    let Some(agent): Option<i64> = found.optional()? else {
+        return Ok(Memory { history_complete: true, ..Memory::default() });
+    };
+    let past = Past { connection, agent, moment };
+    let back = |reach: SignedDuration| moment.at.checked_sub(reach).unwrap_or(Timestamp::MIN);
+    let (paused, resumed) = past.pauses()?;
+    let since = back(reach.charges);
+    let mut charges = past.charges(since)?;
+    charges.extend(past.charges_given_back(since)?);
+    let history = match (reach.history, owner) {
+        (None, _) | (_, None) => Vec::new(),
+        (Some(HistoryReach::Within(within)), Some(owner)) => past.history(owner, back(within))?,
+        (Some(HistoryReach::Ever), Some(owner)) => past.history(owner, Timestamp::MIN)?,
+    };
+    if let (Some(owner), Some(request)) = (owner, request)
+        && request.mode == crate::policy::Mode::Shadow
+    {
+        charges.extend(past.charges_in_shadow(owner, request.row, since)?);
+    }
+    charges.sort_by_key(|row| row.at);
+    Ok(Memory {
+        charges,
+        history,
+        history_complete: true,
+        approvals: past.approvals(since, resumed)?,
+        holds: match request {
+            Some(request) => past.hold(request)?.into_iter().collect(),
+            None => Vec::new(),
+        },
+        paused,
+        overdue_rejects: past.overdue_rejects()?,
+        notified: Vec::new(),
+        unmet: Vec::new(),
+        nameless: None,
+        doubts: past.doubts()?,
+    })
+}
+
+impl Past<'_> {
+    /// What was in doubt about the owner at the decision: it is on record with it.
+    fn doubts(&self) -> rusqlite::Result<Vec<Doubt>> {
+        let Some(decision) = self.moment.decision else { return Ok(Vec::new()) };
+        let json: Option<String> = self
+            .connection
+            .query_row("SELECT facts FROM decision WHERE n = ?1", [decision], |row| row.get(0))
+            .optional()?;
+        Ok(json.and_then(|json| facts::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
+    }
+
+    /// The moment's three parameters.
+    fn order(&self) -> (Micros, Option<i64>, Micros) {
+        (Micros(self.moment.at), self.moment.decision, Micros(self.moment.tie))
+    }
+
+    /// SQL that is true for answers that were intended before; with ?6 (the answer that is asked about) besides.
+    fn answered_before() -> String {
+        format!(
+            "CASE WHEN ?6 IS NOT NULL THEN w.n < ?6 ELSE {} END",
+            Moment::before("w.after_decision", "w.reserved_at")
+        )
+    }
+
+    /// Whether the agent was paused, and the row of its last resume (0: none).
+    fn pauses(&self) -> rusqlite::Result<(bool, i64)> {
+        let (at, decision, tie) = self.order();
+        let sql = format!(
+            "SELECT n, paused FROM pause WHERE agent = ?1 AND ?2 AND {} ORDER BY n DESC",
+            Moment::before("after_decision", "at")
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![self.agent, true, at, decision, tie])?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let (n, paused): (i64, bool) = (row.get(0)?, row.get(1)?);
+            last = last.or(Some(paused));
+            if !paused {
+                return Ok((last.unwrap_or(false), n));
+            }
+        }
+        Ok((last.unwrap_or(false), 0))
+    }
+
+    fn hold(&self, request: &RecordedRequest) -> rusqlite::Result<Option<(RequestId, std::sync::Arc<str>)>> {
+        let (at, decision, tie) = self.order();
+        let sql = format!(
+            "SELECT person FROM hold WHERE agent = ?1 AND request = ?2 AND {} AND (ended_at IS NULL OR NOT {})
+             ORDER BY n DESC LIMIT 1",
+            Moment::before("after_decision", "at"),
+            Moment::before("ended_after", "ended_at")
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let person = statement
+            .query_row(params![self.agent, request.row, at, decision, tie], |row| row.get::<_, String>(0))
+            .optional()?;
+        Ok(person.map(|person| (request.request.id.clone(), person.into())))
+    }
+
+    /// Places that were taken, and are still on record.
+    fn charges(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+        let (at, decision, tie) = self.order();
+        let sql = format!(
+            "SELECT r.id, c.rule, c.bucket, c.at FROM charge c JOIN request r ON r.n = c.request
+             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS NOT 'withdrawn')
+             WHERE c.agent = ?1 AND c.at >= ?2 AND {}",
+            Self::answered_before()
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows =
+            statement.query_map(params![self.agent, Micros(since), at, decision, tie, self.moment.answer], |row| {
+                let (Parsed(request), Parsed(rule), Micros(at)) = (row.get(0)?, row.get(1)?, row.get(3)?);
+                let charge = Charge { rule, bucket: row.get::<_, String>(2)?.into() };
+                Ok(ChargeRow { request, charge, at })
+            })?;
+        rows.collect()
+    }
+
+    /// Places that were taken then and given back since: the answer came to nothing only later. What they cost stands in
+    /// the decision.
+    fn charges_given_back(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+        let (at, decision, tie) = self.order();
+        let sql = format!(
+            "SELECT r.id, w.reserved_at, d.facts FROM answer w JOIN request r ON r.n = w.request
+             JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = w.request AND at <= w.reserved_at)
+             WHERE w.agent = ?1 AND w.outcome_at >= ?3 AND w.outcome_at <= ?7 AND w.answer = 'approve'
+                 AND w.outcome IN ('refused', 'settled-elsewhere', 'gone', 'withdrawn') AND w.reserved_at >= ?2 AND {}",
+            Self::answered_before()
+        );
+        let until = self.moment.at.checked_add(OPEN_MAX).unwrap_or(Timestamp::MAX);
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![
+            self.agent,
+            Micros(since),
+            at,
+            decision,
+            tie,
+            self.moment.answer,
+            Micros(until)
+        ])?;
+        let mut charges = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
+            charges.extend(charges_of(row.get_ref(2)?.as_str()?, &request, at));
+        }
+        Ok(charges)
+    }
+
+    /// In shadow nothing is answered, and what the owner's requests would have cost stands in their decisions alone.
+    fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+        let sql = "SELECT r.id, d.at, d.facts FROM request r
+                   JOIN decision d ON d.n = (SELECT max(n) FROM decision
+                       WHERE request = r.n AND CASE WHEN ?5 IS NULL THEN at < ?4 ELSE n < ?5 END)
+                   WHERE r.owner = ?2 AND r.agent = ?1 AND r.n <> ?6 AND d.at >= ?3 AND d.mode = 'shadow'";
+        let (at, decision, _) = self.order();
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![self.agent, owner, Micros(since), at, decision, except])?;
+        let mut charges = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
+            charges.extend(charges_of(row.get_ref(2)?.as_str()?, &request, at));
+        }
+        Ok(charges)
+    }
+
+    /// Approvals that counted towards `approvals_max`, since the last resume.
+    fn approvals(&self, since: Timestamp, resumed: i64) -> rusqlite::Result<Vec<ApprovalRow>> {
+        let (at, decision, tie) = self.order();
+        let sql = format!(
+            "SELECT r.id, w.reserved_at FROM answer w JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.counts = ?7 AND w.reserved_at >= ?2 AND (w.outcome_at IS NULL OR w.outcome_at >= ?2)
+                 AND (w.outcome IS NULL OR w.outcome IN ('applied', 'presumed-applied', 'unknown') OR w.outcome_at > ?3)
+                 AND {} ORDER BY w.reserved_at",
+            Self::answered_before()
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows = statement.query_map(
+            params![self.agent, Micros(since), at, decision, tie, self.moment.answer, resumed],
+            |row| {
+                let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
+                Ok(ApprovalRow { request, at })
+            },
+        )?;
+        rows.collect()
+    }
+
+    /// What this owner did and met. Outcomes and removals come in before what is decided in the same step.
+    fn history(&self, owner: &str, since: Timestamp) -> rusqlite::Result<Vec<HistoryRow>> {
+        let mut history = Vec::new();
+        let mut take = |sql: &str, kind: Option<HistoryKind>| -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params![self.agent, owner, Micros(since), Micros(self.moment.at)])?;
+            while let Some(row) = rows.next()? {
+                let kind = match kind {
+                    Some(kind) => kind,
+                    None if row.get_ref(2)?.as_str()? == Verdict::Approve.as_str() => HistoryKind::Approved,
+                    None => HistoryKind::Rejected,
+                };
+                let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
+                let Micros(at) = row.get(1)?;
+                history.push(HistoryRow { owner: owner.into(), request, kind, at });
+            }
+            Ok(())
+        };
+        take(
+            "SELECT id, first_seen, NULL FROM request
+             WHERE agent = ?1 AND owner = ?2 AND first_seen >= ?3 AND first_seen <= ?4",
+            Some(HistoryKind::Requested),
+        )?;
+        take(
+            "SELECT r.id, w.outcome_at, w.answer FROM request r JOIN answer w ON w.request = r.n
+             WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
+                 AND w.outcome IN ('applied', 'presumed-applied')",
+            None,
+        )?;
+        take(
+            "SELECT NULL, removed_at, NULL FROM contact
+             WHERE agent = ?1 AND removed_at IS NOT NULL AND owner = ?2 AND removed_at >= ?3 AND removed_at <= ?4",
+            Some(HistoryKind::Removed),
+        )?;
+        history.sort_by_key(|row| row.at);
+        Ok(history)
+    }
+
+    fn overdue_rejects(&self) -> rusqlite::Result<Vec<(RuleName, Timestamp)>> {
+        let (at, decision, tie) = self.order();
+        let since = self.moment.at.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
+        let sql = format!(
+            "SELECT substr(w.\"by\", 9), w.reserved_at FROM answer w
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.reserved_at >= ?2 AND w.answer = 'reject' AND w.\"by\" GLOB 'overdue:*'
+                 AND {}",
+            Self::answered_before()
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let rows =
+            statement.query_map(params![self.agent, Micros(since), at, decision, tie, self.moment.answer], |row| {
+                let Micros(at) = row.get(1)?;
+                Ok((RuleName::parse(&row.get::<_, String>(0)?), at))
+            })?;
+        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+        Ok(rows.into_iter().filter_map(|(name, at)| Some((name?, at))).collect())
+    }
+}
+
+fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
+    let charges = facts::from_json(facts).unwrap_or_default().charges;
+    charges.into_iter().map(move |charge| ChargeRow { request: request.clone(), charge, at })
+}
+
+/// The rows of the newest requests of a handle, newest first, at most so many.
+pub fn of_handle(
+    connection: &Connection,
+    agent: Option<&AgentId>,
+    wanted: &rows::Wanted,
+    most: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let owner = match wanted {
+        rows::Wanted::Plain(handle) => Some(handle.owner()),
+        rows::Wanted::AgentsOf(owner) => Some(owner.as_str()),
+        rows::Wanted::Text(_) => None,
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT r.n, r.handle FROM request r JOIN agent a ON a.n = r.agent
+         WHERE r.owner IS ?1 AND (?2 IS NULL OR a.id = ?2) ORDER BY r.n DESC",
+    )?;
+    let mut rows = statement.query(params![owner, agent.map(AgentId::as_str)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if wanted.is(&crate::model::Sender::parse(row.get_ref(1)?.as_str_or_null()?)) {
+            found.push(row.get(0)?);
+            if found.len() >= most {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}

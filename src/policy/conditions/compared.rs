@@ -1,0 +1,124 @@
+//! Comparing conditions with each other: whether one table holds wherever another does. It may miss that; it never says
+//! so wrongly.
+
+use crate::model::Handle;
+use crate::policy::rules::{HandleGlob, Pattern, PatternSet, Rule, Table, When};
+
+use super::Condition;
+
+/// Comparisons that one file may cost; beyond it nothing is found any more.
+pub(crate) const BUDGET: u32 = 2_000_000;
+
+/// A sender or a group of them, as a condition names it.
+#[derive(Clone, Copy)]
+pub(crate) enum Group<'a> {
+    Handle(&'a Handle),
+    AgentsOf(&'a str),
+    Slug(&'a str),
+    Glob(&'a HandleGlob),
+    /// The user and all their agents.
+    Owner(&'a str),
+}
+
+impl<'a> Group<'a> {
+    /// The groups that handle patterns name.
+    pub(super) fn of(set: &'a PatternSet) -> impl Iterator<Item = Group<'a>> {
+        let literals = set.literals.iter().map(Group::Handle);
+        let agents = set.agents_of.iter().map(|owner| Group::AgentsOf(owner));
+        let slugs = set.slugs.iter().map(|slug| Group::Slug(slug));
+        literals.chain(agents).chain(slugs).chain(set.globs.iter().map(Group::Glob))
+    }
+
+    /// Whose they are, if they are all one owner's.
+    pub(super) fn owner(self) -> Option<&'a str> {
+        match self {
+            Group::Handle(handle) => Some(handle.owner()),
+            Group::AgentsOf(owner) | Group::Owner(owner) => Some(owner),
+            Group::Glob(glob) => glob.literal_owner.as_deref(),
+            Group::Slug(_) => None,
+        }
+    }
+
+    /// Whether they are all agents (`true`) or all users (`false`).
+    pub(super) fn only_agents(self) -> Option<bool> {
+        match self {
+            Group::Handle(handle) => Some(handle.slug().is_some()),
+            Group::AgentsOf(_) | Group::Slug(_) => Some(true),
+            Group::Glob(glob) => Some(glob.text.contains('/')),
+            Group::Owner(_) => None,
+        }
+    }
+}
+
+/// Whether every condition of `broad` holds wherever all of `narrow` do.
+pub(crate) fn covers(broad: &Table, narrow: &Table, budget: &mut u32) -> bool {
+    broad.conditions.iter().all(|wide| narrow.conditions.iter().any(|one| implies(one, wide, budget)))
+}
+
+fn implies(narrow: &Condition, broad: &Condition, budget: &mut u32) -> bool {
+    if !spend(budget) {
+        return false;
+    }
+    if broad.0.follows_from(narrow, budget) {
+        return true;
+    }
+    narrow.0.groups().is_some_and(|mut groups| {
+        let mut some = false;
+        groups.all(|group| {
+            some = true;
+            spend(budget) && broad.0.holds_for_all(group)
+        }) && some
+    })
+}
+
+fn spend(budget: &mut u32) -> bool {
+    *budget = budget.saturating_sub(1);
+    *budget > 0
+}
+
+/// Whether a set of patterns fits every sender of a group.
+pub(super) fn patterns_imply(set: &PatternSet, group: Group<'_>) -> bool {
+    match group {
+        Group::Handle(handle) => set.contains(handle),
+        Group::AgentsOf(owner) => set.agents_of.contains(owner),
+        Group::Slug(slug) => set.slugs.contains(slug),
+        Group::Glob(glob) => {
+            set.glob_texts.contains(&glob.text)
+                || glob.literal_owner.as_ref().is_some_and(|owner| set.agents_of.contains(owner))
+        }
+        Group::Owner(owner) => {
+            set.agents_of.contains(owner) && Handle::parse(owner).is_ok_and(|user| set.literals.contains(&user))
+        }
+    }
+}
+
+/// Whether each of the narrow expressions is one of the broad ones.
+pub(super) fn regexes_follow(narrow: &[Pattern], broad: &[Pattern]) -> bool {
+    narrow.iter().all(|one| broad.iter().any(|of| of.text == one.text))
+}
+
+/// A name and its values, in an order that does not depend on how they were written.
+pub(super) fn sorted<'a>(name: &str, texts: impl Iterator<Item = &'a str>) -> String {
+    let mut texts: Vec<_> = texts.collect();
+    texts.sort_unstable();
+    texts.dedup();
+    format!("{name} {texts:?}")
+}
+
+/// A rule without its name, as a text that is the same for rules that mean the same.
+pub(crate) fn canonical(rule: &Rule) -> String {
+    let when = match &rule.when {
+        When::Everyone => "everyone".to_owned(),
+        When::Table(of) => canonical_table(of),
+    };
+    let mut unless: Vec<_> = rule.unless.iter().map(canonical_table).collect();
+    unless.sort_unstable();
+    let Rule { then, limit, wait, until, shadow, .. } = rule;
+    format!("{then} {when} {unless:?} {limit:?} {wait:?} {until:?} {shadow}")
+}
+
+fn canonical_table(table: &Table) -> String {
+    let mut all: Vec<_> = table.conditions.iter().map(|condition| condition.0.canonical()).collect();
+    all.sort_unstable();
+    format!("{all:?}")
+}

@@ -1,0 +1,51 @@
+//! `contacts_over`: how many contacts the agent has. Unknown while the list of contacts was not read.
+
+use super::{Compile, Condition, ConditionKind, Needs, row};
+use crate::document::keys::{Key, Takes, key};
+use crate::policy::compile::Compiling;
+use crate::policy::evaluate::Told;
+use crate::policy::evaluate::facts::Facts;
+use crate::policy::keys::COUNT_MAX;
+use crate::policy::raw::RawCondition;
+
+/// `contacts_over = N`.
+#[derive(Debug)]
+pub struct ContactsOver(pub u64);
+
+impl Compile for ContactsOver {
+    const KEY: Key = key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this.");
+
+    fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
+        written.count().map(Self)
+    }
+}
+
+impl ConditionKind for ContactsOver {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, facts: &Facts<'_>) -> Told {
+        facts.circumstances.contacts.map_or(Told::UNKNOWN, |contacts| Told::fact(contacts > self.0))
+    }
+
+    fn wanted(&self) -> String {
+        format!("more than {}", self.0)
+    }
+
+    fn saw(&self, facts: &Facts<'_>) -> String {
+        facts.circumstances.contacts.map_or_else(|| "not known".to_owned(), |count| count.to_string())
+    }
+
+    fn canonical(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn needs<'a>(&'a self, needs: &mut Needs<'a>) {
+        needs.contact_counts.push(self.0);
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow.downcast::<ContactsOver>().is_some_and(|one| one.0 >= self.0)
+    }
+}

@@ -1,0 +1,202 @@
+//! `history = { … }`: what the sender's owner did and met before. Its keys are ANDed.
+
+use jiff::SignedDuration;
+
+use super::{Compile, Condition, ConditionKind, Explained, Needs, Who, row};
+use crate::document::keys::{Key, Section, Takes, key};
+use crate::model::Handle;
+use crate::policy::Truth;
+use crate::policy::compile::Compiling;
+use crate::policy::doubts::Fact;
+use crate::policy::evaluate::Told;
+use crate::policy::evaluate::facts::Facts;
+use crate::policy::explain::values;
+use crate::policy::keys::QUOTA;
+use crate::policy::raw::{RawCondition, RawTableOf};
+use crate::policy::rules::Quota;
+
+/// `history = { … }`.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// This owner was approved before (or was not).
+    pub approved_before: Option<bool>,
+    /// This owner was rejected within this time.
+    pub rejected_within: Option<SignedDuration>,
+    /// A contact of this owner's was removed within this time.
+    pub removed_within: Option<SignedDuration>,
+    /// This owner made more requests than this.
+    pub requests_over: Option<Quota>,
+}
+
+/// `history = { … }`.
+pub static HISTORY: Section = Section {
+    path: "rules.NAME.when.history",
+    meaning: "What this owner did before, as doorman saw it; all keys must hold.",
+    keys: &[
+        key("approved_before", Takes::Bool, "", "A request of this owner was approved before; with `false`, none was."),
+        key("rejected_within", Takes::Duration, "", "A request of this owner was rejected within this time."),
+        key("removed_within", Takes::Duration, "", "A contact of this owner was removed within this time."),
+        key("requests_over", Takes::Table(&QUOTA), "", "This owner made more requests than this."),
+    ],
+    at_least_one: true,
+    ..Section::PLAIN
+};
+
+/// One key of `history = { … }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    ApprovedBefore(bool),
+    RejectedWithin(SignedDuration),
+    RemovedWithin(SignedDuration),
+    RequestsOver(Quota),
+}
+
+impl History {
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        let parts = [
+            self.approved_before.map(Part::ApprovedBefore),
+            self.rejected_within.map(Part::RejectedWithin),
+            self.removed_within.map(Part::RemovedWithin),
+            self.requests_over.map(Part::RequestsOver),
+        ];
+        parts.into_iter().flatten()
+    }
+}
+
+impl Part {
+    fn evaluate(self, facts: &Facts<'_>) -> Told {
+        let known = &facts.book.history;
+        let Some(owner) = facts.handle.map(Handle::owner) else { return Told::UNKNOWN };
+        if !facts.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
+            return Told::UNKNOWN;
+        }
+        match self {
+            Part::ApprovedBefore(wanted) => {
+                let truth = known.approved(owner, facts.now);
+                Told { truth: if wanted { truth } else { !truth }, flips: None }
+            }
+            Part::RejectedWithin(within) => known.rejected_within(owner, within, facts.now),
+            Part::RemovedWithin(within) => known.removed_within(owner, within, facts.now),
+            Part::RequestsOver(quota) => known.requests_over(owner, quota, &facts.request.id, facts.now),
+        }
+    }
+
+    /// The fact about the owner that may be in doubt.
+    fn fact(self) -> Option<Fact> {
+        match self {
+            Part::ApprovedBefore(_) => Some(Fact::Identity),
+            Part::RejectedWithin(_) => Some(Fact::Rejected),
+            Part::RemovedWithin(_) => Some(Fact::Removed),
+            Part::RequestsOver(_) => None,
+        }
+    }
+
+    fn key(self) -> &'static str {
+        match self {
+            Part::ApprovedBefore(_) => "history.approved_before",
+            Part::RejectedWithin(_) => "history.rejected_within",
+            Part::RemovedWithin(_) => "history.removed_within",
+            Part::RequestsOver(_) => "history.requests_over",
+        }
+    }
+
+    fn wanted(self) -> String {
+        match self {
+            Part::ApprovedBefore(before) => before.to_string(),
+            Part::RejectedWithin(within) | Part::RemovedWithin(within) => values::duration(within),
+            Part::RequestsOver(quota) => format!("more than {} in {}", quota.count, values::duration(quota.per)),
+        }
+    }
+
+    fn saw(self, told: Told, facts: &Facts<'_>) -> String {
+        let Some(owner) = facts.handle.map(Handle::owner) else { return values::handle(facts) };
+        let known = &facts.book.history;
+        if told.truth == Truth::Unknown {
+            let timed = !matches!(self, Part::ApprovedBefore(_)) && !facts.clock_is_sound();
+            let doubt = self.fact().and_then(|fact| known.doubts.of(owner, fact).next());
+            return match doubt {
+                _ if timed => values::CLOCK.to_owned(),
+                Some(doubt) => format!("in doubt since {}: {}", values::moment(doubt.since), doubt.basis),
+                None => values::RECORD.to_owned(),
+            };
+        }
+        let holds = told.truth == Truth::True;
+        let not = |word: &str| if holds { word.to_owned() } else { format!("not {word}") };
+        match self {
+            Part::ApprovedBefore(wanted) => {
+                format!("`{owner}` was {} before", if holds == wanted { "approved" } else { "not approved" })
+            }
+            Part::RejectedWithin(_) => format!("`{owner}` was {} in that time", not("rejected")),
+            Part::RemovedWithin(_) => format!("a contact of `{owner}` was {} in that time", not("removed")),
+            Part::RequestsOver(quota) => {
+                let count = facts.book.history.requests_within(owner, quota.per, &facts.request.id, facts.now).count();
+                format!("{count} others by `{owner}`")
+            }
+        }
+    }
+}
+
+impl Compile for History {
+    const KEY: Key = key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it.");
+
+    fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
+        let table = written.table()?;
+        Some(Self {
+            approved_before: table.get("approved_before").and_then(RawCondition::boolean),
+            rejected_within: table.get("rejected_within").and_then(RawCondition::duration),
+            removed_within: table.get("removed_within").and_then(RawCondition::duration),
+            requests_over: table.get("requests_over").and_then(RawCondition::table).and_then(RawTableOf::quota),
+        })
+    }
+}
+
+impl ConditionKind for History {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, facts: &Facts<'_>) -> Told {
+        self.parts().map(|part| part.evaluate(facts)).fold(Told::TRUE, Told::and)
+    }
+
+    fn wanted(&self) -> String {
+        self.parts().map(|part| format!("{} {}", part.key(), part.wanted())).collect::<Vec<_>>().join(", ")
+    }
+
+    fn saw(&self, facts: &Facts<'_>) -> String {
+        self.parts().map(|part| part.saw(part.evaluate(facts), facts)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn explain(&self, facts: &Facts<'_>) -> Vec<Explained> {
+        let line = |part: Part| {
+            let told = part.evaluate(facts);
+            Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(told, facts), told }
+        };
+        self.parts().map(line).collect()
+    }
+
+    fn canonical(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn needs<'a>(&'a self, needs: &mut Needs<'a>) {
+        needs.history.add(self);
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        let Some(narrow) = narrow.downcast::<History>() else { return false };
+        self.parts().all(|broad| {
+            narrow.parts().any(|one| match (one, broad) {
+                (Part::ApprovedBefore(one), Part::ApprovedBefore(of)) => one == of,
+                (Part::RejectedWithin(one), Part::RejectedWithin(of))
+                | (Part::RemovedWithin(one), Part::RemovedWithin(of)) => one <= of,
+                (Part::RequestsOver(one), Part::RequestsOver(of)) => one.per <= of.per && one.count >= of.count,
+                _ => false,
+            })
+        })
+    }
+
+    fn says_who(&self, _written: &RawCondition) -> Who {
+        if self.approved_before == Some(true) { Who::Said } else { Who::Silent }
+    }
+}

@@ -1,0 +1,122 @@
+//! `window`, `age_over`: conditions on time. They are unknown while the clock is unsound.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::compared::sorted;
+use super::{Compile, Condition, ConditionKind, row};
+use crate::document::keys::{Key, Takes, key};
+use crate::policy::Truth;
+use crate::policy::compile::Compiling;
+use crate::policy::evaluate::Told;
+use crate::policy::evaluate::facts::{Facts, Inserted, after};
+use crate::policy::explain::values;
+use crate::policy::raw::RawCondition;
+use crate::policy::rules::Window;
+use crate::policy::window;
+
+/// `window = […]`.
+#[derive(Debug)]
+pub struct InWindow(pub Vec<Arc<Window>>);
+
+/// `age_over = "…"` since `inserted_at`.
+#[derive(Debug)]
+pub struct AgeOver(pub SignedDuration);
+
+impl Compile for InWindow {
+    const KEY: Key = key("window", Takes::Texts, "", "It is now within one of these windows.");
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        let names = written.texts()?;
+        let windows = compiling.windows_named(names);
+        compiling.twice(names);
+        // A window that is broken itself leaves the condition incomplete.
+        (windows.len() == names.len()).then_some(Self(windows))
+    }
+}
+
+impl ConditionKind for InWindow {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, facts: &Facts<'_>) -> Told {
+        if !facts.clock_is_sound() {
+            return Told::UNKNOWN;
+        }
+        self.0.iter().fold(Told::FALSE, |told, window| {
+            let open = window::is_open(window, facts.now).into();
+            told.or(Told { truth: open, flips: window::next_flip(window, facts.now) })
+        })
+    }
+
+    fn wanted(&self) -> String {
+        values::some(self.0.iter().map(|window| window.name.to_string()))
+    }
+
+    fn saw(&self, facts: &Facts<'_>) -> String {
+        if !facts.clock_is_sound() {
+            return values::CLOCK.to_owned();
+        }
+        values::some(self.0.iter().map(|window| {
+            let local = window.tz.to_datetime(facts.now);
+            format!("{} {}", local.strftime("%a %Y-%m-%d %H:%M"), window.tz.iana_name().unwrap_or("local"))
+        }))
+    }
+
+    fn canonical(&self) -> String {
+        sorted("window", self.0.iter().map(|window| window.name.as_str()))
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow
+            .downcast::<InWindow>()
+            .is_some_and(|one| one.0.iter().all(|one| self.0.iter().any(|other| other.name == one.name)))
+    }
+}
+
+impl Compile for AgeOver {
+    const KEY: Key = key("age_over", Takes::Duration, "", "The platform received the request longer ago than this.");
+
+    fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
+        written.duration().map(Self)
+    }
+}
+
+impl ConditionKind for AgeOver {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn evaluate(&self, facts: &Facts<'_>) -> Told {
+        match facts.inserted() {
+            _ if !facts.clock_is_sound() => Told::UNKNOWN,
+            Inserted::Absent => Told::UNKNOWN,
+            Inserted::SenselessUntil(at) => Told::until(Truth::Unknown, at),
+            Inserted::At(at) if after(at, self.0) <= facts.now => Told::TRUE,
+            Inserted::At(at) => Told::until(Truth::False, after(at, self.0)),
+        }
+    }
+
+    fn wanted(&self) -> String {
+        values::duration(self.0)
+    }
+
+    fn saw(&self, facts: &Facts<'_>) -> String {
+        match facts.inserted() {
+            _ if !facts.clock_is_sound() => values::CLOCK.to_owned(),
+            Inserted::At(at) => values::duration(facts.now.duration_since(at).max(SignedDuration::ZERO)),
+            Inserted::Absent => "no valid `inserted_at`".to_owned(),
+            Inserted::SenselessUntil(_) => "an `inserted_at` in the future".to_owned(),
+        }
+    }
+
+    fn canonical(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow.downcast::<AgeOver>().is_some_and(|one| one.0 >= self.0)
+    }
+}

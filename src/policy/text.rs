@@ -1,0 +1,360 @@
+//! Strangers' text made comparable, in two forms.
+//!
+//! The *plain* form is NFKC; literals are compared with its case folded, regular expressions search it with and without
+//! its case. The *disclosed* form is also without invisible characters and without marks that disguise letters, and
+//! look-alikes of the pattern's own letters are replaced by those letters: `cry<U+200B>pto` and `сrурtо` (with Cyrillic
+//! letters) disclose `crypto`. Patterns are never rewritten. Which forms a condition looks at is [`Forms`]' business.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+use unicode_security::confusable_detection::skeleton;
+
+use super::Truth;
+use super::rules::{Folded, Pattern};
+use crate::model::StrangerText;
+
+/// Folds width (NFKC) and case.
+pub fn fold(text: &str) -> String {
+    width(text).to_lowercase()
+}
+
+fn width(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() { text.into() } else { text.nfkc().collect::<String>().into() }
+}
+
+/// The letters of a pattern beyond ASCII, with those in ASCII: what look-alikes are replaced by. Patterns that are all
+/// ASCII share one set, which is all letters of ASCII.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letters {
+    /// Kept as they are.
+    own: Vec<char>,
+    /// By the skeleton of a letter, that letter.
+    look: HashMap<Box<str>, char>,
+}
+
+static ASCII: LazyLock<Letters> = LazyLock::new(|| Letters::new(('a'..='z').chain('A'..='Z').collect()));
+
+impl Letters {
+    /// Those of a pattern; `None` where the shared set serves.
+    pub(crate) fn of(pattern: &str) -> Option<Box<Letters>> {
+        let mut own: Vec<char> = width(pattern).chars().filter(|one| one.is_alphanumeric()).collect();
+        if own.iter().all(char::is_ascii) {
+            return None;
+        }
+        let cases: Vec<char> = own.iter().flat_map(|one| one.to_lowercase().chain(one.to_uppercase())).collect();
+        own.extend(cases);
+        own.sort_unstable();
+        own.dedup();
+        Some(Box::new(Letters::new(own)))
+    }
+
+    fn new(own: Vec<char>) -> Self {
+        let mut look = HashMap::new();
+        for letter in &own {
+            look.entry(look_of(*letter)).or_insert(*letter);
+        }
+        // `I` has the skeleton of `l`, which is meant far more often.
+        if own.contains(&'l') {
+            look.insert(look_of('l'), 'l');
+        }
+        Self { own, look }
+    }
+
+    fn of_look(&self, one: char) -> Option<char> {
+        self.look.get(&look_of(one)).copied()
+    }
+
+    /// The letter of these that a character shows, or the character.
+    fn disclose(&self, one: char) -> char {
+        if self.own.binary_search(&one).is_ok() || one.is_whitespace() {
+            return one;
+        }
+        if one.is_ascii() && !matches!(one, '0' | '1' | '|' | 'a'..='z' | 'A'..='Z') {
+            return one;
+        }
+        let base = || std::iter::once(one).nfd().next().filter(|base| *base != one);
+        self.of_look(one)
+            .or_else(|| base().filter(|base| self.own.binary_search(base).is_ok()))
+            .or_else(|| base().and_then(|base| self.of_look(base)))
+            .unwrap_or(one)
+    }
+}
+
+fn look_of(one: char) -> Box<str> {
+    skeleton(one.encode_utf8(&mut [0; 4])).collect::<String>().into()
+}
+
+/// The disclosed form of a text in NFKC.
+fn disclose(plain: &str, letters: &Letters) -> String {
+    let mut out = String::with_capacity(plain.len());
+    let all: Vec<char> = plain.chars().collect();
+    let mut base: Option<char> = None;
+    for (at, &one) in all.iter().enumerate() {
+        if is_combining_mark(one) && !ignorable(one) {
+            // On letters of scripts that are written without marks, or with few, a mark is a disguise.
+            if letters.own.binary_search(&one).is_ok() || base.is_some_and(|base| !takes_few_marks(base)) {
+                out.push(one);
+            }
+            continue;
+        }
+        if ignorable(one) {
+            let needed = matches!(one, '\u{200C}' | '\u{200D}') && joins(base, all.get(at + 1).copied());
+            if needed {
+                out.push(one);
+            }
+            continue;
+        }
+        base = Some(one);
+        out.push(letters.disclose(one));
+    }
+    out
+}
+
+/// Characters that nobody sees: `Default_Ignorable_Code_Point`, and control characters that are not white.
+fn ignorable(one: char) -> bool {
+    (one.is_control() && !one.is_whitespace())
+        || matches!(one,
+            '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+            | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}'
+            | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+fn takes_few_marks(base: char) -> bool {
+    // Latin, Greek, Cyrillic, Armenian; digits, signs and punctuation.
+    matches!(base, '\0'..='\u{058F}' | '\u{1D00}'..='\u{1FFF}' | '\u{2000}'..='\u{2DFF}' | '\u{A640}'..='\u{A69F}'
+        | '\u{A720}'..='\u{A7FF}' | '\u{AB30}'..='\u{AB6F}')
+}
+
+/// Whether a joiner or a non-joiner between these two is one that their script is written with, or part of an emoji.
+fn joins(before: Option<char>, after: Option<char>) -> bool {
+    #[derive(PartialEq)]
+    enum Joining {
+        Arabic,
+        Brahmic,
+        Mongolian,
+        Emoji,
+    }
+    let kind = |one: char| match one {
+        '\u{0600}'..='\u{07FF}' | '\u{08A0}'..='\u{08FF}' | '\u{FB50}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFC}' => {
+            Some(Joining::Arabic)
+        }
+        '\u{0900}'..='\u{0DFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' => Some(Joining::Brahmic),
+        '\u{1800}'..='\u{18AF}' => Some(Joining::Mongolian),
+        '\u{2600}'..='\u{27BF}' | '\u{1F000}'..='\u{1FAFF}' => Some(Joining::Emoji),
+        _ => None,
+    };
+    match (before.and_then(kind), after.map(kind)) {
+        (Some(before), Some(after)) => after == Some(before),
+        // At the end of a word.
+        (Some(before), None) => before != Joining::Emoji,
+        (None, _) => false,
+    }
+}
+
+/// One text of a stranger and its forms, each made at most once.
+#[derive(Debug)]
+pub(crate) struct Forms<'a> {
+    text: &'a StrangerText,
+    plain: OnceCell<Cow<'a, str>>,
+    folded: OnceCell<String>,
+    disclosed: OnceCell<String>,
+    disclosed_folded: OnceCell<String>,
+}
+
+impl<'a> Forms<'a> {
+    pub(crate) fn new(text: &'a StrangerText) -> Self {
+        let (plain, folded) = (OnceCell::new(), OnceCell::new());
+        let (disclosed, disclosed_folded) = (OnceCell::new(), OnceCell::new());
+        Self { text, plain, folded, disclosed, disclosed_folded }
+    }
+
+    /// The text as it came.
+    pub(crate) fn original(&self) -> &'a StrangerText {
+        self.text
+    }
+
+    /// NFKC, in the case it came in.
+    pub(crate) fn plain(&self) -> &str {
+        self.plain.get_or_init(|| width(self.text.raw()))
+    }
+
+    /// NFKC, case folded.
+    pub(crate) fn folded(&self) -> &str {
+        self.folded.get_or_init(|| self.plain().to_lowercase())
+    }
+
+    /// Disclosed with the letters of ASCII.
+    pub(crate) fn disclosed(&self) -> &str {
+        self.disclosed.get_or_init(|| disclose(self.plain(), &ASCII))
+    }
+
+    /// The same, case folded.
+    pub(crate) fn disclosed_folded(&self) -> &str {
+        self.disclosed_folded.get_or_init(|| self.disclosed().to_lowercase())
+    }
+
+    /// Every form that a regular expression may be found in, each once; the disclosed ones only where `disclosing`.
+    pub(crate) fn searched(&self, disclosing: bool) -> Vec<&str> {
+        let mut forms = vec![self.plain(), self.folded()];
+        if disclosing {
+            forms.extend([self.disclosed(), self.disclosed_folded()]);
+        }
+        distinct(forms)
+    }
+
+    /// Whether one of these literals is in the text.
+    pub(crate) fn contains(&self, literals: &[Folded]) -> Truth {
+        self.known(literals.iter().any(|one| {
+            self.folded().contains(&*one.folded)
+                || (one.disclosing && self.in_disclosed_folded(one, |text| text.contains(&*one.folded)))
+        }))
+    }
+
+    /// Whether the whole text is one of these literals.
+    pub(crate) fn is(&self, literals: &[Folded]) -> Truth {
+        if self.text.is_cut() {
+            return Truth::Unknown;
+        }
+        let is = |one: &Folded| {
+            self.folded() == &*one.folded
+                || (one.disclosing && self.in_disclosed_folded(one, |text| text == &*one.folded))
+        };
+        literals.iter().any(is).into()
+    }
+
+    fn in_disclosed_folded(&self, one: &Folded, holds: impl Fn(&str) -> bool) -> bool {
+        match &one.letters {
+            None => holds(self.disclosed_folded()),
+            Some(letters) => holds(&disclose(self.plain(), letters).to_lowercase()),
+        }
+    }
+
+    /// Whether one of these expressions is found in the text.
+    pub(crate) fn matches(&self, patterns: &[Pattern]) -> Truth {
+        self.known(patterns.iter().any(|one| {
+            let found = |form: &&str| one.regex.is_match(form);
+            self.searched(one.disclosing && one.letters.is_none()).iter().any(found)
+                || one.letters.as_ref().filter(|_| one.disclosing).is_some_and(|letters| {
+                    let disclosed = disclose(self.plain(), letters);
+                    let folded = disclosed.to_lowercase();
+                    one.regex.is_match(&disclosed) || one.regex.is_match(&folded)
+                })
+        }))
+    }
+
+    /// Whether the text has more characters than this, counted in the original.
+    pub(crate) fn longer_than(&self, count: usize) -> Truth {
+        self.known(self.text.raw().chars().nth(count).is_some())
+    }
+
+    /// What is not found in a text that was cut may have been in the rest.
+    fn known(&self, found: bool) -> Truth {
+        match found {
+            true => Truth::True,
+            false if self.text.is_cut() => Truth::Unknown,
+            false => Truth::False,
+        }
+    }
+
+    /// The text, and the forms that it is compared in where they differ from it in more than case. Escaped.
+    pub(crate) fn shown(&self, disclosing: bool) -> String {
+        let mut shown = self.text.to_string();
+        let mut others = vec![self.plain()];
+        if disclosing {
+            others.push(self.disclosed());
+        }
+        let others: Vec<String> = distinct(others)
+            .into_iter()
+            .filter(|form| *form != self.text.raw())
+            .map(|form| format!("`{}`", StrangerText::new(form)))
+            .collect();
+        if !others.is_empty() {
+            shown.push_str(&format!(" (compared as {})", others.join(" and ")));
+        }
+        if self.text.is_cut() {
+            shown.push_str(" (too long: the rest was cut off)");
+        }
+        shown
+    }
+}
+
+fn distinct(forms: Vec<&str>) -> Vec<&str> {
+    let mut kept: Vec<&str> = Vec::with_capacity(forms.len());
+    for form in forms {
+        if !kept.contains(&form) {
+            kept.push(form);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disclosed(text: &str, pattern: &str) -> String {
+        let letters = Letters::of(pattern);
+        disclose(&width(text), letters.as_deref().unwrap_or(&ASCII)).to_lowercase()
+    }
+
+    #[test]
+    fn invisible_characters_marks_and_look_alikes_disguise_nothing() {
+        for text in [
+            "cry\u{200B}pto",
+            "cry\u{00AD}pto",
+            "cry\u{200D}pto",
+            "cry\u{2060}pto",
+            "cry\u{FE0F}pto",
+            "cry\u{180E}pto",
+            "cry\u{E0001}pto",
+            "cry\u{202E}pto",
+            "ｃｒｙｐｔｏ",
+            "сrурtо",
+            "CRYPTО",
+            "c\u{336}r\u{336}y\u{336}p\u{336}t\u{336}o\u{336}",
+            "çrÿptö",
+            "𝖈𝖗𝖞𝖕𝖙𝖔",
+            "crypt0",
+            "ⓒⓡⓨⓟⓣⓞ",
+            "cryрt\u{301}o",
+            "cr\u{0}ypto",
+        ] {
+            assert_eq!(disclosed(text, "crypto"), "crypto", "{text:?}");
+        }
+        assert_eq!(disclosed("кpиптo", "крипто"), "крипто", "into the letters of the pattern");
+        assert_eq!(disclosed("крипто", "крипто"), "крипто");
+    }
+
+    #[test]
+    fn a_joiner_that_a_script_needs_is_no_disguise() {
+        for text in ["می\u{200C}خواهم", "क्\u{200D}ष", "👩\u{200D}💻"] {
+            let joiners = |text: &str| text.matches(['\u{200C}', '\u{200D}']).count();
+            assert_eq!(joiners(&disclosed(text, "x")), joiners(text), "{text:?}");
+        }
+        assert_eq!(disclosed("s\u{200C}eo", "seo"), "seo");
+        assert_eq!(disclosed("שָׁלוֹם", "x").chars().count(), "שָׁלוֹם".nfkc().count(), "marks of Hebrew stay");
+    }
+
+    #[test]
+    fn a_cut_text_is_known_only_where_it_matches() {
+        let text = StrangerText::new(&format!("seo {}", "x".repeat(StrangerText::KEPT_MAX)));
+        let forms = Forms::new(&text);
+        let found = |word| forms.contains(&[Folded::new(word, true)]);
+        assert_eq!((found("seo"), found("crypto")), (Truth::True, Truth::Unknown));
+        assert_eq!(forms.is(&[Folded::new("seo", true)]), Truth::Unknown);
+        assert_eq!((forms.longer_than(10), forms.longer_than(1 << 20)), (Truth::True, Truth::Unknown));
+    }
+
+    #[test]
+    fn length_is_that_of_the_original() {
+        let text = StrangerText::new("e\u{301}\u{200B}");
+        assert_eq!(Forms::new(&text).longer_than(2), Truth::True);
+        assert_eq!(Forms::new(&text).longer_than(3), Truth::False);
+    }
+}
