@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.install_default().map_err(|_| "a provider is there already")?;
     let dir = tempfile::tempdir()?;
-    let place = Place::new(dir.path()).await;
+    let place = Bench::new(dir.path()).await;
     let cores = std::thread::available_parallelism()?;
     println!("doorman {}; one agent; sandbox in a process of its own, loopback, no TLS", env!("CARGO_PKG_VERSION"));
     println!("in_flight = 64, per_second = 0, synchronous = NORMAL; {cores} CPUs, shared with the sandbox");
@@ -105,14 +105,14 @@ fn quantile(sorted: &[u64], part: f64) -> f64 {
 }
 
 /// The files, and the sandbox that runs beside.
-struct Place<'a> {
+struct Bench<'a> {
     dir: &'a Path,
     url: String,
     http: reqwest::Client,
     _sandbox: Child,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Bench<'a> {
     async fn new(dir: &'a Path) -> Self {
         std::fs::write(dir.join("world.toml"), WORLD).unwrap();
         let mut sandbox = Command::new(env!("CARGO_BIN_EXE_doorman"))

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use doorman::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
-use doorman::policy::book::Memory;
 use doorman::policy::conditions::*;
 use doorman::policy::index::Index;
 use doorman::policy::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Pattern, PatternSet, Quota, Rule, Table, When,
 };
-use doorman::policy::{Book, Circumstances, ClockHealth, Mode, Policy, PolicyHash, RuleName};
+use doorman::policy::state::SavedState;
+use doorman::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyHash, PolicyState, RuleName};
 use jiff::{SignedDuration, Timestamp};
 
 const MESSAGE: &str = "Hello, I am a weather agent and would like to tell your agent about tomorrow. ";
@@ -126,18 +126,18 @@ fn stranger(from: &str, message: &str) -> ContactRequest {
 }
 
 fn measure(criterion: &mut Criterion, group: &str, cases: &[(String, Policy, ContactRequest)], naive: bool) {
-    let book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     let circumstances =
         Circumstances { first_seen: Timestamp::UNIX_EPOCH, clock: ClockHealth::Sound, contacts: Some(3) };
     let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
     let mut group = criterion.benchmark_group(group);
     for (name, policy, request) in cases {
         group.bench_function(BenchmarkId::new("indexed", name), |bencher| {
-            bencher.iter(|| black_box(policy.decide(black_box(request), &circumstances, &book, now)));
+            bencher.iter(|| black_box(policy.decide(black_box(request), &circumstances, &policy_state, now)));
         });
         if naive {
             group.bench_function(BenchmarkId::new("naive", name), |bencher| {
-                bencher.iter(|| black_box(policy.decide_naive(black_box(request), &circumstances, &book, now)));
+                bencher.iter(|| black_box(policy.decide_naive(black_box(request), &circumstances, &policy_state, now)));
             });
         }
     }

@@ -2,13 +2,13 @@
 //!
 //! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives it as it is. [`shell`]
 //! carries the actions out against the real socket, platform and ledger. [`notice`] is what there is to tell about it,
-//! and [`telling`] puts that into the log.
+//! and [`notice_log`] puts that into the log.
 
 pub mod core;
 pub mod notice;
+pub mod notice_log;
 pub mod shell;
-pub mod telling;
 
-pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, Op, OpOutcome};
+pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, OpOutcome, PersonCommand};
 pub use notice::Notice;
 pub use shell::{Agent, AgentHandle};

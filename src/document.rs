@@ -11,6 +11,6 @@ mod secrets;
 mod values;
 
 pub(crate) use problems::{At, Problems, nearest, shown};
-pub(crate) use read::{Reader, Value, syntax};
+pub(crate) use read::{TableReader, Value, syntax};
 pub(crate) use secrets::{hide_in, hide_in_broken};
 pub(crate) use values::{duration, in_words};

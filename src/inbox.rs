@@ -7,7 +7,7 @@
 mod entry;
 mod listing;
 mod queues;
-mod tombs;
+mod tombstones;
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +22,9 @@ use crate::model::{ContactRequest, RequestId, Sender};
 use crate::platform::Page;
 
 use self::listing::Counted;
-pub use entry::{Entry, Forced, Place, Stage};
+pub use entry::{Entry, Forced, QueuePosition, Stage};
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
-pub use tombs::Tomb;
+pub use tombstones::Tombstone;
 
 /// Most requests held for one agent. What comes on top waits at the platform until there is room.
 pub const ENTRIES_MAX: usize = 100_000;
@@ -66,12 +66,12 @@ pub struct Inbox {
     /// and emptied at once doubles on its own leavings.
     entries: BTreeMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
-    ready: BTreeMap<Place, RequestId>,
+    ready: BTreeMap<QueuePosition, RequestId>,
     /// To be decided again at a time of the wall clock.
     timers: BTreeSet<(Timestamp, RequestId)>,
     /// To be decided again, or released, at a time of the monotonic clock.
     delays: BTreeSet<(Mono, RequestId)>,
-    tombs: tombs::Tombs,
+    tombstones: tombstones::Tombstones,
     /// When to list, and the pass that is under way.
     pub listing: Listing,
     clock: u64,
@@ -110,7 +110,7 @@ impl Inbox {
             ready: BTreeMap::new(),
             timers: BTreeSet::new(),
             delays: BTreeSet::new(),
-            tombs: tombs::Tombs::default(),
+            tombstones: tombstones::Tombstones::default(),
             listing,
             clock: 0,
             dropped: 0,
@@ -158,7 +158,7 @@ impl Inbox {
             return Seen::Known;
         }
         // Ids are never used again, so an event for a settled one is a late or repeated one.
-        if self.tombs.get(&request.id).is_some() {
+        if self.tombstones.get(&request.id).is_some() {
             return Seen::Settled;
         }
         if self.closed || self.entries.len() >= self.capacity {
@@ -184,20 +184,20 @@ impl Inbox {
         }
         let mut forced = None;
         let mut returned = false;
-        if let Some(tomb) = self.tombs.get(&request.id) {
+        if let Some(tombstone) = self.tombstones.get(&request.id) {
             // A page may be older than what we know: a replica lags, or the answer went out while it was read. Only a
             // pass that began well after the end is believed, and then only the same answer is given again.
-            if tomb.mark > started_mark || started.since(tomb.at) < tombs::STALE_GRACE {
+            if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
                 return Seen::Settled;
             }
-            forced = tomb.answer;
+            forced = tombstone.answer;
             returned = true;
         }
         if self.closed || self.entries.len() >= self.capacity {
             self.crowded = true;
             return Seen::Full;
         }
-        self.tombs.remove(&request.id);
+        self.tombstones.remove(&request.id);
         let mark = self.mark();
         let mut entry = Entry::new(Arc::new(request), now.wall, mark, None);
         entry.shown_in = number;
@@ -232,7 +232,7 @@ impl Inbox {
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
     pub fn remember_settled(&mut self, id: RequestId, answer: Option<Forced>, now: Now) {
         let mark = self.mark();
-        self.tombs.put(&id, Tomb { mark, at: now.mono, answer });
+        self.tombstones.put(&id, Tombstone { mark, at: now.mono, answer });
     }
 
     /// One page of the pass under way. New requests come back in the order of the page.
@@ -309,7 +309,7 @@ impl Inbox {
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
         let mark = self.mark();
-        self.tombs.put(id, Tomb { mark, at: now.mono, answer });
+        self.tombstones.put(id, Tombstone { mark, at: now.mono, answer });
         let entry = *self.entries.remove(id)?;
         self.unlist(&entry);
         if std::mem::take(&mut self.crowded) {
@@ -318,13 +318,13 @@ impl Inbox {
         Some(entry)
     }
 
-    /// Forgets tombs that no listing can need any more.
+    /// Forgets tombstones that no listing can need any more.
     pub fn prune(&mut self, now: Now) {
-        self.tombs.prune(now.mono);
+        self.tombstones.prune(now.mono);
     }
 
     /// What was answered about this id before, as far as it is remembered.
-    pub fn tomb(&self, id: &RequestId) -> Option<Tomb> {
-        self.tombs.get(id)
+    pub fn tombstone(&self, id: &RequestId) -> Option<Tombstone> {
+        self.tombstones.get(id)
     }
 }

@@ -8,13 +8,13 @@ mod blank;
 mod checkpoint;
 mod columns;
 pub mod entry;
-pub mod facts;
 mod file;
 mod lock;
-mod memory;
 pub mod read;
 mod readers;
+pub mod reasons;
 mod record;
+mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -32,10 +32,10 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::{AgentId, ContactId};
 
-pub use entry::{AgentMemory, Entry, LedgerError, OpenAnswer, Via};
+pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 pub use file::reset;
-pub use memory::HISTORY_ROWS_MAX;
-pub use read::{Filter, Reader, RecordedRequest};
+pub use read::{Filter, LedgerReader, RecordedRequest};
+pub use restore::HISTORY_ROWS_MAX;
 
 /// Most batches that wait to be written; who comes then waits for room.
 const WAITING_MAX: usize = 4096;
@@ -161,7 +161,7 @@ impl Ledger {
     /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's. That entry is not written, and
     /// no intent of its batch is; the rest is. [`LedgerError::Closed`] after [`Ledger::close`]; [`LedgerError::Unusable`] where the ledger was closed
     /// while it could not be written.
-    pub async fn commit(&self, batch: Vec<Entry>) -> Result<(), LedgerError> {
+    pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -180,9 +180,9 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`].
-    pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<AgentMemory, LedgerError> {
+    pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
         let agent = agent.clone();
-        self.read(move |connection| memory::load(connection, &agent, now, reach)).await
+        self.read(move |connection| restore::load(connection, &agent, now, reach)).await
     }
 
     /// The contacts that are there because doorman approved their requests, oldest first.
@@ -190,7 +190,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::load_agent`].
     pub async fn revocable(&self, filter: RevokeFilter) -> Result<Vec<Revocable>, LedgerError> {
-        self.read(move |connection| memory::revocable(connection, &filter)).await
+        self.read(move |connection| restore::revocable(connection, &filter)).await
     }
 
     /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and

@@ -7,7 +7,6 @@
 //! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
 //! what is unknown never decides.*
 
-pub mod book;
 pub mod compile;
 pub mod conditions;
 pub mod decision;
@@ -28,17 +27,18 @@ mod raw;
 mod regexes;
 pub mod replay;
 pub mod rules;
+pub mod state;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub mod tests_runner;
 pub mod text;
 pub mod window;
 
-pub use book::Book;
 pub use compile::compile;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
 pub use keys::schema;
-pub use lint::{LintFacts, RuleFacts, lint};
+pub use lint::{LintContext, RuleHistory, lint};
 pub use load::{Loaded, load, load_texts};
 pub use rules::{Policy, RuleName};
+pub use state::PolicyState;
 pub use tests_runner::{TestResult, run_tests};

@@ -119,7 +119,7 @@ pub fn meaning(
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
-            | CallFault::Garbage(_)
+            | CallFault::Unreadable(_)
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             Some(true),
@@ -127,7 +127,7 @@ pub fn meaning(
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
-            | CallFault::Garbage(_)
+            | CallFault::Unreadable(_)
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             None,
@@ -208,7 +208,7 @@ mod tests {
             (NoAnswer, false, Some(&approved), over(Outcome::PresumedApplied)),
             (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Passing(500), false, None, Meaning::Unknown),
-            (Garbage(200), false, None, Meaning::Unknown),
+            (Unreadable(200), false, None, Meaning::Unknown),
             (InBetween(403), false, None, Meaning::Unknown),
             (InBetween(404), false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Unreachable, false, None, Meaning::NotYet),

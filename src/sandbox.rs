@@ -9,8 +9,8 @@
 
 mod control;
 pub mod fault;
-mod garbage;
 mod hub;
+mod malformed;
 pub mod replay;
 mod reply;
 mod rest;

@@ -3,10 +3,10 @@
 //! It never touches a request. One agent's panic, refusal or flood is that agent's alone; one rules file's typo holds
 //! only the agents that use it.
 
-mod configured;
 mod control;
 mod policies;
 mod runner;
+mod settings_watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,15 @@ use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::socket::pace::BETWEEN;
 
-pub use configured::Reread;
 pub use policies::Policies;
+pub use settings_watch::Reread;
 
 /// Between one text for `systemctl status` and the next.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
 /// Between looks at the rules files, with `watch = true`.
 const WATCH_RHYTHM: Duration = Duration::from_secs(2);
 /// Between sayings of a problem that lasts.
-const NAG_RHYTHM: Duration = Duration::from_secs(300);
+const REPEAT_PROBLEMS_EVERY: Duration = Duration::from_secs(300);
 /// Between blankings of old text.
 const BLANK_RHYTHM: Duration = Duration::from_secs(86_400);
 /// A loop of the daemon that has not turned for this long hangs.
@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     notifier: Notifier,
     members: Vec<Member>,
     shadow: bool,
-    configured: configured::Configured,
+    settings_watch: settings_watch::SettingsWatch,
 }
 
 /// One agent as the supervisor sees it.
@@ -103,7 +103,7 @@ impl Shared {
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
         let mut reloaded = self.policies.lock().await.reload_all(accept_shrunk, self.around.clock.now().wall).await;
-        match self.configured.reload() {
+        match self.settings_watch.reload() {
             Ok(needs_restart) => reloaded.needs_restart = needs_restart,
             Err(problem) => {
                 reloaded.ok = false;
@@ -178,8 +178,8 @@ pub async fn run(
     let member =
         |agent: &crate::config::settings::AgentSettings| Member { id: agent.id.clone(), handle: Arc::default() };
     let members = settings.agents.iter().map(member).collect();
-    let (policies, configured) = (Mutex::new(policies), configured::Configured::new(reread));
-    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, configured });
+    let (policies, settings_watch) = (Mutex::new(policies), settings_watch::SettingsWatch::new(reread));
+    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, settings_watch });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();
     for (index, settings) in shared.settings.agents.iter().enumerate() {
@@ -217,8 +217,8 @@ async fn watch_over(
     let beat = watchdog.register("supervisor", LOOP_BOUND);
     let later = |rhythm| interval_at(Instant::now() + rhythm, rhythm);
     let (mut status, mut watch) = (interval(STATUS_RHYTHM), interval(WATCH_RHYTHM));
-    let (mut nag, mut blank) = (later(NAG_RHYTHM), later(BLANK_RHYTHM));
-    for interval in [&mut status, &mut watch, &mut nag, &mut blank] {
+    let (mut repeat, mut blank) = (later(REPEAT_PROBLEMS_EVERY), later(BLANK_RHYTHM));
+    for interval in [&mut status, &mut watch, &mut repeat, &mut blank] {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     let mut health = shared.around.ledger.health();
@@ -242,12 +242,12 @@ async fn watch_over(
             _ = watch.tick(), if shared.settings.reload.watch => drop(beside.spawn(async move {
                 // A look that takes longer than the rhythm is not joined by another.
                 if let Ok(mut policies) = shared.policies.try_lock() {
-                    policies.look(shared.around.clock.now().wall).await;
+                    policies.poll_files(shared.around.clock.now().wall).await;
                 }
             })),
-            _ = nag.tick() => {
-                shared.configured.nag();
-                if let Ok(policies) = shared.policies.try_lock() { policies.nag() }
+            _ = repeat.tick() => {
+                shared.settings_watch.repeat_problems();
+                if let Ok(policies) = shared.policies.try_lock() { policies.repeat_problems() }
             }
             _ = blank.tick() => drop(beside.spawn(async move { shared.blank_old_text().await })),
         }

@@ -4,8 +4,8 @@
 //! It owns the lines and what may stand in them: never a key, and strangers' text only where that was asked for. It
 //! decides nothing, and a recording that fails never holds the daemon up.
 
+mod pseudonymize;
 mod recorder;
-mod veil;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;

@@ -194,7 +194,7 @@ async fn run(args: &Args) {
     spell(&control, args.agents, FIRST_WELL, "calm").await;
     row(&format!("{RATE} requests/s, nothing wrong"), quantiles(&latencies(&control, origin, "calm")));
     control.fault(Fault::new(At::Respond, Do::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
-    control.fault(Fault::new(At::Push, Do::Garbage).count(0).agent(&id(2))).unwrap();
+    control.fault(Fault::new(At::Push, Do::Malformed).count(0).agent(&id(2))).unwrap();
     for agent in [1, 2] {
         let slow = NewRequest::to(&id(agent)).from("friends/{n}").id(&format!("slow-{agent}-{{n}}")).count(100);
         control.request(&slow).unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use doorman::ledger::{Entry, Via};
+use doorman::ledger::{Record, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText, Verdict};
 use doorman::policy::{By, Circumstances, ClockHealth, Decision, ErrorKind, PolicyHash, RuleName};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ fn hash() -> PolicyHash {
 }
 
 /// Requests that are approved, 64 in a batch, as entries of one agent.
-pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Entry>> {
+pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
     let agent = agent(0);
     let one = move |n: u64| {
         let id = RequestId::parse(&format!("{n:08x}-1111-7000-8000-000000000000")).unwrap();
@@ -37,15 +37,15 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Entry>> {
         let circumstances = Circumstances { first_seen: at, clock: ClockHealth::Sound, contacts: None };
         let agent = agent.clone();
         [
-            Entry::Seen { agent: agent.clone(), request: Arc::new(request), via: Via::Event, at },
-            Entry::Decided {
+            Record::Seen { agent: agent.clone(), request: Arc::new(request), via: Via::Event, at },
+            Record::Decided {
                 agent: agent.clone(),
                 request: id.clone(),
                 decision: Box::new(decision),
                 circumstances,
                 at,
             },
-            Entry::Intent {
+            Record::Intent {
                 agent: agent.clone(),
                 request: id.clone(),
                 answer: Answer::Approve,
@@ -56,7 +56,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Entry>> {
                 attempt: 1,
                 at,
             },
-            Entry::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, at },
+            Record::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, at },
         ]
     };
     (0..requests / 64).map(move |batch| (batch * 64..batch * 64 + 64).flat_map(&one).collect())

@@ -1,4 +1,4 @@
-//! The pure heart of one agent: session, inbox, policy, responder and book, composed.
+//! The pure core of one agent: session, inbox, policy, responder and policy state, composed.
 //!
 //! [`Core::handle`] takes one [`Input`] at one moment; [`Core::poll`] hands out the [`Action`]s that follow;
 //! [`Core::deadline`] says when to come back. It never reads a clock, never does IO, and never answers before the
@@ -6,17 +6,17 @@
 
 mod answers;
 mod clockwatch;
+mod contact_attribution;
 mod contacts;
 mod deciding;
 mod ending;
 mod identity;
 mod io;
 mod listing;
-mod ours;
 mod outbox;
 mod people;
-mod recall;
 mod records;
+mod restore;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -27,11 +27,11 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::inbox::{Inbox, Listing, Mark};
-use crate::ledger::entry::AgentMemory;
+use crate::ledger::entry::SavedAgent;
 use crate::model::{AgentState, RequestId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
 use crate::platform::CallError;
-use crate::policy::{Book, Policy};
+use crate::policy::{Policy, PolicyState};
 use crate::responder::Responder;
 
 use super::notice::Notice;
@@ -42,10 +42,10 @@ use identity::Identity;
 pub use io::{Action, CoreConfig, Input};
 pub use outbox::BATCH_MAX;
 use outbox::Outbox;
-pub use people::{Op, OpOutcome};
-use recall::Recall;
-pub use recall::reach_of;
+pub use people::{OpOutcome, PersonCommand};
 use records::Remembered;
+use restore::Restore;
+pub use restore::reach_of;
 
 /// Room for so many actions is kept between two inputs.
 const ACTIONS_KEPT: usize = 64;
@@ -58,9 +58,9 @@ pub struct Core {
     inbox: Inbox,
     responder: Responder,
     policy: Option<Arc<Policy>>,
-    book: Book,
+    policy_state: PolicyState,
     identity: Identity,
-    recall: Recall,
+    restore: Restore,
     contacts: Contacts,
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
@@ -99,7 +99,7 @@ pub struct Core {
 
 impl Core {
     /// A core at rest; give it [`Input::Start`]. `memory` is what the ledger remembers.
-    pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, memory: AgentMemory, now: Now) -> Self {
+    pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, memory: SavedAgent, now: Now) -> Self {
         let session = Session::new(
             SessionConfig {
                 agent: config.agent.clone(),
@@ -110,20 +110,20 @@ impl Core {
             config.seed,
         );
         let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
-        let book = match &policy {
-            Some(policy) => Book::restore_for(memory.book, policy, now.wall),
+        let policy_state = match &policy {
+            Some(policy) => PolicyState::restore_for(memory.policy_state, policy, now.wall),
             None => {
                 let charges = now.wall.checked_sub(reach_of(None).charges).ok();
-                Book::restore_held(memory.book, charges)
+                PolicyState::restore_held(memory.policy_state, charges)
             }
         };
         let mut core = Self {
             session,
             inbox: Inbox::with_capacity(listing, config.capacity),
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
-            book,
+            policy_state,
             identity: Identity::default(),
-            recall: Recall::default(),
+            restore: Restore::default(),
             contacts: Contacts::new(policy.as_deref(), now),
             policy,
             clock: ClockWatch::new(memory.newest),
@@ -180,7 +180,7 @@ impl Core {
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_ok = ok,
             Input::Policy(policy) => self.swap_policy(policy, now),
-            Input::Recalled { number, memory } => self.recalled(number, memory.map(|memory| *memory), now),
+            Input::Restored { number, memory } => self.restored(number, memory.map(|memory| *memory), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
             Input::Tick => self.session_input(crate::phoenix::Input::Tick, now),
@@ -216,7 +216,7 @@ impl Core {
             let list = self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let contacts = self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
             let inbox = self.inbox.deadline(now, sound);
-            at = [decide, list, contacts, inbox, self.identity_due(now), self.recall_due(now)]
+            at = [decide, list, contacts, inbox, self.identity_due(now), self.restore_due(now)]
                 .into_iter()
                 .flatten()
                 .fold(at, Mono::min);
@@ -241,7 +241,7 @@ impl Core {
         self.watch_contacts(now);
         if !self.stopping {
             self.identify(now);
-            self.begin_recall(now);
+            self.begin_restore(now);
             self.inbox.wake(now, self.clock.sound());
             self.begin_listing(now);
             self.begin_contacts(now);

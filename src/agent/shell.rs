@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 
 use super::core::{Action, Core, Input, OpOutcome};
 use super::notice::Notice;
-use super::telling;
+use super::notice_log;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::ledger::{Health, Ledger};
@@ -281,14 +281,14 @@ impl Agent {
                     let ledger = self.around.ledger.clone();
                     self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
                 }
-                Action::Recall { number, reach } => self.recall(number, reach),
+                Action::Restore { number, reach } => self.restore(number, reach),
                 Action::Reply { token, outcome } => {
                     if let Some(reply) = self.replies.remove(&token) {
                         let _ = reply.send(outcome);
                     }
                 }
                 Action::Tell(notice) => {
-                    telling::tell(&notice, &self.settings.key);
+                    notice_log::write(&notice, &self.settings.key);
                     if let Some(observer) = &self.around.observer {
                         let _ = observer.send((self.settings.id.clone(), notice));
                     }

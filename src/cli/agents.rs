@@ -3,7 +3,7 @@
 
 use super::remote::shown;
 use super::{CliError, Global};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::model::AgentId;
 
 /// Shortest beginning of an id that names it.
@@ -39,7 +39,7 @@ pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<
 /// As [`pick`]; 74 where the ledger cannot be read.
 pub(super) fn on_record(
     text: Option<&str>,
-    reader: Option<&Reader>,
+    reader: Option<&LedgerReader>,
     global: &Global,
 ) -> Result<Option<AgentId>, CliError> {
     let Some(text) = text else { return Ok(None) };

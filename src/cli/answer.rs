@@ -3,7 +3,7 @@
 use super::remote::{self, Door};
 use super::{CliError, Global};
 use crate::model::Verdict;
-use crate::ops::control::wire::{Answered, Op, OpReply};
+use crate::ops::control::wire::{Answered, ControlOp, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub struct Args {
 pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError> {
     let remote = args.door.open(global)?;
     let agent = remote.agent(args.agent.as_deref())?;
-    let OpReply::Answered(answered) = remote.call(&Op::Answer { verdict, target: args.target, agent })? else {
+    let OpReply::Answered(answered) = remote.call(&ControlOp::Answer { verdict, target: args.target, agent })? else {
         return Err(remote::unexpected());
     };
     if args.json {

@@ -13,10 +13,10 @@ use crate::clock::Clock;
 use crate::config::settings::LedgerSettings;
 use crate::config::{self, Env, Loaded, Overrides};
 use crate::diagnostics::{Report, Severity};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::model::AgentId;
 use crate::platform::tls::{self, TlsError};
-use crate::policy::{self, LintFacts};
+use crate::policy::{self, LintContext};
 use crate::secret;
 
 /// Arguments.
@@ -106,13 +106,13 @@ fn tls(loaded: &mut Loaded) {
 }
 
 /// What the file does not say. A ledger that is not there yet has nothing to tell.
-fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Report) -> LintFacts {
+fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Report) -> LintContext {
     let now = Clock::start().now().wall;
-    let mut facts = LintFacts { now: Some(now), ..LintFacts::default() };
+    let mut facts = LintContext { now: Some(now), ..LintContext::default() };
     let Some(ledger) = ledger else { return facts };
     facts.keep = SignedDuration::try_from(ledger.keep).ok();
     if ledger.path.exists() {
-        match Reader::open(&ledger.path).and_then(|reader| remembered::rules(&reader, agents, now)) {
+        match LedgerReader::open(&ledger.path).and_then(|reader| remembered::rules(&reader, agents, now)) {
             Ok(rules) => facts.rules = rules,
             Err(error) => {
                 report

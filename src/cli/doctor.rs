@@ -13,7 +13,7 @@ use super::{CliError, Global, remote};
 use crate::config::settings::AgentSettings;
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::ops::control::client::Client;
 use crate::phoenix::ConnectPlan;
 use crate::platform::rest::Rest;
@@ -45,18 +45,18 @@ pub struct Args {
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum CheckResult {
     Ok,
     Warning,
     Failed,
 }
 
-impl Standing {
+impl CheckResult {
     fn word(self) -> &'static str {
         match self {
-            Standing::Ok => "ok",
-            Standing::Warning => "warning",
-            Standing::Failed => "failed",
+            CheckResult::Ok => "ok",
+            CheckResult::Warning => "warning",
+            CheckResult::Failed => "failed",
         }
     }
 }
@@ -64,21 +64,21 @@ impl Standing {
 /// Everything that was looked at.
 #[derive(Debug, Default)]
 struct Findings {
-    lines: Vec<(Standing, String, String)>,
+    lines: Vec<(CheckResult, String, String)>,
     code: u8,
 }
 
 impl Findings {
     fn ok(&mut self, what: &str, how: impl Into<String>) {
-        self.lines.push((Standing::Ok, what.to_owned(), how.into()));
+        self.lines.push((CheckResult::Ok, what.to_owned(), how.into()));
     }
 
     fn warn(&mut self, what: &str, how: impl Into<String>) {
-        self.lines.push((Standing::Warning, what.to_owned(), how.into()));
+        self.lines.push((CheckResult::Warning, what.to_owned(), how.into()));
     }
 
     fn fail(&mut self, code: u8, what: &str, how: impl Into<String>) {
-        self.lines.push((Standing::Failed, what.to_owned(), how.into()));
+        self.lines.push((CheckResult::Failed, what.to_owned(), how.into()));
         if self.code == 0 {
             self.code = code;
         }
@@ -128,7 +128,7 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
         findings.ok(&what, "not there yet: the first `doorman run` makes it");
         return;
     }
-    match Reader::open(path) {
+    match LedgerReader::open(path) {
         Ok(_) => findings.ok(&what, "can be read"),
         Err(error) => findings.fail(74, &what, error.to_string()),
     }

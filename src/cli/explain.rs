@@ -16,11 +16,11 @@ use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::read::{Moment, RecordedDecision};
-use crate::ledger::{HistoryReach, Reach, Reader, RecordedRequest};
+use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
 use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, Target, Verdict, ascii_json};
-use crate::policy::book::Memory;
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::{Book, Circumstances, ClockHealth, Mode, Policy};
+use crate::policy::state::SavedState;
+use crate::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 /// Most older requests of a handle that are counted, and that are named.
 const OLDER_MAX: usize = 1_000;
@@ -147,7 +147,7 @@ enum Found {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let at = moment::given("at", args.at.as_deref())?;
+    let at = moment::option("at", args.at.as_deref())?;
     let reader = reader(&args, global)?;
     let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
     let found = match &reader {
@@ -209,12 +209,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The record. A ledger that was not named and is not there is no ledger.
-fn reader(args: &Args, global: &Global) -> Result<Option<Reader>, CliError> {
+fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
     if args.ledger.is_none() && !path.exists() {
         return Ok(None);
     }
-    Reader::open(&path).map(Some).map_err(|error| fault(&error))
+    LedgerReader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
 fn not_on_record(target: &str) -> CliError {
@@ -222,7 +222,7 @@ fn not_on_record(target: &str) -> CliError {
 }
 
 /// Whom the command is asked about, by the one rule of [`Target`].
-fn on_record(target: &str, agent: Option<&AgentId>, reader: &Reader) -> Result<Found, CliError> {
+fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader) -> Result<Found, CliError> {
     let meant = Target::parse(target);
     let read = |error| fault(&error);
     if let Target::Handle(text) | Target::Either(text) = &meant {
@@ -265,27 +265,27 @@ fn reach(policy: &Policy) -> Reach {
 }
 
 /// What the agent remembered at that moment, as this policy asks.
-fn book(
-    reader: &Reader,
+fn policy_state(
+    reader: &LedgerReader,
     agent: &AgentId,
     recorded: Option<&RecordedRequest>,
     sender: &Sender,
     policy: &Policy,
     moment: Moment,
-) -> Result<Book, CliError> {
+) -> Result<PolicyState, CliError> {
     let owner = sender.handle().map(|handle| handle.owner());
     let memory = reader.memory_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
-    Ok(Book::restore_for(memory, policy, moment.at))
+    Ok(PolicyState::restore_for(memory, policy, moment.at))
 }
 
 /// The last decision on a request of this agent.
-fn last_decision(reader: &Reader, recorded: &RecordedRequest) -> Result<Option<RecordedDecision>, CliError> {
+fn last_decision(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Option<RecordedDecision>, CliError> {
     let decisions = reader.decisions_of(&recorded.request.id).map_err(|error| fault(&error))?;
     Ok(decisions.into_iter().rfind(|one| one.agent == recorded.agent))
 }
 
 /// What happened: the record, then the conditions as they were, then what today's rules would say.
-fn of_recorded(reader: &Reader, recorded: &RecordedRequest, older: &[RequestId]) -> Result<Told, CliError> {
+fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[RequestId]) -> Result<Told, CliError> {
     let decision = last_decision(reader, recorded)?;
     let rules = decision.as_ref().map(|decision| Said {
         verdict: decision.verdict,
@@ -310,8 +310,9 @@ fn of_recorded(reader: &Reader, recorded: &RecordedRequest, older: &[RequestId])
             Ok(policy) => {
                 let moment = Moment::of(recorded, Some((decision.row, decision.at)));
                 let circumstances = sources::circumstances_then(recorded, decision);
-                let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
-                explanation = Some(explain(&policy, &recorded.request, &circumstances, &book, moment.at));
+                let policy_state =
+                    policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+                explanation = Some(explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at));
             }
             Err(error) => unexplained = Some(error.message),
         },
@@ -359,7 +360,7 @@ fn of_recorded(reader: &Reader, recorded: &RecordedRequest, older: &[RequestId])
 }
 
 /// What the rules in force would say of it now, where they are others and say something else.
-fn today(reader: &Reader, recorded: &RecordedRequest, rules: Option<&Said>) -> Result<Option<Said>, CliError> {
+fn today(reader: &LedgerReader, recorded: &RecordedRequest, rules: Option<&Said>) -> Result<Option<Said>, CliError> {
     let hash = reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?;
     let Some(hash) = hash.filter(|hash| !recorded.blanked && rules.is_none_or(|rules| rules.policy != hash.as_str()))
     else {
@@ -367,13 +368,14 @@ fn today(reader: &Reader, recorded: &RecordedRequest, rules: Option<&Said>) -> R
     };
     let Ok(policy) = sources::policy_on_record(reader, &hash) else { return Ok(None) };
     let now = Clock::start().now().wall;
-    let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, Moment::at(now))?;
+    let policy_state =
+        policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, Moment::at(now))?;
     let circumstances = Circumstances {
         first_seen: recorded.first_seen,
         clock: ClockHealth::Sound,
         contacts: reader.contact_count(&recorded.agent).map_err(|error| fault(&error))?,
     };
-    let decision = policy.decide(&recorded.request, &circumstances, &book, now);
+    let decision = policy.decide(&recorded.request, &circumstances, &policy_state, now);
     let said =
         Said { verdict: decision.verdict, by: decision.by.to_string(), policy: hash.as_str().to_owned(), at: now };
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
@@ -383,7 +385,7 @@ fn today(reader: &Reader, recorded: &RecordedRequest, rules: Option<&Said>) -> R
 fn of_recorded_otherwise(
     args: &Args,
     at: Option<Timestamp>,
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: &RecordedRequest,
 ) -> Result<Told, CliError> {
     if recorded.blanked {
@@ -409,13 +411,14 @@ fn of_recorded_otherwise(
         Some(_) | None => Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: None },
     };
     circumstances.contacts = args.contacts.or(circumstances.contacts);
-    let book = book(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
-    let explanation = explain(&policy, &recorded.request, &circumstances, &book, moment.at);
+    let policy_state =
+        policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+    let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
     Ok(Told { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 
 /// The request on record, if it came now.
-fn of_now(args: &Args, reader: &Reader, recorded: &RecordedRequest, global: &Global) -> Result<Told, CliError> {
+fn of_now(args: &Args, reader: &LedgerReader, recorded: &RecordedRequest, global: &Global) -> Result<Told, CliError> {
     let now = Clock::start().now().wall;
     let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
     let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {
@@ -436,7 +439,7 @@ fn of_hypothetical(
     args: &Args,
     at: Option<Timestamp>,
     agent: Option<AgentId>,
-    reader: Option<&Reader>,
+    reader: Option<&LedgerReader>,
     global: &Global,
 ) -> Result<Told, CliError> {
     let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
@@ -468,19 +471,19 @@ fn told_now(
     args: &Args,
     at: Timestamp,
     came: Timestamp,
-    whose: Option<(&Reader, &AgentId)>,
+    whose: Option<(&LedgerReader, &AgentId)>,
     request: &ContactRequest,
     policy: &Policy,
 ) -> Result<Told, CliError> {
-    let (book, contacts) = match whose {
+    let (policy_state, contacts) = match whose {
         Some((reader, agent)) => {
             let contacts = reader.contact_count(agent).map_err(|error| fault(&error))?;
-            (book(reader, agent, None, &request.sender, policy, Moment::at(at))?, contacts)
+            (policy_state(reader, agent, None, &request.sender, policy, Moment::at(at))?, contacts)
         }
-        None => (Book::restore(Memory { history_complete: true, ..Memory::default() }), None),
+        None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), None),
     };
     let contacts = args.contacts.or(contacts);
     let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts };
-    let explanation = explain(policy, request, &circumstances, &book, at);
+    let explanation = explain(policy, request, &circumstances, &policy_state, at);
     Ok(Told { basis, record: None, explanation: Some(explanation) })
 }

@@ -14,7 +14,7 @@ use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::read::{Follow, OutcomeFilter, TimeOf};
-use crate::ledger::{Filter, Reader, RecordedRequest};
+use crate::ledger::{Filter, LedgerReader, RecordedRequest};
 use crate::model::{Outcome, Verdict};
 
 /// Between looks with `--follow`.
@@ -101,9 +101,9 @@ fn outcome(text: &str) -> Result<OutcomeFilter, String> {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let (since, until) =
-        (moment::given("since", args.since.as_deref())?, moment::given("until", args.until.as_deref())?);
+        (moment::option("since", args.since.as_deref())?, moment::option("until", args.until.as_deref())?);
     let path = path(args.ledger, global)?;
-    let reader = Reader::open(&path).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(&path).map_err(|error| fault(&error))?;
     let filter = Filter {
         time: match (args.decided, args.received) {
             (true, _) => TimeOf::Decided,
@@ -133,7 +133,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut out = Out { form, page, rows: Vec::new(), any: false, headed: false };
     // What is written between these two is said twice rather than not at all.
     let follow = if args.follow {
-        let beginning = Reader::open(&path).and_then(Follow::begin);
+        let beginning = LedgerReader::open(&path).and_then(Follow::begin);
         Some(beginning.map_err(|error| fault(&error))?)
     } else {
         None
@@ -164,7 +164,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 
 fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliError> {
     loop {
-        for request in follow.look().map_err(|error| fault(&error))? {
+        for request in follow.poll().map_err(|error| fault(&error))? {
             if filter.lets_through(&request) {
                 out.take(&request)?;
             }
@@ -175,7 +175,7 @@ fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliEr
 }
 
 /// Names contacts that no answer of doorman explains, below the requests of the same time.
-fn unexplained(reader: &Reader, filter: &Filter) -> Result<(), CliError> {
+fn unexplained(reader: &LedgerReader, filter: &Filter) -> Result<(), CliError> {
     let plain = Filter {
         time: filter.time,
         since: filter.since,

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use super::{CliError, Global};
 use crate::clock::Clock;
-use crate::ledger::{self, LedgerError, Reader};
+use crate::ledger::{self, LedgerError, LedgerReader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -80,7 +80,7 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 }
 
 fn info(path: &Path, json: bool) -> Result<u8, CliError> {
-    let reader = Reader::open(path).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let totals = reader.totals().map_err(|error| fault(&error))?;
     let size = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
@@ -119,7 +119,7 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
 }
 
 fn check(path: &Path, json: bool) -> Result<u8, CliError> {
-    let checked = Reader::open(path).and_then(|reader| reader.check());
+    let checked = LedgerReader::open(path).and_then(|reader| reader.check());
     if json {
         let problem = checked.as_ref().err().map(ToString::to_string);
         print(&format!("{}\n", serde_json::json!({ "path": path, "ok": checked.is_ok(), "problem": problem })))?;

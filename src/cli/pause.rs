@@ -2,7 +2,7 @@
 
 use super::remote::{self, Door};
 use super::{CliError, Global};
-use crate::ops::control::wire::{Op, OpReply};
+use crate::ops::control::wire::{ControlOp, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let remote = args.door.open(global)?;
     let agent = remote.agent(args.agent.as_deref())?;
-    let reply = remote.call(&if pause { Op::Pause { agent } } else { Op::Resume { agent } })?;
+    let reply = remote.call(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     let OpReply::Done { agents } = &reply else { return Err(remote::unexpected()) };
     if args.json {
         remote::print_json(&reply)?;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::remote::{self, Door};
 use super::{CliError, Global, table};
-use crate::ops::control::wire::{Op, OpReply, PendingRow};
+use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
 
 /// Characters of a stranger's name and message in the table.
 const NAME_CHARS: usize = 24;
@@ -37,7 +37,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.door.open(global)?;
     let agent = remote.agent(args.agent.as_deref())?;
-    let OpReply::Pending { requests } = remote.call(&Op::Pending { agent })? else {
+    let OpReply::Pending { requests } = remote.call(&ControlOp::Pending { agent })? else {
         return Err(remote::unexpected());
     };
     if args.json {

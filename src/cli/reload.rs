@@ -2,8 +2,8 @@
 
 use super::remote::{self, Door};
 use super::{CliError, Global};
-use crate::ops::control::client::Given;
-use crate::ops::control::wire::{Op, OpReply, Reloaded};
+use crate::ops::control::client::Submitted;
+use crate::ops::control::wire::{ControlOp, OpReply, Reloaded};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -34,14 +34,14 @@ pub struct Args {
 /// 69 where no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.door.open(global)?;
-    let op = Op::Reload { accept_shrunk: args.accept_shrunk };
+    let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk };
     if !args.wait {
         return match remote.give(&op)? {
-            Given::Accepted => {
+            Submitted::Accepted => {
                 remote::print("the daemon loads its rules anew; `doorman status` or its log says what came of it\n")?;
                 Ok(0)
             }
-            Given::Reply(_) => Err(remote::unexpected()),
+            Submitted::Reply(_) => Err(remote::unexpected()),
         };
     }
     let OpReply::Reloaded(reloaded) = remote.call(&op)? else { return Err(remote::unexpected()) };

@@ -11,9 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::model::{AgentId, StrangerText, ascii_json};
-use crate::ops::control::client::{Client, ClientError, Given};
+use crate::ops::control::client::{Client, ClientError, Submitted};
 use crate::ops::control::socket::usual_places;
-use crate::ops::control::wire::{Op, OpReply, Status};
+use crate::ops::control::wire::{ControlOp, OpReply, Status};
 use crate::ops::log::fields::{PROBLEMS, clean};
 use crate::ops::log::redact::Redact;
 
@@ -71,7 +71,7 @@ impl Remote {
     ///
     /// # Errors
     /// Exit code 1 where the daemon says no, 69 where it does not answer.
-    pub fn call(&self, op: &Op) -> Result<OpReply, CliError> {
+    pub fn call(&self, op: &ControlOp) -> Result<OpReply, CliError> {
         self.runtime.block_on(self.client.call(op)).map_err(refused)
     }
 
@@ -79,7 +79,7 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::call`].
-    pub fn give(&self, op: &Op) -> Result<Given, CliError> {
+    pub fn give(&self, op: &ControlOp) -> Result<Submitted, CliError> {
         self.runtime.block_on(self.client.give(op, false)).map_err(refused)
     }
 
@@ -88,7 +88,7 @@ impl Remote {
     /// # Errors
     /// As [`Remote::call`].
     pub fn status(&self) -> Result<Status, CliError> {
-        match self.call(&Op::Status)? {
+        match self.call(&ControlOp::Status)? {
             OpReply::Status(status) => Ok(status),
             _ => Err(unexpected()),
         }

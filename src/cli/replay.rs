@@ -16,7 +16,7 @@ use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
-use crate::ledger::{Filter, Reader};
+use crate::ledger::{Filter, LedgerReader};
 use crate::model::{AgentId, Verdict, ascii_json};
 use crate::policy::replay::{Change, Recorded, Said, replay};
 
@@ -68,9 +68,9 @@ struct Of {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let now = Clock::start().now().wall;
-    let since = moment::given("since", args.since.as_deref())?;
+    let since = moment::option("since", args.since.as_deref())?;
     let policy = policy_of(&args.rules)?;
-    let reader = Reader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
+    let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.as_deref(), Some(&reader), global)?;
     let filter = Filter { since, agent, ..Filter::default() };
     let mut found = Found::default();

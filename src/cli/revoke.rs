@@ -4,7 +4,7 @@ use jiff::{Span, Timestamp, Unit};
 
 use super::remote::{self, Door};
 use super::{CliError, Global};
-use crate::ops::control::wire::{Op, OpReply};
+use crate::ops::control::wire::{ControlOp, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.door.open(global)?;
     let agent = remote.agent(args.agent.as_deref())?;
-    let reply = remote.call(&Op::Revoke { handle: args.handle, since: args.since, agent })?;
+    let reply = remote.call(&ControlOp::Revoke { handle: args.handle, since: args.since, agent })?;
     let OpReply::Revoked { removed, failed } = &reply else { return Err(remote::unexpected()) };
     if args.json {
         remote::print_json(&reply)?;

@@ -4,7 +4,7 @@
 
 mod agents;
 pub(crate) mod env;
-mod given;
+mod layers;
 mod places;
 mod platform;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use env::{Env, Overrides};
 pub use places::{Places, places};
 
-use given::Given;
+use layers::Layered;
 
 use super::keys;
 use super::level::filter;
@@ -213,23 +213,23 @@ impl<'a> Loading<'a> {
         })
     }
 
-    fn log_level(&mut self, given: &Given) -> Option<String> {
-        match filter(&given.value) {
-            Ok(_) => Some(given.value.clone()),
+    fn log_level(&mut self, layered: &Layered) -> Option<String> {
+        match filter(&layered.value) {
+            Ok(_) => Some(layered.value.clone()),
             Err(problem) => {
                 let near = problem.near.map(|near| format!("did you mean `{near}`?"));
-                self.refuse("log.level", given, &problem.to_string(), near);
+                self.refuse("log.level", layered, &problem.to_string(), near);
                 None
             }
         }
     }
 
-    fn ledger_path(&mut self) -> Given {
+    fn ledger_path(&mut self) -> Layered {
         let path = self.state_directory().join("ledger.db");
         self.scalar("ledger.path", None, &path.display().to_string())
     }
 
-    fn control_path(&mut self) -> Given {
+    fn control_path(&mut self) -> Layered {
         let directory = match (self.env.text("RUNTIME_DIRECTORY"), self.env.text("XDG_RUNTIME_DIR")) {
             (Some(all), _) => first_of(all),
             (None, Some(directory)) => Path::new(directory).join("doorman"),

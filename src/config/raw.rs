@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::keys;
 use crate::document::keys::{Section, Takes};
-use crate::document::{At, Problems, Reader, hide_in, hide_in_broken, in_words, syntax};
+use crate::document::{At, Problems, TableReader, hide_in, hide_in_broken, in_words, syntax};
 
 /// The whole file.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
         return Raw { agents_written: true, unreadable: true, ..Raw::default() };
     };
     hide_in(tree.get_ref(), keys::AGENT.keys, problems);
-    let file = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
+    let file = TableReader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
     let mut raw = Raw::default();
     for entry in file.entries() {
         match entry.key.takes {
@@ -71,12 +71,15 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     raw
 }
 
-fn agent(table: &Reader<'_, '_>, problems: &mut Problems) -> RawAgent {
+fn agent(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawAgent {
     RawAgent { span: table.span.clone(), values: values(table, problems).collect() }
 }
 
 /// The values of a table that are of their type, as text: the environment and flags give text, too.
-fn values(table: &Reader<'_, '_>, problems: &mut Problems) -> impl Iterator<Item = (&'static str, At<String>)> + use<> {
+fn values(
+    table: &TableReader<'_, '_>,
+    problems: &mut Problems,
+) -> impl Iterator<Item = (&'static str, At<String>)> + use<> {
     let mut values = Vec::with_capacity(table.entries().len());
     for entry in table.entries() {
         let value = match entry.key.takes {

@@ -86,13 +86,13 @@ impl<'a> Excerpt<'a> {
         let from = whole.floor_char_boundary(from);
         let to = whole.ceil_char_boundary(span.end.saturating_sub(begin).clamp(from, whole.len()));
         let column = whole[..from].chars().count() + 1;
-        let (text, caret) = veiled(whole, begin, &source.hidden, from..to);
+        let (text, caret) = pseudonymized(whole, begin, &source.hidden, from..to);
         Self { line, column, text, caret }
     }
 }
 
 /// A line that begins at `begin`, with `***` for what is hidden of it, and where the caret is then.
-fn veiled<'a>(
+fn pseudonymized<'a>(
     whole: &'a str,
     begin: usize,
     hidden: &[Range<usize>],

@@ -56,7 +56,7 @@ fn floor(text: &str, at: usize) -> usize {
 
 /// An open table whose keys are all known.
 #[derive(Debug)]
-pub(crate) struct Reader<'t, 'd> {
+pub(crate) struct TableReader<'t, 'd> {
     pub(crate) section: &'static Section,
     /// The table: its header, or its braces.
     pub(crate) span: Range<usize>,
@@ -73,7 +73,7 @@ pub(crate) struct Value<'t, 'd> {
     pub(crate) node: &'t Spanned<DeValue<'d>>,
 }
 
-impl<'t, 'd> Reader<'t, 'd> {
+impl<'t, 'd> TableReader<'t, 'd> {
     /// Opens a table: refuses unknown keys, and says which are missing. `what` it is called in messages.
     pub(crate) fn open(
         table: &'t DeTable<'d>,
@@ -293,10 +293,10 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// A table.
-    pub(crate) fn table(&self, what: &str, problems: &mut Problems) -> Option<Reader<'t, 'd>> {
+    pub(crate) fn table(&self, what: &str, problems: &mut Problems) -> Option<TableReader<'t, 'd>> {
         match (self.key.takes, self.node.get_ref()) {
             (Takes::Table(section), DeValue::Table(table)) => {
-                Some(Reader::open(table, self.span(), section, what, problems))
+                Some(TableReader::open(table, self.span(), section, what, problems))
             }
             _ => {
                 self.wrong_type(problems);
@@ -306,7 +306,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// An array of tables, at least one.
-    pub(crate) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<Reader<'t, 'd>>> {
+    pub(crate) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<TableReader<'t, 'd>>> {
         let (Takes::Tables(section), DeValue::Array(array)) = (self.key.takes, self.node.get_ref()) else {
             let diagnostic = self.wrong_type(problems);
             if let DeValue::Table(_) = self.node.get_ref() {
@@ -323,7 +323,7 @@ impl<'t, 'd> Value<'t, 'd> {
         let mut tables = Vec::with_capacity(array.len());
         for one in array.iter() {
             match one.get_ref() {
-                DeValue::Table(table) => tables.push(Reader::open(table, one.span(), section, what, problems)),
+                DeValue::Table(table) => tables.push(TableReader::open(table, one.span(), section, what, problems)),
                 _ => drop(self.wrong(one, Takes::Table(section), problems)),
             }
         }

@@ -46,7 +46,7 @@ pub struct Forced {
 
 /// The order of the queue: oldest first, to the microsecond, then as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct QueuePosition {
     since_us: i64,
     mark: Mark,
 }
@@ -59,7 +59,7 @@ pub struct Entry {
     /// When doorman first saw it.
     pub first_seen: Timestamp,
     /// Its place in the queue.
-    pub place: Place,
+    pub place: QueuePosition,
     /// Where it stands.
     pub(super) stage: Stage,
     /// When its frame came, for the latency that the log shows; `None` when it was listed.
@@ -94,7 +94,7 @@ impl Entry {
         Self {
             request,
             first_seen,
-            place: Place { since_us: since.as_microsecond(), mark },
+            place: QueuePosition { since_us: since.as_microsecond(), mark },
             stage: Stage::InFlight,
             received,
             decision: None,

@@ -59,7 +59,7 @@ impl Inbox {
     }
 
     /// Its answer has been decided on: nobody else touches it.
-    pub fn fly(&mut self, id: &RequestId) {
+    pub fn begin_answer(&mut self, id: &RequestId) {
         self.set(id, Stage::InFlight);
     }
 

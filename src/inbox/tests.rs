@@ -175,7 +175,7 @@ fn a_late_event_for_an_answered_request_is_no_new_request() {
 fn an_unknown_answer_waits_for_a_pass_that_began_after_it() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
-    inbox.fly(&id("a"));
+    inbox.begin_answer(&id("a"));
     begin(&mut inbox, at(2));
     inbox.unknown(&id("a"));
     let (_, end) = inbox.page(page(&["a"], 1, 1), at(3));
@@ -276,11 +276,11 @@ fn a_failed_listing_comes_again_soon_and_then_less_often_but_within_the_rhythm()
 }
 
 #[test]
-fn tombs_are_forgotten_in_the_end() {
+fn tombstones_are_forgotten_in_the_end() {
     let mut inbox = inbox();
     inbox.settle(&id("a"), None, at(1));
     inbox.prune(at(800));
-    assert!(inbox.tomb(&id("a")).is_some());
+    assert!(inbox.tombstone(&id("a")).is_some());
     inbox.prune(at(1000));
-    assert!(inbox.tomb(&id("a")).is_none());
+    assert!(inbox.tombstone(&id("a")).is_none());
 }

@@ -37,11 +37,11 @@ impl Via {
 
 /// One thing to be put on record. A batch is one transaction. `at` is when it happened.
 ///
-/// An entry about a request that was never [`Entry::Seen`] is refused, but for [`Entry::Settled`], which then has
+/// An entry about a request that was never [`Record::Seen`] is refused, but for [`Record::Settled`], which then has
 /// nothing to say.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields are what their types say; the variants tell the rest")]
-pub enum Entry {
+pub enum Record {
     /// A request was first seen. Again is no change, but that it is no longer taken for gone.
     Seen { agent: AgentId, request: Arc<ContactRequest>, via: Via, at: Timestamp },
     /// It was decided, differently from before, in these circumstances.
@@ -144,9 +144,9 @@ pub struct OpenAnswer {
 
 /// What an agent remembers at start.
 #[derive(Debug, Clone, Default)]
-pub struct AgentMemory {
-    /// For [`crate::policy::Book::restore`].
-    pub book: crate::policy::book::Memory,
+pub struct SavedAgent {
+    /// For [`crate::policy::PolicyState::restore`].
+    pub policy_state: crate::policy::state::SavedState,
     /// Answers without a final outcome: none, or `unknown`.
     pub open_answers: Vec<OpenAnswer>,
     /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.

@@ -1,10 +1,10 @@
 //! Reads a ledger while the daemon writes it, after a crash, or from a medium that cannot be written. Never changes a
 //! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
 
-mod asked;
 mod follow;
 mod opening;
 mod past;
+mod recorded;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,27 +15,27 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, Reach, facts, file, schema};
+use super::{LedgerError, Reach, file, reasons, schema};
 use crate::model::{AgentId, Outcome, RequestId, StrangerText};
-use crate::policy::book::Memory;
 use crate::policy::rules::SourceText;
+use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
-pub use asked::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
+pub use recorded::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LedgerReader {
     connection: Connection,
     path: PathBuf,
     /// Read as a file that nobody writes. A daemon that starts later is not seen.
     at_rest: bool,
 }
 
-impl Reader {
+impl LedgerReader {
     /// Opens a ledger that is there.
     ///
     /// With no write-ahead log beside it nobody has it open, and it is read as it lies, without locks or helper files.
@@ -96,7 +96,7 @@ impl Reader {
     /// (with [`Filter::limit`]: than so many).
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn for_each(
         &self,
         filter: &Filter,
@@ -108,7 +108,7 @@ impl Reader {
     /// All requests first seen since then, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn requests_since(&self, since: Option<Timestamp>) -> Result<Vec<RecordedRequest>, LedgerError> {
         self.requests(&Filter { since, ..Filter::default() })
     }
@@ -116,7 +116,7 @@ impl Reader {
     /// The request with this id; where several agents have one, the newest.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn request(&self, id: &RequestId) -> Result<Option<RecordedRequest>, LedgerError> {
         let numbers = self.numbers_of(id)?;
         match numbers.last() {
@@ -128,7 +128,7 @@ impl Reader {
     /// All decisions on requests with this id, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
         let mut decisions = Vec::new();
         for n in self.numbers_of(id)? {
@@ -140,7 +140,7 @@ impl Reader {
     /// What an agent remembered at a moment, as far as it matters for one owner and one request.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn memory_at(
         &self,
         agent: &AgentId,
@@ -148,14 +148,14 @@ impl Reader {
         owner: Option<&str>,
         reach: Reach,
         moment: Moment,
-    ) -> Result<Memory, LedgerError> {
+    ) -> Result<SavedState, LedgerError> {
         past::memory(&self.connection, agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
 
     /// The newest requests of a handle, newest first, at most so many; of this agent, or of all.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn requests_of(
         &self,
         handle: &str,
@@ -176,14 +176,14 @@ impl Reader {
     /// How many contacts an agent has, as far as the record knows; `None` where its contacts were never read.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn contact_count(&self, agent: &AgentId) -> Result<Option<u64>, LedgerError> {
         let sql = "SELECT count(*), (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
                        WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
                    FROM agent a JOIN contact c ON c.agent = a.n AND c.removed_at IS NULL WHERE a.id = ?1";
         let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<u64>> {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
-            let known = row.get_ref(1)?.as_str_or_null()?.and_then(facts::from_json);
+            let known = row.get_ref(1)?.as_str_or_null()?.and_then(reasons::from_json);
             let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();
             Ok((known || count > 0).then_some(count))
         };
@@ -193,7 +193,7 @@ impl Reader {
     /// The ids of requests that begin so, at most two.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn beginning(&self, beginning: &str) -> Result<Vec<RequestId>, LedgerError> {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
         let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
@@ -208,7 +208,7 @@ impl Reader {
     /// The agents that something was recorded of, in the order in which they first were.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn agents(&self) -> Result<Vec<AgentId>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<AgentId>> {
             let mut statement = self.connection.prepare_cached("SELECT id FROM agent ORDER BY n")?;
@@ -220,7 +220,7 @@ impl Reader {
     /// The policies that an agent stood under, and since when, oldest first.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policies_of(&self, agent: &AgentId) -> Result<Vec<(PolicyHash, Timestamp)>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<(PolicyHash, Timestamp)>> {
             self.connection
@@ -240,7 +240,7 @@ impl Reader {
     /// The texts behind a policy's hash: the rules file first, then its lists. `None` where they are not on record.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
         let read = || -> rusqlite::Result<Vec<SourceText>> {
             self.connection
@@ -258,7 +258,7 @@ impl Reader {
     /// When each rule last matched (shadow rules, too), of those that did since `since`.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn rules_last_matched(
         &self,
         agent: Option<&AgentId>,
@@ -280,7 +280,7 @@ impl Reader {
                 if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
                     continue;
                 }
-                let voices = facts::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
+                let voices = reasons::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
                 for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
                     last.entry(voice.rule).or_insert(at);
                 }
@@ -293,7 +293,7 @@ impl Reader {
     /// The policy in force for an agent, as far as the record knows.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn policy_in_force(&self, agent: &AgentId) -> Result<Option<PolicyHash>, LedgerError> {
         let sql = "SELECT p.hash FROM policy_use u JOIN policy p ON p.n = u.policy JOIN agent a ON a.n = u.agent
                    WHERE a.id = ?1 ORDER BY u.n DESC LIMIT 1";
@@ -308,7 +308,7 @@ impl Reader {
     /// What was there when the agent's contacts were read for the first time is left out: it was there before doorman.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn contacts_unexplained(
         &self,
         agent: Option<&AgentId>,
@@ -338,7 +338,7 @@ impl Reader {
     /// How many requests first seen since then came to what; `pending` where they are open.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn outcomes(&self, since: Option<Timestamp>) -> Result<BTreeMap<String, u64>, LedgerError> {
         let mut outcomes = BTreeMap::new();
         self.for_each(&Filter { since, ..Filter::default() }, |request| {
@@ -352,7 +352,7 @@ impl Reader {
     /// How many there are of everything.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
+    /// As [`LedgerReader::requests`].
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         rows::totals(&self.connection).map_err(|error| self.fault(&error))
     }

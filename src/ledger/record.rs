@@ -10,7 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
 use super::columns::{Micros, cut, kept, owner_of};
-use super::{Entry, facts};
+use super::{Record, reasons};
 use crate::model::{AgentId, ContactRequest, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
@@ -49,10 +49,10 @@ pub struct Recorder<'a> {
 
 impl Recorder<'_> {
     /// Writes one entry.
-    pub fn record(&mut self, entry: &Entry) -> Result<(), Fault> {
+    pub fn record(&mut self, entry: &Record) -> Result<(), Fault> {
         match entry {
-            Entry::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
-            Entry::Decided { agent, request, decision, circumstances, at } => {
+            Record::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
+            Record::Decided { agent, request, decision, circumstances, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let policy = self.policy(&decision.policy)?;
                 let mode = match decision.mode {
@@ -70,29 +70,29 @@ impl Recorder<'_> {
                     decision.by.to_string(),
                     policy,
                     mode,
-                    facts::to_json(decision, circumstances),
+                    reasons::to_json(decision, circumstances),
                 ])?;
                 Ok(())
             }
-            Entry::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
+            Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
                 let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
             }
-            Entry::Outcome { agent, request, outcome, detail, at } => {
+            Record::Outcome { agent, request, outcome, detail, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 self.outcome(agent, request, *outcome, detail.as_deref(), *at)
             }
-            Entry::Withdrawn { agent, request, at } => {
+            Record::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 match self.end_answer(agent, request, "withdrawn", None, *at)? {
                     Some(_) => self.give_back(request),
                     None => Ok(()),
                 }
             }
-            Entry::Settled { agent, request, status, at } => {
+            Record::Settled { agent, request, status, at } => {
                 let agent = self.agent(agent)?;
                 match self.find(agent, request)? {
                     Some(request) => {
@@ -101,14 +101,14 @@ impl Recorder<'_> {
                     None => Ok(()),
                 }
             }
-            Entry::ContactAdded { agent, contact, request, at } => {
+            Record::ContactAdded { agent, contact, request, at } => {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
-            Entry::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
-            Entry::Settlement { agent, owner, request, said, person, at } => {
+            Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Record::Settlement { agent, owner, request, said, person, at } => {
                 self.settlement(agent, owner, request.as_ref(), *said, person, *at)
             }
-            Entry::Session { agent, state, why, at } => {
+            Record::Session { agent, state, why, at } => {
                 let agent = self.agent(agent)?;
                 self.sql("INSERT INTO session (agent, state, why, at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
                     agent,
@@ -118,7 +118,7 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Entry::Pause { agent, on, by, at } => {
+            Record::Pause { agent, on, by, at } => {
                 let agent = self.agent(agent)?;
                 let n = self
                     .sql(
@@ -131,17 +131,17 @@ impl Recorder<'_> {
                 }
                 Ok(())
             }
-            Entry::Hold { agent, request, person, at } => {
+            Record::Hold { agent, request, person, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 self.hold(agent, request, person.as_deref(), *at)
             }
-            Entry::Notified { agent, request, overdue, at } => {
+            Record::Notified { agent, request, overdue, at } => {
                 let (_, request) = self.known(agent, request)?;
                 self.sql("INSERT OR IGNORE INTO notice (request, overdue, at) VALUES (?1, ?2, ?3)")?
                     .execute(params![request, overdue.as_str(), Micros(*at)])?;
                 Ok(())
             }
-            Entry::Policy { agent, hash, texts, at } => {
+            Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
                 let policy = self.policy(hash)?;
                 self.policy_texts(policy, texts)?;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::ledger::facts::DecisionFacts;
 use crate::ledger::read::OutcomeFilter;
+use crate::ledger::reasons::DecisionReasons;
 use crate::model::*;
 use crate::policy::decision::{By, Voice};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
@@ -45,8 +45,8 @@ pub(super) fn request(name: &str, handle: Option<&str>) -> ContactRequest {
     }
 }
 
-pub(super) fn seen(name: &str, handle: Option<&str>, second: i64) -> Entry {
-    Entry::Seen { agent: agent(), request: request(name, handle).into(), via: Via::Event, at: at(second) }
+pub(super) fn seen(name: &str, handle: Option<&str>, second: i64) -> Record {
+    Record::Seen { agent: agent(), request: request(name, handle).into(), via: Via::Event, at: at(second) }
 }
 
 pub(super) fn decision(verdict: Verdict, by: By) -> Decision {
@@ -57,17 +57,17 @@ pub(super) fn circumstances() -> Circumstances {
     Circumstances { first_seen: at(1), clock: ClockHealth::Unsound, contacts: Some(7) }
 }
 
-pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Entry {
+pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Record {
     let decision = Box::new(decision(verdict, By::Rule(rule(by))));
-    Entry::Decided { agent: agent(), request: id(name), decision, circumstances: circumstances(), at: at(second) }
+    Record::Decided { agent: agent(), request: id(name), decision, circumstances: circumstances(), at: at(second) }
 }
 
 pub(super) fn charge(rule_name: &str, bucket: &str) -> Charge {
     Charge { rule: rule(rule_name), bucket: bucket.into() }
 }
 
-pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: u32, second: i64) -> Entry {
-    Entry::Intent {
+pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: u32, second: i64) -> Record {
+    Record::Intent {
         agent: agent(),
         request: id(name),
         answer,
@@ -80,8 +80,8 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
     }
 }
 
-pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Entry {
-    Entry::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
+pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
+    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
 }
 
 pub(super) const REACH: Reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
@@ -120,7 +120,7 @@ impl World {
     }
 }
 
-async fn load(ledger: &Ledger, second: i64) -> AgentMemory {
+async fn load(ledger: &Ledger, second: i64) -> SavedAgent {
     ledger.load_agent(&agent(), at(second), REACH).await.unwrap()
 }
 
@@ -166,7 +166,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
             seen("r2", Some("bob"), 1),
             outcome("never-seen", Outcome::Applied, 1),
             intent("r2", Answer::Approve, vec![charge("friends", "bob")], 1, 1),
-            Entry::Settled { agent: agent(), request: id("r1"), status: Some(RequestStatus::Cancelled), at: at(1) },
+            Record::Settled { agent: agent(), request: id("r1"), status: Some(RequestStatus::Cancelled), at: at(1) },
         ]),
         ledger.commit(vec![seen("r3", None, 2)]),
     );
@@ -175,7 +175,10 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
     let memory = load(&ledger, 3).await;
     let known: Vec<_> = memory.first_seen.into_iter().map(|(id, _)| id).collect();
     assert_eq!(known, [id("r2"), id("r3")], "what happened is on record");
-    assert!(memory.open_answers.is_empty() && memory.book.charges.is_empty(), "what was about to happen is not");
+    assert!(
+        memory.open_answers.is_empty() && memory.policy_state.charges.is_empty(),
+        "what was about to happen is not"
+    );
 }
 
 #[tokio::test]
@@ -194,7 +197,7 @@ async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].attempts, open[0].answer, open[0].at), (2, Answer::Approve, at(1)));
     // What certainly never left may be taken back, and then another answer is free.
-    ledger.commit(vec![Entry::Withdrawn { agent: agent(), request: id("r1"), at: at(6) }]).await.unwrap();
+    ledger.commit(vec![Record::Withdrawn { agent: agent(), request: id("r1"), at: at(6) }]).await.unwrap();
     reject().await.unwrap();
     // And by hand: the index itself refuses it.
     let insert = world.sql().execute(
@@ -213,12 +216,16 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
     ledger.commit(vec![seen("r1", Some("ann"), 0), intent("r1", Answer::Approve, charges(), 1, 1)]).await.unwrap();
     ledger.commit(vec![outcome("r1", Outcome::Refused, 2)]).await.unwrap();
     let memory = load(&ledger, 3).await;
-    assert!(memory.book.charges.is_empty() && memory.book.approvals.is_empty() && memory.open_answers.is_empty());
+    assert!(
+        memory.policy_state.charges.is_empty()
+            && memory.policy_state.approvals.is_empty()
+            && memory.open_answers.is_empty()
+    );
     assert_eq!(memory.refused_answers.len(), 1);
     ledger.commit(vec![intent("r1", Answer::Approve, charges(), 2, 10)]).await.unwrap();
     let memory = load(&ledger, 11).await;
-    assert_eq!(memory.book.charges.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
-    assert_eq!(memory.book.approvals.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
+    assert_eq!(memory.policy_state.charges.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
+    assert_eq!(memory.policy_state.approvals.iter().map(|row| row.at).collect::<Vec<_>>(), [at(10)]);
     assert_eq!((memory.open_answers[0].attempts, memory.refused_answers.len()), (2, 0));
 }
 
@@ -226,17 +233,17 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
 async fn a_resume_starts_the_count_of_approvals_anew() {
     let world = World::new();
     let ledger = world.open();
-    let pause = |on, second| Entry::Pause { agent: agent(), on, by: "paused".to_owned(), at: at(second) };
+    let pause = |on, second| Record::Pause { agent: agent(), on, by: "paused".to_owned(), at: at(second) };
     ledger.commit(vec![seen("r1", None, 0), intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
     ledger.commit(vec![pause(true, 2)]).await.unwrap();
-    let memory = load(&ledger, 3).await.book;
+    let memory = load(&ledger, 3).await.policy_state;
     assert_eq!((memory.paused, memory.approvals.len()), (true, 1));
     // A clock that went back changes nothing: rows count, not times.
     ledger
         .commit(vec![pause(false, 100), seen("r2", None, 4), intent("r2", Answer::Approve, vec![], 1, 5)])
         .await
         .unwrap();
-    let memory = load(&ledger, 6).await.book;
+    let memory = load(&ledger, 6).await.policy_state;
     assert_eq!((memory.paused, memory.approvals.len()), (false, 1));
     assert_eq!(memory.approvals[0].request, id("r2"));
 }
@@ -245,22 +252,22 @@ async fn a_resume_starts_the_count_of_approvals_anew() {
 async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
     let world = World::new();
     let ledger = world.open();
-    let hold = |person: Option<&str>| Entry::Hold {
+    let hold = |person: Option<&str>| Record::Hold {
         agent: agent(),
         request: id("r1"),
         person: person.map(Into::into),
         at: at(1),
     };
-    let gone = Entry::Settled { agent: agent(), request: id("r1"), status: None, at: at(2) };
+    let gone = Record::Settled { agent: agent(), request: id("r1"), status: None, at: at(2) };
     ledger.commit(vec![seen("r1", None, 0), hold(Some("eve")), hold(Some("ann")), gone]).await.unwrap();
     let held = [(id("r1"), "ann".into())];
-    assert_eq!(load(&ledger, 3).await.book.holds, held, "it may come back after the next start, too");
+    assert_eq!(load(&ledger, 3).await.policy_state.holds, held, "it may come back after the next start, too");
     ledger.commit(vec![seen("r1", None, 4)]).await.unwrap();
     let memory = load(&ledger, 5).await;
-    assert_eq!(memory.book.holds, held);
+    assert_eq!(memory.policy_state.holds, held);
     assert_eq!(memory.first_seen, [(id("r1"), at(0))], "the first time stays the first");
     ledger.commit(vec![hold(None)]).await.unwrap();
-    assert!(load(&ledger, 6).await.book.holds.is_empty());
+    assert!(load(&ledger, 6).await.policy_state.holds.is_empty());
 }
 
 #[tokio::test]
@@ -272,11 +279,11 @@ async fn old_text_is_blanked_and_history_stays() {
     }
     assert_eq!(ledger.blank_older_than(at(1100)).await, Ok(1100));
     assert_eq!(ledger.blank_older_than(at(1100)).await, Ok(0), "once is enough");
-    let history = load(&ledger, 2000).await.book.history;
+    let history = load(&ledger, 2000).await.policy_state.history;
     assert_eq!(history.len(), 1200);
     assert!(history.iter().all(|row| &*row.owner == "ann"));
     ledger.close().await.unwrap();
-    let all = Reader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    let all = LedgerReader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
     let (old, young) = all.split_at(1100);
     assert!(old.iter().all(|row| row.blanked && row.request.sender == Sender::Absent && row.request.message.is_none()));
     assert!(young.iter().all(|row| !row.blanked && row.request.message.is_some()));
@@ -293,7 +300,7 @@ async fn contacts_of_our_doing_can_be_found_and_removed_ones_not() {
         kind: ContactKind::User,
         inserted_at: None,
     };
-    let added = |name: &str, handle: &str, request: Option<&str>, second| Entry::ContactAdded {
+    let added = |name: &str, handle: &str, request: Option<&str>, second| Record::ContactAdded {
         agent: agent(),
         contact: Box::new(contact(name, handle)),
         request: request.map(id),
@@ -308,7 +315,7 @@ async fn contacts_of_our_doing_can_be_found_and_removed_ones_not() {
         batch.push(added(&format!("c{n}"), handle, Some(&name), n));
     }
     let removed = ContactId::parse("c3").unwrap();
-    batch.push(Entry::ContactRemoved { agent: agent(), contact: removed, at: at(9) });
+    batch.push(Record::ContactRemoved { agent: agent(), contact: removed, at: at(9) });
     ledger.commit(batch).await.unwrap();
     let find = |handle: Option<&str>, since: Option<i64>| {
         let filter = RevokeFilter { agent: None, handle: handle.map(str::to_owned), since: since.map(at) };
@@ -322,7 +329,8 @@ async fn contacts_of_our_doing_can_be_found_and_removed_ones_not() {
     assert_eq!(find(Some("ann"), None).await, ["c1"]);
     assert_eq!(find(None, Some(2)).await, ["c2"]);
     assert!(find(Some("zoe"), None).await.is_empty(), "somebody else's doing");
-    let history = load(&ledger, 10).await.book.history;
-    let removals: Vec<_> = history.iter().filter(|row| row.kind == crate::policy::book::HistoryKind::Removed).collect();
+    let history = load(&ledger, 10).await.policy_state.history;
+    let removals: Vec<_> =
+        history.iter().filter(|row| row.kind == crate::policy::state::HistoryKind::Removed).collect();
     assert_eq!((removals.len(), &*removals[0].owner, removals[0].at), (1, "carl", at(9)));
 }

@@ -15,7 +15,7 @@ use super::checkpoint::Checkpoints;
 use super::lock::Lock;
 use super::readers::Readers;
 use super::record::{Fault, Numbers, Recorder};
-use super::{Entry, Health, LedgerError, Options, file};
+use super::{Health, LedgerError, Options, Record, file};
 use crate::clock::Mono;
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
@@ -26,7 +26,7 @@ type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A batch and who waits for it.
 pub struct Commit {
-    pub batch: Vec<Entry>,
+    pub batch: Vec<Record>,
     pub reply: Reply<()>,
     /// Given back when the batch is done with.
     pub _room: OwnedSemaphorePermit,
@@ -313,8 +313,8 @@ struct AllGone;
 
 /// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
 /// is left out, and does not.
-fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Entry]) -> Result<(), Fault> {
-    for entry in batch.iter().filter(|entry| !matches!(entry, Entry::Intent { .. })) {
+fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
+    for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         transaction.execute_batch("SAVEPOINT entry")?;
         match (Recorder { connection: transaction, numbers }).record(entry) {
             Ok(()) => {}

@@ -1,4 +1,4 @@
-//! The control socket: HTTP over a Unix socket, private from birth. The server turns requests into [`wire::Op`]s for the
+//! The control socket: HTTP over a Unix socket, private from birth. The server turns requests into [`wire::ControlOp`]s for the
 //! supervisor; the client is what the CLI's commands use.
 
 pub mod client;

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_refused_by_kind() {
+    fn what_is_malformed_is_refused_by_kind() {
         let deep = format!("[null,null,\"t\",\"e\",{}{}]", "[".repeat(500), "]".repeat(500));
         for text in ["", "nul", "[", r#"["1","1","t","e""#, "[1,2,\"t\",\"e\",{}] x", "\u{0}", deep.as_str()] {
             assert_eq!(parse(text), Err(FrameProblem::NotJson(text.len())), "{text:.40}");

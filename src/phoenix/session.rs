@@ -7,10 +7,10 @@
 //! socket lives on is `away`: nothing comes in, whatever the reason.
 
 mod channel;
+mod conflict;
 mod connecting;
-mod contest;
 mod endings;
-mod heart;
+mod heartbeat;
 mod incoming;
 mod key;
 mod socket;
@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use self::contest::Contest;
+use self::conflict::Conflict;
 use self::endings::Endings;
-use self::key::KeyStanding;
+use self::key::KeyStatus;
 use self::socket::Socket;
 use super::backoff::Backoff;
 use crate::clock::{Mono, Now};
@@ -207,8 +207,8 @@ pub struct Session {
     /// Between connects. Back to its base after [`Timing::proven_after`] live, never by connecting.
     backoff: Backoff,
     live_since: Option<Mono>,
-    contest: Contest,
-    key: KeyStanding,
+    conflict: Conflict,
+    key: KeyStatus,
     relist: Relist,
     endings: Endings,
     /// What was last said of something in between, so that it is said loudly once.
@@ -255,8 +255,8 @@ impl Session {
             phase: Phase::Idle,
             backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
             live_since: None,
-            contest: Contest::new(config.connection),
-            key: KeyStanding::new(config.credentials, timing),
+            conflict: Conflict::new(config.connection),
+            key: KeyStatus::new(config.credentials, timing),
             relist: Relist::default(),
             endings: Endings::default(),
             between: None,
@@ -313,7 +313,7 @@ impl Session {
 
     /// What people should know of the connection beside its state, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
-        self.key.remark().into_iter().chain(self.endings.remark()).chain(self.contest.remark(self.seen)).collect()
+        self.key.remark().into_iter().chain(self.endings.remark()).chain(self.conflict.remark(self.seen)).collect()
     }
 
     /// Where the agent stands; `Starting` until something is known.

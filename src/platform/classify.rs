@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_of_an_error_are_read_and_garbage_is_survived() {
+    fn both_shapes_of_an_error_are_read_and_what_is_malformed_is_survived() {
         let new = classify(403, None, r#"{"error":{"code":"limit_reached","message":"plan","request_id":"r"}}"#);
         assert_eq!(new.code.unwrap().raw(), "limit_reached");
         assert_eq!(new.message.unwrap().raw(), "plan");

@@ -143,7 +143,7 @@ impl AgentRest {
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
-    /// [`CallFault::NoAnswer`], [`CallFault::Garbage`] and a 5xx.
+    /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
         self.call(self.post("agent/contacts/requests/respond").json(&body), BODY_BYTES_MAX, bodies::responded).await
@@ -204,7 +204,7 @@ impl AgentRest {
             }
             (true, Ok(body)) => read(&body).map_err(|problem| {
                 let message = Some(StrangerText::new(&problem.to_string()));
-                CallError { fault: CallFault::Garbage(status.as_u16()), code: None, message, retry_after: None }
+                CallError { fault: CallFault::Unreadable(status.as_u16()), code: None, message, retry_after: None }
             }),
             (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => Err(CallError {
                 fault: CallFault::TooLarge,

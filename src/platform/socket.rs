@@ -83,7 +83,7 @@ enum End {
     /// The peer closed, and hears that we heard.
     Theirs(Option<CloseFrame>),
     /// We were told to, or nobody listens any more.
-    Ours,
+    ContactAttribution,
     /// The peer sent what is not taken; it is told the reason.
     Refused(CloseCode),
     /// The connection broke.
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let end = self.frames().await;
         let ended = match &end {
             End::Theirs(frame) => ended(frame.as_ref()),
-            End::Ours => ended(self.close(CloseCode::Normal, true).await.as_ref()),
+            End::ContactAttribution => ended(self.close(CloseCode::Normal, true).await.as_ref()),
             End::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
             End::Broken => Ended::default(),
         };
@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
             // A connection that ends without a word may be taken for alive for a minute.
             End::Refused(code) => drop(self.close(code, false).await),
-            End::Ours | End::Broken => {}
+            End::ContactAttribution | End::Broken => {}
         }
     }
 
@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Some(Err(_)) | None => return End::Broken,
                     };
                     if self.hand_over(event, bytes).await.is_err() {
-                        return End::Ours;
+                        return End::ContactAttribution;
                     }
                 }
                 command = self.commands.recv() => match command {
@@ -137,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                             return End::Broken;
                         }
                     }
-                    Some(SocketCommand::Close) | None => return End::Ours,
+                    Some(SocketCommand::Close) | None => return End::ContactAttribution,
                 },
             }
         }

@@ -28,8 +28,8 @@ pub(crate) use needs::Needs;
 pub use time::{AgeOver, InWindow};
 
 use super::compile::Compiling;
-use super::evaluate::Told;
-use super::evaluate::facts::Facts;
+use super::evaluate::Evaluation;
+use super::evaluate::inputs::Inputs;
 use super::index::{Anchor, IndexBuilder};
 use super::raw::RawCondition;
 use crate::document::keys::Key;
@@ -47,21 +47,21 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     fn key(&self) -> &'static Key;
 
     /// True, false or unknown, and when time alone changes that.
-    fn evaluate(&self, facts: &Facts<'_>) -> Told;
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation;
 
     /// What the rules file says, for `explain`.
     fn wanted(&self) -> String;
 
     /// What there was, for `explain`. Strangers' text is escaped.
-    fn saw(&self, facts: &Facts<'_>) -> String;
+    fn saw(&self, inputs: &Inputs<'_>) -> String;
 
     /// A text that is the same for conditions that mean the same.
     fn canonical(&self) -> String;
 
     /// The lines of `explain`: one, except where a key has keys of its own.
-    fn explain(&self, facts: &Facts<'_>) -> Vec<Explained> {
-        let told = self.evaluate(facts);
-        vec![Explained { key: self.key().name, wanted: self.wanted(), saw: self.saw(facts), told }]
+    fn explain(&self, inputs: &Inputs<'_>) -> Vec<Explained> {
+        let evaluation = self.evaluate(inputs);
+        vec![Explained { key: self.key().name, wanted: self.wanted(), saw: self.saw(inputs), evaluation }]
     }
 
     /// How the index may find rules by it. Only conditions that are never unknown for a plain handle can be anchors.
@@ -119,7 +119,7 @@ pub(crate) struct Explained {
     pub(crate) key: &'static str,
     pub(crate) wanted: String,
     pub(crate) saw: String,
-    pub(crate) told: Told,
+    pub(crate) evaluation: Evaluation,
 }
 
 /// Whether a condition says whom an approve rule lets in.

@@ -232,7 +232,7 @@ pub enum ClockHealth {
     Unsound,
 }
 
-/// The facts about one request that are neither in it nor in the agent's [`Book`](super::Book).
+/// The facts about one request that are neither in it nor in the agent's [`PolicyState`](super::PolicyState).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Circumstances {
     /// When doorman first saw the request.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::evaluate::facts::after;
+use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
 use crate::model::{Contact, ContactId, RequestId};
 pub(crate) use contacts::Added;

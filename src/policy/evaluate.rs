@@ -1,32 +1,32 @@
-//! Deciding: one request, its circumstances, the agent's book and a moment become one [`Decision`].
+//! Deciding: one request, its circumstances, the agent's policy state and a moment become one [`Decision`].
 //!
 //! Reject beats defer, defer beats approve, nothing matched means `no_match`; before the rules come the pause, a
 //! person's hold and the guards; what is unknown never decides. Nothing in here changes anything: what a decision costs
-//! is reserved by whoever carries it out ([`Book::reserve`]).
+//! is reserved by whoever carries it out ([`PolicyState::reserve`]).
 
 pub(crate) mod conditions;
-pub(crate) mod facts;
+pub(crate) mod inputs;
 #[cfg(test)]
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub(crate) use conditions::Told;
+pub(crate) use conditions::Evaluation;
 use conditions::earlier;
-use facts::{Facts, after};
+use inputs::{Inputs, after};
 
-use super::book::charges::Used;
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::rules::{Limit, Policy, Quota, Rule, When};
+use super::state::charges::Used;
 use super::text::Forms;
-use super::{Book, By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, Truth, overdue};
+use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, Verdict};
 
 /// A rule that had something to say.
 struct Heard<'p> {
     rule: &'p Rule,
-    told: Told,
+    evaluation: Evaluation,
     unknown: Option<&'static str>,
 }
 
@@ -48,11 +48,11 @@ impl Policy {
         &self,
         request: &ContactRequest,
         circumstances: &Circumstances,
-        book: &Book,
+        policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let facts = Facts::new(request, circumstances, book, now);
-        self.decide_among(&facts, self.index.offer(&facts, self.rules.len()))
+        let inputs = Inputs::new(request, circumstances, policy_state, now);
+        self.decide_among(&inputs, self.index.offer(&inputs, self.rules.len()))
     }
 
     /// The same without the index, asking every rule: the oracle that [`Policy::decide`] is tested and measured against.
@@ -61,32 +61,32 @@ impl Policy {
         &self,
         request: &ContactRequest,
         circumstances: &Circumstances,
-        book: &Book,
+        policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let facts = Facts::new(request, circumstances, book, now);
-        self.decide_among(&facts, (0..self.rules.len() as u32).collect())
+        let inputs = Inputs::new(request, circumstances, policy_state, now);
+        self.decide_among(&inputs, (0..self.rules.len() as u32).collect())
     }
 
-    fn decide_among(&self, facts: &Facts<'_>, offered: Vec<u32>) -> Decision {
-        let handle = match (before_rules(facts), facts.handle) {
+    fn decide_among(&self, inputs: &Inputs<'_>, offered: Vec<u32>) -> Decision {
+        let handle = match (before_rules(inputs), inputs.handle) {
             (None, Some(handle)) => handle,
             (by, _) => return self.undecided(by.unwrap_or(By::Guard(GuardKind::HandleNotPlain))),
         };
         let mut heard = Vec::new();
         let mut wakes = None;
         for rule in offered.into_iter().filter_map(|id| self.rules.get(id as usize)) {
-            let (told, unknown) = hear(rule, facts);
+            let (evaluation, unknown) = hear(rule, inputs);
             if !rule.shadow {
-                wakes = earlier(wakes, told.flips);
+                wakes = earlier(wakes, evaluation.flips);
             }
-            if told.truth != Truth::False {
-                heard.push(Heard { rule, told, unknown });
+            if evaluation.truth != Truth::False {
+                heard.push(Heard { rule, evaluation, unknown });
             }
         }
         heard.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
 
-        let weighed = self.weigh(&heard, handle, wakes, facts);
+        let weighed = self.weigh(&heard, handle, wakes, inputs);
         let mut decision = Decision {
             voices: heard.into_iter().map(Voice::from).collect(),
             due: weighed.due,
@@ -94,9 +94,9 @@ impl Policy {
             charges: weighed.charges,
             ..Decision::new(weighed.verdict, weighed.by, self.hash.clone(), self.mode)
         };
-        self.guard_approvals(&mut decision, facts);
+        self.guard_approvals(&mut decision, inputs);
         if decision.overdue_may_act() {
-            let fate = overdue::judge(&self.overdue, weighed.certain, facts);
+            let fate = overdue::judge(&self.overdue, weighed.certain, inputs);
             decision.notify = fate.notify;
             decision.reconsider_at = earlier(decision.reconsider_at, fate.wakes);
             if let Some(name) = fate.reject {
@@ -104,11 +104,12 @@ impl Policy {
                 decision.by = By::Overdue(name);
             }
         }
-        if !facts.clock_is_sound() {
+        if !inputs.clock_is_sound() {
             decision.reconsider_at = None;
         }
         if decision.voices.iter().any(|voice| voice.truth == Truth::Unknown) {
-            decision.doubts = facts.book.history.doubts.about(handle.owner(), &self.history_needs(), facts.now);
+            decision.doubts =
+                inputs.policy_state.history.doubts.about(handle.owner(), &self.history_needs(), inputs.now);
         }
         decision
     }
@@ -118,9 +119,10 @@ impl Policy {
     }
 
     /// Puts the voices together. `heard` is in alphabetical order.
-    fn weigh(&self, heard: &[Heard<'_>], handle: &Handle, wakes: Option<Timestamp>, facts: &Facts<'_>) -> Weighed {
+    fn weigh(&self, heard: &[Heard<'_>], handle: &Handle, wakes: Option<Timestamp>, inputs: &Inputs<'_>) -> Weighed {
         let loud = || heard.iter().filter(|one| !one.rule.shadow);
-        let matching = |then: Verdict| loud().filter(move |one| one.rule.then == then && one.told.truth == Truth::True);
+        let matching =
+            |then: Verdict| loud().filter(move |one| one.rule.then == then && one.evaluation.truth == Truth::True);
         let approving = || loud().filter(|one| one.rule.then == Verdict::Approve);
         let mut weighed = Weighed {
             verdict: Verdict::Defer,
@@ -134,7 +136,7 @@ impl Policy {
         if let Some(reject) = matching(Verdict::Reject).next() {
             weighed.verdict = Verdict::Reject;
             weighed.by = By::Rule(reject.rule.name.clone());
-            if matching(Verdict::Reject).any(|one| one.told.flips.is_none()) {
+            if matching(Verdict::Reject).any(|one| one.evaluation.flips.is_none()) {
                 weighed.wakes = None;
             }
             return weighed;
@@ -150,32 +152,32 @@ impl Policy {
         let mut wait = SignedDuration::ZERO;
         for one in approving() {
             if let Some(limit) = &one.rule.limit {
-                let used = judge_limit(one.rule, limit, handle, facts);
+                let used = judge_limit(one.rule, limit, handle, inputs);
                 if used.full {
                     votes.push(By::Limit(one.rule.name.clone()));
                     weighed.wakes = earlier(weighed.wakes, used.frees);
-                    let counted = facts.clock_is_sound() && used.count >= limit.quota.count as usize;
-                    weighed.certain |= counted && one.told.truth == Truth::True;
+                    let counted = inputs.clock_is_sound() && used.count >= limit.quota.count as usize;
+                    weighed.certain |= counted && one.evaluation.truth == Truth::True;
                 } else {
                     weighed.charges.extend(one.rule.charge(handle));
                 }
             }
-            if wait_is_unknown(one.rule, facts) {
+            if wait_is_unknown(one.rule, inputs) {
                 votes.push(By::Rule(one.rule.name.clone()));
             }
             wait = wait.max(one.rule.wait.unwrap_or_default());
         }
-        let due = after(facts.circumstances.first_seen, wait);
-        let waiting = wait > SignedDuration::ZERO && due > facts.now;
+        let due = after(inputs.circumstances.first_seen, wait);
+        let waiting = wait > SignedDuration::ZERO && due > inputs.now;
         if waiting {
             weighed.wakes = earlier(weighed.wakes, Some(due));
         }
 
-        let guarded = self.look_alike(handle, facts).is_some()
+        let guarded = self.look_alike(handle, inputs).is_some()
             && !matching(Verdict::Approve).any(|one| names_literally(one.rule, handle));
         if guarded {
             // Only a rule that turns out to match could lift the guard.
-            weighed.certain |= !approving().any(|one| one.told.truth == Truth::Unknown);
+            weighed.certain |= !approving().any(|one| one.evaluation.truth == Truth::Unknown);
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)
@@ -198,17 +200,17 @@ impl Policy {
     }
 
     /// `approvals_max`: one approval too many pauses; one that cannot be counted waits.
-    fn guard_approvals(&self, decision: &mut Decision, facts: &Facts<'_>) {
+    fn guard_approvals(&self, decision: &mut Decision, inputs: &Inputs<'_>) {
         let Some(quota) = self.approvals_max else { return };
         if decision.verdict != Verdict::Approve || decision.due.is_some() {
             return;
         }
-        let by = if !facts.clock_is_sound() {
+        let by = if !inputs.clock_is_sound() {
             By::Error(ErrorKind::Clock)
-        } else if approvals_spent(quota, facts.book, &facts.request.id, facts.now) {
+        } else if approvals_spent(quota, inputs.policy_state, &inputs.request.id, inputs.now) {
             decision.pauses = true;
             By::Paused
-        } else if !facts.book.counts_approvals(quota.per, facts.now) {
+        } else if !inputs.policy_state.counts_approvals(quota.per, inputs.now) {
             By::Error(ErrorKind::Ledger)
         } else {
             return;
@@ -220,9 +222,9 @@ impl Policy {
     }
 
     /// Whom the sender looks like, if anybody who is protected.
-    pub(crate) fn look_alike(&self, handle: &Handle, facts: &Facts<'_>) -> Option<LookAlike> {
+    pub(crate) fn look_alike(&self, handle: &Handle, inputs: &Inputs<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
-            if alikes.is_empty() { None } else { alikes.check(handle, facts.name().map(Forms::folded)) }
+            if alikes.is_empty() { None } else { alikes.check(handle, inputs.name().map(Forms::folded)) }
         };
         match self.index.lookalikes() {
             Some(alikes) => check(alikes),
@@ -232,29 +234,31 @@ impl Policy {
 }
 
 /// What is said before any rule is asked: paused, then a hold, then the guard for handles.
-pub(crate) fn before_rules(facts: &Facts<'_>) -> Option<By> {
-    if facts.book.paused() {
+pub(crate) fn before_rules(inputs: &Inputs<'_>) -> Option<By> {
+    if inputs.policy_state.paused() {
         return Some(By::Paused);
     }
-    if let Some(person) = facts.book.hold_of(&facts.request.id) {
+    if let Some(person) = inputs.policy_state.hold_of(&inputs.request.id) {
         return Some(By::Hold(person.clone()));
     }
-    facts.handle.is_none().then_some(By::Guard(GuardKind::HandleNotPlain))
+    inputs.handle.is_none().then_some(By::Guard(GuardKind::HandleNotPlain))
 }
 
 /// What a rule says, and the key of what made it unknown. A `wait` that cannot be measured makes its rule unknown.
-pub(crate) fn hear(rule: &Rule, facts: &Facts<'_>) -> (Told, Option<&'static str>) {
-    let told = conditions::rule(rule, facts);
-    match told.truth {
-        Truth::True if wait_is_unknown(rule, facts) => (Told { truth: Truth::Unknown, ..told }, Some("wait")),
-        Truth::Unknown => (told, conditions::first_unknown(rule, facts)),
-        Truth::True | Truth::False => (told, None),
+pub(crate) fn hear(rule: &Rule, inputs: &Inputs<'_>) -> (Evaluation, Option<&'static str>) {
+    let evaluation = conditions::rule(rule, inputs);
+    match evaluation.truth {
+        Truth::True if wait_is_unknown(rule, inputs) => {
+            (Evaluation { truth: Truth::Unknown, ..evaluation }, Some("wait"))
+        }
+        Truth::Unknown => (evaluation, conditions::first_unknown(rule, inputs)),
+        Truth::True | Truth::False => (evaluation, None),
     }
 }
 
 /// Whether the rule has a `wait` whose end is unknown, because the clock is unsound.
-pub(crate) fn wait_is_unknown(rule: &Rule, facts: &Facts<'_>) -> bool {
-    rule.then == Verdict::Approve && rule.wait.is_some() && !facts.clock_is_sound()
+pub(crate) fn wait_is_unknown(rule: &Rule, inputs: &Inputs<'_>) -> bool {
+    rule.then == Verdict::Approve && rule.wait.is_some() && !inputs.clock_is_sound()
 }
 
 /// Whether the operator named this sender in the rule, by a literal handle or owner: in `handle`, `owner` or a list.
@@ -264,14 +268,14 @@ pub(crate) fn names_literally(rule: &Rule, handle: &Handle) -> bool {
 }
 
 /// How a rule's limit stands for this request: full where the clock is unsound, and never because of the request itself.
-pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, facts: &Facts<'_>) -> Used {
-    let used = facts.book.used(&rule.name, limit, handle, &facts.request.id, facts.now);
-    if facts.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
+pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &Inputs<'_>) -> Used {
+    let used = inputs.policy_state.used(&rule.name, limit, handle, &inputs.request.id, inputs.now);
+    if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
 }
 
 /// Whether `approvals_max` allows no further approval, this request's own aside.
-fn approvals_spent(quota: Quota, book: &Book, request: &RequestId, now: Timestamp) -> bool {
-    book.approvals_within(quota.per, request, now) >= quota.count as usize
+fn approvals_spent(quota: Quota, policy_state: &PolicyState, request: &RequestId, now: Timestamp) -> bool {
+    policy_state.approvals_within(quota.per, request, now) >= quota.count as usize
 }
 
 impl From<Heard<'_>> for Voice {
@@ -279,7 +283,7 @@ impl From<Heard<'_>> for Voice {
         Voice {
             rule: heard.rule.name.clone(),
             then: heard.rule.then,
-            truth: heard.told.truth,
+            truth: heard.evaluation.truth,
             shadow: heard.rule.shadow,
             unknown: heard.unknown.map(Into::into),
         }

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::conditions::Explained;
-use super::evaluate::conditions::{self, Told};
-use super::evaluate::facts::Facts;
+use super::evaluate::conditions::{self, Evaluation};
+use super::evaluate::inputs::Inputs;
 use super::evaluate::{self, before_rules, hear, judge_limit, wait_is_unknown};
 use super::rules::{OverdueThen, Policy, Rule, Table, When};
-use super::{Book, By, Circumstances, Decision, GuardKind, Mode, Truth, overdue};
+use super::{By, Circumstances, Decision, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Verdict};
 
 /// The whole answer; serialises to what `explain --json` prints.
@@ -57,12 +57,12 @@ pub struct Reason {
     /// It only records.
     pub shadow: bool,
     /// What it asked.
-    pub conditions: Vec<Asked>,
+    pub conditions: Vec<ConditionResult>,
 }
 
 /// One condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Asked {
+pub struct ConditionResult {
     /// `when` or `unless[0]`, `unless[1]`, …
     #[serde(rename = "in")]
     pub place: String,
@@ -81,19 +81,19 @@ pub fn explain(
     policy: &Policy,
     request: &ContactRequest,
     circumstances: &Circumstances,
-    book: &Book,
+    policy_state: &PolicyState,
     now: Timestamp,
 ) -> Explanation {
-    let decision = policy.decide(request, circumstances, book, now);
-    let facts = Facts::new(request, circumstances, book, now);
+    let decision = policy.decide(request, circumstances, policy_state, now);
+    let inputs = Inputs::new(request, circumstances, policy_state, now);
     let mut reasons = Vec::new();
-    reasons.extend(before(policy, &facts));
+    reasons.extend(before(policy, &inputs));
     let mut rules: Vec<&Rule> = policy.rules.iter().collect();
     rules.sort_by(|one, other| one.name.cmp(&other.name));
-    reasons.extend(rules.iter().map(|rule| of_rule(rule, &facts)));
-    reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &facts)));
+    reasons.extend(rules.iter().map(|rule| of_rule(rule, &inputs)));
+    reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &inputs)));
     reasons.extend(of_approvals_max(policy, &decision));
-    reasons.extend(of_overdue(policy, &decision, &facts));
+    reasons.extend(of_overdue(policy, &decision, &inputs));
     Explanation {
         verdict: decision.verdict,
         by: decision.by.to_string(),
@@ -108,16 +108,16 @@ pub fn explain(
 }
 
 /// The pause, the hold, the guards.
-fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
+fn before(policy: &Policy, inputs: &Inputs<'_>) -> Vec<Reason> {
     let said = |by: &By, key, wanted: &str, saw: String| Reason {
         rule: by.to_string(),
         then: Verdict::Defer.as_str(),
         matched: Some(true),
         shadow: false,
-        conditions: vec![when(key, wanted.to_owned(), saw, Told::TRUE)],
+        conditions: vec![when(key, wanted.to_owned(), saw, Evaluation::TRUE)],
     };
     let mut reasons = Vec::new();
-    match before_rules(facts) {
+    match before_rules(inputs) {
         Some(by @ By::Paused) => {
             reasons.push(said(&by, "paused", "the agent is paused", "paused until `doorman resume`".to_owned()));
         }
@@ -126,21 +126,21 @@ fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
         }
         _ => {}
     }
-    match facts.handle {
+    match inputs.handle {
         None => {
             let by = By::Guard(GuardKind::HandleNotPlain);
-            reasons.push(said(&by, "handle", "a handle that is absent or malformed", values::handle(facts)));
+            reasons.push(said(&by, "handle", "a handle that is absent or malformed", values::handle(inputs)));
         }
         Some(handle) => {
-            if let Some(alike) = policy.look_alike(handle, facts) {
+            if let Some(alike) = policy.look_alike(handle, inputs) {
                 let exempt = policy.rules.iter().find(|rule| {
                     rule.then == Verdict::Approve
                         && !rule.shadow
-                        && hear(rule, facts).0.truth == Truth::True
+                        && hear(rule, inputs).0.truth == Truth::True
                         && evaluate::names_literally(rule, handle)
                 });
                 let what = if alike.by_name { "the name" } else { "the owner" };
-                let mut saw = format!("{what} of {} looks like `{}`", values::sender(facts.request), alike.owner);
+                let mut saw = format!("{what} of {} looks like `{}`", values::sender(inputs.request), alike.owner);
                 if let Some(rule) = exempt {
                     saw.push_str(&format!(", and rule `{}` names this sender", rule.name));
                 }
@@ -155,46 +155,51 @@ fn before(policy: &Policy, facts: &Facts<'_>) -> Vec<Reason> {
     reasons
 }
 
-fn of_rule(rule: &Rule, facts: &Facts<'_>) -> Reason {
-    let (told, _) = hear(rule, facts);
+fn of_rule(rule: &Rule, inputs: &Inputs<'_>) -> Reason {
+    let (evaluation, _) = hear(rule, inputs);
     let mut conditions = Vec::new();
     match &rule.when {
         When::Everyone => {
-            conditions.push(when("everyone", "everyone".to_owned(), values::sender(facts.request), Told::TRUE));
+            conditions.push(when("everyone", "everyone".to_owned(), values::sender(inputs.request), Evaluation::TRUE));
         }
-        When::Table(table) => of_table("when", table, facts, &mut conditions),
+        When::Table(table) => of_table("when", table, inputs, &mut conditions),
     }
     if let Some(day) = rule.until_day.map(|day| day.to_string()).or_else(|| rule.until.map(|end| end.to_string())) {
-        conditions.push(when("until", day, values::now(facts), conditions::until(rule, facts)));
+        conditions.push(when("until", day, values::now(inputs), conditions::until(rule, inputs)));
     }
-    if let Some(wait) = rule.wait.filter(|_| wait_is_unknown(rule, facts)) {
-        conditions.push(when("wait", values::duration(wait), values::CLOCK.to_owned(), Told::UNKNOWN));
+    if let Some(wait) = rule.wait.filter(|_| wait_is_unknown(rule, inputs)) {
+        conditions.push(when("wait", values::duration(wait), values::CLOCK.to_owned(), Evaluation::UNKNOWN));
     }
     for (at, unless) in rule.unless.iter().enumerate() {
-        of_table(&format!("unless[{at}]"), unless, facts, &mut conditions);
+        of_table(&format!("unless[{at}]"), unless, inputs, &mut conditions);
     }
     Reason {
         rule: rule.name.as_str().to_owned(),
         then: rule.then.as_str(),
-        matched: told.truth.known(),
+        matched: evaluation.truth.known(),
         shadow: rule.shadow,
         conditions,
     }
 }
 
 /// A limit, where its rule matched or may have, and no place is left.
-fn of_limit(rule: &Rule, facts: &Facts<'_>) -> Option<Reason> {
-    let (limit, handle) = (rule.limit.as_ref()?, facts.handle?);
-    if rule.shadow || rule.then != Verdict::Approve || hear(rule, facts).0.truth == Truth::False {
+fn of_limit(rule: &Rule, inputs: &Inputs<'_>) -> Option<Reason> {
+    let (limit, handle) = (rule.limit.as_ref()?, inputs.handle?);
+    if rule.shadow || rule.then != Verdict::Approve || hear(rule, inputs).0.truth == Truth::False {
         return None;
     }
-    let used = judge_limit(rule, limit, handle, facts);
+    let used = judge_limit(rule, limit, handle, inputs);
     used.full.then(|| Reason {
         rule: By::Limit(rule.name.clone()).to_string(),
         then: Verdict::Defer.as_str(),
         matched: Some(true),
         shadow: false,
-        conditions: vec![when("limit", values::limit(limit), values::used(limit, &used, handle, facts), Told::TRUE)],
+        conditions: vec![when(
+            "limit",
+            values::limit(limit),
+            values::used(limit, &used, handle, inputs),
+            Evaluation::TRUE,
+        )],
     })
 }
 
@@ -209,13 +214,13 @@ fn of_approvals_max(policy: &Policy, decision: &Decision) -> Option<Reason> {
             "approvals_max",
             values::quota(quota),
             "one approval more than that: the agent pauses".to_owned(),
-            Told::TRUE,
+            Evaluation::TRUE,
         )],
     })
 }
 
 /// The `overdue` rules that act on this request now.
-fn of_overdue(policy: &Policy, decision: &Decision, facts: &Facts<'_>) -> Vec<Reason> {
+fn of_overdue(policy: &Policy, decision: &Decision, inputs: &Inputs<'_>) -> Vec<Reason> {
     let acts = |one: &&super::rules::Overdue| {
         decision.by == By::Overdue(one.name.clone()) || decision.notify.as_ref() == Some(&one.name)
     };
@@ -224,11 +229,11 @@ fn of_overdue(policy: &Policy, decision: &Decision, facts: &Facts<'_>) -> Vec<Re
         .iter()
         .filter(acts)
         .map(|one| {
-            let standing = overdue::standing(one, facts);
+            let standing = overdue::standing(one, inputs);
             let mut conditions =
-                vec![when("after", values::duration(one.after), values::pending_for(facts), standing.reached)];
+                vec![when("after", values::duration(one.after), values::pending_for(inputs), standing.reached)];
             for (at, unless) in one.unless.iter().enumerate() {
-                of_table(&format!("unless[{at}]"), unless, facts, &mut conditions);
+                of_table(&format!("unless[{at}]"), unless, inputs, &mut conditions);
             }
             Reason {
                 rule: By::Overdue(one.name.clone()).to_string(),
@@ -244,15 +249,15 @@ fn of_overdue(policy: &Policy, decision: &Decision, facts: &Facts<'_>) -> Vec<Re
         .collect()
 }
 
-fn of_table(place: &str, table: &Table, facts: &Facts<'_>, out: &mut Vec<Asked>) {
-    for explained in table.conditions.iter().flat_map(|condition| condition.0.explain(facts)) {
-        let Explained { key, wanted, saw, told } = explained;
-        out.push(Asked { place: place.to_owned(), key, wanted, saw, holds: told.truth.known() });
+fn of_table(place: &str, table: &Table, inputs: &Inputs<'_>, out: &mut Vec<ConditionResult>) {
+    for explained in table.conditions.iter().flat_map(|condition| condition.0.explain(inputs)) {
+        let Explained { key, wanted, saw, evaluation } = explained;
+        out.push(ConditionResult { place: place.to_owned(), key, wanted, saw, holds: evaluation.truth.known() });
     }
 }
 
-fn when(key: &'static str, wanted: String, saw: String, told: Told) -> Asked {
-    Asked { place: "when".to_owned(), key, wanted, saw, holds: told.truth.known() }
+fn when(key: &'static str, wanted: String, saw: String, evaluation: Evaluation) -> ConditionResult {
+    ConditionResult { place: "when".to_owned(), key, wanted, saw, holds: evaluation.truth.known() }
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Truth;
-use super::book::HistoryKind;
 use super::doubts::{Doubts, Fact, Unknown};
-use super::evaluate::conditions::Told;
-use super::evaluate::facts::after;
+use super::evaluate::conditions::Evaluation;
+use super::evaluate::inputs::after;
 use super::rules::Quota;
+use super::state::HistoryKind;
 use crate::model::RequestId;
 pub use needs::HistoryNeeds;
 
@@ -221,29 +221,36 @@ impl History {
         }
     }
 
-    pub(crate) fn rejected_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Told {
-        let told = lately(self.rejected.get(owner).copied(), self.gaps.rejected, within, now);
-        self.unless_doubted(told, owner, Fact::Rejected, within, now)
+    pub(crate) fn rejected_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Evaluation {
+        let evaluation = lately(self.rejected.get(owner).copied(), self.gaps.rejected, within, now);
+        self.unless_doubted(evaluation, owner, Fact::Rejected, within, now)
     }
 
-    pub(crate) fn removed_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Told {
-        let told = lately(self.removed.get(owner).copied(), self.gaps.removed, within, now);
-        self.unless_doubted(told, owner, Fact::Removed, within, now)
+    pub(crate) fn removed_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Evaluation {
+        let evaluation = lately(self.removed.get(owner).copied(), self.gaps.removed, within, now);
+        self.unless_doubted(evaluation, owner, Fact::Removed, within, now)
     }
 
     /// "No" is unknown where it may have happened unseen.
-    fn unless_doubted(&self, told: Told, owner: &str, fact: Fact, within: SignedDuration, now: Timestamp) -> Told {
-        if told.truth == Truth::True {
-            return told;
+    fn unless_doubted(
+        &self,
+        evaluation: Evaluation,
+        owner: &str,
+        fact: Fact,
+        within: SignedDuration,
+        now: Timestamp,
+    ) -> Evaluation {
+        if evaluation.truth == Truth::True {
+            return evaluation;
         }
         match self.doubts.unknown(owner, fact, Some(within), now) {
-            None => told,
-            Some(Unknown::Open) => Told::UNKNOWN,
+            None => evaluation,
+            Some(Unknown::Open) => Evaluation::UNKNOWN,
             Some(Unknown::Until(end)) => {
-                let known = told.truth == Truth::False;
-                let end = told.flips.filter(|_| !known).map_or(end, |flips| flips.max(end));
-                let ends = end < Timestamp::MAX && (known || told.flips.is_some());
-                Told { truth: Truth::Unknown, flips: ends.then_some(end) }
+                let known = evaluation.truth == Truth::False;
+                let end = evaluation.flips.filter(|_| !known).map_or(end, |flips| flips.max(end));
+                let ends = end < Timestamp::MAX && (known || evaluation.flips.is_some());
+                Evaluation { truth: Truth::Unknown, flips: ends.then_some(end) }
             }
         }
     }
@@ -262,28 +269,28 @@ impl History {
     }
 
     /// Whether this owner made more requests than `quota`, this one aside.
-    pub(crate) fn requests_over(&self, owner: &str, quota: Quota, except: &RequestId, now: Timestamp) -> Told {
+    pub(crate) fn requests_over(&self, owner: &str, quota: Quota, except: &RequestId, now: Timestamp) -> Evaluation {
         // The newest `count + 1` are what it rests on: when the oldest of them slides out, it no longer holds.
         let mut newest = self.requests_within(owner, quota.per, except, now).rev();
         if let Some(oldest) = newest.nth(quota.count as usize) {
-            return Told { truth: Truth::True, flips: Some(after(oldest, quota.per)) };
+            return Evaluation { truth: Truth::True, flips: Some(after(oldest, quota.per)) };
         }
         let own_gap = self.requests.get(owner).and_then(|requests| requests.gap);
         unless_gap(self.gaps.requests.max(own_gap), quota.per, now)
     }
 }
 
-fn lately(last: Option<Timestamp>, gap: Option<Timestamp>, within: SignedDuration, now: Timestamp) -> Told {
+fn lately(last: Option<Timestamp>, gap: Option<Timestamp>, within: SignedDuration, now: Timestamp) -> Evaluation {
     match last.map(|last| after(last, within)).filter(|end| *end > now) {
-        Some(end) => Told { truth: Truth::True, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
+        Some(end) => Evaluation { truth: Truth::True, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
         None => unless_gap(gap, within, now),
     }
 }
 
-fn unless_gap(gap: Option<Timestamp>, reach: SignedDuration, now: Timestamp) -> Told {
+fn unless_gap(gap: Option<Timestamp>, reach: SignedDuration, now: Timestamp) -> Evaluation {
     match gap.map(|gap| after(gap, reach)).filter(|end| *end > now) {
-        Some(end) => Told { truth: Truth::Unknown, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
-        None => Told::FALSE,
+        Some(end) => Evaluation { truth: Truth::Unknown, flips: Some(end).filter(|end| *end < Timestamp::MAX) },
+        None => Evaluation::FALSE,
     }
 }
 
@@ -342,10 +349,10 @@ mod tests {
         history.add("ann", HistoryKind::Approved, None, noon() - hours(5));
         history.prune(HistoryNeeds { rejected: Some(hours(1)), ..over(1, hours(1)) }, noon());
         let quota = |hours| Quota { count: 1, per: hours };
-        assert_eq!(history.requests_over("ann", quota(hours(1)), &id("r"), noon()), Told::FALSE);
+        assert_eq!(history.requests_over("ann", quota(hours(1)), &id("r"), noon()), Evaluation::FALSE);
         let long = history.requests_over("ann", quota(hours(6)), &id("r"), noon());
         assert_eq!((long.truth, long.flips), (Truth::Unknown, Some(noon() + hours(1))));
-        assert_eq!(history.rejected_within("ann", hours(1), noon()), Told::FALSE);
+        assert_eq!(history.rejected_within("ann", hours(1), noon()), Evaluation::FALSE);
         assert_eq!(history.rejected_within("bob", hours(6), noon()).truth, Truth::Unknown);
         assert_eq!(history.approved("ann", noon()), Truth::Unknown);
         assert!(history.covers(&over(1, hours(1)), noon()) && !history.covers(&over(1, hours(6)), noon()));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anchors::{Anchors, Collected, HANDLE, NAME, OWNER, SLUG};
 use families::{Globs, Literals, Regexes};
 
-use super::evaluate::facts::Facts;
+use super::evaluate::inputs::Inputs;
 use super::lookalike::LookAlikes;
 use super::rules::{Folded, Pattern, PatternSet, Rule, When};
 
@@ -99,8 +99,8 @@ impl Index {
     }
 
     /// The places of all rules that can match or be unknown, in order, out of `count`. The handle must be plain.
-    pub(crate) fn offer(&self, facts: &Facts<'_>, count: usize) -> Vec<u32> {
-        let (Some(_), Some(handle), false) = (self.built, facts.handle, facts.some_text_is_cut()) else {
+    pub(crate) fn offer(&self, inputs: &Inputs<'_>, count: usize) -> Vec<u32> {
+        let (Some(_), Some(handle), false) = (self.built, inputs.handle, inputs.some_text_is_cut()) else {
             return (0..count as u32).collect();
         };
         let mut sets = Vec::new();
@@ -109,7 +109,7 @@ impl Index {
         if let Some(slug) = handle.slug() {
             sets.extend(self.anchors.find(SLUG, slug));
         }
-        if let Some(name) = facts.name().filter(|_| self.anchors.names) {
+        if let Some(name) = inputs.name().filter(|_| self.anchors.names) {
             sets.extend(self.anchors.find(NAME, name.folded()));
             sets.extend(self.anchors.find(NAME, name.disclosed_folded()));
         }
@@ -118,10 +118,10 @@ impl Index {
         let mut rules = self.always.clone();
         rules.extend(sets.into_iter().flat_map(|set| &self.sets[set as usize]));
         self.handle_regex.find(handle.as_str(), &mut rules);
-        if let Some(name) = facts.name().filter(|_| !self.name_regex.is_empty()) {
+        if let Some(name) = inputs.name().filter(|_| !self.name_regex.is_empty()) {
             name.searched(true).into_iter().for_each(|form| self.name_regex.find(form, &mut rules));
         }
-        if let Some(message) = facts.message() {
+        if let Some(message) = inputs.message() {
             if !self.message_regex.is_empty() {
                 message.searched(true).into_iter().for_each(|form| self.message_regex.find(form, &mut rules));
             }

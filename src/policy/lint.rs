@@ -1,11 +1,11 @@
 //! Warnings: what is allowed and yet looks like a mistake. Some need only the file; others need facts that time and the
 //! ledger know, and are asked for by `doorman check`.
 
-mod facts;
+mod context;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-pub use facts::{LintFacts, RuleFacts, lint};
+pub use context::{LintContext, RuleHistory, lint};
 
 use super::conditions::compared::{BUDGET, canonical, covers};
 use super::decision::{By, Truth};

@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::book::OVERDUE_WINDOW;
-use super::evaluate::conditions::{Told, earlier, table};
-use super::evaluate::facts::{Facts, Inserted, after};
+use super::evaluate::conditions::{Evaluation, earlier, table};
+use super::evaluate::inputs::{Inputs, Inserted, after};
 use super::rules::{Overdue, OverdueThen};
+use super::state::OVERDUE_WINDOW;
 use super::{RuleName, Truth};
 
 /// What the `overdue` rules say together.
@@ -19,34 +19,34 @@ pub(crate) struct Fate {
 
 /// How one `overdue` rule stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct OverdueEvaluation {
     /// Whether `after` has passed.
-    pub(crate) reached: Told,
+    pub(crate) reached: Evaluation,
     /// Whether no `unless` holds.
-    pub(crate) spared: Told,
+    pub(crate) spared: Evaluation,
     /// Whether `max_per_hour` leaves a place.
-    pub(crate) room: Told,
+    pub(crate) room: Evaluation,
 }
 
-impl Standing {
-    fn now(self) -> Told {
+impl OverdueEvaluation {
+    fn now(self) -> Evaluation {
         self.reached.and(!self.spared).and(self.room)
     }
 }
 
 /// Judges all of them for one request. `certain`: the request would certainly not be approved now.
-pub(crate) fn judge(all: &[Overdue], certain: bool, facts: &Facts<'_>) -> Fate {
+pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> Fate {
     let mut fate = Fate::default();
     let mut unsaid: Option<&RuleName> = None;
     for one in all {
-        let told = standing(one, facts).now();
+        let evaluation = standing(one, inputs).now();
         match one.then {
             OverdueThen::Reject if !certain => continue,
-            OverdueThen::Notify if facts.book.was_notified(&facts.request.id, &one.name) => continue,
+            OverdueThen::Notify if inputs.policy_state.was_notified(&inputs.request.id, &one.name) => continue,
             OverdueThen::Notify | OverdueThen::Reject => {}
         }
-        fate.wakes = earlier(fate.wakes, told.flips);
-        if told.truth != Truth::True {
+        fate.wakes = earlier(fate.wakes, evaluation.flips);
+        if evaluation.truth != Truth::True {
             continue;
         }
         let first = |known: &mut Option<RuleName>| match known {
@@ -58,7 +58,7 @@ pub(crate) fn judge(all: &[Overdue], certain: bool, facts: &Facts<'_>) -> Fate {
             OverdueThen::Notify => {
                 // A second notice has its turn as soon as the first has been given.
                 if unsaid.replace(&one.name).is_some() {
-                    fate.wakes = Some(facts.now);
+                    fate.wakes = Some(inputs.now);
                 }
                 first(&mut fate.notify);
             }
@@ -71,40 +71,41 @@ pub(crate) fn judge(all: &[Overdue], certain: bool, facts: &Facts<'_>) -> Fate {
 }
 
 /// How one of them stands for one request.
-pub(crate) fn standing(overdue: &Overdue, facts: &Facts<'_>) -> Standing {
-    let reached = match facts.inserted() {
-        _ if !facts.clock_is_sound() => Told::UNKNOWN,
-        Inserted::Absent => Told::UNKNOWN,
-        Inserted::SenselessUntil(at) => Told { truth: Truth::Unknown, flips: Some(at) },
+pub(crate) fn standing(overdue: &Overdue, inputs: &Inputs<'_>) -> OverdueEvaluation {
+    let reached = match inputs.inserted() {
+        _ if !inputs.clock_is_sound() => Evaluation::UNKNOWN,
+        Inserted::Absent => Evaluation::UNKNOWN,
+        Inserted::SenselessUntil(at) => Evaluation { truth: Truth::Unknown, flips: Some(at) },
         Inserted::At(inserted) => {
-            let end = after(inserted.max(facts.circumstances.first_seen), overdue.after);
-            if end <= facts.now { Told::TRUE } else { Told { truth: Truth::False, flips: Some(end) } }
+            let end = after(inserted.max(inputs.circumstances.first_seen), overdue.after);
+            if end <= inputs.now { Evaluation::TRUE } else { Evaluation { truth: Truth::False, flips: Some(end) } }
         }
     };
-    let spared = overdue.unless.iter().fold(Told::FALSE, |told, unless| told.or(table(unless, facts)));
-    Standing { reached, spared, room: room(overdue, facts) }
+    let spared =
+        overdue.unless.iter().fold(Evaluation::FALSE, |evaluation, unless| evaluation.or(table(unless, inputs)));
+    OverdueEvaluation { reached, spared, room: room(overdue, inputs) }
 }
 
-fn room(overdue: &Overdue, facts: &Facts<'_>) -> Told {
+fn room(overdue: &Overdue, inputs: &Inputs<'_>) -> Evaluation {
     if overdue.then == OverdueThen::Notify {
-        return Told::TRUE;
+        return Evaluation::TRUE;
     }
-    if !facts.clock_is_sound() {
-        return Told::UNKNOWN;
+    if !inputs.clock_is_sound() {
+        return Evaluation::UNKNOWN;
     }
-    let rejects = facts.book.overdue_rejects(&overdue.name, &facts.request.id, facts.now);
+    let rejects = inputs.policy_state.overdue_rejects(&overdue.name, &inputs.request.id, inputs.now);
     let most = overdue.max_per_hour as usize;
     if rejects.len() < most {
-        return Told::TRUE;
+        return Evaluation::TRUE;
     }
     let frees = rejects.get(rejects.len() - most).map(|at| after(*at, OVERDUE_WINDOW));
-    Told { truth: Truth::False, flips: frees }
+    Evaluation { truth: Truth::False, flips: frees }
 }
 
 /// The moment from which an `overdue` rule counts, for explaining.
-pub(crate) fn pending_for(facts: &Facts<'_>) -> Option<SignedDuration> {
-    match facts.inserted() {
-        Inserted::At(inserted) => Some(facts.now.duration_since(inserted.max(facts.circumstances.first_seen))),
+pub(crate) fn pending_for(inputs: &Inputs<'_>) -> Option<SignedDuration> {
+    match inputs.inserted() {
+        Inserted::At(inserted) => Some(inputs.now.duration_since(inserted.max(inputs.circumstances.first_seen))),
         Inserted::Absent | Inserted::SenselessUntil(_) => None,
     }
 }

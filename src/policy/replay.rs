@@ -1,5 +1,5 @@
 //! The past decided again under another policy: every recorded request at the times at which it would have been
-//! decided, with limits, windows, waits and history simulated in a book of their own.
+//! decided, with limits, windows, waits and history simulated in a policy state of their own.
 //!
 //! What is simulated: an answer goes out at the moment it is decided and is applied; a pause is resumed at once (and
 //! counted); a request that a person or somebody else ended is pending no longer than it was. What the record does not
@@ -13,14 +13,14 @@ use std::collections::BinaryHeap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Book, By, Circumstances, Decision, Policy};
+use super::{By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 
-pub use past::book_at;
+pub use past::policy_state_at;
 
 /// Most times that one request is decided; a window that opens and closes for three years is looked at in full.
 const DECISIONS_MAX: u32 = 2_500;
-/// The book is pruned after this many decisions.
+/// The policy state is pruned after this many decisions.
 const PRUNE_EVERY: usize = 1_024;
 
 /// One request as the record has it.
@@ -107,8 +107,8 @@ struct Course {
 /// Decides `recorded` (one agent's, in order of first seen) again under `policy`, up to the moment `until`. `progress`
 /// is told how many requests have been looked at for the first time.
 pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut progress: impl FnMut(usize)) -> Replay {
-    let mut book = Book::default();
-    book.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
+    let mut policy_state = PolicyState::default();
+    policy_state.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
     let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {
         queue.push(Reverse(Event { at: one.circumstances.first_seen, ends: false, index }));
@@ -134,26 +134,26 @@ pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut prog
             if one.by_person() {
                 course.said = Some(was(one));
                 if let (Some(verdict), Some(outcome)) = (one.verdict, one.outcome) {
-                    book.settle(&one.request.id, handle, verdict, outcome, event.at);
+                    policy_state.settle(&one.request.id, handle, verdict, outcome, event.at);
                 }
             }
-            book.forget(&one.request.id);
+            policy_state.forget(&one.request.id);
             continue;
         }
         if course.decisions == 0 {
             first_looks += 1;
             progress(first_looks);
-            book.seen(&one.request.id, handle, event.at);
+            policy_state.seen(&one.request.id, handle, event.at);
         }
         course.decisions += 1;
         decisions += 1;
         if decisions.is_multiple_of(PRUNE_EVERY) {
-            book.prune(policy, event.at);
+            policy_state.prune(policy, event.at);
         }
-        let decision = decide(policy, one, &mut book, event.at, &mut replay.pauses);
+        let decision = decide(policy, one, &mut policy_state, event.at, &mut replay.pauses);
         course.said = Some(Said { verdict: decision.verdict, by: Some(decision.by.to_string()) });
         if decision.verdict.answer().is_some() && decision.due.is_none() {
-            answer(&decision, one, &mut book, event.at);
+            answer(&decision, one, &mut policy_state, event.at);
             course.over = true;
             continue;
         }
@@ -166,23 +166,29 @@ pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut prog
     replay
 }
 
-fn decide(policy: &Policy, one: &Recorded, book: &mut Book, at: Timestamp, pauses: &mut usize) -> Decision {
-    let mut decision = policy.decide(&one.request, &one.circumstances, book, at);
+fn decide(
+    policy: &Policy,
+    one: &Recorded,
+    policy_state: &mut PolicyState,
+    at: Timestamp,
+    pauses: &mut usize,
+) -> Decision {
+    let mut decision = policy.decide(&one.request, &one.circumstances, policy_state, at);
     if decision.pauses {
         *pauses += 1;
-        book.resume();
-        decision = policy.decide(&one.request, &one.circumstances, book, at);
+        policy_state.resume();
+        decision = policy.decide(&one.request, &one.circumstances, policy_state, at);
     }
     if let Some(notice) = &decision.notify {
-        book.notified(&one.request.id, notice);
+        policy_state.notified(&one.request.id, notice);
     }
     decision
 }
 
-fn answer(decision: &Decision, one: &Recorded, book: &mut Book, at: Timestamp) {
+fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, at: Timestamp) {
     let (id, handle) = (&one.request.id, one.request.sender.handle());
-    book.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
-    book.settle(id, handle, decision.verdict, Outcome::Applied, at);
+    policy_state.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
+    policy_state.settle(id, handle, decision.verdict, Outcome::Applied, at);
 }
 
 fn was(one: &Recorded) -> Said {

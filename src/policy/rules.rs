@@ -8,9 +8,9 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::book::charges::handle_bucket;
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
+use super::state::charges::handle_bucket;
 use super::text::{Letters, fold};
 use crate::model::{Handle, Verdict};
 
@@ -72,7 +72,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// How far back [`Memory::charges`](super::book::Memory) and its approvals must reach for this policy: its longest
+    /// How far back [`SavedState::charges`](super::state::SavedState) and its approvals must reach for this policy: its longest
     /// limit, `approvals_max` included; `None` where it has none.
     pub fn charge_reach(&self) -> Option<SignedDuration> {
         let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);

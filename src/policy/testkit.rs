@@ -12,7 +12,7 @@ use super::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, Pattern, PatternSet, Quota, Rule, Table,
     When, Window,
 };
-use super::{Book, Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, RuleName};
+use super::{Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, PolicyState, RuleName};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
 
 /// Monday noon, as in a rules file's own tests.
@@ -225,9 +225,9 @@ pub(crate) fn unsound() -> Circumstances {
     Circumstances { clock: ClockHealth::Unsound, ..sound() }
 }
 
-/// Decides a request seen at noon with an empty book, at noon.
+/// Decides a request seen at noon with an empty policy state, at noon.
 pub(crate) fn ask(policy: &Policy, from: &str) -> Decision {
-    policy.decide(&request("r", from), &sound(), &Book::default(), noon())
+    policy.decide(&request("r", from), &sound(), &PolicyState::default(), noon())
 }
 
 /// `verdict by WHAT`.
@@ -236,11 +236,23 @@ pub(crate) fn said(decision: &Decision) -> String {
 }
 
 /// Decides and, where it is an answer that goes out now, reserves it.
-pub(crate) fn carry_out(policy: &Policy, book: &mut Book, request: &ContactRequest, now: Timestamp) -> Decision {
-    book.seen(&request.id, request.sender.handle(), now);
-    let decision = policy.decide(request, &sound(), book, now);
+pub(crate) fn carry_out(
+    policy: &Policy,
+    policy_state: &mut PolicyState,
+    request: &ContactRequest,
+    now: Timestamp,
+) -> Decision {
+    policy_state.seen(&request.id, request.sender.handle(), now);
+    let decision = policy.decide(request, &sound(), policy_state, now);
     if decision.verdict.answer().is_some() && decision.due.is_none() {
-        book.reserve(&request.id, request.sender.handle(), decision.verdict, &decision.by, &decision.charges, now);
+        policy_state.reserve(
+            &request.id,
+            request.sender.handle(),
+            decision.verdict,
+            &decision.by,
+            &decision.charges,
+            now,
+        );
     }
     decision
 }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use super::Book;
+use super::PolicyState;
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
 use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
-use crate::policy::book::Memory;
+use crate::policy::state::SavedState;
 
 /// What came of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn run_tests(policy: &Policy) -> Vec<TestResult> {
 
 fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     let sent = test.at.checked_sub(test.request.ago).unwrap_or(test.at);
-    let mut book = Book::restore(Memory { history_complete: true, ..Memory::default() });
+    let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     let mut past: Vec<(Timestamp, &TestHistory)> =
         test.history.iter().map(|one| (test.at.checked_sub(one.ago).unwrap_or(test.at), one)).collect();
     past.sort_by_key(|(at, _)| *at);
@@ -78,12 +78,12 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
         for _ in 0..one.times {
             number += 1;
             if let Some(id) = id(&format!("history-{number}")) {
-                happen(policy, &mut book, one, &id, at);
+                happen(policy, &mut policy_state, one, &id, at);
             }
         }
     }
     let decision = id("test").map(|id| {
-        book.seen(&id, test.request.sender.handle(), sent);
+        policy_state.seen(&id, test.request.sender.handle(), sent);
         let request = ContactRequest {
             id,
             sender: test.request.sender.clone(),
@@ -93,7 +93,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
         };
         let circumstances =
             Circumstances { first_seen: sent, clock: ClockHealth::Sound, contacts: test.request.contacts };
-        policy.decide(&request, &circumstances, &book, test.at)
+        policy.decide(&request, &circumstances, &policy_state, test.at)
     });
     let got = decision.unwrap_or_else(|| Decision::error(super::ErrorKind::Internal, policy.hash.clone()));
     let by = got.by.to_string();
@@ -115,9 +115,9 @@ fn id(text: &str) -> Option<RequestId> {
 }
 
 /// One request of the history: seen, answered, and perhaps its contact removed, all at one moment.
-fn happen(policy: &Policy, book: &mut Book, past: &TestHistory, id: &RequestId, at: Timestamp) {
+fn happen(policy: &Policy, policy_state: &mut PolicyState, past: &TestHistory, id: &RequestId, at: Timestamp) {
     let Sender::Plain { handle, .. } = &past.sender else { return };
-    book.seen(id, Some(handle), at);
+    policy_state.seen(id, Some(handle), at);
     if past.verdict == Verdict::Defer {
         return;
     }
@@ -125,9 +125,9 @@ fn happen(policy: &Policy, book: &mut Book, past: &TestHistory, id: &RequestId, 
     let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
     let rule = place.and_then(|place| policy.rules.get(place));
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
-    book.reserve(id, Some(handle), past.verdict, &by, &charges, at);
-    book.settle(id, Some(handle), past.verdict, Outcome::Applied, at);
+    policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
+    policy_state.settle(id, Some(handle), past.verdict, Outcome::Applied, at);
     if past.removed {
-        book.removed(handle, at);
+        policy_state.removed(handle, at);
     }
 }

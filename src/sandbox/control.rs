@@ -67,13 +67,13 @@ impl Control {
         let Some(end) = first.checked_add(count) else {
             return Err(ControlError::Invalid("`first` is too large".into()));
         };
-        let (mut ids, mut told) = (Vec::new(), Vec::new());
+        let (mut ids, mut pushed) = (Vec::new(), Vec::new());
         let mut from = first;
         while from < end {
             let to = end.min(from + CHUNK);
             let mut inner = self.0.lock();
-            let made = inner.store.create(new, from..to, self.0.clock.now(), &mut told);
-            inner.tell(&mut told);
+            let made = inner.store.create(new, from..to, self.0.clock.now(), &mut pushed);
+            inner.tell(&mut pushed);
             ids.extend(made?);
             from = to;
         }
@@ -92,15 +92,15 @@ impl Control {
             Status::Expired => "platform",
             Status::Pending => return Err(ControlError::Invalid("a request does not become pending again".into())),
         };
-        let (mut inner, mut told) = (self.0.lock(), Vec::new());
+        let (mut inner, mut pushed) = (self.0.lock(), Vec::new());
         let Some(index) = inner.store.request(id) else {
             return Err(ControlError::NotFound("no such request".into()));
         };
         if inner.store.requests[index].status != Status::Pending {
             return Err(ControlError::Conflict("the request is not pending any more".into()));
         }
-        inner.store.settle(index, status, by, self.0.clock.now(), &mut told);
-        inner.tell(&mut told);
+        inner.store.settle(index, status, by, self.0.clock.now(), &mut pushed);
+        inner.tell(&mut pushed);
         Ok(())
     }
 
@@ -110,10 +110,10 @@ impl Control {
     ///
     /// No such agent or contact.
     pub fn remove_contact(&self, agent: &str, handle: &str) -> Result<(), ControlError> {
-        let (mut inner, mut told) = (self.0.lock(), Vec::new());
+        let (mut inner, mut pushed) = (self.0.lock(), Vec::new());
         let party = party(&inner, agent)?;
-        inner.store.remove_contact(party, Some(handle), None, &mut told)?;
-        inner.tell(&mut told);
+        inner.store.remove_contact(party, Some(handle), None, &mut pushed)?;
+        inner.tell(&mut pushed);
         Ok(())
     }
 

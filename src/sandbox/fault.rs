@@ -46,7 +46,7 @@ pub enum Do {
     /// An answer with status `code` (default 500), and nothing is carried out; `ms` becomes `Retry-After`.
     Status,
     /// Something unreadable instead of the right thing; `code` picks which.
-    Garbage,
+    Malformed,
     /// The right thing, `ms` later (default 1000).
     Delay,
     /// The right thing twice.
@@ -77,7 +77,7 @@ pub struct Fault {
     /// How often (default 1); 0: until the faults are cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// A close code, an HTTP status, or which garbage, by what is done.
+    /// A close code, an HTTP status, or which malformed answer, by what is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
     /// Milliseconds, by what is done; at most [`FAULT_MS_MAX`].
@@ -166,7 +166,7 @@ impl Fault {
     fn can(&self, point: At) -> bool {
         let http = matches!(point, At::Upgrade | At::Me | At::List | At::Respond);
         match self.what {
-            Do::Close | Do::Drop | Do::Stall | Do::Garbage | Do::Delay | Do::Supersede | Do::Ghost => true,
+            Do::Close | Do::Drop | Do::Stall | Do::Malformed | Do::Delay | Do::Supersede | Do::Ghost => true,
             Do::Status => http || matches!(point, At::Join | At::Heartbeat),
             Do::Duplicate => !matches!(point, At::Upgrade | At::Me),
             Do::Reorder => matches!(point, At::Join | At::Heartbeat | At::Push | At::List),

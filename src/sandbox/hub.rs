@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::store::{PartyIndex, Told};
+use super::store::{PartyIndex, PushedEvent};
 use super::wire::Live;
 use crate::clock::Mono;
 
@@ -73,7 +73,7 @@ struct Conn {
 }
 
 #[derive(Debug)]
-enum Place {
+enum Slot {
     Open(Conn),
     Ghost(Mono),
 }
@@ -92,7 +92,7 @@ pub struct Ends {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Hub {
-    places: HashMap<PartyIndex, Place>,
+    places: HashMap<PartyIndex, Slot>,
     next: u64,
 }
 
@@ -100,8 +100,8 @@ impl Hub {
     /// Whether a connection of this agent counts as live.
     pub fn is_live(&self, agent: PartyIndex, now: Mono) -> bool {
         match self.places.get(&agent) {
-            Some(Place::Open(_)) => true,
-            Some(Place::Ghost(until)) => *until > now,
+            Some(Slot::Open(_)) => true,
+            Some(Slot::Ghost(until)) => *until > now,
             None => false,
         }
     }
@@ -114,7 +114,7 @@ impl Hub {
         let (orders, orders_end) = mpsc::unbounded_channel();
         if let Some(agent) = agent {
             let conn = Conn { number, queue, orders, joined: [const { None }; 3] };
-            if let Some(Place::Open(older)) = self.places.insert(agent, Place::Open(conn)) {
+            if let Some(Slot::Open(older)) = self.places.insert(agent, Slot::Open(conn)) {
                 let _ = older.orders.send(Order::Supersede);
             }
         }
@@ -130,7 +130,7 @@ impl Hub {
 
     fn conn(&mut self, agent: PartyIndex, number: u64) -> Option<&mut Conn> {
         match self.places.get_mut(&agent) {
-            Some(Place::Open(conn)) if conn.number == number => Some(conn),
+            Some(Slot::Open(conn)) if conn.number == number => Some(conn),
             _ => None,
         }
     }
@@ -148,14 +148,14 @@ impl Hub {
     /// Tells the connection of an agent; false where there is none.
     pub fn order(&self, agent: PartyIndex, order: Order) -> bool {
         match self.places.get(&agent) {
-            Some(Place::Open(conn)) => conn.orders.send(order).is_ok(),
-            Some(Place::Ghost(_)) | None => false,
+            Some(Slot::Open(conn)) => conn.orders.send(order).is_ok(),
+            Some(Slot::Ghost(_)) | None => false,
         }
     }
 
     /// The contacts channel of an agent's connection crashes: from now on nothing is told to it.
     pub fn crash(&mut self, agent: PartyIndex) {
-        if let Some(Place::Open(conn)) = self.places.get_mut(&agent) {
+        if let Some(Slot::Open(conn)) = self.places.get_mut(&agent) {
             conn.joined[Channel::Contacts as usize] = None;
             let _ = conn.orders.send(Order::CrashChannel);
         }
@@ -163,18 +163,18 @@ impl Hub {
 
     /// The connection's TCP ends without a word, and it goes on counting as live until `until`.
     pub fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
-        if let Some(Place::Open(conn)) = self.places.get(&agent) {
+        if let Some(Slot::Open(conn)) = self.places.get(&agent) {
             let _ = conn.orders.send(Order::Close(0, "fault"));
-            self.places.insert(agent, Place::Ghost(until));
+            self.places.insert(agent, Slot::Ghost(until));
         }
     }
 
     /// Puts an event into the queue of its party, if that has joined the contacts channel. Nothing is kept otherwise.
-    pub fn tell(&mut self, told: Told) {
-        let Some(Place::Open(conn)) = self.places.get(&told.to) else { return };
+    pub fn tell(&mut self, pushed: PushedEvent) {
+        let Some(Slot::Open(conn)) = self.places.get(&pushed.to) else { return };
         let Some(join_ref) = &conn.joined[Channel::Contacts as usize] else { return };
         let event =
-            Event { name: told.event, payload: told.payload, join_ref: join_ref.clone(), request: told.request };
+            Event { name: pushed.event, payload: pushed.payload, join_ref: join_ref.clone(), request: pushed.request };
         if let Err(mpsc::error::TrySendError::Full(_)) = conn.queue.try_send(event) {
             let _ = conn.orders.send(Order::Close(1013, "slow"));
         }
@@ -186,15 +186,13 @@ impl Hub {
             .places
             .iter()
             .filter_map(|(agent, place)| match place {
-                Place::Open(conn) => {
+                Slot::Open(conn) => {
                     let joined = Channel::ALL.into_iter().filter(|channel| conn.joined[*channel as usize].is_some());
                     let topics = joined.map(|channel| format!("{}:{}", channel.prefix(), id(*agent))).collect();
                     Some(Live { agent: id(*agent), ghost: false, topics })
                 }
-                Place::Ghost(until) if *until > now => {
-                    Some(Live { agent: id(*agent), ghost: true, topics: Vec::new() })
-                }
-                Place::Ghost(_) => None,
+                Slot::Ghost(until) if *until > now => Some(Live { agent: id(*agent), ghost: true, topics: Vec::new() }),
+                Slot::Ghost(_) => None,
             })
             .collect();
         live.sort_by(|a, b| a.agent.cmp(&b.agent));

@@ -9,7 +9,7 @@ use http::{Method, header};
 use serde_json::{Value, json};
 
 use super::fault::{At, Do, Fault};
-use super::garbage;
+use super::malformed;
 use super::reply::{Cut, Reply, error, fault_status, invalid, json_text, json_value, malformed, problem};
 use super::server::{header as header_text, query};
 use super::shared::{STALL, Shared, note};
@@ -237,11 +237,11 @@ impl Call<'_> {
         let Some(index) = index else {
             return Err(error(404, "not_found", "no such contact request", Some(self.number)).into());
         };
-        let mut told = Vec::new();
-        let result = inner.store.respond(self.agent, action, index, self.shared.clock.now(), &mut told);
+        let mut pushed = Vec::new();
+        let result = inner.store.respond(self.agent, action, index, self.shared.clock.now(), &mut pushed);
         let status = result.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
         inner.answered(index, self.read);
-        inner.tell(&mut told);
+        inner.tell(&mut pushed);
         let id = &inner.store.requests[index].id;
         Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
     }
@@ -255,10 +255,10 @@ impl Call<'_> {
         if message.as_ref().is_some_and(|text| text.chars().count() > MESSAGE_MAX) {
             return Err(invalid("message", &format!("has at most {MESSAGE_MAX} characters"), self.number).into());
         }
-        let (mut inner, mut told) = (self.shared.lock(), Vec::new());
-        let added = inner.store.add(self.agent, handle, message, self.shared.clock.now(), &mut told);
+        let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
+        let added = inner.store.add(self.agent, handle, message, self.shared.clock.now(), &mut pushed);
         let (id, status) = added.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
-        inner.tell(&mut told);
+        inner.tell(&mut pushed);
         Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
     }
 
@@ -268,10 +268,10 @@ impl Call<'_> {
         if handle.is_none() && id.is_none() {
             return Err(malformed("handle", "handle or contact_id is required", self.number).into());
         }
-        let (mut inner, mut told) = (self.shared.lock(), Vec::new());
-        let removed = inner.store.remove_contact(self.agent, handle, id, &mut told);
+        let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
+        let removed = inner.store.remove_contact(self.agent, handle, id, &mut pushed);
         removed.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
-        inner.tell(&mut told);
+        inner.tell(&mut pushed);
         Ok(json_value(200, &json!({ "data": { "status": "removed" } })))
     }
 
@@ -285,7 +285,7 @@ impl Call<'_> {
                 Some(Err(Cut))
             }
             Do::Status => Some(Ok(fault_status(fault.code.unwrap_or(500), fault.ms, Some(self.number)))),
-            Do::Garbage => Some(Ok(garbage::body(fault.code, self.number))),
+            Do::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
             Do::Delay => {
                 Shared::pause(fault, 1000).await;
                 None

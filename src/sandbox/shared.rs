@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::SandboxOptions;
 use super::fault::{At, Do, Fault, Faults};
 use super::hub::{GHOST, Hub, Order};
-use super::store::{PartyIndex, Store, Told, micros};
+use super::store::{PartyIndex, PushedEvent, Store, micros};
 use super::wire::{Connect, End, Join, Listing};
 use super::world::World;
 use crate::clock::{Clock, Now};
@@ -47,9 +47,9 @@ pub(super) struct Inner {
 
 impl Inner {
     /// Passes events on to the connections.
-    pub(super) fn tell(&mut self, told: &mut Vec<Told>) {
-        for told in told.drain(..) {
-            self.hub.tell(told);
+    pub(super) fn tell(&mut self, pushed: &mut Vec<PushedEvent>) {
+        for pushed in pushed.drain(..) {
+            self.hub.tell(pushed);
         }
     }
 

@@ -285,7 +285,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         let Some(fault) = self.shared.strike(At::Push, self.agent, event.name) else {
             return self.write(Message::text(frame)).await;
         };
-        if matches!(fault.what, Do::Drop | Do::Garbage | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
+        if matches!(fault.what, Do::Drop | Do::Malformed | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
             self.unpushed(event);
         }
         match fault.what {

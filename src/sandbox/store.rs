@@ -1,5 +1,5 @@
 //! What the imitated platform keeps: requests and contacts, and who is told what when they change. Pure: time comes as
-//! an argument, what is to be pushed comes out as [`Told`]. It knows nothing of sockets or HTTP.
+//! an argument, what is to be pushed comes out as [`PushedEvent`]. It knows nothing of sockets or HTTP.
 
 mod contacts;
 mod create;
@@ -29,7 +29,7 @@ pub type PartyIndex = usize;
 
 /// An event for one party.
 #[derive(Debug)]
-pub struct Told {
+pub struct PushedEvent {
     /// For whom.
     pub to: PartyIndex,
     /// The event's name.
@@ -228,7 +228,7 @@ impl Store {
         action: Action,
         index: usize,
         now: Now,
-        told: &mut Vec<Told>,
+        pushed: &mut Vec<PushedEvent>,
     ) -> Result<Status, Problem> {
         let row = &self.requests[index];
         let party = if action == Action::Cancel { row.from } else { Some(row.to) };
@@ -247,7 +247,7 @@ impl Store {
         };
         if let Ok(status) = result {
             let who = self.parties[by].id.clone();
-            self.settle(index, status, &who, now, told);
+            self.settle(index, status, &who, now, pushed);
         }
         let by = self.parties[by].id.clone();
         let row = &mut self.requests[index];
@@ -260,7 +260,7 @@ impl Store {
     }
 
     /// Ends a request that is pending; both parties are told, and become contacts if it is an approval.
-    pub fn settle(&mut self, index: usize, status: Status, by: &str, now: Now, told: &mut Vec<Told>) {
+    pub fn settle(&mut self, index: usize, status: Status, by: &str, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &mut self.requests[index];
         row.status = status;
         row.settled = Some(now.mono);
@@ -273,10 +273,15 @@ impl Store {
             self.sent[from].remove(&key);
         }
         for party in [Some(to), from].into_iter().flatten() {
-            told.push(Told { to: party, event: "contact_request_updated", payload: payload.clone(), request: None });
+            pushed.push(PushedEvent {
+                to: party,
+                event: "contact_request_updated",
+                payload: payload.clone(),
+                request: None,
+            });
         }
         if status == Status::Approved {
-            self.make_contacts(index, now, told);
+            self.make_contacts(index, now, pushed);
         }
     }
 

@@ -18,10 +18,10 @@ use super::socket::{self, Guest};
 use super::store::PartyIndex;
 use super::wire::Connect;
 use super::world::PartyKind;
-use super::{Ending, garbage};
+use super::{Ending, malformed};
 
 /// What the upgrade request says.
-struct Asked {
+struct UpgradeRequest {
     /// The agent, or `None` for a user's own connection.
     agent: Option<PartyIndex>,
     /// The serializer is not Phoenix's second.
@@ -106,7 +106,7 @@ pub(super) async fn handle(
 }
 
 /// Who asks; or the refusal.
-fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Box<Reply>> {
+fn who(parts: &Parts, shared: &Shared) -> Result<UpgradeRequest, Box<Reply>> {
     let has = |name, word: &str| {
         header_text(parts, name).is_some_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
@@ -132,11 +132,11 @@ fn who(parts: &Parts, shared: &Shared) -> Result<Asked, Box<Reply>> {
     let agent = match (inner.store.parties[party].kind, agent_id) {
         (PartyKind::Agent, None) => Some(party),
         (PartyKind::Agent, Some(id)) => Some(party).filter(|_| inner.store.parties[party].id == id),
-        (PartyKind::User, None) => return Ok(Asked { agent: None, old_vsn }),
+        (PartyKind::User, None) => return Ok(UpgradeRequest { agent: None, old_vsn }),
         (PartyKind::User, Some(id)) => inner.store.by_id(&id).filter(|agent| inner.store.owner(*agent) == Some(party)),
     };
     match agent {
-        Some(agent) => Ok(Asked { agent: Some(agent), old_vsn }),
+        Some(agent) => Ok(UpgradeRequest { agent: Some(agent), old_vsn }),
         None => Err(empty(403).into()),
     }
 }
@@ -154,7 +154,7 @@ async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, 
             (403, None) => empty(403),
             (code, ms) => fault_status(code, ms, None),
         })),
-        Do::Garbage => Some(Ok(garbage::body(fault.code, shared.next()))),
+        Do::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
         Do::Delay => {
             Shared::pause(fault, 1000).await;
             None

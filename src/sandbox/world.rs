@@ -106,7 +106,8 @@ impl World {
     ///
     /// All problems of the file, each with its place; `name` is the path they show.
     pub fn parse(text: &str, name: &str) -> Result<World, Report> {
-        let mut reader = Reader { report: Report::default(), source: 0, world: World::new(), seen: Seen::default() };
+        let mut reader =
+            WorldReader { report: Report::default(), source: 0, world: World::new(), seen: Seen::default() };
         if text.len() > WORLD_BYTES_MAX {
             reader.source = reader.report.add_source(name, "");
             reader.error(None, format!("a world file has at most {WORLD_BYTES_MAX} bytes"));
@@ -197,14 +198,14 @@ fn check_field(kind: PartyKind, field: &str, value: &str) -> Result<(), String> 
     Ok(())
 }
 
-struct Reader {
+struct WorldReader {
     report: Report,
     source: usize,
     world: World,
     seen: Seen,
 }
 
-impl Reader {
+impl WorldReader {
     fn error(&mut self, span: Option<Range<usize>>, message: String) {
         self.report.push(Severity::Error, Some(self.source), span, message);
     }

@@ -8,10 +8,10 @@ use tracing::warn;
 
 use super::{Member, Shared};
 use crate::agent::shell::Command;
-use crate::agent::{AgentHandle, Op as AgentOp, OpOutcome};
+use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::{Health, RevokeFilter};
 use crate::model::{AgentId, AgentState, Handle, RequestId, Target, Verdict};
-use crate::ops::control::wire::{AgentStatus, Call, Op, OpError, OpReply, PendingRow, Status};
+use crate::ops::control::wire::{AgentStatus, Call, ControlOp, OpError, OpReply, PendingRow, Status};
 use crate::ops::log::events;
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
@@ -22,15 +22,19 @@ impl Shared {
     /// Answers one call. Whoever asked may have gone.
     pub(super) async fn call(&self, call: Call) {
         let reply = match call.op {
-            Op::Status => Ok(OpReply::Status(self.status().await)),
-            Op::Pending { agent } => self.pending(agent.as_ref()).await,
-            Op::Answer { verdict, target, agent } => self.answer(verdict, &target, agent.as_ref(), &call.person).await,
-            Op::Revoke { handle, since, agent } => self.revoke(handle, since, agent.as_ref(), &call.person).await,
-            Op::Reload { accept_shrunk } => {
+            ControlOp::Status => Ok(OpReply::Status(self.status().await)),
+            ControlOp::Pending { agent } => self.pending(agent.as_ref()).await,
+            ControlOp::Answer { verdict, target, agent } => {
+                self.answer(verdict, &target, agent.as_ref(), &call.person).await
+            }
+            ControlOp::Revoke { handle, since, agent } => {
+                self.revoke(handle, since, agent.as_ref(), &call.person).await
+            }
+            ControlOp::Reload { accept_shrunk } => {
                 Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), accept_shrunk).await))
             }
-            Op::Pause { agent } => self.everywhere(AgentOp::Pause, agent.as_ref(), &call.person).await,
-            Op::Resume { agent } => self.everywhere(AgentOp::Resume, agent.as_ref(), &call.person).await,
+            ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), &call.person).await,
+            ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), &call.person).await,
         };
         let _ = call.reply.send(reply);
     }
@@ -70,7 +74,7 @@ impl Shared {
             Health::Blocked { why, .. } => format!("blocked: {why}"),
         };
         let policies = self.policies.lock().await.status();
-        let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.configured.status());
+        let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         Status { version, agents, configuration, policies, ledger, counters }
     }
 
@@ -118,7 +122,7 @@ impl Shared {
     ) -> Result<OpReply, OpError> {
         let (handle, request) = self.find(target, agent).await?;
         let person: Arc<str> = person.into();
-        let op = AgentOp::Answer { verdict, request };
+        let op = PersonCommand::Answer { verdict, request };
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
             Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered)),
             Some(OpOutcome::Failed(why)) => Err(why),
@@ -169,7 +173,7 @@ impl Shared {
         Ok(found)
     }
 
-    async fn everywhere(&self, op: AgentOp, agent: Option<&AgentId>, person: &str) -> Result<OpReply, OpError> {
+    async fn everywhere(&self, op: PersonCommand, agent: Option<&AgentId>, person: &str) -> Result<OpReply, OpError> {
         let mut agents = Vec::new();
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };

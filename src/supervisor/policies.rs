@@ -112,7 +112,7 @@ impl Policies {
 
     /// Looks at the files, and takes those that changed and have stood still since the last look: what is put in force
     /// was read twice with the same content, rules and lists together, so that nothing half-written ever counts.
-    pub async fn look(&mut self, now: Timestamp) {
+    pub async fn poll_files(&mut self, now: Timestamp) {
         for (path, file) in &mut self.files {
             let paths: Vec<PathBuf> = file.loaded.iter().map(|stamp| stamp.path.clone()).collect();
             let seen =
@@ -134,7 +134,7 @@ impl Policies {
     }
 
     /// Says again what is still wrong.
-    pub fn nag(&self) {
+    pub fn repeat_problems(&self) {
         for (path, file) in &self.files {
             if let Some(problem) = &file.problem {
                 file.tell_problem(path, problem);

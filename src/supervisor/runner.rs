@@ -15,7 +15,7 @@ use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
-use crate::ledger::entry::AgentMemory;
+use crate::ledger::entry::SavedAgent;
 use crate::ops::log::{agent_span, events};
 use crate::ops::watchdog::Watchdog;
 use crate::policy::Policy;
@@ -97,7 +97,7 @@ impl Runner {
         ended.map_err(|error| error.to_string())
     }
 
-    async fn memory(&self, policy: Option<&Policy>) -> Result<AgentMemory, LedgerError> {
+    async fn memory(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
         let now = self.around.clock.now().wall;
         self.around.ledger.load_agent(&self.settings.id, now, reach_of(policy)).await
     }

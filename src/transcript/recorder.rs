@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use super::veil::Veil;
+use super::pseudonymize::Pseudonyms;
 use super::{Dir, Line, Rest, Upgrade, VERSION};
 use crate::clock::{Clock, Mono};
 use crate::model::AgentId;
@@ -37,7 +37,7 @@ struct Inner {
     clock: Clock,
     began: Mono,
     /// `None`: text was asked for.
-    veil: Option<Veil>,
+    pseudonyms: Option<Pseudonyms>,
     redact: Redact,
     lines: SyncSender<Order>,
     waiting: Arc<AtomicUsize>,
@@ -78,7 +78,7 @@ impl Recorder {
             dropped: dropped.clone(),
         };
         let thread = std::thread::Builder::new().name("transcript".to_owned()).spawn(move || writer.run(&orders))?;
-        let veil = (!text).then(Veil::new);
+        let pseudonyms = (!text).then(Pseudonyms::new);
         let now = clock.now();
         let note = format!(
             "doorman {}, {}; {}",
@@ -89,7 +89,7 @@ impl Recorder {
         let recorder = Self(Arc::new(Inner {
             clock,
             began: now.mono,
-            veil,
+            pseudonyms,
             redact,
             lines,
             waiting,
@@ -143,11 +143,11 @@ impl Recorder {
     pub fn frame(&self, agent: &AgentId, conn: u64, dir: Dir, text: &str) {
         let (frame, garbled) = match serde_json::from_str::<Value>(text) {
             // A text by itself would be read as the frame's very text.
-            Ok(frame) if !frame.is_string() => match &self.0.veil {
-                Some(veil) => (Some(veil.frame(frame)), None),
+            Ok(frame) if !frame.is_string() => match &self.0.pseudonyms {
+                Some(pseudonyms) => (Some(pseudonyms.frame(frame)), None),
                 None => (Some(frame), None),
             },
-            _ if self.0.veil.is_none() && text.len() <= RAW_BYTES_MAX => (Some(text.into()), None),
+            _ if self.0.pseudonyms.is_none() && text.len() <= RAW_BYTES_MAX => (Some(text.into()), None),
             _ => (None, Some(text.len() as u64)),
         };
         self.socket(agent, conn, dir, |line| (line.frame, line.garbled) = (frame, garbled));
@@ -190,8 +190,8 @@ impl Recorder {
 
     /// What is kept of a body, or its length.
     fn body(&self, bytes: &[u8]) -> (Option<Value>, Option<u64>) {
-        match (serde_json::from_slice::<Value>(bytes), &self.0.veil) {
-            (Ok(body), Some(veil)) => (Some(veil.body(body)), None),
+        match (serde_json::from_slice::<Value>(bytes), &self.0.pseudonyms) {
+            (Ok(body), Some(pseudonyms)) => (Some(pseudonyms.body(body)), None),
             (Ok(body), None) => (Some(body), None),
             (Err(_), _) => (None, Some(bytes.len() as u64)),
         }

@@ -12,7 +12,7 @@ use doorman::model::{AgentId, ContactRequest};
 use doorman::phoenix::{Input, Session, SessionConfig, frame};
 use doorman::platform::{bodies, payload};
 use doorman::policy::rules::SourceText;
-use doorman::policy::{Book, Circumstances, ClockHealth, Loaded, Policy, load_texts};
+use doorman::policy::{Circumstances, ClockHealth, Loaded, Policy, PolicyState, load_texts};
 use doorman::sandbox::World;
 use doorman::sandbox::replay::Script;
 use doorman::transcript;
@@ -180,13 +180,13 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
     });
     let Ok(request) = payload::contact_request(&value) else { return };
     let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
-    let book = Book::default();
+    let policy_state = PolicyState::default();
     for clock in [ClockHealth::Sound, ClockHealth::Unsound] {
         let circumstances = Circumstances { first_seen: now, clock, contacts: None };
-        let decision = policy.decide(&request, &circumstances, &book, now);
-        let naive = policy.decide_naive(&request, &circumstances, &book, now);
+        let decision = policy.decide(&request, &circumstances, &policy_state, now);
+        let naive = policy.decide_naive(&request, &circumstances, &policy_state, now);
         assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));
-        let again = policy.decide(&request, &circumstances, &book, now);
+        let again = policy.decide(&request, &circumstances, &policy_state, now);
         assert_eq!((decision.verdict, decision.due), (again.verdict, again.due));
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use doorman::ledger::{Entry, Ledger, Options, Via};
+use doorman::ledger::{Ledger, Options, Record, Via};
 use doorman::model::{AgentId, ContactRequest, RequestId, Sender};
 use doorman::sandbox::NewRequest;
 use jiff::Timestamp;
@@ -17,9 +17,9 @@ const BEN: &str = "b0000000-0000-4000-8000-000000000002";
 const RULES: &str = "version = 1\n[rules.mine]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n";
 
 /// Two agents, of whom the ledger knows one.
-struct Place(tempfile::TempDir);
+struct Folder(tempfile::TempDir);
 
-impl Place {
+impl Folder {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let text = format!(
@@ -54,7 +54,7 @@ impl Place {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    async fn record(&self, entries: Vec<Entry>) {
+    async fn record(&self, entries: Vec<Record>) {
         let ledger = Ledger::open(&self.path("ledger.db"), Options::default()).unwrap();
         ledger.commit(entries).await.unwrap();
         ledger.close().await.unwrap();
@@ -65,7 +65,7 @@ fn agent(id: &str) -> AgentId {
     AgentId::parse(id).unwrap()
 }
 
-fn seen(id: &str) -> Entry {
+fn seen(id: &str) -> Record {
     let request = ContactRequest {
         id: RequestId::parse(id).unwrap(),
         sender: Sender::parse(Some("ann")),
@@ -73,12 +73,12 @@ fn seen(id: &str) -> Entry {
         message: None,
         inserted_at: None,
     };
-    Entry::Seen { agent: agent(ANA), request: request.into(), via: Via::Event, at: Timestamp::now() }
+    Record::Seen { agent: agent(ANA), request: request.into(), via: Via::Event, at: Timestamp::now() }
 }
 
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
-    let place = Place::new();
+    let place = Folder::new();
     for arguments in [
         &["config"][..],
         &["config", "--json"],
@@ -98,7 +98,7 @@ fn output_that_cannot_be_written_is_a_failure() {
 
 #[tokio::test]
 async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_silence() {
-    let place = Place::new();
+    let place = Folder::new();
     place.record(vec![seen("r1")]).await;
     let requests = |agent: &str| place.doorman(&["history", "--json", "--agent", agent]);
     for whole_or_beginning in [ANA, "a000"] {
@@ -129,8 +129,8 @@ async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_s
 
 #[tokio::test]
 async fn explain_of_a_paused_agent_says_paused() {
-    let place = Place::new();
-    let pause = |on: bool| Entry::Pause { agent: agent(ANA), on, by: "person:kim".to_owned(), at: Timestamp::now() };
+    let place = Folder::new();
+    let pause = |on: bool| Record::Pause { agent: agent(ANA), on, by: "person:kim".to_owned(), at: Timestamp::now() };
     let by = || {
         let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--agent", "a000"]);
         assert_eq!(code, 0, "{err}");
@@ -145,7 +145,7 @@ async fn explain_of_a_paused_agent_says_paused() {
 
 #[tokio::test]
 async fn refused_rules_are_shown_with_line_and_caret_by_every_command() {
-    let place = Place::new();
+    let place = Folder::new();
     place.record(vec![seen("r1")]).await;
     std::fs::write(place.path("rules.toml"), RULES.replace("owner", "onwer")).unwrap();
     for arguments in [
@@ -164,7 +164,7 @@ async fn refused_rules_are_shown_with_line_and_caret_by_every_command() {
 
 #[test]
 fn explain_reads_times_as_history_does() {
-    let place = Place::new();
+    let place = Folder::new();
     for at in ["2026-01-05", "2026-01-05T12:00", "2h", "2026-01-05T12:00:00Z"] {
         let (code, _, err) = place.doorman(&["explain", "ann", "--rules", "rules.toml", "--at", at]);
         assert_eq!(code, 0, "{at}: {err}");

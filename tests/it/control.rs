@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use doorman::model::{AgentId, AgentState, Verdict};
-use doorman::ops::control::client::{Client, ClientError, Given};
+use doorman::ops::control::client::{Client, ClientError, Submitted};
 use doorman::ops::control::server::{self, BODY_BYTES_MAX};
 use doorman::ops::control::socket::Bound;
 use doorman::ops::control::wire::{
-    AgentStatus, Answered, Call, Op, OpError, OpReply, PendingRow, PolicyStatus, Reloaded, Status,
+    AgentStatus, Answered, Call, ControlOp, OpError, OpReply, PendingRow, PolicyStatus, Reloaded, Status,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -101,11 +101,11 @@ fn status() -> Status {
     }
 }
 
-fn answer(op: Op, person: &str) -> Result<OpReply, OpError> {
+fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
     let refuse = |code: &str, message: &str| Err(OpError { code: code.to_owned(), message: message.to_owned() });
     match op {
-        Op::Status => Ok(OpReply::Status(status())),
-        Op::Pending { .. } => Ok(OpReply::Pending {
+        ControlOp::Status => Ok(OpReply::Status(status())),
+        ControlOp::Pending { .. } => Ok(OpReply::Pending {
             requests: vec![PendingRow {
                 request: "r-1".to_owned(),
                 agent: agent(),
@@ -120,20 +120,24 @@ fn answer(op: Op, person: &str) -> Result<OpReply, OpError> {
                 stage: "deferred".to_owned(),
             }],
         }),
-        Op::Answer { target, .. } if target == "gone" => refuse("gone", "the request `gone` is not pending any more"),
-        Op::Answer { target, .. } if target == "@two" => refuse("ambiguous", "`@two` asks at 2 doors: name the id"),
-        Op::Answer { verdict, target, agent: wanted } => Ok(OpReply::Answered(Answered {
+        ControlOp::Answer { target, .. } if target == "gone" => {
+            refuse("gone", "the request `gone` is not pending any more")
+        }
+        ControlOp::Answer { target, .. } if target == "@two" => {
+            refuse("ambiguous", "`@two` asks at 2 doors: name the id")
+        }
+        ControlOp::Answer { verdict, target, agent: wanted } => Ok(OpReply::Answered(Answered {
             request: format!("r-1-{person}"),
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
             verdict,
             outcome: if verdict == Verdict::Defer { "held" } else { "applied" }.to_owned(),
         })),
-        Op::Revoke { handle, since, .. } => {
+        ControlOp::Revoke { handle, since, .. } => {
             let removed = handle.into_iter().chain(since.map(|_| "everybody".to_owned())).collect();
             Ok(OpReply::Revoked { removed, failed: Vec::new() })
         }
-        Op::Reload { accept_shrunk } => {
+        ControlOp::Reload { accept_shrunk } => {
             let problem = (!accept_shrunk).then(|| "error: the list shrank\n  --> rules.toml:3".to_owned());
             Ok(OpReply::Reloaded(Reloaded {
                 ok: accept_shrunk,
@@ -148,7 +152,7 @@ fn answer(op: Op, person: &str) -> Result<OpReply, OpError> {
                 problems: problem,
             }))
         }
-        Op::Pause { agent: wanted } | Op::Resume { agent: wanted } => {
+        ControlOp::Pause { agent: wanted } | ControlOp::Resume { agent: wanted } => {
             Ok(OpReply::Done { agents: vec![wanted.unwrap_or_else(agent)] })
         }
     }
@@ -176,11 +180,14 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
     let client = door.client().await;
     let supervisor = async {
         let call = calls.recv().await.unwrap();
-        assert_eq!(call.op, Op::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) });
+        assert_eq!(
+            call.op,
+            ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) }
+        );
         assert_eq!(call.person, server::person(nix::unistd::geteuid().as_raw()));
         call.reply.send(Ok(OpReply::Done { agents: vec![agent()] })).unwrap();
     };
-    let op = Op::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) };
+    let op = ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) };
     let (reply, ()) = tokio::join!(client.call(&op), supervisor);
     assert_eq!(reply.unwrap(), OpReply::Done { agents: vec![agent()] });
     door.close().await;
@@ -189,7 +196,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
 #[tokio::test]
 async fn a_refusal_comes_back_as_what_it_is() {
     let door = Door::staffed();
-    let op = Op::Answer { verdict: Verdict::Approve, target: "gone".to_owned(), agent: None };
+    let op = ControlOp::Answer { verdict: Verdict::Approve, target: "gone".to_owned(), agent: None };
     let error = door.client().await.call(&op).await.unwrap_err();
     assert!(matches!(&error, ClientError::Refused(error) if error.code == "gone"), "{error}");
     door.close().await;
@@ -199,12 +206,12 @@ async fn a_refusal_comes_back_as_what_it_is() {
 async fn a_supervisor_that_gives_no_answer_or_is_gone_is_said_to() {
     let (door, mut calls) = Door::open();
     let client = door.client().await;
-    let (reply, ()) = tokio::join!(client.call(&Op::Status), async {
+    let (reply, ()) = tokio::join!(client.call(&ControlOp::Status), async {
         drop(calls.recv().await.unwrap());
     });
     assert!(matches!(reply.unwrap_err(), ClientError::Refused(error) if error.code == "failed"));
     drop(calls);
-    let error = client.call(&Op::Status).await.unwrap_err();
+    let error = client.call(&ControlOp::Status).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused(error) if error.code == "busy"));
     door.close().await;
 }
@@ -213,9 +220,9 @@ async fn a_supervisor_that_gives_no_answer_or_is_gone_is_said_to() {
 async fn what_is_not_waited_for_is_still_done() {
     let (door, mut calls) = Door::open();
     let client = door.client().await;
-    let op = Op::Reload { accept_shrunk: false };
+    let op = ControlOp::Reload { accept_shrunk: false };
     let (given, call) = tokio::join!(client.give(&op, false), async { calls.recv().await.unwrap() });
-    assert_eq!(given.unwrap(), Given::Accepted);
+    assert_eq!(given.unwrap(), Submitted::Accepted);
     assert_eq!(call.op, op);
     call.reply.send(Ok(OpReply::Done { agents: Vec::new() })).expect("the reply is still wanted");
     door.close().await;
@@ -232,7 +239,7 @@ async fn curl_gets_status_and_metrics() {
 }
 
 #[tokio::test]
-async fn garbage_gets_a_clear_no_and_the_socket_lives() {
+async fn what_is_malformed_gets_a_clear_no_and_the_socket_lives() {
     let door = Door::staffed();
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     for (request, code) in [
@@ -265,7 +272,7 @@ async fn connections_that_say_nothing_are_in_nobodys_way() {
     for _ in 0..server::CONNECTIONS_MAX - 2 {
         idle.push(UnixStream::connect(&door.path).await.unwrap());
     }
-    door.client().await.call(&Op::Status).await.unwrap();
+    door.client().await.call(&ControlOp::Status).await.unwrap();
     drop(idle);
     door.close().await;
 }
@@ -275,7 +282,7 @@ async fn a_call_under_way_may_end_when_the_daemon_stops() {
     let (door, mut calls) = Door::open();
     let client = door.client().await;
     let stop = door.stop.clone();
-    let (reply, ()) = tokio::join!(client.call(&Op::Status), async {
+    let (reply, ()) = tokio::join!(client.call(&ControlOp::Status), async {
         let call = calls.recv().await.unwrap();
         stop.cancel();
         call.reply.send(Ok(OpReply::Status(status()))).unwrap();

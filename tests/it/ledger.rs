@@ -7,7 +7,7 @@ mod filled;
 
 use std::fs;
 
-use doorman::ledger::{Entry, Filter, HistoryReach, LedgerError, Reach, Reader};
+use doorman::ledger::{Filter, HistoryReach, LedgerError, LedgerReader, Reach, Record};
 use doorman::model::{Answer, Outcome, Verdict};
 use doorman::policy::By;
 use jiff::SignedDuration;
@@ -33,7 +33,7 @@ async fn what_was_committed_survives_a_kill_at_any_moment() {
             let length = fs::metadata(&wal).unwrap().len();
             fs::OpenOptions::new().write(true).open(&wal).unwrap().set_len(length - 2000).unwrap();
         }
-        let read = Reader::open(&crashed.ledger()).unwrap().requests(&Filter::default()).unwrap();
+        let read = LedgerReader::open(&crashed.ledger()).unwrap().requests(&Filter::default()).unwrap();
         let again = open(&crashed.ledger()).unwrap();
         let reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
         let memory = again.load_agent(&agent(), at(n), reach).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let before = fs::read(dir.ledger()).unwrap();
     let error = open(&dir.ledger()).unwrap_err();
     assert!(matches!(error, LedgerError::Newer { found: 99, .. }), "{error}");
-    assert!(matches!(Reader::open(&dir.ledger()), Err(LedgerError::Newer { found: 99, .. })));
+    assert!(matches!(LedgerReader::open(&dir.ledger()), Err(LedgerError::Newer { found: 99, .. })));
     assert_eq!(fs::read(dir.ledger()).unwrap(), before);
     let history = doorman(&["history"], &dir.ledger());
     assert_eq!(history.status.code(), Some(74));
@@ -155,7 +155,7 @@ async fn another_process_with_the_lock_is_named() {
 async fn reading_makes_no_files_and_works_beside_the_daemon() {
     let dir = Dir::new();
     let ledger = filled(&dir.ledger()).await;
-    let count = || Reader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap().len();
+    let count = || LedgerReader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap().len();
     assert_eq!(count(), 3);
     ledger.commit(vec![seen("r4", None, "now", 200)]).await.unwrap();
     assert_eq!(count(), 4);
@@ -246,7 +246,7 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
     ledger
         .commit(vec![
             // A person answers an hour after the request came; somebody else settles another; a third is held.
-            Entry::Intent {
+            Record::Intent {
                 agent: agent(),
                 request: id("r2"),
                 answer: Answer::Approve,
@@ -260,13 +260,13 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
             outcome("r2", Outcome::Applied, hour),
             seen("r4", Some("eve"), "hi", 180),
             seen("r5", Some("zoe"), "hi", 181),
-            Entry::Settled {
+            Record::Settled {
                 agent: agent(),
                 request: id("r4"),
                 status: Some(doorman::model::RequestStatus::Approved),
                 at: at(hour + 1),
             },
-            Entry::Hold { agent: agent(), request: id("r5"), person: Some("ann".into()), at: at(hour + 2) },
+            Record::Hold { agent: agent(), request: id("r5"), person: Some("ann".into()), at: at(hour + 2) },
             seen("r6", Some("bob"), "again", 200),
             decided("r6", Verdict::Defer, By::NoMatch, hour + 3),
         ])
@@ -314,9 +314,9 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
     use doorman::ledger::read::Follow;
     let dir = Dir::new();
     filled(&dir.ledger()).await.close().await.unwrap();
-    let mut follow = Follow::begin(Reader::open(&dir.ledger()).unwrap()).unwrap();
+    let mut follow = Follow::begin(LedgerReader::open(&dir.ledger()).unwrap()).unwrap();
     let mut look = || -> Vec<(String, Option<Verdict>, Option<Outcome>)> {
-        let news = follow.look().unwrap();
+        let news = follow.poll().unwrap();
         news.into_iter().map(|row| (row.request.id.to_string(), row.verdict, row.outcome)).collect()
     };
     assert_eq!(look(), []);
@@ -353,7 +353,7 @@ async fn a_group_is_written_in_the_order_of_its_batches() {
     for result in futures_util::future::join_all(writes).await {
         result.unwrap();
     }
-    let read = Reader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap();
+    let read = LedgerReader::open(&dir.ledger()).unwrap().requests(&Filter::default()).unwrap();
     let order: Vec<String> = read.into_iter().map(|row| row.request.id.to_string()).collect();
     assert_eq!(order, (0..3000).map(|n| format!("r{n}")).collect::<Vec<_>>());
     ledger.close().await.unwrap();

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
 
 mod commands;
-mod configured;
 mod contacts;
 mod control;
 mod demo;
@@ -21,6 +20,7 @@ mod reload;
 mod rules_reference;
 mod sandbox;
 mod secrets;
+mod settings;
 mod shipped_policies;
 mod systemd;
 mod tls;

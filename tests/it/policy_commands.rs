@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use doorman::ledger::{Entry, Ledger, Options, Via};
+use doorman::ledger::{Ledger, Options, Record, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText};
 use doorman::policy::{self, Circumstances, ClockHealth, Policy};
 use jiff::{SignedDuration, Timestamp};
@@ -20,9 +20,9 @@ const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { 
                      limit = { count = 1, per = \"1d\" }\n\
                      [rules.crowd]\nthen = \"reject\"\nwhen = { slug = \"crowd\", contacts_over = 7 }\n";
 
-struct Place(tempfile::TempDir);
+struct Folder(tempfile::TempDir);
 
-impl Place {
+impl Folder {
     fn new(rules: &str) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         std::fs::write(place.path("rules.toml"), rules).unwrap();
@@ -49,7 +49,7 @@ impl Place {
         policy::load(&self.path("rules.toml"), None, false).policy.unwrap()
     }
 
-    async fn record(&self, entries: Vec<Entry>) {
+    async fn record(&self, entries: Vec<Record>) {
         let ledger = Ledger::open(&self.path("ledger.db"), Options::default()).unwrap();
         ledger.commit(entries).await.unwrap();
         ledger.close().await.unwrap();
@@ -98,21 +98,28 @@ fn request(name: &str, from: &str) -> ContactRequest {
 }
 
 /// Somebody asked, and was decided about under these rules, with so many contacts; an approval was carried out.
-fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Timestamp) -> Vec<Entry> {
+fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Timestamp) -> Vec<Record> {
     let request = request(name, from);
     let circumstances = Circumstances { first_seen: at, clock: ClockHealth::Sound, contacts };
-    let book = policy::Book::restore(policy::book::Memory { history_complete: true, ..Default::default() });
-    let decision = policy.decide(&request, &circumstances, &book, at);
+    let policy_state =
+        policy::PolicyState::restore(policy::state::SavedState { history_complete: true, ..Default::default() });
+    let decision = policy.decide(&request, &circumstances, &policy_state, at);
     let (id, answer) = (request.id.clone(), decision.verdict.answer());
     let mut entries = vec![
-        Entry::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at },
-        Entry::Seen { agent: agent(), request: request.into(), via: Via::Event, at },
-        Entry::Decided { agent: agent(), request: id.clone(), decision: Box::new(decision.clone()), circumstances, at },
+        Record::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at },
+        Record::Seen { agent: agent(), request: request.into(), via: Via::Event, at },
+        Record::Decided {
+            agent: agent(),
+            request: id.clone(),
+            decision: Box::new(decision.clone()),
+            circumstances,
+            at,
+        },
     ];
     if let Some(answer) = answer {
         let (by, policy, counts) = (decision.by.to_string(), Some(decision.policy), answer == Answer::Approve);
         let charges = decision.charges;
-        entries.push(Entry::Intent {
+        entries.push(Record::Intent {
             agent: agent(),
             request: id.clone(),
             answer,
@@ -123,7 +130,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             attempt: 1,
             at,
         });
-        entries.push(Entry::Outcome { agent: agent(), request: id, outcome: Outcome::Applied, detail: None, at });
+        entries.push(Record::Outcome { agent: agent(), request: id, outcome: Outcome::Applied, detail: None, at });
     }
     entries
 }
@@ -135,7 +142,7 @@ fn check_exits_by_what_it_found() {
          [tests.b]\nrequest = {{ from_handle = \"bob/crowd\", contacts = 8 }}\n\
          expect = {{ verdict = \"reject\", by = \"crowd\" }}\n"
     );
-    let place = Place::new(&tested);
+    let place = Folder::new(&tested);
     let clean = place.doorman(&["check", "--strict"]);
     assert_eq!((clean.code, clean.err.as_str()), (0, ""));
     std::fs::write(
@@ -163,7 +170,7 @@ async fn check_knows_what_the_ledger_remembers() {
                  [rules.trial]\nthen = \"reject\"\nshadow = true\nwhen = { owner = \"ann\" }\n\
                  [rules.memory]\nthen = \"defer\"\nwhen = { owner = \"cid\", history = { rejected_within = \"20d\" } }\n\
                  [tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n";
-    let place = Place::new(rules);
+    let place = Folder::new(rules);
     let has = |said: &Said, words: &str| said.err.contains(words);
     let before = place.doorman(&["check"]);
     assert!(has(&before, "reaches further back than the ledger keeps"), "{}", before.err);
@@ -171,7 +178,7 @@ async fn check_knows_what_the_ledger_remembers() {
 
     let policy = place.policy();
     let used =
-        |at: Timestamp| Entry::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at };
+        |at: Timestamp| Record::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at };
     place.record(vec![used(ago(45))]).await;
     assert!(!has(&place.doorman(&["check"]), "in 30 days"), "where nobody asked, nothing is said");
     place.record(asked(&policy, "r1", "ann", None, ago(2))).await;
@@ -182,10 +189,10 @@ async fn check_knows_what_the_ledger_remembers() {
     assert_eq!(place.doorman(&["check", "--strict"]).code, 1);
 
     // A rule that is new has had no time; nor has one that was away in between.
-    let other = Place::new(&rules.replace("rules.idle", "rules.other"));
+    let other = Folder::new(&rules.replace("rules.idle", "rules.other"));
     let other = other.policy();
-    let between = Entry::Policy { agent: agent(), hash: other.hash.clone(), texts: other.texts.clone(), at: ago(20) };
-    let again = Place::new(rules);
+    let between = Record::Policy { agent: agent(), hash: other.hash.clone(), texts: other.texts.clone(), at: ago(20) };
+    let again = Folder::new(rules);
     again.record(vec![used(ago(45)), between, used(ago(10))]).await;
     again.record(asked(&policy, "r1", "ann", None, ago(2))).await;
     let said = again.doorman(&["check"]);
@@ -194,7 +201,7 @@ async fn check_knows_what_the_ledger_remembers() {
 
 #[test]
 fn explain_tells_of_somebody_who_never_asked() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let told = place.doorman(&["explain", "@Ann/bot"]);
     assert_eq!(told.code, 0, "{}", told.err);
     assert!(told.out.contains("approve") && told.out.contains("friends"), "{}", told.out);
@@ -214,7 +221,7 @@ fn explain_tells_of_somebody_who_never_asked() {
 
 #[tokio::test]
 async fn explain_tells_of_a_request_on_record_with_what_was_known_then() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let policy = place.policy();
     place.record(asked(&policy, "r1", "ann/a", None, ago(3))).await;
     place.record(asked(&policy, "r2", "bob/crowd", Some(8), ago(2))).await;
@@ -241,7 +248,7 @@ async fn explain_tells_of_a_request_on_record_with_what_was_known_then() {
 /// What a row does not say is unknown: the number of contacts, and whether the clock was sound.
 #[tokio::test]
 async fn a_record_from_before_says_unknown() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let policy = place.policy();
     place.record(asked(&policy, "r1", "bob/crowd", Some(8), ago(2))).await;
     let ledger = rusqlite::Connection::open(place.path("ledger.db")).unwrap();
@@ -262,13 +269,13 @@ async fn a_record_from_before_says_unknown() {
 /// Pauses, holds and removed contacts of that moment are facts of a decision, too.
 #[tokio::test]
 async fn a_pause_and_a_hold_of_then_are_told() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let policy = place.policy();
     let (agent, id) = (agent(), RequestId::parse("r1").unwrap());
-    let pause = |on, days| Entry::Pause { agent: agent.clone(), on, by: "person:kim".to_owned(), at: ago(days) };
+    let pause = |on, days| Record::Pause { agent: agent.clone(), on, by: "person:kim".to_owned(), at: ago(days) };
     place.record(vec![pause(true, 9)]).await;
     place.record(asked(&policy, "r1", "bob", None, ago(8))).await;
-    let hold = Entry::Hold { agent: agent.clone(), request: id, person: Some("kim".into()), at: ago(4) };
+    let hold = Record::Hold { agent: agent.clone(), request: id, person: Some("kim".into()), at: ago(4) };
     place.record(vec![pause(false, 6), hold]).await;
     let by = |days: i64| {
         let at = ago(days).to_string();
@@ -279,7 +286,7 @@ async fn a_pause_and_a_hold_of_then_are_told() {
 
 #[tokio::test]
 async fn replay_shows_new_approvals_first_and_fails_under_check() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let policy = place.policy();
     for (name, from, days) in [("r1", "ann", 6), ("r2", "bob", 5), ("r3", "zed", 4), ("r4", "eve", 3)] {
         place.record(asked(&policy, name, from, None, ago(days))).await;
@@ -310,7 +317,7 @@ async fn replay_shows_new_approvals_first_and_fails_under_check() {
 
 #[test]
 fn schema_prints_what_is_committed() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     for (which, file) in [("rules", "rules.schema.json"), ("doorman", "doorman.schema.json")] {
         let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
         let said = place.doorman(&["schema", which]);
@@ -321,7 +328,7 @@ fn schema_prints_what_is_committed() {
 
 #[test]
 fn every_command_says_what_it_is_for() {
-    let place = Place::new(RULES);
+    let place = Folder::new(RULES);
     let help = place.doorman(&["--help"]);
     let commands = help.out.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let mut counted = 0;

@@ -1,7 +1,7 @@
 //! Rules and lists that change while they are in force: what is taken, what is refused, and what stays.
 
-mod configured;
 mod daemon;
+mod settings_changed;
 mod watched;
 
 use std::path::PathBuf;

@@ -11,12 +11,12 @@ mod rest;
 use std::time::Duration;
 
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status};
-use harness::{A, B, Client, Place, T, TIME, raw_http};
+use harness::{A, B, Client, T, TIME, TestSandbox, raw_http};
 use serde_json::json;
 
 #[tokio::test]
 async fn frames_are_those_of_phoenix() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.connect(A).await;
     for (said, heard) in [
         (
@@ -52,7 +52,7 @@ async fn frames_are_those_of_phoenix() {
 
 #[tokio::test]
 async fn a_second_join_closes_the_first_and_a_leave_both_replies_and_closes() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     client.say(&format!(r#"["5","6","{T}","phx_join",{{}}]"#)).await;
     assert_eq!(client.hear().await, format!(r#"["5","6","{T}","phx_reply",{{"response":{{}},"status":"ok"}}]"#));
@@ -67,7 +67,7 @@ async fn a_second_join_closes_the_first_and_a_leave_both_replies_and_closes() {
 
 #[tokio::test]
 async fn an_event_that_the_channel_does_not_know_crashes_it() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     client.say(&format!(r#"["1","2","{T}","shout",{{}}]"#)).await;
     assert_eq!(client.hear().await, format!(r#"["1","1","{T}","phx_error",{{"reason":"channel_crash"}}]"#));
@@ -79,7 +79,7 @@ async fn an_event_that_the_channel_does_not_know_crashes_it() {
 
 #[tokio::test]
 async fn pushes_carry_the_join_ref_or_null() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let new =
         NewRequest::to("@John/A").from("eve").named("Eve").saying("hi").id("r1").inserted_at("2026-01-31T12:00:00Z");
@@ -95,7 +95,7 @@ async fn pushes_carry_the_join_ref_or_null() {
         client.hear().await,
         format!(r#"["1",null,"{T}","contact_request_updated",{{"id":"r1","status":"cancelled"}}]"#)
     );
-    let place = Place::with(SandboxOptions { push_join_ref: false, ..SandboxOptions::default() }).await;
+    let place = TestSandbox::with(SandboxOptions { push_join_ref: false, ..SandboxOptions::default() }).await;
     let mut client = place.join(A).await;
     place.control.request(&NewRequest::to("a").from_null().id("r1").inserted_at("2026-01-31T12:00:00Z")).unwrap();
     assert_eq!(
@@ -108,7 +108,7 @@ async fn pushes_carry_the_join_ref_or_null() {
 
 #[tokio::test]
 async fn nothing_is_replayed() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.connect(A).await;
     place.control.request(&NewRequest::to("a").id("before")).unwrap();
     client.join().await;
@@ -120,7 +120,7 @@ async fn nothing_is_replayed() {
 
 #[tokio::test]
 async fn what_a_client_does_wrong_ends_the_connection_with_phoenix_codes() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let big = vec![b'x'; (1 << 20) + 1];
     let header = |first: u8, mask: bool, len: usize| {
         let mut bytes = vec![first];
@@ -156,7 +156,8 @@ async fn what_a_client_does_wrong_ends_the_connection_with_phoenix_codes() {
 
 #[tokio::test]
 async fn an_idle_socket_is_closed_and_pushes_do_not_keep_it() {
-    let place = Place::with(SandboxOptions { idle: Duration::from_millis(150), ..SandboxOptions::default() }).await;
+    let place =
+        TestSandbox::with(SandboxOptions { idle: Duration::from_millis(150), ..SandboxOptions::default() }).await;
     let mut client = place.join(A).await;
     place.control.request(&NewRequest::to("a")).unwrap();
     // A push follows every frame, so that a timer which they reset would never run out.
@@ -171,7 +172,7 @@ async fn an_idle_socket_is_closed_and_pushes_do_not_keep_it() {
 
 #[tokio::test]
 async fn stopped_is_1012_and_killed_is_nothing_at_all() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let (address, control) = (place.address, place.control.clone());
     let (end, ()) = tokio::join!(client.end(), place.sandbox.stop());
@@ -190,7 +191,7 @@ async fn stopped_is_1012_and_killed_is_nothing_at_all() {
 
 #[tokio::test]
 async fn the_last_connection_wins_unless_it_would_rather_not() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut first = place.join(A).await;
     first.say(r#"["2","2","agent_control:a","phx_join",{}]"#).await;
     assert!(first.hear().await.contains("\"ok\""));
@@ -216,7 +217,7 @@ async fn the_last_connection_wins_unless_it_would_rather_not() {
 
 #[tokio::test]
 async fn upgrades_are_refused_as_phoenix_refuses_them() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     for (query, key, status, body) in [
         ("vsn=3.0.0", Some(A.key), 403, ""),
         ("vsn=abc", Some(A.key), 403, ""),
@@ -253,7 +254,7 @@ async fn upgrades_are_refused_as_phoenix_refuses_them() {
 
 #[tokio::test]
 async fn a_kick_has_the_code_it_was_told() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     for (code, seen) in [(None, Some(1001)), (Some(4000), Some(4000)), (Some(0), None)] {
         let mut client = place.join(A).await;
         place.control.kick("a", code).unwrap();
@@ -266,7 +267,7 @@ async fn a_kick_has_the_code_it_was_told() {
 
 #[tokio::test]
 async fn a_burst_arrives_whole_and_in_order() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let control = place.control.clone();
     let burst = NewRequest::to("a").from("u{n}/bot").id("r{n}").count(20_000);
@@ -290,7 +291,7 @@ async fn tls_is_spoken_when_asked_for() {
         .with_no_client_auth()
         .with_single_cert(vec![issued.cert.der().clone()], key)
         .unwrap();
-    let place = Place::with(SandboxOptions { tls: Some(server.into()), ..SandboxOptions::default() }).await;
+    let place = TestSandbox::with(SandboxOptions { tls: Some(server.into()), ..SandboxOptions::default() }).await;
     assert!(place.sandbox.url().starts_with("https://127.0.0.1:"));
     let mut roots = rustls::RootCertStore::empty();
     roots.add(issued.cert.der().clone()).unwrap();

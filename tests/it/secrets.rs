@@ -81,8 +81,8 @@ async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), Str
     }
     // Everything goes wrong once.
     for fault in [
-        Fault::new(At::Push, Do::Garbage),
-        Fault::new(At::List, Do::Garbage),
+        Fault::new(At::Push, Do::Malformed),
+        Fault::new(At::List, Do::Malformed),
         Fault::new(At::Respond, Do::Status).code(403),
         Fault::new(At::Respond, Do::Status).code(429).ms(100),
         Fault::new(At::Respond, Do::ApplyThenFail),

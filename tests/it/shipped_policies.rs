@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doorman::policy::{self, LintFacts, Loaded};
+use doorman::policy::{self, LintContext, Loaded};
 use jiff::SignedDuration;
 
 fn config() -> PathBuf {
@@ -22,7 +22,7 @@ fn shipped() -> Vec<PathBuf> {
 fn check(path: &Path) -> Loaded {
     let mut loaded = policy::load(path, None, false);
     let now = "2026-11-23T12:00:00Z".parse().ok();
-    let facts = LintFacts { now, keep: Some(SignedDuration::from_hours(24 * 400)), ..LintFacts::default() };
+    let facts = LintContext { now, keep: Some(SignedDuration::from_hours(24 * 400)), ..LintContext::default() };
     policy::lint(&mut loaded, &facts);
     loaded
 }

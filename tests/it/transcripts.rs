@@ -139,7 +139,7 @@ async fn what_real_servers_were_seen_to_say_is_played_to_the_real_daemon() {
         ("event_broadcast", Some("r1")),
         ("channel_crash", Some("r1")),
         ("second_join", None),
-        ("garbage", Some("r1")),
+        ("malformed", Some("r1")),
         ("end_1001", None),
         ("end_killed", None),
         ("upgrade_503", None),

@@ -18,7 +18,7 @@ use std::time::Instant;
 const PROGRESS: u64 = 1_000;
 
 fn main() -> ExitCode {
-    let Some(Asked { from, count, first }) = asked(std::env::args().skip(1)) else {
+    let Some(Options { from, count, first }) = options(std::env::args().skip(1)) else {
         eprintln!("usage: simulate [--seeds COUNT] [--from SEED] [--first] | --seed SEED");
         return ExitCode::from(2);
     };
@@ -47,26 +47,26 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!played.failed.is_empty()))
 }
 
-struct Asked {
+struct Options {
     from: u64,
     count: u64,
     first: bool,
 }
 
-fn asked(mut args: impl Iterator<Item = String>) -> Option<Asked> {
-    let mut asked = Asked { from: 0, count: 1_000, first: false };
+fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
+    let mut options = Options { from: 0, count: 1_000, first: false };
     while let Some(arg) = args.next() {
         if arg == "--first" {
-            asked.first = true;
+            options.first = true;
             continue;
         }
         let number: u64 = args.next()?.parse().ok()?;
         match arg.as_str() {
-            "--seeds" => asked.count = number,
-            "--from" => asked.from = number,
-            "--seed" => (asked.from, asked.count) = (number, 1),
+            "--seeds" => options.count = number,
+            "--from" => options.from = number,
+            "--seed" => (options.from, options.count) = (number, 1),
             _ => return None,
         }
     }
-    Some(asked)
+    Some(options)
 }

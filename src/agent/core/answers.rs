@@ -8,8 +8,8 @@ use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::Forced;
-use crate::ledger::Entry as Record;
 use crate::ledger::LedgerError;
+use crate::ledger::Record;
 use crate::model::{AgentState, Answer, Outcome, RequestId};
 use crate::platform::{CallError, Reply, Responded};
 use crate::responder::{Meaning, meaning};
@@ -63,7 +63,7 @@ impl Core {
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
                 for id in intents {
                     self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
-                    self.heal(&id, now);
+                    self.withdraw_unsent(&id, now);
                 }
             }
         }
@@ -80,7 +80,7 @@ impl Core {
             let ours = entry.unknown_before
                 && entry.updated.as_deref().cloned() == self.flights.get(id).map(|flight| flight.answer.status());
             let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
-            if let Some(flight) = self.land(id) {
+            if let Some(flight) = self.end_answer(id) {
                 self.force(id, Forced { answer: flight.answer, by: flight.by });
             }
             self.finish(id, Ending { outcome, detail: None, latency: None }, now);
@@ -99,9 +99,9 @@ impl Core {
 
     /// The ledger did not take an intent, perhaps because it holds another answer for open that is not: what certainly
     /// never reached anybody is withdrawn before the next try.
-    fn heal(&mut self, id: &RequestId, now: Now) {
+    fn withdraw_unsent(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| !entry.unknown_before) {
-            self.book.give_back(id);
+            self.policy_state.give_back(id);
             self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             self.limits_freed(id);
         }
@@ -109,7 +109,7 @@ impl Core {
 
     /// The answer was not sent: the request goes back to be decided anew.
     fn take_back(&mut self, id: &RequestId, until: Option<Mono>, recorded: bool) {
-        let flight = self.land(id);
+        let flight = self.end_answer(id);
         if recorded && let (Some(flight), Some(entry)) = (flight, self.inbox.entry_mut(id)) {
             entry.intended = Some(flight.answer);
         }
@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    fn land(&mut self, id: &RequestId) -> Option<Flight> {
+    fn end_answer(&mut self, id: &RequestId) -> Option<Flight> {
         let flight = self.flights.remove(id)?;
         self.responder.give_back();
         self.inbox.listing.disturb();
@@ -131,7 +131,7 @@ impl Core {
         if self.flights.get(id).is_none_or(|flight| flight.attempt != attempt) {
             return;
         }
-        let Some(flight) = self.land(id) else { return };
+        let Some(flight) = self.end_answer(id) else { return };
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request.clone();
         let meaning = meaning(flight.answer, &reply.result, entry.unknown_before, entry.updated.as_deref());
@@ -192,7 +192,7 @@ impl Core {
         entry.attempts = 0;
         let request = entry.request.clone();
         self.approval_ended(id, request.sender.handle(), false, now);
-        self.book.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
+        self.policy_state.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
         self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
         self.limits_freed(id);
     }
@@ -247,7 +247,7 @@ impl Core {
         let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
         if !bound {
             self.approval_ended(id, request.sender.handle(), false, now);
-            self.book.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
+            self.policy_state.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
             self.limits_freed(id);
         }
         self.record(Record::Outcome {

@@ -73,7 +73,7 @@ impl Core {
             if sound {
                 // What was read by the wrong time, or asked for by it, may not reach back from the right one.
                 let policy = self.policy.clone();
-                self.recall_for(policy.as_deref(), now);
+                self.restore_for(policy.as_deref(), now);
             }
             self.inbox.requeue_resting(|_| true);
         }

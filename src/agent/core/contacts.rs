@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ours::{Met, Ours};
+use super::contact_attribution::{ContactAttribution, Met};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
 use crate::platform::{CallFault, Page, Reply};
 use crate::policy::Policy;
@@ -50,7 +50,7 @@ pub(super) struct Contacts {
     unwatched: Timestamp,
     /// Removed lately, oldest first.
     left: VecDeque<ContactId>,
-    ours: Ours,
+    attribution: ContactAttribution,
     /// The numbers that the policy asks about, in order.
     asked: Vec<u64>,
     /// The policy asks who was removed.
@@ -97,7 +97,7 @@ impl Contacts {
             watched: false,
             unwatched: now.wall,
             left: VecDeque::new(),
-            ours: Ours::default(),
+            attribution: ContactAttribution::default(),
             asked: Vec::new(),
             asks_removed: false,
             exceeded: None,
@@ -110,9 +110,9 @@ impl Contacts {
     /// seen or not: without a channel they are only seen at the next reading.
     fn count(&self, known: usize) -> Option<u64> {
         if self.whole {
-            return Some((known + self.ours.unseen()) as u64);
+            return Some((known + self.attribution.unseen()) as u64);
         }
-        self.total.map(|(total, approvals)| total + self.ours.applied_since(approvals) as u64)
+        self.total.map(|(total, approvals)| total + self.attribution.applied_since(approvals) as u64)
     }
 
     /// This policy is in force, and everything is decided anew.
@@ -211,7 +211,7 @@ impl Core {
         self.contacts.reading = Some(Reading {
             call,
             page: 1,
-            approvals: self.contacts.ours.age(),
+            approvals: self.contacts.attribution.age(),
             shown: 0,
             left: BTreeSet::new(),
             total: None,
@@ -258,7 +258,7 @@ impl Core {
             self.contacts.total = page.total.map(|total| (total, reading.approvals));
         }
         let (rows, number, size) = (page.rows(), reading.page, reading.size);
-        let known = self.book.doubts().contacts();
+        let known = self.policy_state.doubts().contacts();
         reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
         let news = self.contacts.whole;
         for contact in page.items {
@@ -272,10 +272,10 @@ impl Core {
         }
         let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
         let Some(reading) = &mut self.contacts.reading else { return };
-        reading.crowded |= self.book.doubts().contacts().crowded();
+        reading.crowded |= self.policy_state.doubts().contacts().crowded();
         if !more || rows == 0 {
             self.contacts_read(now);
-        } else if number >= PAGES_MAX || (reading.crowded && !self.book.doubts().contacts().any_in_doubt()) {
+        } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
             // More than are kept, and those that are known were all shown: the other pages would be for nothing.
             (self.contacts.reading, self.contacts.whole, self.contacts.pages) = (None, false, number);
         } else {
@@ -286,11 +286,13 @@ impl Core {
     }
 
     fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
-        match self.contacts.show(&contact, self.book.doubts_mut(), now.wall) {
+        match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
             Added::New => self.put_contact(contact, news, now),
             Added::Renamed => self.put_contact(contact, false, now),
             // It was here before the answer that is looked for, or the daemon before this one did not know of that.
-            Added::Known if self.contacts.ours.awaits(contact.sender.handle()) => self.put_contact(contact, false, now),
+            Added::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
+                self.put_contact(contact, false, now)
+            }
             Added::Known | Added::NoRoom => {}
         }
     }
@@ -298,19 +300,19 @@ impl Core {
     fn contacts_read(&mut self, now: Now) {
         let Some(reading) = self.contacts.reading.take() else { return };
         self.contacts.pages = reading.page;
-        for contact in self.contacts.gone(&reading, self.book.doubts_mut().contacts_mut(), now.mono) {
+        for contact in self.contacts.gone(&reading, self.policy_state.doubts_mut().contacts_mut(), now.mono) {
             self.removed_contact(&contact, now);
         }
         self.contacts.whole = !reading.crowded;
         if !reading.odd && !reading.crowded && reading.unread == 0 {
-            self.contacts.ours.not_among_all(reading.approvals);
+            self.contacts.attribution.not_among_all(reading.approvals);
         }
     }
 
     /// What is open on record at the start: nobody watched since its last line.
     pub(super) fn contacts_on_record(&mut self, open: Vec<OpenContact>, since: Timestamp) {
         self.contacts.unwatched = since;
-        self.book.doubts_mut().contacts_mut().on_record(open, since);
+        self.policy_state.doubts_mut().contacts_mut().on_record(open, since);
     }
 
     /// Whether the channel tells of contacts. It told all that happened only from a reading on that begins when it is joined.
@@ -325,7 +327,7 @@ impl Core {
     pub(super) fn contacts_unwatched(&mut self, now: Now) {
         let since = if self.contacts.watched { now.wall } else { self.contacts.unwatched };
         let reading = self.contacts.calls + 1;
-        self.book.doubts_mut().contacts_mut().unwatched(reading, since);
+        self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
         self.contacts.read_next(now.mono);
     }
 
@@ -336,14 +338,14 @@ impl Core {
         let seen = self.contacts.began.is_some_and(|(mark, began)| mark > asked && now.mono.since(began) <= fresh);
         let reading = self.contacts.calls + u64::from(!seen);
         let since = self.contacts.unwatched;
-        if self.book.doubts_mut().look_for(handle.owner(), reading, since) && !seen {
+        if self.policy_state.doubts_mut().look_for(handle.owner(), reading, since) && !seen {
             self.contacts.read_next(now.mono);
         }
     }
 
     /// Where a doubt about somebody began or ended, what rests of theirs is decided again.
     pub(super) fn doubts_changed(&mut self) {
-        let Some(concerned) = self.book.doubts_mut().take_changed() else { return };
+        let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
         self.inbox.requeue_resting(|entry| match (&concerned, entry.request.sender.handle()) {
             (Concerned::Everybody, _) => true,
             (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
@@ -353,12 +355,12 @@ impl Core {
 
     /// How many contacts there are, if that is known.
     pub(super) fn contact_count(&self) -> Option<u64> {
-        self.contacts.count(self.book.doubts().contacts().len())
+        self.contacts.count(self.policy_state.doubts().contacts().len())
     }
 
     /// Where the number of contacts has passed one that the policy asks about, or became known, what rests is decided again.
     pub(super) fn contacts_counted(&mut self) {
-        let exceeded = self.contacts.count_exceeded(self.book.doubts().contacts().len());
+        let exceeded = self.contacts.count_exceeded(self.policy_state.doubts().contacts().len());
         if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
             self.inbox.requeue_resting(|_| true);
         }
@@ -367,7 +369,7 @@ impl Core {
     /// The channel told of a new contact.
     pub(super) fn contact_added(&mut self, contact: Contact, now: Now) {
         let reading = self.contacts.calls;
-        let added = self.book.doubts_mut().contact_seen(&contact, reading, now.wall);
+        let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
         self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));
         match added {
             Added::New => self.put_contact(contact, true, now),
@@ -380,12 +382,12 @@ impl Core {
 
     /// A contact is gone, as the channel told or a reading proves.
     pub(super) fn removed_contact(&mut self, contact: &ContactId, now: Now) {
-        if self.contacts.left.contains(contact) && self.book.doubts().contacts().seen(contact).is_none() {
+        if self.contacts.left.contains(contact) && self.policy_state.doubts().contacts().seen(contact).is_none() {
             // Told twice.
             return;
         }
         self.contact_parted(contact, now);
-        let known = self.book.doubts().contacts().seen(contact).is_some();
+        let known = self.policy_state.doubts().contacts().seen(contact).is_some();
         if let Some(reading) = self.contacts.reading.as_mut().filter(|_| known) {
             // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
             reading.left.insert(contact.clone());
@@ -395,15 +397,15 @@ impl Core {
             self.contacts.left.pop_front();
         }
         self.contacts.left.push_back(contact.clone());
-        let handle = self.book.contact_removed(contact, now.wall);
+        let handle = self.policy_state.contact_removed(contact, now.wall);
         self.record(Record::ContactRemoved {
             agent: self.config.agent.clone(),
             contact: contact.clone(),
             at: now.wall,
         });
-        if !known && self.book.doubts().contacts().crowded() {
+        if !known && self.policy_state.doubts().contacts().crowded() {
             // There are more than are kept: the record tells whose it was.
-            self.book.doubts_mut().forget(Fact::Removed, now.wall);
+            self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
             self.recall_removed(now);
         }
         self.count("contacts_removed");
@@ -417,43 +419,43 @@ impl Core {
     /// telling.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
         if let Some(handle) = contact.sender.handle() {
-            self.book.doubts_mut().recognised(handle.owner());
+            self.policy_state.doubts_mut().recognised(handle.owner());
         }
-        if let Some((met, request)) = self.contacts.ours.meet(contact, news) {
+        if let Some((met, request)) = self.contacts.attribution.meet(contact, news) {
             self.met(met, request, now);
         }
     }
 
     /// An approval is about to be sent, or may have been.
     pub(super) fn approving(&mut self, id: &RequestId, handle: Option<&Handle>, now: Now) {
-        self.contacts.ours.intended(id, handle);
+        self.contacts.attribution.intended(id, handle);
         self.make_way(now);
     }
 
     /// An approval was carried out, or certainly was not and will not be.
     pub(super) fn approval_ended(&mut self, id: &RequestId, handle: Option<&Handle>, applied: bool, now: Now) {
         if applied {
-            if let Some(met) = self.contacts.ours.applied(id, handle) {
+            if let Some(met) = self.contacts.attribution.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);
             } else if !self.session.joined() {
                 // Nobody tells of the contact.
                 self.contacts.read_soon(now.mono);
             }
             self.make_way(now);
-        } else if let Some(met) = self.contacts.ours.dropped(id, handle) {
+        } else if let Some(met) = self.contacts.attribution.dropped(id, handle) {
             self.met(met, None, now);
         }
     }
 
     /// A contact goes that waited for the end of its answer: it was here, by whomever.
     pub(super) fn contact_parted(&mut self, contact: &ContactId, now: Now) {
-        if let Some(met) = self.contacts.ours.parted(contact) {
+        if let Some(met) = self.contacts.attribution.parted(contact) {
             self.met(met, None, now);
         }
     }
 
     fn make_way(&mut self, now: Now) {
-        if let Some(met) = self.contacts.ours.made_way() {
+        if let Some(met) = self.contacts.attribution.made_way() {
             self.met(met, None, now);
         }
     }

@@ -8,7 +8,7 @@ use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Forced, Stage};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, RequestId, Verdict};
 use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHash};
@@ -51,7 +51,7 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         if let Some(forced) = entry.forced.as_deref().cloned() {
             let by_person = forced.by.starts_with("person:");
-            if self.in_shadow() || (self.book.paused() && !by_person) {
+            if self.in_shadow() || (self.policy_state.paused() && !by_person) {
                 self.inbox.rest(id, None);
                 return;
             }
@@ -72,7 +72,7 @@ impl Core {
         if let Some(entry) = self.inbox.entry_mut(id) {
             entry.first_seen = first_seen;
         }
-        let decision = policy.decide(&request, &circumstances, &self.book, now.wall);
+        let decision = policy.decide(&request, &circumstances, &self.policy_state, now.wall);
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
             self.pause("approvals_max".to_owned(), now);
@@ -91,7 +91,14 @@ impl Core {
             Some(answer) if shadow => {
                 // The charge is simulated, so that what shadow says is what enforcing would do.
                 let verdict = answer.verdict();
-                self.book.reserve(id, request.sender.handle(), verdict, &decision.by, &decision.charges, now.wall);
+                self.policy_state.reserve(
+                    id,
+                    request.sender.handle(),
+                    verdict,
+                    &decision.by,
+                    &decision.charges,
+                    now.wall,
+                );
                 self.inbox.rest(id, rest_until);
             }
             Some(answer) if self.inbox.entry(id).is_some_and(|entry| entry.malformed == Some(answer)) => {
@@ -99,7 +106,14 @@ impl Core {
             }
             Some(answer) => {
                 let verdict = answer.verdict();
-                self.book.reserve(id, request.sender.handle(), verdict, &decision.by, &decision.charges, now.wall);
+                self.policy_state.reserve(
+                    id,
+                    request.sender.handle(),
+                    verdict,
+                    &decision.by,
+                    &decision.charges,
+                    now.wall,
+                );
                 let by: Arc<str> = decision.by.to_string().into();
                 self.intend(id, answer, by, Some(decision.policy), decision.charges, verdict == Verdict::Approve, now);
             }
@@ -116,7 +130,7 @@ impl Core {
         now: Now,
     ) {
         if let Some(overdue) = &decision.notify {
-            self.book.notified(id, overdue);
+            self.policy_state.notified(id, overdue);
             self.count("overdue_notices");
             self.record(Record::Notified {
                 agent: self.config.agent.clone(),
@@ -175,7 +189,7 @@ impl Core {
             self.approving(id, request.sender.handle(), now);
         }
         self.responder.take(now.mono);
-        self.inbox.fly(id);
+        self.inbox.begin_answer(id);
         self.inbox.listing.disturb();
         self.record(Record::Intent {
             agent: self.config.agent.clone(),
@@ -191,17 +205,17 @@ impl Core {
         self.flight(id, answer, by, attempt);
     }
 
-    /// A request is new here: it goes on record, and the book hears of it.
+    /// A request is new here: it goes on record, and the policy state hears of it.
     pub(super) fn arrived(&mut self, id: &RequestId, via: Via, received: Option<Mono>, now: Now) {
         self.count("requests_seen");
-        let remembered = self.recall(id);
+        let remembered = self.restore(id);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         entry.received = received;
         let request = entry.request.clone();
         let first_seen = remembered.unwrap_or(entry.first_seen);
         entry.first_seen = first_seen;
         let first_seen = first_seen.min(now.wall);
-        self.book.seen(id, request.sender.handle(), first_seen);
+        self.policy_state.seen(id, request.sender.handle(), first_seen);
         if remembered.is_none() {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),
@@ -223,12 +237,12 @@ impl Core {
         }
         self.record_policy(now);
         if let Some(policy) = &self.policy {
-            self.book.asked_by(policy);
+            self.policy_state.asked_by(policy);
         }
-        self.contacts.asked_by(self.policy.as_deref(), self.book.doubts().contacts().len());
+        self.contacts.asked_by(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
         // Until the record has been read again, what it would say is unknown and decides nothing.
         let policy = self.policy.clone();
-        self.recall_for(policy.as_deref(), now);
+        self.restore_for(policy.as_deref(), now);
         self.refusals_told.clear();
         self.inbox.requeue_resting(|_| true);
         self.wake_forbidden();
@@ -261,7 +275,7 @@ impl Core {
 
     /// What this request took of a limit, and gives back, goes to the oldest.
     pub(super) fn limits_freed(&mut self, id: &RequestId) {
-        self.recall_without(id);
+        self.restore_without(id);
         self.inbox.requeue_resting(|entry| {
             entry.decision.as_ref().is_some_and(|decision| matches!(decision.by, By::Limit(_)))
         });
@@ -269,10 +283,10 @@ impl Core {
 
     /// Nothing is answered until `resume`.
     pub(super) fn pause(&mut self, by: String, now: Now) {
-        if self.book.paused() {
+        if self.policy_state.paused() {
             return;
         }
-        self.book.pause();
+        self.policy_state.pause();
         self.record(Record::Pause { agent: self.config.agent.clone(), on: true, by: by.clone(), at: now.wall });
         self.count("pauses");
         self.tell(Notice::Paused { by });
@@ -281,10 +295,10 @@ impl Core {
 
     /// Answers go out again, and `approvals_max` counts anew.
     pub(super) fn resume(&mut self, by: String, now: Now) {
-        let was = self.book.paused();
-        self.book.resume();
+        let was = self.policy_state.paused();
+        self.policy_state.resume();
         self.record(Record::Pause { agent: self.config.agent.clone(), on: false, by: by.clone(), at: now.wall });
-        self.recall_anew();
+        self.restore_again();
         if was {
             self.tell(Notice::Resumed { by });
         }

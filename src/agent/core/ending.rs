@@ -6,7 +6,7 @@ use super::{Action, Core, OpOutcome};
 use crate::agent::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Forced, Stage};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::model::{Outcome, RequestId, RequestStatus, Verdict};
 
 /// How an answer ended.
@@ -41,8 +41,8 @@ impl Core {
         };
         let verdict = answer.verdict();
         let outcome = ending.outcome;
-        self.book.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
-        self.book.forget(id);
+        self.policy_state.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
+        self.policy_state.forget(id);
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),
@@ -76,7 +76,7 @@ impl Core {
         self.inbox.listing.disturb();
         self.count("updates");
         let Some(entry) = self.inbox.entry_mut(id) else {
-            let told = self.inbox.tomb(id).is_some();
+            let told = self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
             if !told {
                 self.settled(id, Some(status), now);
@@ -106,8 +106,8 @@ impl Core {
         let known = remembered || entry.is_some();
         self.inbox.listing.disturb();
         match status {
-            Some(_) => self.book.forget(id),
-            None => self.book.gone(id),
+            Some(_) => self.policy_state.forget(id),
+            None => self.policy_state.gone(id),
         }
         self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
         if known {
@@ -124,7 +124,7 @@ impl Core {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             }
             if entry.attempts > 0 {
-                self.book.give_back(id);
+                self.policy_state.give_back(id);
                 self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);

@@ -10,7 +10,7 @@ use crate::model::{AgentId, AgentState};
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
-    ours: bool,
+    verified: bool,
     /// When it was asked, until that is answered.
     asked: Option<Mono>,
     /// Not asked again before this.
@@ -21,7 +21,7 @@ pub(super) struct Identity {
 impl Core {
     /// Whether the key is known to be our agent's.
     pub(super) fn is_us(&self) -> bool {
-        self.identity.ours
+        self.identity.verified
     }
 
     /// Asks whose the key is.
@@ -38,7 +38,7 @@ impl Core {
     }
 
     pub(super) fn identity_due(&self, now: Now) -> Option<Mono> {
-        if self.identity.ours || self.session.state() == AgentState::Refused {
+        if self.identity.verified || self.session.state() == AgentState::Refused {
             return None;
         }
         let due = match self.identity.asked {
@@ -50,8 +50,8 @@ impl Core {
 
     /// Somebody said whose it is.
     pub(super) fn identity_told(&mut self, whose: &AgentId) {
-        let ours = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
-        self.identity = Identity { ours, ..Identity::default() };
+        let verified = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
+        self.identity = Identity { verified, ..Identity::default() };
     }
 
     /// Nobody could say. What was known of this key still holds.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Op;
+use super::PersonCommand;
 use super::people::OpOutcome;
 use crate::agent::notice::Notice;
 use crate::clock::Mono;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::inbox::Fetch;
-use crate::ledger::{Entry as Record, LedgerError};
+use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, Contact, ContactRequest, RequestId};
 use crate::phoenix::{ConnectPlan, Ended, Refusal};
 use crate::platform::{Me, Page, Reply, Responded};
@@ -110,12 +110,12 @@ pub enum Input<'a> {
     LedgerHealth(bool),
     /// Another policy is in force; `None`: none is, the agent is held.
     Policy(Option<Arc<Policy>>),
-    /// To [`Action::Recall`].
-    Recalled {
+    /// To [`Action::Restore`].
+    Restored {
         /// Which reading.
         number: u64,
         /// What the ledger remembers; `None`: it could not be read.
-        memory: Option<Box<crate::policy::book::Memory>>,
+        memory: Option<Box<crate::policy::state::SavedState>>,
     },
     /// The key was read anew.
     KeyRenewed {
@@ -127,7 +127,7 @@ pub enum Input<'a> {
         /// Names the answer.
         token: u64,
         /// What.
-        op: Op,
+        op: PersonCommand,
         /// Who.
         person: Arc<str>,
     },
@@ -184,7 +184,7 @@ pub enum Action {
     /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
     Record(Vec<Record>),
     /// Read the ledger's memory again: the policy in force asks for more than is remembered.
-    Recall {
+    Restore {
         /// Names the reading.
         number: u64,
         /// How far back.

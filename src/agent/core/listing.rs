@@ -6,7 +6,7 @@ use super::{Action, Core, ending::Ending};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, ContactRequest, Outcome, RequestId};
 use crate::phoenix::Input;
@@ -146,7 +146,7 @@ impl Core {
         self.inbox.prune(now);
         // By a clock that is wrong, everything would seem long ago.
         if let Some(policy) = self.policy.as_ref().filter(|_| self.clock.sound()) {
-            self.book.prune(policy, now.wall);
+            self.policy_state.prune(policy, now.wall);
         }
     }
 
@@ -166,7 +166,7 @@ impl Core {
         let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
         for id in gone {
             self.memory.remove(&id);
-            self.book.gone(&id);
+            self.policy_state.gone(&id);
             self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ledger::Entry;
+use crate::ledger::Record;
 use crate::model::RequestId;
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
@@ -13,7 +13,7 @@ pub const ENTRIES_MAX: usize = 100_000;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    batches: VecDeque<Vec<Entry>>,
+    batches: VecDeque<Vec<Record>>,
     len: usize,
     /// Entries since the start, and those of them that went to the ledger, with and without the last batch.
     pushed: u64,
@@ -30,7 +30,7 @@ impl Outbox {
         Self { batches: VecDeque::new(), len: 0, pushed: 0, handed: 0, handed_before: 0, batch, max: ENTRIES_MAX }
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Record) {
         self.len += 1;
         self.pushed += 1;
         match self.batches.back_mut() {
@@ -39,7 +39,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn next_batch(&mut self) -> Option<Vec<Entry>> {
+    pub(super) fn next_batch(&mut self) -> Option<Vec<Record>> {
         let batch = self.batches.pop_front()?;
         self.len -= batch.len();
         self.handed_before = self.handed;
@@ -67,19 +67,19 @@ impl Outbox {
 }
 
 /// The requests that are answered once this batch is on record.
-pub(super) fn intents(batch: &[Entry]) -> Vec<RequestId> {
-    let intent = |entry: &Entry| match entry {
-        Entry::Intent { request, .. } => Some(request.clone()),
+pub(super) fn intents(batch: &[Record]) -> Vec<RequestId> {
+    let intent = |entry: &Record| match entry {
+        Record::Intent { request, .. } => Some(request.clone()),
         _ => None,
     };
     batch.iter().filter_map(intent).collect()
 }
 
 /// Whether nothing will ever be decided otherwise without this entry.
-pub(super) fn may_be_missing(entry: &Entry) -> bool {
+pub(super) fn may_be_missing(entry: &Record) -> bool {
     matches!(
         entry,
-        Entry::Session { .. } | Entry::Settled { .. } | Entry::ContactAdded { .. } | Entry::ContactRemoved { .. }
+        Record::Session { .. } | Record::Settled { .. } | Record::ContactAdded { .. } | Record::ContactRemoved { .. }
     )
 }
 
@@ -90,13 +90,13 @@ mod tests {
     use super::*;
     use crate::model::{AgentId, AgentState, Answer};
 
-    fn session(number: usize) -> Entry {
+    fn session(number: usize) -> Record {
         let agent = AgentId::parse("a").unwrap();
-        Entry::Session { agent, state: AgentState::Away, why: number.to_string(), at: Timestamp::UNIX_EPOCH }
+        Record::Session { agent, state: AgentState::Away, why: number.to_string(), at: Timestamp::UNIX_EPOCH }
     }
 
-    fn intent(id: &str) -> Entry {
-        Entry::Intent {
+    fn intent(id: &str) -> Record {
+        Record::Intent {
             agent: AgentId::parse("a").unwrap(),
             request: RequestId::parse(id).unwrap(),
             answer: Answer::Reject,
@@ -119,7 +119,7 @@ mod tests {
         outbox.push(session(BATCH_MAX + 1));
         let rest: Vec<String> = std::iter::from_fn(|| outbox.next_batch())
             .flatten()
-            .map(|entry| if let Entry::Session { why, .. } = entry { why } else { String::new() })
+            .map(|entry| if let Record::Session { why, .. } = entry { why } else { String::new() })
             .collect();
         assert_eq!(rest, [BATCH_MAX.to_string(), (BATCH_MAX + 1).to_string()]);
         assert!(outbox.is_empty());

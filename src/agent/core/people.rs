@@ -7,13 +7,13 @@ use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Forced, Stage};
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::model::{ContactRequest, RequestId, Target, Verdict};
 use crate::ops::control::wire::{Answered, OpError};
 
 /// What a person asks of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
+pub enum PersonCommand {
     /// Approve, reject, or hold (`Defer`) a request.
     Answer {
         /// What.
@@ -70,17 +70,17 @@ impl Core {
         target.id().filter(|id| self.inbox.entry(id).is_some()).into_iter().collect()
     }
 
-    pub(super) fn op(&mut self, token: u64, op: Op, person: Arc<str>, now: Now) {
+    pub(super) fn op(&mut self, token: u64, op: PersonCommand, person: Arc<str>, now: Now) {
         let outcome = match op {
-            Op::Pause => {
+            PersonCommand::Pause => {
                 self.pause(format!("person:{person}"), now);
                 Some(OpOutcome::Done)
             }
-            Op::Resume => {
+            PersonCommand::Resume => {
                 self.resume(format!("person:{person}"), now);
                 Some(OpOutcome::Done)
             }
-            Op::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
+            PersonCommand::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
         };
         if let Some(outcome) = outcome {
             self.act(Action::Reply { token, outcome });
@@ -143,7 +143,7 @@ impl Core {
     }
 
     fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Arc<str>, now: Now) -> OpOutcome {
-        self.book.hold(id, Some(person));
+        self.policy_state.hold(id, Some(person));
         if let Some(entry) = self.inbox.entry_mut(id)
             && !entry.unknown_before
         {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Core, outbox};
 use crate::clock::Now;
 use crate::inbox::Forced;
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
 use crate::model::{Answer, RequestId, Sender, Verdict};
 use crate::platform::reply::MALFORMED;
@@ -82,7 +82,7 @@ impl Core {
     }
 
     /// A remembered request is here again: when it was first seen, if the ledger knows.
-    pub(super) fn recall(&mut self, id: &RequestId) -> Option<Timestamp> {
+    pub(super) fn restore(&mut self, id: &RequestId) -> Option<Timestamp> {
         let remembered = self.memory.get_mut(id)?;
         let first_seen = remembered.first_seen;
         if let Some(malformed) = remembered.malformed

@@ -4,7 +4,7 @@ use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::Seen;
-use crate::ledger::Entry as Record;
+use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
 use crate::phoenix::{Ended, Input, Output, Refusal};
@@ -97,7 +97,7 @@ impl Core {
                     | CallFault::Unreachable
                     | CallFault::NoAnswer
                     | CallFault::TooLarge
-                    | CallFault::Garbage(_) => {
+                    | CallFault::Unreadable(_) => {
                         if !self.is_us() {
                             self.count("identity_unknown");
                             self.tell(Notice::IdentityUnknown { error });

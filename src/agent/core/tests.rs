@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use crate::ledger::{Entry as Record, LedgerError};
+use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::PolicyHash;
 
 mod contacts;
 mod identity;
-mod recall;
+mod restore;
 
 struct Held {
     core: Core,
@@ -28,15 +28,15 @@ struct Held {
 
 impl Held {
     /// An agent without rules that polls, and what its ledger remembers.
-    fn new(memory: AgentMemory) -> Self {
+    fn new(memory: SavedAgent) -> Self {
         Self::with_key_of(memory, Some(AGENT))
     }
 
-    fn with_key_of(memory: AgentMemory, whose: Option<&'static str>) -> Self {
+    fn with_key_of(memory: SavedAgent, whose: Option<&'static str>) -> Self {
         Self::of(ConnectionMode::Poll, memory, whose)
     }
 
-    fn of(connection: ConnectionMode, memory: AgentMemory, whose: Option<&'static str>) -> Self {
+    fn of(connection: ConnectionMode, memory: SavedAgent, whose: Option<&'static str>) -> Self {
         let config = CoreConfig {
             agent: AgentId::parse(AGENT).unwrap(),
             connection,
@@ -118,7 +118,7 @@ impl Held {
     }
 
     fn approve(&mut self, id: &str, refused: bool) {
-        let op = Op::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap() };
+        let op = PersonCommand::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap() };
         self.tell_refusing(Input::Op { token: 1, op, person: "ann".into() }, refused);
     }
 
@@ -160,10 +160,10 @@ const MINUTES: Duration = Duration::from_secs(60);
 #[test]
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
     let (id, hash) = (RequestId::parse("r1").unwrap(), PolicyHash::new("0123456789ab"));
-    let memory = AgentMemory {
+    let memory = SavedAgent {
         first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
         decided: vec![(id, Verdict::Defer, "no_match".to_owned(), hash)],
-        ..AgentMemory::default()
+        ..SavedAgent::default()
     };
     let mut held = Held::new(memory);
     held.listed_after(MINUTES, &["r1"]);
@@ -176,7 +176,7 @@ fn what_is_listed_while_the_agent_is_held_is_not_gone() {
 
 #[test]
 fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);
     held.approve("r1", true);
     let withdrawn = |entry: &Record| matches!(entry, Record::Withdrawn { .. });
@@ -188,7 +188,7 @@ fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
 
 #[test]
 fn while_nothing_can_be_recorded_nobody_is_let_in_beyond_the_bound() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     (held.core.outbox.max, held.stalled) = (3, true);
     let pending = |held: &Held| held.core.pending().len();
     held.listed_after(10 * MINUTES, &["r1", "r2"]);
@@ -212,7 +212,7 @@ fn while_nothing_can_be_recorded_nobody_is_let_in_beyond_the_bound() {
 #[test]
 fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
     for (reply, bound) in [(CallFault::Conflict, false), (CallFault::NoAnswer, true)] {
-        let mut held = Held::new(AgentMemory::default());
+        let mut held = Held::new(SavedAgent::default());
         held.listed_after(MINUTES, &["r1"]);
         held.approve("r1", false);
         let error = CallError { fault: reply, code: None, message: None, retry_after: None };
@@ -234,7 +234,7 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
 
 #[test]
 fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);
     held.approve("r1", false);
     held.applied("r1", Answer::Approve);
@@ -250,7 +250,7 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
 
 #[test]
 fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     let ids: Vec<String> = (0..90).map(|number| format!("r{number}")).collect();
     held.listed_after(MINUTES, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(held.core.inbox.next_ready().is_none(), "nobody waits to be decided by rules that there are not");

@@ -10,7 +10,7 @@ use crate::ops::control::wire::{AgentStatus, PendingRow};
 impl Core {
     /// How many charges and approvals are remembered; in time, only those that some window reaches.
     pub fn remembered(&self) -> (usize, usize) {
-        self.book.sizes()
+        self.policy_state.sizes()
     }
 
     /// Its line in `status`.
@@ -23,7 +23,7 @@ impl Core {
             id: self.config.agent.clone(),
             handle: self.handle.as_ref().map(ToString::to_string),
             state: self.state,
-            paused: self.book.paused(),
+            paused: self.policy_state.paused(),
             held: self.policy.is_none(),
             since: self.state_since,
             why: self.state_why.clone(),

@@ -14,7 +14,7 @@ use crate::phoenix::{ConnectPlan, Ended, Refusal, RefusedBy};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
-use crate::policy::book::Memory;
+use crate::policy::state::SavedState;
 use crate::secret::{self, Key};
 use crate::transcript::Dir;
 
@@ -50,7 +50,7 @@ pub enum Done {
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
     /// What the ledger remembers, read again for a policy that asks for more.
-    Recalled(u64, Result<Box<Memory>, LedgerError>),
+    Restored(u64, Result<Box<SavedState>, LedgerError>),
     /// A contact was removed for a person, who has been told.
     Removed,
 }
@@ -89,11 +89,11 @@ impl Agent {
             Done::Responded { request, attempt, reply, written } => {
                 self.core.handle(Input::Responded { request, attempt, reply, written }, now);
             }
-            Done::Recalled(number, result) => {
+            Done::Restored(number, result) => {
                 if let Err(error) = &result {
                     tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: until it can, what it would say is unknown");
                 }
-                self.core.handle(Input::Recalled { number, memory: result.ok() }, now);
+                self.core.handle(Input::Restored { number, memory: result.ok() }, now);
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
@@ -235,11 +235,11 @@ impl Agent {
     }
 
     /// Reads the record again.
-    pub(super) fn recall(&mut self, number: u64, reach: Reach) {
+    pub(super) fn restore(&mut self, number: u64, reach: Reach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
         self.tasks.spawn(async move {
             let memory = ledger.load_agent(&agent, now, reach).await;
-            Done::Recalled(number, memory.map(|memory| Box::new(memory.book)))
+            Done::Restored(number, memory.map(|memory| Box::new(memory.policy_state)))
         });
     }
 

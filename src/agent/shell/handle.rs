@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::agent::core::{Op, OpOutcome};
+use crate::agent::core::{OpOutcome, PersonCommand};
 use crate::model::{AgentId, ContactId, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
 
@@ -17,7 +17,7 @@ pub enum Command {
     /// A person asks for something.
     Op {
         /// What.
-        op: Op,
+        op: PersonCommand,
         /// Who.
         person: Arc<str>,
         /// What came of it.

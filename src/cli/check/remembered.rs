@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ledger::{Filter, LedgerError, Reader};
+use crate::ledger::{Filter, LedgerError, LedgerReader};
 use crate::model::AgentId;
-use crate::policy::{self, Policy, PolicyHash, RuleFacts, RuleName};
+use crate::policy::{self, Policy, PolicyHash, RuleHistory, RuleName};
 
 /// How far back a rule may have matched.
 const BACK: SignedDuration = SignedDuration::from_hours(24 * 30);
@@ -21,7 +21,7 @@ const CHANGES_MAX: usize = 100;
 struct Policies(HashMap<PolicyHash, Option<Arc<Policy>>>);
 
 impl Policies {
-    fn get(&mut self, reader: &Reader, hash: &PolicyHash) -> Result<Option<Arc<Policy>>, LedgerError> {
+    fn get(&mut self, reader: &LedgerReader, hash: &PolicyHash) -> Result<Option<Arc<Policy>>, LedgerError> {
         if let Some(known) = self.0.get(hash) {
             return Ok(known.clone());
         }
@@ -35,12 +35,12 @@ impl Policies {
 /// What is known of each rule that these agents stand under now. Where nobody asked in 30 days, that nothing matched says
 /// nothing, and so is not known.
 pub(super) fn rules(
-    reader: &Reader,
+    reader: &LedgerReader,
     agents: &[AgentId],
     now: Timestamp,
-) -> Result<BTreeMap<RuleName, RuleFacts>, LedgerError> {
+) -> Result<BTreeMap<RuleName, RuleHistory>, LedgerError> {
     let since = now.checked_sub(BACK).unwrap_or(Timestamp::MIN);
-    let mut facts: BTreeMap<RuleName, RuleFacts> = BTreeMap::new();
+    let mut facts: BTreeMap<RuleName, RuleHistory> = BTreeMap::new();
     let mut policies = Policies::default();
     for agent in agents {
         let asked = Filter { agent: Some(agent.clone()), since: Some(since), limit: Some(1), ..Filter::default() };
@@ -48,7 +48,7 @@ pub(super) fn rules(
             continue;
         }
         let uses = reader.policies_of(agent)?;
-        let mut begun: BTreeMap<RuleName, RuleFacts> = BTreeMap::new();
+        let mut begun: BTreeMap<RuleName, RuleHistory> = BTreeMap::new();
         // From the newest back: a rule is in force without a break for as long as each older policy has it, too.
         for (age, (hash, at)) in uses.iter().rev().take(CHANGES_MAX).enumerate() {
             let Some(policy) = policies.get(reader, hash)? else { break };

@@ -9,10 +9,10 @@ use super::{Global, last_decision, reach, sources};
 use crate::cli::CliError;
 use crate::cli::ledger::fault;
 use crate::ledger::read::{Moment, RecordedDecision};
-use crate::ledger::{Reader, RecordedRequest};
+use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{RequestId, Sender, StrangerText, Verdict};
-use crate::policy::book::{HistoryKind, Memory};
 use crate::policy::rules::SourceText;
+use crate::policy::state::{HistoryKind, SavedState};
 use crate::policy::{self, Policy};
 
 /// Most requests of the past that a test tells.
@@ -23,7 +23,7 @@ const PAST_MAX: usize = 200;
 /// # Errors
 /// Exit code 1 where no test can say what was decided: by a person, a pause, a hold; or from more than the record holds.
 pub(super) fn test(
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: &RecordedRequest,
     global: &Global,
 ) -> Result<(String, Option<String>), CliError> {
@@ -80,10 +80,10 @@ impl Past {
 
 /// What the agent remembered, as requests: those of the owner, and whoever took a place or counted.
 fn past(
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: &RecordedRequest,
     policy: &Policy,
-    memory: &Memory,
+    memory: &SavedState,
     at: Timestamp,
 ) -> Result<Vec<Past>, CliError> {
     let mut ids: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::super::{CliError, Global};
 use crate::diagnostics::Report;
 use crate::ledger::read::RecordedDecision;
-use crate::ledger::{Reader, RecordedRequest};
+use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Outcome};
 use crate::policy::replay::Recorded;
 use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
@@ -23,7 +23,7 @@ pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
 /// # Errors
 /// Exit code 2 where there are several.
 pub(super) fn only_agent(
-    reader: &Reader,
+    reader: &LedgerReader,
     rules: &Path,
     configured: bool,
     global: &Global,
@@ -48,7 +48,7 @@ pub(super) fn only_agent(
 
 /// The policy behind a decision on record; of a rule's answer, the one it was decided under in the end.
 pub(super) fn policy_then(
-    reader: &Reader,
+    reader: &LedgerReader,
     recorded: &RecordedRequest,
     decision: &RecordedDecision,
 ) -> Result<Arc<Policy>, CliError> {
@@ -57,7 +57,7 @@ pub(super) fn policy_then(
 }
 
 /// The policy with this hash, by its texts on record.
-pub(super) fn policy_on_record(reader: &Reader, hash: &PolicyHash) -> Result<Arc<Policy>, CliError> {
+pub(super) fn policy_on_record(reader: &LedgerReader, hash: &PolicyHash) -> Result<Arc<Policy>, CliError> {
     let texts = reader.policy_texts(hash).map_err(|error| super::super::ledger::fault(&error))?;
     let Some(texts) = texts else {
         let message = format!("the text of policy {hash} is not on record: say under which rules with `--rules FILE`");

@@ -80,14 +80,14 @@ pub fn csv(request: &RecordedRequest) -> String {
         if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text }
     };
     let time = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
-    let ours =
+    let escaped =
         |text: Option<&str>| text.map(|text| StrangerText::new(text).shown(StrangerText::KEPT_MAX)).unwrap_or_default();
     let handle = match request.request.sender.handle() {
         Some(handle) => handle.to_string(),
         None => stranger(request.request.sender.original()),
     };
     let fields = [
-        ours(Some(request.request.id.as_str())),
+        escaped(Some(request.request.id.as_str())),
         request.agent.to_string(),
         handle,
         stranger(request.request.name.as_ref()),
@@ -96,10 +96,10 @@ pub fn csv(request: &RecordedRequest) -> String {
         time(request.decided_at),
         time(request.answered_at),
         request.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
-        ours(request.by.as_deref()),
+        escaped(request.by.as_deref()),
         mode(request).to_owned(),
         request.outcome.map(|outcome| outcome.to_string()).unwrap_or_default(),
-        ours(request.settled.as_deref()),
+        escaped(request.settled.as_deref()),
         time(request.settled_at),
         request.policy.as_ref().map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
     ];
@@ -141,7 +141,7 @@ impl Page {
 
     /// One row of the table. Each cell is one line of harmless text.
     pub fn row(&self, request: &RecordedRequest) -> [String; COLUMNS] {
-        let ours = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
+        let escaped = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
         let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| self.time(at));
         let handle = match request.request.sender.original() {
             Some(handle) => handle.shown(HANDLE_MAX),
@@ -156,9 +156,9 @@ impl Page {
             time(request.answered_at),
             handle,
             request.verdict.map_or("-", Verdict::as_str).to_owned(),
-            request.by.as_deref().map_or("-".to_owned(), ours),
+            request.by.as_deref().map_or("-".to_owned(), escaped),
             outcome(request),
-            ours(request.request.id.as_str()),
+            escaped(request.request.id.as_str()),
             if said.is_empty() { "-".to_owned() } else { said.join(": ") },
         ]
     }

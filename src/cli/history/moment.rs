@@ -11,7 +11,7 @@ use crate::clock::Clock;
 ///
 /// # Errors
 /// Exit code 2 where it is no moment.
-pub fn given(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, CliError> {
+pub fn option(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, CliError> {
     let parse = |text: &str| {
         let now = Clock::start().now().wall;
         parse(text, now, &TimeZone::system()).map_err(|why| CliError::new(2, format!("`--{option} {text}`: {why}")))

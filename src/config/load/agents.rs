@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::given::{Given, Place};
+use super::layers::{Layer, Layered};
 use super::{AgentOrigins, Loading, key_of};
 use crate::config::keys;
 use crate::config::raw::RawAgent;
@@ -29,8 +29,8 @@ impl Loading<'_> {
                     .help("remove one of them");
             }
             let origin = |key: &str| match one.get(key) {
-                Some(at) => Place::File(at.span.clone()).origin(),
-                None => Place::Default.origin(),
+                Some(at) => Layer::File(at.span.clone()).origin(),
+                None => Layer::Default.origin(),
             };
             self.agent_origins.push(AgentOrigins {
                 id: origin("id"),
@@ -48,10 +48,10 @@ impl Loading<'_> {
     }
 
     fn agent(&mut self, raw: &RawAgent) -> Option<AgentSettings> {
-        let given =
-            |key: &str| raw.get(key).map(|at| Given { value: at.value.clone(), place: Place::File(at.span.clone()) });
-        let id = given("id").and_then(|id| self.parsed("agents.id", &id, agent_id));
-        let connection = given("connection").unwrap_or(Given { value: "yield".to_owned(), place: Place::Default });
+        let layered =
+            |key: &str| raw.get(key).map(|at| Layered { value: at.value.clone(), layer: Layer::File(at.span.clone()) });
+        let id = layered("id").and_then(|id| self.parsed("agents.id", &id, agent_id));
+        let connection = layered("connection").unwrap_or(Layered { value: "yield".to_owned(), layer: Layer::Default });
         let connection = self.word("agents.connection", &connection, keys::CONNECTIONS);
         let sources: Vec<_> = SOURCES.into_iter().filter_map(|name| Some((name, raw.get(name)?))).collect();
         let key = match sources.as_slice() {
@@ -74,7 +74,9 @@ impl Loading<'_> {
     fn environments_agent(&mut self) -> Option<AgentSettings> {
         self.env.warn_unknown(&[], &mut self.problems);
         let variable = |name: &str| {
-            self.env.text(name).map(|value| Given { value: value.to_owned(), place: Place::Variable(name.to_owned()) })
+            self.env
+                .text(name)
+                .map(|value| Layered { value: value.to_owned(), layer: Layer::Variable(name.to_owned()) })
         };
         let Some(id) = variable("DOORMAN_AGENT_ID").or_else(|| variable("BAND_AGENT_ID")) else {
             let what = if self.has_file { "no agent is configured" } else { "there is no configuration" };
@@ -93,7 +95,7 @@ impl Loading<'_> {
                 .map_or(KeySource::Missing, |name| KeySource::Env(name.to_owned())),
         };
         let rules = variable("DOORMAN_RULES");
-        let origin = |given: Option<&Given>| given.map_or(&Place::Default, |given| &given.place).origin();
+        let origin = |layered: Option<&Layered>| layered.map_or(&Layer::Default, |layered| &layered.layer).origin();
         self.agent_origins.push(AgentOrigins {
             id: origin(Some(&id)),
             rules: origin(rules.as_ref()),
@@ -102,7 +104,7 @@ impl Loading<'_> {
         let rules = rules.map_or_else(|| self.base.join("rules.toml"), |rules| PathBuf::from(rules.value));
         let id = self.parsed("agents.id", &id, agent_id);
         let connection = match connection {
-            Some(given) => self.word("agents.connection", &given, keys::CONNECTIONS)?,
+            Some(layered) => self.word("agents.connection", &layered, keys::CONNECTIONS)?,
             None => "yield",
         };
         Some(AgentSettings { id: id?, key, rules, connection: mode(connection) })

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::given::Place;
+use super::layers::Layer;
 use super::{Env, Loading, Overrides};
 use crate::config::raw;
 use crate::diagnostics::Report;
@@ -39,7 +39,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let mut loading = Loading::new(env, &overrides, problems, raw, file.as_deref());
     let ledger = loading.ledger_path().value;
     let control = loading.control_path();
-    let named = !matches!(control.place, Place::Default);
+    let named = !matches!(control.layer, Layer::Default);
     let mut rules: Vec<(String, PathBuf)> = Vec::new();
     for agent in &loading.raw.agents {
         let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();

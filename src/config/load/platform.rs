@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Loading;
-use super::given::Place;
+use super::layers::Layer;
 use crate::config::keys;
 use crate::config::settings::{CredentialsMode, Platform};
 use crate::diagnostics::Severity;
@@ -16,13 +16,13 @@ impl Loading<'_> {
         let sound = self.parsed("platform.url", &url, address(["https", "http"])).is_some();
         let base = if sound { origin(&url.value) } else { DEFAULT_URL.to_owned() };
         // The SDK's addresses count where nobody named a platform: else REST would go to another one, with the key.
-        let sdk = |name| matches!(url.place, Place::Default).then_some(name);
+        let sdk = |name| matches!(url.layer, Layer::Default).then_some(name);
         let rest = self.scalar("platform.rest_url", sdk("BAND_REST_URL"), &format!("{base}/api/v1"));
         let socket = base.replacen("http", "ws", 1) + "/api/v1/socket/websocket";
         let socket = self.scalar("platform.socket_url", sdk("BAND_WS_URL"), &socket);
         // What follows from another value is nobody's default.
-        for (key, place) in [("platform.rest_url", &rest.place), ("platform.socket_url", &socket.place)] {
-            if let (Place::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
+        for (key, place) in [("platform.rest_url", &rest.layer), ("platform.socket_url", &socket.layer)] {
+            if let (Layer::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
                 "from `platform.url`".clone_into(&mut told.2);
             }
         }
@@ -36,13 +36,13 @@ impl Loading<'_> {
         let ca_file = self.scalar("platform.ca_file", None, "");
         let ca_file = (!ca_file.value.is_empty()).then(|| self.resolve(&ca_file.value));
         let (rest_url, socket_url) = (rest_url?, socket_url?);
-        for (part, place) in [(&rest_url, &rest.place), (&socket_url, &socket.place)] {
+        for (part, place) in [(&rest_url, &rest.layer), (&socket_url, &socket.layer)] {
             if matches!(part.scheme(), "http" | "ws") && !loopback(part) {
                 // Both usually follow from `url`.
-                let place = if matches!(place, Place::Default) { &url.place } else { place };
+                let place = if matches!(place, Layer::Default) { &url.layer } else { place };
                 let message = "the platform is spoken to without TLS: the key can be read on the way";
                 let problem = match place {
-                    Place::File(span) => self.problems.warning(span, message),
+                    Layer::File(span) => self.problems.warning(span, message),
                     _ => self.problems.plain(Severity::Warning, message),
                 };
                 problem.help("use `https://` and `wss://`");

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Loading;
-use super::given::{Given, Place};
+use super::layers::{Layer, Layered};
 use crate::config::settings::Timing;
 use crate::document::in_words;
 
-type Figures = HashMap<&'static str, Given>;
+type Figures = HashMap<&'static str, Layered>;
 
 impl Loading<'_> {
     pub(super) fn timing(&mut self) -> Option<Timing> {
@@ -17,12 +17,12 @@ impl Loading<'_> {
         let mut figures = Figures::new();
         for (name, place) in timing.fields() {
             let key = format!("timing.{name}");
-            let given = self.scalar(&key, None, &words(*place));
-            match self.length_of(&key, &given) {
+            let layered = self.scalar(&key, None, &words(*place));
+            match self.length_of(&key, &layered) {
                 Some(length) => *place = length,
                 None => whole = false,
             }
-            figures.insert(name, given);
+            figures.insert(name, layered);
         }
         if !whole {
             return None;
@@ -67,15 +67,15 @@ impl Loading<'_> {
     }
 
     fn contradicts(&mut self, name: &str, figures: &Figures, expected: &str, help: &str) {
-        if let Some(given) = figures.get(name) {
-            self.refuse(&format!("timing.{name}"), given, expected, Some(help.to_owned()));
+        if let Some(layered) = figures.get(name) {
+            self.refuse(&format!("timing.{name}"), layered, expected, Some(help.to_owned()));
         }
     }
 }
 
 /// Whether somebody chose it.
 fn written(figures: &Figures, name: &str) -> bool {
-    figures.get(name).is_some_and(|given| !matches!(given.place, Place::Default))
+    figures.get(name).is_some_and(|layered| !matches!(layered.layer, Layer::Default))
 }
 
 fn words(length: Duration) -> String {

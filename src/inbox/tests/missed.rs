@@ -75,7 +75,7 @@ fn what_was_missing_before_the_answer_says_nothing_about_its_fate() {
     for seconds in [100, 200, 300] {
         round(&mut inbox, seconds);
     }
-    inbox.fly(&id("a"));
+    inbox.begin_answer(&id("a"));
     assert!(round(&mut inbox, 400).is_empty());
     inbox.unknown(&id("a"));
     for seconds in [500, 600, 700] {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::{Reader, RecordedRequest, rows};
+use super::{LedgerReader, RecordedRequest, rows};
 use crate::ledger::LedgerError;
 use crate::model::{Outcome, Verdict};
 
@@ -18,7 +18,7 @@ type Shown = (Option<Verdict>, Option<String>, Option<Outcome>, Option<String>);
 /// Follows a ledger through daemons that come and go.
 #[derive(Debug)]
 pub struct Follow {
-    reader: Reader,
+    reader: LedgerReader,
     /// SQLite's count of others' commits, at the last look.
     version: Option<i64>,
     mark: Mark,
@@ -38,8 +38,8 @@ impl Follow {
     /// Begins after what is there now: what is open now is said when it changes.
     ///
     /// # Errors
-    /// As [`Reader::open`].
-    pub fn begin(reader: Reader) -> Result<Self, LedgerError> {
+    /// As [`LedgerReader::open`].
+    pub fn begin(reader: LedgerReader) -> Result<Self, LedgerError> {
         let mut follow =
             Self { reader, version: None, mark: Mark { request: 0, decision: 0, answer: 0 }, watched: BTreeMap::new() };
         follow.version = Some(follow.version_now()?);
@@ -63,10 +63,10 @@ impl Follow {
     /// nothing was written.
     ///
     /// # Errors
-    /// As [`Reader::requests`].
-    pub fn look(&mut self) -> Result<Vec<RecordedRequest>, LedgerError> {
+    /// As [`LedgerReader::requests`].
+    pub fn poll(&mut self) -> Result<Vec<RecordedRequest>, LedgerError> {
         if self.reader.outdated() || moved(&self.reader) {
-            self.reader = Reader::open(&self.reader.path)?;
+            self.reader = LedgerReader::open(&self.reader.path)?;
             self.version = None;
         }
         let version = self.version_now()?;
@@ -131,7 +131,7 @@ impl Follow {
 }
 
 /// Whether the daemon that had the file closed it: its log went, and with it what this connection reads from.
-fn moved(reader: &Reader) -> bool {
+fn moved(reader: &LedgerReader) -> bool {
     !reader.at_rest && !super::opening::log_is_there(Path::new(&reader.path))
 }
 

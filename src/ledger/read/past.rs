@@ -9,11 +9,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{RecordedRequest, rows};
 use crate::ledger::columns::{Micros, Parsed};
-use crate::ledger::facts;
+use crate::ledger::reasons;
 use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, RequestId, Verdict};
-use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
 use crate::policy::doubts::Doubt;
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
@@ -88,10 +88,10 @@ pub fn memory(
     owner: Option<&str>,
     reach: Reach,
     moment: Moment,
-) -> rusqlite::Result<Memory> {
+) -> rusqlite::Result<SavedState> {
     let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = found.optional()? else {
-        return Ok(Memory { history_complete: true, ..Memory::default() });
+        return Ok(SavedState { history_complete: true, ..SavedState::default() });
     };
     let past = Past { connection, agent, moment };
     let back = |reach: SignedDuration| moment.at.checked_sub(reach).unwrap_or(Timestamp::MIN);
@@ -110,7 +110,7 @@ pub fn memory(
         charges.extend(past.charges_in_shadow(owner, request.row, since)?);
     }
     charges.sort_by_key(|row| row.at);
-    Ok(Memory {
+    Ok(SavedState {
         charges,
         history,
         history_complete: true,
@@ -136,7 +136,7 @@ impl Past<'_> {
             .connection
             .query_row("SELECT facts FROM decision WHERE n = ?1", [decision], |row| row.get(0))
             .optional()?;
-        Ok(json.and_then(|json| facts::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
+        Ok(json.and_then(|json| reasons::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
     }
 
     /// The moment's three parameters.
@@ -333,7 +333,7 @@ impl Past<'_> {
 }
 
 fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
-    let charges = facts::from_json(facts).unwrap_or_default().charges;
+    let charges = reasons::from_json(facts).unwrap_or_default().charges;
     charges.into_iter().map(move |charge| ChargeRow { request: request.clone(), charge, at })
 }
 

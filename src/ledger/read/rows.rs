@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
 use crate::ledger::columns::{Micros, Parsed};
-use crate::ledger::facts;
+use crate::ledger::reasons;
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::Mode;
 
@@ -323,7 +323,7 @@ pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<
                 by: row.get(3)?,
                 policy: get(row, 4)?,
                 mode: if row.get_ref(5)?.as_str()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
-                facts: facts::from_json(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+                facts: reasons::from_json(row.get_ref(6)?.as_str()?).unwrap_or_default(),
             })
         })?
         .collect()

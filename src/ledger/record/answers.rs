@@ -9,7 +9,7 @@ use crate::ledger::columns::{Micros, cut};
 use crate::model::{Answer, Outcome};
 use crate::policy::Charge;
 
-/// An [`Entry::Intent`](crate::ledger::Entry::Intent) by row numbers.
+/// An [`Record::Intent`](crate::ledger::Record::Intent) by row numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Intent<'a> {
     pub(super) agent: i64,

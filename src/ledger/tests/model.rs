@@ -8,7 +8,7 @@ use super::*;
 
 /// One thing that happens, to one of three requests.
 #[derive(Debug, Clone)]
-enum Op {
+enum Step {
     Seen(usize),
     Intent(usize, Answer, bool),
     Outcome(usize, Outcome),
@@ -20,7 +20,7 @@ enum Op {
     Restart,
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> impl Strategy<Value = Step> {
     let request = 0..3_usize;
     let answer = prop_oneof![3 => Just(Answer::Approve), 1 => Just(Answer::Reject)];
     let outcome = prop_oneof![
@@ -34,15 +34,15 @@ fn op() -> impl Strategy<Value = Op> {
     let status = prop_oneof![Just(None), Just(Some(RequestStatus::Cancelled))];
     let person = prop_oneof![Just(None), Just(Some("ann")), Just(Some("eve"))];
     prop_oneof![
-        4 => request.clone().prop_map(Op::Seen),
-        6 => (request.clone(), answer, any::<bool>()).prop_map(|(n, answer, counts)| Op::Intent(n, answer, counts)),
-        6 => (request.clone(), outcome).prop_map(|(n, outcome)| Op::Outcome(n, outcome)),
-        1 => request.clone().prop_map(Op::Withdrawn),
-        1 => (request.clone(), status).prop_map(|(n, status)| Op::Settled(n, status)),
-        2 => (request.clone(), person).prop_map(|(n, person)| Op::Hold(n, person)),
-        2 => any::<bool>().prop_map(Op::Pause),
-        1 => request.prop_map(Op::Notified),
-        1 => Just(Op::Restart),
+        4 => request.clone().prop_map(Step::Seen),
+        6 => (request.clone(), answer, any::<bool>()).prop_map(|(n, answer, counts)| Step::Intent(n, answer, counts)),
+        6 => (request.clone(), outcome).prop_map(|(n, outcome)| Step::Outcome(n, outcome)),
+        1 => request.clone().prop_map(Step::Withdrawn),
+        1 => (request.clone(), status).prop_map(|(n, status)| Step::Settled(n, status)),
+        2 => (request.clone(), person).prop_map(|(n, person)| Step::Hold(n, person)),
+        2 => any::<bool>().prop_map(Step::Pause),
+        1 => request.prop_map(Step::Notified),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -99,17 +99,17 @@ struct Model {
 
 impl Model {
     /// Plays one thing; `false` where the ledger has to refuse it.
-    fn play(&mut self, op: &Op, now: i64) -> bool {
+    fn play(&mut self, op: &Step, now: i64) -> bool {
         let resumes = self.resumes;
         match op {
-            Op::Seen(n) => {
+            Step::Seen(n) => {
                 let known = self.requests.entry(*n).or_insert(Known { first_seen: now, ..Known::default() });
                 if known.settled == Some(Settled::Gone) {
                     known.settled = None;
                 }
                 true
             }
-            Op::Intent(n, answer, counts) => {
+            Step::Intent(n, answer, counts) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let counted = (*counts && *answer == Answer::Approve).then_some((now, resumes));
                 match &mut known.last {
@@ -140,7 +140,7 @@ impl Model {
                 known.charged_at.get_or_insert(now);
                 true
             }
-            Op::Outcome(n, outcome) => {
+            Step::Outcome(n, outcome) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
                 last.outcome = Some(*outcome);
@@ -159,7 +159,7 @@ impl Model {
                 }
                 true
             }
-            Op::Withdrawn(n) => {
+            Step::Withdrawn(n) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 if let Some(last) = known.last.as_mut().filter(|last| last.open()) {
                     last.withdrawn = true;
@@ -167,7 +167,7 @@ impl Model {
                 }
                 true
             }
-            Op::Settled(n, status) => {
+            Step::Settled(n, status) => {
                 if let Some(known) = self.requests.get_mut(n) {
                     match status {
                         Some(_) => known.settled = Some(Settled::Word),
@@ -178,22 +178,22 @@ impl Model {
                 }
                 true
             }
-            Op::Hold(n, person) => {
+            Step::Hold(n, person) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 known.hold = *person;
                 true
             }
-            Op::Pause(on) => {
+            Step::Pause(on) => {
                 self.paused = *on;
                 self.resumes += u32::from(!on);
                 true
             }
-            Op::Notified(n) => {
+            Step::Notified(n) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 known.notified = true;
                 true
             }
-            Op::Restart => true,
+            Step::Restart => true,
         }
     }
 
@@ -202,34 +202,34 @@ impl Model {
     }
 }
 
-fn entry(op: &Op, now: i64) -> Option<Entry> {
+fn entry(op: &Step, now: i64) -> Option<Record> {
     let name = |n: &usize| format!("r{n}");
     Some(match op {
-        Op::Seen(n) => seen(&name(n), Some("ann"), now),
-        Op::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now) {
-            Entry::Intent { agent, request, answer, by, policy, charges, attempt, at, .. } => {
-                Entry::Intent { agent, request, answer, by, policy, charges, counts: *counts, attempt, at }
+        Step::Seen(n) => seen(&name(n), Some("ann"), now),
+        Step::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now) {
+            Record::Intent { agent, request, answer, by, policy, charges, attempt, at, .. } => {
+                Record::Intent { agent, request, answer, by, policy, charges, counts: *counts, attempt, at }
             }
             other => other,
         },
-        Op::Outcome(n, word) => outcome(&name(n), *word, now),
-        Op::Withdrawn(n) => Entry::Withdrawn { agent: agent(), request: id(&name(n)), at: at(now) },
-        Op::Settled(n, status) => {
-            Entry::Settled { agent: agent(), request: id(&name(n)), status: status.clone(), at: at(now) }
+        Step::Outcome(n, word) => outcome(&name(n), *word, now),
+        Step::Withdrawn(n) => Record::Withdrawn { agent: agent(), request: id(&name(n)), at: at(now) },
+        Step::Settled(n, status) => {
+            Record::Settled { agent: agent(), request: id(&name(n)), status: status.clone(), at: at(now) }
         }
-        Op::Hold(n, person) => {
-            Entry::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
+        Step::Hold(n, person) => {
+            Record::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
         }
-        Op::Pause(on) => Entry::Pause { agent: agent(), on: *on, by: "ann".to_owned(), at: at(now) },
-        Op::Notified(n) => {
-            Entry::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }
+        Step::Pause(on) => Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), at: at(now) },
+        Step::Notified(n) => {
+            Record::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }
         }
-        Op::Restart => return None,
+        Step::Restart => return None,
     })
 }
 
 /// Compares, in any order of rows.
-fn compare(memory: &AgentMemory, model: &Model) -> Result<(), TestCaseError> {
+fn compare(memory: &SavedAgent, model: &Model) -> Result<(), TestCaseError> {
     fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
         rows.sort();
         rows
@@ -252,13 +252,13 @@ fn compare(memory: &AgentMemory, model: &Model) -> Result<(), TestCaseError> {
         sorted(memory.first_seen.clone()),
         model.open().map(|(n, known)| (name(n), at(known.first_seen))).collect::<Vec<_>>()
     );
-    let book = &memory.book;
+    let policy_state = &memory.policy_state;
     prop_assert_eq!(
-        sorted(book.charges.iter().map(|row| (row.request.clone(), row.at)).collect()),
+        sorted(policy_state.charges.iter().map(|row| (row.request.clone(), row.at)).collect()),
         model.requests.iter().filter_map(|(n, known)| Some((name(n), at(known.charged_at?)))).collect::<Vec<_>>()
     );
     prop_assert_eq!(
-        sorted(book.holds.clone()),
+        sorted(policy_state.holds.clone()),
         model
             .requests
             .iter()
@@ -266,10 +266,10 @@ fn compare(memory: &AgentMemory, model: &Model) -> Result<(), TestCaseError> {
             .collect::<Vec<_>>()
     );
     prop_assert_eq!(
-        sorted(book.notified.clone()),
+        sorted(policy_state.notified.clone()),
         model.open().filter(|(_, known)| known.notified).map(|(n, _)| (name(n), rule("remind"))).collect::<Vec<_>>()
     );
-    prop_assert_eq!(book.paused, model.paused);
+    prop_assert_eq!(policy_state.paused, model.paused);
     let keeps = |last: &Last| !last.withdrawn && last.outcome.is_none_or(Outcome::keeps_charge);
     let now = model.requests.iter().filter_map(|(n, known)| {
         let (at, era) = known.last.as_ref().filter(|last| keeps(last))?.counts?;
@@ -277,7 +277,7 @@ fn compare(memory: &AgentMemory, model: &Model) -> Result<(), TestCaseError> {
     });
     let counted = now.chain(model.approved.iter().copied()).filter(|(_, _, era)| *era == model.resumes);
     prop_assert_eq!(
-        sorted(book.approvals.iter().map(|row| (row.request.clone(), row.at)).collect()),
+        sorted(policy_state.approvals.iter().map(|row| (row.request.clone(), row.at)).collect()),
         sorted(counted.map(|(n, second, _)| (name(&n), at(second))).collect())
     );
     Ok(())

@@ -33,10 +33,10 @@ async fn what_is_read_is_what_was_written() {
         crate::policy::rules::SourceText { name: "friends.txt".to_owned(), text: "".into() },
     ];
     let entries = vec![
-        Entry::Policy { agent: agent(), hash: hash(), texts: texts.clone(), at: at(0) },
-        Entry::Seen { agent: agent(), request: odd.clone().into(), via: Via::Listing, at: at(0) },
+        Record::Policy { agent: agent(), hash: hash(), texts: texts.clone(), at: at(0) },
+        Record::Seen { agent: agent(), request: odd.clone().into(), via: Via::Listing, at: at(0) },
         seen("r1", Some("@Ann/Bot"), 1),
-        Entry::Decided {
+        Record::Decided {
             agent: agent(),
             request: id("r1"),
             decision: Box::new(rich.clone()),
@@ -44,7 +44,7 @@ async fn what_is_read_is_what_was_written() {
             at: at(2),
         },
         intent("r1", Answer::Approve, rich.charges.clone(), 1, 3),
-        Entry::Outcome {
+        Record::Outcome {
             agent: agent(),
             request: id("r1"),
             outcome: Outcome::Applied,
@@ -53,12 +53,12 @@ async fn what_is_read_is_what_was_written() {
         },
         seen("r2", Some("bob"), 5),
         decided("r2", Verdict::Defer, "no-idea", 6),
-        Entry::Settled { agent: agent(), request: id("r2"), status: Some(RequestStatus::Cancelled), at: at(7) },
+        Record::Settled { agent: agent(), request: id("r2"), status: Some(RequestStatus::Cancelled), at: at(7) },
     ];
     ledger.commit(entries).await.unwrap();
     // While the daemon has it, and after.
     for round in 0..2 {
-        let reader = Reader::open(&world.path()).unwrap();
+        let reader = LedgerReader::open(&world.path()).unwrap();
         let all = reader.requests_since(None).unwrap();
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].request.sender, odd.sender);
@@ -74,7 +74,7 @@ async fn what_is_read_is_what_was_written() {
         let decisions = reader.decisions_of(&id("r1")).unwrap();
         assert_eq!(
             decisions[0].facts,
-            DecisionFacts {
+            DecisionReasons {
                 voices: rich.voices.clone(),
                 due: rich.due,
                 reconsider_at: rich.reconsider_at,
@@ -89,7 +89,7 @@ async fn what_is_read_is_what_was_written() {
         assert_eq!(reader.policy_texts(&hash()).unwrap().as_ref(), Some(&texts));
         assert_eq!(reader.policy_texts(&PolicyHash::new("00")).unwrap(), None);
         assert_eq!(reader.policy_in_force(&agent()).unwrap(), Some(hash()));
-        let before = facts::from_json("{}").unwrap();
+        let before = reasons::from_json("{}").unwrap();
         assert_eq!(before.circumstances, None, "a row that does not say");
         let matched = reader.rules_last_matched(Some(&agent()), at(0)).unwrap();
         assert_eq!(matched.into_iter().collect::<Vec<_>>(), [(rule("friends"), at(2))]);

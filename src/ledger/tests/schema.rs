@@ -27,19 +27,19 @@ fn old_ledger(world: &World) {
 async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     let world = World::new();
     old_ledger(&world);
-    let old = Reader::open(&world.path()).unwrap_err().to_string();
+    let old = LedgerReader::open(&world.path()).unwrap_err().to_string();
     assert!(old.contains("start the daemon once"), "{old}");
     let ledger = world.open();
     let old_agent = AgentId::parse(OLD_AGENT).unwrap();
     let now: Timestamp = "2026-11-29T02:00:00Z".parse().unwrap();
     let memory = ledger.load_agent(&old_agent, now, REACH).await.unwrap();
     assert_eq!(memory.first_seen.len(), 4, "acme/3-bot, the odd handle, dave and eve are pending");
-    assert_eq!(memory.book.holds.len(), 1);
-    assert_eq!(memory.book.charges.len(), 2);
+    assert_eq!(memory.policy_state.holds.len(), 1);
+    assert_eq!(memory.policy_state.charges.len(), 2);
     assert_eq!(memory.recent_answers.len(), 5);
-    assert!(!memory.book.paused && memory.open_answers.is_empty());
+    assert!(!memory.policy_state.paused && memory.open_answers.is_empty());
     ledger.close().await.unwrap();
-    let reader = Reader::open(&world.path()).unwrap();
+    let reader = LedgerReader::open(&world.path()).unwrap();
     assert_eq!(reader.totals().unwrap().schema, crate::ledger::schema::known());
     let requests = reader.requests(&Filter::default()).unwrap();
     let carol =
@@ -133,7 +133,7 @@ async fn the_newest_row_is_the_agents_own() {
     let world = World::new();
     let ledger = world.open();
     let other = AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000002").unwrap();
-    let state = |agent: &AgentId, second| Entry::Session {
+    let state = |agent: &AgentId, second| Record::Session {
         agent: agent.clone(),
         state: AgentState::Live,
         why: String::new(),
@@ -158,8 +158,11 @@ async fn a_null_character_of_a_stranger_is_kept_as_what_every_engine_holds() {
     let ledger = world.open();
     let mut nul = request("r1", Some("a\0b"));
     (nul.name, nul.message) = (Some(StrangerText::new("\0")), Some(StrangerText::new("x\0crypto")));
-    ledger.commit(vec![Entry::Seen { agent: agent(), request: nul.into(), via: Via::Event, at: at(0) }]).await.unwrap();
-    let read = Reader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    ledger
+        .commit(vec![Record::Seen { agent: agent(), request: nul.into(), via: Via::Event, at: at(0) }])
+        .await
+        .unwrap();
+    let read = LedgerReader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
     assert_eq!(read[0].request.message.as_ref().unwrap().raw(), "x\u{FFFD}crypto");
     let nuls: i64 = world
         .sql()

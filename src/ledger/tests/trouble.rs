@@ -14,7 +14,7 @@ async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) ->
     }
 }
 
-fn write_in_background(ledger: &Ledger, entry: Entry) -> Writing {
+fn write_in_background(ledger: &Ledger, entry: Record) -> Writing {
     let ledger = ledger.clone();
     tokio::spawn(async move { ledger.commit(vec![entry]).await })
 }
@@ -29,7 +29,7 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     let batches = (1..200).map(|n| {
         let mut big = request(&format!("r{n}"), Some("ann"));
         big.message = Some(StrangerText::new(&"x".repeat(500)));
-        write_in_background(&ledger, Entry::Seen { agent: agent(), request: big.into(), via: Via::Listing, at: at(n) })
+        write_in_background(&ledger, Record::Seen { agent: agent(), request: big.into(), via: Via::Listing, at: at(n) })
     });
     let mut batches: Vec<_> = batches.collect();
     let mut writing = batches.remove(batches.len() - 1);

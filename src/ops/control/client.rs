@@ -10,7 +10,7 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::wire::{Op, OpError, OpReply};
+use super::wire::{ControlOp, OpError, OpReply};
 
 /// Most bytes of a reply that are read: 10,000 pending requests of 500 characters each, and room.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -46,7 +46,7 @@ pub enum ClientError {
 
 /// What a call that was not waited for comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum Submitted {
     /// Done, and this is the answer.
     Reply(OpReply),
     /// The daemon has it, and will say what came of it in its log.
@@ -91,10 +91,10 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn call(&self, op: &Op) -> Result<OpReply, ClientError> {
+    pub async fn call(&self, op: &ControlOp) -> Result<OpReply, ClientError> {
         match self.give(op, true).await? {
-            Given::Reply(reply) => Ok(reply),
-            Given::Accepted => Err(self.broken("it did not wait for the answer")),
+            Submitted::Reply(reply) => Ok(reply),
+            Submitted::Accepted => Err(self.broken("it did not wait for the answer")),
         }
     }
 
@@ -102,14 +102,14 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn give(&self, op: &Op, wait: bool) -> Result<Given, ClientError> {
+    pub async fn give(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
         match tokio::time::timeout(REPLY_MAX, self.exchange(op, wait)).await {
             Ok(result) => result,
             Err(_) => Err(self.broken("no answer in time; it may still be done")),
         }
     }
 
-    async fn exchange(&self, op: &Op, wait: bool) -> Result<Given, ClientError> {
+    async fn exchange(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.path.clone()),
             _ => ClientError::Absent { places: format!("`{}`", self.path.display()) },
@@ -130,10 +130,10 @@ impl Client {
             let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
             let body = body.map_err(|error| self.broken(error))?.to_bytes();
             if status == hyper::StatusCode::ACCEPTED {
-                return Ok(Given::Accepted);
+                return Ok(Submitted::Accepted);
             }
             if status.is_success() {
-                return serde_json::from_slice(&body).map(Given::Reply).map_err(|error| self.broken(error));
+                return serde_json::from_slice(&body).map(Submitted::Reply).map_err(|error| self.broken(error));
             }
             match serde_json::from_slice::<OpError>(&body) {
                 Ok(error) if error.code == "forbidden" => Err(ClientError::Forbidden(self.path.clone())),

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::metrics;
 use super::socket::Bound;
-use super::wire::{Call, Op, OpError, OpReply};
+use super::wire::{Call, ControlOp, OpError, OpReply};
 use crate::model::ascii_json;
 use crate::ops::log::events;
 
@@ -159,7 +159,7 @@ async fn operate(
     Query(manner): Query<Manner>,
     body: Body,
 ) -> Result<Response, Refused> {
-    let op: Op = serde_json::from_slice(&body.0)
+    let op: ControlOp = serde_json::from_slice(&body.0)
         .map_err(|error| refuse("malformed", format!("the body is no operation: {error}")))?;
     let reply = call(&calls, peer, op).await?;
     if manner.wait {
@@ -173,14 +173,14 @@ async fn operate(
 }
 
 async fn status(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
-    match answer(call(&calls, peer, Op::Status).await?).await? {
+    match answer(call(&calls, peer, ControlOp::Status).await?).await? {
         OpReply::Status(status) => Ok(json(&status)),
         _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
     }
 }
 
 async fn exposition(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
-    match answer(call(&calls, peer, Op::Status).await?).await? {
+    match answer(call(&calls, peer, ControlOp::Status).await?).await? {
         OpReply::Status(status) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -197,7 +197,7 @@ async fn nothing() -> Refused {
 type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
 
 /// Hands the operation to the supervisor.
-async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: Op) -> Result<Reply, Refused> {
+async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: ControlOp) -> Result<Reply, Refused> {
     if !peer.allowed() {
         tracing::warn!(
             event = events::CONTROL_REFUSED,
@@ -294,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_is_refused_before_the_supervisor_hears_of_it() {
         let (calls, mut heard) = mpsc::channel(1);
-        let refused = call(&calls, Peer { uid: 64_321 }, Op::Status).await.err().unwrap();
+        let refused = call(&calls, Peer { uid: 64_321 }, ControlOp::Status).await.err().unwrap();
         assert_eq!(refused.0.code, "forbidden");
         assert!(heard.try_recv().is_err());
     }

@@ -10,7 +10,7 @@ use crate::model::{AgentId, AgentState, Verdict};
 #[derive(Debug)]
 pub struct Call {
     /// What is asked.
-    pub op: Op,
+    pub op: ControlOp,
     /// Who asks: the user behind the socket's peer.
     pub person: String,
     /// Where the answer goes; dropping it is an internal error to the client. Nobody may want it any more by then.
@@ -20,7 +20,7 @@ pub struct Call {
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
-pub enum Op {
+pub enum ControlOp {
     /// `doorman status`.
     Status,
     /// `doorman pending`.
@@ -63,17 +63,17 @@ pub enum Op {
     },
 }
 
-impl Op {
+impl ControlOp {
     /// The word on the wire and in the log.
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Status => "status",
-            Op::Pending { .. } => "pending",
-            Op::Answer { .. } => "answer",
-            Op::Revoke { .. } => "revoke",
-            Op::Reload { .. } => "reload",
-            Op::Pause { .. } => "pause",
-            Op::Resume { .. } => "resume",
+            ControlOp::Status => "status",
+            ControlOp::Pending { .. } => "pending",
+            ControlOp::Answer { .. } => "answer",
+            ControlOp::Revoke { .. } => "revoke",
+            ControlOp::Reload { .. } => "reload",
+            ControlOp::Pause { .. } => "pause",
+            ControlOp::Resume { .. } => "resume",
         }
     }
 }
@@ -82,25 +82,25 @@ impl Op {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum OpReply {
-    /// To [`Op::Status`].
+    /// To [`ControlOp::Status`].
     Status(Status),
-    /// To [`Op::Pending`].
+    /// To [`ControlOp::Pending`].
     Pending {
         /// Oldest first.
         requests: Vec<PendingRow>,
     },
-    /// To [`Op::Answer`].
+    /// To [`ControlOp::Answer`].
     Answered(Answered),
-    /// To [`Op::Revoke`].
+    /// To [`ControlOp::Revoke`].
     Revoked {
         /// The handles (or contact ids) removed.
         removed: Vec<String>,
         /// What could not be removed, and why.
         failed: Vec<String>,
     },
-    /// To [`Op::Reload`].
+    /// To [`ControlOp::Reload`].
     Reloaded(Reloaded),
-    /// To [`Op::Pause`] and [`Op::Resume`].
+    /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
     Done {
         /// The agents it was done to.
         agents: Vec<AgentId>,
@@ -217,7 +217,7 @@ pub struct PendingRow {
     pub stage: String,
 }
 
-/// To [`Op::Answer`].
+/// To [`ControlOp::Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
     /// Which request.
@@ -232,7 +232,7 @@ pub struct Answered {
     pub outcome: String,
 }
 
-/// To [`Op::Reload`].
+/// To [`ControlOp::Reload`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// Whether everything was taken (or was the same as before).

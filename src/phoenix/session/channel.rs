@@ -20,8 +20,8 @@ pub(super) struct Channel {
 
 #[derive(Debug, Clone, Copy)]
 enum Join {
-    /// Asked, and not answered since.
-    Asked { reference: u64, at: Mono },
+    /// Requested, and not answered since.
+    Requested { reference: u64, at: Mono },
     /// Joined.
     Joined { reference: u64, at: Mono },
     /// Asked, and not answered in time. A slow server may still answer: the late word counts until the join is asked again,
@@ -37,18 +37,18 @@ impl Channel {
     /// A topic whose first join goes out with this ref.
     pub(super) fn new(topic: String, reference: u64, timing: &Timing, now: Mono) -> Self {
         let backoff = Backoff::new(timing.backoff_min, timing.backoff_max);
-        Self { topic, join: Join::Asked { reference, at: now }, backoff }
+        Self { topic, join: Join::Requested { reference, at: now }, backoff }
     }
 
     /// A join goes out with this ref, fresh for each.
     pub(super) fn ask(&mut self, reference: u64, now: Mono) {
-        self.join = Join::Asked { reference, at: now };
+        self.join = Join::Requested { reference, at: now };
     }
 
     /// The ref of the join that is asked for or stands.
     pub(super) fn reference(&self) -> Option<u64> {
         match self.join {
-            Join::Asked { reference, .. } | Join::Late { reference, .. } | Join::Joined { reference, .. } => {
+            Join::Requested { reference, .. } | Join::Late { reference, .. } | Join::Joined { reference, .. } => {
                 Some(reference)
             }
             Join::Again { .. } | Join::Never => None,
@@ -57,7 +57,7 @@ impl Channel {
 
     /// Whether this is the answer that is waited for.
     pub(super) fn awaits(&self, answer: u64) -> bool {
-        matches!(self.join, Join::Asked { reference, .. } | Join::Late { reference, .. } if reference == answer)
+        matches!(self.join, Join::Requested { reference, .. } | Join::Late { reference, .. } if reference == answer)
     }
 
     /// Whether a frame with this `join_ref` speaks of the current join. Servers may leave it out \[phx\].
@@ -75,7 +75,7 @@ impl Channel {
 
     /// The join that was asked for stands.
     pub(super) fn accept(&mut self, now: Mono) {
-        if let Join::Asked { reference, .. } | Join::Late { reference, .. } = self.join {
+        if let Join::Requested { reference, .. } | Join::Late { reference, .. } = self.join {
             self.join = Join::Joined { reference, at: now };
         }
     }
@@ -94,7 +94,7 @@ impl Channel {
     /// The join was not answered in time: it is asked again after as long once more. Says how many failed in a row.
     pub(super) fn late(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
         let wait = self.backoff.wait(rng).max(timing.join_timeout);
-        if let Join::Asked { reference, .. } = self.join {
+        if let Join::Requested { reference, .. } = self.join {
             self.join = Join::Late { reference, again: now + wait };
         }
         self.backoff.tries()
@@ -107,7 +107,7 @@ impl Channel {
 
     /// Whether the join was unanswered for too long.
     pub(super) fn is_overdue(&self, timing: &Timing, now: Mono) -> bool {
-        matches!(self.join, Join::Asked { at, .. } if at + timing.join_timeout <= now)
+        matches!(self.join, Join::Requested { at, .. } if at + timing.join_timeout <= now)
     }
 
     /// Whether it is time to join again.
@@ -118,7 +118,7 @@ impl Channel {
     /// When to look again.
     pub(super) fn deadline(&self, timing: &Timing) -> Option<Mono> {
         match self.join {
-            Join::Asked { at, .. } => Some(at + timing.join_timeout),
+            Join::Requested { at, .. } => Some(at + timing.join_timeout),
             Join::Again { at } | Join::Late { again: at, .. } => Some(at),
             Join::Joined { .. } | Join::Never => None,
         }

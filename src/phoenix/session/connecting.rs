@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::contest::Ruling;
+use super::conflict::Ruling;
 use super::socket::Socket;
 use super::{
     AgentState, ConnectPlan, ConnectionMode, DIAL_PHASES_MAX, Ended, NoteLevel, Output, Phase, Refusal, RefusedBy,
@@ -33,7 +33,7 @@ pub(super) enum Floor {
     /// The platform does not want this connection: as seldom as plain backoff ever gets.
     Slowest,
     /// The platform said how long.
-    Told(Duration),
+    RetryAfter(Duration),
 }
 
 impl Session {
@@ -65,20 +65,20 @@ impl Session {
             return;
         }
         let floor = match (refusal.retry_after, refusal.status) {
-            (Some(told), _) => Floor::Told(told),
+            (Some(wait), _) => Floor::RetryAfter(wait),
             (None, Some(429)) => Floor::Overloaded,
             (None, _) => Floor::None,
         };
         let mut ruling = Ruling::Passing;
         if refusal.asked {
-            self.contest.dropped(now);
+            self.conflict.dropped(now);
         }
         // What something in between says is no word about the key, and none about who has the connection.
         let own = !matches!(refusal.by, RefusedBy::Between(_));
         match (refusal.status, own) {
             (Some(409), true) => {
                 self.key.taken();
-                ruling = self.contest.conflict(&self.config.timing, now);
+                ruling = self.conflict.upgrade_refused(&self.config.timing, now);
             }
             (status, _) => {
                 let as_key = status == Some(403) && refusal.by == RefusedBy::Empty;
@@ -107,23 +107,23 @@ impl Session {
             Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => return,
         };
         self.leave_live(now);
-        self.contest.outlived(joined_at, &self.config.timing, now);
+        self.conflict.outlived(joined_at, &self.config.timing, now);
         let too_large = ended.too_large || ended.code == Some(CLOSE_TOO_LARGE);
         if let Some(pattern) = opened_at.and_then(|at| self.endings.ended(at, too_large, now)) {
             self.note(NoteLevel::Warn, "connection_pattern", pattern);
         }
         let (ruling, floor, why) = match ended.code {
             None if ended.too_large => {
-                self.contest.dropped(now);
+                self.conflict.dropped(now);
                 (Ruling::Passing, Floor::None, "a frame was too large: the connection was closed with 1009".to_owned())
             }
             None => {
-                self.contest.dropped(now);
+                self.conflict.dropped(now);
                 (Ruling::Passing, Floor::None, "the connection broke".to_owned())
             }
             Some(code) => {
                 let ruling = match code {
-                    1000 | 1001 => self.contest.ended(joined_at, &self.config.timing, now),
+                    1000 | 1001 => self.conflict.ended(joined_at, &self.config.timing, now),
                     _ => Ruling::Passing,
                 };
                 let floor = match code {
@@ -150,7 +150,7 @@ impl Session {
     pub(super) fn superseded(&mut self, now: Mono) {
         self.leave_live(now);
         self.outputs.push_back(Output::Close);
-        let ruling = self.contest.superseded(now);
+        let ruling = self.conflict.superseded(now);
         self.wait(ruling, Floor::None, "another connection took this agent's place".to_owned(), now);
     }
 
@@ -168,11 +168,11 @@ impl Session {
     pub(super) fn drop_socket(&mut self, now: Mono) {
         self.leave_live(now);
         if let Phase::Open(socket) = &self.phase {
-            self.contest.outlived(socket.joined_at, &self.config.timing, now);
+            self.conflict.outlived(socket.joined_at, &self.config.timing, now);
         }
         match self.phase {
             Phase::Open(_) | Phase::Dialling { .. } => {
-                self.contest.dropped(now);
+                self.conflict.dropped(now);
                 self.outputs.push_back(Output::Close);
             }
             Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => {}
@@ -183,7 +183,7 @@ impl Session {
     fn wait(&mut self, ruling: Ruling, floor: Floor, why: String, now: Mono) {
         let timing = &self.config.timing;
         let told = match floor {
-            Floor::Told(told) => told.min(timing.retry_after_max),
+            Floor::RetryAfter(wait) => wait.min(timing.retry_after_max),
             Floor::None | Floor::Restart | Floor::Overloaded | Floor::Slowest => Duration::ZERO,
         };
         let (state, why, wait) = match ruling {
@@ -230,7 +230,7 @@ impl Session {
 fn floor_range(floor: Floor, timing: &Timing) -> Option<(Duration, Duration)> {
     let seconds = Duration::from_secs;
     match floor {
-        Floor::None | Floor::Told(_) => None,
+        Floor::None | Floor::RetryAfter(_) => None,
         Floor::Restart => {
             let base = timing.backoff_min;
             Some((seconds(1).min(base.saturating_mul(2)), seconds(5).min(base.saturating_mul(10))))

@@ -31,7 +31,7 @@ impl Session {
                 _ => self.event(&frame, now),
             },
             Err(problem) => {
-                // One complaint a socket: a flood of garbage must not become a flood of warnings.
+                // One complaint a socket: a flood of malformed frames must not become a flood of warnings.
                 let first = !std::mem::replace(&mut socket.complained, true);
                 let level = if first { NoteLevel::Warn } else { NoteLevel::Debug };
                 let what = match problem {
@@ -50,7 +50,7 @@ impl Session {
         };
         let answered = match frame.reference {
             Some(Ref::Number(reference)) => {
-                if socket.heart.answered(reference, now) {
+                if socket.heartbeat.answered(reference, now) {
                     return;
                 }
                 Which::ALL.into_iter().find(|&which| socket.channel(which).awaits(reference))
@@ -79,12 +79,12 @@ impl Session {
         match which {
             Which::Contacts => {
                 socket.joined_at.get_or_insert(now);
-                self.contest.found_free(now);
+                self.conflict.found_free(now);
                 self.relist.due = None;
                 self.outputs.push_back(Output::List("joined"));
             }
             // Whoever takes the place is announced here.
-            Which::Control => self.contest.knows(),
+            Which::Control => self.conflict.knows(),
         }
     }
 
@@ -203,12 +203,12 @@ impl Session {
             return;
         };
         let timing = &self.config.timing;
-        if socket.heart.is_dead(timing, now) {
+        if socket.heartbeat.is_dead(timing, now) {
             let why = format!("no heartbeat was answered for {} s", timing.dead_after.as_secs_f64());
             self.note(NoteLevel::Warn, "connection_dead", why.clone());
             return self.give_up_socket(why, now);
         }
-        if socket.heart.is_due(now) {
+        if socket.heartbeat.is_due(now) {
             self.outputs.push_back(Output::Send(socket.beat(timing, &mut self.rng, now)));
         }
         for which in Which::ALL {

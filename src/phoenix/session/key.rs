@@ -11,7 +11,7 @@ use crate::phoenix::backoff::between;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct KeyStanding {
+pub(super) struct KeyStatus {
     mode: CredentialsMode,
     /// What `auto` has found out about the query, for this key.
     query: QueryTry,
@@ -39,7 +39,7 @@ enum QueryTry {
     Useless,
 }
 
-impl KeyStanding {
+impl KeyStatus {
     /// Nothing known yet.
     pub(super) fn new(mode: CredentialsMode, timing: &Timing) -> Self {
         let refused_wait = timing.refused_min;

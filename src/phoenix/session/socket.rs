@@ -3,7 +3,7 @@
 use fastrand::Rng;
 
 use super::channel::Channel;
-use super::heart::Heart;
+use super::heartbeat::Heartbeat;
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::AgentId;
@@ -19,7 +19,7 @@ pub(super) struct Socket {
     /// `agent_control`: tells who takes the connection; older platforms do not have it.
     pub(super) control: Channel,
     /// Whether anybody is there.
-    pub(super) heart: Heart,
+    pub(super) heartbeat: Heartbeat,
     /// When it was opened.
     pub(super) opened_at: Mono,
     /// When the contacts were first joined.
@@ -60,8 +60,9 @@ impl Socket {
         };
         let (contacts, first) = channel(Which::Contacts, 1);
         let (control, second) = channel(Which::Control, 2);
-        let heart = Heart::new(timing, rng, now);
-        let socket = Self { last_ref: 2, contacts, control, heart, opened_at: now, joined_at: None, complained: false };
+        let heartbeat = Heartbeat::new(timing, rng, now);
+        let socket =
+            Self { last_ref: 2, contacts, control, heartbeat, opened_at: now, joined_at: None, complained: false };
         (socket, [first, second])
     }
 
@@ -95,7 +96,7 @@ impl Socket {
     /// A heartbeat.
     pub(super) fn beat(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> String {
         let reference = self.fresh_ref();
-        self.heart.beat(reference, timing, rng, now);
+        self.heartbeat.beat(reference, timing, rng, now);
         frame::encode(Push::Heartbeat, None, reference, HEARTBEAT_TOPIC)
     }
 
@@ -111,7 +112,7 @@ impl Socket {
     /// When to look again.
     pub(super) fn deadline(&self, timing: &Timing) -> Mono {
         let channels = [self.contacts.deadline(timing), self.control.deadline(timing)];
-        channels.into_iter().flatten().fold(self.heart.deadline(timing), Mono::min)
+        channels.into_iter().flatten().fold(self.heartbeat.deadline(timing), Mono::min)
     }
 
     fn fresh_ref(&mut self) -> u64 {

@@ -1,6 +1,6 @@
 //! A session under stepped time, with the platform played by the test.
 
-mod contest;
+mod conflict;
 mod heartbeats;
 mod keys;
 mod random;

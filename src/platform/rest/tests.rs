@@ -102,11 +102,11 @@ async fn a_refusal_stays_one_where_its_body_breaks_off_stalls_or_floods() {
 }
 
 #[tokio::test]
-async fn garbage_under_a_success_is_never_taken_for_one() {
+async fn what_is_malformed_under_a_success_is_never_taken_for_one() {
     let deep = "[".repeat(10_000);
     for body in ["", "{}", r#"{"data":{"status":7}}"#, r#"{"data":{"status":"appro"#, &deep] {
         let reply = respond(&at(&Raw::reply("200 OK", "", body.as_bytes()).await)).await;
-        assert_eq!(fault(&reply), CallFault::Garbage(200), "{body:.30}");
+        assert_eq!(fault(&reply), CallFault::Unreadable(200), "{body:.30}");
     }
     for page in ["ok", "<html>captive portal</html>", "null"] {
         let raw = Raw::reply("200 OK", "", page.as_bytes()).await;
@@ -122,7 +122,7 @@ async fn what_may_have_been_sent_is_not_taken_for_unsent() {
     for pieces in [
         vec![],
         vec![b"HTTP/1.1 200".to_vec()],
-        vec![b"\x00\x01garbage\r\n\r\n".to_vec()],
+        vec![b"\x00\x01malformed\r\n\r\n".to_vec()],
         vec![testing::head("200 OK", "", 100), br#"{"data":{"status":"approved"}}"#.to_vec()],
     ] {
         let (closed, stalled) =
@@ -153,7 +153,7 @@ async fn bodies_are_cut_off_at_their_bound() {
     let most = testing::head("200 OK", "", usize::MAX >> 2);
     let endless = Raw::serve(vec![most.clone(), large(BODY_BYTES_MAX)], Then::Stall).await;
     let reply = respond(&at(&endless)).await;
-    assert_eq!(fault(&reply), CallFault::Garbage(200));
+    assert_eq!(fault(&reply), CallFault::Unreadable(200));
     assert!(reply.result.unwrap_err().to_string().contains("larger"));
     let endless = Raw::serve(vec![most, vec![b' '; PAGE_BYTES_MAX + 1]], Then::Stall).await;
     assert_eq!(fault(&at(&endless).requests(1, 50).await), CallFault::TooLarge);

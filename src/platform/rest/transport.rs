@@ -20,7 +20,7 @@ impl Cut {
     pub(super) fn fault(self, status: StatusCode) -> CallError {
         let (fault, message) = match self {
             Cut::TooLarge(most) => {
-                (CallFault::Garbage(status.as_u16()), format!("its body is larger than {most} bytes"))
+                (CallFault::Unreadable(status.as_u16()), format!("its body is larger than {most} bytes"))
             }
             Cut::Broken => (CallFault::NoAnswer, "the answer broke off".to_owned()),
         };

@@ -3,8 +3,8 @@
 use super::{Compile, Condition, ConditionKind, Needs, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::keys::COUNT_MAX;
 use crate::policy::raw::RawCondition;
 
@@ -25,16 +25,16 @@ impl ConditionKind for ContactsOver {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        facts.circumstances.contacts.map_or(Told::UNKNOWN, |contacts| Told::fact(contacts > self.0))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        inputs.circumstances.contacts.map_or(Evaluation::UNKNOWN, |contacts| Evaluation::fact(contacts > self.0))
     }
 
     fn wanted(&self) -> String {
         format!("more than {}", self.0)
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        facts.circumstances.contacts.map_or_else(|| "not known".to_owned(), |count| count.to_string())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        inputs.circumstances.contacts.map_or_else(|| "not known".to_owned(), |count| count.to_string())
     }
 
     fn canonical(&self) -> String {

@@ -10,8 +10,8 @@ use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::doubts::Fact;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::patterns::HandlePattern;
@@ -32,17 +32,17 @@ pub struct HandleRegex(pub Vec<Pattern>);
 pub struct InList(pub Vec<Arc<List>>);
 
 /// Unknown where there is no plain handle.
-pub(super) fn by_handle(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) -> Told {
-    facts.handle.map_or(Told::UNKNOWN, |handle| Told::fact(holds(handle)))
+pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
+    inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
 
 /// The same for rights that somebody has by name: their handle, their owner, a list that names them. Unknown where the
 /// name may belong to somebody else by now.
-pub(super) fn by_name(facts: &Facts<'_>, holds: impl FnOnce(&Handle) -> bool) -> Told {
-    let told = by_handle(facts, holds);
-    let doubts = &facts.book.history.doubts;
-    let doubted = |handle: &Handle| doubts.unknown(handle.owner(), Fact::Identity, None, facts.now).is_some();
-    if told.truth == Truth::True && facts.handle.is_some_and(doubted) { Told::UNKNOWN } else { told }
+pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
+    let evaluation = by_handle(inputs, holds);
+    let doubts = &inputs.policy_state.history.doubts;
+    let doubted = |handle: &Handle| doubts.unknown(handle.owner(), Fact::Identity, None, inputs.now).is_some();
+    if evaluation.truth == Truth::True && inputs.handle.is_some_and(doubted) { Evaluation::UNKNOWN } else { evaluation }
 }
 
 impl HandleIn {
@@ -86,16 +86,16 @@ impl ConditionKind for HandleIn {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.contains(handle))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.contains(handle))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.texts().into_iter())
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {
@@ -148,16 +148,16 @@ impl ConditionKind for HandleRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {
@@ -223,16 +223,16 @@ impl ConditionKind for InList {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.iter().any(|list| list.patterns.contains(handle)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|list| list.name.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::handle(facts)
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::handle(inputs)
     }
 
     fn canonical(&self) -> String {

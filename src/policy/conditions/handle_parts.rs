@@ -9,8 +9,8 @@ use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
 use crate::model::Handle;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -68,16 +68,16 @@ impl ConditionKind for OwnerIs {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_name(facts, |handle| self.0.iter().any(|owner| **owner == *handle.owner()))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_name(inputs, |handle| self.0.iter().any(|owner| **owner == *handle.owner()))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        facts.handle.map_or_else(|| values::handle(facts), |handle| handle.owner().to_owned())
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        inputs.handle.map_or_else(|| values::handle(inputs), |handle| handle.owner().to_owned())
     }
 
     fn canonical(&self) -> String {
@@ -132,17 +132,17 @@ impl ConditionKind for SlugIs {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_handle(facts, |handle| handle.slug().is_some_and(|slug| self.0.iter().any(|one| **one == *slug)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_handle(inputs, |handle| handle.slug().is_some_and(|slug| self.0.iter().any(|one| **one == *slug)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
         let slug = |handle: &Handle| handle.slug().unwrap_or("none: a user").to_owned();
-        facts.handle.map_or_else(|| values::handle(facts), slug)
+        inputs.handle.map_or_else(|| values::handle(inputs), slug)
     }
 
     fn canonical(&self) -> String {
@@ -203,17 +203,17 @@ impl ConditionKind for Kind {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        by_handle(facts, |handle| handle.slug().is_some() == (self.0 == SenderKind::Agent))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        by_handle(inputs, |handle| handle.slug().is_some() == (self.0 == SenderKind::Agent))
     }
 
     fn wanted(&self) -> String {
         self.0.as_str().to_owned()
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
         let kind = |handle: &Handle| if handle.slug().is_some() { "agent" } else { "user" }.to_owned();
-        facts.handle.map_or_else(|| values::handle(facts), kind)
+        inputs.handle.map_or_else(|| values::handle(inputs), kind)
     }
 
     fn canonical(&self) -> String {

@@ -8,8 +8,8 @@ use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::doubts::Fact;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::keys::QUOTA;
 use crate::policy::raw::{RawCondition, RawTableOf};
@@ -64,20 +64,20 @@ impl History {
 }
 
 impl Part {
-    fn evaluate(self, facts: &Facts<'_>) -> Told {
-        let known = &facts.book.history;
-        let Some(owner) = facts.handle.map(Handle::owner) else { return Told::UNKNOWN };
-        if !facts.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
-            return Told::UNKNOWN;
+    fn evaluate(self, inputs: &Inputs<'_>) -> Evaluation {
+        let known = &inputs.policy_state.history;
+        let Some(owner) = inputs.handle.map(Handle::owner) else { return Evaluation::UNKNOWN };
+        if !inputs.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
+            return Evaluation::UNKNOWN;
         }
         match self {
             Part::ApprovedBefore(wanted) => {
-                let truth = known.approved(owner, facts.now);
-                Told { truth: if wanted { truth } else { !truth }, flips: None }
+                let truth = known.approved(owner, inputs.now);
+                Evaluation { truth: if wanted { truth } else { !truth }, flips: None }
             }
-            Part::RejectedWithin(within) => known.rejected_within(owner, within, facts.now),
-            Part::RemovedWithin(within) => known.removed_within(owner, within, facts.now),
-            Part::RequestsOver(quota) => known.requests_over(owner, quota, &facts.request.id, facts.now),
+            Part::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
+            Part::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
+            Part::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
         }
     }
 
@@ -108,11 +108,11 @@ impl Part {
         }
     }
 
-    fn saw(self, told: Told, facts: &Facts<'_>) -> String {
-        let Some(owner) = facts.handle.map(Handle::owner) else { return values::handle(facts) };
-        let known = &facts.book.history;
-        if told.truth == Truth::Unknown {
-            let timed = !matches!(self, Part::ApprovedBefore(_)) && !facts.clock_is_sound();
+    fn saw(self, evaluation: Evaluation, inputs: &Inputs<'_>) -> String {
+        let Some(owner) = inputs.handle.map(Handle::owner) else { return values::handle(inputs) };
+        let known = &inputs.policy_state.history;
+        if evaluation.truth == Truth::Unknown {
+            let timed = !matches!(self, Part::ApprovedBefore(_)) && !inputs.clock_is_sound();
             let doubt = self.fact().and_then(|fact| known.doubts.of(owner, fact).next());
             return match doubt {
                 _ if timed => values::CLOCK.to_owned(),
@@ -120,7 +120,7 @@ impl Part {
                 None => values::RECORD.to_owned(),
             };
         }
-        let holds = told.truth == Truth::True;
+        let holds = evaluation.truth == Truth::True;
         let not = |word: &str| if holds { word.to_owned() } else { format!("not {word}") };
         match self {
             Part::ApprovedBefore(wanted) => {
@@ -129,7 +129,11 @@ impl Part {
             Part::RejectedWithin(_) => format!("`{owner}` was {} in that time", not("rejected")),
             Part::RemovedWithin(_) => format!("a contact of `{owner}` was {} in that time", not("removed")),
             Part::RequestsOver(quota) => {
-                let count = facts.book.history.requests_within(owner, quota.per, &facts.request.id, facts.now).count();
+                let count = inputs
+                    .policy_state
+                    .history
+                    .requests_within(owner, quota.per, &inputs.request.id, inputs.now)
+                    .count();
                 format!("{count} others by `{owner}`")
             }
         }
@@ -155,22 +159,22 @@ impl ConditionKind for History {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        self.parts().map(|part| part.evaluate(facts)).fold(Told::TRUE, Told::and)
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        self.parts().map(|part| part.evaluate(inputs)).fold(Evaluation::TRUE, Evaluation::and)
     }
 
     fn wanted(&self) -> String {
         self.parts().map(|part| format!("{} {}", part.key(), part.wanted())).collect::<Vec<_>>().join(", ")
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        self.parts().map(|part| part.saw(part.evaluate(facts), facts)).collect::<Vec<_>>().join(", ")
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        self.parts().map(|part| part.saw(part.evaluate(inputs), inputs)).collect::<Vec<_>>().join(", ")
     }
 
-    fn explain(&self, facts: &Facts<'_>) -> Vec<Explained> {
+    fn explain(&self, inputs: &Inputs<'_>) -> Vec<Explained> {
         let line = |part: Part| {
-            let told = part.evaluate(facts);
-            Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(told, facts), told }
+            let evaluation = part.evaluate(inputs);
+            Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(evaluation, inputs), evaluation }
         };
         self.parts().map(line).collect()
     }

@@ -7,8 +7,8 @@ use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -67,16 +67,16 @@ impl ConditionKind for MessageContains {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.message().map_or(Truth::False, |text| text.contains(&self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.contains(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.message(), self.0.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -122,16 +122,16 @@ impl ConditionKind for MessageContainsFile {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.message().map_or(Truth::False, |text| text.contains(&self.texts)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.contains(&self.texts)))
     }
 
     fn wanted(&self) -> String {
         format!("a text of {} ({} texts)", self.file, self.texts.len())
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.message(), self.texts.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.message(), self.texts.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -168,16 +168,16 @@ impl ConditionKind for MessageRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.message().map_or(Truth::False, |text| text.matches(&self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.message(), self.0.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.message(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -214,16 +214,16 @@ impl ConditionKind for MessageAbsent {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::fact(facts.request.message.is_none() == self.0)
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::fact(inputs.request.message.is_none() == self.0)
     }
 
     fn wanted(&self) -> String {
         self.0.to_string()
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        if facts.request.message.is_some() { "a message" } else { values::ABSENT }.to_owned()
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        if inputs.request.message.is_some() { "a message" } else { values::ABSENT }.to_owned()
     }
 
     fn canonical(&self) -> String {
@@ -257,20 +257,20 @@ impl ConditionKind for MessageLongerThan {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.message().map_or(Truth::False, |text| text.longer_than(self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.message().map_or(Truth::False, |text| text.longer_than(self.0)))
     }
 
     fn wanted(&self) -> String {
         format!("more than {} characters", self.0)
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
         let length = |text: &Forms<'_>| {
             let most = if text.original().is_cut() { "at least " } else { "" };
             format!("{most}{} characters", text.original().raw().chars().count())
         };
-        facts.message().map_or_else(|| values::ABSENT.to_owned(), length)
+        inputs.message().map_or_else(|| values::ABSENT.to_owned(), length)
     }
 
     fn canonical(&self) -> String {

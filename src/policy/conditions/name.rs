@@ -5,8 +5,8 @@ use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
@@ -39,16 +39,16 @@ impl ConditionKind for NameIs {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.name().map_or(Truth::False, |name| name.is(&self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.is(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.name(), self.0.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -88,16 +88,16 @@ impl ConditionKind for NameContains {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.name().map_or(Truth::False, |name| name.contains(&self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.contains(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|text| text.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.name(), self.0.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {
@@ -125,16 +125,16 @@ impl ConditionKind for NameRegex {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        Told::of(facts.name().map_or(Truth::False, |name| name.matches(&self.0)))
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        Evaluation::of(inputs.name().map_or(Truth::False, |name| name.matches(&self.0)))
     }
 
     fn wanted(&self) -> String {
         values::some(self.0.iter().map(|pattern| pattern.text.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        values::text(facts.name(), self.0.iter().any(|one| one.disclosing))
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        values::text(inputs.name(), self.0.iter().any(|one| one.disclosing))
     }
 
     fn canonical(&self) -> String {

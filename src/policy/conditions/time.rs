@@ -9,8 +9,8 @@ use super::{Compile, Condition, ConditionKind, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
-use crate::policy::evaluate::Told;
-use crate::policy::evaluate::facts::{Facts, Inserted, after};
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::{Inputs, Inserted, after};
 use crate::policy::explain::values;
 use crate::policy::raw::RawCondition;
 use crate::policy::rules::Window;
@@ -41,13 +41,13 @@ impl ConditionKind for InWindow {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        if !facts.clock_is_sound() {
-            return Told::UNKNOWN;
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        if !inputs.clock_is_sound() {
+            return Evaluation::UNKNOWN;
         }
-        self.0.iter().fold(Told::FALSE, |told, window| {
-            let open = window::is_open(window, facts.now).into();
-            told.or(Told { truth: open, flips: window::next_flip(window, facts.now) })
+        self.0.iter().fold(Evaluation::FALSE, |evaluation, window| {
+            let open = window::is_open(window, inputs.now).into();
+            evaluation.or(Evaluation { truth: open, flips: window::next_flip(window, inputs.now) })
         })
     }
 
@@ -55,12 +55,12 @@ impl ConditionKind for InWindow {
         values::some(self.0.iter().map(|window| window.name.to_string()))
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        if !facts.clock_is_sound() {
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        if !inputs.clock_is_sound() {
             return values::CLOCK.to_owned();
         }
         values::some(self.0.iter().map(|window| {
-            let local = window.tz.to_datetime(facts.now);
+            let local = window.tz.to_datetime(inputs.now);
             format!("{} {}", local.strftime("%a %Y-%m-%d %H:%M"), window.tz.iana_name().unwrap_or("local"))
         }))
     }
@@ -89,13 +89,13 @@ impl ConditionKind for AgeOver {
         row(Self::KEY.name)
     }
 
-    fn evaluate(&self, facts: &Facts<'_>) -> Told {
-        match facts.inserted() {
-            _ if !facts.clock_is_sound() => Told::UNKNOWN,
-            Inserted::Absent => Told::UNKNOWN,
-            Inserted::SenselessUntil(at) => Told::until(Truth::Unknown, at),
-            Inserted::At(at) if after(at, self.0) <= facts.now => Told::TRUE,
-            Inserted::At(at) => Told::until(Truth::False, after(at, self.0)),
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        match inputs.inserted() {
+            _ if !inputs.clock_is_sound() => Evaluation::UNKNOWN,
+            Inserted::Absent => Evaluation::UNKNOWN,
+            Inserted::SenselessUntil(at) => Evaluation::until(Truth::Unknown, at),
+            Inserted::At(at) if after(at, self.0) <= inputs.now => Evaluation::TRUE,
+            Inserted::At(at) => Evaluation::until(Truth::False, after(at, self.0)),
         }
     }
 
@@ -103,10 +103,10 @@ impl ConditionKind for AgeOver {
         values::duration(self.0)
     }
 
-    fn saw(&self, facts: &Facts<'_>) -> String {
-        match facts.inserted() {
-            _ if !facts.clock_is_sound() => values::CLOCK.to_owned(),
-            Inserted::At(at) => values::duration(facts.now.duration_since(at).max(SignedDuration::ZERO)),
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        match inputs.inserted() {
+            _ if !inputs.clock_is_sound() => values::CLOCK.to_owned(),
+            Inserted::At(at) => values::duration(inputs.now.duration_since(at).max(SignedDuration::ZERO)),
             Inserted::Absent => "no valid `inserted_at`".to_owned(),
             Inserted::SenselessUntil(_) => "an `inserted_at` in the future".to_owned(),
         }

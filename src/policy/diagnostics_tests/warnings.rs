@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Case, Loaded, compiled, rendered, whole};
-use crate::policy::{LintFacts, RuleFacts, RuleName, lint};
+use crate::policy::{LintContext, RuleHistory, RuleName, lint};
 
 fn warned(title: &str, loaded: &Loaded) {
     assert!(loaded.policy.is_some(), "{title} is taken:\n{}", loaded.report.render(false));
@@ -82,13 +82,13 @@ fn what_only_time_and_the_ledger_know() {
     let name = |text| RuleName::parse(text).expect("a name");
     let long = Some(at("2026-01-01T00:00:00Z"));
     let recent = Some(at("2026-03-20T00:00:00Z"));
-    let facts = LintFacts {
+    let facts = LintContext {
         now: Some(at("2026-03-31T00:00:00Z")),
         keep: Some(SignedDuration::from_hours(24 * 30)),
         rules: [
-            (name("idle"), RuleFacts { since: long, shadow_since: None, matched: None }),
-            (name("new"), RuleFacts { since: recent, shadow_since: None, matched: None }),
-            (name("old-shadow"), RuleFacts { since: long, shadow_since: long, matched: recent }),
+            (name("idle"), RuleHistory { since: long, shadow_since: None, matched: None }),
+            (name("new"), RuleHistory { since: recent, shadow_since: None, matched: None }),
+            (name("old-shadow"), RuleHistory { since: long, shadow_since: long, matched: recent }),
         ]
         .into(),
     };
@@ -135,7 +135,7 @@ fn on_its_last_day_a_rule_has_not_ended() {
     let text = whole("+[rules.a]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nuntil = 2026-01-31\n");
     let ended = |now| {
         let mut loaded = compiled(&text, None);
-        lint(&mut loaded, &LintFacts { now: Some(at(now)), ..LintFacts::default() });
+        lint(&mut loaded, &LintContext { now: Some(at(now)), ..LintContext::default() });
         loaded.report.problems.iter().any(|problem| problem.message.contains("has ended"))
     };
     assert!(!ended("2026-01-31T23:59:59Z"));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use super::values::moment;
-use super::{Asked, Explanation, Reason};
+use super::{ConditionResult, Explanation, Reason};
 use crate::model::Verdict;
 use crate::policy::Mode;
 
@@ -66,7 +66,7 @@ impl Explanation {
 
 fn render_conditions(reason: &Reason, out: &mut String, paint: &impl Fn(Style, &str) -> String) {
     let last = reason.conditions.len().saturating_sub(1);
-    for (at, Asked { place, key, wanted, saw, holds }) in reason.conditions.iter().enumerate() {
+    for (at, ConditionResult { place, key, wanted, saw, holds }) in reason.conditions.iter().enumerate() {
         let branch = if at == last { "└─" } else { "├─" };
         let (word, style) = match holds {
             Some(true) => ("true   ", GREEN),

@@ -8,7 +8,7 @@ use crate::policy::rules::{LimitBy, Quota};
 use crate::policy::testkit::*;
 
 fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
-    explain(policy, request, &sound(), &Book::default(), noon())
+    explain(policy, request, &sound(), &PolicyState::default(), noon())
 }
 
 #[test]
@@ -61,18 +61,18 @@ fn what_stands_before_the_rules_is_said() {
     let odd = told(&guarded, &request("r", "@@\u{202e}x"));
     assert_eq!((odd.by.as_str(), odd.reasons[0].rule.as_str()), ("guard:handle-not-plain", "guard:handle-not-plain"));
     assert_eq!(odd.reasons.last().unwrap().matched, None, "identity is unknown");
-    let mut book = Book::default();
-    book.pause();
-    let paused = explain(&guarded, &request("r", "ann"), &sound(), &book, noon());
+    let mut policy_state = PolicyState::default();
+    policy_state.pause();
+    let paused = explain(&guarded, &request("r", "ann"), &sound(), &policy_state, noon());
     assert_eq!((paused.by.as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
 }
 
 #[test]
 fn a_full_limit_says_when_a_place_is_free() {
     let limited = policy(vec![approve("all", When::Everyone).limit(1, hours(1), LimitBy::Owner)]);
-    let mut book = Book::default();
-    carry_out(&limited, &mut book, &request("other", "ann/a"), noon());
-    let told = explain(&limited, &request("r", "ann"), &sound(), &book, noon());
+    let mut policy_state = PolicyState::default();
+    carry_out(&limited, &mut policy_state, &request("other", "ann/a"), noon());
+    let told = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon());
     let limit = told.reasons.last().unwrap();
     assert_eq!((told.by.as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
     assert_eq!(limit.conditions[0].wanted, "at most 1 in 1h by owner");

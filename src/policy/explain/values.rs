@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle, Sender};
-use crate::policy::book::charges::Used;
-use crate::policy::evaluate::facts::Facts;
+use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::overdue;
 use crate::policy::rules::{Limit, LimitBy, Quota};
+use crate::policy::state::charges::Used;
 use crate::policy::text::Forms;
 
 /// Most values of one key that are shown.
@@ -22,16 +22,16 @@ pub(crate) fn sender(request: &ContactRequest) -> String {
     request.sender.original().map_or_else(|| "a sender without a handle".to_owned(), ToString::to_string)
 }
 
-pub(crate) fn handle(facts: &Facts<'_>) -> String {
-    match &facts.request.sender {
+pub(crate) fn handle(inputs: &Inputs<'_>) -> String {
+    match &inputs.request.sender {
         Sender::Absent => ABSENT.to_owned(),
         Sender::Plain { handle, .. } => handle.to_string(),
         Sender::Odd { original, problem } => format!("`{original}`: {problem}"),
     }
 }
 
-pub(crate) fn now(facts: &Facts<'_>) -> String {
-    if facts.clock_is_sound() { moment(facts.now) } else { CLOCK.to_owned() }
+pub(crate) fn now(inputs: &Inputs<'_>) -> String {
+    if inputs.clock_is_sound() { moment(inputs.now) } else { CLOCK.to_owned() }
 }
 
 /// To the second.
@@ -57,8 +57,8 @@ pub(crate) fn limit(limit: &Limit) -> String {
     format!("{} by {}", quota(limit.quota), limit.by.as_str())
 }
 
-pub(crate) fn used(limit: &Limit, used: &Used, handle: &Handle, facts: &Facts<'_>) -> String {
-    if !facts.clock_is_sound() {
+pub(crate) fn used(limit: &Limit, used: &Used, handle: &Handle, inputs: &Inputs<'_>) -> String {
+    if !inputs.clock_is_sound() {
         return CLOCK.to_owned();
     }
     let bucket = match limit.by {
@@ -73,8 +73,8 @@ pub(crate) fn used(limit: &Limit, used: &Used, handle: &Handle, facts: &Facts<'_
     format!("{} taken{bucket}{frees}", used.count)
 }
 
-pub(crate) fn pending_for(facts: &Facts<'_>) -> String {
-    overdue::pending_for(facts).map_or_else(|| "unknown since when".to_owned(), duration)
+pub(crate) fn pending_for(inputs: &Inputs<'_>) -> String {
+    overdue::pending_for(inputs).map_or_else(|| "unknown since when".to_owned(), duration)
 }
 
 /// The first few of many values.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::document::keys::{Section, Takes};
 use crate::document::{At, Problems, shown};
-use crate::document::{Reader, Value};
+use crate::document::{TableReader, Value};
 use crate::model::Verdict;
 use crate::policy::RuleName;
 use crate::policy::decision::Mode;
@@ -23,7 +23,7 @@ const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
 /// Reads the whole tree.
 pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawFile {
-    let reader = Reader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
+    let reader = TableReader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
     if let Some(version) = reader.get("version")
         && version.node.get_ref().as_integer().is_none_or(|number| number.as_str() != "1")
     {
@@ -54,11 +54,11 @@ pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawF
 
 /// The tables by name under a key. Names that are none are refused, and kept for those that speak of them.
 fn named<T>(
-    file: &Reader<'_, '_>,
+    file: &TableReader<'_, '_>,
     key: &str,
     what: &str,
     problems: &mut Problems,
-    read: fn(&Reader<'_, '_>, &str, &mut Problems) -> Option<T>,
+    read: fn(&TableReader<'_, '_>, &str, &mut Problems) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(value) = file.get(key) else { return Vec::new() };
     let (Takes::Named(section), DeValue::Table(table)) = (value.key.takes, value.node.get_ref()) else {
@@ -72,7 +72,7 @@ fn named<T>(
         let what = format!("{what} `{}`", shown(text));
         let value = match node.get_ref() {
             DeValue::Table(inner) => {
-                let reader = Reader::open(inner, node.span(), section, &what, problems);
+                let reader = TableReader::open(inner, node.span(), section, &what, problems);
                 read(&reader, &what, problems)
             }
             other => {
@@ -104,7 +104,7 @@ fn check_name(name: &str, span: &std::ops::Range<usize>, of: &str, problems: &mu
     }
 }
 
-fn policy(reader: &Reader<'_, '_>, problems: &mut Problems) -> RawPolicy {
+fn policy(reader: &TableReader<'_, '_>, problems: &mut Problems) -> RawPolicy {
     let mode = reader.get("mode").and_then(|value| value.word(problems));
     let no_match = reader.get("no_match").and_then(|value| match value.node.get_ref().as_str() {
         Some("approve") => {
@@ -131,7 +131,7 @@ fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
     Some(Quota { count: narrow(count?.value), per: per?.value })
 }
 
-fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawList> {
+fn list(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawList> {
     let before = problems.errors();
     let entries = reader.get("entries");
     let file = reader.get("file");
@@ -154,7 +154,7 @@ fn list(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<
     (problems.errors() == before).then(|| RawList { span: reader.span.clone(), entries, file, allow_empty })
 }
 
-fn window(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
+fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
     let tz = reader.get("tz").and_then(|value| value.text(problems));
     let days = reader.get("days").map(|value| value.words(problems));
     let from = reader.get("from").map(|value| value.time(false, problems));
@@ -203,7 +203,7 @@ fn weekday(word: &str) -> Option<Weekday> {
     }
 }
 
-fn rule(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawRule> {
+fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawRule> {
     Some(RawRule {
         then: reader.get("then").and_then(|value| verdict(&value, problems)),
         when: reader.get("when").and_then(|value| when(&value, what, problems)),
@@ -255,7 +255,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
     }
 }
 
-fn unless(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Vec<RawTable> {
+fn unless(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Vec<RawTable> {
     let Some(value) = reader.get("unless") else { return Vec::new() };
     let what = format!("`unless` of {what}");
     let tables = value.tables(&what, problems).unwrap_or_default();
@@ -268,11 +268,11 @@ fn conditions(
     what: &str,
     problems: &mut Problems,
 ) -> Option<RawTable> {
-    let reader = Reader::open(table, span, &keys::WHEN, what, problems);
+    let reader = TableReader::open(table, span, &keys::WHEN, what, problems);
     all_conditions(&reader, what, problems)
 }
 
-fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+fn empty(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
     problems
         .error(&reader.span, format!("{what} is empty"))
         .label("no condition")
@@ -280,7 +280,7 @@ fn empty(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option
     None
 }
 
-fn all_conditions(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
     if reader.written == 0 {
         return empty(reader, what, problems);
     }
@@ -322,7 +322,7 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
     })
 }
 
-fn table_of(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTableOf> {
+fn table_of(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTableOf> {
     if reader.written == 0 && reader.section.at_least_one {
         problems.error(&reader.span, format!("{what} is empty")).label("no condition");
         return None;
@@ -334,7 +334,7 @@ fn table_of(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Opt
     entries.into_iter().collect::<Option<Vec<_>>>().map(RawTableOf)
 }
 
-fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawOverdue> {
+fn overdue(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawOverdue> {
     let after = reader.get("after").and_then(|value| value.duration(problems));
     let then = reader.get("then").and_then(|value| match value.node.get_ref().as_str() {
         Some("approve") => {
@@ -353,7 +353,7 @@ fn overdue(reader: &Reader<'_, '_>, what: &str, problems: &mut Problems) -> Opti
     Some(RawOverdue { after: after.map(|after| after.value), then, unless, max_per_hour })
 }
 
-fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
+fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawTest> {
     let at = reader.get("at").map(|value| value.moment(problems));
     let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
     let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
@@ -387,7 +387,7 @@ fn test(reader: &Reader<'_, '_>, _what: &str, problems: &mut Problems) -> Option
     })
 }
 
-fn test_history(reader: &Reader<'_, '_>, problems: &mut Problems) -> Option<RawTestHistory> {
+fn test_history(reader: &TableReader<'_, '_>, problems: &mut Problems) -> Option<RawTestHistory> {
     let from_handle = reader.get("from_handle").and_then(|value| value.text(problems));
     let verdict = reader.get("verdict").and_then(|value| verdict(&value, problems));
     let by = reader.get("by").and_then(|value| value.text(problems));

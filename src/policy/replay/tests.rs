@@ -122,8 +122,8 @@ fn the_book_of_a_moment_has_what_came_before_it() {
         recorded("4", "ann", 30, Verdict::Approve, "all"),
     ];
     let ask = |minute| {
-        let book = book_at(&limited, &past, None, noon() + minutes(minute));
-        said(&limited.decide(&request("r", "ann/bot"), &sound(), &book, noon() + minutes(minute)))
+        let policy_state = policy_state_at(&limited, &past, None, noon() + minutes(minute));
+        said(&limited.decide(&request("r", "ann/bot"), &sound(), &policy_state, noon() + minutes(minute)))
     };
     assert_eq!(ask(25), "approve by all", "a person's and a refused answer take no place");
     assert_eq!(ask(30), "approve by all", "what was answered at that very moment comes after it");

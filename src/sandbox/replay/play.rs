@@ -24,7 +24,7 @@ use crate::sandbox::server::header as header_text;
 
 /// Most bytes of a frame from the client.
 const FRAME_MAX: usize = 1 << 20;
-/// Most bytes of a frame that is only garbage.
+/// Most bytes of a frame that is malformed.
 const GARBLED_MAX: u64 = 4 << 20;
 /// How long what followed an answer waits for a client that gives none.
 const ANSWERS_WAIT: Duration = Duration::from_secs(5);

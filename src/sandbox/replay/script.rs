@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn whatever_is_left_of_a_transcript_is_played_or_refused() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phoenix");
-        let text = std::fs::read_to_string(folder.join("garbage.jsonl")).unwrap();
+        let text = std::fs::read_to_string(folder.join("malformed.jsonl")).unwrap();
         for end in (0..text.len()).filter(|&end| text.is_char_boundary(end)) {
             // Cut off at the end, and then at the beginning too.
             for part in [&text[..end], text[..end].split_once('\n').map_or("", |(_, rest)| rest)] {

@@ -9,8 +9,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Link;
 use crate::sandbox::fault::{Do, Fault};
-use crate::sandbox::garbage;
 use crate::sandbox::hub::{Channel, Order};
+use crate::sandbox::malformed;
 use crate::sandbox::shared::STALL;
 
 /// A held frame goes out after this long, unless told otherwise.
@@ -29,8 +29,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                         return Err(order);
                     }
                 }
-                Do::Garbage => {
-                    let message = garbage::frame(fault.code, self.shared.next(), topic, &frame);
+                Do::Malformed => {
+                    let message = malformed::frame(fault.code, self.shared.next(), topic, &frame);
                     self.write(message).await?;
                     return self.flush().await;
                 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{PageWanted, PartyIndex, Problem, Rows, Store, Told, plain};
+use super::{PageWanted, PartyIndex, Problem, PushedEvent, Rows, Store, plain};
 use crate::clock::Now;
 use crate::sandbox::wire::ContactState;
 use crate::sandbox::world::PartyKind;
@@ -27,7 +27,7 @@ impl Store {
     }
 
     /// Both sides of an approved request become contacts, unless they are.
-    pub(super) fn make_contacts(&mut self, request: usize, now: Now, told: &mut Vec<Told>) {
+    pub(super) fn make_contacts(&mut self, request: usize, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &self.requests[request];
         let (to, from) = (row.to, row.from);
         match from {
@@ -35,7 +35,7 @@ impl Store {
                 for (side, other) in [(to, from), (from, to)] {
                     let party = &self.parties[other];
                     let (handle, name, kind) = (Some(party.handle.clone()), Some(party.name.clone()), party.kind);
-                    self.add_contact(side, Some(other), handle, name, kind, now, told);
+                    self.add_contact(side, Some(other), handle, name, kind, now, pushed);
                 }
             }
             None => {
@@ -45,7 +45,7 @@ impl Store {
                     true => PartyKind::Agent,
                     false => PartyKind::User,
                 };
-                self.add_contact(to, None, handle, name, kind, now, told);
+                self.add_contact(to, None, handle, name, kind, now, pushed);
             }
         }
     }
@@ -59,7 +59,7 @@ impl Store {
         name: Option<String>,
         kind: PartyKind,
         now: Now,
-        told: &mut Vec<Told>,
+        pushed: &mut Vec<PushedEvent>,
     ) {
         let key = handle.as_deref().map(|handle| (side, plain(handle)));
         if key.as_ref().is_some_and(|key| self.contact_by_handle.contains_key(key)) {
@@ -75,7 +75,12 @@ impl Store {
         if let Some(description) = other.and_then(|other| self.parties[other].description.as_deref()) {
             payload["description"] = description.into();
         }
-        told.push(Told { to: side, event: "contact_added", payload: super::json(&payload).into(), request: None });
+        pushed.push(PushedEvent {
+            to: side,
+            event: "contact_added",
+            payload: super::json(&payload).into(),
+            request: None,
+        });
         self.contacts[side].insert(number, row);
         if let Some(key) = key {
             self.contact_by_handle.insert(key, number);
@@ -100,7 +105,7 @@ impl Store {
         party: PartyIndex,
         handle: Option<&str>,
         id: Option<&str>,
-        told: &mut Vec<Told>,
+        pushed: &mut Vec<PushedEvent>,
     ) -> Result<(), Problem> {
         let number = match (handle, id) {
             (Some(handle), _) => self.contact_by_handle.get(&(party, plain(handle))).copied(),
@@ -108,24 +113,24 @@ impl Store {
             (None, None) => return Err(Problem::Invalid("`handle` or `contact_id` is required".into())),
         };
         let row = number
-            .and_then(|number| self.take_contact(party, number, told))
+            .and_then(|number| self.take_contact(party, number, pushed))
             .ok_or(Problem::NotFound("no such contact"))?;
         if let Some(other) = row.other {
             let key = (other, self.parties[party].handle.clone());
             if let Some(number) = self.contact_by_handle.get(&key).copied() {
-                self.take_contact(other, number, told);
+                self.take_contact(other, number, pushed);
             }
         }
         Ok(())
     }
 
-    fn take_contact(&mut self, party: PartyIndex, number: u64, told: &mut Vec<Told>) -> Option<ContactRow> {
+    fn take_contact(&mut self, party: PartyIndex, number: u64, pushed: &mut Vec<PushedEvent>) -> Option<ContactRow> {
         let row = self.contacts[party].remove(&number)?;
         if let Some(handle) = &row.handle {
             self.contact_by_handle.remove(&(party, plain(handle)));
         }
         let payload = super::json(&json!({ "id": row.id })).into();
-        told.push(Told { to: party, event: "contact_removed", payload, request: None });
+        pushed.push(PushedEvent { to: party, event: "contact_removed", payload, request: None });
         Some(row)
     }
 

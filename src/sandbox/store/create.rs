@@ -4,7 +4,7 @@ use std::collections::hash_map;
 
 use jiff::Timestamp;
 
-use super::{PartyIndex, Problem, REQUESTS_MAX, Row, Store, Told, plain, wire_time};
+use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, Row, Store, plain, wire_time};
 use crate::clock::Now;
 use crate::sandbox::wire::{NewRequest, Status};
 
@@ -27,7 +27,7 @@ impl Store {
         new: &NewRequest,
         numbers: std::ops::Range<u64>,
         now: Now,
-        told: &mut Vec<Told>,
+        pushed: &mut Vec<PushedEvent>,
     ) -> Result<Vec<String>, Problem> {
         let to = self.find(&new.to).ok_or(Problem::NotFound("nobody here has that id or handle"))?;
         let many = new.count.unwrap_or(1) > 1;
@@ -71,7 +71,7 @@ impl Store {
             )?;
             ids.push(self.requests[index].id.clone());
             if new.push.unwrap_or(true) {
-                told.push(self.tell_received(index));
+                pushed.push(self.tell_received(index));
             }
         }
         Ok(ids)
@@ -111,10 +111,10 @@ impl Store {
         Ok(index)
     }
 
-    fn tell_received(&self, index: usize) -> Told {
+    fn tell_received(&self, index: usize) -> PushedEvent {
         let row = &self.requests[index];
         let payload = row.received_json(Status::Pending).into();
-        Told { to: row.to, event: "contact_request_received", payload, request: Some(index) }
+        PushedEvent { to: row.to, event: "contact_request_received", payload, request: Some(index) }
     }
 
     /// The platform's `contacts/add`: asks, or approves the inverse request that waits.
@@ -124,7 +124,7 @@ impl Store {
         handle: &str,
         message: Option<String>,
         now: Now,
-        told: &mut Vec<Told>,
+        pushed: &mut Vec<PushedEvent>,
     ) -> Result<(String, Status), Problem> {
         let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
         if to == by {
@@ -137,7 +137,7 @@ impl Store {
             return Err(Problem::Conflict("already_pending", "your request is pending already"));
         }
         if let Some(inverse) = self.pending_between(to, by) {
-            self.settle(inverse, Status::Approved, "inverse request", now, told);
+            self.settle(inverse, Status::Approved, "inverse request", now, pushed);
             return Ok((self.requests[inverse].id.clone(), Status::Approved));
         }
         if self.requests.len() >= REQUESTS_MAX {
@@ -155,7 +155,7 @@ impl Store {
             inserted_at: wire_time(now),
         };
         let index = self.insert(draft, now)?;
-        told.push(self.tell_received(index));
+        pushed.push(self.tell_received(index));
         Ok((id, Status::Pending))
     }
 }

@@ -22,7 +22,7 @@ const DEEDS: [Do; 13] = [
     Do::Drop,
     Do::Stall,
     Do::Status,
-    Do::Garbage,
+    Do::Malformed,
     Do::Delay,
     Do::Duplicate,
     Do::Reorder,
@@ -78,7 +78,7 @@ pub fn faults() -> Vec<Fault> {
 async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let site = Site::start().await;
     // Whose the key is, is asked until it is told: what does not keep it from being told strikes once.
-    let asked_once = fault.at == At::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Garbage);
+    let asked_once = fault.at == At::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
     let times = if situation == Situation::Idle || asked_once { 1 } else { 3 };
     let strike = || {
         if fault.what == Do::ApplyThenFail && fault.at == At::Respond {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use doorman::ledger::{Entry, Ledger, LedgerError, Options, Via};
+use doorman::ledger::{Ledger, LedgerError, Options, Record, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText, Verdict};
 use doorman::policy::{By, Circumstances, ClockHealth, Decision, ErrorKind, PolicyHash, RuleName};
 use jiff::Timestamp;
@@ -44,7 +44,7 @@ pub(super) fn id(text: &str) -> RequestId {
     RequestId::parse(text).unwrap()
 }
 
-pub(super) fn seen(name: &str, handle: Option<&str>, message: &str, second: i64) -> Entry {
+pub(super) fn seen(name: &str, handle: Option<&str>, message: &str, second: i64) -> Record {
     let request = ContactRequest {
         id: id(name),
         sender: Sender::parse(handle),
@@ -52,18 +52,18 @@ pub(super) fn seen(name: &str, handle: Option<&str>, message: &str, second: i64)
         message: Some(StrangerText::new(message)),
         inserted_at: None,
     };
-    Entry::Seen { agent: agent(), request: request.into(), via: Via::Event, at: at(second) }
+    Record::Seen { agent: agent(), request: request.into(), via: Via::Event, at: at(second) }
 }
 
-pub(super) fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Entry {
+pub(super) fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Record {
     let policy = PolicyHash::new(&"0f".repeat(32));
     let decision = Box::new(Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) });
     let circumstances = Circumstances { first_seen: at(second), clock: ClockHealth::Sound, contacts: None };
-    Entry::Decided { agent: agent(), request: id(name), decision, circumstances, at: at(second) }
+    Record::Decided { agent: agent(), request: id(name), decision, circumstances, at: at(second) }
 }
 
-pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Entry {
-    Entry::Intent {
+pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Record {
+    Record::Intent {
         agent: agent(),
         request: id(name),
         answer,
@@ -76,8 +76,8 @@ pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Entry {
     }
 }
 
-pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Entry {
-    Entry::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
+pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
+    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, at: at(second) }
 }
 
 /// A ledger with three requests: answered, deferred, and one with nasty text.

@@ -8,7 +8,7 @@ use doorman::supervisor::Policies;
 /// So many looks.
 async fn look(policies: &mut Policies, times: usize) {
     for _ in 0..times {
-        policies.look(now()).await;
+        policies.poll_files(now()).await;
     }
 }
 

@@ -3,33 +3,33 @@
 use doorman::sandbox::{At, Do, Fault, NewRequest, Status};
 use serde_json::{Value, json};
 
-use super::harness::{A, B, Client, Place, T};
+use super::harness::{A, B, Client, T, TestSandbox};
 
 const RESPOND: &str = r#"{"action":"approve","request_id":"r1"}"#;
 const JOIN: &str = r#"["1","1","agent_contacts:a","phx_join",{}]"#;
 const BEAT: &str = r#"[null,"b","phoenix","heartbeat",{}]"#;
 
-async fn with(fault: Fault) -> Place {
-    let place = Place::start().await;
+async fn with(fault: Fault) -> TestSandbox {
+    let place = TestSandbox::start().await;
     place.control.fault(fault).unwrap();
     place
 }
 
-async fn asked(fault: Fault) -> Place {
+async fn asked(fault: Fault) -> TestSandbox {
     let place = with(fault).await;
     place.control.request(&NewRequest::to("a").from("eve").id("r1").silent()).unwrap();
     place
 }
 
-async fn respond(place: &Place) -> u16 {
+async fn respond(place: &TestSandbox) -> u16 {
     place.call("POST", "contacts/requests/respond", A, RESPOND).await.status
 }
 
-async fn upgrade(place: &Place) -> Result<Client, (u16, String)> {
+async fn upgrade(place: &TestSandbox) -> Result<Client, (u16, String)> {
     Client::connect(place.address, "vsn=2.0.0", Some(A.key)).await
 }
 
-fn status(place: &Place) -> Status {
+fn status(place: &TestSandbox) -> Status {
     place.control.state().requests[0].status
 }
 
@@ -41,7 +41,7 @@ async fn upgrades_fail_as_told_and_only_as_often() {
         (Fault::new(At::Upgrade, Do::Status), 500),
         (Fault::new(At::Upgrade, Do::Status).code(403), 403),
         (Fault::new(At::Upgrade, Do::Status).code(429).ms(5000), 429),
-        (Fault::new(At::Upgrade, Do::Garbage), 200),
+        (Fault::new(At::Upgrade, Do::Malformed), 200),
     ] {
         let place = with(fault.clone().count(2)).await;
         for _ in 0..2 {
@@ -157,7 +157,7 @@ async fn heartbeats_fail_as_told() {
 
 #[tokio::test]
 async fn pushes_fail_as_told() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let push = |fault: Option<Fault>, ids: &[&str]| {
         if let Some(fault) = fault {
@@ -204,10 +204,10 @@ async fn pushes_fail_as_told() {
 }
 
 #[tokio::test]
-async fn every_kind_of_garbage_frame_comes_in_turn_and_by_code() {
-    let place = Place::start().await;
+async fn every_kind_of_malformed_frame_comes_in_turn_and_by_code() {
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
-    place.control.fault(Fault::new(At::Push, Do::Garbage).count(11)).unwrap();
+    place.control.fault(Fault::new(At::Push, Do::Malformed).count(11)).unwrap();
     let mut kinds = std::collections::HashSet::new();
     place.control.request(&NewRequest::to("a").id("r{n}").count(11)).unwrap();
     for _ in 0..11 {
@@ -218,14 +218,14 @@ async fn every_kind_of_garbage_frame_comes_in_turn_and_by_code() {
     }
     assert!(kinds.len() >= 10, "{}", kinds.len());
     client.beat().await;
-    place.control.fault(Fault::new(At::Heartbeat, Do::Garbage).code(11)).unwrap();
+    place.control.fault(Fault::new(At::Heartbeat, Do::Malformed).code(11)).unwrap();
     client.say(BEAT).await;
     assert!(client.hear().await.len() > 1 << 20);
 }
 
 #[tokio::test]
 async fn listings_fail_as_told() {
-    let list = |place: &Place| {
+    let list = |place: &TestSandbox| {
         let address = place.address;
         async move { super::raw_http(address, "GET", "/api/v1/agent/contacts/requests", Some(A.key), "").await }
     };
@@ -242,7 +242,7 @@ async fn listings_fail_as_told() {
     let place = asked(Fault::new(At::List, Do::Status).code(429).ms(1500)).await;
     assert!(list(&place).await.head.contains("\r\nretry-after: 2\r\n"));
     let kinds = 7;
-    place.control.fault(Fault::new(At::List, Do::Garbage).count(kinds)).unwrap();
+    place.control.fault(Fault::new(At::List, Do::Malformed).count(kinds)).unwrap();
     for _ in 0..kinds {
         let answer = list(&place).await;
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -272,7 +272,7 @@ async fn answers_fail_as_told() {
         (Fault::new(At::Respond, Do::Drop), 0, Status::Pending),
         (Fault::new(At::Respond, Do::Stall).ms(1), 0, Status::Pending),
         (Fault::new(At::Respond, Do::Status).code(503), 503, Status::Pending),
-        (Fault::new(At::Respond, Do::Garbage), 200, Status::Pending),
+        (Fault::new(At::Respond, Do::Malformed), 200, Status::Pending),
         (Fault::new(At::Respond, Do::ApplyThenFail), 0, Status::Approved),
         (Fault::new(At::Respond, Do::ApplyThenFail).code(502), 502, Status::Approved),
         (Fault::new(At::Respond, Do::Duplicate), 409, Status::Approved),

@@ -34,13 +34,13 @@ impl Agent {
     }
 }
 
-pub struct Place {
+pub struct TestSandbox {
     pub sandbox: Sandbox,
     pub control: Control,
     pub address: SocketAddr,
 }
 
-impl Place {
+impl TestSandbox {
     pub async fn start() -> Self {
         Self::with(SandboxOptions::default()).await
     }

@@ -3,11 +3,11 @@
 use doorman::sandbox::{NewRequest, State};
 use serde_json::{Value, json};
 
-use super::harness::{A, B, Place, raw_http};
+use super::harness::{A, B, TestSandbox, raw_http};
 
 #[tokio::test]
 async fn me_says_whose_key_it_is() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let answer = place.call("GET", "me", A, "").await;
     assert!(answer.head.contains("\r\ndate: "), "{}", answer.head);
     let data = &answer.json()["data"];
@@ -17,7 +17,7 @@ async fn me_says_whose_key_it_is() {
 
 #[tokio::test]
 async fn errors_have_the_platforms_shape() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let long = "x".repeat(501);
     let add_long = format!(r#"{{"handle":"maria/b","message":"{long}"}}"#);
     for (method, path, key, body, status, code) in [
@@ -78,7 +78,7 @@ async fn errors_have_the_platforms_shape() {
 
 #[tokio::test]
 async fn agents_ask_each_other_and_both_hear_of_it() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let (mut a, mut b) = (place.join(A).await, place.join(B).await);
     let added = place.call("POST", "contacts/add", B, r#"{"handle":"@john/a","message":"hello"}"#).await.json();
     assert_eq!(added["data"]["status"], "pending");
@@ -136,7 +136,7 @@ async fn agents_ask_each_other_and_both_hear_of_it() {
 
 #[tokio::test]
 async fn an_inverse_request_approves_and_a_sender_may_cancel() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     place.call("POST", "contacts/add", A, r#"{"handle":"maria/b"}"#).await;
     let answer = place.call("POST", "contacts/add", B, r#"{"handle":"john/a"}"#).await.json();
     assert_eq!(answer["data"]["status"], "approved");
@@ -151,7 +151,7 @@ async fn an_inverse_request_approves_and_a_sender_may_cancel() {
 
 #[tokio::test]
 async fn ten_thousand_pending_are_listed_page_by_page() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     place.control.request(&NewRequest::to("a").from("u{n}").id("r{n}").count(10_000).silent()).unwrap();
     let mut seen = std::collections::HashSet::new();
     for page in 1..=101 {
@@ -167,7 +167,7 @@ async fn ten_thousand_pending_are_listed_page_by_page() {
 
 #[tokio::test]
 async fn the_control_is_the_same_over_http() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let new = r#"{"to":"a","from_handle":"u{n}","from_name":null,"message":"no {n}","count":3,"first":8}"#;
     let (status, made) = place.tester("POST", "requests", new).await;
@@ -201,7 +201,7 @@ async fn the_control_is_the_same_over_http() {
 
 #[tokio::test]
 async fn the_control_refuses_what_makes_no_sense() {
-    let place = Place::start().await;
+    let place = TestSandbox::start().await;
     place.control.request(&NewRequest::to("a").id("taken")).unwrap();
     for (path, body, status, word) in [
         ("requests", "{", 422, "EOF"),

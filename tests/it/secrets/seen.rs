@@ -1,6 +1,6 @@
 //! Everything that people can look at.
 
-use doorman::ops::control::wire::Op;
+use doorman::ops::control::wire::ControlOp;
 use doorman::sandbox::NewRequest;
 use tokio::time::timeout;
 
@@ -85,7 +85,7 @@ pub async fn looked_at(site: &Site) -> Vec<String> {
     seen.push(revoked(site, &["revoke", "@friends/x"]).await);
     // The same by hand, as curl shows it.
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
-    let pending = post(&serde_json::to_string(&Op::Pending { agent: None }).unwrap());
+    let pending = post(&serde_json::to_string(&ControlOp::Pending { agent: None }).unwrap());
     for request in [get("/v1/status"), get("/metrics"), pending] {
         let (code, body) = http(&site.path("doorman.sock"), &request).await;
         assert_eq!(code, 200, "{body}");

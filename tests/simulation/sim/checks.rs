@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorman::config::settings::ConnectionMode;
-use doorman::ledger::{Entry, LedgerError};
+use doorman::ledger::{LedgerError, Record};
 use doorman::model::{AgentState, Answer, RequestId, Verdict};
 use doorman::policy::Charge;
 use jiff::{SignedDuration, Timestamp};
@@ -34,18 +34,18 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl World {
     /// What the daemon puts on record, in the order in which it came to be.
-    pub fn check_batch(&mut self, batch: &[Entry]) {
+    pub fn check_batch(&mut self, batch: &[Record]) {
         let mut paused = self.record.paused();
         for entry in batch {
             match entry {
-                Entry::Pause { on, by, .. } => {
+                Record::Pause { on, by, .. } => {
                     paused = *on;
                     if *on && by == "approvals_max" {
                         self.approvals_spent();
                     }
                 }
-                Entry::Policy { hash, .. } => self.life.policy = Some(hash.as_str().to_owned()),
-                Entry::Intent { request, answer, by, policy, charges, at, .. } => {
+                Record::Policy { hash, .. } => self.life.policy = Some(hash.as_str().to_owned()),
+                Record::Intent { request, answer, by, policy, charges, at, .. } => {
                     let policy = policy.as_ref().map(|hash| hash.as_str());
                     let intent = Intent { id: request, answer: *answer, by, policy, at: *at };
                     if paused && policy.is_some() && !self.life.gap {
@@ -57,10 +57,12 @@ impl World {
                     }
                     self.charge(request, by, charges, *at);
                 }
-                Entry::Outcome { request, outcome, .. } if !outcome.keeps_charge() => {
+                Record::Outcome { request, outcome, .. } if !outcome.keeps_charge() => {
                     self.charged.remove(request);
                 }
-                Entry::Withdrawn { request, .. } | Entry::Settled { request, .. } => drop(self.charged.remove(request)),
+                Record::Withdrawn { request, .. } | Record::Settled { request, .. } => {
+                    self.charged.remove(request);
+                }
                 _ => {}
             }
             self.past_hears(entry);
@@ -89,7 +91,7 @@ impl World {
 
     /// A batch goes on record. The ledger refuses one that goes against what it holds, which it only may where an earlier
     /// one never came through.
-    pub fn commit(&mut self, batch: &[Entry]) -> Result<(), LedgerError> {
+    pub fn commit(&mut self, batch: &[Record]) -> Result<(), LedgerError> {
         if let Err(why) = self.record.commit(batch) {
             if !self.life.gap {
                 self.fail(&why);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use doorman::model::{Contact, ContactId, Handle};
-use doorman::policy::book::{HistoryKind, HistoryRow};
 use doorman::policy::doubts::OpenContact;
+use doorman::policy::state::{HistoryKind, HistoryRow};
 use jiff::Timestamp;
 
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use doorman::agent::core::reach_of;
-use doorman::agent::{Core, Input, Op};
+use doorman::agent::{Core, Input, PersonCommand};
 use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
@@ -74,12 +74,12 @@ impl World {
             }
             Happening::Pause => {
                 self.saw("paused");
-                self.input(Input::Op { token: 2, op: Op::Pause, person: "alice".into() });
+                self.input(Input::Op { token: 2, op: PersonCommand::Pause, person: "alice".into() });
             }
             Happening::Resume if self.calm_since.is_some() && (self.life.down || self.life.stopping) => {
                 self.happens_in(Duration::from_secs(1), Happening::Resume);
             }
-            Happening::Resume => self.input(Input::Op { token: 3, op: Op::Resume, person: "alice".into() }),
+            Happening::Resume => self.input(Input::Op { token: 3, op: PersonCommand::Resume, person: "alice".into() }),
             Happening::Rival { stubborn } => {
                 self.platform.rival = Some(stubborn);
                 self.rival_takes();
@@ -166,7 +166,7 @@ impl World {
         });
         let request = RequestId::parse(&id).unwrap();
         self.person.entry(id).or_default().push(verdict);
-        self.input(Input::Op { token: 1, op: Op::Answer { verdict, request }, person: "alice".into() });
+        self.input(Input::Op { token: 1, op: PersonCommand::Answer { verdict, request }, person: "alice".into() });
     }
 
     fn nth_pending(&self, nth: usize) -> Option<String> {

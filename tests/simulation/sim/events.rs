@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorman::clock::Mono;
 use doorman::inbox::Fetch;
-use doorman::ledger::{Entry, LedgerError, Reach};
+use doorman::ledger::{LedgerError, Reach, Record};
 use doorman::model::{Answer, Contact, ContactRequest, RequestId};
 use doorman::phoenix::{ConnectPlan, Refusal};
 use doorman::platform::{Me, Page, Reply, Responded};
@@ -35,7 +35,7 @@ pub enum Owned {
         written: Mono,
     },
     Recorded(Result<(), LedgerError>),
-    Recalled(u64, Option<Box<doorman::policy::book::Memory>>),
+    Restored(u64, Option<Box<doorman::policy::state::SavedState>>),
 }
 
 /// What comes to the platform.
@@ -54,7 +54,7 @@ pub enum Call {
 pub enum What {
     Core(Owned),
     Server(Call),
-    Commit(Vec<Entry>),
+    Commit(Vec<Record>),
     /// The record is read as far back as the core asked then.
     Reading {
         number: u64,

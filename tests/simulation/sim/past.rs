@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doorman::ledger::Entry;
+use doorman::ledger::Record;
 use doorman::model::{Answer, Outcome, RequestId, Verdict};
-use doorman::policy::book::HistoryKind;
+use doorman::policy::state::HistoryKind;
 use jiff::{SignedDuration, Timestamp};
 
-use super::record::Record;
+use super::record::LedgerModel;
 use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
 use super::world::World;
 
@@ -39,7 +39,7 @@ fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
 
 impl Past {
     /// What a daemon that starts now must know.
-    pub fn on_record(&self, record: &Record) -> Self {
+    pub fn on_record(&self, record: &LedgerModel) -> Self {
         let mut past = Self { unsure: self.unsure.clone(), ..Self::default() };
         for row in record.history(Timestamp::MIN) {
             past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
@@ -68,12 +68,12 @@ impl Past {
         }
     }
 
-    fn hear(&mut self, entry: &Entry, owner: Option<String>, heard: Duration) {
-        if let Entry::Intent { request, answer, .. } = entry {
+    fn hear(&mut self, entry: &Record, owner: Option<String>, heard: Duration) {
+        if let Record::Intent { request, answer, .. } = entry {
             self.said.insert(request.clone(), *answer);
         }
         match entry {
-            Entry::Outcome { request, outcome: Outcome::Applied | Outcome::PresumedApplied, at, .. } => {
+            Record::Outcome { request, outcome: Outcome::Applied | Outcome::PresumedApplied, at, .. } => {
                 let (Some(owner), Some(answer)) = (owner, self.said.get(request)) else { return };
                 let kind = match answer {
                     Answer::Approve => HistoryKind::Approved,
@@ -81,19 +81,19 @@ impl Past {
                 };
                 self.met(owner, kind, None, *at, heard);
             }
-            Entry::Seen { request, at, .. } => {
+            Record::Seen { request, at, .. } => {
                 if let Some(owner) = owner {
                     self.met(owner, HistoryKind::Requested, Some(request.id.clone()), *at, heard);
                 }
             }
-            Entry::Intent { request, answer: Answer::Approve, counts: true, at, .. } => {
+            Record::Intent { request, answer: Answer::Approve, counts: true, at, .. } => {
                 self.let_in.entry(request.clone()).or_insert((*at, true));
             }
-            Entry::Intent { request, answer: Answer::Reject, .. } | Entry::Withdrawn { request, .. } => {
+            Record::Intent { request, answer: Answer::Reject, .. } | Record::Withdrawn { request, .. } => {
                 self.let_in.remove(request);
             }
-            Entry::Outcome { request, outcome, .. } if !outcome.keeps_charge() => drop(self.let_in.remove(request)),
-            Entry::Pause { on: false, .. } => self.let_in.values_mut().for_each(|(_, counts)| *counts = false),
+            Record::Outcome { request, outcome, .. } if !outcome.keeps_charge() => drop(self.let_in.remove(request)),
+            Record::Pause { on: false, .. } => self.let_in.values_mut().for_each(|(_, counts)| *counts = false),
             _ => {}
         }
     }
@@ -123,11 +123,11 @@ impl World {
     }
 
     /// The daemon puts something on record: it knows it from now on.
-    pub fn past_hears(&mut self, entry: &Entry) {
+    pub fn past_hears(&mut self, entry: &Record) {
         let request = match entry {
-            Entry::Seen { request, .. } => Some(&request.id),
-            Entry::Outcome { request, .. } => Some(request),
-            Entry::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
+            Record::Seen { request, .. } => Some(&request.id),
+            Record::Outcome { request, .. } => Some(request),
+            Record::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
                 if self.in_the_way(request.as_str(), *at) {
                     self.saw("shut out by what was before");
                 }
@@ -140,10 +140,10 @@ impl World {
     }
 
     /// The ledger refused an entry: what it would have told is not found there.
-    pub fn past_loses(&mut self, entry: &Entry) {
+    pub fn past_loses(&mut self, entry: &Record) {
         let request = match entry {
-            Entry::Seen { request, .. } => &request.id,
-            Entry::Outcome { request, .. } | Entry::Withdrawn { request, .. } => request,
+            Record::Seen { request, .. } => &request.id,
+            Record::Outcome { request, .. } | Record::Withdrawn { request, .. } => request,
             _ => return,
         };
         if let Some(owner) = self.owner(request) {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::contacts::Contacts;
-use doorman::ledger::entry::{AgentMemory, OpenAnswer, RecentAnswer};
-use doorman::ledger::{Entry, HistoryReach, Reach};
+use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
+use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
 use doorman::policy::PolicyHash;
-use doorman::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
+use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Row {
 }
 
 #[derive(Debug, Default)]
-pub struct Record {
+pub struct LedgerModel {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
     senders: BTreeMap<RequestId, Sender>,
     answers: BTreeMap<RequestId, Row>,
@@ -59,14 +59,14 @@ pub struct Record {
     newest: Option<Timestamp>,
 }
 
-impl Record {
+impl LedgerModel {
     /// Takes in a batch, or nothing of it and says what in it must not be: as the ledger itself does.
-    pub fn commit(&mut self, batch: &[Entry]) -> Result<(), String> {
+    pub fn commit(&mut self, batch: &[Record]) -> Result<(), String> {
         // What this batch itself opens and ends.
         let mut open: BTreeMap<&RequestId, Option<Answer>> = BTreeMap::new();
         for entry in batch {
             match entry {
-                Entry::Intent { request, answer, .. } => {
+                Record::Intent { request, answer, .. } => {
                     let before = open.get(request).copied();
                     let before =
                         before.unwrap_or_else(|| Some(self.answers.get(request).filter(|row| row.open())?.answer));
@@ -75,7 +75,7 @@ impl Record {
                     }
                     open.insert(request, Some(*answer));
                 }
-                Entry::Outcome { request, outcome, .. } => {
+                Record::Outcome { request, outcome, .. } => {
                     let before = open.get(request).map(Option::is_some);
                     if !before.unwrap_or_else(|| self.answers.get(request).is_some_and(Row::open)) {
                         return Err(format!("{outcome} of {request} is recorded, and no intent is"));
@@ -84,7 +84,7 @@ impl Record {
                         open.insert(request, None);
                     }
                 }
-                Entry::Withdrawn { request, .. } => drop(open.insert(request, None)),
+                Record::Withdrawn { request, .. } => drop(open.insert(request, None)),
                 _ => {}
             }
         }
@@ -93,17 +93,17 @@ impl Record {
     }
 
     /// Of a batch with an entry that is refused, takes in all that tells what happened, as the ledger itself does.
-    pub fn commit_but(&mut self, batch: &[Entry], refused: Option<usize>) {
+    pub fn commit_but(&mut self, batch: &[Record], refused: Option<usize>) {
         for (number, entry) in batch.iter().enumerate() {
-            if !matches!(entry, Entry::Intent { .. }) && refused != Some(number) {
+            if !matches!(entry, Record::Intent { .. }) && refused != Some(number) {
                 self.put(entry);
             }
         }
     }
 
-    fn put(&mut self, entry: &Entry) {
+    fn put(&mut self, entry: &Record) {
         match entry {
-            Entry::Seen { request, at, .. } => {
+            Record::Seen { request, at, .. } => {
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
                 self.senders.entry(request.id.clone()).or_insert_with(|| request.sender.clone());
@@ -112,12 +112,12 @@ impl Record {
                 }
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Decided { request, decision, at, .. } => {
+            Record::Decided { request, decision, at, .. } => {
                 self.decided
                     .insert(request.clone(), (decision.verdict, decision.by.to_string(), decision.policy.clone()));
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
+            Record::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
                 // The same answer once more is the one that is open.
                 let before = self.answers.get(request).filter(|row| row.open() && row.answer == *answer);
                 let since = before.map_or(*at, |before| before.since);
@@ -145,7 +145,7 @@ impl Record {
                 self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
                 self.newest = self.newest.max(Some(*at));
             }
-            Entry::Outcome { request, outcome, at, detail, .. } => {
+            Record::Outcome { request, outcome, at, detail, .. } => {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
                 row.outcome = Some((*outcome, *at));
@@ -163,31 +163,31 @@ impl Record {
                     self.settled.insert(request.clone());
                 }
             }
-            Entry::Settled { request, status, .. } => {
+            Record::Settled { request, status, .. } => {
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
                 }
             }
-            Entry::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
+            Record::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
                 self.answers.remove(request);
                 self.charges.remove(request);
             }
-            Entry::Withdrawn { .. } => {}
-            Entry::Pause { on, .. } => {
+            Record::Withdrawn { .. } => {}
+            Record::Pause { on, .. } => {
                 self.paused = *on;
                 self.resumes += u32::from(!on);
             }
-            Entry::Hold { request, person: Some(person), .. } => {
+            Record::Hold { request, person: Some(person), .. } => {
                 drop(self.holds.insert(request.clone(), person.clone()))
             }
-            Entry::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
-            Entry::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
-            Entry::ContactAdded { contact, request, at, .. } => {
+            Record::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
+            Record::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
+            Record::ContactAdded { contact, request, at, .. } => {
                 let made = request.as_ref().and_then(|request| self.seen.get(request)?.1.clone());
                 self.contacts.added(contact, made, *at);
             }
-            Entry::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
-            Entry::Settlement { .. } | Entry::Session { .. } | Entry::Policy { .. } => {}
+            Record::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
+            Record::Settlement { .. } | Record::Session { .. } | Record::Policy { .. } => {}
         }
     }
 
@@ -257,7 +257,7 @@ impl Record {
     }
 
     /// What an agent is told that asks so far back.
-    pub fn memory(&self, reach: Reach, now: Timestamp) -> AgentMemory {
+    pub fn memory(&self, reach: Reach, now: Timestamp) -> SavedAgent {
         let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
@@ -271,7 +271,7 @@ impl Record {
             detail: row.malformed.then(|| "malformed, says the platform".to_owned()),
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
-        let mut memory = AgentMemory { newest: self.newest, ..AgentMemory::default() };
+        let mut memory = SavedAgent { newest: self.newest, ..SavedAgent::default() };
         memory.open_answers = self.answers.iter().filter(|(_, row)| row.open()).map(answer).collect();
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
@@ -297,25 +297,25 @@ impl Record {
             .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
             .collect();
         let since = back(reach.charges);
-        memory.book.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
-        memory.book.approvals = self.let_in().filter(|row| row.at >= since).collect();
+        memory.policy_state.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
+        memory.policy_state.approvals = self.let_in().filter(|row| row.at >= since).collect();
         // For rules that ask nothing, nothing is read, and that is all they asked for.
-        memory.book.history_complete = true;
-        memory.book.history = match reach.history {
+        memory.policy_state.history_complete = true;
+        memory.policy_state.history = match reach.history {
             None => Vec::new(),
             Some(HistoryReach::Within(within)) => self.history(back(within)),
             Some(HistoryReach::Ever) => self.history(Timestamp::MIN),
         };
         let kept = |id: &RequestId| pending(id) || self.gone.contains(id);
-        memory.book.holds =
+        memory.policy_state.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
-        memory.book.paused = self.paused;
+        memory.policy_state.paused = self.paused;
         memory.contacts = self.contacts.open();
         if reach.history.is_some() {
-            memory.book.unmet = self.unmet();
-            memory.book.nameless = self.contacts.nameless();
+            memory.policy_state.unmet = self.unmet();
+            memory.policy_state.nameless = self.contacts.nameless();
         }
-        memory.book.notified = self.notified.clone();
+        memory.policy_state.notified = self.notified.clone();
         memory
     }
 

@@ -90,11 +90,11 @@ impl World {
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
-            Owned::Recalled(number, memory) => {
+            Owned::Restored(number, memory) => {
                 if number < self.life.reading {
                     self.saw("record read for rules that are gone");
                 }
-                self.input(Input::Recalled { number, memory });
+                self.input(Input::Restored { number, memory });
             }
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
@@ -178,7 +178,7 @@ impl World {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
             }
-            Action::Recall { number, reach } => {
+            Action::Restore { number, reach } => {
                 self.saw("record read again");
                 self.life.reading = number;
                 let now = self.now().wall;
@@ -197,9 +197,9 @@ impl World {
             self.saw("record unreadable");
             None
         } else {
-            Some(Box::new(self.record.memory(reach, now).book))
+            Some(Box::new(self.record.memory(reach, now).policy_state))
         };
-        let what = What::Core(Owned::Recalled(number, memory));
+        let what = What::Core(Owned::Restored(number, memory));
         if self.chance(late) {
             self.saw("record read late");
             let wait = Duration::from_millis(self.rng.u64(50..60_000));

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::events::{Scheduled, What};
 use super::past::Past;
 use super::platform::{Holder, Platform};
-use super::record::Record;
+use super::record::LedgerModel;
 use super::schedule::{Happening, Rates, programme};
 use super::summary::Summary;
 
@@ -85,7 +85,7 @@ pub struct World {
     pub policies: Vec<Arc<Policy>>,
     pub in_force: usize,
     pub platform: Platform,
-    pub record: Record,
+    pub record: LedgerModel,
     pub key_good: bool,
     /// The key in the file is another agent's.
     pub key_foreign: bool,
@@ -126,7 +126,7 @@ impl World {
         let origin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
         let now = Now { mono: Mono::ZERO, wall: origin };
         let in_force = usize::try_from(seed / 5 % 3).unwrap();
-        let record = Record::default();
+        let record = LedgerModel::default();
         let first = record.memory(reach_of(Some(&policies[in_force])), origin);
         let core = Core::new(config(0, seed), Some(policies[in_force].clone()), first, now);
         let mut world = Self {

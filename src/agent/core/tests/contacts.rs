@@ -35,7 +35,7 @@ fn contacts_are_due(held: &mut Held) {
 
 #[test]
 fn a_contact_is_gone_by_one_undisturbed_reading_or_by_three_disturbed_ones_in_succession() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     // Who is shown, whether it was disturbed, odd rows, and when the next one comes; how many are known after it.
     let hour = 60 * MINUTES;
     let soon = Duration::from_secs(32);
@@ -71,7 +71,7 @@ fn a_contact_is_gone_by_one_undisturbed_reading_or_by_three_disturbed_ones_in_su
 
 #[test]
 fn what_happens_between_two_pages_of_contacts_is_told_once() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     contacts_are_due(&mut held);
     contacts_page(&mut held, &["a", "b", "c"], 4, 0);
     held.core.contact_added(contact("d"), now(held.at));
@@ -89,7 +89,7 @@ fn what_happens_between_two_pages_of_contacts_is_told_once() {
 
 #[test]
 fn what_a_reading_showed_before_it_failed_is_not_told_again() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     contacts_are_due(&mut held);
     contacts_page(&mut held, &["a", "b"], 3, 0);
     let error = CallError { fault: CallFault::Passing(503), code: None, message: None, retry_after: None };
@@ -110,7 +110,7 @@ fn what_a_reading_showed_before_it_failed_is_not_told_again() {
 
 #[test]
 fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_end() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     let pages = |held: &Held| held.asked.iter().filter(|action| matches!(action, Action::Contacts { .. })).count();
     contacts_are_due(&mut held);
     contacts_page(&mut held, &["a"], 100_000, 0);
@@ -138,7 +138,7 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
 
 /// Lets friends in while there is nobody yet.
 fn one_friend() -> Held {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     let rule = approve("friends", by_handle(&["ann", "bob"])).unless(ContactsOver(0));
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     contacts_are_due(&mut held);
@@ -177,7 +177,7 @@ fn who_was_let_in_counts_before_anybody_sees_the_contact() {
 
 #[test]
 fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
-    let mut held = Held::of(ConnectionMode::Yield, AgentMemory::default(), Some(AGENT));
+    let mut held = Held::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
     let conn = held.asked.iter().find_map(|action| match action {
         Action::Connect { conn, .. } => Some(*conn),
         _ => None,
@@ -204,7 +204,7 @@ fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
 
 #[test]
 fn who_waits_for_the_number_of_contacts_is_decided_once_it_is_known() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     let rule = approve("friends", by_handle(&["ann"])).unless(ContactsOver(0));
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     held.lists_after(Duration::ZERO, &[friend("ann")]);

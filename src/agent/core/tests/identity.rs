@@ -16,7 +16,7 @@ fn questions(held: &Held) -> usize {
 
 #[test]
 fn nothing_is_listed_before_the_key_is_known_to_be_ours_and_that_is_asked_again_and_again() {
-    let mut held = Held::with_key_of(AgentMemory::default(), None);
+    let mut held = Held::with_key_of(SavedAgent::default(), None);
     for _ in 0..600 {
         held.wait(Duration::from_secs(1));
     }
@@ -31,7 +31,7 @@ fn nothing_is_listed_before_the_key_is_known_to_be_ours_and_that_is_asked_again_
 
 #[test]
 fn with_a_key_of_another_agent_nothing_is_listed_at_all() {
-    let mut held = Held::with_key_of(AgentMemory::default(), Some("agent-2"));
+    let mut held = Held::with_key_of(SavedAgent::default(), Some("agent-2"));
     for _ in 0..600 {
         held.wait(Duration::from_secs(1));
     }
@@ -40,14 +40,14 @@ fn with_a_key_of_another_agent_nothing_is_listed_at_all() {
 
 #[test]
 fn an_agents_id_in_capitals_is_the_same_id() {
-    let mut held = Held::with_key_of(AgentMemory::default(), Some("AGENT-1"));
+    let mut held = Held::with_key_of(SavedAgent::default(), Some("AGENT-1"));
     held.wait(MINUTES);
     assert!(lists(&held) > 0);
 }
 
 #[test]
 fn a_new_key_is_another_agents_until_the_platform_says_otherwise() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);
     held.approve("r1", false);
     assert_eq!(held.answers_sent(), 1);
@@ -84,7 +84,7 @@ fn a_new_key_is_another_agents_until_the_platform_says_otherwise() {
 
 #[test]
 fn an_answer_that_waits_for_the_ledger_is_not_sent_with_another_key() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);
     held.stalled = true;
     held.approve("r1", false);
@@ -100,7 +100,7 @@ fn an_answer_that_waits_for_the_ledger_is_not_sent_with_another_key() {
 
 #[test]
 fn a_new_key_that_is_found_when_somebody_asks_is_as_unknown() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &[]);
     let before = lists(&held);
     let error = CallError { fault: CallFault::Unreachable, code: None, message: None, retry_after: None };
@@ -112,7 +112,7 @@ fn a_new_key_that_is_found_when_somebody_asks_is_as_unknown() {
 
 #[test]
 fn the_same_key_read_again_changes_nothing() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &[]);
     let before = questions(&held);
     held.tell(Input::KeyRenewed { changed: false });

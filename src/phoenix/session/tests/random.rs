@@ -23,7 +23,7 @@ enum Step {
     KeyRenewed,
     Stop,
     Binary,
-    Garbage(String),
+    Malformed(String),
     Reply {
         back: usize,
         ok: bool,
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::KeyRenewed),
         1 => prop::bool::weighted(0.02).prop_map(|stop| if stop { Step::Stop } else { Step::ToDeadline }),
         1 => Just(Step::Binary),
-        2 => "\\PC{0,20}".prop_map(Step::Garbage),
+        2 => "\\PC{0,20}".prop_map(Step::Malformed),
         12 => (0..4usize, prop::bool::weighted(0.7), reason).prop_map(|(back, ok, reason)| Step::Reply { back, ok, reason }),
         6 => (topic, event, prop::option::of(0..6usize), any::<bool>())
             .prop_map(|(topic, event, back, payload)| Step::Said { topic, event, back, payload }),
@@ -188,7 +188,7 @@ impl Watch {
             Step::KeyRenewed => self.give(Input::KeyRenewed),
             Step::Stop => self.give(Input::Stop),
             Step::Binary => self.give(Input::Binary(7)),
-            Step::Garbage(text) => self.give(Input::Text(text)),
+            Step::Malformed(text) => self.give(Input::Text(text)),
             Step::Reply { back, ok, reason } => {
                 let reference = self.reference(*back).map(|reference| reference.to_string());
                 let status = if *ok { "ok" } else { "error" };

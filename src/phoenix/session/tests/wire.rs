@@ -232,8 +232,8 @@ fn frames_may_be_spelt_in_any_way() {
 }
 
 #[test]
-fn garbage_is_counted_and_survived() {
-    let played = play("garbage");
+fn what_is_malformed_is_counted_and_survived() {
+    let played = play("malformed");
     assert_eq!(played.stage.notes("frame_malformed"), 8);
     assert_eq!(played.stage.notes("payload_malformed"), 2);
     assert_eq!(played.stage.notes("event_unknown"), 1);

@@ -1,4 +1,4 @@
-//! What must hold of every policy and every request, with the facts held fixed.
+//! What must hold of every policy and every request, with the inputs held fixed.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -9,9 +9,9 @@ use crate::policy::explain::explain;
 use crate::policy::testkit::hours;
 use crate::policy::{Decision, Policy, Truth};
 
-/// Decides under `policy`, in a book that `base` filled, so that the facts are the same for both.
+/// Decides under `policy`, in a policy state that `base` filled, so that the inputs are the same for both.
 fn decide(policy: &Policy, base: &Policy, scene: &Scene) -> Decision {
-    policy.decide(&scene.request, &scene.circumstances, &scene.book(base), scene.now)
+    policy.decide(&scene.request, &scene.circumstances, &scene.policy_state(base), scene.now)
 }
 
 /// `after` approves only what `before` approved, and not earlier. What came on top of `approvals_max` would have been approved
@@ -38,9 +38,9 @@ proptest! {
     #[test]
     fn the_index_offers_all_that_matters(spec in policy_spec(), scene in scene()) {
         let policy = spec.real();
-        let book = scene.book(&policy);
-        let indexed = policy.decide(&scene.request, &scene.circumstances, &book, scene.now);
-        let naive = policy.decide_naive(&scene.request, &scene.circumstances, &book, scene.now);
+        let policy_state = scene.policy_state(&policy);
+        let indexed = policy.decide(&scene.request, &scene.circumstances, &policy_state, scene.now);
+        let naive = policy.decide_naive(&scene.request, &scene.circumstances, &policy_state, scene.now);
         prop_assert_eq!(indexed.voices, naive.voices);
         prop_assert_eq!((indexed.verdict, indexed.by, indexed.due), (naive.verdict, naive.by, naive.due));
         prop_assert_eq!((indexed.reconsider_at, indexed.charges), (naive.reconsider_at, naive.charges));
@@ -129,9 +129,9 @@ proptest! {
     #[test]
     fn explaining_agrees_with_deciding(spec in policy_spec(), scene in scene()) {
         let policy = spec.real();
-        let book = scene.book(&policy);
-        let decision = policy.decide(&scene.request, &scene.circumstances, &book, scene.now);
-        let told = explain(&policy, &scene.request, &scene.circumstances, &book, scene.now);
+        let policy_state = scene.policy_state(&policy);
+        let decision = policy.decide(&scene.request, &scene.circumstances, &policy_state, scene.now);
+        let told = explain(&policy, &scene.request, &scene.circumstances, &policy_state, scene.now);
         prop_assert_eq!((told.verdict, &told.by, told.due), (decision.verdict, &decision.by.to_string(), decision.due));
         for rule in &policy.rules {
             let reason = told.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
@@ -158,8 +158,8 @@ proptest! {
         spec in policy_spec(), scene in scene(), part in 0.0..1.0_f64,
     ) {
         let policy = spec.real();
-        let book = scene.book(&policy);
-        let decide = |now| policy.decide(&scene.request, &scene.circumstances, &book, now);
+        let policy_state = scene.policy_state(&policy);
+        let decide = |now| policy.decide(&scene.request, &scene.circumstances, &policy_state, now);
         let first = decide(scene.now);
         // What an agent does about a pause is not simulated here.
         prop_assume!(!first.pauses);

@@ -1,11 +1,11 @@
 //! The sentences of `docs/policy.md` about limits, history, `approvals_max` and `overdue`.
 
 use crate::model::{ContactRequest, Sender, Verdict};
-use crate::policy::book::{HistoryKind, HistoryRow, Memory};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
+use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
-use crate::policy::{Book, By, Circumstances, Mode, Policy};
+use crate::policy::{By, Circumstances, Mode, Policy, PolicyState};
 
 #[test]
 fn an_unknown_approve_rule_still_holds_to_its_limit_and_wait() {
@@ -13,12 +13,12 @@ fn an_unknown_approve_rule_still_holds_to_its_limit_and_wait() {
         approve("a", unknown()).limit(1, hours(1), LimitBy::Rule).wait(minutes(10)),
         approve("b", When::Everyone),
     ]);
-    let mut book = Book::default();
-    let first = limited.decide(&request("r1", "ann"), &sound(), &book, noon());
+    let mut policy_state = PolicyState::default();
+    let first = limited.decide(&request("r1", "ann"), &sound(), &policy_state, noon());
     assert_eq!((said(&first), first.due), ("approve by b".to_owned(), Some(noon() + minutes(10))));
     assert_eq!(first.charges.len(), 1, "charged to `a`");
-    book.reserve(&id("r1"), Some(&handle("ann")), Verdict::Approve, &first.by, &first.charges, noon());
-    let second = limited.decide(&request("r2", "mary"), &sound(), &book, noon());
+    policy_state.reserve(&id("r1"), Some(&handle("ann")), Verdict::Approve, &first.by, &first.charges, noon());
+    let second = limited.decide(&request("r2", "mary"), &sound(), &policy_state, noon());
     assert_eq!(said(&second), "defer by limit:a");
 }
 
@@ -31,11 +31,11 @@ fn an_approve_rule_over_its_limit_defers_and_no_other_rescues() {
             approve("bots", Kind(SenderKind::Agent)).limit(1, hours(1), by),
             approve("all", When::Everyone),
         ]);
-        let mut book = Book::default();
+        let mut policy_state = PolicyState::default();
         let mut next = 0;
         let mut ask = |from: &str, later| {
             next += 1;
-            said(&carry_out(&limited, &mut book, &request(&format!("r{next}"), from), noon() + later))
+            said(&carry_out(&limited, &mut policy_state, &request(&format!("r{next}"), from), noon() + later))
         };
         assert_eq!(ask("acme/a", minutes(0)), "approve by all");
         assert_eq!(ask(second, minutes(59)), "defer by limit:bots", "{by:?}");
@@ -58,45 +58,45 @@ fn every_matching_limit_is_charged_and_the_longest_wait_applies() {
     assert_eq!((said(&waiting), waiting.due), ("approve by a".to_owned(), Some(noon() + minutes(10))));
     let charged: Vec<_> = waiting.charges.iter().map(|one| (one.rule.as_str(), &*one.bucket)).collect();
     assert_eq!(charged, [("a", ""), ("b", "ann"), ("d", "@ann")]);
-    let ripe = two.decide(&request("r", "ann"), &sound(), &Book::default(), noon() + minutes(10));
+    let ripe = two.decide(&request("r", "ann"), &sound(), &PolicyState::default(), noon() + minutes(10));
     assert_eq!((said(&ripe), ripe.due), ("approve by a".to_owned(), None));
 }
 
 #[test]
 fn a_request_never_counts_against_itself() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     let mine = request("mine", "ann");
     for _ in 0..3 {
-        assert_eq!(said(&carry_out(&limited, &mut book, &mine, noon())), "approve by a");
+        assert_eq!(said(&carry_out(&limited, &mut policy_state, &mine, noon())), "approve by a");
     }
-    assert_eq!(book.sizes(), (1, 1), "and pays once");
-    assert_eq!(said(&carry_out(&limited, &mut book, &request("theirs", "bob"), noon())), "defer by limit:a");
+    assert_eq!(policy_state.sizes(), (1, 1), "and pays once");
+    assert_eq!(said(&carry_out(&limited, &mut policy_state, &request("theirs", "bob"), noon())), "defer by limit:a");
 }
 
 #[test]
 fn approvals_max_pauses_and_resume_counts_anew() {
     let mut counted = policy(vec![approve("a", When::Everyone)]);
     counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     for (which, wanted) in [("1", "approve by a"), ("2", "approve by a"), ("3", "defer by paused")] {
-        let decision = carry_out(&counted, &mut book, &request(which, "ann"), noon());
+        let decision = carry_out(&counted, &mut policy_state, &request(which, "ann"), noon());
         assert_eq!((said(&decision).as_str(), decision.pauses), (wanted, which == "3"));
     }
-    book.pause();
-    let paused = counted.decide(&request("4", "ann"), &sound(), &book, noon());
+    policy_state.pause();
+    let paused = counted.decide(&request("4", "ann"), &sound(), &policy_state, noon());
     assert_eq!((said(&paused), paused.pauses), ("defer by paused".to_owned(), false));
-    book.resume();
-    assert_eq!(said(&carry_out(&counted, &mut book, &request("3", "ann"), noon())), "approve by a");
+    policy_state.resume();
+    assert_eq!(said(&carry_out(&counted, &mut policy_state, &request("3", "ann"), noon())), "approve by a");
 }
 
 #[test]
 fn a_persons_answer_counts_towards_nothing() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     let charges = ask(&limited, "ann").charges;
-    book.reserve(&id("p"), Some(&handle("ann")), Verdict::Approve, &By::Person("eve".into()), &charges, noon());
-    assert_eq!(book.sizes(), (0, 0));
+    policy_state.reserve(&id("p"), Some(&handle("ann")), Verdict::Approve, &By::Person("eve".into()), &charges, noon());
+    assert_eq!(policy_state.sizes(), (0, 0));
 }
 
 #[test]
@@ -105,19 +105,19 @@ fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
     let before = asking(History { approved_before: Some(false), ..History::default() });
     let rejected = asking(History { rejected_within: Some(hours(1)), ..History::default() });
     let row = |kind| HistoryRow { owner: "ann".into(), request: Some(id("old")), kind, at: noon() - minutes(30) };
-    let book = |history: Vec<HistoryRow>, complete| {
-        Book::restore(Memory { history, history_complete: complete, ..Memory::default() })
+    let policy_state = |history: Vec<HistoryRow>, complete| {
+        PolicyState::restore(SavedState { history, history_complete: complete, ..SavedState::default() })
     };
-    let ask = |policy: &Policy, book: &Book, later| {
-        said(&policy.decide(&request("r", "ann/bot"), &sound(), book, noon() + later))
+    let ask = |policy: &Policy, policy_state: &PolicyState, later| {
+        said(&policy.decide(&request("r", "ann/bot"), &sound(), policy_state, noon() + later))
     };
     let (yes, no) = (row(HistoryKind::Approved), row(HistoryKind::Rejected));
-    assert_eq!(ask(&before, &book(vec![], true), hours(0)), "reject by r");
-    assert_eq!(ask(&before, &book(vec![], false), hours(0)), "defer by r");
-    assert_eq!(ask(&before, &book(vec![yes], false), hours(0)), "defer by no_match", "what is known is known");
-    assert_eq!(ask(&rejected, &book(vec![no.clone()], true), hours(0)), "reject by r");
-    assert_eq!(ask(&rejected, &book(vec![no], true), minutes(30)), "defer by no_match", "slid out");
-    assert_eq!(ask(&rejected, &book(vec![], true), hours(0)), "defer by no_match");
+    assert_eq!(ask(&before, &policy_state(vec![], true), hours(0)), "reject by r");
+    assert_eq!(ask(&before, &policy_state(vec![], false), hours(0)), "defer by r");
+    assert_eq!(ask(&before, &policy_state(vec![yes], false), hours(0)), "defer by no_match", "what is known is known");
+    assert_eq!(ask(&rejected, &policy_state(vec![no.clone()], true), hours(0)), "reject by r");
+    assert_eq!(ask(&rejected, &policy_state(vec![no], true), minutes(30)), "defer by no_match", "slid out");
+    assert_eq!(ask(&rejected, &policy_state(vec![], true), hours(0)), "defer by no_match");
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn requests_over_counts_the_others() {
     let quota = Quota { count: 1, per: hours(1) };
     let over = History { requests_over: Some(quota), ..History::default() };
     let many = policy(vec![reject("r", over)]);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     for (minute, which) in [(0, "r"), (1, "s"), (2, "t")] {
         let asked = request(which, &format!("ann/{which}"));
-        let verdict = carry_out(&many, &mut book, &asked, noon() + minutes(minute)).verdict;
+        let verdict = carry_out(&many, &mut policy_state, &asked, noon() + minutes(minute)).verdict;
         assert_eq!(verdict == Verdict::Reject, which == "t", "{which}: two others are more than one");
     }
-    let first = many.decide(&request("r", "ann/r"), &sound(), &book, noon() + minutes(3));
+    let first = many.decide(&request("r", "ann/r"), &sound(), &policy_state, noon() + minutes(3));
     assert_eq!((said(&first), first.reconsider_at), ("reject by r".to_owned(), Some(noon() + minutes(61))));
 }
 
@@ -142,8 +142,9 @@ fn overdue_rejects_only_what_would_certainly_not_be_approved_now() {
         policy.overdue = vec![overdue("close", hours(24), OverdueThen::Reject)];
         policy
     };
-    let later =
-        |policy: &Policy, late| policy.decide(&request("r", "ann"), &sound(), &Book::default(), noon() + hours(late));
+    let later = |policy: &Policy, late| {
+        policy.decide(&request("r", "ann"), &sound(), &PolicyState::default(), noon() + hours(late))
+    };
     let nothing = closing(vec![]);
     assert_eq!(later(&nothing, 0).reconsider_at, Some(noon() + hours(24)));
     assert_eq!(said(&later(&nothing, 24)), "reject by overdue:close");
@@ -165,27 +166,28 @@ fn overdue_spares_what_is_pending_for_other_reasons() {
     let mut closing = policy(vec![]);
     closing.overdue = vec![overdue("close", hours(1), OverdueThen::Reject)];
     let now = noon() + hours(2);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     let mine = request("r", "ann");
-    let decide = |policy: &Policy, request: &ContactRequest, circumstances: &Circumstances, book: &Book| {
-        said(&policy.decide(request, circumstances, book, now))
-    };
-    assert_eq!(decide(&closing, &mine, &sound(), &book), "reject by overdue:close");
+    let decide =
+        |policy: &Policy, request: &ContactRequest, circumstances: &Circumstances, policy_state: &PolicyState| {
+            said(&policy.decide(request, circumstances, policy_state, now))
+        };
+    assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "reject by overdue:close");
     let ageless = ContactRequest { inserted_at: None, ..mine.clone() };
-    assert_eq!(decide(&closing, &ageless, &sound(), &book), "defer by no_match", "unknown means: not now");
-    assert_eq!(decide(&closing, &mine, &unsound(), &book), "defer by no_match");
+    assert_eq!(decide(&closing, &ageless, &sound(), &policy_state), "defer by no_match", "unknown means: not now");
+    assert_eq!(decide(&closing, &mine, &unsound(), &policy_state), "defer by no_match");
     let odd = ContactRequest { sender: Sender::Absent, ..mine.clone() };
-    assert_eq!(decide(&closing, &odd, &sound(), &book), "defer by guard:handle-not-plain");
+    assert_eq!(decide(&closing, &odd, &sound(), &policy_state), "defer by guard:handle-not-plain");
     let late = Circumstances { first_seen: now - minutes(1), ..sound() };
-    assert_eq!(decide(&closing, &mine, &late, &book), "defer by no_match", "from the later of the two");
-    book.hold(&id("r"), Some("eve"));
-    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by hold:eve");
-    book.hold(&id("r"), None);
-    book.pause();
-    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by paused");
-    book.resume();
+    assert_eq!(decide(&closing, &mine, &late, &policy_state), "defer by no_match", "from the later of the two");
+    policy_state.hold(&id("r"), Some("eve"));
+    assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "defer by hold:eve");
+    policy_state.hold(&id("r"), None);
+    policy_state.pause();
+    assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "defer by paused");
+    policy_state.resume();
     closing.mode = Mode::Shadow;
-    assert_eq!(decide(&closing, &mine, &sound(), &book), "defer by no_match");
+    assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "defer by no_match");
 }
 
 #[test]
@@ -194,16 +196,20 @@ fn overdue_rejects_at_most_so_many_an_hour_and_notifies_once() {
     closing.overdue =
         vec![overdue("close", hours(2), OverdueThen::Reject), overdue("tell", hours(1), OverdueThen::Notify)];
     closing.overdue[0].max_per_hour = 1;
-    let mut book = Book::default();
-    let told = closing.decide(&request("r", "ann"), &sound(), &book, noon() + hours(1));
+    let mut policy_state = PolicyState::default();
+    let told = closing.decide(&request("r", "ann"), &sound(), &policy_state, noon() + hours(1));
     assert_eq!((said(&told), told.notify), ("defer by no_match".to_owned(), Some(name("tell"))));
     for which in ["r", "s"] {
-        book.notified(&id(which), &name("tell"));
+        policy_state.notified(&id(which), &name("tell"));
     }
-    assert_eq!(closing.decide(&request("r", "ann"), &sound(), &book, noon() + hours(1)).notify, None);
+    assert_eq!(closing.decide(&request("r", "ann"), &sound(), &policy_state, noon() + hours(1)).notify, None);
     let now = noon() + hours(2);
-    assert_eq!(said(&carry_out(&closing, &mut book, &request("r", "ann"), now)), "reject by overdue:close");
-    assert_eq!(said(&carry_out(&closing, &mut book, &request("r", "ann"), now)), "reject by overdue:close", "itself");
-    let second = carry_out(&closing, &mut book, &request("s", "bob"), now);
+    assert_eq!(said(&carry_out(&closing, &mut policy_state, &request("r", "ann"), now)), "reject by overdue:close");
+    assert_eq!(
+        said(&carry_out(&closing, &mut policy_state, &request("r", "ann"), now)),
+        "reject by overdue:close",
+        "itself"
+    );
+    let second = carry_out(&closing, &mut policy_state, &request("s", "bob"), now);
     assert_eq!((said(&second), second.reconsider_at), ("defer by no_match".to_owned(), Some(now + hours(1))));
 }

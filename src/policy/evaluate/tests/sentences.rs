@@ -4,7 +4,7 @@ use crate::model::{ContactRequest, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, When};
 use crate::policy::testkit::*;
-use crate::policy::{Book, By, Truth};
+use crate::policy::{By, PolicyState, Truth};
 
 /// True and false of a user.
 const T: fn() -> Condition = || Kind(SenderKind::User).into();
@@ -88,7 +88,7 @@ fn identity_is_unknown_where_there_is_no_plain_handle_and_the_guard_defers() {
     let all = policy(vec![reject("r", When::Everyone), approve("a", by_handle(&["ann"]))]);
     for sender in [Sender::Absent, Sender::parse(Some("@@ann")), Sender::parse(Some("änn"))] {
         let request = ContactRequest { sender, ..request("r", "ann") };
-        let decision = all.decide(&request, &sound(), &Book::default(), noon());
+        let decision = all.decide(&request, &sound(), &PolicyState::default(), noon());
         assert_eq!(said(&decision), "defer by guard:handle-not-plain");
         assert_eq!(decision.reconsider_at, None);
     }
@@ -104,7 +104,8 @@ fn absent_texts_are_facts_and_not_doubts() {
         reject("e", NameIs(vec![folded("ＡＮＮ")])),
         defer("f", MessageAbsent(true)),
     ]);
-    let ask = |name, message| said(&texts.decide(&saying("ann", name, message), &sound(), &Book::default(), noon()));
+    let ask =
+        |name, message| said(&texts.decide(&saying("ann", name, message), &sound(), &PolicyState::default(), noon()));
     assert_eq!(ask(None, None), "defer by f");
     assert_eq!(ask(Some("Bob"), None), "reject by a");
     assert_eq!(ask(None, Some("aXb")), "reject by b", "case is folded");
@@ -118,16 +119,18 @@ fn absent_texts_are_facts_and_not_doubts() {
 fn paused_comes_before_a_hold_before_a_guard_before_the_rules() {
     let all = policy(vec![reject("r", When::Everyone)]).protecting(&["john"]);
     let odd = ContactRequest { sender: Sender::Absent, ..request("r", "x") };
-    let mut book = Book::default();
-    book.hold(&id("r"), Some("eve"));
-    book.pause();
-    let ask = |book: &Book, request: &ContactRequest| said(&all.decide(request, &sound(), book, noon()));
-    assert_eq!(ask(&book, &odd), "defer by paused");
-    book.resume();
-    assert_eq!(ask(&book, &odd), "defer by hold:eve");
-    assert_eq!(ask(&book, &request("r", "ann")), "defer by hold:eve", "no rule undoes it");
-    book.hold(&id("r"), None);
-    assert_eq!(ask(&book, &odd), "defer by guard:handle-not-plain");
+    let mut policy_state = PolicyState::default();
+    policy_state.hold(&id("r"), Some("eve"));
+    policy_state.pause();
+    let ask = |policy_state: &PolicyState, request: &ContactRequest| {
+        said(&all.decide(request, &sound(), policy_state, noon()))
+    };
+    assert_eq!(ask(&policy_state, &odd), "defer by paused");
+    policy_state.resume();
+    assert_eq!(ask(&policy_state, &odd), "defer by hold:eve");
+    assert_eq!(ask(&policy_state, &request("r", "ann")), "defer by hold:eve", "no rule undoes it");
+    policy_state.hold(&id("r"), None);
+    assert_eq!(ask(&policy_state, &odd), "defer by guard:handle-not-plain");
 }
 
 #[test]
@@ -135,12 +138,12 @@ fn by_is_the_first_in_alphabetical_order_of_what_gave_the_verdict() {
     let two = policy(vec![approve("b", When::Everyone), approve("a", When::Everyone), defer("0", F())]);
     assert_eq!(said(&ask(&two, "ann")), "approve by a");
     let limited = || approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     let charges = ask(&policy(vec![limited()]), "x").charges;
-    book.reserve(&id("other"), Some(&handle("x")), Verdict::Approve, &By::Rule(name("a")), &charges, noon());
+    policy_state.reserve(&id("other"), Some(&handle("x")), Verdict::Approve, &By::Rule(name("a")), &charges, noon());
     let by = |with| {
         let policy = policy(vec![limited(), defer(with, When::Everyone), approve("0", When::Everyone)]);
-        policy.decide(&request("r", "ann"), &sound(), &book, noon()).by.to_string()
+        policy.decide(&request("r", "ann"), &sound(), &policy_state, noon()).by.to_string()
     };
     assert_eq!([by("k"), by("z")], ["k", "limit:a"]);
 }
@@ -153,7 +156,7 @@ fn a_look_alike_is_never_approved_but_may_be_rejected() {
     assert_eq!(said(&ask(&guarded, "j0hn/x")), "reject by bad");
     assert_eq!(said(&ask(&guarded, "john")), "approve by all", "it is the protected owner");
     assert_eq!(said(&ask(&guarded, "j0hn/y")), "defer by guard:look-alike");
-    let named = guarded.decide(&saying("mallory", Some("JОHN"), None), &sound(), &Book::default(), noon());
+    let named = guarded.decide(&saying("mallory", Some("JОHN"), None), &sound(), &PolicyState::default(), noon());
     assert_eq!(said(&named), "defer by guard:look-alike", "by name, with a Cyrillic О");
     let mut rejecting = policy(rules()).protecting(&["john"]);
     rejecting.no_match = Verdict::Reject;

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::model::{Handle, Outcome, RequestId, Verdict};
-use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
 use crate::policy::conditions::History;
 use crate::policy::rules::{LimitBy, Quota, When};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
-use crate::policy::{Book, Charge, Policy};
+use crate::policy::{Charge, Policy, PolicyState};
 
 const HANDLES: [&str; 5] = ["acme/a", "acme/b", "acme", "ann", "ann/a"];
 
@@ -85,7 +85,7 @@ struct World {
     policies: Vec<Policy>,
     current: usize,
     rows: Vec<Row>,
-    book: Book,
+    policy_state: PolicyState,
     now: Timestamp,
     next: usize,
 }
@@ -96,10 +96,10 @@ impl World {
     }
 
     /// What the ledger would read, as far back as the policy asks.
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> SavedState {
         let reach = self.policy().charge_reach();
         let since = reach.map_or(self.now, |reach| self.now - reach);
-        let mut memory = Memory { history_complete: true, ..Memory::default() };
+        let mut memory = SavedState { history_complete: true, ..SavedState::default() };
         for row in self.rows.iter().filter(|row| row.kept()) {
             if row.at > since {
                 let charges = row.charges.iter().cloned();
@@ -117,12 +117,12 @@ impl World {
     fn ask(&mut self, who: usize, outcome: Option<Outcome>) -> Result<(), TestCaseError> {
         self.next += 1;
         let request = request(&format!("r{}", self.next), HANDLES[who]);
-        let decision = carry_out(&self.policies[self.current], &mut self.book, &request, self.now);
+        let decision = carry_out(&self.policies[self.current], &mut self.policy_state, &request, self.now);
         if decision.verdict != Verdict::Approve {
             return Ok(());
         }
         let handle = handle(HANDLES[who]);
-        let again = carry_out(&self.policies[self.current], &mut self.book, &request, self.now);
+        let again = carry_out(&self.policies[self.current], &mut self.policy_state, &request, self.now);
         prop_assert_eq!(again.verdict, Verdict::Approve, "it blocked itself");
         self.rows.push(Row {
             request: request.id.clone(),
@@ -141,7 +141,7 @@ impl World {
     fn settle(&mut self, row: usize, outcome: Outcome) {
         let row = &mut self.rows[row];
         row.outcome = Some(outcome);
-        self.book.settle(&row.request, Some(&row.handle), Verdict::Approve, outcome, self.now);
+        self.policy_state.settle(&row.request, Some(&row.handle), Verdict::Approve, outcome, self.now);
     }
 
     /// The newest approval is within every limit that it was charged to.
@@ -179,17 +179,17 @@ impl World {
                 }
             }
             Step::Wait(length) => self.now += minutes(*length),
-            Step::Crash => self.book = Book::restore_for(self.memory(), self.policy(), self.now),
+            Step::Crash => self.policy_state = PolicyState::restore_for(self.memory(), self.policy(), self.now),
             Step::Reload(policy, read) => {
                 self.current = *policy;
-                if *read && !self.book.covers(self.policy(), self.now) {
+                if *read && !self.policy_state.covers(self.policy(), self.now) {
                     let memory = self.memory();
-                    self.book.absorb(memory, &self.policies[self.current], self.now);
-                    prop_assert!(self.book.covers(self.policy(), self.now));
+                    self.policy_state.absorb(memory, &self.policies[self.current], self.now);
+                    prop_assert!(self.policy_state.covers(self.policy(), self.now));
                 }
-                self.book.prune(&self.policies[self.current], self.now);
+                self.policy_state.prune(&self.policies[self.current], self.now);
             }
-            Step::Prune => self.book.prune(&self.policies[self.current], self.now),
+            Step::Prune => self.policy_state.prune(&self.policies[self.current], self.now),
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ proptest! {
             policies: policies(),
             current: first,
             rows: Vec::new(),
-            book: Book::default(),
+            policy_state: PolicyState::default(),
             now: noon(),
             next: 0,
         };
@@ -226,7 +226,7 @@ proptest! {
         let needs = needs.indexed();
         let now = noon();
         let mut rows = Vec::new();
-        let (mut whole, mut pruned) = (Book::default(), Book::default());
+        let (mut whole, mut pruned) = (PolicyState::default(), PolicyState::default());
         pruned.prune(&needs, now - hours(24));
         let mut asked = asked;
         asked.sort_by_key(|(_, ago)| -ago);
@@ -241,11 +241,11 @@ proptest! {
             let owner = who.owner().into();
             rows.push(HistoryRow { owner, request: Some(request), kind: HistoryKind::Requested, at });
         }
-        let memory = Memory { history: rows, history_complete: true, ..Memory::default() };
-        let read = Book::restore_for(memory, &needs, now);
+        let memory = SavedState { history: rows, history_complete: true, ..SavedState::default() };
+        let read = PolicyState::restore_for(memory, &needs, now);
         for who in HANDLES {
             for later in [SignedDuration::ZERO, hours(1), hours(5)] {
-                let ask = |book: &Book| said(&needs.decide(&request("mine", who), &sound(), book, now + later));
+                let ask = |policy_state: &PolicyState| said(&needs.decide(&request("mine", who), &sound(), policy_state, now + later));
                 prop_assert_eq!(ask(&whole), ask(&pruned));
                 prop_assert_eq!(ask(&whole), ask(&read));
             }
@@ -257,65 +257,68 @@ proptest! {
 fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() {
     let limited = |per| policy(vec![approve("a", When::Everyone).limit(2, per, LimitBy::Rule)]);
     let (short, long) = (limited(hours(1)), limited(hours(10)));
-    let mut book = Book::restore_for(Memory { history_complete: true, ..Memory::default() }, &short, noon());
-    let ask = |book: &Book, policy: &Policy| policy.decide(&request("r", "ann"), &sound(), book, noon());
-    assert_eq!(said(&ask(&book, &short)), "approve by a");
-    assert!(book.covers(&short, noon()) && !book.covers(&long, noon()));
-    let blind = ask(&book, &long);
+    let mut policy_state =
+        PolicyState::restore_for(SavedState { history_complete: true, ..SavedState::default() }, &short, noon());
+    let ask = |policy_state: &PolicyState, policy: &Policy| {
+        policy.decide(&request("r", "ann"), &sound(), policy_state, noon())
+    };
+    assert_eq!(said(&ask(&policy_state, &short)), "approve by a");
+    assert!(policy_state.covers(&short, noon()) && !policy_state.covers(&long, noon()));
+    let blind = ask(&policy_state, &long);
     assert_eq!((said(&blind), blind.reconsider_at), ("defer by limit:a".to_owned(), Some(noon() + hours(9))));
     let charge = |which: &str, ago| ChargeRow {
         request: id(which),
         charge: Charge { rule: name("a"), bucket: "".into() },
         at: noon() - hours(ago),
     };
-    let memory = Memory { charges: vec![charge("x", 3)], history_complete: true, ..Memory::default() };
-    book.absorb(memory.clone(), &long, noon());
-    assert_eq!(said(&ask(&book, &long)), "approve by a", "one place is left");
-    book.absorb(memory, &long, noon());
-    assert_eq!(book.sizes().0, 1, "nothing is counted twice");
+    let memory = SavedState { charges: vec![charge("x", 3)], history_complete: true, ..SavedState::default() };
+    policy_state.absorb(memory.clone(), &long, noon());
+    assert_eq!(said(&ask(&policy_state, &long)), "approve by a", "one place is left");
+    policy_state.absorb(memory, &long, noon());
+    assert_eq!(policy_state.sizes().0, 1, "nothing is counted twice");
 }
 
 #[test]
 fn what_is_not_kept_is_given_back() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
     for outcome in [Outcome::Applied, Outcome::PresumedApplied, Outcome::Unknown, Outcome::Refused, Outcome::Gone] {
-        let mut book = Book::default();
-        carry_out(&limited, &mut book, &request("one", "ann"), noon());
-        book.settle(&id("one"), Some(&handle("ann")), Verdict::Approve, outcome, noon());
-        let other = limited.decide(&request("two", "bob"), &sound(), &book, noon());
+        let mut policy_state = PolicyState::default();
+        carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
+        policy_state.settle(&id("one"), Some(&handle("ann")), Verdict::Approve, outcome, noon());
+        let other = limited.decide(&request("two", "bob"), &sound(), &policy_state, noon());
         assert_eq!(other.verdict == Verdict::Approve, !outcome.keeps_charge(), "{outcome}");
-        assert_eq!(book.sizes(), if outcome.keeps_charge() { (1, 1) } else { (0, 0) });
+        assert_eq!(policy_state.sizes(), if outcome.keeps_charge() { (1, 1) } else { (0, 0) });
     }
 }
 
 #[test]
 fn a_burst_of_distinct_owners_leaves_nothing_behind_that_nobody_asks_about() {
     let plain = policy(vec![approve("a", When::Everyone)]);
-    let mut book = Book::default();
-    book.prune(&plain, noon());
+    let mut policy_state = PolicyState::default();
+    policy_state.prune(&plain, noon());
     for which in 0..5_000 {
-        carry_out(&plain, &mut book, &request(&format!("r{which}"), &format!("o{which}/bot")), noon());
-        book.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon());
+        carry_out(&plain, &mut policy_state, &request(&format!("r{which}"), &format!("o{which}/bot")), noon());
+        policy_state.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon());
     }
-    book.prune(&plain, noon() + hours(30));
-    assert_eq!(book.sizes(), (0, 0));
-    assert_eq!(book.history.len(), 0);
+    policy_state.prune(&plain, noon() + hours(30));
+    assert_eq!(policy_state.sizes(), (0, 0));
+    assert_eq!(policy_state.history.len(), 0);
 }
 
 #[test]
 fn a_place_that_a_reload_let_go_of_is_paid_again_when_the_same_answer_is_decided_again() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
     let plain = policy(vec![approve("a", When::Everyone)]);
-    let mut book = Book::default();
-    carry_out(&limited, &mut book, &request("one", "ann"), noon());
+    let mut policy_state = PolicyState::default();
+    carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
     // Its intent never reached the record, so reading that again brings nothing back.
-    book.absorb(Memory { history_complete: true, ..Memory::default() }, &plain, noon());
-    book.absorb(Memory { history_complete: true, ..Memory::default() }, &limited, noon());
-    assert_eq!(book.sizes().0, 0);
-    carry_out(&limited, &mut book, &request("one", "ann"), noon());
-    assert_eq!(said(&limited.decide(&request("two", "bob"), &sound(), &book, noon())), "defer by limit:a");
-    carry_out(&limited, &mut book, &request("one", "ann"), noon());
-    assert_eq!(book.sizes().0, 1, "and never twice");
+    policy_state.absorb(SavedState { history_complete: true, ..SavedState::default() }, &plain, noon());
+    policy_state.absorb(SavedState { history_complete: true, ..SavedState::default() }, &limited, noon());
+    assert_eq!(policy_state.sizes().0, 0);
+    carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
+    assert_eq!(said(&limited.decide(&request("two", "bob"), &sound(), &policy_state, noon())), "defer by limit:a");
+    carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
+    assert_eq!(policy_state.sizes().0, 1, "and never twice");
 }
 
 #[test]
@@ -326,22 +329,31 @@ fn approvals_that_nobody_counts_are_let_go_and_a_reload_that_counts_them_waits_f
         policy.approvals_max = Some(Quota { count, per: hours(1) });
         policy.indexed()
     };
-    let mut book = Book::restore_for(Memory { history_complete: true, ..Memory::default() }, &plain, noon());
+    let mut policy_state =
+        PolicyState::restore_for(SavedState { history_complete: true, ..SavedState::default() }, &plain, noon());
     for which in 0..20 {
-        carry_out(&plain, &mut book, &request(&format!("r{which}"), "ann"), noon() + minutes(which));
-        book.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon() + minutes(which));
+        carry_out(&plain, &mut policy_state, &request(&format!("r{which}"), "ann"), noon() + minutes(which));
+        policy_state.settle(
+            &id(&format!("r{which}")),
+            None,
+            Verdict::Approve,
+            Outcome::Applied,
+            noon() + minutes(which),
+        );
     }
     let now = noon() + minutes(19);
-    carry_out(&plain, &mut book, &request("open", "ann"), now);
-    assert_eq!(book.sizes().1, 1, "what is on its way may not be on record yet");
-    book.prune(&plain, now);
-    assert_eq!(book.sizes().1, 1);
-    let ask = |book: &Book, policy: &Policy| said(&policy.decide(&request("next", "bob"), &sound(), book, now));
-    assert!(!book.covers(&quota(15), now));
-    assert_eq!(ask(&book, &quota(15)), "defer by error:ledger", "a count that falls short approves nobody");
+    carry_out(&plain, &mut policy_state, &request("open", "ann"), now);
+    assert_eq!(policy_state.sizes().1, 1, "what is on its way may not be on record yet");
+    policy_state.prune(&plain, now);
+    assert_eq!(policy_state.sizes().1, 1);
+    let ask = |policy_state: &PolicyState, policy: &Policy| {
+        said(&policy.decide(&request("next", "bob"), &sound(), policy_state, now))
+    };
+    assert!(!policy_state.covers(&quota(15), now));
+    assert_eq!(ask(&policy_state, &quota(15)), "defer by error:ledger", "a count that falls short approves nobody");
     let approvals = (0..20).map(|which| ApprovalRow { request: id(&format!("r{which}")), at: noon() + minutes(which) });
-    let memory = Memory { approvals: approvals.collect(), history_complete: true, ..Memory::default() };
-    book.absorb(memory, &quota(15), now);
-    assert_eq!((book.sizes().1, ask(&book, &quota(15))), (21, "defer by paused".to_owned()));
-    assert_eq!(ask(&book, &quota(22)), "approve by a");
+    let memory = SavedState { approvals: approvals.collect(), history_complete: true, ..SavedState::default() };
+    policy_state.absorb(memory, &quota(15), now);
+    assert_eq!((policy_state.sizes().1, ask(&policy_state, &quota(15))), (21, "defer by paused".to_owned()));
+    assert_eq!(ask(&policy_state, &quota(22)), "approve by a");
 }

@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
-use crate::policy::book::{HistoryKind, HistoryRow, Memory};
 use crate::policy::conditions::*;
 use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Pattern, Quota, Rule, Table, When};
+use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
-use crate::policy::{Book, By, Circumstances, ClockHealth, Mode, Policy};
+use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 const HANDLES: [&str; 9] =
     ["john", "johm", "acme", "ann", "john/bot", "acme/a-bot", "acme/support", "ann/support", "j0hn/bot"];
@@ -181,18 +181,18 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// A book in which the past happened under this policy.
-    pub(super) fn book(&self, policy: &Policy) -> Book {
-        let memory = Memory {
+    /// A policy state in which the past happened under this policy.
+    pub(super) fn policy_state(&self, policy: &Policy) -> PolicyState {
+        let memory = SavedState {
             history_complete: self.complete,
             history: self.past.iter().filter(|past| past.1 == 4).map(|past| self.removal(past)).collect(),
-            ..Memory::default()
+            ..SavedState::default()
         };
-        let mut book = Book::restore(memory);
+        let mut policy_state = PolicyState::restore(memory);
         for (count, (from, what, ago)) in self.past.iter().enumerate() {
             let from = handle(HANDLES[*from]);
             let (request, at) = (id(&format!("past{count}")), self.now - minutes(*ago));
-            book.seen(&request, Some(&from), at);
+            policy_state.seen(&request, Some(&from), at);
             let (verdict, by) = match what {
                 0 | 1 => (Verdict::Approve, By::Rule(name("a"))),
                 2 => (Verdict::Reject, By::Rule(name("a"))),
@@ -200,16 +200,16 @@ impl Scene {
                 _ => continue,
             };
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
-            book.reserve(&request, Some(&from), verdict, &by, &charges, at);
-            book.settle(&request, Some(&from), verdict, Outcome::Applied, at);
+            policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
+            policy_state.settle(&request, Some(&from), verdict, Outcome::Applied, at);
         }
         if self.paused {
-            book.pause();
+            policy_state.pause();
         }
         if self.held {
-            book.hold(&self.request.id, Some("eve"));
+            policy_state.hold(&self.request.id, Some("eve"));
         }
-        book
+        policy_state
     }
 
     fn removal(&self, (from, _, ago): &(usize, u8, i64)) -> HistoryRow {

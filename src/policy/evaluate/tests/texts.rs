@@ -6,7 +6,7 @@ use crate::model::{ContactRequest, StrangerText};
 use crate::policy::explain::explain;
 use crate::policy::load::ListText;
 use crate::policy::testkit::*;
-use crate::policy::{Book, Policy, compile};
+use crate::policy::{Policy, PolicyState, compile};
 
 fn rules(text: &str) -> std::sync::Arc<Policy> {
     let words = |_: &str| Ok(ListText { text: "# words\ncrypto\nsecond phrase\n".to_owned(), warning: None });
@@ -15,7 +15,7 @@ fn rules(text: &str) -> std::sync::Arc<Policy> {
 }
 
 fn decided(policy: &Policy, request: &ContactRequest) -> String {
-    said(&policy.decide(request, &sound(), &Book::default(), noon()))
+    said(&policy.decide(request, &sound(), &PolicyState::default(), noon()))
 }
 
 const DISGUISED: [&str; 9] = [
@@ -102,7 +102,8 @@ fn what_a_cut_text_does_not_show_is_unknown() {
 #[test]
 fn explaining_shows_the_text_as_it_was_compared() {
     let reject = rules("[rules.r]\nthen = \"reject\"\nwhen = { message_contains = \"crypto\" }\n");
-    let told = explain(&reject, &saying("ann", None, Some("cry\u{200B}pto")), &sound(), &Book::default(), noon());
+    let told =
+        explain(&reject, &saying("ann", None, Some("cry\u{200B}pto")), &sound(), &PolicyState::default(), noon());
     let saw = &told.reasons[0].conditions[0].saw;
     assert_eq!(saw, r"cry\u{200b}pto (compared as `crypto`)");
 }

@@ -6,14 +6,14 @@ use crate::model::{ContactRequest, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, Rule, When};
 use crate::policy::testkit::*;
-use crate::policy::{Book, By};
+use crate::policy::{By, PolicyState};
 
 fn office() -> Condition {
     window(&WORKDAYS, "08:00", "18:00")
 }
 
 fn again(rules: Vec<Rule>, now: Timestamp) -> Option<Timestamp> {
-    policy(rules).decide(&request("r", "ann"), &sound(), &Book::default(), now).reconsider_at
+    policy(rules).decide(&request("r", "ann"), &sound(), &PolicyState::default(), now).reconsider_at
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn it_is_reconsidered_when_the_first_condition_flips() {
 #[test]
 fn a_rule_ends_at_its_instant() {
     let last = policy(vec![approve("a", When::Everyone).until(noon() + minutes(1))]);
-    let ask = |now| said(&last.decide(&request("r", "ann"), &sound(), &Book::default(), now));
+    let ask = |now| said(&last.decide(&request("r", "ann"), &sound(), &PolicyState::default(), now));
     assert_eq!(ask(noon()), "approve by a");
     assert_eq!(ask(noon() + minutes(1)), "defer by no_match");
 }
@@ -45,13 +45,13 @@ fn a_rule_ends_at_its_instant() {
 #[test]
 fn a_limit_frees_a_slot_when_the_one_that_is_in_the_way_slides_out() {
     let limited = policy(vec![approve("a", When::Everyone).limit(2, hours(1), LimitBy::Rule)]);
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     for minute in [0, 10] {
-        carry_out(&limited, &mut book, &request(&format!("r{minute}"), "ann"), noon() + minutes(minute));
+        carry_out(&limited, &mut policy_state, &request(&format!("r{minute}"), "ann"), noon() + minutes(minute));
     }
-    let full = limited.decide(&request("r", "bob"), &sound(), &book, noon() + minutes(20));
+    let full = limited.decide(&request("r", "bob"), &sound(), &policy_state, noon() + minutes(20));
     assert_eq!((said(&full), full.reconsider_at), ("defer by limit:a".to_owned(), Some(noon() + minutes(60))));
-    let free = limited.decide(&request("r", "bob"), &sound(), &book, noon() + minutes(60));
+    let free = limited.decide(&request("r", "bob"), &sound(), &policy_state, noon() + minutes(60));
     assert_eq!(said(&free), "approve by a");
 }
 
@@ -60,7 +60,7 @@ fn an_inserted_at_that_makes_no_sense_is_unknown() {
     let old = policy(vec![reject("r", AgeOver(hours(1)))]);
     let ask = |inserted_at| {
         let request = ContactRequest { inserted_at, ..request("r", "ann") };
-        said(&old.decide(&request, &sound(), &Book::default(), noon()))
+        said(&old.decide(&request, &sound(), &PolicyState::default(), noon()))
     };
     assert_eq!(ask(Some(noon() - hours(1))), "reject by r");
     assert_eq!(ask(Some(noon() - minutes(59))), "defer by no_match");
@@ -72,7 +72,7 @@ fn an_inserted_at_that_makes_no_sense_is_unknown() {
 #[test]
 fn with_an_unsound_clock_time_is_unknown_limits_are_full_and_timers_wait() {
     let ask = |rules: Vec<Rule>| {
-        let decision = policy(rules).decide(&request("r", "ann"), &unsound(), &Book::default(), noon());
+        let decision = policy(rules).decide(&request("r", "ann"), &unsound(), &PolicyState::default(), noon());
         assert_eq!((decision.reconsider_at, decision.due), (None, None));
         said(&decision)
     };
@@ -91,7 +91,7 @@ fn with_an_unsound_clock_time_is_unknown_limits_are_full_and_timers_wait() {
 fn with_an_unsound_clock_approvals_that_are_counted_wait_and_do_not_pause() {
     let mut counted = policy(vec![approve("a", When::Everyone)]);
     counted.approvals_max = Some(Quota { count: 20, per: hours(1) });
-    let decision = counted.decide(&request("r", "ann"), &unsound(), &Book::default(), noon());
+    let decision = counted.decide(&request("r", "ann"), &unsound(), &PolicyState::default(), noon());
     assert_eq!((said(&decision), decision.pauses), ("defer by error:clock".to_owned(), false));
 }
 
@@ -99,10 +99,10 @@ fn with_an_unsound_clock_approvals_that_are_counted_wait_and_do_not_pause() {
 fn a_waiting_approval_does_not_pause_before_its_time() {
     let mut counted = policy(vec![approve("a", When::Everyone).wait(minutes(5))]);
     counted.approvals_max = Some(Quota { count: 1, per: hours(1) });
-    let mut book = Book::default();
-    book.reserve(&id("other"), Some(&handle("bob")), Verdict::Approve, &By::Rule(name("a")), &[], noon());
+    let mut policy_state = PolicyState::default();
+    policy_state.reserve(&id("other"), Some(&handle("bob")), Verdict::Approve, &By::Rule(name("a")), &[], noon());
     let mine = request("r", "ann");
-    let decide = |now| counted.decide(&mine, &sound(), &book, now);
+    let decide = |now| counted.decide(&mine, &sound(), &policy_state, now);
     assert_eq!((decide(noon()).verdict, decide(noon()).pauses), (Verdict::Approve, false));
     assert!(decide(noon() + minutes(5)).pauses);
 }
@@ -111,12 +111,12 @@ fn a_waiting_approval_does_not_pause_before_its_time() {
 fn two_notices_follow_each_other() {
     let mut telling = policy(vec![]);
     telling.overdue = vec![overdue("a", hours(1), OverdueThen::Notify), overdue("b", hours(1), OverdueThen::Notify)];
-    let mut book = Book::default();
+    let mut policy_state = PolicyState::default();
     let now = noon() + hours(1);
     let mine = request("r", "ann");
-    let first = telling.decide(&mine, &sound(), &book, now);
+    let first = telling.decide(&mine, &sound(), &policy_state, now);
     assert_eq!((first.notify, first.reconsider_at), (Some(name("a")), Some(now)));
-    book.notified(&id("r"), &name("a"));
-    let second = telling.decide(&mine, &sound(), &book, now);
+    policy_state.notified(&id("r"), &name("a"));
+    let second = telling.decide(&mine, &sound(), &policy_state, now);
     assert_eq!((second.notify, second.reconsider_at), (Some(name("b")), None));
 }

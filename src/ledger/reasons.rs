@@ -11,7 +11,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Trut
 
 /// The `facts` column of a decision. Fields that say nothing are left out.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Facts {
+struct ReasonsJson {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     voices: Vec<VoiceRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ struct VoiceRow {
 
 /// What [`to_json`] wrote, read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DecisionFacts {
+pub struct DecisionReasons {
     /// The rules that matched or were unknown.
     pub voices: Vec<Voice>,
     /// Approved, but not before this.
@@ -87,7 +87,7 @@ pub struct DecisionFacts {
 
 /// The column's text.
 pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
-    let facts = Facts {
+    let facts = ReasonsJson {
         voices: decision.voices.iter().map(row).collect(),
         due: decision.due,
         reconsider_at: decision.reconsider_at,
@@ -110,14 +110,14 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
 }
 
 /// Reads the column. `None` where it is not what [`to_json`] writes.
-pub fn from_json(text: &str) -> Option<DecisionFacts> {
-    let facts: Facts = serde_json::from_str(text).ok()?;
+pub fn from_json(text: &str) -> Option<DecisionReasons> {
+    let facts: ReasonsJson = serde_json::from_str(text).ok()?;
     let voices = facts.voices.into_iter().map(voice).collect::<Option<_>>()?;
     let charges = facts
         .charges
         .into_iter()
         .map(|(rule, bucket)| Some(Charge { rule: RuleName::parse(&rule)?, bucket: bucket.into() }));
-    Some(DecisionFacts {
+    Some(DecisionReasons {
         voices,
         due: facts.due,
         reconsider_at: facts.reconsider_at,

@@ -1,4 +1,4 @@
-//! What a book is rebuilt from: the rows that the ledger keeps of it.
+//! What a policy state is rebuilt from: the rows that the ledger keeps of it.
 
 use std::sync::Arc;
 
@@ -55,9 +55,9 @@ pub struct ApprovalRow {
     pub at: Timestamp,
 }
 
-/// All that a book is rebuilt from.
+/// All that a policy state is rebuilt from.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub struct SavedState {
     /// Live charges.
     pub charges: Vec<ChargeRow>,
     /// History, as far back as the policy asks.

@@ -1,21 +1,21 @@
-//! What one decision looks at: the request, its circumstances, the agent's book and the time, in one read-only value,
+//! What one decision looks at: the request, its circumstances, the agent's policy state and the time, in one read-only value,
 //! with the forms of the texts made at most once.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle, StrangerText};
 use crate::policy::text::Forms;
-use crate::policy::{Book, Circumstances, ClockHealth};
+use crate::policy::{Circumstances, ClockHealth, PolicyState};
 
 /// How far in the future `inserted_at` may lie and still be believed: the platform's clock is not ours.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// All that conditions may ask about.
-pub(crate) struct Facts<'a> {
+pub(crate) struct Inputs<'a> {
     pub(crate) request: &'a ContactRequest,
     pub(crate) handle: Option<&'a Handle>,
     pub(crate) circumstances: &'a Circumstances,
-    pub(crate) book: &'a Book,
+    pub(crate) policy_state: &'a PolicyState,
     pub(crate) now: Timestamp,
     name: Option<Forms<'a>>,
     message: Option<Forms<'a>>,
@@ -32,16 +32,16 @@ pub(crate) enum Inserted {
     SenselessUntil(Timestamp),
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Inputs<'a> {
     pub(crate) fn new(
         request: &'a ContactRequest,
         circumstances: &'a Circumstances,
-        book: &'a Book,
+        policy_state: &'a PolicyState,
         now: Timestamp,
     ) -> Self {
         let forms = |text: &'a Option<StrangerText>| text.as_ref().map(Forms::new);
         let (name, message) = (forms(&request.name), forms(&request.message));
-        Self { request, handle: request.sender.handle(), circumstances, book, now, name, message }
+        Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
     }
 
     /// Whether conditions on time can be answered at all.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::rows;
 use crate::ledger::Via;
-use crate::ledger::facts::DecisionFacts;
+use crate::ledger::reasons::DecisionReasons;
 use crate::model::{AgentId, Answer, ContactRequest, Outcome, Verdict};
 use crate::policy::{Mode, PolicyHash};
 
@@ -88,7 +88,7 @@ pub struct RecordedDecision {
     /// Whether the answer would have gone out.
     pub mode: Mode,
     /// Why.
-    pub facts: DecisionFacts,
+    pub facts: DecisionReasons,
 }
 
 /// Which requests. The default is all of them.

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::{Handle, RequestId};
 use crate::policy::Charge;
 use crate::policy::RuleName;
-use crate::policy::evaluate::facts::after;
+use crate::policy::evaluate::inputs::after;
 use crate::policy::rules::{Limit, LimitBy};
 
 /// Most charges that are remembered.
@@ -48,7 +48,7 @@ pub(crate) struct Used {
 }
 
 impl Charges {
-    /// Takes a place. Not idempotent: the book knows which requests have paid.
+    /// Takes a place. Not idempotent: the policy state knows which requests have paid.
     pub(crate) fn add(&mut self, charge: &Charge, request: &RequestId, at: Timestamp) {
         let of_rule = self.rules.entry(charge.rule.clone()).or_default();
         let bucket = of_rule.buckets.entry(charge.bucket.clone()).or_insert_with(|| Vec::with_capacity(1));

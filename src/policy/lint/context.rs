@@ -16,18 +16,18 @@ const LONG: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// What the file does not say.
 #[derive(Debug, Clone, Default)]
-pub struct LintFacts {
+pub struct LintContext {
     /// The time; without it, nothing about time is said.
     pub now: Option<Timestamp>,
     /// How long the ledger keeps what `history` asks for.
     pub keep: Option<SignedDuration>,
     /// What the ledger remembers of rules, by name; of those that are missing nothing is said.
-    pub rules: BTreeMap<RuleName, RuleFacts>,
+    pub rules: BTreeMap<RuleName, RuleHistory>,
 }
 
 /// What the ledger remembers of one rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RuleFacts {
+pub struct RuleHistory {
     /// In force since.
     pub since: Option<Timestamp>,
     /// In force as a shadow rule, without a break, since.
@@ -37,7 +37,7 @@ pub struct RuleFacts {
 }
 
 /// Adds the warnings that these facts give rise to. Without a policy there is nothing to add.
-pub fn lint(loaded: &mut Loaded, facts: &LintFacts) {
+pub fn lint(loaded: &mut Loaded, context: &LintContext) {
     let Some(policy) = loaded.policy.clone() else { return };
     let Some(text) = policy.texts.first() else { return };
     let mut report = Report::default();
@@ -45,8 +45,8 @@ pub fn lint(loaded: &mut Loaded, facts: &LintFacts) {
     let mut problems = Problems::new(report);
     let Some(tree) = crate::document::syntax(&text.text, &mut problems) else { return };
     let raw = raw::file(&tree, &mut problems);
-    of_time(&policy, &raw, facts, &mut problems);
-    if let Some(keep) = facts.keep {
+    of_time(&policy, &raw, context, &mut problems);
+    if let Some(keep) = context.keep {
         for condition in all_conditions(&raw) {
             too_far_back(condition, keep, &mut problems);
         }
@@ -56,8 +56,8 @@ pub fn lint(loaded: &mut Loaded, facts: &LintFacts) {
     loaded.report.sort();
 }
 
-fn of_time(policy: &Policy, raw: &RawFile, facts: &LintFacts, problems: &mut Problems) {
-    let Some(now) = facts.now else { return };
+fn of_time(policy: &Policy, raw: &RawFile, context: &LintContext, problems: &mut Problems) {
+    let Some(now) = context.now else { return };
     for one in both(policy, raw) {
         let (rule, name) = (one.rule, &one.rule.name);
         if let (Some(end), Some(written)) = (rule.until, &one.raw.until)
@@ -69,7 +69,7 @@ fn of_time(policy: &Policy, raw: &RawFile, facts: &LintFacts, problems: &mut Pro
                 .help("remove the rule, or give it a later day");
             continue;
         }
-        let Some(known) = facts.rules.get(name) else { continue };
+        let Some(known) = context.rules.get(name) else { continue };
         let long_ago = |at: Option<Timestamp>| at.is_some_and(|at| now.duration_since(at) > LONG);
         if let (true, true, Some(shadow)) = (rule.shadow, long_ago(known.shadow_since), &one.raw.shadow) {
             problems

@@ -22,7 +22,7 @@ const KEPT: Duration = Duration::from_secs(900);
 /// A generation takes ids in for this long.
 const SPAN: Duration = Duration::from_secs(120);
 /// One is remembered at least until so many have been settled after it; at most two generations more.
-pub const TOMBS_MIN: usize = 14_000;
+pub const TOMBSTONES_MIN: usize = 14_000;
 /// In one generation. As many as a map of 2,048 places holds.
 const GENERATION_MAX: usize = 1_792;
 
@@ -38,7 +38,7 @@ fn short(id: &RequestId) -> Short {
 
 /// One settled id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tomb {
+pub struct Tombstone {
     /// When, in the order of events.
     pub mark: Mark,
     /// When, on the clock, to the millisecond.
@@ -76,16 +76,16 @@ struct Generation {
 }
 
 impl Generation {
-    fn put(&mut self, short: Short, tomb: Tomb) {
-        let first = self.span.map_or(tomb.at, |(first, _)| first);
-        self.span = Some((first, tomb.at));
+    fn put(&mut self, short: Short, tombstone: Tombstone) {
+        let first = self.span.map_or(tombstone.at, |(first, _)| first);
+        self.span = Some((first, tombstone.at));
         // Rounded up: a moment later is a moment longer in doubt.
-        let at_ms = u64::try_from(tomb.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let what = match tomb.answer {
+        let at_ms = u64::try_from(tombstone.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let what = match tombstone.answer {
             Some(answer) => self.number(answer.by).map_or(What::Settled, |by| What::Answered(answer.answer, by)),
             None => What::Settled,
         };
-        let kept = Kept { mark: tomb.mark, at_ms, what };
+        let kept = Kept { mark: tombstone.mark, at_ms, what };
         // A full table makes room before it looks whether it needs any.
         match self.by_id.get_mut(&short) {
             Some(before) => *before = kept,
@@ -109,7 +109,7 @@ impl Generation {
         Some(number)
     }
 
-    fn get(&self, short: &Short) -> Option<Tomb> {
+    fn get(&self, short: &Short) -> Option<Tombstone> {
         let kept = self.by_id.get(short)?;
         let answer = match kept.what {
             What::Forgotten => return None,
@@ -119,7 +119,7 @@ impl Generation {
                 Some(Forced { answer, by })
             }
         };
-        Some(Tomb { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
+        Some(Tombstone { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
     }
 
     /// Forgets all, and keeps the room.
@@ -140,7 +140,7 @@ impl Generation {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Tombs {
+pub(super) struct Tombstones {
     young: Generation,
     /// The youngest of them in front.
     old: VecDeque<Generation>,
@@ -148,20 +148,20 @@ pub(super) struct Tombs {
     old_len: usize,
 }
 
-impl Tombs {
-    pub(super) fn put(&mut self, id: &RequestId, tomb: Tomb) {
+impl Tombstones {
+    pub(super) fn put(&mut self, id: &RequestId, tombstone: Tombstone) {
         let short = short(id);
         // The update that follows our own answer must not make us forget what we said.
         let before = self.find(&short).and_then(|before| before.answer);
-        let answer = tomb.answer.or(before);
+        let answer = tombstone.answer.or(before);
         self.remove_old(&short);
         if self.young.is_full() && !self.young.by_id.contains_key(&short) {
             self.turn();
         }
-        self.young.put(short, Tomb { answer, ..tomb });
+        self.young.put(short, Tombstone { answer, ..tombstone });
     }
 
-    pub(super) fn get(&self, id: &RequestId) -> Option<Tomb> {
+    pub(super) fn get(&self, id: &RequestId) -> Option<Tombstone> {
         self.find(&short(id))
     }
 
@@ -180,7 +180,7 @@ impl Tombs {
         }
     }
 
-    fn find(&self, short: &Short) -> Option<Tomb> {
+    fn find(&self, short: &Short) -> Option<Tombstone> {
         self.young.get(short).or_else(|| self.old.iter().find_map(|generation| generation.get(short)))
     }
 
@@ -191,7 +191,7 @@ impl Tombs {
     /// The young generation becomes an old one. Of those as many go as are not needed.
     fn turn(&mut self) {
         let mut room = None;
-        while self.old.back().is_some_and(|oldest| self.places() - oldest.by_id.len() >= TOMBS_MIN) {
+        while self.old.back().is_some_and(|oldest| self.places() - oldest.by_id.len() >= TOMBSTONES_MIN) {
             room = self.forget_oldest();
         }
         let mut next = room.unwrap_or_default();
@@ -220,114 +220,117 @@ mod tests {
         RequestId::parse(&format!("request-{number}")).unwrap()
     }
 
-    fn tomb(second: u64) -> Tomb {
-        Tomb { mark: Mark::default(), at: Mono::ZERO + Duration::from_secs(second), answer: None }
+    fn tombstone(second: u64) -> Tombstone {
+        Tombstone { mark: Mark::default(), at: Mono::ZERO + Duration::from_secs(second), answer: None }
     }
 
-    fn answered(by: &str) -> Tomb {
-        Tomb { answer: Some(Forced { answer: Answer::Reject, by: by.into() }), ..tomb(0) }
+    fn answered(by: &str) -> Tombstone {
+        Tombstone { answer: Some(Forced { answer: Answer::Reject, by: by.into() }), ..tombstone(0) }
     }
 
     #[test]
     fn as_many_as_promised_are_kept_and_no_more_than_twice_as_many() {
-        let mut tombs = Tombs::default();
-        let all = 5 * TOMBS_MIN / 2;
+        let mut tombstones = Tombstones::default();
+        let all = 5 * TOMBSTONES_MIN / 2;
         for number in 0..all {
-            tombs.put(&id(number), tomb(0));
-            tombs.put(&id(number), tomb(0));
+            tombstones.put(&id(number), tombstone(0));
+            tombstones.put(&id(number), tombstone(0));
         }
-        assert!(tombs.places() < TOMBS_MIN + 2 * GENERATION_MAX);
-        assert_eq!(tombs.old_len, tombs.old.iter().map(|generation| generation.by_id.len()).sum::<usize>());
-        assert!(tombs.get(&id(0)).is_none());
-        assert!((all - TOMBS_MIN..all).all(|number| tombs.get(&id(number)).is_some()));
+        assert!(tombstones.places() < TOMBSTONES_MIN + 2 * GENERATION_MAX);
+        assert_eq!(tombstones.old_len, tombstones.old.iter().map(|generation| generation.by_id.len()).sum::<usize>());
+        assert!(tombstones.get(&id(0)).is_none());
+        assert!((all - TOMBSTONES_MIN..all).all(|number| tombstones.get(&id(number)).is_some()));
     }
 
     #[test]
     fn however_many_come_back_and_are_settled_again_it_takes_no_more_room() {
-        let mut tombs = Tombs::default();
-        for number in 0..10 * TOMBS_MIN {
-            tombs.put(&id(number), tomb(0));
+        let mut tombstones = Tombstones::default();
+        for number in 0..10 * TOMBSTONES_MIN {
+            tombstones.put(&id(number), tombstone(0));
             let back = number.saturating_sub(number % 5_000);
-            tombs.remove(&id(back));
-            tombs.put(&id(back), tomb(0));
+            tombstones.remove(&id(back));
+            tombstones.put(&id(back), tombstone(0));
         }
-        assert!(tombs.places() < TOMBS_MIN + 2 * GENERATION_MAX);
+        assert!(tombstones.places() < TOMBSTONES_MIN + 2 * GENERATION_MAX);
         let room = |generation: &Generation| generation.by_id.capacity();
-        assert_eq!(tombs.old.iter().map(room).max(), Some(GENERATION_MAX));
-        assert_eq!(room(&tombs.young), GENERATION_MAX);
+        assert_eq!(tombstones.old.iter().map(room).max(), Some(GENERATION_MAX));
+        assert_eq!(room(&tombstones.young), GENERATION_MAX);
     }
 
     #[test]
     fn what_we_said_is_remembered_from_one_generation_to_the_next() {
-        let mut tombs = Tombs::default();
-        for number in 0..TOMBS_MIN {
-            tombs.put(&id(number), answered(if number % 2 == 0 { "even" } else { "odd" }));
+        let mut tombstones = Tombstones::default();
+        for number in 0..TOMBSTONES_MIN {
+            tombstones.put(&id(number), answered(if number % 2 == 0 { "even" } else { "odd" }));
         }
-        assert_eq!(tombs.get(&id(2)), Some(answered("even")), "of an old generation");
-        assert_eq!(tombs.get(&id(TOMBS_MIN - 1)), Some(answered("odd")));
+        assert_eq!(tombstones.get(&id(2)), Some(answered("even")), "of an old generation");
+        assert_eq!(tombstones.get(&id(TOMBSTONES_MIN - 1)), Some(answered("odd")));
         // Its own update, which comes later and says nothing of who answered.
-        tombs.put(&id(2), tomb(0));
-        assert_eq!(tombs.get(&id(2)), Some(answered("even")));
-        assert_eq!(tombs.young.names.len(), 2, "each name is kept once");
+        tombstones.put(&id(2), tombstone(0));
+        assert_eq!(tombstones.get(&id(2)), Some(answered("even")));
+        assert_eq!(tombstones.young.names.len(), 2, "each name is kept once");
     }
 
     #[test]
     fn a_flood_after_quiet_minutes_forgets_nobody_before_as_many_came() {
-        let mut tombs = Tombs::default();
+        let mut tombstones = Tombstones::default();
         for second in 0..600 {
-            tombs.put(&id(second), tomb(second as u64));
-            tombs.prune(Mono::ZERO + Duration::from_secs(second as u64));
+            tombstones.put(&id(second), tombstone(second as u64));
+            tombstones.prune(Mono::ZERO + Duration::from_secs(second as u64));
         }
-        for number in 600..600 + TOMBS_MIN {
-            assert!(tombs.get(&id(number - 600)).is_some(), "{number}");
-            tombs.put(&id(number), tomb(600));
+        for number in 600..600 + TOMBSTONES_MIN {
+            assert!(tombstones.get(&id(number - 600)).is_some(), "{number}");
+            tombstones.put(&id(number), tombstone(600));
         }
-        for number in 0..2 * TOMBS_MIN {
-            tombs.put(&id(600 + TOMBS_MIN + number), tomb(601));
+        for number in 0..2 * TOMBSTONES_MIN {
+            tombstones.put(&id(600 + TOMBSTONES_MIN + number), tombstone(601));
         }
-        assert!(tombs.get(&id(0)).is_none(), "but each is in the end");
-        assert!(tombs.old.len() <= TOMBS_MIN / GENERATION_MAX + 2, "the quiet minutes' generations are gone, too");
+        assert!(tombstones.get(&id(0)).is_none(), "but each is in the end");
+        assert!(
+            tombstones.old.len() <= TOMBSTONES_MIN / GENERATION_MAX + 2,
+            "the quiet minutes' generations are gone, too"
+        );
     }
 
     #[test]
     fn what_a_flood_took_is_given_back_when_it_is_forgotten() {
-        let mut tombs = Tombs::default();
-        for number in 0..TOMBS_MIN {
-            tombs.put(&id(number), tomb(0));
+        let mut tombstones = Tombstones::default();
+        for number in 0..TOMBSTONES_MIN {
+            tombstones.put(&id(number), tombstone(0));
         }
-        tombs.prune(Mono::ZERO + KEPT);
-        assert_eq!((tombs.places(), tombs.old.len(), tombs.young.by_id.capacity()), (0, 0, 0));
+        tombstones.prune(Mono::ZERO + KEPT);
+        assert_eq!((tombstones.places(), tombstones.old.len(), tombstones.young.by_id.capacity()), (0, 0, 0));
     }
 
     #[test]
     fn one_that_came_back_and_was_settled_again_is_as_young_as_that() {
-        let mut tombs = Tombs::default();
-        tombs.put(&id(1), tomb(0));
-        tombs.remove(&id(1));
-        assert!(tombs.get(&id(1)).is_none());
-        tombs.put(&id(1), tomb(800));
-        tombs.prune(Mono::ZERO + KEPT + Duration::from_secs(1));
-        assert!(tombs.get(&id(1)).is_some());
-        tombs.prune(Mono::ZERO + KEPT + Duration::from_secs(801));
-        assert!(tombs.get(&id(1)).is_none());
+        let mut tombstones = Tombstones::default();
+        tombstones.put(&id(1), tombstone(0));
+        tombstones.remove(&id(1));
+        assert!(tombstones.get(&id(1)).is_none());
+        tombstones.put(&id(1), tombstone(800));
+        tombstones.prune(Mono::ZERO + KEPT + Duration::from_secs(1));
+        assert!(tombstones.get(&id(1)).is_some());
+        tombstones.prune(Mono::ZERO + KEPT + Duration::from_secs(801));
+        assert!(tombstones.get(&id(1)).is_none());
     }
 
     #[test]
     fn none_is_forgotten_before_its_time() {
-        let mut tombs = Tombs::default();
+        let mut tombstones = Tombstones::default();
         for second in 0..3000 {
-            tombs.put(&id(second), tomb(second as u64));
-            tombs.prune(Mono::ZERO + Duration::from_secs(second as u64));
-            assert!(tombs.get(&id(second.saturating_sub(899))).is_some(), "{second}");
+            tombstones.put(&id(second), tombstone(second as u64));
+            tombstones.prune(Mono::ZERO + Duration::from_secs(second as u64));
+            assert!(tombstones.get(&id(second.saturating_sub(899))).is_some(), "{second}");
         }
-        assert!(tombs.get(&id(1000)).is_none(), "but each is in the end");
+        assert!(tombstones.get(&id(1000)).is_none(), "but each is in the end");
     }
 
     #[test]
     fn a_moment_is_never_made_earlier_than_it_was() {
-        let mut tombs = Tombs::default();
+        let mut tombstones = Tombstones::default();
         let at = Mono::ZERO + Duration::from_micros(1500);
-        tombs.put(&id(1), Tomb { at, ..tomb(0) });
-        assert!(tombs.get(&id(1)).unwrap().at >= at);
+        tombstones.put(&id(1), Tombstone { at, ..tombstone(0) });
+        assert!(tombstones.get(&id(1)).unwrap().at >= at);
     }
 }

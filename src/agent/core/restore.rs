@@ -13,7 +13,7 @@ use crate::clock::{Mono, Now};
 use crate::ledger::{HistoryReach, Reach};
 use crate::model::RequestId;
 use crate::policy::Policy;
-use crate::policy::book::Memory;
+use crate::policy::state::SavedState;
 
 /// How far back charges are remembered at least: a policy that is mended finds them again.
 const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
@@ -24,7 +24,7 @@ const GIVEN_BACK_MAX: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Recall {
+pub(super) struct Restore {
     /// Names the reading; each swap makes a new one.
     number: u64,
     wanted: Option<Wanted>,
@@ -54,9 +54,9 @@ pub fn reach_of(policy: Option<&Policy>) -> Reach {
 
 impl Core {
     /// Another policy is in force: whether the record must be read again for it.
-    pub(super) fn recall_for(&mut self, policy: Option<&Policy>, now: Now) {
-        self.recall.number += 1;
-        self.recall.wanted = policy.filter(|policy| !self.book.covers(policy, now.wall)).map(|_| Wanted {
+    pub(super) fn restore_for(&mut self, policy: Option<&Policy>, now: Now) {
+        self.restore.number += 1;
+        self.restore.wanted = policy.filter(|policy| !self.policy_state.covers(policy, now.wall)).map(|_| Wanted {
             behind: self.outbox.pushed(),
             not_before: now.mono,
             since: now.wall,
@@ -68,51 +68,51 @@ impl Core {
     /// What was forgotten of removals is on record, or will be in a moment.
     pub(super) fn recall_removed(&mut self, now: Now) {
         let policy = self.policy.clone();
-        self.recall_for(policy.as_deref(), now);
+        self.restore_for(policy.as_deref(), now);
     }
 
     /// What a reading under way may have found is over: it is read again, with all that is to be recorded until now.
-    pub(super) fn recall_anew(&mut self) {
-        let Some(wanted) = &mut self.recall.wanted else { return };
-        self.recall.number += 1;
+    pub(super) fn restore_again(&mut self) {
+        let Some(wanted) = &mut self.restore.wanted else { return };
+        self.restore.number += 1;
         wanted.behind = self.outbox.pushed();
         wanted.under_way = false;
         wanted.given_back.clear();
     }
 
     /// What was reserved for this request is so no more, whatever a reading under way found.
-    pub(super) fn recall_without(&mut self, id: &RequestId) {
-        if self.recall.wanted.as_ref().is_some_and(|wanted| wanted.given_back.len() >= GIVEN_BACK_MAX) {
-            self.recall_anew();
+    pub(super) fn restore_without(&mut self, id: &RequestId) {
+        if self.restore.wanted.as_ref().is_some_and(|wanted| wanted.given_back.len() >= GIVEN_BACK_MAX) {
+            self.restore_again();
         }
-        if let Some(wanted) = &mut self.recall.wanted {
+        if let Some(wanted) = &mut self.restore.wanted {
             wanted.given_back.insert(id.clone());
         }
     }
 
-    pub(super) fn begin_recall(&mut self, now: Now) {
+    pub(super) fn begin_restore(&mut self, now: Now) {
         let recorded = self.outbox.recorded(self.recording);
-        let Some(wanted) = &mut self.recall.wanted else { return };
+        let Some(wanted) = &mut self.restore.wanted else { return };
         if wanted.under_way || wanted.not_before > now.mono || recorded < wanted.behind {
             return;
         }
         wanted.under_way = true;
-        let (number, reach) = (self.recall.number, reach_of(self.policy.as_deref()));
-        self.act(Action::Recall { number, reach });
+        let (number, reach) = (self.restore.number, reach_of(self.policy.as_deref()));
+        self.act(Action::Restore { number, reach });
     }
 
     /// When a reading that failed is tried again. One that waits for the ledger needs no time of its own.
-    pub(super) fn recall_due(&self, now: Now) -> Option<Mono> {
-        let wanted = self.recall.wanted.as_ref()?;
+    pub(super) fn restore_due(&self, now: Now) -> Option<Mono> {
+        let wanted = self.restore.wanted.as_ref()?;
         (!wanted.under_way && wanted.not_before > now.mono).then_some(wanted.not_before)
     }
 
     /// What was read; `None`: it could not be.
-    pub(super) fn recalled(&mut self, number: u64, memory: Option<Memory>, now: Now) {
-        if number != self.recall.number {
+    pub(super) fn restored(&mut self, number: u64, memory: Option<SavedState>, now: Now) {
+        if number != self.restore.number {
             return;
         }
-        let (Some(wanted), Some(policy)) = (&mut self.recall.wanted, &self.policy) else { return };
+        let (Some(wanted), Some(policy)) = (&mut self.restore.wanted, &self.policy) else { return };
         let Some(mut memory) = memory else {
             wanted.under_way = false;
             wanted.not_before = now.mono + RETRY;
@@ -120,8 +120,8 @@ impl Core {
         };
         memory.charges.retain(|row| !wanted.given_back.contains(&row.request));
         memory.approvals.retain(|row| !wanted.given_back.contains(&row.request));
-        self.book.absorb_since(memory, policy, wanted.since, now.wall);
-        self.recall.wanted = None;
+        self.policy_state.absorb_since(memory, policy, wanted.since, now.wall);
+        self.restore.wanted = None;
         self.inbox.requeue_resting(|_| true);
     }
 }

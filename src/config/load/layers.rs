@@ -13,14 +13,14 @@ use crate::document::{duration, nearest, shown};
 
 /// A value, and who gave it.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(super) struct Layered {
     pub(super) value: String,
-    pub(super) place: Place,
+    pub(super) layer: Layer,
 }
 
 /// Who gave a value.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum Layer {
     /// A flag.
     Flag,
     /// An environment variable, by name.
@@ -31,53 +31,53 @@ pub(super) enum Place {
     Default,
 }
 
-impl Place {
+impl Layer {
     /// In words, for `doorman config`.
     pub(super) fn origin(&self) -> String {
         match self {
-            Place::Flag => "a flag".to_owned(),
-            Place::Variable(name) => format!("`{name}`"),
-            Place::File(_) => "the file".to_owned(),
-            Place::Default => "the default".to_owned(),
+            Layer::Flag => "a flag".to_owned(),
+            Layer::Variable(name) => format!("`{name}`"),
+            Layer::File(_) => "the file".to_owned(),
+            Layer::Default => "the default".to_owned(),
         }
     }
 }
 
 impl Loading<'_> {
     /// The value of `section.key`. `sdk` is the official SDK's variable for it.
-    pub(super) fn scalar(&mut self, key: &str, sdk: Option<&str>, default: &str) -> Given {
+    pub(super) fn scalar(&mut self, key: &str, sdk: Option<&str>, default: &str) -> Layered {
         let name = variable(key);
-        let (value, place) = if let Some(value) = self.overrides.get(key) {
-            (value.clone(), Place::Flag)
+        let (value, layer) = if let Some(value) = self.overrides.get(key) {
+            (value.clone(), Layer::Flag)
         } else if let Some(value) = self.env.text(&name) {
-            (value.to_owned(), Place::Variable(name))
+            (value.to_owned(), Layer::Variable(name))
         } else if let Some(at) = self.raw.scalars.get(key) {
-            (at.value.clone(), Place::File(at.span.clone()))
+            (at.value.clone(), Layer::File(at.span.clone()))
         } else if let Some((sdk, value)) = sdk.and_then(|sdk| Some((sdk, self.env.text(sdk)?))) {
-            (value.to_owned(), Place::Variable(sdk.to_owned()))
+            (value.to_owned(), Layer::Variable(sdk.to_owned()))
         } else {
-            (default.to_owned(), Place::Default)
+            (default.to_owned(), Layer::Default)
         };
-        self.origins.push((key.to_owned(), value.clone(), place.origin()));
-        if let Place::File(span) = &place {
+        self.origins.push((key.to_owned(), value.clone(), layer.origin()));
+        if let Layer::File(span) = &layer {
             self.written.insert(key.to_owned(), span.clone());
         }
-        Given { value, place }
+        Layered { value, layer }
     }
 
     /// Says that a value is no good, where it stands: `expected` is what stands at the caret.
-    pub(super) fn refuse(&mut self, key: &str, given: &Given, expected: &str, help: Option<String>) {
-        let value = shown(&without_secrets(&given.value));
-        if let (Place::File(span), true) = (&given.place, value != shown(&given.value)) {
+    pub(super) fn refuse(&mut self, key: &str, layered: &Layered, expected: &str, help: Option<String>) {
+        let value = shown(&without_secrets(&layered.value));
+        if let (Layer::File(span), true) = (&layered.layer, value != shown(&layered.value)) {
             self.problems.hide(span.clone());
         }
         let name = key.rsplit('.').next().unwrap_or(key);
-        let problem = match &given.place {
-            Place::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
-            Place::Variable(variable) => {
+        let problem = match &layered.layer {
+            Layer::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
+            Layer::Variable(variable) => {
                 self.problems.plain(Severity::Error, format!("`{variable}` = `{value}`: {expected}"))
             }
-            Place::Flag | Place::Default => {
+            Layer::Flag | Layer::Default => {
                 self.problems.plain(Severity::Error, format!("`{key}` = `{value}`: {expected}"))
             }
         };
@@ -90,17 +90,17 @@ impl Loading<'_> {
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
-        given: &Given,
+        layered: &Layered,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        parse(&given.value).map_err(|why| self.refuse(key, given, &why, None)).ok()
+        parse(&layered.value).map_err(|why| self.refuse(key, layered, &why, None)).ok()
     }
 
     /// A whole number within the key's bounds.
     pub(super) fn number(&mut self, key: &str, default: u32) -> Option<u32> {
-        let given = self.scalar(key, None, &default.to_string());
+        let layered = self.scalar(key, None, &default.to_string());
         let takes = raw::takes(key);
-        self.parsed(key, &given, |text| {
+        self.parsed(key, &layered, |text| {
             let number = text.parse::<u32>().ok().filter(|number| match takes {
                 Some(Takes::Count(least, most)) => (least..=most).contains(&u64::from(*number)),
                 _ => true,
@@ -111,19 +111,19 @@ impl Loading<'_> {
 
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &str, default: bool) -> Option<bool> {
-        let given = self.scalar(key, None, &default.to_string());
-        self.parsed(key, &given, |text| text.parse().map_err(|_| "expected `true` or `false`".to_owned()))
+        let layered = self.scalar(key, None, &default.to_string());
+        self.parsed(key, &layered, |text| text.parse().map_err(|_| "expected `true` or `false`".to_owned()))
     }
 
     /// A length of time, longer than nothing.
     pub(super) fn length(&mut self, key: &str, default: &str) -> Option<Duration> {
-        let given = self.scalar(key, None, default);
-        self.length_of(key, &given)
+        let layered = self.scalar(key, None, default);
+        self.length_of(key, &layered)
     }
 
     /// The same of a value that is at hand.
-    pub(super) fn length_of(&mut self, key: &str, given: &Given) -> Option<Duration> {
-        self.parsed(key, given, |text| {
+    pub(super) fn length_of(&mut self, key: &str, layered: &Layered) -> Option<Duration> {
+        self.parsed(key, layered, |text| {
             let length = duration(text)?;
             if length.is_zero() {
                 return Err("expected more than zero".to_owned());
@@ -133,12 +133,17 @@ impl Loading<'_> {
     }
 
     /// One of these words: which.
-    pub(super) fn word(&mut self, key: &str, given: &Given, words: &'static [&'static str]) -> Option<&'static str> {
-        let word = words.iter().find(|word| **word == given.value).copied();
+    pub(super) fn word(
+        &mut self,
+        key: &str,
+        layered: &Layered,
+        words: &'static [&'static str],
+    ) -> Option<&'static str> {
+        let word = words.iter().find(|word| **word == layered.value).copied();
         if word.is_none() {
-            let near = nearest(&given.value.to_lowercase(), words.iter().copied());
+            let near = nearest(&layered.value.to_lowercase(), words.iter().copied());
             let help = near.map(|near| format!("did you mean `{near}`?"));
-            self.refuse(key, given, &format!("expected {}", Takes::Word(words).in_words()), help);
+            self.refuse(key, layered, &format!("expected {}", Takes::Word(words).in_words()), help);
         }
         word
     }

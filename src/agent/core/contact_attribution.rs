@@ -30,7 +30,7 @@ struct Approval {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Ours {
+pub(super) struct ContactAttribution {
     /// A tree: a hash table that is filled and emptied at once doubles on its own leavings.
     by_handle: BTreeMap<Handle, Approval>,
     /// Contacts that are here already, while the end of the answer is not known. A few: such answers are under way.
@@ -43,7 +43,7 @@ pub(super) struct Ours {
     made_way: Option<Met>,
 }
 
-impl Ours {
+impl ContactAttribution {
     /// An approval is about to be sent, or was, and perhaps carried out.
     pub(super) fn intended(&mut self, request: &RequestId, handle: Option<&Handle>) {
         let Some(handle) = handle else { return };
@@ -189,96 +189,103 @@ mod tests {
 
     #[test]
     fn approval_and_contact_find_each_other_whichever_comes_first() {
-        let mut ours = Ours::default();
+        let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
-        ours.intended(&id("r1"), Some(&ann));
-        assert_eq!(ours.applied(&id("r1"), Some(&ann)), None);
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(Some("r1".into())));
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None), "once");
+        attribution.intended(&id("r1"), Some(&ann));
+        assert_eq!(attribution.applied(&id("r1"), Some(&ann)), None);
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(Some("r1".into())));
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(None), "once");
 
-        ours.intended(&id("r2"), Some(&ann));
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), None, "the reply will tell");
-        assert_eq!(ours.applied(&id("r2"), Some(&ann)).unwrap().contact, contact("ann"));
-        assert!(ours.by_handle.is_empty() && ours.ages.is_empty());
+        attribution.intended(&id("r2"), Some(&ann));
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), None, "the reply will tell");
+        assert_eq!(attribution.applied(&id("r2"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert!(attribution.by_handle.is_empty() && attribution.ages.is_empty());
     }
 
     #[test]
     fn who_asks_twice_at_once_is_a_contact_of_the_answer_that_was_carried_out() {
-        let mut ours = Ours::default();
+        let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
-        ours.intended(&id("r1"), Some(&ann));
-        ours.meet(contact("ann"), true);
-        ours.intended(&id("r2"), Some(&ann));
-        assert_eq!(ours.applied(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
+        attribution.intended(&id("r1"), Some(&ann));
+        attribution.meet(contact("ann"), true);
+        attribution.intended(&id("r2"), Some(&ann));
+        assert_eq!(attribution.applied(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
 
         let bob = handle("bob");
-        ours.intended(&id("r3"), Some(&bob));
-        ours.applied(&id("r3"), Some(&bob));
-        ours.intended(&id("r4"), Some(&bob));
-        ours.dropped(&id("r4"), Some(&bob));
-        assert_eq!(made_by(ours.meet(contact("bob"), true)), Some(Some("r3".into())));
+        attribution.intended(&id("r3"), Some(&bob));
+        attribution.applied(&id("r3"), Some(&bob));
+        attribution.intended(&id("r4"), Some(&bob));
+        attribution.dropped(&id("r4"), Some(&bob));
+        assert_eq!(made_by(attribution.meet(contact("bob"), true)), Some(Some("r3".into())));
     }
 
     #[test]
     fn what_was_not_carried_out_made_nobody_a_contact() {
-        let mut ours = Ours::default();
+        let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
-        ours.intended(&id("r1"), Some(&ann));
-        ours.meet(contact("ann"), true);
-        assert_eq!(ours.dropped(&id("r2"), Some(&ann)), None, "another request's end");
-        assert_eq!(ours.dropped(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None));
+        attribution.intended(&id("r1"), Some(&ann));
+        attribution.meet(contact("ann"), true);
+        assert_eq!(attribution.dropped(&id("r2"), Some(&ann)), None, "another request's end");
+        assert_eq!(attribution.dropped(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(None));
     }
 
     #[test]
     fn who_left_before_the_answer_ended_is_no_contact_of_it() {
-        let mut ours = Ours::default();
+        let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
-        ours.intended(&id("r1"), Some(&ann));
-        ours.meet(contact("ann"), true);
-        assert!(ours.parted(&contact("ann").id).is_some());
-        assert_eq!(ours.applied(&id("r1"), Some(&ann)), None);
+        attribution.intended(&id("r1"), Some(&ann));
+        attribution.meet(contact("ann"), true);
+        assert!(attribution.parted(&contact("ann").id).is_some());
+        assert_eq!(attribution.applied(&id("r1"), Some(&ann)), None);
     }
 
     #[test]
     fn whose_contact_was_never_seen_is_forgotten_after_three_readings_of_all() {
-        let mut ours = Ours::default();
+        let mut attribution = ContactAttribution::default();
         let (ann, bob, eve) = (handle("ann"), handle("bob"), handle("eve"));
-        ours.applied(&id("r1"), Some(&ann));
-        ours.intended(&id("r2"), Some(&bob));
-        ours.intended(&id("r3"), Some(&eve));
-        assert_eq!(ours.unseen(), 1);
+        attribution.applied(&id("r1"), Some(&ann));
+        attribution.intended(&id("r2"), Some(&bob));
+        attribution.intended(&id("r3"), Some(&eve));
+        assert_eq!(attribution.unseen(), 1);
         for _ in 0..2 {
-            ours.not_among_all(ours.age());
-            assert_eq!(ours.unseen(), 0);
+            attribution.not_among_all(attribution.age());
+            assert_eq!(attribution.unseen(), 0);
         }
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(Some("r1".into())), "not yet");
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(Some("r1".into())), "not yet");
 
-        ours.applied(&id("r1"), Some(&ann));
-        let before = ours.age();
-        ours.applied(&id("r3"), Some(&eve));
-        assert_eq!(ours.unseen(), 2);
+        attribution.applied(&id("r1"), Some(&ann));
+        let before = attribution.age();
+        attribution.applied(&id("r3"), Some(&eve));
+        assert_eq!(attribution.unseen(), 2);
         for _ in 0..3 {
-            ours.not_among_all(before);
-            assert_eq!(ours.unseen(), 1);
+            attribution.not_among_all(before);
+            assert_eq!(attribution.unseen(), 1);
         }
-        assert_eq!(made_by(ours.meet(contact("ann"), true)), Some(None), "forgotten");
-        assert_eq!(made_by(ours.meet(contact("bob"), true)), None, "its end is not known");
-        assert_eq!(made_by(ours.meet(contact("eve"), true)), Some(Some("r3".into())), "carried out since they began");
-        assert_eq!((ours.by_handle.len(), ours.ages.len(), ours.met.len(), ours.unseen()), (1, 1, 1, 0));
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(None), "forgotten");
+        assert_eq!(made_by(attribution.meet(contact("bob"), true)), None, "its end is not known");
+        assert_eq!(
+            made_by(attribution.meet(contact("eve"), true)),
+            Some(Some("r3".into())),
+            "carried out since they began"
+        );
+        assert_eq!(
+            (attribution.by_handle.len(), attribution.ages.len(), attribution.met.len(), attribution.unseen()),
+            (1, 1, 1, 0)
+        );
     }
 
     #[test]
     fn the_oldest_make_way_and_take_no_contact_along() {
-        let mut ours = Ours::default();
-        ours.intended(&id("r0"), Some(&handle("h0")));
-        ours.meet(contact("h0"), true);
+        let mut attribution = ContactAttribution::default();
+        attribution.intended(&id("r0"), Some(&handle("h0")));
+        attribution.meet(contact("h0"), true);
         for number in 1..APPROVALS_MAX {
-            ours.intended(&id(&format!("r{number}")), Some(&handle(&format!("h{number}"))));
-            assert_eq!(ours.made_way(), None);
+            attribution.intended(&id(&format!("r{number}")), Some(&handle(&format!("h{number}"))));
+            assert_eq!(attribution.made_way(), None);
         }
-        assert_eq!(ours.applied(&id("one-more"), Some(&handle("one-more"))), None);
-        assert_eq!(ours.made_way().unwrap().contact, contact("h0"));
-        assert_eq!((ours.by_handle.len(), ours.ages.len()), (APPROVALS_MAX, APPROVALS_MAX));
+        assert_eq!(attribution.applied(&id("one-more"), Some(&handle("one-more"))), None);
+        assert_eq!(attribution.made_way().unwrap().contact, contact("h0"));
+        assert_eq!((attribution.by_handle.len(), attribution.ages.len()), (APPROVALS_MAX, APPROVALS_MAX));
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Book, RuleName};
+use super::{PolicyState, RuleName};
 use crate::model::RequestId;
 
-impl Book {
+impl PolicyState {
     /// A person's `defer`, and its end (an `approve` or `reject` by a person, or the request settled).
     pub fn hold(&mut self, request: &RequestId, person: Option<&str>) {
         match person {
@@ -19,7 +19,7 @@ impl Book {
         self.holds.get(request)
     }
 
-    /// Nothing is answered until [`Book::resume`].
+    /// Nothing is answered until [`PolicyState::resume`].
     pub fn pause(&mut self) {
         self.paused = true;
     }

@@ -1,4 +1,4 @@
-//! What a `garbage` fault sends. Without a `code`, the harmless kinds take turns; with one, it is that kind.
+//! What a `malformed` fault sends. Without a `code`, the harmless kinds take turns; with one, it is that kind.
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;

@@ -4,8 +4,8 @@
 //! state that a decision depends on besides the request, its circumstances and the time.
 
 pub mod charges;
-mod memory;
 mod people;
+mod saved;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use charges::{Charges, Used};
-pub use memory::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
+pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
 use super::decision::{By, Charge};
 use super::doubts::{Doubts, Fact};
-use super::evaluate::facts::after;
+use super::evaluate::inputs::after;
 use super::history::History;
 use super::rules::{Limit, Policy, RuleName};
 use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
@@ -27,7 +27,7 @@ use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
 /// notices and open answers are as many as there are pending requests, which the inbox bounds; holds as many as people
 /// put on requests that nobody has seen the end of.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct PolicyState {
     charges: Charges,
     pub(crate) history: History,
     /// In order of time.
@@ -36,7 +36,7 @@ pub struct Book {
     approvals_gap: Option<Timestamp>,
     /// Nobody counts approvals: only those whose fate is open are kept, since the record may not have them yet.
     approvals_ignored: bool,
-    /// What was reserved for answers that are not settled yet, or were not when the book was rebuilt.
+    /// What was reserved for answers that are not settled yet, or were not when the policy state was rebuilt.
     open: HashMap<RequestId, Open>,
     holds: HashMap<RequestId, Arc<str>>,
     paused: bool,
@@ -59,40 +59,40 @@ struct Open {
     charges: Vec<Charge>,
 }
 
-impl Book {
-    /// Rebuilds the book at start, from all that is on record.
-    pub fn restore(memory: Memory) -> Self {
-        let mut book = Self::default();
-        book.take_in(memory, None, None);
-        book
+impl PolicyState {
+    /// Rebuilds the policy state at start, from all that is on record.
+    pub fn restore(memory: SavedState) -> Self {
+        let mut policy_state = Self::default();
+        policy_state.take_in(memory, None, None);
+        policy_state
     }
 
-    /// Rebuilds the book at start, from a record that was read as far back as this policy asks
+    /// Rebuilds the policy state at start, from a record that was read as far back as this policy asks
     /// ([`Policy::charge_reach`], [`Policy::history_reach`]).
-    pub fn restore_for(memory: Memory, policy: &Policy, now: Timestamp) -> Self {
-        let mut book = Self::default();
-        book.absorb(memory, policy, now);
-        book
+    pub fn restore_for(memory: SavedState, policy: &Policy, now: Timestamp) -> Self {
+        let mut policy_state = Self::default();
+        policy_state.absorb(memory, policy, now);
+        policy_state
     }
 
-    /// Rebuilds the book at start for an agent without rules: nothing asked for history, so none was read and all of it is in
+    /// Rebuilds the policy state at start for an agent without rules: nothing asked for history, so none was read and all of it is in
     /// doubt, and charges were read back to `charges`.
-    pub fn restore_held(memory: Memory, charges: Option<Timestamp>) -> Self {
-        let mut book = Self::default();
-        book.take_in(memory, charges, None);
-        book.history.unreliable(Timestamp::MAX);
-        book
+    pub fn restore_held(memory: SavedState, charges: Option<Timestamp>) -> Self {
+        let mut policy_state = Self::default();
+        policy_state.take_in(memory, charges, None);
+        policy_state.history.unreliable(Timestamp::MAX);
+        policy_state
     }
 
     /// Takes in what was read from the record again, as far back as this policy asks, because it reaches further back
-    /// than this book does (see [`Book::covers`]). What is in the book already is not counted twice.
-    pub fn absorb(&mut self, memory: Memory, policy: &Policy, now: Timestamp) {
+    /// than this policy state does (see [`PolicyState::covers`]). What is in the policy state already is not counted twice.
+    pub fn absorb(&mut self, memory: SavedState, policy: &Policy, now: Timestamp) {
         self.absorb_since(memory, policy, Timestamp::MAX, now);
     }
 
-    /// The same, where what happened from `since` on was remembered as this policy asks ([`Book::asked_by`]): what had to be
+    /// The same, where what happened from `since` on was remembered as this policy asks ([`PolicyState::asked_by`]): what had to be
     /// let go since then stays in doubt.
-    pub fn absorb_since(&mut self, memory: Memory, policy: &Policy, since: Timestamp, now: Timestamp) {
+    pub fn absorb_since(&mut self, memory: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
         let history = policy.history_reach().and_then(back);
@@ -112,7 +112,7 @@ impl Book {
     }
 
     /// `charges`, `history`: nothing at or before these moments was read; `None`: everything was.
-    fn take_in(&mut self, memory: Memory, charges: Option<Timestamp>, history: Option<Timestamp>) {
+    fn take_in(&mut self, memory: SavedState, charges: Option<Timestamp>, history: Option<Timestamp>) {
         self.charges.complete_since(charges);
         let empty = self.charges.len() == 0;
         for ChargeRow { request, charge, at } in memory.charges {
@@ -158,8 +158,8 @@ impl Book {
         }
     }
 
-    /// Whether this book can answer every question of this policy at this moment. Where not, deciding stays safe (what
-    /// cannot be told is unknown, and limits count as full) until the record is read again into [`Book::absorb`].
+    /// Whether this policy state can answer every question of this policy at this moment. Where not, deciding stays safe (what
+    /// cannot be told is unknown, and limits count as full) until the record is read again into [`PolicyState::absorb`].
     pub fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
         let limits = policy.rules.iter().filter_map(|rule| rule.limit.as_ref().map(|limit| (&rule.name, limit)));
         self.history.covers(&policy.history_needs(), now)
@@ -308,7 +308,7 @@ impl Book {
         &mut self.history.doubts
     }
 
-    /// This policy is in force from now on. What it asks about is kept; [`Book::covers`] says whether it was before.
+    /// This policy is in force from now on. What it asks about is kept; [`PolicyState::covers`] says whether it was before.
     pub fn asked_by(&mut self, policy: &Policy) {
         self.history.asked(policy.history_needs());
         self.approvals_ignored = policy.approvals_max.is_none();
@@ -349,7 +349,7 @@ impl Book {
         });
     }
 
-    /// How many charges and how many approvals the book holds, for metrics and tests.
+    /// How many charges and how many approvals the policy state holds, for metrics and tests.
     pub fn sizes(&self) -> (usize, usize) {
         (self.charges.len(), self.approvals.len())
     }
@@ -395,7 +395,7 @@ impl Book {
         }
     }
 
-    /// The entry for what a rebuilt book knows to be reserved; only approvals reserve anything that is kept.
+    /// The entry for what a rebuilt policy state knows to be reserved; only approvals reserve anything that is kept.
     fn open_for(&mut self, request: &RequestId, at: Timestamp) -> &mut Open {
         let open = Open { verdict: Verdict::Approve, at, charges: Vec::new() };
         self.open.entry(request.clone()).or_insert(open)

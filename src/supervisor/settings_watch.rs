@@ -24,12 +24,12 @@ impl std::fmt::Debug for Reread {
 
 /// The configuration as the last reload found it.
 #[derive(Debug)]
-pub(super) struct Configured {
+pub(super) struct SettingsWatch {
     reread: Reread,
     problem: Mutex<Option<String>>,
 }
 
-impl Configured {
+impl SettingsWatch {
     /// At the start it was taken.
     pub(super) fn new(reread: Reread) -> Self {
         Self { reread, problem: Mutex::default() }
@@ -39,12 +39,12 @@ impl Configured {
     pub(super) fn reload(&self) -> Result<Vec<String>, String> {
         let read = (self.reread.read)();
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().err().cloned();
-        self.nag();
+        self.repeat_problems();
         read
     }
 
     /// Says again what is still wrong.
-    pub(super) fn nag(&self) {
+    pub(super) fn repeat_problems(&self) {
         if let Some(problems) = self.problem() {
             error!(
                 event = events::CONFIG_REFUSED,
@@ -82,7 +82,7 @@ mod tests {
         let mended = Arc::new(AtomicBool::new(false));
         let now = mended.clone();
         let read = move || if now.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err("no such key".to_owned()) };
-        let configured = Configured::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
+        let watch = SettingsWatch::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
         let sink = Arc::new(Mutex::new(Vec::new()));
         let look = layer(Look::Json, sink.clone(), Redact::default(), Clock::start());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(look), || {
@@ -90,18 +90,18 @@ mod tests {
                 let text = String::from_utf8(std::mem::take(&mut *sink.lock().unwrap())).unwrap();
                 text.matches("\"problems\":\"no such key\"").count()
             };
-            configured.nag();
-            assert_eq!((said(), configured.status().problem), (0, None), "nothing is wrong yet");
-            assert!(configured.reload().is_err());
+            watch.repeat_problems();
+            assert_eq!((said(), watch.status().problem), (0, None), "nothing is wrong yet");
+            assert!(watch.reload().is_err());
             assert_eq!(said(), 1);
-            configured.nag();
-            configured.nag();
+            watch.repeat_problems();
+            watch.repeat_problems();
             assert_eq!(said(), 2);
-            assert_eq!(configured.status().problem.as_deref(), Some("no such key"));
+            assert_eq!(watch.status().problem.as_deref(), Some("no such key"));
             mended.store(true, Ordering::Relaxed);
-            assert!(configured.reload().is_ok());
-            configured.nag();
-            assert_eq!((said(), configured.status().problem), (0, None));
+            assert!(watch.reload().is_ok());
+            watch.repeat_problems();
+            assert_eq!((said(), watch.status().problem), (0, None));
         });
     }
 }

@@ -8,26 +8,26 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
-use super::{AgentMemory, HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter};
+use super::{HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter, SavedAgent};
 use crate::model::{AgentId, ContactId, Handle, Sender};
-use crate::policy::book::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, Memory};
 use crate::policy::doubts::OpenContact;
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
 /// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 
-/// All of [`AgentMemory`].
-pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<AgentMemory> {
+/// All of [`SavedAgent`].
+pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedAgent> {
     let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = agent.optional()? else {
-        let book = Memory { history_complete: true, ..Memory::default() };
-        return Ok(AgentMemory { book, ..AgentMemory::default() });
+        let policy_state = SavedState { history_complete: true, ..SavedState::default() };
+        return Ok(SavedAgent { policy_state, ..SavedAgent::default() });
     };
     let load = Load { connection, agent };
-    Ok(AgentMemory {
-        book: load.book(now, reach)?,
+    Ok(SavedAgent {
+        policy_state: load.policy_state(now, reach)?,
         open_answers: load.open_answers()?,
         refused_answers: load.refused_answers()?,
         first_seen: load.rows(
@@ -82,7 +82,7 @@ impl Load<'_> {
         }
     }
 
-    fn book(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<Memory> {
+    fn policy_state(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at FROM charge c JOIN request r ON r.n = c.request
@@ -99,7 +99,7 @@ impl Load<'_> {
             Some(HistoryReach::Ever) => self.history(Timestamp::MIN)?,
         };
         let asked = reach.history.is_some();
-        Ok(Memory {
+        Ok(SavedState {
             charges,
             history,
             history_complete,

@@ -30,7 +30,7 @@ fn status(error: &CallError) -> Option<u64> {
     match error.fault {
         CallFault::Malformed(status)
         | CallFault::Passing(status)
-        | CallFault::Garbage(status)
+        | CallFault::Unreadable(status)
         | CallFault::InBetween(status) => Some(status.into()),
         CallFault::KeyRefused => Some(401),
         CallFault::Forbidden => Some(403),
@@ -42,7 +42,7 @@ fn status(error: &CallError) -> Option<u64> {
 }
 
 /// Writes one notice of the agent whose key comes from `key` to the log.
-pub fn tell(notice: &Notice, key: &KeySource) {
+pub fn write(notice: &Notice, key: &KeySource) {
     match notice {
         Notice::State { state, why } => state_changed(*state, why),
         Notice::Session(note) => session(note),

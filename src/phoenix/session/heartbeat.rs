@@ -14,7 +14,7 @@ const UNANSWERED_MAX: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     next: Mono,
     /// The last answer, or the upgrade.
     last_answer: Mono,
@@ -22,7 +22,7 @@ pub(super) struct Heart {
     unanswered: VecDeque<u64>,
 }
 
-impl Heart {
+impl Heartbeat {
     /// A socket that was opened now.
     pub(super) fn new(timing: &Timing, rng: &mut Rng, now: Mono) -> Self {
         Self { next: now + pause(timing, rng), last_answer: now, unanswered: VecDeque::new() }

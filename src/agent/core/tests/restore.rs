@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ledger::{HistoryReach, Reach};
-use crate::policy::book::{ApprovalRow, HistoryKind, HistoryRow, Memory};
 use crate::policy::conditions::History;
 use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
+use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
 /// Lets ann in, unless she was rejected within so many hours; 0 is never mind.
@@ -30,14 +30,14 @@ fn ann(id: &str) -> ContactRequest {
 
 /// An agent whose rules ask nothing of the past, and at whose door ann waits.
 fn asked_by_ann() -> Held {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.tell(Input::Policy(rules(0)));
     held.lists_after(MINUTES, &[ann("r1")]);
     held
 }
 
 fn rejected(held: &mut Held, id: &str) {
-    let op = Op::Answer { verdict: Verdict::Reject, request: RequestId::parse(id).unwrap() };
+    let op = PersonCommand::Answer { verdict: Verdict::Reject, request: RequestId::parse(id).unwrap() };
     held.tell(Input::Op { token: 1, op, person: "bob".into() });
     held.applied(id, Answer::Reject);
 }
@@ -45,15 +45,15 @@ fn rejected(held: &mut Held, id: &str) {
 /// The readings that were asked for.
 fn readings(held: &Held) -> Vec<(u64, Option<HistoryReach>)> {
     let reading = |action: &Action| match action {
-        Action::Recall { number, reach: Reach { history, .. } } => Some((*number, *history)),
+        Action::Restore { number, reach: Reach { history, .. } } => Some((*number, *history)),
         _ => None,
     };
     held.asked.iter().filter_map(reading).collect()
 }
 
 /// What the ledger says: nobody was ever rejected, and that is all there is.
-fn nothing() -> Option<Box<Memory>> {
-    Some(Box::new(Memory { history_complete: true, ..Default::default() }))
+fn nothing() -> Option<Box<SavedState>> {
+    Some(Box::new(SavedState { history_complete: true, ..Default::default() }))
 }
 
 /// Somebody was rejected so long ago.
@@ -73,7 +73,7 @@ fn what_happens_while_the_record_is_read_is_remembered() {
     held.tell(Input::Policy(rules(24)));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
     rejected(&mut held, "r1");
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     held.lists_after(MINUTES, &[ann("r2")]);
     assert!(!let_in(&held, "r2"), "rejected a minute ago");
     held.lists_after(24 * 60 * MINUTES, &[ann("r2")]);
@@ -87,7 +87,7 @@ fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() 
     let rule = approve("ann", welcome);
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
     held.approve("r1", false);
     held.applied("r1", Answer::Approve);
@@ -98,13 +98,13 @@ fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() 
 #[test]
 fn a_held_agent_that_gets_rules_reads_what_they_ask_for_first() {
     // For no rules no history is read, and what was read is all that was asked for.
-    let book = *nothing().unwrap();
-    let mut held = Held::new(AgentMemory { book, ..AgentMemory::default() });
+    let policy_state = *nothing().unwrap();
+    let mut held = Held::new(SavedAgent { policy_state, ..SavedAgent::default() });
     held.lists_after(MINUTES, &[ann("r1")]);
     held.tell(Input::Policy(rules(24)));
     assert!(!let_in(&held, "r1"), "nobody has looked whether she was rejected");
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     assert!(let_in(&held, "r1"));
 }
 
@@ -117,9 +117,9 @@ fn what_was_read_for_an_older_policy_says_nothing_about_a_newer_one() {
         panic!("{:?}", readings(&held))
     };
     assert_eq!(reach, hours(24));
-    held.tell(Input::Recalled { number: first, memory: nothing() });
+    held.tell(Input::Restored { number: first, memory: nothing() });
     assert!(!let_in(&held, "r1"), "only an hour was read");
-    held.tell(Input::Recalled { number: second, memory: nothing() });
+    held.tell(Input::Restored { number: second, memory: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
@@ -140,20 +140,20 @@ fn a_reading_that_failed_is_repeated() {
     let mut held = asked_by_ann();
     held.tell(Input::Policy(rules(24)));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Recalled { number, memory: None });
+    held.tell(Input::Restored { number, memory: None });
     assert_eq!(readings(&held).len(), 1);
     let due = held.core.deadline(now(held.at)).unwrap();
     assert!(due <= now(held.at + Duration::from_secs(31)).mono);
     held.wait(Duration::from_secs(31));
     assert_eq!(readings(&held).len(), 2);
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
 #[test]
 fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
     for within in [None, Some(0)] {
-        let memory = AgentMemory { book: *nothing().unwrap(), ..AgentMemory::default() };
+        let memory = SavedAgent { policy_state: *nothing().unwrap(), ..SavedAgent::default() };
         let mut held = Held::new(memory);
         held.tell(Input::Policy(within.and_then(rules)));
         held.lists_after(MINUTES, &[ann("r1")]);
@@ -163,7 +163,7 @@ fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
         assert!(!let_in(&held, "r1"), "{within:?}: she may have been rejected while the clock was right before");
         let number = readings(&held).last().unwrap().0;
         let history = vec![rejected_before(now(held.at).wall + hours(3))];
-        held.tell(Input::Recalled { number, memory: Some(Box::new(Memory { history, ..*nothing().unwrap() })) });
+        held.tell(Input::Restored { number, memory: Some(Box::new(SavedState { history, ..*nothing().unwrap() })) });
         held.lists_after(MINUTES, &[ann("r1")]);
         assert!(!let_in(&held, "r1"), "{within:?}: and she was");
     }
@@ -171,7 +171,7 @@ fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
 
 #[test]
 fn once_the_clock_is_right_what_was_asked_for_by_a_wrong_one_is_read_again() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.tell(Input::Policy(rules(24)));
     let before = readings(&held).len();
     held.ahead = hours(48);
@@ -180,13 +180,13 @@ fn once_the_clock_is_right_what_was_asked_for_by_a_wrong_one_is_read_again() {
     held.tell(Input::Me { reply: reply(&held), changed: false });
     held.tell(Input::Policy(rules(1)));
     let number = readings(&held).last().unwrap().0;
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     held.ahead = hours(0);
     held.tell(Input::Me { reply: reply(&held), changed: false });
     held.lists_after(MINUTES, &[ann("r1")]);
     assert_eq!(readings(&held).len(), before + 2, "an hour before the day after tomorrow says nothing about today");
     let number = readings(&held).last().unwrap().0;
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
@@ -199,30 +199,30 @@ fn one_an_hour() -> Option<Arc<Policy>> {
 }
 
 /// What the ledger says: this one was let in, or is about to be.
-fn approved(held: &Held, id: &str) -> Option<Box<Memory>> {
+fn approved(held: &Held, id: &str) -> Option<Box<SavedState>> {
     let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall };
-    Some(Box::new(Memory { approvals: vec![row], paused: true, ..*nothing().unwrap() }))
+    Some(Box::new(SavedState { approvals: vec![row], paused: true, ..*nothing().unwrap() }))
 }
 
 #[test]
 fn a_resume_while_the_record_is_read_is_not_undone_by_what_it_said_before() {
     let mut held = asked_by_ann();
-    held.tell(Input::Op { token: 1, op: Op::Pause, person: "bob".into() });
+    held.tell(Input::Op { token: 1, op: PersonCommand::Pause, person: "bob".into() });
     held.tell(Input::Policy(one_an_hour()));
     let [(first, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Op { token: 2, op: Op::Resume, person: "bob".into() });
-    held.tell(Input::Recalled { number: first, memory: approved(&held, "r0") });
+    held.tell(Input::Op { token: 2, op: PersonCommand::Resume, person: "bob".into() });
+    held.tell(Input::Restored { number: first, memory: approved(&held, "r0") });
     let [_, (second, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Recalled { number: second, memory: nothing() });
+    held.tell(Input::Restored { number: second, memory: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
 #[test]
 fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() {
-    let mut held = Held::new(AgentMemory::default());
+    let mut held = Held::new(SavedAgent::default());
     held.tell(Input::Policy(rules(1)));
     let number = readings(&held)[0].0;
-    held.tell(Input::Recalled { number, memory: nothing() });
+    held.tell(Input::Restored { number, memory: nothing() });
     held.lists_after(MINUTES, &[ann("r1")]);
     held.tell(Input::Policy(one_an_hour()));
     let [_, (number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
@@ -231,8 +231,8 @@ fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() 
     let request = RequestId::parse("r1").unwrap();
     let reply = Reply { result: Err(error), date: None };
     held.tell(Input::Responded { request, attempt: 1, reply, written: now(held.at).mono });
-    let memory = approved(&held, "r1").map(|memory| Box::new(Memory { paused: false, ..*memory }));
-    held.tell(Input::Recalled { number, memory });
+    let memory = approved(&held, "r1").map(|memory| Box::new(SavedState { paused: false, ..*memory }));
+    held.tell(Input::Restored { number, memory });
     held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
     assert!(let_in(&held, "r2"), "nobody was let in within the hour");
 }

@@ -29,11 +29,11 @@ const KEY_CHARS_MAX: usize = 64;
 
 /// Replaces text. The salt is kept nowhere, so that nobody finds a handle by trying.
 #[derive(Debug)]
-pub(super) struct Veil {
+pub(super) struct Pseudonyms {
     salt: [u8; 16],
 }
 
-impl Veil {
+impl Pseudonyms {
     pub(super) fn new() -> Self {
         Self { salt: *uuid::Uuid::new_v4().as_bytes() }
     }
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn only_what_the_platform_makes_up_passes() {
-        let veil = Veil::new();
-        let shown = veil.body(json!({
+        let pseudonyms = Pseudonyms::new();
+        let shown = pseudonyms.body(json!({
             "id": "r-1", "status": "pending", "inserted_at": "2026-03-02T10:00:00Z", "from_handle": "@Ann/helper",
             "from_name": "Ann", "message": "", "secret word": "secret", "tags": ["secret", {"name": null, "count": 3}],
         }));
@@ -129,29 +129,33 @@ mod tests {
 
     #[test]
     fn a_handle_keeps_its_shape_and_is_the_same_everywhere_in_one_recording() {
-        let veil = Veil::new();
-        let handle = veil.handle("@Ann/helper");
+        let pseudonyms = Pseudonyms::new();
+        let handle = pseudonyms.handle("@Ann/helper");
         assert!(crate::model::Handle::parse(&handle).is_ok(), "{handle}");
-        assert_eq!(veil.handle("ann/helper"), handle[1..], "however it is written");
-        assert_eq!(veil.handle("ann"), handle[1..10], "the owner is the same");
-        assert_ne!(veil.handle("@Ann/helper"), Veil::new().handle("@Ann/helper"), "another recording, another name");
+        assert_eq!(pseudonyms.handle("ann/helper"), handle[1..], "however it is written");
+        assert_eq!(pseudonyms.handle("ann"), handle[1..10], "the owner is the same");
+        assert_ne!(
+            pseudonyms.handle("@Ann/helper"),
+            Pseudonyms::new().handle("@Ann/helper"),
+            "another recording, another name"
+        );
     }
 
     #[test]
     fn a_frame_keeps_its_refs_topic_and_event() {
-        let veil = Veil::new();
+        let pseudonyms = Pseudonyms::new();
         let frame = json!(["1", null, "agent_contacts:a-1", "contact_removed", {"id": "c-1", "note": "secret"}]);
-        let shown = veil.frame(frame);
+        let shown = pseudonyms.frame(frame);
         let wanted =
             r#"["1",null,"agent_contacts:a-1","contact_removed",{"id":"c-1","note":"a text of 6 characters"}]"#;
         assert_eq!(shown.to_string(), wanted);
-        let odd = veil.frame(json!(["1", null, "täxt", {"secret": 1}, "secret", "secret"])).to_string();
+        let odd = pseudonyms.frame(json!(["1", null, "täxt", {"secret": 1}, "secret", "secret"])).to_string();
         assert!(!odd.contains("täxt") && !odd.contains("\"secret\","), "{odd}");
     }
 
     #[test]
     fn an_id_that_is_none_does_not_pass() {
-        let text = Veil::new().body(json!({ "id": "naïve\n", "code": "x".repeat(200) })).to_string();
+        let text = Pseudonyms::new().body(json!({ "id": "naïve\n", "code": "x".repeat(200) })).to_string();
         assert!(!text.contains("naïve") && !text.contains("xxx"), "{text}");
     }
 }

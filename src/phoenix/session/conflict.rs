@@ -20,7 +20,7 @@ const DOUBLINGS_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Contest {
+pub(super) struct Conflict {
     mode: ConnectionMode,
     /// When a connection of ours ended without the platform knowing for sure.
     dropped_at: Option<Mono>,
@@ -52,7 +52,7 @@ pub(super) enum Ruling {
     Fight,
 }
 
-impl Contest {
+impl Conflict {
     /// Nothing lost yet.
     pub(super) fn new(mode: ConnectionMode) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Contest {
     }
 
     /// The upgrade was refused with 409.
-    pub(super) fn conflict(&mut self, timing: &Timing, now: Mono) -> Ruling {
+    pub(super) fn upgrade_refused(&mut self, timing: &Timing, now: Mono) -> Ruling {
         self.knows = true;
         match self.mode {
             ConnectionMode::Take => self.lost(now),
