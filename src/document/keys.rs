@@ -48,6 +48,8 @@ pub enum Takes {
     Text,
     /// A string, or an array of strings of which any may hold.
     Texts,
+    /// The same, or a table.
+    TextsOrTable(&'static Section),
     /// An array of strings.
     TextList,
     /// `true` or `false`.
@@ -84,6 +86,7 @@ impl Takes {
             Takes::Version => "the number `1`".to_owned(),
             Takes::Text => "a string".to_owned(),
             Takes::Texts => "a string, or an array of strings".to_owned(),
+            Takes::TextsOrTable(_) => "a string, an array of strings, or a table".to_owned(),
             Takes::TextList => "an array of strings".to_owned(),
             Takes::Bool => "`true` or `false`".to_owned(),
             Takes::Count(least, most) => format!("a whole number from {least} to {most}"),

@@ -295,7 +295,7 @@ impl<'t, 'd> Value<'t, 'd> {
     /// A table.
     pub(crate) fn table(&self, what: &str, problems: &mut Problems) -> Option<TableReader<'t, 'd>> {
         match (self.key.takes, self.node.get_ref()) {
-            (Takes::Table(section), DeValue::Table(table)) => {
+            (Takes::Table(section) | Takes::TextsOrTable(section), DeValue::Table(table)) => {
                 Some(TableReader::open(table, self.span(), section, what, problems))
             }
             _ => {

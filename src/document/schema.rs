@@ -73,6 +73,11 @@ fn of(takes: Takes) -> Value {
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
+        Takes::TextsOrTable(section) => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            reference(section),
+        ] }),
         Takes::TextList => json!({ "type": "array", "items": { "type": "string" } }),
         Takes::Bool => json!({ "type": "boolean" }),
         Takes::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),

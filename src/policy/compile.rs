@@ -17,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::index::Index;
 use super::load::{Advice, ListText, Loaded};
-use super::raw;
+use super::lookalike::Protect;
+use super::raw::{self, RawProtect};
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, conditions, lint, regexes};
@@ -174,11 +175,11 @@ impl Compiling<'_> {
     }
 
     /// Owners to protect.
-    fn protect(&mut self, owners: &[At<String>]) -> Vec<Arc<str>> {
-        let mut all: Vec<Arc<str>> = owners.iter().filter_map(|owner| self.part("protect", owner)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+    fn protect(&mut self, raw: &RawProtect) -> Protect {
+        let mut owners: Vec<Arc<str>> = raw.names.iter().filter_map(|owner| self.part("protect", owner)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        Protect { owners, prefixes: raw.prefixes, suffixes: raw.suffixes }
     }
 
     /// One part of a handle, as a literal: an owner or a slug.

@@ -19,9 +19,8 @@ use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::rules::{Limit, Policy, Quota, Rule, When};
 use super::state::charges::Used;
-use super::text::Forms;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
-use crate::model::{ContactRequest, Handle, RequestId, Verdict};
+use crate::model::{ContactRequest, Handle, RequestId, StrangerText, Verdict};
 
 /// A rule that had something to say.
 struct Heard<'p> {
@@ -224,7 +223,11 @@ impl Policy {
     /// Whom the sender looks like, if anybody who is protected.
     pub(crate) fn look_alike(&self, handle: &Handle, inputs: &Inputs<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
-            if alikes.is_empty() { None } else { alikes.check(handle, inputs.name().map(Forms::folded)) }
+            if alikes.is_empty() {
+                None
+            } else {
+                alikes.check(handle, inputs.request.name.as_ref().map(StrangerText::raw))
+            }
         };
         match self.index.lookalikes() {
             Some(alikes) => check(alikes),

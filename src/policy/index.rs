@@ -8,13 +8,12 @@ pub(crate) mod anchors;
 mod families;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use anchors::{Anchors, Collected, HANDLE, NAME, OWNER, SLUG};
 use families::{Globs, Literals, Regexes};
 
 use super::evaluate::inputs::Inputs;
-use super::lookalike::LookAlikes;
+use super::lookalike::{LookAlikes, Protect};
 use super::rules::{Folded, Pattern, PatternSet, Rule, When};
 
 /// See the module. The default one is not built: it offers every rule.
@@ -65,7 +64,7 @@ pub(crate) struct IndexBuilder<'a> {
 
 impl Index {
     /// Builds the index over these rules, which are known by their places from now on, and these protected owners.
-    pub fn build(rules: &[Rule], protect: &[Arc<str>]) -> Index {
+    pub fn build(rules: &[Rule], protect: &Protect) -> Index {
         let mut builder = IndexBuilder::default();
         for (id, rule) in (0..).zip(rules) {
             builder.rule = id;

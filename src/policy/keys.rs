@@ -51,7 +51,7 @@ pub static POLICY: Section = Section {
         key("no_match", Takes::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict where no rule matched."),
         key(
             "protect",
-            Takes::Texts,
+            Takes::TextsOrTable(&PROTECT),
             "nobody",
             "Owners that strangers may try to look like: look-alikes are never approved.",
         ),
@@ -60,6 +60,22 @@ pub static POLICY: Section = Section {
             Takes::Table(&QUOTA),
             "none",
             "More approvals by rules than this pause the agent until `doorman resume`.",
+        ),
+    ],
+    ..Section::PLAIN
+};
+
+/// `protect = { … }`.
+pub static PROTECT: Section = Section {
+    path: "policy.protect",
+    meaning: "Owners that strangers may try to look like, and how far the guard goes.",
+    keys: &[
+        required("names", Takes::Texts, "The owners."),
+        key(
+            "also",
+            Takes::Words(&["prefix", "suffix"]),
+            "none",
+            "Also guards against whoever begins or ends like one of them; not for owners under four characters.",
         ),
     ],
     ..Section::PLAIN
@@ -243,6 +259,7 @@ pub static TEST_EXPECT: Section = Section {
 pub static SECTIONS: &[&Section] = &[
     &FILE,
     &POLICY,
+    &PROTECT,
     &QUOTA,
     &LIST,
     &WINDOW,

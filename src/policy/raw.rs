@@ -39,8 +39,16 @@ pub(crate) struct RawFile {
 pub(crate) struct RawPolicy {
     pub(crate) mode: Mode,
     pub(crate) no_match: Option<Verdict>,
-    pub(crate) protect: Vec<At<String>>,
+    pub(crate) protect: RawProtect,
     pub(crate) approvals_max: Option<Quota>,
+}
+
+/// `protect`.
+#[derive(Debug, Default)]
+pub(crate) struct RawProtect {
+    pub(crate) names: Vec<At<String>>,
+    pub(crate) prefixes: bool,
+    pub(crate) suffixes: bool,
 }
 
 /// `[lists.NAME]`.

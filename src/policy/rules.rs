@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
+use super::lookalike::Protect;
 use super::state::charges::handle_bucket;
 use super::text::{Letters, fold};
 use crate::model::{Handle, Verdict};
@@ -58,7 +59,7 @@ pub struct Policy {
     /// What happens where nothing matched: `Defer` or `Reject`.
     pub no_match: Verdict,
     /// Owners that strangers may try to look like.
-    pub protect: Vec<Arc<str>>,
+    pub protect: Protect,
     /// More approvals than this pause the agent.
     pub approvals_max: Option<Quota>,
     /// All rules, in alphabetical order of their names.

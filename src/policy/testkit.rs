@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{ContactsOver, HandleIn, InList, InWindow, OwnerIs};
 use super::index::Index;
+use super::lookalike::Protect;
 use super::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, Pattern, PatternSet, Quota, Rule, Table,
     When, Window,
@@ -51,7 +52,7 @@ pub(crate) fn policy(rules: Vec<Rule>) -> Policy {
         texts: Vec::new(),
         mode: Mode::Enforce,
         no_match: Verdict::Defer,
-        protect: Vec::new(),
+        protect: Protect::default(),
         approvals_max: None,
         rules,
         overdue: Vec::new(),
@@ -70,7 +71,7 @@ impl Policy {
     }
 
     pub(crate) fn protecting(mut self, owners: &[&str]) -> Self {
-        self.protect = owners.iter().map(|&owner| owner.into()).collect();
+        self.protect = Protect::from(owners);
         self.indexed()
     }
 }

@@ -116,7 +116,7 @@ fn disclose(plain: &str, letters: &Letters) -> String {
 }
 
 /// Characters that nobody sees: `Default_Ignorable_Code_Point`, and control characters that are not white.
-fn ignorable(one: char) -> bool {
+pub(crate) fn ignorable(one: char) -> bool {
     (one.is_control() && !one.is_whitespace())
         || matches!(one,
             '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'

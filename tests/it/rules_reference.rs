@@ -75,6 +75,7 @@ fn the_page_says_what_the_code_says() {
 fn file_with(section: &Section, key: &str, example: &str) -> String {
     let (before, needed, after): (&str, &[&str], &str) = match section.path {
         "policy" => ("[policy]\n", &[], "\n"),
+        "policy.protect" => ("[policy]\nprotect = { ", &["names = [\"john\"]"], " }\n"),
         "{ count, per }" => ("[policy]\napprovals_max = { ", &["count = 9", "per = \"1h\""], " }\n"),
         "lists.NAME" => ("[lists.more]\n", &["entries = [\"x\"]"], "\n"),
         "windows.NAME" => ("[windows.more]\n", &["tz = \"UTC\"", "from = \"09:00\""], "\n"),

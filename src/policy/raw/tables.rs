@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Named, RawCondition, RawFile, RawList, RawOverdue, RawPolicy, RawRule, RawTable, RawTableOf, RawTest,
+    Named, RawCondition, RawFile, RawList, RawOverdue, RawPolicy, RawProtect, RawRule, RawTable, RawTableOf, RawTest,
     RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
 };
 use crate::document::keys::{Section, Takes};
@@ -119,9 +119,22 @@ fn policy(reader: &TableReader<'_, '_>, problems: &mut Problems) -> RawPolicy {
     RawPolicy {
         mode: mode.and_then(|word| Mode::parse(word.value)).unwrap_or_default(),
         no_match: no_match.and_then(|word| Verdict::parse(word.value)),
-        protect: reader.get("protect").and_then(|value| value.texts(problems)).unwrap_or_default(),
+        protect: reader.get("protect").and_then(|value| protect(&value, problems)).unwrap_or_default(),
         approvals_max: reader.get("approvals_max").and_then(|value| quota(&value, problems)),
     }
+}
+
+fn protect(value: &Value<'_, '_>, problems: &mut Problems) -> Option<RawProtect> {
+    let DeValue::Table(_) = value.node.get_ref() else {
+        return Some(RawProtect { names: value.texts(problems)?, ..RawProtect::default() });
+    };
+    let reader = value.table("`protect`", problems)?;
+    let names = reader.get("names").and_then(|value| value.texts(problems));
+    let also = match reader.get("also") {
+        Some(also) => also.words(problems)?,
+        None => Vec::new(),
+    };
+    Some(RawProtect { names: names?, prefixes: also.contains(&"prefix"), suffixes: also.contains(&"suffix") })
 }
 
 fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
@@ -304,6 +317,7 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
         // The key table of conditions has none of these.
         Takes::Version
         | Takes::TextList
+        | Takes::TextsOrTable(_)
         | Takes::Date
         | Takes::Moment
         | Takes::TimeOfDay

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::conditions::*;
+use crate::policy::lookalike::Protect;
 use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Pattern, Quota, Rule, Table, When};
 use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
@@ -142,7 +143,7 @@ impl PolicySpec {
         policy.rules = self.rules.iter().map(RuleSpec::real).collect();
         policy.no_match = self.no_match;
         policy.mode = if self.shadow { Mode::Shadow } else { Mode::Enforce };
-        policy.protect = if self.protect { vec!["john".into()] } else { Vec::new() };
+        policy.protect = if self.protect { Protect::from(&["john"][..]) } else { Protect::default() };
         policy.approvals_max = self.approvals_max.map(|count| Quota { count, per: hours(3) });
         policy.overdue = self.overdue.iter().zip(["o0", "o1", "o2"]).map(|(one, name)| overdue_of(name, one)).collect();
         policy.index = crate::policy::index::Index::build(&policy.rules, &policy.protect);
