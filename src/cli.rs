@@ -12,6 +12,7 @@ mod completions;
 mod config;
 mod demo;
 mod doctor;
+mod doubts;
 mod explain;
 mod history;
 mod init;
@@ -76,6 +77,10 @@ enum Command {
     Status(status::Args),
     /// What is waiting at the door
     Pending(pending::Args),
+    /// What may have happened unseen, and leaves requests waiting
+    Doubts(doubts::Args),
+    /// Say what a doubt comes to, as a person
+    Settle(doubts::SettleArgs),
     /// Let a request in, as a person
     Approve(answer::Args),
     /// Send a request away, as a person
@@ -180,6 +185,8 @@ pub fn main() -> u8 {
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
+        Command::Doubts(args) => doubts::run(args, &global),
+        Command::Settle(args) => doubts::settle(args, &global),
         Command::Approve(args) => answer::run(args, crate::model::Verdict::Approve, &global),
         Command::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),
         Command::Defer(args) => answer::run(args, crate::model::Verdict::Defer, &global),

@@ -9,6 +9,7 @@ mod clockwatch;
 mod contact_attribution;
 mod contacts;
 mod deciding;
+mod doubting;
 mod ending;
 mod identity;
 mod io;
@@ -84,6 +85,8 @@ pub struct Core {
     let_in: bool,
     state: AgentState,
     state_since: jiff::Timestamp,
+    /// The moment of the last input.
+    wall: jiff::Timestamp,
     state_why: String,
     /// Refusals already told, by code.
     refusals_told: HashSet<String>,
@@ -143,6 +146,7 @@ impl Core {
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
+            wall: now.wall,
             state_why: "starting".to_owned(),
             refusals_told: HashSet::new(),
             between: None,
@@ -164,6 +168,7 @@ impl Core {
         if self.done {
             return;
         }
+        self.wall = now.wall;
         match input {
             Input::Start => self.start(now),
             Input::Opened { conn } => self.opened(conn, now),

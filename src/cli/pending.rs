@@ -16,6 +16,7 @@ const MESSAGE_CHARS: usize = 60;
   doorman pending
   doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
 
+`in doubt`: something may have happened unseen to the sender; `doorman doubts` says what.
 Then: doorman approve REQUEST, doorman reject REQUEST, or doorman explain REQUEST.
 Stages: waiting (its rule says to wait, or its turn has not come), deferred (for a person),
 shadow (decided, and not answered since the rules or the daemon are in shadow), in-flight, retrying, unknown (settled by the next listing), refused (by the platform).")]
@@ -74,7 +75,11 @@ fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
         remote::ago(row.inserted_at.unwrap_or(row.first_seen), now),
         stage,
         row.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
-        row.by.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
+        match (&row.by, row.doubts.is_empty()) {
+            (None, _) => "-".to_owned(),
+            (Some(by), true) => remote::shown(by),
+            (Some(by), false) => format!("{}, in doubt", remote::shown(by)),
+        },
     ];
     if several {
         cells.insert(1, row.agent.to_string());
@@ -100,6 +105,7 @@ mod tests {
             first_seen: at("2026-11-23T11:00:00Z"),
             verdict: Some(Verdict::Approve),
             by: Some("friends".to_owned()),
+            doubts: Vec::new(),
             due: Some(at("2026-11-23T12:05:00Z")),
             stage: "waiting".to_owned(),
         };

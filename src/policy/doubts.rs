@@ -65,7 +65,8 @@ impl Fact {
 }
 
 /// What a person says of a doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Said {
     /// A contact of theirs was removed.
     Removed,

@@ -16,7 +16,7 @@ use charges::{Charges, Used};
 pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
 use super::decision::{By, Charge};
-use super::doubts::{Doubts, Fact};
+use super::doubts::{Doubt, Doubts, Fact};
 use super::evaluate::inputs::after;
 use super::history::History;
 use super::rules::{Limit, Policy, RuleName};
@@ -285,17 +285,30 @@ impl PolicyState {
         gone?.handle
     }
 
-    /// A person says what happened to this owner: it did (`fact`), or nothing did up to now.
-    pub fn settled_by_word(&mut self, owner: &str, fact: Fact, happened: bool, at: Timestamp) {
+    /// A person says whether this happened to this owner up to now; of one request, where the doubt is about that.
+    pub fn settled_by_word(
+        &mut self,
+        owner: &str,
+        request: Option<&RequestId>,
+        fact: Fact,
+        happened: bool,
+        at: Timestamp,
+    ) {
         let kind = match fact {
             Fact::Removed => Some(HistoryKind::Removed),
             Fact::Rejected => Some(HistoryKind::Rejected),
             Fact::Identity => None,
         };
         if let Some(kind) = kind.filter(|_| happened) {
-            self.history.add(owner, kind, None, at);
+            self.history.add(owner, kind, request, at);
         }
-        self.history.doubts.settled(owner, Some(fact), at);
+        match request {
+            Some(request) => {
+                let about = |doubt: &Doubt| doubt.fact == fact && doubt.basis.request() == Some(request);
+                self.history.doubts.end(owner, about);
+            }
+            None => self.history.doubts.settled(owner, Some(fact), at),
+        }
     }
 
     /// What may have happened unseen.

@@ -85,3 +85,39 @@ async fn who_is_still_a_contact_is_let_in_again_once_that_was_seen() -> Result<(
     daemon.stop().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_doubt_is_listed_and_a_person_settles_it() -> Result<(), String> {
+    let mut site = Site::start().await;
+    mallory_was_let_in(&site, Signal::SIGTERM).await?;
+    // Nobody can say whether she is a contact still.
+    site.stop_platform().await;
+    let daemon = site.daemon();
+    daemon.said("started", 1).await?;
+    daemon.stands("away").await?;
+    let (code, out, err) = site.cli(&["doubts", "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let doubt: Value = serde_json::from_str(out.trim()).unwrap();
+    assert_eq!(
+        (&doubt["owner"], &doubt["fact"], &doubt["basis"]),
+        (&"mallory".into(), &"removed".into(), &"contact-not-seen".into())
+    );
+    let (_, out, _) = site.cli(&["doubts"]).await;
+    assert!(out.contains("mallory") && out.contains("when the contacts are read"), "{out}");
+    let (_, out, _) = site.cli(&["status"]).await;
+    assert!(out.contains("1 in doubt"), "{out}");
+
+    let (code, _, err) = site.cli(&["settle", "@stranger", "removed"]).await;
+    assert_eq!(code, 1, "{err}");
+    let (code, out, err) = site.cli(&["settle", "@mallory", "not-removed"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("mallory is no longer in doubt"), "{out}");
+    let (_, out, _) = site.cli(&["doubts"]).await;
+    assert!(out.starts_with("nothing"), "{out}");
+    daemon.stop().await?;
+    let said = "SELECT said FROM settlement WHERE owner = 'mallory'";
+    let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+    let said: String = ledger.query_row(said, [], |row| row.get(0)).unwrap();
+    assert_eq!(said, "not-removed");
+    Ok(())
+}

@@ -91,6 +91,7 @@ fn status() -> Status {
             pending: 1,
             deferred: 1,
             in_flight: 0,
+            doubts: 0,
             last_listing: None,
             remarks: Vec::new(),
         }],
@@ -116,6 +117,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 first_seen: jiff::Timestamp::UNIX_EPOCH,
                 verdict: Some(Verdict::Defer),
                 by: Some("no_match".to_owned()),
+                doubts: Vec::new(),
                 due: None,
                 stage: "deferred".to_owned(),
             }],
@@ -152,6 +154,8 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 problems: problem,
             }))
         }
+        ControlOp::Doubts { .. } => Ok(OpReply::Doubts { doubts: Vec::new() }),
+        ControlOp::Settle { .. } => refuse("gone", "no such doubt"),
         ControlOp::Pause { agent: wanted } | ControlOp::Resume { agent: wanted } => {
             Ok(OpReply::Done { agents: vec![wanted.unwrap_or_else(agent)] })
         }

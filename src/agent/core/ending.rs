@@ -43,6 +43,12 @@ impl Core {
         let outcome = ending.outcome;
         self.policy_state.settle(id, entry.request.sender.handle(), verdict, outcome, now.wall);
         self.policy_state.forget(id);
+        if let Some(handle) = entry.request.sender.handle().filter(|_| applied && verdict == Verdict::Approve)
+            && by.to_string().starts_with("person:")
+        {
+            // Whoever lets somebody in knows what they do.
+            self.policy_state.doubts_mut().settled(handle.owner(), None, now.wall);
+        }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),

@@ -9,7 +9,8 @@ use crate::clock::Now;
 use crate::inbox::{Forced, Stage};
 use crate::ledger::Record;
 use crate::model::{ContactRequest, RequestId, Target, Verdict};
-use crate::ops::control::wire::{Answered, OpError};
+use crate::ops::control::wire::{Answered, DoubtRow, OpError};
+use crate::policy::doubts::Said;
 
 /// What a person asks of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,13 @@ pub enum PersonCommand {
         verdict: Verdict,
         /// Which.
         request: RequestId,
+    },
+    /// What a doubt comes to.
+    Settle {
+        /// A handle, or the id of a request that a doubt rests on.
+        target: Target,
+        /// What the person says.
+        said: Said,
     },
     /// Answer nothing until resumed.
     Pause,
@@ -32,6 +40,8 @@ pub enum PersonCommand {
 pub enum OpOutcome {
     /// The request got its answer, or its hold.
     Answered(Answered),
+    /// These doubts ended.
+    Settled(Vec<DoubtRow>),
     /// Done.
     Done,
     /// Not done.
@@ -80,6 +90,7 @@ impl Core {
                 self.resume(format!("person:{person}"), now);
                 Some(OpOutcome::Done)
             }
+            PersonCommand::Settle { target, said } => Some(self.settle(&target, said, &person, now)),
             PersonCommand::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
         };
         if let Some(outcome) = outcome {
