@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through `remote::print` so that
+//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through `output::print` so that
 //! a closed pipe is no panic. Errors carry their exit code.
 
 use std::path::PathBuf;
@@ -7,9 +7,12 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod agents;
 mod answer;
+mod audit;
 mod check;
 mod completions;
 mod config;
+mod confirm;
+mod contacts;
 mod demo;
 mod doctor;
 mod doubts;
@@ -17,12 +20,16 @@ mod explain;
 mod history;
 mod init;
 mod ledger;
+mod list;
 mod man;
+mod output;
 mod pause;
 mod pending;
+mod recipes;
 mod reload;
 mod remote;
 mod replay;
+mod review;
 mod revoke;
 mod run;
 mod sandbox;
@@ -55,53 +62,68 @@ enum Command {
     Init(init::Args),
     /// Run the daemon
     Run(run::Args),
-    /// Watch a scripted evening of strangers being decided, with nothing to set up
+    /// Show doorman at work, with nothing to set up
     Demo(demo::Args),
-    /// Imitate the platform, for trying and testing
+    /// Run an imitation of the platform, for trying and testing
     Sandbox(sandbox::Args),
     /// Check configuration and rules, as the daemon would load them
     Check(check::Args),
-    /// Run the tests that stand in the rules file
+    /// Run the tests of the rules file
     Test(test::Args),
     /// Show why a request is, or would be, decided as it is
+    #[command(visible_alias = "why")]
     Explain(explain::Args),
     /// Decide the recorded requests again under other rules
     Replay(replay::Args),
     /// Print the JSON Schema of a configuration file
     Schema(schema::Args),
+    /// List the recipes that come with doorman, or print one
+    Recipes(recipes::Args),
     /// Show the configuration in force and where each value came from
     Config(config::Args),
-    /// Look at everything that `run` needs, the platform included
+    /// Check everything that `run` needs, the platform included
     Doctor(doctor::Args),
-    /// How the running daemon stands
+    /// Show how the running daemon and its agents are
     Status(status::Args),
-    /// What is waiting at the door
+    /// Show which requests are pending
     Pending(pending::Args),
-    /// What may have happened unseen, and leaves requests waiting
+    /// Show what may have happened unseen, and keeps requests pending
     Doubts(doubts::Args),
-    /// Say what a doubt comes to, as a person
+    /// Settle a doubt, as a person
     Settle(doubts::SettleArgs),
-    /// Let a request in, as a person
-    Approve(answer::Args),
-    /// Send a request away, as a person
+    /// Decide pending requests one after the other, with their reasons
+    Review(review::Args),
+    /// Approve requests, as a person
+    #[command(visible_alias = "allow")]
+    Approve(answer::ApproveArgs),
+    /// Reject requests, as a person
+    #[command(visible_alias = "deny")]
     Reject(answer::Args),
-    /// Hold a request, as a person: no rule answers it any more
-    Defer(answer::Args),
-    /// Remove contacts that doorman approved
+    /// Keep requests for a person: no rule answers them any more
+    #[command(visible_alias = "defer")]
+    Hold(answer::Args),
+    /// Show who has access, since when, and by whose word
+    Contacts(contacts::Args),
+    /// Show which contacts the rules would not let in today
+    Audit(audit::Args),
+    /// Remove contacts; shows them first
     Revoke(revoke::Args),
-    /// What was decided, and why
+    /// Change a list of the rules, and load it
+    List(list::Args),
+    /// Show what was decided, and why
+    #[command(visible_alias = "logs")]
     History(history::Args),
-    /// Load the rules anew
+    /// Load the rules again
     Reload(reload::Args),
     /// Answer nothing until `resume`
     Pause(pause::Args),
-    /// Answer again
+    /// Answer again after a pause
     Resume(pause::Args),
-    /// Look after the ledger file
+    /// Inspect the ledger file, or begin a new one
     Ledger(ledger::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
-    /// Print the manual page
+    /// Print a manual page, or write all of them
     Man(man::Args),
 }
 
@@ -155,7 +177,7 @@ fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
 /// Says what is wrong with the command line, or shows the help that was asked for. clap quotes arguments as they are, and one
 /// may be a stranger's handle: what it says is what it says of the same arguments made harmless.
 fn misread(error: clap::Error) -> u8 {
-    let harmless = std::env::args_os().map(|argument| remote::shown(&argument.to_string_lossy()));
+    let harmless = std::env::args_os().map(|argument| output::shown(&argument.to_string_lossy()));
     let said = match Cli::try_parse_from(harmless) {
         Err(said) => said,
         Ok(_) => Cli::command().error(error.kind(), "an argument has characters that are not allowed there"),
@@ -166,6 +188,7 @@ fn misread(error: clap::Error) -> u8 {
 
 /// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> u8 {
+    completions::answer();
     let Cli { mut global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(error),
@@ -181,15 +204,20 @@ pub fn main() -> u8 {
         Command::Explain(args) => explain::run(args, &global),
         Command::Replay(args) => replay::run(args, &global),
         Command::Schema(args) => schema::run(args, &global),
+        Command::Recipes(args) => recipes::run(args, &global),
         Command::Config(args) => config::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
         Command::Doubts(args) => doubts::run(args, &global),
         Command::Settle(args) => doubts::settle(args, &global),
-        Command::Approve(args) => answer::run(args, crate::model::Verdict::Approve, &global),
+        Command::Review(args) => review::run(args, &global),
+        Command::Approve(args) => answer::approve(args, &global),
         Command::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),
-        Command::Defer(args) => answer::run(args, crate::model::Verdict::Defer, &global),
+        Command::Hold(args) => answer::run(args, crate::model::Verdict::Defer, &global),
+        Command::Contacts(args) => contacts::run(args, &global),
+        Command::Audit(args) => audit::run(args, &global),
+        Command::List(args) => list::run(args, &global),
         Command::Revoke(args) => revoke::run(args, &global),
         Command::History(args) => history::run(args, &global),
         Command::Reload(args) => reload::run(args, &global),

@@ -20,9 +20,9 @@ use crate::ops::log::redact::Redact;
 use crate::ops::log::{self, events};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::platform::net::Net;
 use crate::platform::rest::Rest;
 use crate::platform::socket::Dialer;
-use crate::platform::tls;
 use crate::secret;
 use crate::supervisor::{self, Order, Parts, Policies, Reread};
 use crate::transcript::Recorder;
@@ -133,14 +133,11 @@ impl Daemon {
             }
         }
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
-        let tls = match settings.platform.needs_tls() {
-            true => Some(tls::client_config(settings.platform.ca_file.as_deref()).map_err(|error| setup(&error))?),
-            false => None,
-        };
-        let rest = Rest::new(&settings.platform, tls.as_deref(), settings.timing.join_timeout)
+        let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
+        let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
             .map_err(|error| setup(&error))?
             .watched(redact, recorder);
-        let dialer = Arc::new(Dialer::new(&settings.platform, tls).map_err(|error| setup(&error))?);
+        let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
         let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();

@@ -4,6 +4,7 @@
 //! decided, oldest first, and the timers of those that are not. It holds ids, never answers: deciding happens late and
 //! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "Inbox rules".
 
+mod answer;
 mod entry;
 mod listing;
 mod queues;
@@ -18,11 +19,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::clock::{Mono, Now};
-use crate::model::{ContactRequest, RequestId, Sender};
+use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender};
 use crate::platform::Page;
 
 use self::listing::Counted;
-pub use entry::{Entry, Forced, QueuePosition, Stage};
+pub use answer::{AnswerState, Flight, Next, Said};
+use entry::Queue;
+pub use entry::{Entry, QueuePosition, Stage};
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
 pub use tombstones::Tombstone;
 
@@ -141,7 +144,7 @@ impl Inbox {
         self.entries.get(id).map(Box::as_ref)
     }
 
-    /// One request, to note something on it. Stages change only through the methods of the inbox.
+    /// One request, to note something on it. Where it waits, and what was sent to it, changes only through the inbox.
     pub fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
         self.entries.get_mut(id).map(Box::as_mut)
     }
@@ -168,8 +171,8 @@ impl Inbox {
             return Seen::Full;
         }
         let mark = self.mark();
-        let entry = Entry::new(Arc::new(request), now.wall, mark, Some(now.mono));
-        self.insert(entry, Stage::Ready);
+        let entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
+        self.insert(entry, Queue::Ready);
         Seen::New
     }
 
@@ -182,7 +185,7 @@ impl Inbox {
             entry.learn(request);
             return Seen::Known;
         }
-        let mut forced = None;
+        let mut answer = AnswerState::free();
         let mut returned = false;
         if let Some(tombstone) = self.tombstones.get(&request.id) {
             // A page may be older than what we know: a replica lags, or the answer went out while it was read. Only a
@@ -190,7 +193,7 @@ impl Inbox {
             if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
                 return Seen::Settled;
             }
-            forced = tombstone.answer;
+            answer = tombstone.answer.map_or_else(AnswerState::free, AnswerState::returned);
             returned = true;
         }
         if self.closed || self.entries.len() >= self.capacity {
@@ -199,14 +202,12 @@ impl Inbox {
         }
         self.tombstones.remove(&request.id);
         let mark = self.mark();
-        let mut entry = Entry::new(Arc::new(request), now.wall, mark, None);
+        let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
         entry.shown_in = number;
-        entry.unknown_before = forced.is_some();
-        entry.forced = forced.map(Box::new);
         // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
-        let stage =
-            if first { Stage::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Stage::Ready };
-        self.insert(entry, stage);
+        let queue =
+            if first { Queue::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Queue::Ready };
+        self.insert(entry, queue);
         if returned { Seen::Returned } else { Seen::New }
     }
 
@@ -216,21 +217,19 @@ impl Inbox {
         id: RequestId,
         sender: Sender,
         first_seen: Timestamp,
-        forced: Forced,
+        said: Said,
         attempts: u32,
     ) {
         let mark = self.mark();
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
-        let mut entry = Entry::new(Arc::new(request), first_seen, mark, None);
-        entry.forced = Some(Box::new(forced));
-        entry.attempts = attempts;
-        entry.unknown_before = true;
+        let answer = AnswerState::unknown(said, attempts, mark);
+        let mut entry = Entry::new(Arc::new(request), answer, first_seen, mark, None);
         entry.from_memory = true;
-        self.insert(entry, Stage::Unknown { ended: mark });
+        self.insert(entry, Queue::Out);
     }
 
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
-    pub fn remember_settled(&mut self, id: RequestId, answer: Option<Forced>, now: Now) {
+    pub fn remember_settled(&mut self, id: RequestId, answer: Option<Said>, now: Now) {
         let mark = self.mark();
         self.tombstones.put(&id, Tombstone { mark, at: now.mono, answer });
     }
@@ -274,7 +273,7 @@ impl Inbox {
         let mut verified = Verified::default();
         for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
-            entry.missed = match entry.stage {
+            entry.missed = match entry.stage() {
                 _ if shown => 0,
                 // Missing while its answer is on its way, it may be that answer's doing: what it was before is no proof.
                 Stage::InFlight => 0,
@@ -282,7 +281,7 @@ impl Inbox {
                 _ => entry.missed.saturating_add(weight(end)),
             };
             let missed = entry.missed >= MISSED_ENOUGH;
-            match entry.stage {
+            match entry.stage() {
                 Stage::Unknown { ended } if ended < end.mark => {
                     if shown {
                         verified.still_pending.push(entry.request.id.clone());
@@ -307,15 +306,27 @@ impl Inbox {
     }
 
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
-    pub fn settle(&mut self, id: &RequestId, answer: Option<Forced>, now: Now) -> Option<Entry> {
+    pub fn settle(&mut self, id: &RequestId, answer: Option<Said>, now: Now) -> Option<Entry> {
         let mark = self.mark();
         self.tombstones.put(id, Tombstone { mark, at: now.mono, answer });
         let entry = *self.entries.remove(id)?;
-        self.unlist(&entry);
+        self.unlist(id, entry.queue, entry.place);
         if std::mem::take(&mut self.crowded) {
             self.listing.want("there is room again", now.mono + self.listing.pause_when_full());
         }
         Some(entry)
+    }
+
+    /// The channel says how a request stands. Whether its answer is on its way: the reply decides whose word it was.
+    pub fn updated(&mut self, id: &RequestId, status: &RequestStatus) -> bool {
+        self.entries.get_mut(id).is_some_and(|entry| entry.answer.updated(status))
+    }
+
+    /// This answer to a request that is here was malformed, by what was said before the start.
+    pub fn remember_malformed(&mut self, id: &RequestId, answer: Answer) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.answer.remember_malformed(answer);
+        }
     }
 
     /// Forgets tombstones that no listing can need any more.

@@ -4,6 +4,7 @@
 //! was there, and never says that something is written which is not: a file that cannot be written now makes the
 //! writer wait and try again, and with it everybody who asked.
 
+mod backup;
 mod blank;
 mod checkpoint;
 mod columns;
@@ -18,6 +19,7 @@ mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +32,9 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::model::{AgentId, ContactId};
+use crate::model::AgentId;
 
+pub use backup::backup;
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 pub use file::reset;
 pub use read::{Filter, LedgerReader, RecordedRequest};
@@ -92,20 +95,6 @@ pub enum HistoryReach {
     /// For ever (`approved_before`), up to the newest [`HISTORY_ROWS_MAX`] rows of each kind.
     Ever,
 }
-
-/// Which approvals of ours to look for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RevokeFilter {
-    /// Only this agent's.
-    pub agent: Option<AgentId>,
-    /// Only this handle, written in any of its ways. What is no plain handle is compared as it is.
-    pub handle: Option<String>,
-    /// Only contacts added since then.
-    pub since: Option<Timestamp>,
-}
-
-/// A contact that is there because doorman approved its request.
-pub type Revocable = (AgentId, ContactId, Option<String>);
 
 /// A handle to the writer. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
 #[derive(Debug, Clone)]
@@ -183,14 +172,6 @@ impl Ledger {
     pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
         let agent = agent.clone();
         self.read(move |connection| restore::load(connection, &agent, now, reach)).await
-    }
-
-    /// The contacts that are there because doorman approved their requests, oldest first.
-    ///
-    /// # Errors
-    /// As [`Ledger::load_agent`].
-    pub async fn revocable(&self, filter: RevokeFilter) -> Result<Vec<Revocable>, LedgerError> {
-        self.read(move |connection| restore::revocable(connection, &filter)).await
     }
 
     /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and

@@ -177,6 +177,22 @@ pub enum ContactKind {
     Other,
 }
 
+impl ContactKind {
+    /// The word in the ledger, the log and `--json`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ContactKind::User => "user",
+            ContactKind::Agent => "agent",
+            ContactKind::Other => "other",
+        }
+    }
+
+    /// The reverse of [`ContactKind::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [ContactKind::User, ContactKind::Agent, ContactKind::Other].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// One row of the agent's contact list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
@@ -227,6 +243,30 @@ impl AgentState {
 impl fmt::Display for AgentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// How the platform refused an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// 400, 422: the same answer is not sent again.
+    Malformed,
+    /// 403: it is sent again after a while.
+    Forbidden,
+}
+
+impl Refusal {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed",
+            Refusal::Forbidden => "forbidden",
+        }
+    }
+
+    /// The reverse of [`Refusal::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Refusal::Malformed, Refusal::Forbidden].into_iter().find(|refusal| refusal.as_str() == text)
     }
 }
 

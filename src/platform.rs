@@ -3,6 +3,8 @@
 
 pub mod bodies;
 pub mod classify;
+pub mod limiter;
+pub mod net;
 pub mod payload;
 pub mod reply;
 pub mod rest;

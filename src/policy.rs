@@ -7,6 +7,7 @@
 //! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
 //! what is unknown never decides.*
 
+pub mod audit;
 pub mod compile;
 pub mod conditions;
 pub mod decision;

@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use control::{Control, ControlError};
 pub use fault::{At, Do, Fault};
-pub use wire::{NewRequest, State, Status};
+pub use wire::{NewRequest, RequestState, State, Status};
 pub use world::World;
 
 /// How long [`Sandbox::stop`] waits for connections to end before it cuts them.

@@ -49,14 +49,14 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 agent: agent.clone(),
                 request: id.clone(),
                 answer: Answer::Approve,
-                by: "everybody".to_owned(),
+                by: doorman::policy::By::parse("everybody").unwrap(),
                 policy: Some(hash()),
                 charges: Vec::new(),
                 counts: true,
                 attempt: 1,
                 at,
             },
-            Record::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, at },
+            Record::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, refusal: None, at },
         ]
     };
     (0..requests / 64).map(move |batch| (batch * 64..batch * 64 + 64).flat_map(&one).collect())

@@ -10,7 +10,6 @@ mod contact_attribution;
 mod contacts;
 mod deciding;
 mod doubting;
-mod ending;
 mod identity;
 mod io;
 mod listing;
@@ -23,7 +22,7 @@ mod socket;
 mod tests;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
@@ -35,8 +34,8 @@ use crate::platform::CallError;
 use crate::policy::{Policy, PolicyState};
 use crate::responder::Responder;
 
+use super::counters::Counters;
 use super::notice::Notice;
-use answers::Flight;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
 use identity::Identity;
@@ -66,7 +65,6 @@ pub struct Core {
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
     memory: HashMap<RequestId, Remembered>,
-    flights: HashMap<RequestId, Flight>,
     /// People who wait for the end of an answer.
     waiting: HashMap<RequestId, Vec<u64>>,
     actions: VecDeque<Action>,
@@ -94,7 +92,7 @@ pub struct Core {
     between: Option<CallError>,
     /// No more decisions in this step; a long queue must not starve the socket.
     pace_until: Mono,
-    counters: BTreeMap<&'static str, u64>,
+    counters: Counters,
     rng: fastrand::Rng,
     stopping: bool,
     done: bool,
@@ -131,7 +129,6 @@ impl Core {
             policy,
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
-            flights: HashMap::new(),
             waiting: HashMap::new(),
             actions: VecDeque::new(),
             outbox: Outbox::new(config.batch),
@@ -151,7 +148,7 @@ impl Core {
             refusals_told: HashSet::new(),
             between: None,
             pace_until: Mono::ZERO,
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
             stopping: false,
             done: false,
@@ -272,7 +269,7 @@ impl Core {
     }
 
     fn finish_stopping(&mut self) {
-        if self.stopping && self.flights.is_empty() && self.outbox.is_empty() && !self.recording && !self.done {
+        if self.stopping && self.responder.in_flight() == 0 && self.outbox.is_empty() && !self.recording && !self.done {
             self.done = true;
             self.act(Action::Done);
         }
@@ -287,7 +284,7 @@ impl Core {
     }
 
     fn count(&mut self, what: &'static str) {
-        *self.counters.entry(what).or_default() += 1;
+        self.counters.count(what);
     }
 
     /// Full jitter below a doubling ceiling, as everywhere.

@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
-use crate::policy::{Decision, RuleName};
+use crate::policy::{By, Decision, RuleName};
 
 /// One thing to tell.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ pub enum Notice {
         /// What was said.
         answer: Answer,
         /// By what.
-        by: Arc<str>,
+        by: By,
         /// What became of it.
         outcome: Outcome,
         /// Tries it took.

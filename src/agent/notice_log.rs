@@ -6,7 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use super::notice::Notice;
 use crate::config::settings::KeySource;
-use crate::model::{AgentState, ContactKind, ContactRequest, StrangerText};
+use crate::model::{AgentState, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
@@ -119,7 +119,8 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }
         Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
         Notice::Throttled { wait } => {
-            warn!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "the platform asks for quiet");
+            // Said loudly once for the whole process, by the limiter of the host.
+            debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");
         }
         Notice::KeyRefused { error } => {
             let (source, why) = (secret::describe(key), error.to_string());
@@ -202,7 +203,7 @@ fn about_request(notice: &Notice) {
                     handle = handle(request),
                     name = shown(request.name.as_ref()),
                     verdict = answer.as_str(),
-                    by = &**by,
+                    by = %by,
                     outcome = outcome.as_str(),
                     attempt = attempts,
                     latency_ms = latency.map(millis),
@@ -270,17 +271,12 @@ fn contacts(notice: &Notice) {
     match notice {
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
-            let kind = match contact.kind {
-                ContactKind::User => "user",
-                ContactKind::Agent => "agent",
-                ContactKind::Other => "other",
-            };
             info!(
                 event = events::CONTACT_ADDED,
                 contact = id,
                 handle,
                 name = shown(contact.name.as_ref()),
-                kind,
+                kind = contact.kind.as_str(),
                 "a new contact"
             );
             if let Some(request) = request {

@@ -1,13 +1,28 @@
 //! Which agent a person means: by its id, its handle, or the beginning of one id only. Whoever is not there is never a
 //! silence: those that are there are named.
 
-use super::remote::shown;
+use super::output::shown;
 use super::{CliError, Global};
 use crate::ledger::LedgerReader;
 use crate::model::AgentId;
 
 /// Shortest beginning of an id that names it.
 const BEGINNING_MIN: usize = 4;
+
+/// Which agent, for commands that can be about one of several.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct AgentArg {
+    /// Only this agent: its id, the beginning of it, or its handle
+    #[arg(long, value_name = "AGENT", add = super::completions::agents())]
+    agent: Option<String>,
+}
+
+impl AgentArg {
+    /// As it was typed.
+    pub(super) fn given(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+}
 
 /// The id of the one that is meant, of these ids and their handles.
 ///

@@ -1,83 +1,222 @@
-//! `doorman approve`, `reject` and `defer`: a person's word on one request.
+//! `doorman approve`, `reject` and `hold`: a person's word on one or several requests.
 
-use super::remote::{self, Door};
-use super::{CliError, Global};
-use crate::model::Verdict;
-use crate::ops::control::wire::{Answered, ControlOp, OpReply};
+use serde_json::json;
 
-/// Arguments.
+use super::agents::AgentArg;
+use super::confirm::confirmed;
+use super::remote::{Remote, RemoteArgs};
+use super::{CliError, Global, completions, list, output, pending};
+use crate::model::{AgentId, Verdict};
+use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
+
+/// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman pending                     who is waiting
-  doorman approve 0192f3c4-…          by the request's id
-  doorman reject @mallory             by handle, if that names one request only
-  doorman defer @bob --agent a1b2     keep it for a person: no rule answers it any more
+  doorman pending                       who is waiting
+  doorman approve 0192f3c4              by the beginning of the request's id
+  doorman approve @ann @bob             several, by handle
+  doorman approve --all --by no_match   everybody whom no rule matched; asks first
+  doorman approve @ann --remember friends
+                                        and put the handle on a list of the rules
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
 somebody who waits, else an id or its beginning. What was said is on record as yours
 (`person:NAME`).
-Exit code 1: the request is gone, the handle names several or none, or the platform refused.")]
-pub struct Args {
-    /// A request's id, its beginning (8 characters or more), or the sender's handle
-    #[arg(value_name = "ID or HANDLE")]
-    target: String,
-    /// Only at this agent's door: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+
+Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the
+platform refused; 69 no daemon.")]
+pub struct ApproveArgs {
     #[command(flatten)]
-    door: Door,
+    whom: Args,
+    /// Then put the handle on this list of the rules, and load it
+    #[arg(long, value_name = "LIST", conflicts_with = "all", add = completions::lists())]
+    remember: Option<String>,
 }
 
-/// Runs the command.
+/// Arguments of `reject` and `hold`, and the part of `approve` that they share.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman pending                      who is waiting
+  doorman reject @mallory 0192f3c4     several, by handle or the beginning of the id
+  doorman reject --all --by no_match   everybody whom no rule matched; asks first
+  doorman hold @bob                    keep it for a person: no rule answers it any more
+
+What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
+somebody who waits, else an id or its beginning. What was said is on record as yours
+(`person:NAME`).
+
+Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the
+platform refused; 69 no daemon.")]
+pub struct Args {
+    /// Requests: ids, their beginnings (8 characters or more), or handles
+    #[arg(value_name = "ID|@HANDLE", required_unless_present = "all", add = completions::waiting())]
+    targets: Vec<String>,
+    /// Every pending request that was decided by --by
+    #[arg(long, requires = "by", conflicts_with = "targets")]
+    all: bool,
+    /// With --all: the rule, `no_match`, `guard:…` or `limit:…`, as `pending` shows it
+    #[arg(long, value_name = "NAME", requires = "all", add = completions::reasons())]
+    by: Option<String>,
+    /// With --all: do not ask
+    #[arg(long, short, requires = "all")]
+    yes: bool,
+    #[command(flatten)]
+    agent: AgentArg,
+    /// One JSON object a request
+    #[arg(long)]
+    json: bool,
+    /// Print nothing where all went well
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Runs `approve`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where it was not done.
-pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
-    let OpReply::Answered(answered) = remote.call(&ControlOp::Answer { verdict, target: args.target, agent })? else {
-        return Err(remote::unexpected());
+/// 69 where no daemon answers, 1 where it was not done, 2 where nobody can be asked.
+pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
+    // A list that cannot be edited is said before anybody is let in.
+    let list = match &args.remember {
+        Some(name) => Some(list::ListFile::find(name, args.whom.agent.given(), global)?),
+        None => None,
     };
-    if args.json {
-        remote::print_json(&answered)?;
-    } else {
-        remote::print(&sentence(&answered))?;
+    let remote = args.whom.remote.open(global)?;
+    let answered = say(&args.whom, Verdict::Approve, &remote)?;
+    let Some(list) = list else { return Ok(answered.code) };
+    let handles: Vec<&str> = answered.done.iter().filter_map(|one| one.handle.as_deref()).collect();
+    if handles.is_empty() {
+        return Ok(answered.code);
     }
-    Ok(u8::from(!done(&answered)))
+    let remembered = list.add(&handles).and_then(|changed| list::put_in_force(&list, &changed, Some(&remote)))?;
+    if !args.whom.quiet && !args.whom.json {
+        output::print(&remembered)?;
+    }
+    Ok(answered.code)
+}
+
+/// Runs `reject` or `hold`.
+///
+/// # Errors
+/// As [`approve`].
+pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError> {
+    let remote = args.remote.open(global)?;
+    Ok(say(&args, verdict, &remote)?.code)
+}
+
+struct Said {
+    code: u8,
+    /// What is so now.
+    done: Vec<Answered>,
+}
+
+fn say(args: &Args, verdict: Verdict, remote: &Remote) -> Result<Said, CliError> {
+    let agent = remote.agent(args.agent.given())?;
+    let targets = match &args.by {
+        Some(by) => everybody(by, args, verdict, agent.clone(), remote)?,
+        None => args.targets.clone(),
+    };
+    let mut said = Said { code: 0, done: Vec::new() };
+    for target in &targets {
+        let answered = match one(target, verdict, agent.clone(), remote) {
+            Ok(answered) => answered,
+            // Of several the others are answered all the same.
+            Err(error) if targets.len() > 1 && error.code == 1 => {
+                said.code = 1;
+                if args.json {
+                    output::print_json(&json!({ "target": target, "error": error.message }))?;
+                } else {
+                    output::note(&format!("doorman: {}: {}\n", output::shown(target), error.message));
+                }
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if args.json {
+            output::print_json(&answered)?;
+        } else if !args.quiet || !done(&answered) {
+            output::print(&sentence(&answered))?;
+        }
+        if done(&answered) {
+            said.done.push(answered);
+        } else {
+            said.code = 1;
+        }
+    }
+    Ok(said)
+}
+
+/// Says it of one request.
+pub(super) fn one(
+    target: &str,
+    verdict: Verdict,
+    agent: Option<AgentId>,
+    remote: &Remote,
+) -> Result<Answered, CliError> {
+    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent })
+}
+
+/// The ids of all pending requests that were decided so, once somebody has seen them and agreed.
+fn everybody(
+    by: &str,
+    args: &Args,
+    verdict: Verdict,
+    agent: Option<AgentId>,
+    remote: &Remote,
+) -> Result<Vec<String>, CliError> {
+    let Pending { requests } = remote.ask(&ControlOp::Pending { agent })?;
+    let meant: Vec<PendingRow> = requests.into_iter().filter(|row| row.by.as_deref() == Some(by)).collect();
+    if meant.is_empty() {
+        return Err(CliError::new(1, format!("no pending request was decided by `{}`", output::shown(by))));
+    }
+    if !args.yes {
+        output::note(&pending::page(&meant, output::now()));
+    }
+    let question = format!("{} these {} requests?", word(verdict), meant.len());
+    if !confirmed(&question, args.yes)? {
+        return Err(CliError::new(1, "nothing was answered"));
+    }
+    Ok(meant.into_iter().map(|row| row.request).collect())
+}
+
+/// The command's word.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approve => "approve",
+        Verdict::Reject => "reject",
+        Verdict::Defer => "hold",
+    }
 }
 
 /// Whether what the person wanted is so now.
-fn done(answered: &Answered) -> bool {
+pub(super) fn done(answered: &Answered) -> bool {
     matches!(answered.outcome.as_str(), "applied" | "presumed-applied" | "held")
 }
 
-fn sentence(answered: &Answered) -> String {
-    let who = remote::stranger(answered.handle.as_deref(), 60);
-    let request = remote::shown(&answered.request);
-    let verdict = answered.verdict;
+pub(super) fn sentence(answered: &Answered) -> String {
+    let who = output::stranger(answered.handle.as_deref(), 60);
+    let request = output::shown(&answered.request);
+    let word = word(answered.verdict);
     match answered.outcome.as_str() {
         "applied" | "presumed-applied" => {
-            let past = if verdict == Verdict::Approve { "approved" } else { "rejected" };
+            let past = if answered.verdict == Verdict::Approve { "approved" } else { "rejected" };
             format!("{past} {who} ({request})\n")
         }
-        "held" => format!("{who} ({request}) is held: it stays pending until a person approves or rejects it\n"),
+        "held" => format!("{who} ({request}) is on hold: it stays pending until a person approves or rejects it\n"),
         "settled-elsewhere" => {
-            format!("{who} ({request}) was settled by somebody else before your {verdict} arrived\n")
+            format!("{who} ({request}) was settled by somebody else before your {word} arrived\n")
         }
         "unknown" => format!(
-            "it is not known whether your {verdict} of {who} ({request}) arrived; the next listing settles it, see `doorman history`\n"
+            "it is not known whether your {word} of {who} ({request}) arrived; the next listing settles it, see `doorman history`\n"
         ),
-        other => format!("your {verdict} of {who} ({request}) was not taken: {}\n", remote::shown(other)),
+        other => format!("your {word} of {who} ({request}) was not taken: {}\n", output::shown(other)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AgentId;
 
     fn answered(verdict: Verdict, outcome: &str) -> Answered {
         Answered {
@@ -94,7 +233,7 @@ mod tests {
         for (verdict, outcome, said, is_done) in [
             (Verdict::Approve, "applied", "approved @bob\\u{1b} (r-1)\n", true),
             (Verdict::Reject, "presumed-applied", "rejected @bob\\u{1b} (r-1)\n", true),
-            (Verdict::Defer, "held", "@bob\\u{1b} (r-1) is held", true),
+            (Verdict::Defer, "held", "@bob\\u{1b} (r-1) is on hold", true),
             (Verdict::Approve, "settled-elsewhere", "@bob\\u{1b} (r-1) was settled by somebody else", false),
             (Verdict::Approve, "unknown", "it is not known whether your approve", false),
             (Verdict::Reject, "refused", "your reject of @bob\\u{1b} (r-1) was not taken: refused", false),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use jiff::SignedDuration;
 
-use super::{CliError, Global, remote};
+use super::{CliError, Global, output};
 use crate::clock::Clock;
 use crate::config::settings::LedgerSettings;
 use crate::config::{self, Env, Loaded, Overrides};
@@ -69,7 +69,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (0, _) => u8::from(args.strict),
         _ => 78,
     };
-    remote::print(&format!("{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n"))?;
+    output::print(&format!("{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n"))?;
     Ok(code)
 }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde_json::json;
 
-use super::{CliError, Global, remote};
+use super::{CliError, Global, output};
 use crate::config::{self, Env, Overrides};
 use crate::secret;
 
@@ -41,7 +41,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 })
             })
             .collect();
-        remote::print_json(&json!({"file": loaded.file, "values": values, "agents": agents}))?;
+        output::print_json(&json!({"file": loaded.file, "values": values, "agents": agents}))?;
         return Ok(0);
     }
     let mut page = String::new();
@@ -60,6 +60,6 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             from.connection,
         );
     }
-    remote::print(&page)?;
+    output::print(&page)?;
     Ok(0)
 }

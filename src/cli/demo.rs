@@ -1,18 +1,17 @@
-//! `doorman demo`: a sandbox and the daemon together, and a scripted evening of strangers.
+//! `doorman demo`: a sandbox in this process, the daemon in one of its own, and strangers who ask to be let in.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
 
-use self::stage::{Stage, say};
-use super::{CliError, Global};
-use crate::clock::Clock;
+use self::stage::Stage;
+use super::{CliError, Global, output};
 use crate::config::{self, Env, Overrides};
-use crate::daemon::{Daemon, Options};
 use crate::sandbox::{Sandbox, SandboxOptions, World};
 
+mod daemon;
 mod script;
 mod stage;
 
@@ -21,8 +20,17 @@ const KEY: &str = "demo-key-of-the-concierge";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A sandbox imitates the platform; the daemon is this program, in a process of its own, with
+the rules that doorman ships. Nothing leaves this machine, and all files are removed at
+the end. It takes about 15 seconds.
+
+Exit status: 0 all went as it should, 1 it did not.")]
 pub struct Args {
-    /// Leave the sandbox and the daemon running afterwards, and say how to poke them; Ctrl-C ends both
+    /// Without pauses, as where no terminal is
+    #[arg(long)]
+    fast: bool,
+    /// Leave the sandbox and the daemon running; Ctrl-C ends both
     #[arg(long)]
     keep: bool,
 }
@@ -30,50 +38,57 @@ pub struct Args {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command.
+///
+/// # Errors
+/// 1 where something did not happen that should have.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     super::runtime(1)?
-        .block_on(evening(args.keep))
+        .block_on(async {
+            let mut signals = crate::ops::signals::listen()?;
+            tokio::select! {
+                played = evening(&args) => played,
+                _ = signals.next() => Ok(0),
+            }
+        })
         .map_err(|error| CliError::new(1, format!("the demo failed: {error}")))
 }
 
-async fn evening(keep: bool) -> Result<u8, Failure> {
+async fn evening(args: &Args) -> Result<u8, Failure> {
     let directory = Directory::create()?;
     let directory = directory.0.as_path();
-    let loopback = "127.0.0.1:0".parse()?;
-    let sandbox = Sandbox::start(loopback, world(), SandboxOptions::default()).await?;
-    let settings = write_configuration(directory, &sandbox.url())?;
-    say(&format!("the sandbox listens on {}\nthe daemon's files are in {}", sandbox.url(), directory.display()));
+    let sandbox = Sandbox::start("127.0.0.1:0".parse()?, world(), SandboxOptions::default()).await?;
+    write_configuration(directory, &sandbox.url())?;
     let control = sandbox.control();
-    let (observer, notices) = mpsc::unbounded_channel();
-    let from = directory.join("doorman.toml");
-    let options = Options { observer: Some(observer), ..Options::unattended(Clock::start(), fastrand::u64(..), &from) };
-    let daemon = Daemon::start(settings, options).await?;
-    let mut stage = Stage::new(notices);
+    let mut stage = Stage::begin(directory, args.fast)?;
     let sandbox = script::play(&mut stage, &control, sandbox).await?;
-    stage.summary(&control);
-    if keep {
-        let socket = daemon.control.display();
-        let shown = directory.display();
-        let doorman = program(std::env::current_exe(), std::env::current_dir());
-        say(&format!(
-            "\nboth keep running, and print what happens here. In another terminal:\n\
-             \n  curl -X POST {}/_sandbox/requests -d '{{\"to\":\"{AGENT}\",\"from_handle\":\"ann\"}}'\
+    stage.summary(&control)?;
+    let doorman = program(std::env::current_exe(), std::env::current_dir());
+    if args.keep {
+        let (socket, shown) = (directory.join("run/doorman.sock"), directory.display());
+        let socket = socket.display();
+        output::print(&format!(
+            "\nBoth keep running, and print what happens here. In another terminal:\n\
+             \n  {doorman} sandbox request @zoe --message hello --url {}\
              \n  {doorman} status --socket {socket}\
              \n  {doorman} pending --socket {socket}\
-             \n  {doorman} approve @carol --socket {socket}\
+             \n  {doorman} approve @zoe --socket {socket}\
              \n  {doorman} history --ledger {shown}/ledger.db\
              \n  {doorman} reload --wait --socket {socket}   # after a change in {shown}/rules.toml\n\
-             \nCtrl-C ends both, and removes the files",
+             \nCtrl-C ends both, and removes the files\n",
             sandbox.url(),
-        ));
-        let mut signals = crate::ops::signals::listen()?;
-        let printing = async { while stage.next().await.is_some() {} };
-        tokio::select! {
-            () = printing => {}
-            _ = futures_util::StreamExt::next(&mut signals) => {}
-        }
+        ))
+        .map_err(|error| error.message)?;
+        stage.watch().await?;
+    } else {
+        let next = [
+            ("recipes", "rules for common wishes"),
+            ("sandbox", "an imitation of the platform"),
+            ("init my-agent", "your own agent, in shadow"),
+        ];
+        let lines = next.map(|(command, what)| format!("  {:<40} {what}\n", format!("{doorman} {command}")));
+        output::print(&format!("\nNext:\n{}", lines.concat())).map_err(|error| error.message)?;
     }
-    daemon.stop().await;
+    stage.end().await;
     sandbox.stop().await;
     Ok(0)
 }
@@ -81,10 +96,20 @@ async fn evening(keep: bool) -> Result<u8, Failure> {
 /// What to type for this program: after `cargo run` there is no `doorman` on the PATH.
 fn program(path: std::io::Result<PathBuf>, here: std::io::Result<PathBuf>) -> String {
     let Ok(path) = path else { return "doorman".to_owned() };
+    if on_path(&path) {
+        return "doorman".to_owned();
+    }
     let below = here.ok().and_then(|here| Some(Path::new(".").join(path.strip_prefix(here).ok()?)));
     let text = below.unwrap_or(path).display().to_string();
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
     if plain(&text) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Whether `doorman` is this program for a shell.
+fn on_path(program: &Path) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&path).map(|one| one.join("doorman")).find(|one| one.is_file());
+    first.is_some_and(|first| std::fs::canonicalize(first).ok() == std::fs::canonicalize(program).ok())
 }
 
 /// The demo's own directory, removed with all that is in it, however the demo ends.
@@ -112,8 +137,8 @@ fn world() -> World {
         .user("4b1c9a10-0000-4000-8000-000000000002", "key-john", "john", "John")
 }
 
-/// The shipped rules beside a configuration of the demo's own.
-fn write_configuration(directory: &Path, url: &str) -> Result<config::Settings, Failure> {
+/// The shipped rules beside a configuration of the demo's own, which is checked as the daemon will.
+fn write_configuration(directory: &Path, url: &str) -> Result<(), Failure> {
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text);
     write("rules.toml", include_str!("../../config/rules.toml"))?;
     write("friends.txt", include_str!("../../config/friends.txt"))?;
@@ -121,11 +146,13 @@ fn write_configuration(directory: &Path, url: &str) -> Result<config::Settings, 
     write("agent.key", KEY)?;
     let text = format!(
         "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
-         [ledger]\npath = \"ledger.db\"\n[control]\npath = \"run/doorman.sock\"\n[answers]\nper_second = 200\n[timing]\nbackoff_max = \"2s\"\nlist_away = \"2s\"\n"
+         [ledger]\npath = \"ledger.db\"\n[control]\npath = \"run/doorman.sock\"\n[answers]\nper_second = 50\n\
+         [timing]\nbackoff_min = \"100ms\"\nbackoff_max = \"1s\"\nlist_away = \"2s\"\n"
     );
     write("doorman.toml", &text)?;
     let loaded = config::load(Some(&directory.join("doorman.toml")), &Env::default(), &Overrides::default());
-    Ok(loaded.map_err(|report| report.render(false))?.settings)
+    loaded.map_err(|report| report.render(false))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -136,7 +163,7 @@ mod tests {
     fn the_program_is_named_so_that_it_can_be_typed() {
         let named = |path: &str, here: &str| program(Ok(path.into()), Ok(here.into()));
         assert_eq!(named("/home/ann/doorman/target/debug/doorman", "/home/ann/doorman"), "./target/debug/doorman");
-        assert_eq!(named("/usr/bin/doorman", "/home/ann"), "/usr/bin/doorman");
+        assert_eq!(named("/opt/none/doorman", "/home/ann"), "/opt/none/doorman");
         assert_eq!(named("/my files/ann's/doorman", "/home"), r"'/my files/ann'\''s/doorman'");
         let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
         assert_eq!(program(Ok("/a/doorman".into()), Err(gone())), "/a/doorman");

@@ -9,16 +9,17 @@ use comfy_table::presets;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{CliError, Global, remote};
+use super::{CliError, Global, output, remote};
 use crate::config::settings::AgentSettings;
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::ledger::LedgerReader;
 use crate::ops::control::client::Client;
 use crate::phoenix::ConnectPlan;
+use crate::platform::CallFault;
+use crate::platform::net::{Net, NetError};
 use crate::platform::rest::Rest;
 use crate::platform::socket::{self, Dialer};
-use crate::platform::{CallFault, tls};
 use crate::secret::{self, Key};
 
 /// How long anything of the platform's is waited for.
@@ -138,21 +139,24 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
     let running = Client::find(doors).await.is_ok();
     findings
         .ok("daemon", if running { "one is running: `doorman status` says how it stands" } else { "none is running" });
-    let tls = match settings.platform.needs_tls() {
-        false => None,
-        true => match tls::client_config(settings.platform.ca_file.as_deref()) {
-            Ok(tls) => Some(tls),
-            Err(error) => return findings.fail(78, "tls", error.to_string()),
-        },
+    let net = match Net::new(&settings.platform) {
+        Ok(net) => net,
+        Err(error @ NetError::Tls(_)) => return findings.fail(78, "tls", error.to_string()),
+        Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
-    let rest = match Rest::new(&settings.platform, tls.as_deref(), LIMIT) {
+    let rest = match Rest::new(&settings.platform, &net, LIMIT) {
         Ok(rest) => rest,
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
-    let dialer = match Dialer::new(&settings.platform, tls) {
+    let dialer = match Dialer::new(&settings.platform, &net) {
         Ok(dialer) => Arc::new(dialer),
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
+    for (what, proxy) in [("REST", rest.proxy().map(str::to_owned)), ("the WebSocket", dialer.proxy())] {
+        if let Some(proxy) = proxy {
+            findings.ok("proxy", format!("{what} goes through {proxy}"));
+        }
+    }
     for agent in &settings.agents {
         let what = format!("agent {}", agent.id);
         if let Some(open) = secret::exposure(&agent.key) {
@@ -187,7 +191,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             findings.ok(what, format!("its key is good: {handle}"));
         }
         Ok(me) => {
-            let whose = remote::shown(me.id.as_str());
+            let whose = output::shown(me.id.as_str());
             findings.fail(77, what, format!("the key is another agent's ({whose}): put the right one in its place"));
             return false;
         }
@@ -238,7 +242,7 @@ async fn connect(dialer: &Dialer, agent: &AgentSettings, key: &Key, what: &str, 
 fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     if as_json {
         for (standing, what, how) in &findings.lines {
-            remote::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
+            output::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
         }
         return Ok(());
     }
@@ -250,5 +254,5 @@ fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     for (standing, what, how) in &findings.lines {
         table.add_row([standing.word(), what, how]);
     }
-    remote::print(&format!("{}\n", table.trim_fmt()))
+    output::print(&format!("{}\n", table.trim_fmt()))
 }

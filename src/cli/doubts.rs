@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::remote::{self, Door};
-use super::{CliError, Global, table};
-use crate::ops::control::wire::{ControlOp, DoubtRow, OpReply};
+use super::agents::AgentArg;
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output, table};
+use crate::ops::control::wire::{ControlOp, DoubtRow, Doubts, Settled};
 use crate::policy::doubts::Said;
 
 /// Arguments of `doubts`.
@@ -19,14 +20,13 @@ reading of the contacts misses it, or no rule looks back that far any more. Othe
   doorman settle @carol not-removed       a person says so
   doorman approve REQUEST                 ends all doubts about the sender's owner")]
 pub struct Args {
-    /// Only this agent's: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Arguments of `settle`.
@@ -45,14 +45,13 @@ pub struct SettleArgs {
     /// What happened
     #[arg(value_name = "WHAT")]
     said: Said,
-    /// Only at this agent's door: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Runs `doubts`.
@@ -60,19 +59,17 @@ pub struct SettleArgs {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
-    let OpReply::Doubts { doubts } = remote.call(&ControlOp::Doubts { agent })? else {
-        return Err(remote::unexpected());
-    };
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.agent.given())?;
+    let Doubts { doubts } = remote.ask(&ControlOp::Doubts { agent })?;
     if args.json {
         for row in &doubts {
-            remote::print_json(row)?;
+            output::print_json(row)?;
         }
     } else if doubts.is_empty() {
-        remote::print("nothing that the rules ask about is in doubt\n")?;
+        output::print("nothing that the rules ask about is in doubt\n")?;
     } else {
-        remote::print(&page(&doubts, remote::now()))?;
+        output::print(&page(&doubts, output::now()))?;
     }
     Ok(0)
 }
@@ -82,16 +79,16 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// # Errors
 /// 69 where no daemon answers, 1 where there is no such doubt.
 pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.agent.given())?;
     let op = ControlOp::Settle { target: args.target, said: args.said, agent };
-    let OpReply::Settled { ended } = remote.call(&op)? else { return Err(remote::unexpected()) };
+    let Settled { ended } = remote.ask(&op)?;
     for row in &ended {
         if args.json {
-            remote::print_json(row)?;
+            output::print_json(row)?;
         } else {
-            let (owner, rests_on) = (remote::shown(&row.owner), remote::shown(&row.rests_on));
-            remote::print(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
+            let (owner, rests_on) = (output::shown(&row.owner), output::shown(&row.rests_on));
+            output::print(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
         }
     }
     Ok(0)
@@ -108,15 +105,15 @@ fn page(doubts: &[DoubtRow], now: Timestamp) -> String {
 
 fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
     let ends = match row.ends_at {
-        Some(at) => format!("in {}", remote::ago(now, at)),
+        Some(at) => format!("in {}", output::ago(now, at)),
         None if row.basis == "contact-not-seen" => "when the contacts are read".to_owned(),
         None => "by a person".to_owned(),
     };
     let mut cells = vec![
-        remote::stranger(Some(&row.owner), 48),
-        remote::shown(&row.fact),
-        format!("{} ago", remote::ago(row.since, now)),
-        remote::shown(&row.rests_on),
+        output::stranger(Some(&row.owner), 48),
+        output::shown(&row.fact),
+        format!("{} ago", output::ago(row.since, now)),
+        output::shown(&row.rests_on),
         ends,
     ];
     if several {

@@ -166,7 +166,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             if asked_by_id && imagined {
                 let message = format!(
                     "`{}` is a request on record: `--name`, `--message` and `--age` are for handles",
-                    super::remote::shown(&args.target)
+                    super::output::shown(&args.target)
                 );
                 return Err(CliError::new(2, message));
             }
@@ -192,7 +192,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (Found::Recorded(..) | Found::Nobody, _) if args.as_test || args.now => {
             return Err(CliError::new(
                 1,
-                format!("nobody called `{}` is on record", super::remote::shown(&args.target)),
+                format!("nobody called `{}` is on record", super::output::shown(&args.target)),
             ));
         }
         (Found::Recorded(..) | Found::Nobody, reader) => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
@@ -218,7 +218,7 @@ fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError
 }
 
 fn not_on_record(target: &str) -> CliError {
-    CliError::new(1, format!("no request with the id `{}` is on record", super::remote::shown(target)))
+    CliError::new(1, format!("no request with the id `{}` is on record", super::output::shown(target)))
 }
 
 /// Whom the command is asked about, by the one rule of [`Target`].

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{CliError, Global, check, remote};
+use super::{CliError, Global, check, output};
 use crate::config::settings::Platform;
 use crate::config::{self, Env, Overrides};
 use crate::diagnostics::Report;
 use crate::model::AgentId;
+use crate::platform::CallFault;
+use crate::platform::net::Net;
 use crate::platform::rest::Rest;
-use crate::platform::{CallFault, tls};
 use crate::secret::Key;
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -63,7 +64,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         None => ask("the agent's id (a UUID): ", false, "say which agent with `--agent ID`")?,
     };
     if uuid::Uuid::parse_str(&id).is_err() {
-        let shown = remote::shown(&id);
+        let shown = output::shown(&id);
         return Err(CliError::new(2, format!("`{shown}` is no agent's id: it is a UUID, as the platform shows it")));
     }
     let agent = AgentId::parse(&id).map_err(|problem| CliError::new(2, problem.to_string()))?;
@@ -80,12 +81,12 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
     let code = check::run(check::Args::default(), &Global { config: Some(file.clone()) })?;
-    remote::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
+    output::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
     if code != 0 {
         let next = format!("\nnext: mend what is told above, then `doorman check --config {}`\n", file.display());
-        return remote::print(&next).map(|()| code);
+        return output::print(&next).map(|()| code);
     }
-    remote::print(&format!(
+    output::print(&format!(
         "\nnext:\n  export DOORMAN_CONFIG={0}\n  doorman doctor              \
          # does everything work?\n  doorman run                 # decides and records; answers nothing yet\n  \
          doorman history -f          # what it would have done\nthen put `mode = \"enforce\"` into rules.toml, and `doorman \
@@ -124,16 +125,13 @@ fn judged(file: PathBuf, text: &str) -> Result<Platform, CliError> {
 /// Asks the platform whose key it is; the owner's handle.
 fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<String>, CliError> {
     let bad = |error: &dyn std::fmt::Display| CliError::new(78, error.to_string());
-    let tls = match platform.needs_tls() {
-        true => Some(tls::client_config(None).map_err(|error| bad(&error))?),
-        false => None,
-    };
-    let rest = Rest::new(platform, tls.as_deref(), LIMIT).map_err(|error| bad(&error))?;
+    let net = Net::new(platform).map_err(|error| bad(&error))?;
+    let rest = Rest::new(platform, &net, LIMIT).map_err(|error| bad(&error))?;
     let reply = super::runtime(1)?.block_on(rest.agent(agent.clone(), key.clone()).me());
     match reply.result {
         Ok(me) if me.id == *agent => Ok(me.sender.handle().map(|handle| handle.owner().to_owned())),
         Ok(me) => {
-            let whose = remote::shown(me.id.as_str());
+            let whose = output::shown(me.id.as_str());
             Err(CliError::new(77, format!("this key is another agent's, `{whose}`: nothing was written")))
         }
         Err(error) => {

@@ -1,8 +1,9 @@
 //! `doorman pause` and `resume`: whether anything is answered at all.
 
-use super::remote::{self, Door};
-use super::{CliError, Global};
-use crate::ops::control::wire::{ControlOp, OpReply};
+use super::agents::AgentArg;
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output};
+use crate::ops::control::wire::{ControlOp, Done, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -12,16 +13,18 @@ use crate::ops::control::wire::{ControlOp, OpReply};
   doorman resume
 
 While an agent is paused, requests are seen, decided and recorded, and none is answered.
-A pause outlives a restart. A resume starts the count of `approvals_max` anew.")]
+A pause outlives a restart. After a resume `approvals_max` counts from zero.")]
 pub struct Args {
     /// Only this agent: its id, the beginning of it, or its handle; else all
-    #[arg(value_name = "AGENT")]
-    agent: Option<String>,
+    #[arg(value_name = "AGENT", conflicts_with = "agent", add = super::completions::agents())]
+    only: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
     /// One JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Runs the command; `pause` or `resume`.
@@ -29,19 +32,18 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
-    let reply = remote.call(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
-    let OpReply::Done { agents } = &reply else { return Err(remote::unexpected()) };
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;
+    let done: Done = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     if args.json {
-        remote::print_json(&reply)?;
+        output::print_json(&OpReply::Done(done))?;
         return Ok(0);
     }
     let word = if pause { "paused" } else { "resumed" };
-    let mut text: String = agents.iter().map(|agent| format!("{word} {agent}\n")).collect();
+    let mut text: String = done.agents.iter().map(|agent| format!("{word} {agent}\n")).collect();
     if text.is_empty() {
         text = format!("there was nothing to be {word}\n");
     }
-    remote::print(&text)?;
+    output::print(&text)?;
     Ok(0)
 }

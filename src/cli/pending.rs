@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::remote::{self, Door};
-use super::{CliError, Global, table};
-use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
+use super::agents::AgentArg;
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output, table};
+use crate::ops::control::wire::{ControlOp, Pending, PendingRow};
 
 /// Characters of a stranger's name and message in the table.
 const NAME_CHARS: usize = 24;
@@ -14,21 +15,27 @@ const MESSAGE_CHARS: usize = 60;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman pending
+  doorman pending --watch
   doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
 
-`in doubt`: something may have happened unseen to the sender; `doorman doubts` says what.
-Then: doorman approve REQUEST, doorman reject REQUEST, or doorman explain REQUEST.
+`in doubt`: something may have happened unseen to the sender: see `doorman doubts`.
+
+Then: `doorman review`, or approve, reject, hold or explain with a request's id or @handle.
+
 Stages: waiting (its rule says to wait, or its turn has not come), deferred (for a person),
-shadow (decided, and not answered since the rules or the daemon are in shadow), in-flight, retrying, unknown (settled by the next listing), refused (by the platform).")]
+shadow (decided, but not answered, since the rules or the daemon are in shadow), in-flight,
+retrying, unknown (the next listing settles it), refused (by the platform).")]
 pub struct Args {
-    /// Only this agent's: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
     /// One JSON object a line, strangers' text as received
     #[arg(long)]
     json: bool,
+    /// Show them again every 2 seconds, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Runs the command.
@@ -36,24 +43,30 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
-    let OpReply::Pending { requests } = remote.call(&ControlOp::Pending { agent })? else {
-        return Err(remote::unexpected());
-    };
-    if args.json {
-        for row in &requests {
-            remote::print_json(row)?;
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.agent.given())?;
+    loop {
+        let Pending { requests } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
+        if args.json {
+            for row in &requests {
+                output::print_json(row)?;
+            }
+            return Ok(0);
         }
-    } else if requests.is_empty() {
-        remote::print("nobody is waiting\n")?;
-    } else {
-        remote::print(&page(&requests, remote::now()))?;
+        let page = page(&requests, output::now());
+        if !args.watch {
+            output::print(&page)?;
+            return Ok(0);
+        }
+        output::watched(&page)?;
     }
-    Ok(0)
 }
 
-fn page(requests: &[PendingRow], now: Timestamp) -> String {
+/// The table.
+pub(super) fn page(requests: &[PendingRow], now: Timestamp) -> String {
+    if requests.is_empty() {
+        return "nobody is waiting\n".to_owned();
+    }
     let several = requests.iter().any(|row| row.agent != requests[0].agent);
     let mut header = vec!["REQUEST", "HANDLE", "NAME", "MESSAGE", "AGE", "STAGE", "VERDICT", "BY"];
     if several {
@@ -63,22 +76,22 @@ fn page(requests: &[PendingRow], now: Timestamp) -> String {
 }
 
 fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
-    let mut stage = remote::shown(&row.stage);
+    let mut stage = output::shown(&row.stage);
     if let Some(due) = row.due {
-        stage += &format!(", due in {}", remote::ago(now, due));
+        stage += &format!(", due in {}", output::ago(now, due));
     }
     let mut cells = vec![
-        remote::shown(&row.request),
-        remote::stranger(row.handle.as_deref(), NAME_CHARS * 2),
-        remote::stranger(row.name.as_deref(), NAME_CHARS),
-        remote::stranger(row.message.as_deref(), MESSAGE_CHARS),
-        remote::ago(row.inserted_at.unwrap_or(row.first_seen), now),
+        output::shown(&row.request),
+        output::stranger(row.handle.as_deref(), NAME_CHARS * 2),
+        output::stranger(row.name.as_deref(), NAME_CHARS),
+        output::stranger(row.message.as_deref(), MESSAGE_CHARS),
+        output::ago(row.inserted_at.unwrap_or(row.first_seen), now),
         stage,
         row.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
         match (&row.by, row.doubts.is_empty()) {
             (None, _) => "-".to_owned(),
-            (Some(by), true) => remote::shown(by),
-            (Some(by), false) => format!("{}, in doubt", remote::shown(by)),
+            (Some(by), true) => output::shown(by),
+            (Some(by), false) => format!("{}, in doubt", output::shown(by)),
         },
     ];
     if several {

@@ -1,9 +1,9 @@
 //! `doorman reload`: load the rules anew.
 
-use super::remote::{self, Door};
-use super::{CliError, Global};
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output};
 use crate::ops::control::client::Submitted;
-use crate::ops::control::wire::{ControlOp, OpReply, Reloaded};
+use crate::ops::control::wire::{ControlOp, Reloaded};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, requires = "wait")]
     json: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Runs the command.
@@ -33,27 +33,27 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
+    let remote = args.remote.open(global)?;
     let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk };
     if !args.wait {
         return match remote.give(&op)? {
             Submitted::Accepted => {
-                remote::print("the daemon loads its rules anew; `doorman status` or its log says what came of it\n")?;
+                output::print("the daemon loads its rules anew; `doorman status` or its log says what came of it\n")?;
                 Ok(0)
             }
-            Submitted::Reply(_) => Err(remote::unexpected()),
+            Submitted::Reply(_) => Err(super::remote::unexpected()),
         };
     }
-    let OpReply::Reloaded(reloaded) = remote.call(&op)? else { return Err(remote::unexpected()) };
+    let reloaded: Reloaded = remote.ask(&op)?;
     if args.json {
-        remote::print_json(&reloaded)?;
+        output::print_json(&reloaded)?;
     } else {
-        remote::print(&page(&reloaded))?;
+        output::print(&page(&reloaded))?;
     }
     if reloaded.ok {
         return Ok(0);
     }
-    let problems = reloaded.problems.as_deref().map(remote::shown_lines).unwrap_or_default();
+    let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
     Err(CliError::new(1, format!("something was refused, and what was in force stays\n{problems}").trim_end()))
 }
 
@@ -61,8 +61,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 fn page(reloaded: &Reloaded) -> String {
     let mut page = String::new();
     for policy in &reloaded.policies {
-        let path = remote::shown(&policy.path);
-        let hash = policy.hash.as_deref().map(|hash| remote::shown(&hash[..hash.floor_char_boundary(12)]));
+        let path = output::shown(&policy.path);
+        let hash = policy.hash.as_deref().map(|hash| output::shown(&hash[..hash.floor_char_boundary(12)]));
         page += &match (hash, &policy.problem) {
             (Some(hash), None) => format!("{path}: {hash} is in force\n"),
             (Some(hash), Some(_)) => format!("{path}: refused; {hash} stays in force\n"),
@@ -71,11 +71,11 @@ fn page(reloaded: &Reloaded) -> String {
     }
     if !reloaded.needs_restart.is_empty() {
         let names: Vec<String> =
-            reloaded.needs_restart.iter().map(|name| format!("`{}`", remote::shown(name))).collect();
+            reloaded.needs_restart.iter().map(|name| format!("`{}`", output::shown(name))).collect();
         page += &format!("changed, and in force after a restart: {}\n", names.join(", "));
     }
     if let (true, Some(warnings)) = (reloaded.ok, &reloaded.problems) {
-        page += &format!("{}\n", remote::shown_lines(warnings));
+        page += &format!("{}\n", output::shown_lines(warnings));
     }
     page
 }

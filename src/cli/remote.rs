@@ -1,34 +1,28 @@
-//! What the commands that talk to a running daemon share: finding its socket, asking, naming an agent, and showing
-//! what comes back without letting it steer the terminal.
+//! What the commands that talk to a running daemon share: finding its socket, asking, and naming an agent.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use jiff::Timestamp;
-use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{CliError, Global};
-use crate::clock::Clock;
-use crate::model::{AgentId, StrangerText, ascii_json};
+use super::{CliError, Global, output};
+use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
 use crate::ops::control::socket::usual_places;
 use crate::ops::control::wire::{ControlOp, OpReply, Status};
-use crate::ops::log::fields::{PROBLEMS, clean};
-use crate::ops::log::redact::Redact;
 
 /// The exit code where no daemon answers.
-const ABSENT: u8 = 69;
+pub(super) const ABSENT: u8 = 69;
 
-/// Which daemon.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Door {
-    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, `control.path` of the configuration, else the usual places
-    #[arg(long, value_name = "PATH")]
+/// Which daemon. Every command that talks to a running one has these.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RemoteArgs {
+    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, else
+    /// `control.path` of the configuration, else the usual places
+    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
     pub socket: Option<PathBuf>,
 }
 
-impl Door {
+impl RemoteArgs {
     /// Connects.
     ///
     /// # Errors
@@ -67,18 +61,19 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer, which is of the kind that belongs to the question.
     ///
     /// # Errors
-    /// Exit code 1 where the daemon says no, 69 where it does not answer.
-    pub fn call(&self, op: &ControlOp) -> Result<OpReply, CliError> {
-        self.runtime.block_on(self.client.call(op)).map_err(refused)
+    /// Exit code 1 where the daemon says no, or something else than was asked for; 69 where it does not answer.
+    pub fn ask<T: TryFrom<OpReply>>(&self, op: &ControlOp) -> Result<T, CliError> {
+        let reply = self.runtime.block_on(self.client.call(op)).map_err(refused)?;
+        T::try_from(reply).map_err(|_| unexpected())
     }
 
     /// Asks, and does not wait for what comes of it.
     ///
     /// # Errors
-    /// As [`Remote::call`].
+    /// As [`Remote::ask`].
     pub fn give(&self, op: &ControlOp) -> Result<Submitted, CliError> {
         self.runtime.block_on(self.client.give(op, false)).map_err(refused)
     }
@@ -86,12 +81,9 @@ impl Remote {
     /// The status.
     ///
     /// # Errors
-    /// As [`Remote::call`].
+    /// As [`Remote::ask`].
     pub fn status(&self) -> Result<Status, CliError> {
-        match self.call(&ControlOp::Status)? {
-            OpReply::Status(status) => Ok(status),
-            _ => Err(unexpected()),
-        }
+        self.ask(&ControlOp::Status)
     }
 
     /// The agent that a person means: an id, a handle, or the beginning of one id only.
@@ -116,66 +108,12 @@ fn refused(error: ClientError) -> CliError {
         ClientError::Refused(_) => 1,
     };
     // What a daemon says of a request may quote a stranger.
-    CliError::new(code, shown(&error.to_string()))
+    CliError::new(code, output::shown_lines(&error.to_string()))
 }
 
 /// A reply of the wrong kind.
 pub fn unexpected() -> CliError {
     CliError::new(1, "the daemon gave another answer than it was asked for: is it of this version?")
-}
-
-/// Prints, with colours where they are wanted. A reader that went away is no error.
-///
-/// # Errors
-/// Exit code 1 where the text cannot be written for another reason.
-pub fn print(text: &str) -> Result<(), CliError> {
-    let mut out = anstream::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(1, format!("the output cannot be written: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One line of JSON.
-///
-/// # Errors
-/// As `print`.
-pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let text = serde_json::to_string(value).map_err(|error| CliError::new(1, error.to_string()))?;
-    print(&(ascii_json(&text) + "\n"))
-}
-
-/// Text that did not come from a stranger, harmless in any case.
-pub fn shown(text: &str) -> String {
-    clean("", text, &Redact::default())
-}
-
-/// The same with its lines kept.
-pub fn shown_lines(text: &str) -> String {
-    clean(PROBLEMS, text, &Redact::default())
-}
-
-/// A stranger's text, escaped and cut after so many characters; `-` for none.
-pub fn stranger(text: Option<&str>, max: usize) -> String {
-    text.map_or_else(|| "-".to_owned(), |text| StrangerText::new(text).shown(max))
-}
-
-/// The wall clock.
-pub fn now() -> Timestamp {
-    Clock::start().now().wall
-}
-
-/// How long ago, in one unit: `12s`, `5m`, `3h`, `9d`.
-pub fn ago(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs().max(0);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -191,7 +129,7 @@ mod tests {
             state: AgentState::Live,
             paused: false,
             held: false,
-            since: Timestamp::UNIX_EPOCH,
+            since: jiff::Timestamp::UNIX_EPOCH,
             why: String::new(),
             pending: 0,
             deferred: 0,
@@ -222,12 +160,5 @@ mod tests {
             assert_eq!(error.code, 1);
             assert!(error.message.contains("`bbbb-3333`"), "{}", error.message);
         }
-    }
-    #[test]
-    fn ages() {
-        let ago = |seconds: i64| {
-            ago(Timestamp::from_second(1_000_000).unwrap(), Timestamp::from_second(1_000_000 + seconds).unwrap())
-        };
-        assert_eq!([ago(-5), ago(59), ago(61), ago(7_300), ago(200_000)], ["0s", "59s", "1m", "2h", "2d"]);
     }
 }

@@ -1,97 +1,203 @@
-//! `doorman revoke`: removes contacts that doorman approved; nobody else's.
+//! `doorman revoke`: removes contacts. It first shows whom, and asks.
 
-use jiff::{Span, Timestamp, Unit};
+use std::path::PathBuf;
 
-use super::remote::{self, Door};
-use super::{CliError, Global};
-use crate::ops::control::wire::{ControlOp, OpReply};
+use jiff::Timestamp;
+
+use super::agents::{self, AgentArg};
+use super::confirm::confirmed;
+use super::contacts::select::{Behind, Named, Rules};
+use super::contacts::{as_json, page};
+use super::history::moment;
+use super::ledger::{fault, path};
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output};
+use crate::ledger::LedgerReader;
+use crate::ledger::read::RecordedContact;
+use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
+use crate::policy::audit::Audit;
+
+/// Contacts of one call: the daemon removes one after the other, and a call ends within two minutes.
+const AT_ONCE: usize = 20;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman revoke @mallory
-  doorman revoke --since 1h            everybody whom doorman let in within the last hour
-  doorman revoke --since 2026-11-23T18:00:00Z --agent ana/helper
+  doorman revoke @mallory                 one contact
+  doorman revoke 'acme/*'                 all agents of acme that a rule let in
+  doorman revoke --since 1h --dry-run     whom the rules let in within the last hour
+  doorman revoke --rule friends           whom this rule let in
+  doorman revoke --list blocked --yes     everybody on a list, without asking
+  doorman revoke --audit                  whom a reject rule of the rules in force matches
 
-Contacts that somebody else approved are never touched. After a rule that let in too many:
-`doorman pause`, mend the rules, `doorman reload --wait`, `doorman revoke --since …`,
-`doorman resume`. Exit code 1: some could not be removed, or there was nothing to remove.")]
-#[group(id = "who", required = true, multiple = true, args = ["handle", "since"])]
+Several options together narrow the choice. The contacts are shown first, and a question
+follows; in scripts `--yes` answers it. Contacts that a person approved are only removed
+where they are named or with `--people-too`, contacts that doorman did not approve only
+with `--any`. Removing a contact takes nobody out of a room, and the sender may ask again.
+
+After a rule that let in too many: `doorman pause`, correct the rules, `doorman reload`,
+`doorman revoke --since 2h`, `doorman resume`.
+
+Exit status: 0 removed, 1 nothing to remove, or not all could be removed, 69 no daemon.")]
+#[group(id = "who", required = true, multiple = true, args = ["named", "rule", "since", "list", "audit"])]
 pub struct Args {
-    /// Whose contact
-    handle: Option<String>,
-    /// Approved since then: a duration (`90m`, `1h 30m`, `2d`) or a time
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
-    since: Option<Timestamp>,
-    /// Only this agent's contacts: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
-    /// One JSON object
+    /// Whose contact: handles, patterns such as 'acme/*', or contact ids
+    #[arg(value_name = "HANDLE|PATTERN", value_parser = Named::parse)]
+    named: Vec<Named>,
+    /// Whom this rule let in
+    #[arg(long, value_name = "NAME", add = super::completions::rules())]
+    rule: Option<String>,
+    /// Contacts since then: `90m`, `2d`, `2026-11-23`, or with a time and zone
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Whose handle is on this list of the rules
+    #[arg(long, value_name = "NAME")]
+    list: Option<String>,
+    /// Whom a reject rule certainly matches (`doorman audit`)
+    #[arg(long)]
+    audit: bool,
+    /// With --audit: those too whom no rule would approve
+    #[arg(long, requires = "audit")]
+    not_approved: bool,
+    /// Rules for --audit and --list; else those in force
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Those too whom a person approved
+    #[arg(long)]
+    people_too: bool,
+    /// Those too whom doorman did not approve
+    #[arg(long)]
+    any: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Only show whom
+    #[arg(long, short = 'n', conflicts_with = "yes")]
+    dry_run: bool,
+    #[command(flatten)]
+    agent: AgentArg,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// JSON: with --dry-run a contact a line, else what came of it
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
+}
+
+/// Whom the options mean, and whom they leave alone.
+#[derive(Debug, Default)]
+struct Choice {
+    chosen: Vec<RecordedContact>,
+    of_people: usize,
+    of_others: usize,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where it was not done.
+/// 69 where no daemon answers, 74 where the ledger cannot be read, 2 where nobody can be asked.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let agent = remote.agent(args.agent.as_deref())?;
-    let reply = remote.call(&ControlOp::Revoke { handle: args.handle, since: args.since, agent })?;
-    let OpReply::Revoked { removed, failed } = &reply else { return Err(remote::unexpected()) };
+    if args.rules.is_some() && !args.audit && args.list.is_none() {
+        return Err(CliError::new(2, "`--rules` is for `--audit` and `--list`"));
+    }
+    let since = moment::option("since", args.since.as_deref())?;
+    let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
+    let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
+    let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
+    let choice = choose(&args, since, contacts, &reader)?;
+    for (count, whom, option) in
+        [(choice.of_people, "that a person approved", "--people-too"), (choice.of_others, "not by doorman", "--any")]
+    {
+        if count > 0 {
+            output::note(&format!("left alone: {count} {whom} (`{option}` takes them too)\n"));
+        }
+    }
+    if choice.chosen.is_empty() {
+        output::note("no contact to remove\n");
+        return Ok(1);
+    }
+    if args.json && args.dry_run {
+        for contact in &choice.chosen {
+            output::print_json(&as_json(contact))?;
+        }
+        return Ok(0);
+    }
+    let whom = page(&choice.chosen, &[], output::now());
     if args.json {
-        remote::print_json(&reply)?;
+        output::note(&whom)
     } else {
-        let mut text: String =
-            removed.iter().map(|who| format!("removed {}\n", remote::stranger(Some(who), 150))).collect();
-        text.extend(failed.iter().map(|why| format!("not removed: {}\n", remote::shown(why))));
-        if text.is_empty() {
-            text += "no contact that doorman approved fits: nothing was removed\n";
-        }
-        remote::print(&text)?;
+        output::print(&whom)?
     }
-    Ok(u8::from(!failed.is_empty() || removed.is_empty()))
+    if args.dry_run {
+        return Ok(0);
+    }
+    let remote = args.remote.open(global)?;
+    let question = match choice.chosen.len() {
+        1 => "remove this contact?".to_owned(),
+        several => format!("remove these {several} contacts?"),
+    };
+    if !confirmed(&question, args.yes)? {
+        output::note("nothing was removed\n");
+        return Ok(1);
+    }
+    let mut revoked = Revoked::default();
+    for some in choice.chosen.chunks(AT_ONCE) {
+        let some = some.iter().map(|contact| ChosenContact {
+            agent: contact.agent.clone(),
+            contact: contact.contact.clone(),
+            handle: contact.handle.as_ref().map(|text| text.raw().to_owned()),
+        });
+        let Revoked { removed, failed } = remote.ask(&ControlOp::Revoke { contacts: some.collect() })?;
+        if !args.json {
+            removed.iter().try_for_each(|who| output::print(&format!("removed {}\n", output::shown(who))))?;
+            failed.iter().for_each(|why| output::note(&format!("not removed: {}\n", output::shown(why))));
+        }
+        revoked.removed.extend(removed);
+        revoked.failed.extend(failed);
+    }
+    if args.json {
+        output::print_json(&revoked)?;
+    }
+    Ok(u8::from(!revoked.failed.is_empty()))
 }
 
-/// A time, or a duration before now. A day is 24 hours.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    moment_at(text, remote::now())
-}
-
-fn moment_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(at);
-    }
-    let wrong = || "write a duration (`90m`, `1h 30m`, `2d`) or a time (`2026-11-23T18:00:00Z`)".to_owned();
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    if span.get_years() != 0 || span.get_months() != 0 || span.is_negative() || span.is_zero() {
-        return Err(wrong());
-    }
-    let seconds = span.total(jiff::SpanTotal::from(Unit::Second).days_are_24_hours()).map_err(|_| wrong())?;
-    now.checked_sub(jiff::SignedDuration::from_secs(seconds as i64)).map_err(|_| wrong())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments() {
-        let now: Timestamp = "2026-11-23T18:00:00Z".parse().unwrap();
-        for (text, wanted) in [
-            ("1h", "2026-11-23T17:00:00Z"),
-            ("1h 30m", "2026-11-23T16:30:00Z"),
-            ("2d", "2026-11-21T18:00:00Z"),
-            ("1w", "2026-11-16T18:00:00Z"),
-            ("2026-01-01T00:00:00+01:00", "2025-12-31T23:00:00Z"),
-        ] {
-            assert_eq!(moment_at(text, now).unwrap().to_string(), wanted, "{text}");
+fn choose(
+    args: &Args,
+    since: Option<Timestamp>,
+    contacts: Vec<RecordedContact>,
+    reader: &LedgerReader,
+) -> Result<Choice, CliError> {
+    let mut rules = Rules::new(reader, args.rules.as_ref())?;
+    let now = output::now();
+    let mut choice = Choice::default();
+    for contact in contacts {
+        let behind = Behind::of(&contact);
+        let meant = (args.named.is_empty() || args.named.iter().any(|named| named.means(&contact)))
+            && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
+            && since.is_none_or(|since| contact.since.is_some_and(|at| at >= since));
+        if !meant
+            || match &args.list {
+                Some(list) => !rules.on_list(list, &contact)?,
+                None => false,
+            }
+        {
+            continue;
         }
-        for text in ["", "soon", "-1h", "0s", "1mo", "1y", "99999999999999h", "7"] {
-            assert!(moment_at(text, now).unwrap_err().contains("`90m`"), "{text}");
+        if args.audit {
+            match rules.audit(&contact, now)? {
+                Audit::Rejected(_) => {}
+                Audit::NotApproved(_) if args.not_approved => {}
+                Audit::NotApproved(_) | Audit::Approved(_) | Audit::CannotBeEvaluated(_) => continue,
+            }
+        }
+        let exactly = args.named.iter().any(|named| named.is_exactly(&contact));
+        match behind {
+            Behind::Person(_) if !args.people_too && !exactly => choice.of_people += 1,
+            Behind::NobodyHere if !args.any => choice.of_others += 1,
+            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.chosen.push(contact),
         }
     }
+    Ok(choice)
 }

@@ -1,5 +1,7 @@
 //! `doorman sandbox`: an imitation of the platform in a process of its own.
 
+mod request;
+
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,15 +17,34 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{CliError, Global};
 use crate::model::StrangerText;
 use crate::sandbox::replay::{Replay, Script};
+use crate::sandbox::world::PartyKind;
 use crate::sandbox::{Sandbox, SandboxOptions, World};
 use crate::transcript::{self, READ_BYTES_MAX};
 
 const SHIPPED_WORLD: &str = include_str!("../../config/world.toml");
 
+/// Most agents of a world that are printed at the start.
+const AGENTS_SHOWN: usize = 10;
+
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  doorman sandbox
+  doorman sandbox request @carol --message hello    in another terminal
+  doorman init here --agent ID --url http://127.0.0.1:4400
+
+It keeps everything in memory, its keys protect nothing, and whoever reaches its address
+controls it. SIGINT or SIGTERM ends it as a platform that restarts; a second one at once.
+
+Exit status: 0 ended, 1 the address cannot be had, 2 usage, 78 the world or the certificate
+cannot be used."
+)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one. Anybody who reaches it controls it: keep it on loopback
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Where to listen; port 0 takes a free one. Keep it on loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
     /// Who exists; else the world that doorman ships
@@ -55,8 +76,18 @@ pub struct Args {
     fast: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Make a contact request to an agent of a running sandbox
+    #[command(visible_alias = "knock")]
+    Request(request::Args),
+}
+
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+    if let Some(Action::Request(args)) = &args.action {
+        return request::run(args);
+    }
     if let Some(path) = &args.replay {
         let runtime = super::runtime(1)?;
         return runtime.block_on(replay(&args, path));
@@ -104,6 +135,7 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
         push_join_ref: !args.null_join_ref,
         older: args.older,
     };
+    let agents = agents(&world);
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
     let mut err = anstream::stderr();
     let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is no platform");
@@ -111,13 +143,24 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
         let _ = writeln!(err, "doorman: whoever can reach {} controls it", sandbox.address());
     }
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "listening on {}", sandbox.url()).and_then(|()| out.flush());
+    let _ = write!(out, "listening on {}\n{agents}", sandbox.url()).and_then(|()| out.flush());
     signals.next().await;
     tokio::select! {
         () = sandbox.stop() => {}
         _ = signals.next() => {}
     }
     Ok(0)
+}
+
+/// The agents with their keys, which open nothing but this sandbox.
+fn agents(world: &World) -> String {
+    let agents: Vec<_> = world.parties().iter().filter(|party| party.kind == PartyKind::Agent).collect();
+    let rows = agents.iter().take(AGENTS_SHOWN).map(|one| vec![one.handle.clone(), one.id.clone(), one.key.clone()]);
+    let mut shown = super::table::table(&["AGENT OF THIS WORLD", "ID", "KEY"], rows.collect());
+    if agents.len() > AGENTS_SHOWN {
+        shown += &format!("and {} more agents\n", agents.len() - AGENTS_SHOWN);
+    }
+    super::output::shown_lines(&shown)
 }
 
 /// Plays a transcript until it is told to stop.
@@ -138,11 +181,11 @@ async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let replay =
         Replay::start(args.listen, script, args.fast, told).await.map_err(|error| refused(args.listen, &error))?;
-    super::remote::print(&format!("listening on {}\n", replay.url()))?;
+    super::output::print(&format!("listening on {}\n", replay.url()))?;
     loop {
         tokio::select! {
             _ = signals.next() => break,
-            Some(sentence) = heard.recv() => super::remote::print(&format!("{sentence}\n"))?,
+            Some(sentence) = heard.recv() => super::output::print(&format!("{sentence}\n"))?,
         }
     }
     replay.stop().await;

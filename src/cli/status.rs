@@ -1,42 +1,50 @@
 //! `doorman status`: how the running daemon stands.
 
-use std::io::IsTerminal as _;
-use std::time::Duration;
-
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
-use super::remote::{self, Door};
-use super::{CliError, Global, table};
+use super::agents::AgentArg;
+use super::remote::{self, RemoteArgs};
+use super::{CliError, Global, output, table};
 use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
 
-/// Between two looks of `--watch`.
-const WATCH: Duration = Duration::from_secs(2);
+/// The exit code of `--exit-code` where no daemon answers.
+const NO_DAEMON: u8 = 2;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman status                     all agents and rules files
   doorman status --agent ana/helper  one agent, by handle or id
+  doorman status --exit-code -q      for cron: 0 well, 1 somebody should look, 2 no daemon
   doorman status --json | jq '.agents[] | select(.state != \"live\")'
   curl --unix-socket /run/doorman/doorman.sock http://doorman/metrics
 
-States: starting, live, away (no connection, listing meanwhile), yielded (the agent itself is
-connected, listing meanwhile), polling (by configuration), refused (the key is no good).
-Exit code 69: no daemon answers.")]
+States: starting, live, away (no connection, listing meanwhile), yielded (the agent itself
+is connected, listing meanwhile), polling (by configuration), refused (the key is refused).
+Somebody should look where an agent is refused, paused or without rules, or where the
+ledger cannot be written.
+
+Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2 no daemon;
+otherwise 69 no daemon.")]
 pub struct Args {
-    /// Only this agent: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
-    agent: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Look again every 2 seconds, until interrupted
-    #[arg(long, conflicts_with = "json")]
+    /// Show it again every 2 seconds, until interrupted
+    #[arg(long, conflicts_with_all = ["json", "exit_code"])]
     watch: bool,
+    /// Tell by the exit status whether all is well: 0 yes, 1 look, 2 no daemon
+    #[arg(long, visible_alias = "check")]
+    exit_code: bool,
+    /// With --exit-code: print nothing
+    #[arg(long, short, requires = "exit_code", conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
-    door: Door,
+    remote: RemoteArgs,
 }
 
 /// Runs the command.
@@ -44,46 +52,78 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.door.open(global)?;
-    let wanted = remote.agent(args.agent.as_deref())?;
+    let remote = match args.remote.open(global) {
+        Err(error) if args.exit_code && error.code == remote::ABSENT => {
+            return Err(CliError::new(NO_DAEMON, if args.quiet { String::new() } else { error.message }));
+        }
+        opened => opened?,
+    };
+    let wanted = remote.agent(args.agent.given())?;
     loop {
         let mut status = remote.status()?;
         if let Some(wanted) = &wanted {
             status.agents.retain(|agent| agent.id == *wanted);
         }
+        let attention = attention(&status);
+        let code = u8::from(args.exit_code && !attention.is_empty());
         if args.json {
-            remote::print_json(&status)?;
-            return Ok(0);
+            output::print_json(&status)?;
+            return Ok(code);
         }
-        let page = page(&status, remote::now());
-        if !args.watch {
-            remote::print(&page)?;
-            return Ok(0);
+        let mut page = page(&status, output::now());
+        if args.exit_code {
+            page = attention.iter().map(|line| format!("{line}\n")).collect();
+            if page.is_empty() {
+                page = "all is well\n".to_owned();
+            }
         }
-        // Only a terminal is cleared; elsewhere the looks stand below each other.
-        let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
-        remote::print(&format!("{clear}{page}"))?;
-        std::thread::sleep(WATCH);
+        if args.watch {
+            output::watched(&page)?;
+        } else {
+            return if args.quiet { Ok(code) } else { output::print(&page).map(|()| code) };
+        }
     }
+}
+
+/// Why somebody should look, a line each.
+fn attention(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.ledger != "ok" {
+        lines.push(format!("the ledger: {}", output::shown(&status.ledger)));
+    }
+    for agent in &status.agents {
+        let who = output::shown(agent.handle.as_deref().unwrap_or(agent.id.as_str()));
+        if agent.state == AgentState::Refused {
+            lines.push(format!("{who} is refused: {}", output::shown(&agent.why)));
+        }
+        for (is_so, what) in
+            [(agent.paused, "is paused: `doorman resume`"), (agent.held, "has no rules: `doorman check`")]
+        {
+            if is_so {
+                lines.push(format!("{who} {what}"));
+            }
+        }
+    }
+    lines
 }
 
 /// All of it, for people.
 fn page(status: &Status, now: Timestamp) -> String {
-    let mut page = format!("doorman {}, ledger: {}\n\n", remote::shown(&status.version), remote::shown(&status.ledger));
+    let mut page = format!("doorman {}, ledger: {}\n\n", output::shown(&status.version), output::shown(&status.ledger));
     let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
     page += &table::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
     // Below the table, where there is room for a sentence; only for states that ask for a reason.
     for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
-        page += &format!("\n{} is {}: {}\n", remote::shown(who), agent.state, remote::shown(&agent.why));
+        page += &format!("\n{} is {}: {}\n", output::shown(who), agent.state, output::shown(&agent.why));
     }
     for agent in &status.agents {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
         if agent.doubts > 0 {
-            page += &format!("\n{}: {} in doubt, see `doorman doubts`\n", remote::shown(who), agent.doubts);
+            page += &format!("\n{}: {} in doubt, see `doorman doubts`\n", output::shown(who), agent.doubts);
         }
         for remark in &agent.remarks {
-            page += &format!("\n{}: {}\n", remote::shown(who), remote::shown(remark));
+            page += &format!("\n{}: {}\n", output::shown(who), output::shown(remark));
         }
     }
     if !status.policies.is_empty() {
@@ -96,7 +136,7 @@ fn page(status: &Status, now: Timestamp) -> String {
     for (path, problem) in std::iter::once(configuration).chain(files) {
         if let Some(problem) = problem {
             let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
-            let (path, problem) = (remote::shown(path), remote::shown_lines(problem));
+            let (path, problem) = (output::shown(path), output::shown_lines(problem));
             page += &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", problem.trim_end());
         }
     }
@@ -112,23 +152,23 @@ fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
     }
     vec![
         agent.id.to_string(),
-        agent.handle.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
+        agent.handle.as_deref().map_or_else(|| "-".to_owned(), output::shown),
         state,
-        remote::ago(agent.since, now),
+        output::ago(agent.since, now),
         agent.pending.to_string(),
         agent.deferred.to_string(),
         agent.in_flight.to_string(),
-        agent.last_listing.map_or_else(|| "never".to_owned(), |at| format!("{} ago", remote::ago(at, now))),
+        agent.last_listing.map_or_else(|| "never".to_owned(), |at| format!("{} ago", output::ago(at, now))),
     ]
 }
 
 fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
-    let short = |hash: &String| remote::shown(&hash[..hash.floor_char_boundary(12)]);
+    let short = |hash: &String| output::shown(&hash[..hash.floor_char_boundary(12)]);
     vec![
-        remote::shown(&policy.path),
+        output::shown(&policy.path),
         policy.hash.as_ref().map_or_else(|| "none: its agents are held".to_owned(), short),
-        policy.mode.as_deref().map_or_else(|| "-".to_owned(), remote::shown),
-        policy.since.map_or_else(|| "-".to_owned(), |at| remote::ago(at, now)),
+        policy.mode.as_deref().map_or_else(|| "-".to_owned(), output::shown),
+        policy.since.map_or_else(|| "-".to_owned(), |at| output::ago(at, now)),
         if policy.problem.is_some() { "refused since, see below".to_owned() } else { String::new() },
     ]
 }

@@ -62,6 +62,24 @@ pub static PLATFORM: Section = Section {
             "auto",
             "How the socket is told the key: in a header, in the query, or in the query once the header was refused.",
         ),
+        key(
+            "user_agent",
+            Takes::Text,
+            concat!("Mozilla/5.0 (compatible; doorman/", env!("CARGO_PKG_VERSION"), ")"),
+            "The `User-Agent` of every request, as a CDN in front of the platform sees it.",
+        ),
+        key(
+            "headers",
+            Takes::TextList,
+            "none",
+            "More headers for every request, each written `Name: value`; a firewall may want one. Values are never shown.",
+        ),
+        key(
+            "calls_per_second_max",
+            Takes::Count(1, 10_000),
+            "200",
+            "Most dials and listings begun in a second, all agents together; far fewer once the platform refuses calls.",
+        ),
     ],
     ..OURS
 };

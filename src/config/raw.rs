@@ -87,6 +87,10 @@ fn values(
             Takes::Count(..) => entry.count(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
             Takes::Duration => entry.duration(problems).map(|at| At { value: in_words(at.value), span: at.span }),
             Takes::Word(_) => entry.word(problems).map(|at| At { value: at.value.to_owned(), span: at.span }),
+            Takes::TextList => entry.texts(problems).map(|texts| {
+                let lines: Vec<String> = texts.into_iter().map(|text| text.value).collect();
+                At { value: lines.join("\n"), span: entry.span() }
+            }),
             _ => entry.text(problems),
         };
         values.extend(value.map(|value| (entry.key.name, value)));

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use crate::model::AgentId;
@@ -40,6 +41,12 @@ pub struct Platform {
     pub ca_file: Option<PathBuf>,
     /// How the socket is told the key.
     pub credentials: CredentialsMode,
+    /// `User-Agent` of every request.
+    pub user_agent: HeaderValue,
+    /// Sent with every request besides; their values are never shown.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Most dials, `me` and pages begun in a second by all agents; at least 1.
+    pub calls_per_second_max: u32,
 }
 
 impl Platform {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Mark;
+use super::{AnswerState, Mark};
 use crate::clock::Mono;
-use crate::model::{Answer, ContactRequest, RequestId, RequestStatus};
+use crate::model::{ContactRequest, RequestId};
 use crate::policy::Decision;
 
 /// Where a request stands. Exactly one, always.
@@ -35,13 +35,13 @@ pub enum Stage {
     },
 }
 
-/// An answer that must be this one if any is given: an earlier attempt may have been carried out, or a person said so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forced {
-    /// The answer.
-    pub answer: Answer,
-    /// Its `by`, as text.
-    pub by: Arc<str>,
+/// Where a request waits to be decided. While its answer is on its way, or its fate unknown, it waits nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queue {
+    Ready,
+    Resting { reconsider_at: Option<Timestamp> },
+    Delayed { until: Mono, held: bool },
+    Out,
 }
 
 /// The order of the queue: oldest first, to the microsecond, then as they came.
@@ -54,34 +54,15 @@ pub struct QueuePosition {
 /// One request. A flood has tens of thousands of these: what few of them have is boxed.
 #[derive(Debug)]
 pub struct Entry {
-    /// As first seen.
-    pub request: Arc<ContactRequest>,
-    /// When doorman first saw it.
-    pub first_seen: Timestamp,
-    /// Its place in the queue.
-    pub place: QueuePosition,
-    /// Where it stands.
-    pub(super) stage: Stage,
-    /// When its frame came, for the latency that the log shows; `None` when it was listed.
-    pub received: Option<Mono>,
-    /// The last decision.
-    pub decision: Option<Box<Decision>>,
-    /// The one answer it may get.
-    pub forced: Option<Box<Forced>>,
-    /// An intent on record whose answer certainly never reached anybody; it is withdrawn if something else is decided.
-    pub intended: Option<Answer>,
-    /// Tries of the current answer.
-    pub attempts: u32,
-    /// Whether an earlier attempt may have been carried out.
-    pub unknown_before: bool,
-    /// The answer that the platform called malformed; the same is not sent again.
-    pub malformed: Option<Answer>,
-    /// The platform refused an answer to this request (403); it is sent again after a while.
-    pub forbidden: bool,
-    /// What the platform said of it while our answer was on its way.
-    pub updated: Option<Box<RequestStatus>>,
+    pub(super) request: Arc<ContactRequest>,
+    first_seen: Timestamp,
+    pub(super) place: QueuePosition,
+    pub(super) queue: Queue,
+    pub(super) answer: AnswerState,
+    received: Option<Mono>,
+    decision: Option<Box<Decision>>,
     /// Only its id is known: from the ledger, before a listing showed it.
-    pub from_memory: bool,
+    pub(super) from_memory: bool,
     /// What the passes in succession that should have shown it, and did not, weigh.
     pub(super) missed: u8,
     /// The last pass that showed it; 0 is none.
@@ -89,22 +70,22 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(request: Arc<ContactRequest>, first_seen: Timestamp, mark: Mark, received: Option<Mono>) -> Self {
+    pub(super) fn new(
+        request: Arc<ContactRequest>,
+        answer: AnswerState,
+        first_seen: Timestamp,
+        mark: Mark,
+        received: Option<Mono>,
+    ) -> Self {
         let since = request.inserted_at.map_or(first_seen, |at| at.min(first_seen));
         Self {
             request,
             first_seen,
             place: QueuePosition { since_us: since.as_microsecond(), mark },
-            stage: Stage::InFlight,
+            queue: Queue::Out,
+            answer,
             received,
             decision: None,
-            forced: None,
-            intended: None,
-            attempts: 0,
-            unknown_before: false,
-            malformed: None,
-            forbidden: false,
-            updated: None,
             from_memory: false,
             missed: 0,
             shown_in: 0,
@@ -119,9 +100,49 @@ impl Entry {
         }
     }
 
+    /// What is known of it.
+    pub fn request(&self) -> &Arc<ContactRequest> {
+        &self.request
+    }
+
     /// Its id.
     pub fn id(&self) -> &RequestId {
         &self.request.id
+    }
+
+    /// When doorman first saw it.
+    pub fn first_seen(&self) -> Timestamp {
+        self.first_seen
+    }
+
+    /// It was first seen then: the record knows better, or the clock was ahead.
+    pub fn first_seen_at(&mut self, at: Timestamp) {
+        self.first_seen = at;
+    }
+
+    /// When its frame came, for the latency that the log shows; `None` when it was listed.
+    pub fn received(&self) -> Option<Mono> {
+        self.received
+    }
+
+    /// Its frame came then.
+    pub fn received_at(&mut self, received: Option<Mono>) {
+        self.received = received;
+    }
+
+    /// The last decision.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_deref()
+    }
+
+    /// It was decided like this.
+    pub fn decided(&mut self, decision: Decision) {
+        self.decision = Some(Box::new(decision));
+    }
+
+    /// The order of the queue.
+    pub fn position(&self) -> QueuePosition {
+        self.place
     }
 
     /// When it came in, in the order of events.
@@ -131,18 +152,24 @@ impl Entry {
 
     /// Where it stands.
     pub fn stage(&self) -> Stage {
-        self.stage
+        match (self.queue, self.answer.unknown_since()) {
+            (_, Some(ended)) => Stage::Unknown { ended },
+            (Queue::Ready, None) => Stage::Ready,
+            (Queue::Resting { reconsider_at }, None) => Stage::Resting { reconsider_at },
+            (Queue::Delayed { until, held }, None) => Stage::Delayed { until, held },
+            (Queue::Out, None) => Stage::InFlight,
+        }
     }
 
     /// The word for `pending`.
     pub fn stage_word(&self) -> &'static str {
-        match self.stage {
+        match self.stage() {
             Stage::Ready | Stage::Delayed { held: true, .. } => "waiting",
-            Stage::Resting { .. } if self.decision.is_none() && !self.forbidden => "waiting",
-            Stage::Resting { .. } if self.malformed.is_some() || self.forbidden => "refused",
+            Stage::Resting { .. } if self.decision.is_none() && !self.answer.is_forbidden() => "waiting",
+            Stage::Resting { .. } if self.answer.is_refused() => "refused",
             Stage::Resting { .. } if self.decision.as_ref().is_some_and(|decision| decision.due.is_some()) => "waiting",
             Stage::Resting { .. } => "deferred",
-            Stage::Delayed { .. } if self.forbidden => "refused",
+            Stage::Delayed { .. } if self.answer.is_forbidden() => "refused",
             Stage::Delayed { .. } => "retrying",
             Stage::InFlight => "in-flight",
             Stage::Unknown { .. } => "unknown",
@@ -150,12 +177,5 @@ impl Entry {
     }
 }
 
-/// A hundred thousand of them are 14 MB.
+/// A hundred thousand of them are 12 MB.
 const _: () = assert!(size_of::<Entry>() <= 136);
-
-/// The answer that a request must get if it gets one at all.
-impl From<(Answer, String)> for Forced {
-    fn from((answer, by): (Answer, String)) -> Self {
-        Forced { answer, by: by.into() }
-    }
-}

@@ -2,23 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::{Entry, Inbox, Stage};
+use super::entry::Queue;
+use super::{Entry, Inbox, QueuePosition, Stage};
 use crate::clock::{Mono, Now};
 use crate::model::RequestId;
 
 impl Inbox {
     /// Lets go of what the first pass listed.
     pub fn release_held(&mut self) {
-        let held: Vec<RequestId> = self
-            .delays
-            .iter()
-            .filter(|(_, id)| {
-                matches!(self.entries.get(id).map(|entry| entry.stage), Some(Stage::Delayed { held: true, .. }))
-            })
-            .map(|(_, id)| id.clone())
-            .collect();
+        let held = |id: &RequestId| {
+            matches!(self.entries.get(id).map(|entry| entry.queue), Some(Queue::Delayed { held: true, .. }))
+        };
+        let held: Vec<RequestId> = self.delays.iter().map(|(_, id)| id).filter(|id| held(id)).cloned().collect();
         for id in held {
-            self.set(&id, Stage::Ready);
+            self.requeue(&id);
         }
     }
 
@@ -28,13 +25,13 @@ impl Inbox {
             if until > now.mono {
                 break;
             }
-            self.set(&id, Stage::Ready);
+            self.requeue(&id);
         }
         while clock_sound && let Some((at, id)) = self.timers.first().cloned() {
             if at > now.wall {
                 break;
             }
-            self.set(&id, Stage::Ready);
+            self.requeue(&id);
         }
     }
 
@@ -50,28 +47,17 @@ impl Inbox {
 
     /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
     pub fn rest(&mut self, id: &RequestId, reconsider_at: Option<Timestamp>) {
-        self.set(id, Stage::Resting { reconsider_at });
+        self.place(id, Queue::Resting { reconsider_at });
     }
 
     /// Not before this; then it is decided again.
     pub fn delay(&mut self, id: &RequestId, until: Mono) {
-        self.set(id, Stage::Delayed { until, held: false });
-    }
-
-    /// Its answer has been decided on: nobody else touches it.
-    pub fn begin_answer(&mut self, id: &RequestId) {
-        self.set(id, Stage::InFlight);
-    }
-
-    /// Its answer was sent and nothing certain was heard.
-    pub fn unknown(&mut self, id: &RequestId) {
-        let ended = self.mark();
-        self.set(id, Stage::Unknown { ended });
+        self.place(id, Queue::Delayed { until, held: false });
     }
 
     /// Ready to be decided (again).
     pub fn requeue(&mut self, id: &RequestId) {
-        self.set(id, Stage::Ready);
+        self.place(id, Queue::Ready);
     }
 
     /// Everything that rests and fits goes back to the queue.
@@ -79,11 +65,11 @@ impl Inbox {
         let ids: Vec<RequestId> = self
             .entries
             .values()
-            .filter(|entry| matches!(entry.stage, Stage::Resting { .. }) && fits(entry))
+            .filter(|entry| matches!(entry.stage(), Stage::Resting { .. }) && fits(entry))
             .map(|entry| entry.request.id.clone())
             .collect();
         for id in ids {
-            self.set(&id, Stage::Ready);
+            self.requeue(&id);
         }
     }
 
@@ -94,37 +80,32 @@ impl Inbox {
         delay.into_iter().chain(timer).min()
     }
 
-    pub(super) fn insert(&mut self, entry: Entry, stage: Stage) {
+    pub(super) fn insert(&mut self, entry: Entry, queue: Queue) {
         let id = entry.request.id.clone();
         self.entries.insert(id.clone(), Box::new(entry));
-        self.set(&id, stage);
+        self.place(&id, queue);
     }
 
-    pub(super) fn set(&mut self, id: &RequestId, stage: Stage) {
+    /// It waits here, and nowhere else.
+    pub(super) fn place(&mut self, id: &RequestId, queue: Queue) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let (before, place) = (entry.stage, entry.place);
-        entry.stage = stage;
-        match before {
-            Stage::Ready => drop(self.ready.remove(&place)),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
-        }
-        match stage {
-            Stage::Ready => drop(self.ready.insert(place, id.clone())),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
+        let (before, place) = (entry.queue, entry.place);
+        entry.queue = queue;
+        self.unlist(id, before, place);
+        match queue {
+            Queue::Ready => drop(self.ready.insert(place, id.clone())),
+            Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
+            Queue::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
+            Queue::Resting { reconsider_at: None } | Queue::Out => {}
         }
     }
 
-    pub(super) fn unlist(&mut self, entry: &Entry) {
-        let id = &entry.request.id;
-        match entry.stage {
-            Stage::Ready => drop(self.ready.remove(&entry.place)),
-            Stage::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
-            Stage::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
-            Stage::Resting { reconsider_at: None } | Stage::InFlight | Stage::Unknown { .. } => {}
+    pub(super) fn unlist(&mut self, id: &RequestId, queue: Queue, place: QueuePosition) {
+        match queue {
+            Queue::Ready => drop(self.ready.remove(&place)),
+            Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
+            Queue::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
+            Queue::Resting { reconsider_at: None } | Queue::Out => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Answer, Sender};
+use crate::policy::By;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,6 +22,10 @@ fn id(text: &str) -> RequestId {
 
 fn request(text: &str) -> ContactRequest {
     ContactRequest { id: id(text), sender: Sender::parse(Some("john")), name: None, message: None, inserted_at: None }
+}
+
+fn said() -> Said {
+    Said { answer: Answer::Approve, by: By::NoMatch }
 }
 
 fn inbox() -> Inbox {
@@ -128,7 +133,7 @@ fn a_page_older_than_an_answer_does_not_bring_it_back() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
     begin(&mut inbox, at(2));
-    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    inbox.settle(&id("a"), Some(said()), at(3));
     let (new, _) = inbox.page(page(&["a"], 1, 1), at(4));
     assert!(new.is_empty(), "the page was read before the answer");
     assert!(inbox.is_empty());
@@ -147,7 +152,7 @@ fn an_update_for_an_unknown_id_is_a_tombstone_too() {
 fn a_stale_page_of_a_later_pass_does_not_bring_an_answer_back() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
-    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    inbox.settle(&id("a"), Some(said()), at(3));
     let (end, _) = pass(&mut inbox, &["a"], at(10));
     assert_eq!((end.new, inbox.len()), (0, 0));
 }
@@ -156,11 +161,10 @@ fn a_stale_page_of_a_later_pass_does_not_bring_an_answer_back() {
 fn what_is_listed_long_after_its_answer_comes_back_bound_to_that_answer() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
-    inbox.settle(&id("a"), Some(Forced::from((Answer::Approve, "rule".to_owned()))), at(3));
+    inbox.settle(&id("a"), Some(said()), at(3));
     pass(&mut inbox, &["a"], at(100));
     let entry = inbox.entry(&id("a")).unwrap();
-    assert_eq!(entry.forced.as_ref().map(|forced| forced.answer), Some(Answer::Approve));
-    assert!(entry.unknown_before, "the earlier answer may have been carried out");
+    assert_eq!(entry.answer().next(), Some(Next::Again(&said())), "the earlier answer may have been carried out");
 }
 
 #[test]
@@ -175,9 +179,9 @@ fn a_late_event_for_an_answered_request_is_no_new_request() {
 fn an_unknown_answer_waits_for_a_pass_that_began_after_it() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
-    inbox.begin_answer(&id("a"));
+    inbox.begin_answer(&id("a"), said());
     begin(&mut inbox, at(2));
-    inbox.unknown(&id("a"));
+    inbox.fate_unknown(&id("a"));
     let (_, end) = inbox.page(page(&["a"], 1, 1), at(3));
     let verified = inbox.pass_ended(&end.unwrap());
     assert!(verified.still_pending.is_empty(), "this pass began before the attempt ended");
@@ -189,7 +193,8 @@ fn an_unknown_answer_waits_for_a_pass_that_began_after_it() {
 fn an_unknown_answer_that_is_listed_no_more_was_carried_out() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
-    inbox.unknown(&id("a"));
+    inbox.begin_answer(&id("a"), said());
+    inbox.fate_unknown(&id("a"));
     let (_, verified) = pass(&mut inbox, &[], at(4));
     assert_eq!(verified.no_longer, vec![id("a")]);
 }

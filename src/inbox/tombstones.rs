@@ -6,14 +6,14 @@
 //! soon as the first generations are full, however many floods follow.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Forced, Mark};
+use super::{Mark, Said};
 use crate::clock::Mono;
 use crate::model::{Answer, RequestId};
+use crate::policy::By;
 
 /// A listing that began this soon after a request was settled may be stale and is not believed about it.
 pub(super) const STALE_GRACE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub struct Tombstone {
     /// When, on the clock, to the millisecond.
     pub at: Mono,
     /// What we answered, if we did: the only answer it may get if it ever comes back.
-    pub answer: Option<Forced>,
+    pub answer: Option<Said>,
 }
 
 /// The same, kept small.
@@ -69,8 +69,8 @@ enum What {
 struct Generation {
     by_id: HashMap<Short, Kept>,
     /// The `by` of the answers, each once.
-    names: Vec<Arc<str>>,
-    numbers: HashMap<Arc<str>, u32>,
+    names: Vec<By>,
+    numbers: HashMap<By, u32>,
     /// When the first came, and the last.
     span: Option<(Mono, Mono)>,
 }
@@ -99,7 +99,7 @@ impl Generation {
         }
     }
 
-    fn number(&mut self, by: Arc<str>) -> Option<u32> {
+    fn number(&mut self, by: By) -> Option<u32> {
         if let Some(number) = self.numbers.get(&by) {
             return Some(*number);
         }
@@ -116,7 +116,7 @@ impl Generation {
             What::Settled => None,
             What::Answered(answer, by) => {
                 let by = self.names.get(usize::try_from(by).ok()?)?.clone();
-                Some(Forced { answer, by })
+                Some(Said { answer, by })
             }
         };
         Some(Tombstone { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn answered(by: &str) -> Tombstone {
-        Tombstone { answer: Some(Forced { answer: Answer::Reject, by: by.into() }), ..tombstone(0) }
+        Tombstone { answer: Some(Said { answer: Answer::Reject, by: By::parse(by).unwrap() }), ..tombstone(0) }
     }
 
     #[test]

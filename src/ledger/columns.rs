@@ -47,11 +47,15 @@ parsed! {
     crate::model::RequestId => |text| crate::model::RequestId::parse(text).ok();
     crate::model::Handle => |text| crate::model::Handle::parse(text).ok();
     crate::model::ContactId => |text| crate::model::ContactId::parse(text).ok();
+    crate::model::ContactKind => crate::model::ContactKind::parse;
     crate::model::Verdict => crate::model::Verdict::parse;
     crate::model::Answer => |text| crate::model::Verdict::parse(text)?.answer();
     crate::model::Outcome => crate::model::Outcome::parse;
     crate::policy::PolicyHash => |text| Some(crate::policy::PolicyHash::new(text));
+    crate::model::Refusal => crate::model::Refusal::parse;
+    crate::policy::By => crate::policy::By::parse;
     crate::policy::RuleName => crate::policy::RuleName::parse;
+    crate::policy::Mode => crate::policy::Mode::parse;
     super::Via => super::Via::parse;
 }
 

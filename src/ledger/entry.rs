@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus, Sender,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender,
 };
 use crate::policy::doubts::Said;
 use crate::policy::rules::SourceText;
-use crate::policy::{Charge, Circumstances, Decision, PolicyHash, RuleName};
+use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName};
 
 /// How a request came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +53,7 @@ pub enum Record {
         agent: AgentId,
         request: RequestId,
         answer: Answer,
-        by: String,
+        by: By,
         policy: Option<PolicyHash>,
         charges: Vec<Charge>,
         /// Whether it counts towards `approvals_max`.
@@ -62,7 +62,15 @@ pub enum Record {
         at: Timestamp,
     },
     /// What became of it. Charges that the outcome does not keep are deleted.
-    Outcome { agent: AgentId, request: RequestId, outcome: Outcome, detail: Option<String>, at: Timestamp },
+    Outcome {
+        agent: AgentId,
+        request: RequestId,
+        outcome: Outcome,
+        detail: Option<String>,
+        /// How the platform refused it, if it did.
+        refusal: Option<Refusal>,
+        at: Timestamp,
+    },
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
     /// are deleted. Nothing where no answer is open.
     Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
@@ -131,15 +139,15 @@ pub struct OpenAnswer {
     /// What was (or was about to be) said.
     pub answer: Answer,
     /// By what.
-    pub by: String,
+    pub by: By,
     /// Under which policy.
     pub policy: Option<PolicyHash>,
     /// How often it was tried.
     pub attempts: u32,
     /// When the intent was written.
     pub at: Timestamp,
-    /// What the platform said of it, where it refused.
-    pub detail: Option<String>,
+    /// How the platform refused it, where it did.
+    pub refusal: Option<Refusal>,
 }
 
 /// What an agent remembers at start.
@@ -155,10 +163,10 @@ pub struct SavedAgent {
     pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,
-    /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
-    pub decided: Vec<(RequestId, crate::model::Verdict, String, PolicyHash)>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
+    /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
+    pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }
@@ -173,5 +181,5 @@ pub struct RecentAnswer {
     /// What was said.
     pub answer: Answer,
     /// By what.
-    pub by: String,
+    pub by: By,
 }

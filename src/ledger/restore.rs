@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
-use super::{HistoryReach, OpenAnswer, Reach, Revocable, RevokeFilter, SavedAgent};
+use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
 use crate::model::{AgentId, ContactId, Handle, Sender};
 use crate::policy::doubts::OpenContact;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
@@ -36,12 +36,11 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, time(row, 1)?)),
         )?,
         decided: load.rows(
-            "SELECT r.id, d.verdict, d.\"by\", p.hash FROM request r
+            "SELECT r.id, d.verdict, d.\"by\", d.mode FROM request r
              JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
-             JOIN policy p ON p.n = d.policy
              WHERE r.agent = ?1 AND r.settled IS NULL ORDER BY r.n",
             None,
-            |row| Ok((parsed(row, 0)?, parsed(row, 1)?, row.get(2)?, parsed(row, 3)?)),
+            |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
         contacts: load.contacts()?,
@@ -274,7 +273,7 @@ impl Load<'_> {
 
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM answer w
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM answer w
              JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
             None,
@@ -294,14 +293,14 @@ impl Load<'_> {
             None,
             |row| {
                 let unmet = row.get::<_, Option<String>>(3)?.map(|handle| Sender::parse(Some(&handle)));
-                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: row.get(2)? })
+                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
             },
         )
     }
 
     fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.detail, r.handle FROM request r
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM request r
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
              LEFT JOIN policy p ON p.n = w.policy
              WHERE r.agent = ?1 AND r.settled IS NULL AND w.outcome = 'refused' ORDER BY w.n",
@@ -316,39 +315,12 @@ fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
         request: parsed(row, 0)?,
         sender: Sender::parse(row.get::<_, Option<String>>(7)?.as_deref()),
         answer: parsed(row, 1)?,
-        by: row.get(2)?,
+        by: parsed(row, 2)?,
         policy: row.get::<_, Option<Parsed<_>>>(3)?.map(|Parsed(hash)| hash),
         attempts: row.get(4)?,
         at: time(row, 5)?,
-        detail: row.get(6)?,
+        refusal: row.get::<_, Option<Parsed<_>>>(6)?.map(|Parsed(refusal)| refusal),
     })
-}
-
-/// The contacts that [`RevokeFilter`] asks for.
-pub fn revocable(connection: &Connection, filter: &RevokeFilter) -> rusqlite::Result<Vec<Revocable>> {
-    let wanted = filter.handle.as_deref().map(|text| (Handle::parse(text).ok(), text));
-    let mut statement = connection.prepare_cached(
-        "SELECT a.id, c.id, coalesce(c.handle, r.handle) FROM contact c
-         JOIN request r ON r.n = c.request JOIN agent a ON a.n = c.agent
-         WHERE c.request IS NOT NULL AND c.removed_at IS NULL AND c.added_at >= ?1
-             AND (?2 IS NULL OR a.id = ?2)
-             AND EXISTS (SELECT 1 FROM answer w WHERE w.request = r.n AND w.answer = 'approve'
-                 AND (w.outcome IS NULL OR w.outcome IN ('applied', 'presumed-applied', 'unknown')))
-         ORDER BY c.n",
-    )?;
-    let since = filter.since.unwrap_or(Timestamp::MIN);
-    let agent = filter.agent.as_ref().map(AgentId::as_str);
-    let rows = statement.query_map(params![Micros(since), agent], |row| {
-        Ok((parsed(row, 0)?, parsed(row, 1)?, row.get::<_, Option<String>>(2)?))
-    })?;
-    rows.filter(|row| match (row, &wanted) {
-        (Ok((_, _, handle)), Some((plain, text))) => handle.as_deref().is_some_and(|handle| match plain {
-            Some(plain) => Handle::parse(handle).is_ok_and(|handle| handle == *plain),
-            None => handle == *text,
-        }),
-        (Err(_), _) | (_, None) => true,
-    })
-    .collect()
 }
 
 fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {

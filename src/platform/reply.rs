@@ -105,6 +105,12 @@ impl CallError {
         Self { fault: CallFault::NoKey, code: None, message: Some(StrangerText::new(why)), retry_after: None }
     }
 
+    /// With the address that was tried.
+    pub fn about(self, url: &url::Url) -> Self {
+        let said = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
+        Self { message: Some(StrangerText::new(&format!("{said} (tried {url})"))), ..self }
+    }
+
     fn words(&self) -> String {
         let message = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
         // Why there is none begins with these words, too.

@@ -3,17 +3,25 @@
 
 mod transport;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use serde_json::json;
-use url::{Host, Url};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
 
-use self::transport::Cut;
+use self::transport::{Connector, Cut};
 use super::bodies::{self, BodyProblem};
+use super::limiter::{Class, Limiter, Paused};
+use super::net::{Net, NetError};
 use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
-use super::{classify, retry_after, tls};
+use super::{classify, retry_after};
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
 use crate::ops::log::redact::Redact;
@@ -32,16 +40,24 @@ const HEAD_BYTES_MAX: u32 = 64 << 10;
 /// again: without this, one dead connection would swallow every call until the operating system notices.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-#[error("the REST client cannot be made: {0}")]
-pub struct RestError(String);
+/// Idle connections live this long: common servers and balancers close theirs after 60 s, and a call that goes out at
+/// that very moment would be lost.
+const IDLE_LIFE: Duration = Duration::from_secs(50);
+/// What a browser of no special taste says; a CDN refuses clients that say nothing.
+pub(super) const ACCEPT_LANGUAGE: &str = "en-US,en;q=0.9";
+/// A cached answer may be this old, by its `Age`; an older one says nothing about the time.
+const AGE_MAX: u64 = 24 * 60 * 60;
 
 /// The client that all agents share: one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Rest {
-    client: reqwest::Client,
+    client: Client<Connector, Full<Bytes>>,
     base: Url,
+    timeout: Duration,
+    limiter: Arc<Limiter>,
+    proxy: Option<String>,
+    /// On every request.
+    headers: HeaderMap,
     redact: Redact,
     recorder: Option<Recorder>,
 }
@@ -55,34 +71,38 @@ pub struct AgentRest {
 }
 
 impl Rest {
-    /// `tls` is needed for `https`; `timeout` bounds each call from its start to the last byte of its answer. Proxies come
-    /// from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`); this machine is never asked through one.
-    pub fn new(platform: &Platform, tls: Option<&rustls::ClientConfig>, timeout: Duration) -> Result<Self, RestError> {
-        let secure = platform.rest.scheme() == "https";
-        let mut tls = match tls {
-            Some(tls) => tls.clone(),
-            None if secure => return Err(RestError("TLS was not set up for an `https` address".to_owned())),
-            None => tls::none().map_err(|error| RestError(error.to_string()))?,
-        };
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .timeout(timeout)
-            // Earlier than the whole, so that a connection that never was is told from an answer that never came.
-            .connect_timeout(timeout.mul_f64(2.0 / 3.0))
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("doorman/", env!("CARGO_PKG_VERSION")))
+    /// `timeout` bounds each call from its turn to the last byte of its answer.
+    pub fn new(platform: &Platform, net: &Net, timeout: Duration) -> Result<Self, NetError> {
+        let route = net.route(&platform.rest, true)?;
+        let proxy = route.proxy();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::USER_AGENT, platform.user_agent.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static(ACCEPT_LANGUAGE));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.extend(route.forwarding_header());
+        headers.extend(platform.headers.iter().cloned());
+        // Earlier than the whole, so that a connection that never was is told from an answer that never came.
+        let connector = Connector { route, limit: timeout.mul_f64(2.0 / 3.0) };
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_LIFE)
             .pool_max_idle_per_host(IDLE_MAX)
             .http2_max_header_list_size(HEAD_BYTES_MAX)
             .http2_keep_alive_interval(ALIVE_EVERY)
             .http2_keep_alive_timeout(ALIVE_EVERY)
-            .tcp_nodelay(true);
-        if loopback(&platform.rest) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| RestError(tls::innermost(&error)))?;
-        Ok(Self { client, base: platform.rest.clone(), redact: Redact::default(), recorder: None })
+            .build(connector);
+        Ok(Self {
+            client,
+            base: platform.rest.clone(),
+            timeout,
+            limiter: net.limiters().of(&platform.rest),
+            proxy,
+            headers,
+            redact: Redact::default(),
+            recorder: None,
+        })
     }
 
     /// Tells `redact` every key that is used, so that the log never shows one; and the recorder every call.
@@ -95,27 +115,15 @@ impl Rest {
         self.recorder.as_ref()
     }
 
+    /// Which proxy is used, in words.
+    pub fn proxy(&self) -> Option<&str> {
+        self.proxy.as_deref()
+    }
+
     /// This agent's way, with this key.
     pub fn agent(&self, agent: AgentId, key: Key) -> AgentRest {
         self.redact.add(key.expose());
         AgentRest { rest: self.clone(), agent, key }
-    }
-
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        let whole = format!("{}/{path}", url.path().trim_end_matches('/'));
-        url.set_path(&whole);
-        url
-    }
-}
-
-/// Whether this is this very machine, as the sandbox is.
-fn loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -127,56 +135,60 @@ impl AgentRest {
 
     /// `GET /agent/me`: whose key this is.
     pub async fn me(&self) -> Reply<Me> {
-        self.call(self.get("agent/me"), BODY_BYTES_MAX, bodies::me).await
+        self.call(Class::Call, Asked::get("agent/me"), BODY_BYTES_MAX, bodies::me).await
     }
 
     /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100.
     pub async fn requests(&self, page: u32, page_size: u32) -> Reply<Page<ContactRequest>> {
-        let request = self.get("agent/contacts/requests").query(&[("page", page), ("page_size", page_size)]);
-        self.call(request, PAGE_BYTES_MAX, bodies::requests).await
+        let asked = Asked::page("agent/contacts/requests", page, page_size);
+        self.call(Class::Call, asked, PAGE_BYTES_MAX, bodies::requests).await
     }
 
     /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100.
     pub async fn contacts(&self, page: u32, page_size: u32) -> Reply<Page<Contact>> {
-        let request = self.get("agent/contacts").query(&[("page", page), ("page_size", page_size)]);
-        self.call(request, PAGE_BYTES_MAX, bodies::contacts).await
+        self.call(Class::Call, Asked::page("agent/contacts", page, page_size), PAGE_BYTES_MAX, bodies::contacts).await
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
-    /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`] and a 5xx.
+    /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`], [`CallFault::InBetween`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
-        self.call(self.post("agent/contacts/requests/respond").json(&body), BODY_BYTES_MAX, bodies::responded).await
+        let asked = Asked::post("agent/contacts/requests/respond", &body);
+        self.call(Class::Answer, asked, BODY_BYTES_MAX, bodies::responded).await
     }
 
-    /// Removes a contact, in both directions. Any 2xx will do, whatever it says.
+    /// Removes a contact, in both directions. Any 2xx of the platform's will do, whatever it says.
     pub async fn remove_contact(&self, contact: &ContactId) -> Reply<()> {
         let body = json!({ "contact_id": contact.as_str() });
-        self.call(self.post("agent/contacts/remove").json(&body), BODY_BYTES_MAX, |_| Ok(())).await
-    }
-
-    fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        self.rest.client.get(self.rest.url(path))
-    }
-
-    fn post(&self, path: &str) -> reqwest::RequestBuilder {
-        self.rest.client.post(self.rest.url(path))
+        self.call(Class::Answer, Asked::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
     }
 
     async fn call<T>(
         &self,
-        request: reqwest::RequestBuilder,
+        class: Class,
+        asked: Asked,
         most: usize,
         read: impl FnOnce(&[u8]) -> Result<T, BodyProblem>,
     ) -> Reply<T> {
-        let (recorded, sent) = match request.header("x-api-key", self.key.header()).build() {
-            Ok(request) => (self.recorded(&request), self.rest.client.execute(request).await),
-            Err(error) => (None, Err(error)),
+        let turn = match self.rest.limiter.turn(class).await {
+            Ok(turn) => turn,
+            Err(Paused(left)) => return Reply { result: Err(transport::paused(left)), date: None },
+        };
+        let recorded = self.recorded(&asked);
+        let until = Instant::now() + self.rest.timeout;
+        let sent = match self.request(&asked) {
+            Ok(request) => match timeout_at(until, self.rest.client.request(request)).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) => Err(transport::no_answer(&error)),
+                Err(_) => Err(transport::time_ran_out()),
+            },
+            Err(error) => Err(error),
         };
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
-                let error = transport::no_answer(&error);
+                turn.ended(None, None);
+                let error = error.about(&self.url(&asked.path));
                 if let Some((recorder, call)) = recorded {
                     recorder.unanswered(&self.agent, call, &error.to_string());
                 }
@@ -184,9 +196,9 @@ impl AgentRest {
             }
         };
         let status = response.status();
-        let date = header_text(response.headers(), header::DATE).and_then(retry_after::date);
+        let date = date(response.headers());
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
-        let body = transport::bounded(response, most).await;
+        let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(Cut::Broken));
         if let Some((recorder, call)) = recorded {
             let body = body.as_deref().unwrap_or_default();
             recorder.answered(&self.agent, call, status.as_u16(), wait.as_deref(), body);
@@ -195,23 +207,17 @@ impl AgentRest {
             // A login page answers everything with 200.
             (true, Ok(body)) if classify::is_foreign_page(&body) => {
                 let page = classify::excerpt(&self.rest.redact.scrub_bytes(&body));
-                Err(CallError {
-                    fault: CallFault::InBetween(status.as_u16()),
-                    code: None,
-                    message: Some(page),
-                    retry_after: None,
-                })
+                let fault = CallFault::InBetween(status.as_u16());
+                Err(CallError { fault, code: None, message: Some(page), retry_after: None })
             }
             (true, Ok(body)) => read(&body).map_err(|problem| {
                 let message = Some(StrangerText::new(&problem.to_string()));
                 CallError { fault: CallFault::Unreadable(status.as_u16()), code: None, message, retry_after: None }
             }),
-            (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => Err(CallError {
-                fault: CallFault::TooLarge,
-                code: None,
-                message: Some(StrangerText::new(&format!("it has more than {PAGE_BYTES_MAX} bytes"))),
-                retry_after: None,
-            }),
+            (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => {
+                let message = Some(StrangerText::new(&format!("it has more than {PAGE_BYTES_MAX} bytes")));
+                Err(CallError { fault: CallFault::TooLarge, code: None, message, retry_after: None })
+            }
             (true, Err(cut)) => Err(cut.fault(status)),
             // A refusal is one even where its body breaks off or has no end; but 401 and 403 need the platform's words.
             (false, body) => {
@@ -221,17 +227,70 @@ impl AgentRest {
                 Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now))
             }
         };
+        turn.ended(Some(status.as_u16()), result.as_ref().err().and_then(|error| error.retry_after));
         Reply { result, date }
     }
 
-    /// Puts a call on record, if one is kept.
-    fn recorded(&self, request: &reqwest::Request) -> Option<(&Recorder, u64)> {
-        let recorder = self.rest.recorder.as_ref()?;
-        let url = request.url();
-        let path = url.path().strip_prefix(self.rest.base.path()).unwrap_or(url.path()).trim_start_matches('/');
-        let body = request.body().and_then(reqwest::Body::as_bytes);
-        Some((recorder, recorder.call(&self.agent, request.method().as_str(), path, url.query(), body)))
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.rest.base.clone();
+        let whole = format!("{}/{path}", url.path().trim_end_matches('/'));
+        url.set_path(&whole);
+        url
     }
+
+    fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut url = self.url(&asked.path);
+        url.set_query(asked.query.as_deref());
+        let method = if asked.body.is_some() { Method::POST } else { Method::GET };
+        let mut request = Request::builder().method(method).uri(url.as_str()).header("x-api-key", self.key.header());
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(self.rest.headers.clone());
+            if asked.body.is_some() {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+        }
+        let body = asked.body.clone().unwrap_or_default();
+        request.body(Full::new(body)).map_err(|_| transport::unsent("the address cannot be used"))
+    }
+
+    /// Puts a call on record, if one is kept.
+    fn recorded(&self, asked: &Asked) -> Option<(&Recorder, u64)> {
+        let recorder = self.rest.recorder.as_ref()?;
+        let method = if asked.body.is_some() { "POST" } else { "GET" };
+        let number = recorder.call(&self.agent, method, &asked.path, asked.query.as_deref(), asked.body.as_deref());
+        Some((recorder, number))
+    }
+}
+
+/// What is asked: a POST where there is a body.
+struct Asked {
+    path: String,
+    query: Option<String>,
+    body: Option<Bytes>,
+}
+
+impl Asked {
+    fn get(path: &str) -> Self {
+        Self { path: path.to_owned(), query: None, body: None }
+    }
+
+    fn page(path: &str, page: u32, page_size: u32) -> Self {
+        Self { query: Some(format!("page={page}&page_size={page_size}")), ..Self::get(path) }
+    }
+
+    fn post(path: &str, body: &Value) -> Self {
+        Self { body: Some(body.to_string().into()), ..Self::get(path) }
+    }
+}
+
+/// The platform's own time: its `Date`, and what a cache in between says of the answer's age.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = header_text(headers, header::DATE).and_then(retry_after::date)?;
+    let age = match headers.get(header::AGE) {
+        None => 0,
+        Some(age) => age.to_str().ok()?.trim().parse::<u64>().ok().filter(|age| *age <= AGE_MAX)?,
+    };
+    date.checked_add(jiff::SignedDuration::from_secs(age.cast_signed())).ok()
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {

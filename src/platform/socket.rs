@@ -1,24 +1,25 @@
 //! The socket's driver: dials, upgrades, and moves frames. It understands nothing of them, and keeps no more of them than
 //! a bound says.
 
-mod dial;
-pub mod pace;
 mod upgrade;
-mod wire;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::settings::Platform;
 use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use url::Url;
 
-pub use dial::{DialError, Dialer};
+use super::limiter::{Class, Limiter};
+use super::net::{Net, NetError, Route, Wire};
 pub use upgrade::open;
-use wire::Wire;
 
 use crate::model::StrangerText;
 use crate::phoenix::Ended;
@@ -50,6 +51,34 @@ pub enum SocketCommand {
     Send(String),
     /// Close with 1000, and end.
     Close,
+}
+
+/// Where sockets are opened, and how. Clones share what they know.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    url: Url,
+    route: Route,
+    limiter: Arc<Limiter>,
+    user_agent: HeaderValue,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Dialer {
+    /// The way to the platform's socket.
+    pub fn new(platform: &Platform, net: &Net) -> Result<Self, NetError> {
+        Ok(Self {
+            url: platform.socket.clone(),
+            route: net.route(&platform.socket, false)?,
+            limiter: net.limiters().of(&platform.socket),
+            user_agent: platform.user_agent.clone(),
+            headers: platform.headers.clone(),
+        })
+    }
+
+    /// Which proxy is used, in words.
+    pub fn proxy(&self) -> Option<String> {
+        self.route.proxy()
+    }
 }
 
 /// An open socket.

@@ -61,6 +61,9 @@ pub(crate) fn platform(address: SocketAddr) -> Platform {
         socket: url(format!("ws://{address}/api/v1/socket/websocket")),
         ca_file: None,
         credentials: CredentialsMode::Auto,
+        user_agent: http::HeaderValue::from_static("Mozilla/5.0 (compatible; doorman/test)"),
+        headers: vec![(http::HeaderName::from_static("x-more"), http::HeaderValue::from_static("more"))],
+        calls_per_second_max: 200,
     }
 }
 

@@ -3,13 +3,18 @@
 //! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call [`client_config`].
 
 use std::error::Error;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
+use tracing::warn;
+
+use crate::files::{self, Reading, Trust};
+use crate::ops::log::events;
 
 /// What is wrong with the TLS settings.
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +52,121 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsErr
     Ok(Arc::new(config))
 }
 
-/// TLS that trusts nobody and costs nothing, for a client that has to be given some and speaks none.
-pub(super) fn none() -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::Roots(error.to_string()))?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+/// The TLS of this process: made once, and made again when the certificate authority's file has changed.
+#[derive(Debug)]
+pub struct Tls {
+    ca_file: Option<PathBuf>,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    /// The file as it was read; `None` to read it again.
+    stamp: Option<Stamp>,
+    /// Without ALPN, for the socket.
+    plain: Arc<ClientConfig>,
+    /// For HTTP/2 and HTTP/1.1.
+    http: Arc<ClientConfig>,
+}
+
+/// What tells a file from what was there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    changed: Option<SystemTime>,
+    length: u64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let file = path.to_owned();
+        let metadata = files::within(path, move || Ok(std::fs::metadata(file)?)).ok()?;
+        Some(Self { changed: metadata.modified().ok(), length: metadata.len() })
+    }
+}
+
+impl Tls {
+    /// Reads the machine's roots and the file. Blocks on the file system.
+    pub fn new(ca_file: Option<PathBuf>) -> Result<Self, TlsError> {
+        let stamp = ca_file.as_deref().and_then(Stamp::of);
+        let (plain, http) = pair(client_config(ca_file.as_deref())?);
+        Ok(Self { ca_file, current: Mutex::new(Current { stamp, plain, http }) })
+    }
+
+    /// For the next connection of the socket.
+    pub async fn plain(self: &Arc<Self>) -> Arc<ClientConfig> {
+        self.fresh().await;
+        self.lock().plain.clone()
+    }
+
+    /// For the next connection of REST.
+    pub async fn http(self: &Arc<Self>) -> Arc<ClientConfig> {
+        self.fresh().await;
+        self.lock().http.clone()
+    }
+
+    /// The file is read again for the next connection.
+    pub fn forget(&self) {
+        self.lock().stamp = None;
+    }
+
+    /// Reads the file again, where it has changed. One that cannot be used is told, and what was read before stays.
+    async fn fresh(self: &Arc<Self>) {
+        if self.ca_file.is_none() {
+            return;
+        }
+        let this = self.clone();
+        let read = tokio::task::spawn_blocking(move || this.read_again());
+        // A file that hangs keeps nobody waiting: the certificates that are known stay.
+        let _ = tokio::time::timeout(READ_MAX, read).await;
+    }
+
+    fn read_again(&self) {
+        let Some(path) = &self.ca_file else { return };
+        let stamp = Stamp::of(path);
+        if stamp.is_some() && stamp == self.lock().stamp {
+            return;
+        }
+        match client_config(Some(path)) {
+            Ok(config) => {
+                let (plain, http) = pair(config);
+                *self.lock() = Current { stamp, plain, http };
+            }
+            Err(error) => {
+                let mut current = self.lock();
+                // Said once for each state of the file.
+                if current.stamp != stamp || stamp.is_none() {
+                    warn!(event = events::INTERNAL, why = %error, "the certificates read before stay in use");
+                }
+                current.stamp = stamp;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Most bytes of the certificate authority's file: some hundred certificates.
+const CA_BYTES_MAX: usize = 1 << 20;
+/// A file is waited for this long.
+const READ_MAX: Duration = Duration::from_secs(5);
+
+/// The same twice: without and with ALPN.
+fn pair(config: Arc<ClientConfig>) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
+    let mut http = ClientConfig::clone(&config);
+    http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (config, Arc::new(http))
 }
 
 /// The certificates of a PEM file, each of them usable as a root.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| fail(plain(&error)))?.collect();
-    let found = found.map_err(|error| fail(plain(&error)))?;
+    let how = Reading { bytes_max: CA_BYTES_MAX, pipes: false, trust: Trust::Anybody };
+    let contents = files::read(path, how).map_err(|error| fail(error.to_string()))?;
+    // The parser's words quote the file, which may be a key put there by mistake.
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
+    let found = found.map_err(|_| fail("it is not a PEM file".to_owned()))?;
     if found.is_empty() {
         return Err(fail("it holds no PEM certificate".to_owned()));
     }
@@ -70,14 +176,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         tried.add(certificate.clone()).map_err(|_| fail("one of its certificates cannot be read".to_owned()))?;
     }
     Ok(found)
-}
-
-fn plain(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        // Its words quote the file, which may be a key put there by mistake.
-        _ => "it is no PEM file".to_owned(),
-    }
 }
 
 /// What to tell people where an error's cause is a certificate; `None` where it is something else. Repeats nothing of the
@@ -144,17 +242,47 @@ mod tests {
         };
         let broken = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
         for (path, wanted) in [
-            (directory.path().join("missing.pem"), "No such file"),
+            (directory.path().join("missing.pem"), "no such file"),
             (directory.path().to_owned(), "directory"),
             (file("empty.pem", ""), "no PEM certificate"),
             (file("text.pem", "band_secret_key\n"), "no PEM certificate"),
             (file("broken.pem", broken), "cannot be read"),
-            (file("cut.pem", "-----BEGIN CERTIFICATE-----\nband_secret_key"), "no PEM"),
+            (file("cut.pem", "-----BEGIN CERTIFICATE-----\nband_secret_key"), "not a PEM"),
         ] {
             let error = client_config(Some(&path)).unwrap_err().to_string();
             assert!(error.contains("`platform.ca_file`") && error.contains(wanted), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_is_used_by_the_next_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let authority = |name: &str| {
+            let mut params = rcgen::CertificateParams::default();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+        };
+        std::fs::write(&path, authority("one")).unwrap();
+        let tls = Arc::new(Tls::new(Some(path.clone())).unwrap());
+        let first = tls.plain().await;
+        assert!(Arc::ptr_eq(&first, &tls.plain().await));
+        std::fs::write(&path, authority("another, with a longer name")).unwrap();
+        let second = tls.plain().await;
+        assert!(!Arc::ptr_eq(&first, &second));
+        // One that is broken for a moment takes nothing away.
+        std::fs::write(&path, "-----BEGIN").unwrap();
+        assert!(Arc::ptr_eq(&second, &tls.plain().await));
+        std::fs::remove_file(&path).unwrap();
+        assert!(Arc::ptr_eq(&second, &tls.plain().await));
+        std::fs::write(&path, authority("third")).unwrap();
+        let third = tls.plain().await;
+        assert!(!Arc::ptr_eq(&second, &third));
+        // A reload counts where the file looks the same.
+        tls.forget();
+        assert!(!Arc::ptr_eq(&third, &tls.plain().await));
     }
 
     #[test]

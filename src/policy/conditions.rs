@@ -72,6 +72,11 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     /// Puts it into the index; only asked where [`ConditionKind::anchor`] names one.
     fn add_to<'a>(&'a self, _index: &mut IndexBuilder<'a>) {}
 
+    /// Whether a contact, of whom only the handle counts, can be judged by it (`doorman audit`).
+    fn of_contact(&self) -> OfContact {
+        OfContact::Unknown
+    }
+
     /// What it needs to have been remembered or listed.
     fn needs<'a>(&'a self, _needs: &mut Needs<'a>) {}
 
@@ -103,6 +108,17 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
 
     /// Reports what can never hold together with another condition of the same table.
     fn contradictions(&self, _written: &RawCondition, _table: &Written<'_>, _problems: &mut Problems) {}
+}
+
+/// How a condition is judged of somebody who is a contact already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfContact {
+    /// By the handle alone.
+    ByHandle,
+    /// It speaks of the moment at which a request comes, which never speaks against a contact.
+    OfTheMoment,
+    /// It needs a text, or something else that is not known of a contact.
+    Unknown,
 }
 
 /// A condition's own type, and how it is made from what the file says.

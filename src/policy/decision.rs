@@ -131,6 +131,9 @@ pub enum GuardKind {
 }
 
 impl GuardKind {
+    /// All of them.
+    pub const ALL: [GuardKind; 2] = [GuardKind::HandleNotPlain, GuardKind::LookAlike];
+
     /// The name after `guard:`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -145,8 +148,6 @@ impl GuardKind {
 pub enum ErrorKind {
     /// The ledger cannot be written, or was not read yet as far back as a count needs.
     Ledger,
-    /// No policy is loaded for this agent (held).
-    Policy,
     /// The clock is unsound.
     Clock,
     /// A fault of ours.
@@ -154,11 +155,13 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All of them.
+    pub const ALL: [ErrorKind; 3] = [ErrorKind::Ledger, ErrorKind::Clock, ErrorKind::Internal];
+
     /// The name after `error:`.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Ledger => "ledger",
-            ErrorKind::Policy => "policy",
             ErrorKind::Clock => "clock",
             ErrorKind::Internal => "internal",
         }
@@ -189,6 +192,26 @@ pub enum By {
 }
 
 impl By {
+    /// The reverse of `to_string`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let Some((kind, name)) = text.split_once(':') else {
+            return match text {
+                "no_match" => Some(By::NoMatch),
+                "paused" => Some(By::Paused),
+                name => RuleName::parse(name).map(By::Rule),
+            };
+        };
+        match kind {
+            "guard" => GuardKind::ALL.into_iter().find(|guard| guard.as_str() == name).map(By::Guard),
+            "limit" => RuleName::parse(name).map(By::Limit),
+            "overdue" => RuleName::parse(name).map(By::Overdue),
+            "hold" => Some(By::Hold(name.into())),
+            "error" => ErrorKind::ALL.into_iter().find(|error| error.as_str() == name).map(By::Error),
+            "person" => Some(By::Person(name.into())),
+            _ => None,
+        }
+    }
+
     /// The same as a sentence for people.
     pub fn reason(&self) -> String {
         match self {
@@ -296,9 +319,13 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and policy.
+    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and mode. Under another
+    /// policy the rules that had a say count, too; that its hash is another says nothing by itself.
     pub fn same_record(&self, other: &Decision) -> bool {
-        self.verdict == other.verdict && self.by == other.by && self.policy == other.policy
+        self.verdict == other.verdict
+            && self.by == other.by
+            && self.mode == other.mode
+            && (self.policy == other.policy || self.voices == other.voices)
     }
 
     /// A decision that leaves the request pending because something is wrong.

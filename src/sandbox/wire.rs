@@ -36,7 +36,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<S
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequest {
-    /// Whose door: an id or a handle.
+    /// Whom they ask: an id or a handle; empty or left out, the world's first agent.
+    #[serde(default)]
     pub to: String,
     /// Who asks. Where it is a handle of this world, the request is that party's.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]

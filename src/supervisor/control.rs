@@ -1,17 +1,21 @@
 //! What the control socket asks, answered from the agents' tasks.
 
+mod finding;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tracing::warn;
 
 use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
-use crate::ledger::{Health, RevokeFilter};
-use crate::model::{AgentId, AgentState, Handle, RequestId, Target, Verdict};
-use crate::ops::control::wire::{AgentStatus, Call, ControlOp, DoubtRow, OpError, OpReply, PendingRow, Status};
+use crate::ledger::Health;
+use crate::model::{AgentId, AgentState, RequestId, StrangerText, Target, Verdict};
+use crate::ops::control::wire::{
+    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
+    Revoked, Settled, Status,
+};
 use crate::ops::log::events;
 use crate::policy::doubts::{Fact, Said};
 
@@ -28,13 +32,13 @@ impl Shared {
             ControlOp::Answer { verdict, target, agent } => {
                 self.answer(verdict, &target, agent.as_ref(), &call.person).await
             }
-            ControlOp::Revoke { handle, since, agent } => {
-                self.revoke(handle, since, agent.as_ref(), &call.person).await
-            }
+            ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
             ControlOp::Reload { accept_shrunk } => {
                 Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), accept_shrunk).await))
             }
-            ControlOp::Doubts { agent } => self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts { doubts }),
+            ControlOp::Doubts { agent } => {
+                self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
+            }
             ControlOp::Settle { target, said, agent } => self.settle(&target, said, agent.as_ref(), &call.person).await,
             ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), &call.person).await,
             ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), &call.person).await,
@@ -63,13 +67,11 @@ impl Shared {
                 None => None,
             };
             match asked {
-                Some((status, counted)) => {
-                    agents.push(status);
-                    for (name, count) in counted {
-                        *counters.entry(name.to_owned()).or_default() += count;
-                    }
-                }
+                Some(status) => agents.push(status),
                 None => agents.push(self.starting(member)),
+            }
+            for (name, count) in member.counters.all() {
+                *counters.entry(name.to_owned()).or_default() += count;
             }
         }
         let ledger = match &*self.around.ledger.health().borrow() {
@@ -101,12 +103,7 @@ impl Shared {
     }
 
     async fn pending(&self, agent: Option<&AgentId>) -> Result<OpReply, OpError> {
-        let mut requests: Vec<PendingRow> = Vec::new();
-        for member in self.chosen(agent)? {
-            if let Some(handle) = member.handle.load_full() {
-                requests.extend(handle.ask(Command::Pending).await.unwrap_or_default());
-            }
-        }
+        let mut requests = self.rows(agent).await?;
         // What a rule would have answered, but for the shadow, waits for no person; nor does `status` count it so.
         for row in requests.iter_mut().filter(|row| row.stage == "deferred") {
             if row.verdict.is_some_and(|verdict| verdict != Verdict::Defer) {
@@ -114,7 +111,7 @@ impl Shared {
             }
         }
         requests.sort_by_key(|row| row.inserted_at.unwrap_or(row.first_seen));
-        Ok(OpReply::Pending { requests })
+        Ok(OpReply::Pending(Pending { requests }))
     }
 
     async fn answer(
@@ -139,28 +136,55 @@ impl Shared {
     /// The one pending request that is meant.
     async fn find(&self, target: &str, agent: Option<&AgentId>) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
         let mut found = Vec::new();
-        let target = Target::parse(target);
+        let meant = Target::parse(target);
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
-            let target = target.clone();
+            let target = meant.clone();
             let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
         if found.is_empty()
-            && let Some(beginning) = target.beginning()
+            && let Some(beginning) = meant.beginning()
         {
             found = self.begin_with(beginning, agent).await?;
         }
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(error("gone", "nothing pending has this id or handle: `doorman pending` lists what is")),
-            several => {
-                let ids: Vec<String> = found.iter().take(5).map(|(_, id)| format!("`{id}`")).collect();
-                let message =
-                    format!("this names {several} pending requests: say which by its id ({})", ids.join(", "));
-                Err(error("ambiguous", message))
+            0 => Err(self.nothing_pending(target, agent).await?),
+            _ => {
+                let ids: Vec<&RequestId> = found.iter().map(|(_, id)| id).collect();
+                let rows = self.rows(agent).await?;
+                let meant = rows.iter().filter(|row| ids.iter().any(|id| id.as_str() == row.request));
+                let now = self.around.clock.now().wall;
+                Err(error("ambiguous", finding::ambiguous(target, &meant.collect::<Vec<_>>(), now)))
             }
         }
+    }
+
+    /// Why a target names no pending request: its handle cannot be typed, it was answered already, or there is none.
+    async fn nothing_pending(&self, target: &str, agent: Option<&AgentId>) -> Result<OpError, OpError> {
+        let rows = self.rows(agent).await?;
+        if let Some(message) = finding::not_typed(target, &rows) {
+            return Ok(error("ambiguous", message));
+        }
+        let (path, wanted, agent) = (self.settings.ledger.path.clone(), target.to_owned(), agent.cloned());
+        let now = self.around.clock.now().wall;
+        let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, now)).await;
+        let message = said.ok().flatten().unwrap_or_else(|| {
+            let target = StrangerText::new(target).shown(150);
+            format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is")
+        });
+        Ok(error("gone", message))
+    }
+
+    async fn rows(&self, agent: Option<&AgentId>) -> Result<Vec<PendingRow>, OpError> {
+        let mut rows = Vec::new();
+        for member in self.chosen(agent)? {
+            if let Some(handle) = member.handle.load_full() {
+                rows.extend(handle.ask(Command::Pending).await.unwrap_or_default());
+            }
+        }
+        Ok(rows)
     }
 
     /// The pending requests whose ids begin so: a narrow terminal shows no more of them.
@@ -220,7 +244,7 @@ impl Shared {
         };
         let (op, person) = (PersonCommand::Settle { target, said }, person.into());
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
-            Some(OpOutcome::Settled(ended)) => Ok(OpReply::Settled { ended }),
+            Some(OpOutcome::Settled(ended)) => Ok(OpReply::Settled(Settled { ended })),
             Some(OpOutcome::Failed(why)) => Err(why),
             Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => {
                 Err(error("failed", "the agent's task is being restarted: ask again"))
@@ -237,30 +261,18 @@ impl Shared {
                 agents.push(member.id.clone());
             }
         }
-        Ok(OpReply::Done { agents })
+        Ok(OpReply::Done(Done { agents }))
     }
 
-    async fn revoke(
-        &self,
-        handle: Option<String>,
-        since: Option<Timestamp>,
-        agent: Option<&AgentId>,
-        person: &str,
-    ) -> Result<OpReply, OpError> {
-        let wanted = match &handle {
-            Some(text) => Some(Handle::parse(text).map_err(|problem| error("unknown", problem.to_string()))?),
-            None => None,
-        };
-        if wanted.is_none() && since.is_none() {
-            return Err(error("failed", "say whom: a handle, or `--since 1h`"));
-        }
-        let members = self.chosen(agent)?;
-        let (mut removed, mut failed) = (Vec::new(), Vec::new());
-        let filter = RevokeFilter { agent: agent.cloned(), handle: wanted.map(|handle| handle.to_string()), since };
-        let contacts = self.around.ledger.revocable(filter).await;
-        for (agent, contact, whose) in contacts.map_err(|why| error("failed", why.to_string()))? {
-            let Some(member) = members.iter().find(|member| member.id == agent) else { continue };
-            let shown = whose.unwrap_or_else(|| contact.to_string());
+    /// Removes them one after the other. Whoever is gone already counts as a failure, with the platform's word.
+    async fn revoke(&self, contacts: Vec<ChosenContact>, person: &str) -> Result<OpReply, OpError> {
+        let mut revoked = Revoked::default();
+        for ChosenContact { agent, contact, handle } in contacts {
+            let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
+            let Some(member) = self.members.iter().find(|member| member.id == agent) else {
+                revoked.failed.push(format!("{shown}: no agent `{agent}` is configured"));
+                continue;
+            };
             let asked = match member.handle.load_full() {
                 Some(task) => task.ask(|reply| Command::Remove { contact: contact.clone(), reply }).await,
                 None => None,
@@ -268,12 +280,12 @@ impl Shared {
             match asked {
                 Some(Ok(())) => {
                     warn!(event = events::REVOKED, agent = %agent, contact = contact.as_str(), handle = shown, by = format!("person:{person}"), "a contact was removed by hand");
-                    removed.push(shown);
+                    revoked.removed.push(shown);
                 }
-                Some(Err(why)) => failed.push(format!("{shown}: {why}")),
-                None => failed.push(format!("{shown}: the agent's task is being restarted, ask again")),
+                Some(Err(why)) => revoked.failed.push(format!("{shown}: {why}")),
+                None => revoked.failed.push(format!("{shown}: the agent's task is being restarted, ask again")),
             }
         }
-        Ok(OpReply::Revoked { removed, failed })
+        Ok(OpReply::Revoked(revoked))
     }
 }

@@ -239,10 +239,11 @@ async fn what_people_say_is_done_and_recorded_as_theirs() -> Result<(), String> 
     };
     cli(&["approve", "r-ann"], 0, "approved").await;
     cli(&["reject", "@bob"], 0, "rejected").await;
-    cli(&["approve", "@bob"], 1, "nothing pending").await;
+    cli(&["approve", "@bob"], 1, "is already rejected by").await;
+    cli(&["approve", "@nobody"], 1, "nothing pending").await;
     cli(&["approve", "twin"], 1, "names 2 pending requests").await;
     assert_eq!((request(&site, "r-one").answered, request(&site, "r-two").answered), (0, 0));
-    cli(&["defer", "r-cy"], 0, "held").await;
+    cli(&["defer", "r-cy"], 0, "on hold").await;
     // A hold is a person's: no rule answers it any more.
     std::fs::write(site.path("rules.toml"), OTHER_RULES).unwrap();
     cli(&["pause"], 0, "paused").await;

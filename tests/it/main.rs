@@ -13,6 +13,7 @@ mod fuzz;
 mod ledger;
 mod life;
 mod logs;
+mod people;
 mod policy_commands;
 mod process;
 mod reference;

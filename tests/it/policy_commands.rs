@@ -123,14 +123,21 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             agent: agent(),
             request: id.clone(),
             answer,
-            by,
+            by: doorman::policy::By::parse(&by).unwrap(),
             policy,
             charges,
             counts,
             attempt: 1,
             at,
         });
-        entries.push(Record::Outcome { agent: agent(), request: id, outcome: Outcome::Applied, detail: None, at });
+        entries.push(Record::Outcome {
+            agent: agent(),
+            request: id,
+            outcome: Outcome::Applied,
+            detail: None,
+            refusal: None,
+            at,
+        });
     }
     entries
 }

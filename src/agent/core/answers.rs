@@ -1,17 +1,16 @@
-//! Answers on their way, and what becomes of them.
+//! Answers on their way, what becomes of them, and how requests end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::ending::Ending;
 use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::Forced;
+use crate::inbox::{Flight, Said, Stage};
 use crate::ledger::LedgerError;
 use crate::ledger::Record;
-use crate::model::{AgentState, Answer, Outcome, RequestId};
+use crate::model::{AgentState, Answer, Outcome, Refusal, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
+use crate::policy::By;
 use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
@@ -23,19 +22,21 @@ const CODE_CHARS_MAX: usize = 64;
 /// After the ledger refused an entry the request is tried again this much later.
 const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
 
-/// An answer between its intent and its outcome.
+/// How an answer ended.
 #[derive(Debug)]
-pub(super) struct Flight {
-    answer: Answer,
-    by: Arc<str>,
-    attempt: u32,
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) detail: Option<String>,
+    pub(super) latency: Option<Duration>,
+}
+
+impl Ending {
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self { outcome, detail: None, latency: None }
+    }
 }
 
 impl Core {
-    pub(super) fn flight(&mut self, id: &RequestId, answer: Answer, by: Arc<str>, attempt: u32) {
-        self.flights.insert(id.clone(), Flight { answer, by, attempt });
-    }
-
     /// Hands the outbox to the ledger: one batch at a time, in order.
     pub(super) fn flush(&mut self) {
         if self.recording {
@@ -62,7 +63,7 @@ impl Core {
                 self.count("ledger_refused");
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
                 for id in intents {
-                    self.take_back(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
+                    self.unsent(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
                     self.withdraw_unsent(&id, now);
                 }
             }
@@ -71,28 +72,24 @@ impl Core {
 
     /// Sends an answer whose intent is on record, unless the world has moved on since.
     fn send(&mut self, id: &RequestId, now: Now) {
-        let Some(entry) = self.inbox.entry(id) else {
-            self.flights.remove(id);
-            self.responder.give_back();
+        let Some((request, flight)) = self.inbox.entry(id).and_then(|entry| {
+            let flight = entry.answer().flight()?;
+            Some((entry.request().clone(), flight.clone()))
+        }) else {
             return;
         };
-        if entry.updated.is_some() {
-            let ours = entry.unknown_before
-                && entry.updated.as_deref().cloned() == self.flights.get(id).map(|flight| flight.answer.status());
+        if let Some(status) = flight.updated() {
+            let ours = flight.bound() && *status == flight.said().answer.status();
             let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
-            if let Some(flight) = self.end_answer(id) {
-                self.force(id, Forced { answer: flight.answer, by: flight.by });
-            }
-            self.finish(id, Ending { outcome, detail: None, latency: None }, now);
+            self.slot_back();
+            self.finish(id, Ending::of(outcome), now);
             return;
         }
         if self.session.state() == AgentState::Refused || !self.is_us() {
-            self.take_back(id, None, true);
+            self.unsent(id, None, true);
             return;
         }
-        let Some(flight) = self.flights.get(id) else { return };
-        let (answer, attempt) = (flight.answer, flight.attempt);
-        let request = entry.request.clone();
+        let (answer, attempt) = (flight.said().answer, flight.attempt());
         self.act(Action::Respond { request: id.clone(), answer, attempt });
         self.tell(Notice::Answering { request, answer, attempt });
     }
@@ -100,55 +97,46 @@ impl Core {
     /// The ledger did not take an intent, perhaps because it holds another answer for open that is not: what certainly
     /// never reached anybody is withdrawn before the next try.
     fn withdraw_unsent(&mut self, id: &RequestId, now: Now) {
-        if self.inbox.entry(id).is_some_and(|entry| !entry.unknown_before) {
+        if self.inbox.entry(id).is_some_and(|entry| !entry.answer().may_be_heard()) {
             self.policy_state.give_back(id);
             self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
             self.limits_freed(id);
         }
     }
 
-    /// The answer was not sent: the request goes back to be decided anew.
-    fn take_back(&mut self, id: &RequestId, until: Option<Mono>, recorded: bool) {
-        let flight = self.end_answer(id);
-        if recorded && let (Some(flight), Some(entry)) = (flight, self.inbox.entry_mut(id)) {
-            entry.intended = Some(flight.answer);
-        }
-        match until {
-            Some(until) => self.inbox.delay(id, until),
-            None => self.inbox.requeue(id),
-        }
+    /// The answer was not sent: the request goes back to be decided again. `recorded` is whether its intent is on record.
+    fn unsent(&mut self, id: &RequestId, until: Option<Mono>, recorded: bool) {
+        self.slot_back();
+        self.inbox.unsent(id, recorded, until);
     }
 
-    fn end_answer(&mut self, id: &RequestId) -> Option<Flight> {
-        let flight = self.flights.remove(id)?;
+    /// An answer is on its way no more. Whatever the pass under way does not show proves nothing.
+    fn slot_back(&mut self) {
         self.responder.give_back();
         self.inbox.listing.disturb();
-        Some(flight)
     }
 
     pub(super) fn responded(&mut self, id: &RequestId, attempt: u32, reply: Reply<Responded>, written: Mono, now: Now) {
         self.watch_date(reply.date, now);
-        if self.flights.get(id).is_none_or(|flight| flight.attempt != attempt) {
-            return;
-        }
-        let Some(flight) = self.end_answer(id) else { return };
         let Some(entry) = self.inbox.entry(id) else { return };
-        let request = entry.request.clone();
-        let meaning = meaning(flight.answer, &reply.result, entry.unknown_before, entry.updated.as_deref());
+        let Some(flight) = entry.answer().flight().filter(|flight| flight.attempt() == attempt).cloned() else {
+            return;
+        };
+        let (request, received) = (entry.request().clone(), entry.received().filter(|_| attempt == 1));
+        self.slot_back();
+        let answer = flight.said().answer;
+        let meaning = meaning(answer, &reply.result, flight.bound(), flight.updated());
         if reply.result.is_ok() {
             self.key_works(now);
         }
         let error = reply.result.err();
         match meaning {
             Meaning::Over(outcome) => {
-                let received = self.inbox.entry(id).and_then(|entry| entry.received).filter(|_| attempt == 1);
                 let latency = received.map(|received| written.since(received));
-                self.force(id, Forced { answer: flight.answer, by: flight.by });
                 self.finish(id, Ending { outcome, detail: error.map(|error| error.to_string()), latency }, now);
             }
             Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
             Meaning::NotYet | Meaning::Throttled => {
-                self.never_reached(id, flight.answer);
                 self.count("answers_retried");
                 if let Some(error) = &error {
                     self.throttle(error, now);
@@ -156,9 +144,9 @@ impl Core {
                 let wait = self.backoff(attempt);
                 let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
                 let wait = wait.max(asked.min(self.config.timing.retry_after_max));
-                self.inbox.delay(id, now.mono + wait);
+                self.inbox.unsent(id, true, Some(now.mono + wait));
                 self.tell_people(id, || OpOutcome::busy("the platform cannot take it now: doorman keeps trying"));
-                self.tell(Notice::Retry { request, answer: flight.answer, attempts: attempt, error, unknown: false });
+                self.tell(Notice::Retry { request, answer, attempts: attempt, error, unknown: false });
             }
             Meaning::Forbidden | Meaning::Malformed => {
                 let Some(error) = error else { return };
@@ -166,8 +154,7 @@ impl Core {
             }
             Meaning::KeyRefused => {
                 let Some(error) = error else { return };
-                self.never_reached(id, flight.answer);
-                self.inbox.requeue(id);
+                self.inbox.unsent(id, true, None);
                 self.tell_people(id, || {
                     OpOutcome::failed("the agent's key is refused, or missing: see `doorman status`")
                 });
@@ -176,21 +163,11 @@ impl Core {
         }
     }
 
-    /// The attempt was certainly not carried out; unless an earlier one may have been, the request is free again.
-    fn never_reached(&mut self, id: &RequestId, answer: Answer) {
-        if let Some(entry) = self.inbox.entry_mut(id)
-            && !entry.unknown_before
-        {
-            entry.intended = Some(answer);
-        }
-    }
-
     /// Gives up an intent that never reached anybody, since something else is decided now.
     pub(super) fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>, now: Now) {
-        let Some(entry) = self.inbox.entry_mut(id) else { return };
-        let Some(answer) = entry.intended.take_if(|answer| Some(*answer) != unless) else { return };
-        entry.attempts = 0;
-        let request = entry.request.clone();
+        let Some(answer) = self.inbox.withdraw(id, unless) else { return };
+        let Some(entry) = self.inbox.entry(id) else { return };
+        let request = entry.request().clone();
         self.approval_ended(id, request.sender.handle(), false, now);
         self.policy_state.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
         self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
@@ -201,53 +178,49 @@ impl Core {
     /// this request; and then, only the same.
     fn fate_unknown(&mut self, id: &RequestId, flight: &Flight, error: Option<CallError>, now: Now) {
         self.count("answers_unknown");
-        self.force(id, Forced { answer: flight.answer, by: flight.by.clone() });
-        let Some(entry) = self.inbox.entry_mut(id) else { return };
-        entry.unknown_before = true;
-        entry.intended = None;
-        let request = entry.request.clone();
-        self.inbox.unknown(id);
+        self.inbox.fate_unknown(id);
+        let Some(entry) = self.inbox.entry(id) else { return };
+        let request = entry.request().clone();
         let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
-        let wait = self.backoff(flight.attempt - 1).max(asked.min(self.config.timing.retry_after_max));
+        let wait = self.backoff(flight.attempt() - 1).max(asked.min(self.config.timing.retry_after_max));
         self.inbox.listing.want("the fate of an answer is unknown", now.mono + wait);
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),
             outcome: Outcome::Unknown,
             detail: error.as_ref().map(ToString::to_string),
+            refusal: None,
             at: now.wall,
         });
-        self.tell(Notice::Retry { request, answer: flight.answer, attempts: flight.attempt, error, unknown: true });
+        let (answer, attempts) = (flight.said().answer, flight.attempt());
+        self.tell(Notice::Retry { request, answer, attempts, error, unknown: true });
     }
 
     /// A listing that began after the attempt still shows it: the attempt was not carried out.
     pub(super) fn still_pending(&mut self, id: &RequestId, now: Now) {
-        let attempts = self.inbox.entry(id).map_or(0, |entry| entry.attempts);
+        let attempts = self.inbox.entry(id).map_or(0, |entry| entry.answer().attempts());
         let wait = self.backoff(attempts.saturating_sub(1));
-        self.inbox.delay(id, now.mono + wait);
+        self.inbox.still_pending(id, now.mono + wait);
     }
 
     fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: Meaning, error: CallError, now: Now) {
         self.count("answers_refused");
         let code = error.code.as_ref().map_or_else(String::new, |code| code.raw_prefix(CODE_CHARS_MAX).to_owned());
-        let Some(entry) = self.inbox.entry_mut(id) else { return };
-        let request = entry.request.clone();
-        if meaning == Meaning::Malformed {
-            entry.malformed = Some(flight.answer);
-            if !entry.unknown_before {
-                entry.forced = None;
-            }
-            self.inbox.rest(id, None);
-        } else {
-            entry.forbidden = true;
-            self.inbox.delay(id, now.mono + FORBIDDEN_WAIT);
-        }
+        let malformed = meaning == Meaning::Malformed;
+        let (refusal, until) = match malformed {
+            true => (Refusal::Malformed, None),
+            false => (Refusal::Forbidden, Some(now.mono + FORBIDDEN_WAIT)),
+        };
+        self.inbox.refused(id, refusal, until);
+        let Some(entry) = self.inbox.entry(id) else { return };
+        let request = entry.request().clone();
+        let answer = flight.said().answer;
         // Where an earlier attempt may have been carried out, the request stays bound to its answer, across restarts too.
-        let bound = self.inbox.entry(id).is_some_and(|entry| entry.unknown_before);
+        let bound = flight.bound();
         let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
         if !bound {
             self.approval_ended(id, request.sender.handle(), false, now);
-            self.policy_state.settle(id, request.sender.handle(), flight.answer.verdict(), Outcome::Refused, now.wall);
+            self.policy_state.settle(id, request.sender.handle(), answer.verdict(), Outcome::Refused, now.wall);
             self.limits_freed(id);
         }
         self.record(Record::Outcome {
@@ -255,14 +228,145 @@ impl Core {
             request: id.clone(),
             outcome,
             detail: Some(error.to_string()),
+            refusal: Some(refusal),
             at: now.wall,
         });
         let why = format!("the platform refused it: {error}");
         self.tell_people(id, || OpOutcome::failed(&why));
         // A quota that is used up refuses everybody: it is said once.
         let room = self.refusals_told.len() < REFUSALS_TOLD_MAX;
-        if meaning == Meaning::Malformed || (room && self.refusals_told.insert(code)) {
-            self.tell(Notice::Refused { request, answer: flight.answer, error });
+        if malformed || (room && self.refusals_told.insert(code)) {
+            self.tell(Notice::Refused { request, answer, error });
+        }
+    }
+
+    /// An answer came to its end, one way or another.
+    pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
+        let Some(entry) = self.inbox.entry(id) else { return };
+        // What was not applied binds nobody, should the request turn out to be pending after all.
+        let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
+        let bound = entry.answer().said().filter(|_| applied).cloned();
+        let Some(entry) = self.inbox.settle(id, bound, now) else { return };
+        self.inbox.listing.disturb();
+        // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
+        let Some((Said { answer, by }, attempts)) = entry.answer().ends() else {
+            self.record(Record::Settled {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                status: None,
+                at: now.wall,
+            });
+            self.tell_people(id, OpOutcome::gone);
+            self.tell(Notice::Settled { request: id.clone(), status: None });
+            return;
+        };
+        let (answer, by) = (*answer, by.clone());
+        let verdict = answer.verdict();
+        let outcome = ending.outcome;
+        let request = entry.request().clone();
+        self.policy_state.settle(id, request.sender.handle(), verdict, outcome, now.wall);
+        self.policy_state.forget(id);
+        if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
+        {
+            // A person's approval ends what was in doubt about that owner up to now.
+            self.policy_state.doubts_mut().settled(handle.owner(), None, now.wall);
+        }
+        self.record(Record::Outcome {
+            agent: self.config.agent.clone(),
+            request: id.clone(),
+            outcome,
+            detail: ending.detail,
+            refusal: None,
+            at: now.wall,
+        });
+        self.count(match outcome {
+            Outcome::Applied => "answers_applied",
+            Outcome::PresumedApplied => "answers_presumed_applied",
+            Outcome::SettledElsewhere => "answers_settled_elsewhere",
+            Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
+        });
+        self.end_waiting(id, &request, verdict, outcome.as_str());
+        if !outcome.keeps_charge() {
+            self.limits_freed(id);
+        }
+        let let_in = applied && verdict == Verdict::Approve;
+        self.let_in |= let_in;
+        self.approval_ended(id, request.sender.handle(), let_in, now);
+        self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
+    }
+
+    /// The channel told how a request stands now.
+    pub(super) fn updated(&mut self, id: &RequestId, status: RequestStatus, now: Now) {
+        if status == RequestStatus::Pending {
+            return;
+        }
+        self.inbox.listing.disturb();
+        self.count("updates");
+        let Some(entry) = self.inbox.entry(id) else {
+            let told = self.inbox.tombstone(id).is_some();
+            self.inbox.settle(id, None, now);
+            if !told {
+                self.settled(id, Some(status), now);
+            }
+            return;
+        };
+        match entry.stage() {
+            // It usually beats the reply to our own answer. The reply decides whose word it was.
+            Stage::InFlight => {
+                self.inbox.updated(id, &status);
+            }
+            Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
+                let matches = entry.answer().said().is_some_and(|said| said.answer.status() == status);
+                if entry.answer().may_be_heard() {
+                    let outcome = if matches { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+                    self.finish(id, Ending::of(outcome), now);
+                } else {
+                    self.settled(id, Some(status), now);
+                }
+            }
+        }
+    }
+
+    /// A request ended without an answer of ours; `None` is a listing that shows it no more.
+    pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
+        let remembered = self.memory.remove(id).is_some();
+        let entry = self.inbox.settle(id, None, now);
+        let known = remembered || entry.is_some();
+        self.inbox.listing.disturb();
+        match status {
+            Some(_) => self.policy_state.forget(id),
+            None => self.policy_state.gone(id),
+        }
+        self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
+        if known {
+            self.record(Record::Settled {
+                agent: self.config.agent.clone(),
+                request: id.clone(),
+                status: status.clone(),
+                at: now.wall,
+            });
+        }
+        if let Some(entry) = entry {
+            self.approval_ended(id, entry.request().sender.handle(), false, now);
+            if entry.answer().intended().is_some() {
+                self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+            }
+            if entry.answer().attempts() > 0 {
+                self.policy_state.give_back(id);
+                self.limits_freed(id);
+            }
+            self.tell_people(id, OpOutcome::gone);
+        }
+        // The agent's own requests to others are told of, too; they are nobody's at this door.
+        if known {
+            self.tell(Notice::Settled { request: id.clone(), status });
+        }
+    }
+
+    /// What is for the people who wait for this request's end.
+    pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
+        for token in self.waiting.remove(id).unwrap_or_default() {
+            self.act(Action::Reply { token, outcome: outcome() });
         }
     }
 }

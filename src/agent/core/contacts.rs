@@ -346,7 +346,7 @@ impl Core {
     /// Where a doubt about somebody began or ended, what rests of theirs is decided again.
     pub(super) fn doubts_changed(&mut self) {
         let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
-        self.inbox.requeue_resting(|entry| match (&concerned, entry.request.sender.handle()) {
+        self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
             (Concerned::Everybody, _) => true,
             (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
             (Concerned::Owners(_), None) => false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Forced, Stage};
+use crate::inbox::{Next, Said, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, RequestId, Verdict};
@@ -17,6 +17,14 @@ use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHas
 const STEP_MAX: u32 = 128;
 /// The pause after such a step.
 const STEP_PAUSE: Duration = Duration::from_millis(2);
+
+/// An answer that is to be sent, and what it rests on.
+struct Intent {
+    said: Said,
+    /// The rules that gave it; `None`: a person did, or it is the same once more.
+    policy: Option<PolicyHash>,
+    charges: Vec<Charge>,
+}
 
 impl Core {
     /// Whether anything may be decided now.
@@ -49,28 +57,32 @@ impl Core {
 
     fn decide(&mut self, id: &RequestId, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
-        if let Some(forced) = entry.forced.as_deref().cloned() {
-            let by_person = forced.by.starts_with("person:");
-            if self.in_shadow() || (self.policy_state.paused() && !by_person) {
-                self.inbox.rest(id, None);
+        match entry.answer().next() {
+            None => return,
+            Some(Next::Rules) => {}
+            Some(Next::Person(said) | Next::Again(said)) => {
+                let said = said.clone();
+                if self.in_shadow() || (self.policy_state.paused() && !said.by_person()) {
+                    self.inbox.rest(id, None);
+                    return;
+                }
+                self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
                 return;
             }
-            self.intend(id, forced.answer, forced.by, None, Vec::new(), false, now);
-            return;
         }
-        // A held agent has no policy: only what a person said, or what may have been said already, goes out.
+        // An agent without rules has no policy: only what a person said, or what may have been said already, goes out.
         let Some(policy) = self.policy.clone() else {
             self.inbox.rest(id, None);
             return;
         };
         // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
-        let first_seen = if self.clock.sound() { entry.first_seen.min(now.wall) } else { entry.first_seen };
+        let first_seen = if self.clock.sound() { entry.first_seen().min(now.wall) } else { entry.first_seen() };
         let contacts = self.contact_count();
         let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts };
-        let (request, mark) = (entry.request.clone(), entry.mark());
+        let (request, mark) = (entry.request().clone(), entry.mark());
         self.look_for_contacts(mark, request.sender.handle(), now);
         if let Some(entry) = self.inbox.entry_mut(id) {
-            entry.first_seen = first_seen;
+            entry.first_seen_at(first_seen);
         }
         let decision = policy.decide(&request, &circumstances, &self.policy_state, now.wall);
         let shadow = self.shadow(Some(&policy));
@@ -101,7 +113,7 @@ impl Core {
                 );
                 self.inbox.rest(id, rest_until);
             }
-            Some(answer) if self.inbox.entry(id).is_some_and(|entry| entry.malformed == Some(answer)) => {
+            Some(answer) if self.inbox.entry(id).is_some_and(|entry| entry.answer().is_malformed(answer)) => {
                 self.inbox.rest(id, rest_until);
             }
             Some(answer) => {
@@ -114,8 +126,8 @@ impl Core {
                     &decision.charges,
                     now.wall,
                 );
-                let by: Arc<str> = decision.by.to_string().into();
-                self.intend(id, answer, by, Some(decision.policy), decision.charges, verdict == Verdict::Approve, now);
+                let said = Said { answer, by: decision.by };
+                self.intend(id, Intent { said, policy: Some(decision.policy), charges: decision.charges }, now);
             }
         }
     }
@@ -140,9 +152,9 @@ impl Core {
             });
         }
         let Some(entry) = self.inbox.entry_mut(id) else { return };
-        let request = entry.request.clone();
-        let new = entry.decision.as_ref().is_none_or(|before| !before.same_record(decision));
-        entry.decision = Some(Box::new(decision.clone()));
+        let request = entry.request().clone();
+        let new = entry.decision().is_none_or(|before| !before.same_record(decision));
+        entry.decided(decision.clone());
         if let Some(overdue) = &decision.notify {
             self.act(Action::Tell(Notice::Overdue { request: request.clone(), overdue: overdue.clone() }));
         }
@@ -164,45 +176,21 @@ impl Core {
     }
 
     /// Takes a slot, and puts the intent on record; the answer goes out when that is certain.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "an intent is what it says; a struct would name the same things twice"
-    )]
-    fn intend(
-        &mut self,
-        id: &RequestId,
-        answer: Answer,
-        by: Arc<str>,
-        policy: Option<PolicyHash>,
-        charges: Vec<Charge>,
-        counts: bool,
-        now: Now,
-    ) {
+    fn intend(&mut self, id: &RequestId, intent: Intent, now: Now) {
+        let Intent { said, policy, charges } = intent;
+        let Said { answer, by } = said.clone();
         self.withdraw(id, Some(answer), now);
-        let Some(entry) = self.inbox.entry_mut(id) else { return };
-        entry.intended = None;
-        entry.attempts += 1;
-        entry.updated = None;
-        let attempt = entry.attempts;
-        let request = entry.request.clone();
+        let Some(attempt) = self.inbox.begin_answer(id, said) else { return };
+        let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         if answer == Answer::Approve {
             self.approving(id, request.sender.handle(), now);
         }
         self.responder.take(now.mono);
-        self.inbox.begin_answer(id);
         self.inbox.listing.disturb();
-        self.record(Record::Intent {
-            agent: self.config.agent.clone(),
-            request: id.clone(),
-            answer,
-            by: by.to_string(),
-            policy,
-            charges,
-            counts,
-            attempt,
-            at: now.wall,
-        });
-        self.flight(id, answer, by, attempt);
+        // A person's approval, and the same once more, do not count towards `approvals_max`.
+        let counts = policy.is_some() && answer == Answer::Approve;
+        let (agent, request, at) = (self.config.agent.clone(), id.clone(), now.wall);
+        self.record(Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at });
     }
 
     /// A request is new here: it goes on record, and the policy state hears of it.
@@ -210,10 +198,10 @@ impl Core {
         self.count("requests_seen");
         let remembered = self.restore(id);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
-        entry.received = received;
-        let request = entry.request.clone();
-        let first_seen = remembered.unwrap_or(entry.first_seen);
-        entry.first_seen = first_seen;
+        entry.received_at(received);
+        let request = entry.request().clone();
+        let first_seen = remembered.unwrap_or(entry.first_seen());
+        entry.first_seen_at(first_seen);
         let first_seen = first_seen.min(now.wall);
         self.policy_state.seen(id, request.sender.handle(), first_seen);
         if remembered.is_none() {
@@ -223,6 +211,9 @@ impl Core {
                 via,
                 at: first_seen,
             });
+        }
+        if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
+            self.tell(Notice::Returned { request: id.clone() });
         }
         self.tell(Notice::Seen { request, live: via == Via::Event });
     }
@@ -265,7 +256,7 @@ impl Core {
         let forbidden: Vec<RequestId> = self
             .inbox
             .entries()
-            .filter(|entry| entry.forbidden && matches!(entry.stage(), Stage::Delayed { .. }))
+            .filter(|entry| entry.answer().is_forbidden() && matches!(entry.stage(), Stage::Delayed { .. }))
             .map(|entry| entry.id().clone())
             .collect();
         for id in forbidden {
@@ -276,9 +267,8 @@ impl Core {
     /// What this request took of a limit, and gives back, goes to the oldest.
     pub(super) fn limits_freed(&mut self, id: &RequestId) {
         self.restore_without(id);
-        self.inbox.requeue_resting(|entry| {
-            entry.decision.as_ref().is_some_and(|decision| matches!(decision.by, By::Limit(_)))
-        });
+        self.inbox
+            .requeue_resting(|entry| entry.decision().is_some_and(|decision| matches!(decision.by, By::Limit(_))));
     }
 
     /// Nothing is answered until `resume`.
@@ -303,12 +293,5 @@ impl Core {
             self.tell(Notice::Resumed { by });
         }
         self.inbox.requeue_resting(|_| true);
-    }
-
-    /// Where a person's word, or an earlier attempt, binds the answer.
-    pub(super) fn force(&mut self, id: &RequestId, forced: Forced) {
-        if let Some(entry) = self.inbox.entry_mut(id) {
-            entry.forced = Some(Box::new(forced));
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Action, Core, ending::Ending};
+use super::answers::Ending;
+use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
@@ -46,7 +47,7 @@ impl Core {
         let rhythm = self.rhythm();
         if let Some(fetch) = self.inbox.listing.begin(mark, now.mono, rhythm) {
             // What is on its way now is not yet settled on the pages that follow.
-            if !self.flights.is_empty() {
+            if self.responder.in_flight() > 0 {
                 self.inbox.listing.disturb();
             }
             self.act(Action::Page(fetch));
@@ -108,7 +109,7 @@ impl Core {
             self.still_pending(&id, now);
         }
         for id in verified.no_longer {
-            self.finish(&id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+            self.finish(&id, Ending::of(Outcome::PresumedApplied), now);
         }
         for id in verified.gone {
             self.gone(&id, now);
@@ -132,7 +133,7 @@ impl Core {
         }
         let mark = self.inbox.mark();
         if let Some(fetch) = self.inbox.listing.again(end, mark, now.mono) {
-            if !self.flights.is_empty() {
+            if self.responder.in_flight() > 0 {
                 self.inbox.listing.disturb();
             }
             self.act(Action::Page(fetch));
@@ -152,8 +153,8 @@ impl Core {
 
     /// A stable listing shows it no more, and we never answered it.
     fn gone(&mut self, id: &RequestId, now: Now) {
-        if self.inbox.entry(id).is_some_and(|entry| entry.unknown_before) {
-            self.finish(id, Ending { outcome: Outcome::PresumedApplied, detail: None, latency: None }, now);
+        if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
+            self.finish(id, Ending::of(Outcome::PresumedApplied), now);
             return;
         }
         self.settled(id, None, now);

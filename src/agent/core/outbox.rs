@@ -100,7 +100,7 @@ mod tests {
             agent: AgentId::parse("a").unwrap(),
             request: RequestId::parse(id).unwrap(),
             answer: Answer::Reject,
-            by: "rule:x".to_owned(),
+            by: crate::policy::By::NoMatch,
             policy: None,
             charges: Vec::new(),
             counts: false,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::Now;
-use crate::inbox::{Forced, Stage};
+use crate::inbox::{Said, Stage};
 use crate::ledger::Record;
 use crate::model::{ContactRequest, RequestId, Target, Verdict};
 use crate::ops::control::wire::{Answered, DoubtRow, OpError};
-use crate::policy::doubts::Said;
+use crate::policy::By;
+use crate::policy::doubts::Said as SaidOfDoubt;
 
 /// What a person asks of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum PersonCommand {
         /// A handle, or the id of a request that a doubt rests on.
         target: Target,
         /// What the person says.
-        said: Said,
+        said: SaidOfDoubt,
     },
     /// Answer nothing until resumed.
     Pause,
@@ -71,7 +72,7 @@ impl Core {
     pub fn find(&self, target: &Target) -> Vec<RequestId> {
         if let Some(handle) = target.handle() {
             let theirs = |request: &ContactRequest| request.sender.handle() == Some(&handle);
-            let found = self.inbox.entries().filter(|entry| theirs(&entry.request));
+            let found = self.inbox.entries().filter(|entry| theirs(entry.request()));
             let found: Vec<RequestId> = found.map(|entry| entry.id().clone()).collect();
             if !found.is_empty() {
                 return found;
@@ -111,8 +112,8 @@ impl Core {
             return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
         }
         let shadow = self.in_shadow();
-        let Some(entry) = self.inbox.entry_mut(id) else { return Some(OpOutcome::gone()) };
-        let request = entry.request.clone();
+        let Some(entry) = self.inbox.entry(id) else { return Some(OpOutcome::gone()) };
+        let request = entry.request().clone();
         match entry.stage() {
             Stage::InFlight => {
                 return Some(OpOutcome::busy("an answer to this request is on its way: see `doorman history`"));
@@ -124,7 +125,8 @@ impl Core {
             }
             Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {}
         }
-        if entry.unknown_before && entry.forced.as_ref().is_some_and(|forced| forced.answer.verdict() != verdict) {
+        let state = entry.answer();
+        if state.may_be_heard() && state.said().is_some_and(|said| said.answer.verdict() != verdict) {
             return Some(OpOutcome::busy(
                 "an earlier, different answer may have been carried out: it is sent again first",
             ));
@@ -138,15 +140,7 @@ impl Core {
                 "shadow mode answers nothing: set `policy.mode = \"enforce\"`, or run without `--shadow`",
             ));
         }
-        if !entry.unknown_before {
-            if entry.intended.is_none() {
-                entry.attempts = 0;
-            }
-            entry.forced = Some(Box::new(Forced { answer, by: Self::person(person) }));
-        }
-        entry.malformed = None;
-        entry.forbidden = false;
-        self.inbox.requeue(id);
+        self.inbox.order(id, Said { answer, by: By::Person(person.clone()) });
         self.waiting.entry(id.clone()).or_default().push(token);
         self.count("person_answers");
         self.tell(Notice::Person { request, verdict, person: person.clone() });
@@ -155,18 +149,13 @@ impl Core {
 
     fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Arc<str>, now: Now) -> OpOutcome {
         self.policy_state.hold(id, Some(person));
-        if let Some(entry) = self.inbox.entry_mut(id)
-            && !entry.unknown_before
-        {
-            entry.forced = None;
-        }
         self.record(Record::Hold {
             agent: self.config.agent.clone(),
             request: id.clone(),
             person: Some(person.clone()),
             at: now.wall,
         });
-        self.inbox.requeue(id);
+        self.inbox.hold(id);
         self.count("person_answers");
         self.tell(Notice::Person { request: request.clone(), verdict: Verdict::Defer, person: person.clone() });
         OpOutcome::Answered(self.answered(request, Verdict::Defer, "held"))

@@ -1,23 +1,20 @@
 //! What goes to the ledger, and what came from it at start.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::{Core, outbox};
 use crate::clock::Now;
-use crate::inbox::Forced;
+use crate::inbox::Said;
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
-use crate::model::{Answer, RequestId, Sender, Verdict};
-use crate::platform::reply::MALFORMED;
-use crate::policy::{Decision, PolicyHash};
+use crate::model::{Answer, Refusal, RequestId, Sender, Verdict};
+use crate::policy::{By, Decision, Mode};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
-    decided: Option<(Verdict, String, PolicyHash)>,
+    decided: Option<(Verdict, By, Mode)>,
     malformed: Option<Answer>,
 }
 
@@ -46,37 +43,37 @@ impl Core {
             if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
                 self.approval_ended(&answer.request, Some(handle), true, now);
             }
-            let forced = Forced { answer: answer.answer, by: answer.by.into() };
-            self.inbox.remember_settled(answer.request, Some(forced), now);
+            let said = Said { answer: answer.answer, by: answer.by };
+            self.inbox.remember_settled(answer.request, Some(said), now);
         }
         for answer in refused {
             // What the platform did not allow (403) is asked again; what it called malformed is not.
-            let malformed = answer.detail.as_deref().is_some_and(|detail| detail.starts_with(MALFORMED));
-            self.memory.entry(answer.request).or_default().malformed = malformed.then_some(answer.answer);
+            self.memory.entry(answer.request).or_default().malformed =
+                (answer.refusal == Some(Refusal::Malformed)).then_some(answer.answer);
         }
         for answer in open {
             if answer.answer == Answer::Approve {
                 self.approving(&answer.request, answer.sender.handle(), now);
             }
-            let forced = Forced { answer: answer.answer, by: answer.by.into() };
-            self.inbox.remember_unknown(answer.request, answer.sender, answer.at, forced, answer.attempts);
+            let said = Said { answer: answer.answer, by: answer.by };
+            self.inbox.remember_unknown(answer.request, answer.sender, answer.at, said, answer.attempts);
         }
     }
 
     pub(super) fn remember_requests(
         &mut self,
         first_seen: Vec<(RequestId, Timestamp)>,
-        decided: Vec<(RequestId, Verdict, String, PolicyHash)>,
+        decided: Vec<(RequestId, Verdict, By, Mode)>,
     ) {
         for (id, at) in first_seen {
             match self.inbox.entry_mut(&id) {
-                Some(entry) => entry.first_seen = at,
+                Some(entry) => entry.first_seen_at(at),
                 None => self.memory.entry(id).or_default().first_seen = Some(at),
             }
         }
-        for (id, verdict, by, policy) in decided {
+        for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.memory.get_mut(&id) {
-                remembered.decided = Some((verdict, by, policy));
+                remembered.decided = Some((verdict, by, mode));
             }
         }
     }
@@ -85,10 +82,8 @@ impl Core {
     pub(super) fn restore(&mut self, id: &RequestId) -> Option<Timestamp> {
         let remembered = self.memory.get_mut(id)?;
         let first_seen = remembered.first_seen;
-        if let Some(malformed) = remembered.malformed
-            && let Some(entry) = self.inbox.entry_mut(id)
-        {
-            entry.malformed = Some(malformed);
+        if let Some(malformed) = remembered.malformed {
+            self.inbox.remember_malformed(id, malformed);
         }
         if remembered.decided.is_none() {
             self.memory.remove(id);
@@ -98,14 +93,9 @@ impl Core {
 
     /// Whether the ledger has this very decision from before the start.
     pub(super) fn decided_before(&mut self, id: &RequestId, decision: &Decision) -> bool {
-        let Some((verdict, by, policy)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
+        let Some((verdict, by, mode)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
             return false;
         };
-        verdict == decision.verdict && by == decision.by.to_string() && policy == decision.policy
-    }
-
-    /// The person or the rule behind an answer, for the log.
-    pub(super) fn person(person: &str) -> Arc<str> {
-        format!("person:{person}").into()
+        verdict == decision.verdict && by == decision.by && mode == decision.mode
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Core;
+use crate::agent::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentState, StrangerText, Verdict};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
@@ -17,7 +18,7 @@ impl Core {
     pub fn status(&self) -> AgentStatus {
         let resting = |stage: Stage| matches!(stage, Stage::Resting { .. });
         let deferred = self.inbox.entries().filter(|entry| {
-            resting(entry.stage()) && entry.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::Defer)
+            resting(entry.stage()) && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         });
         AgentStatus {
             id: self.config.agent.clone(),
@@ -53,45 +54,47 @@ impl Core {
         self.state
     }
 
-    /// Its handle, once the platform said it.
-    pub fn own_handle(&self) -> Option<&StrangerText> {
-        self.handle.as_ref()
+    /// Since the start, by stable names.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.all()
     }
 
-    /// Since the start, by stable names.
-    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counters
+    /// Goes on with what the agent counted in earlier lives of its task.
+    pub fn count_on(&mut self, counters: Counters) {
+        for (what, count) in std::mem::replace(&mut self.counters, counters).all() {
+            self.counters.add(what, count);
+        }
     }
 
     /// What is pending, oldest first.
     pub fn pending(&self) -> Vec<PendingRow> {
         let mut entries: Vec<_> = self.inbox.entries().collect();
-        entries.sort_by_key(|entry| entry.place);
+        entries.sort_by_key(|entry| entry.position());
         let text = |text: Option<&StrangerText>| text.map(|text| text.raw_prefix(500).to_owned());
         entries
             .into_iter()
             .map(|entry| PendingRow {
                 request: entry.id().to_string(),
                 agent: self.config.agent.clone(),
-                handle: text(entry.request.sender.original()),
-                name: text(entry.request.name.as_ref()),
-                message: text(entry.request.message.as_ref()),
-                inserted_at: entry.request.inserted_at,
-                first_seen: entry.first_seen,
-                verdict: entry.decision.as_ref().map(|decision| decision.verdict),
-                by: match (&entry.forced, &entry.decision) {
-                    (Some(forced), _) => Some(forced.by.to_string()),
+                handle: text(entry.request().sender.original()),
+                name: text(entry.request().name.as_ref()),
+                message: text(entry.request().message.as_ref()),
+                inserted_at: entry.request().inserted_at,
+                first_seen: entry.first_seen(),
+                verdict: entry.decision().map(|decision| decision.verdict),
+                by: match (entry.answer().said(), entry.decision()) {
+                    (Some(said), _) => Some(said.by.to_string()),
                     (None, Some(decision)) => Some(decision.by.to_string()),
                     (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),
                     (None, None) => None,
                 },
                 doubts: entry
-                    .decision
+                    .decision()
                     .iter()
                     .flat_map(|decision| &decision.doubts)
                     .map(|doubt| doubt.basis.to_string())
                     .collect(),
-                due: entry.decision.as_ref().and_then(|decision| decision.due),
+                due: entry.decision().and_then(|decision| decision.due),
                 stage: entry.stage_word().to_owned(),
             })
             .collect()

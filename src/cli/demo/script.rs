@@ -1,52 +1,79 @@
 //! The evening itself. Each step waits for what it must bring about.
 
-use super::Failure;
-use super::stage::{Stage, say};
-use crate::agent::Notice;
-use crate::model::AgentState;
+use super::stage::Stage;
+use super::{AGENT, Failure};
 use crate::sandbox::{Control, NewRequest, Sandbox, Status};
 
-use super::AGENT;
+/// Bots of the burst in which the daemon is killed, and how many have their answer then.
+const BOTS: u64 = 40;
+const ANSWERED: usize = 10;
+/// Bots that ask while no daemon runs.
+const MEANWHILE: u64 = 10;
 
 /// Plays it; gives the sandbox that is up at the end.
 pub(super) async fn play(stage: &mut Stage, control: &Control, sandbox: Sandbox) -> Result<Sandbox, Failure> {
-    stage.until(|notice| matches!(notice, Notice::State { state: AgentState::Live, .. })).await?;
-    say("\n— strangers come one by one");
+    stage.until(|line| line.state.as_deref() == Some("live"), "the agent is live").await?;
     let to = || NewRequest::to(AGENT);
-    control.request(&to().from("@Ann").named("Ann").saying("it's me"))?;
-    control.request(&to().from("john/weather-agent").named("Weather"))?;
-    control.request(&to().from("mallory/offers").saying("win now"))?;
-    control.request(&to().from("bob").named("Bob").saying("we boost your SEO"))?;
-    control.request(&to().from("j0hn").named("John"))?;
-    control.request(&to().from("carol").saying("hello, may I?"))?;
-    control.request(&to().from("dave"))?;
-    control.request(&to().from_null().named("Nobody"))?;
-    control.request(&to().from("@@we/ird//handle").named("\u{1b}[31mred\u{202e}"))?;
-    stage.decisions(9).await?;
 
-    say("\n— a burst: eight bots of acme, five of which are let in this hour");
+    stage
+        .scene(
+            "Strangers ask to become contacts of an agent. The rules decide: approve,",
+            "reject, or leave it to a person.",
+        )
+        .await?;
+    for new in [
+        to().from("@Ann").named("Ann").saying("it's me"),
+        to().from("john/weather-agent").named("Weather"),
+        to().from("mallory/offers").saying("win now"),
+        to().from("bob").named("Bob").saying("we boost your SEO"),
+        to().from("j0hn").named("John"),
+        to().from("carol").saying("hello, may I?"),
+        to().from_null().named("Nobody"),
+        to().from("@@we/ird//handle").named("\u{1b}[31mred\u{202e}"),
+    ] {
+        control.request(&new)?;
+        stage.decisions(1).await?;
+    }
+
+    stage.scene("A burst: eight bots of acme at once. The rule lets in five an hour.", "").await?;
     control.request(&to().from("acme/{n}-bot").count(8))?;
     stage.decisions(8).await?;
 
-    say("\n— a person on the platform answers one, and a sender takes another back");
-    let ids = control.request(&to().from("erin").id("demo-erin"))?;
-    let more = control.request(&to().from("frank").id("demo-frank"))?;
+    stage.scene("Carol is left to a person. The person approves her.", "").await?;
+    stage.command(&["approve", "@carol"]).await?;
+
+    stage
+        .scene(
+            "Others answer, too: the owner approves Erin in the web app, and Frank takes",
+            "his request back. Doorman only records it.",
+        )
+        .await?;
+    let erin = control.request(&to().from("erin").id("demo-erin"))?;
+    let frank = control.request(&to().from("frank").id("demo-frank"))?;
     stage.decisions(2).await?;
-    for (id, status) in [(&ids[0], Status::Approved), (&more[0], Status::Cancelled)] {
+    for (id, status) in [(&erin[0], Status::Approved), (&frank[0], Status::Cancelled)] {
         control.settle(id, status)?;
-        stage.until(|notice| matches!(notice, Notice::Settled { .. })).await?;
+        stage.until(|line| line.event == "settled", "a request was settled by somebody else").await?;
     }
 
-    say("\n— a contact is removed");
-    control.remove_contact(AGENT, "ann")?;
-    stage.until(|notice| matches!(notice, Notice::ContactRemoved { .. })).await?;
-
-    say("\n— the connection drops, and somebody knocks before it is back");
+    stage.scene("The platform goes down, and John asks before the connection is back.", "").await?;
     let address = sandbox.address();
     sandbox.kill().await;
-    stage.until(|notice| matches!(notice, Notice::State { state: AgentState::Away, .. })).await?;
+    stage.until(|line| line.state.as_deref() == Some("away"), "the daemon notices").await?;
     control.request(&to().from("john").named("John").saying("anybody there?"))?;
     let sandbox = Sandbox::resume(address, control.clone()).await?;
     stage.decisions(1).await?;
+
+    stage
+        .scene(
+            "A crash: forty spam bots ask at once, and the daemon is killed in the middle",
+            "of its answers. Ten more ask while it is down.",
+        )
+        .await?;
+    control.request(&to().from("bot{n}/free-followers").count(BOTS))?;
+    let answered = stage.answers(ANSWERED).await?;
+    stage.crash(answered).await?;
+    control.request(&to().from("bot{n}/free-followers").count(MEANWHILE).first(BOTS + 1))?;
+    stage.restart(control, (BOTS + MEANWHILE) as usize).await?;
     Ok(sandbox)
 }

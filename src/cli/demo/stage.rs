@@ -1,133 +1,244 @@
-//! What the evening prints, and counts.
+//! What the evening prints, at which pace, and what it counts.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use anstyle::{AnsiColor, Style};
+use tokio::time::{sleep, timeout};
 
 use super::Failure;
-use crate::agent::Notice;
-use crate::model::{AgentId, ContactRequest, StrangerText};
-use crate::sandbox::{Control, Status};
+use super::daemon::{Daemon, Line, command};
+use crate::cli::output;
+use crate::sandbox::{Control, RequestState, Status};
 
 /// Nothing in the demo takes longer than this.
-const STEP_MAX: Duration = Duration::from_secs(8);
+const STEP_MAX: Duration = Duration::from_secs(20);
+/// Time to read a sentence, and a line.
+const SENTENCE: Duration = Duration::from_millis(1_200);
+const LINE: Duration = Duration::from_millis(220);
+/// Columns of a handle and of what decided.
+const HANDLE: usize = 24;
+const BY: usize = 22;
 
 /// One evening.
 pub(super) struct Stage {
-    notices: mpsc::UnboundedReceiver<(AgentId, Notice)>,
+    directory: PathBuf,
+    daemon: Daemon,
+    paced: bool,
+    /// Decided and not answered yet: verdict, handle, what decided.
+    open: BTreeMap<String, Line>,
     by: BTreeMap<(String, String), u32>,
-    answered: BTreeMap<String, u32>,
+    /// Of the burst, nobody has a line of their own.
+    silent: bool,
+    answered: usize,
 }
 
 impl Stage {
-    /// Hears what the daemon tells.
-    pub(super) fn new(notices: mpsc::UnboundedReceiver<(AgentId, Notice)>) -> Self {
-        Self { notices, by: BTreeMap::new(), answered: BTreeMap::new() }
+    /// Starts the daemon. Only somebody who looks at a terminal needs time to read.
+    pub(super) fn begin(directory: &Path, fast: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            directory: directory.to_owned(),
+            daemon: Daemon::start(directory)?,
+            paced: !fast && std::io::stdout().is_terminal(),
+            open: BTreeMap::new(),
+            by: BTreeMap::new(),
+            silent: false,
+            answered: 0,
+        })
     }
 
-    /// Prints and counts the next notice.
-    pub(super) async fn next(&mut self) -> Option<Notice> {
-        let (_, notice) = self.notices.recv().await?;
-        self.show(&notice);
-        Some(notice)
-    }
-
-    /// Waits until something like this is told.
-    pub(super) async fn until(&mut self, is: impl Fn(&Notice) -> bool) -> Result<(), Failure> {
-        let waiting = async {
-            while let Some(notice) = self.next().await {
-                if is(&notice) {
-                    return true;
-                }
-            }
-            false
-        };
-        match timeout(STEP_MAX, waiting).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the daemon ended".into()),
-            Err(_) => Err("something that should have happened did not".into()),
+    async fn pause(&self, time: Duration) {
+        if self.paced {
+            sleep(time).await;
         }
     }
 
+    /// What is about to be shown.
+    pub(super) async fn scene(&mut self, sentence: &str, more: &str) -> Result<(), Failure> {
+        self.pause(SENTENCE / 2).await;
+        let bold = Style::new().bold();
+        let more = if more.is_empty() { String::new() } else { format!("{bold}{more}{bold:#}\n") };
+        say(&format!("\n{bold}{sentence}{bold:#}\n{more}"))?;
+        self.pause(SENTENCE).await;
+        Ok(())
+    }
+
+    /// Prints and counts the next line of the log.
+    async fn next(&mut self) -> Result<Line, Failure> {
+        let line = timeout(STEP_MAX, self.daemon.next()).await.map_err(|_| "nothing happens any more")?;
+        let line = line.ok_or("the daemon ended")?;
+        self.show(&line).await?;
+        Ok(line)
+    }
+
+    /// Waits until the log says so.
+    pub(super) async fn until(&mut self, is: impl Fn(&Line) -> bool, what: &str) -> Result<(), Failure> {
+        let waiting = async {
+            while !is(&self.next().await?) {}
+            Ok(())
+        };
+        timeout(STEP_MAX, waiting).await.unwrap_or_else(|_| Err(format!("this did not happen: {what}").into()))
+    }
+
     /// Waits until so many requests are decided, and answered where they are to be.
-    pub(super) async fn decisions(&mut self, count: u32) -> Result<(), Failure> {
-        let (mut decided, mut open) = (0, 0_i32);
-        while decided < count || open > 0 {
-            let notice = timeout(STEP_MAX, self.next()).await.map_err(|_| "a request was not decided in time")?;
-            match notice {
-                Some(Notice::Decided { decision, .. }) => {
-                    decided += 1;
-                    open += i32::from(decision.verdict.answer().is_some() && decision.due.is_none());
-                }
-                Some(Notice::Answered { .. }) => open -= 1,
-                Some(_) => {}
-                None => return Err("the daemon ended".into()),
-            }
+    pub(super) async fn decisions(&mut self, count: usize) -> Result<(), Failure> {
+        let mut decided = 0;
+        while decided < count || !self.open.is_empty() {
+            decided += usize::from(self.next().await?.event == "decided");
         }
         Ok(())
     }
 
-    fn show(&mut self, notice: &Notice) {
-        match notice {
-            Notice::State { state, why } => say(&format!("  [{state}] {why}")),
-            Notice::Decided { request, decision, .. } => {
-                *self.by.entry((decision.verdict.to_string(), decision.by.to_string())).or_default() += 1;
-                say(&format!(
-                    "  {:<8} {:<22} {}{}",
-                    decision.verdict,
-                    who(request),
-                    decision.by.reason(),
-                    said(request)
-                ));
+    /// Waits for so many answers of a burst, without a line for each.
+    pub(super) async fn answers(&mut self, count: usize) -> Result<usize, Failure> {
+        self.silent = true;
+        let mut answered = 0;
+        while answered < count {
+            answered += usize::from(self.next().await?.event == "answered");
+        }
+        Ok(answered)
+    }
+
+    /// Runs one of doorman's commands, as a person would.
+    pub(super) async fn command(&mut self, arguments: &[&str]) -> Result<(), Failure> {
+        say(&format!("  $ doorman {}\n", arguments.join(" ")))?;
+        let output = command(&self.directory, arguments)?.output().await?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+        }
+        say(&format!("  {}", output::shown_lines(&String::from_utf8_lossy(&output.stdout))))?;
+        self.pause(SENTENCE).await;
+        Ok(())
+    }
+
+    /// Kills the daemon.
+    pub(super) async fn crash(&mut self, answered: usize) -> Result<(), Failure> {
+        self.daemon.kill().await?;
+        let red = AnsiColor::Red.on_default().bold();
+        say(&format!("  {answered} bots have their answer …  {red}kill -9{red:#}\n"))?;
+        self.open.clear();
+        self.pause(SENTENCE).await;
+        Ok(())
+    }
+
+    /// Starts it again, and proves from the platform's own record that each bot of the burst got one answer.
+    pub(super) async fn restart(&mut self, control: &Control, bots: usize) -> Result<(), Failure> {
+        say("  … and started again, on the same files\n")?;
+        self.daemon = Daemon::start(&self.directory)?;
+        let burst = || -> Vec<RequestState> {
+            let all = control.state().requests.into_iter();
+            all.filter(|one| one.from_handle.as_deref().is_some_and(|from| from.ends_with("/free-followers"))).collect()
+        };
+        while burst().iter().any(|one| one.status == Status::Pending) {
+            self.next().await?;
+        }
+        let burst = burst();
+        let rejected = burst.iter().filter(|one| one.status == Status::Rejected).count();
+        let twice =
+            burst.iter().filter(|one| one.answers.iter().filter(|answer| answer.http == 200).count() > 1).count();
+        let (green, lost) = (AnsiColor::Green.on_default().bold(), bots - burst.len().min(bots));
+        if rejected != bots || twice > 0 || lost > 0 {
+            return Err(format!("of {bots} bots {rejected} were rejected, {lost} lost, {twice} answered twice").into());
+        }
+        *self.by.entry(("reject".to_owned(), "blocked".to_owned())).or_default() += bots as u32;
+        say(&format!("  {green}{bots} asked, {rejected} rejected, 0 lost, 0 answered twice{green:#}\n"))?;
+        self.pause(SENTENCE).await;
+        Ok(())
+    }
+
+    async fn show(&mut self, line: &Line) -> Result<(), Failure> {
+        if self.silent {
+            return Ok(());
+        }
+        match line.event.as_str() {
+            "decided" => {
+                let verdict = line.verdict.clone().unwrap_or_default();
+                *self.by.entry((verdict.clone(), line.by.clone().unwrap_or_default())).or_default() += 1;
+                if verdict == "defer" {
+                    self.stranger(line, AnsiColor::Yellow, "… waits for a person").await?;
+                } else if let Some(request) = &line.request {
+                    self.open.insert(request.clone(), line.clone());
+                }
             }
-            Notice::Answered { outcome, request, latency, .. } => {
-                *self.answered.entry(outcome.to_string()).or_default() += 1;
-                let took = latency.map_or_else(String::new, |latency| {
-                    format!(" {:.1} ms after the knock", latency.as_secs_f64() * 1e3)
-                });
-                say(&format!("           {:<22} {outcome}{took}", who(request)));
+            "answered" => {
+                self.answered += 1;
+                let Some(decided) = line.request.as_ref().and_then(|request| self.open.remove(request)) else {
+                    return Ok(());
+                };
+                let colour =
+                    if decided.verdict.as_deref() == Some("approve") { AnsiColor::Green } else { AnsiColor::Red };
+                let took = line.latency_ms.map_or_else(String::new, |took| format!(" {took:.0} ms"));
+                let done = match line.outcome.as_deref() {
+                    Some("applied" | "presumed-applied" | "approved" | "rejected") => format!("✓{took}"),
+                    other => other.unwrap_or("?").to_owned(),
+                };
+                self.stranger(&decided, colour, &done).await?;
             }
-            Notice::Settled { request, status } => {
-                let how = status.as_ref().map_or("gone", |status| status.as_str());
-                say(&format!("  settled  {:<22} {how}, not by doorman", request.to_string()));
+            "settled" => {
+                let status = line.status.as_deref().unwrap_or("settled");
+                let who = line.request.as_deref().unwrap_or_default().trim_start_matches("demo-");
+                self.row(AnsiColor::Cyan, status, who, "", "not by doorman").await?;
             }
-            Notice::ContactRemoved { handle, .. } => {
-                let handle = handle.as_ref().map_or_else(|| "somebody".to_owned(), ToString::to_string);
-                say(&format!("  contact  {handle:<22} removed"));
+            "state_changed" if line.state.as_deref() == Some("away") => {
+                self.row(AnsiColor::Cyan, "away", "no connection", "", "").await?;
+            }
+            "state_changed" if line.state.as_deref() == Some("live") => {
+                self.row(AnsiColor::Cyan, "live", "connected", "", "").await?;
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    async fn stranger(&self, decided: &Line, colour: AnsiColor, done: &str) -> Result<(), Failure> {
+        let who = decided.handle.as_deref().unwrap_or("(no handle)");
+        let (verdict, by) = (decided.verdict.as_deref().unwrap_or("?"), decided.by.as_deref().unwrap_or("?"));
+        self.row(colour, verdict, who, by, done).await
+    }
+
+    async fn row(&self, colour: AnsiColor, verdict: &str, who: &str, by: &str, done: &str) -> Result<(), Failure> {
+        let style = colour.on_default().bold();
+        let (who, by) = (cell(who, HANDLE), cell(by, BY));
+        let row = format!("  {style}{verdict:<9}{style:#} {who} {by} {done}");
+        say(&format!("{}\n", row.trim_end()))?;
+        self.pause(LINE).await;
+        Ok(())
     }
 
     /// What the evening came to.
-    pub(super) fn summary(&self, control: &Control) {
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["verdict", "by", "requests"]);
-        for ((verdict, by), count) in &self.by {
-            table.add_row([verdict.clone(), by.clone(), count.to_string()]);
-        }
-        say(&format!("\n{}", table.trim_fmt()));
-        let outcomes: Vec<String> = self.answered.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    pub(super) fn summary(&self, control: &Control) -> Result<(), Failure> {
+        let rows = self.by.iter().map(|((verdict, by), count)| vec![verdict.clone(), by.clone(), count.to_string()]);
+        let table = crate::cli::table::table(&["VERDICT", "BY", "REQUESTS"], rows.collect());
         let pending = control.state().requests.iter().filter(|request| request.status == Status::Pending).count();
-        say(&format!("\nanswers: {}; {pending} left pending for a person", outcomes.join(", ")));
+        say(&format!("\n{table}\n{pending} requests are left for a person (`doorman review`).\n"))
+    }
+
+    /// Prints what happens until the daemon ends.
+    pub(super) async fn watch(&mut self) -> Result<(), Failure> {
+        self.silent = false;
+        while let Some(line) = self.daemon.next().await {
+            self.show(&line).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the daemon.
+    pub(super) async fn end(self) {
+        self.daemon.stop().await;
     }
 }
 
-fn who(request: &ContactRequest) -> String {
-    request.sender.original().map_or_else(|| "(no handle)".to_owned(), StrangerText::to_string)
+/// A text in a column of its own; strangers' text may be long.
+fn cell(text: &str, width: usize) -> String {
+    let text = output::shown(text);
+    let long = text.chars().count() > width;
+    let kept: String = text.chars().take(if long { width - 1 } else { width }).collect();
+    let kept = if long { kept + "…" } else { kept };
+    format!("{kept:<width$}")
 }
 
-pub(super) fn say(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
-}
-
-/// What the stranger says of themselves, if anything.
-fn said(request: &ContactRequest) -> String {
-    let name = request.name.as_ref().map(|name| format!("  “{name}”"));
-    let message = request.message.as_ref().map(|message| format!("  says “{message}”"));
-    name.into_iter().chain(message).collect()
+fn say(text: &str) -> Result<(), Failure> {
+    output::print(text).map_err(|error| error.message.into())
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Said, Story, Told};
-use crate::cli::remote;
+use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
 
@@ -42,11 +42,11 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
     let paint = |style: Style, text: &str| if colour { format!("{style}{text}{style:#}") } else { text.to_owned() };
     let time = |at| time(at, now, zone);
     let mut out = paint(BOLD, &sentence(story, &time)) + "\n";
-    let who = remote::stranger(story.handle.as_deref(), HANDLE_CHARS);
+    let who = output::stranger(story.handle.as_deref(), HANDLE_CHARS);
     let _ = writeln!(
         out,
         "request {} by {who}, to agent {}, received {}",
-        remote::shown(story.request.as_str()),
+        output::shown(story.request.as_str()),
         story.agent,
         time(story.received_at)
     );
@@ -58,7 +58,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
                 count => count.to_string(),
             };
             let named: Vec<String> =
-                named.iter().map(|id| format!("`doorman explain {}`", remote::shown(id.as_str()))).collect();
+                named.iter().map(|id| format!("`doorman explain {}`", output::shown(id.as_str()))).collect();
             let _ = writeln!(out, "older requests by {who}: {count}; the newest: {}", named.join(", "));
         }
     }
@@ -67,19 +67,19 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
             "the rules in force now (policy {}) would say: {} by {}",
             short(&today.policy),
             today.verdict,
-            remote::shown(&today.by)
+            output::shown(&today.by)
         );
         let _ = writeln!(out, "{}", paint(YELLOW, &said));
     }
     if let Some(why) = &story.unexplained {
-        let _ = writeln!(out, "{}", remote::shown_lines(why));
+        let _ = writeln!(out, "{}", output::shown_lines(why));
     }
     if let Some(differs) = &story.differs {
         let said = format!(
             "decided again from the record, the same rules say {} by {}, which is not what was decided: the record does \
              not hold everything that the decision saw. The conditions below are those of the new decision.",
             differs.verdict,
-            remote::shown(&differs.by)
+            output::shown(&differs.by)
         );
         let _ = writeln!(out, "\n{}", paint(YELLOW, &said));
     } else if let (Some(rules), None) = (&story.rules, &story.unexplained) {
@@ -90,13 +90,13 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
 
 /// What happened, in one sentence that begins with the verdict.
 fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
-    let by = story.by.as_deref().map(remote::shown).unwrap_or_default();
+    let by = story.by.as_deref().map(output::shown).unwrap_or_default();
     if let (Some(person), Some(answered), Some(verdict)) =
         (by.strip_prefix("person:"), story.answered_at, story.verdict)
     {
         let until = match &story.rules {
             Some(Said { verdict, by, .. }) => {
-                format!("; until then the rules had said {verdict}, {}", remote::shown(by))
+                format!("; until then the rules had said {verdict}, {}", output::shown(by))
             }
             None => "; no rules had decided it".to_owned(),
         };
@@ -158,7 +158,7 @@ fn settled(story: &Story) -> String {
         Some("cancelled") => "the sender took it back".to_owned(),
         Some("gone") => "the platform did not list it any more".to_owned(),
         Some("elsewhere") | None => "settled by somebody else".to_owned(),
-        Some(word) => format!("the platform says `{}`", remote::shown(word)),
+        Some(word) => format!("the platform says `{}`", output::shown(word)),
     }
 }
 

@@ -1,14 +1,31 @@
 //! `[platform]`: addresses, and what the socket is told.
 
+use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::Loading;
-use super::layers::Layer;
+use super::layers::{Layer, Layered};
 use crate::config::keys;
 use crate::config::settings::{CredentialsMode, Platform};
 use crate::diagnostics::Severity;
 
 const DEFAULT_URL: &str = "https://app.band.ai";
+/// What a CDN takes for a client that is meant to be there: sparse ones are refused by some \[docs\].
+const USER_AGENT: &str = concat!("Mozilla/5.0 (compatible; doorman/", env!("CARGO_PKG_VERSION"), ")");
+/// Headers that are set for each request as it needs them.
+const OWN_HEADERS: [&str; 11] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "x-api-key",
+];
 
 impl Loading<'_> {
     pub(super) fn platform(&mut self) -> Option<Platform> {
@@ -35,6 +52,19 @@ impl Loading<'_> {
         let credentials = self.word("platform.credentials", &credentials, keys::CREDENTIALS);
         let ca_file = self.scalar("platform.ca_file", None, "");
         let ca_file = (!ca_file.value.is_empty()).then(|| self.resolve(&ca_file.value));
+        let user_agent = self.scalar("platform.user_agent", None, USER_AGENT);
+        let user_agent = self.parsed("platform.user_agent", &user_agent, |text| {
+            HeaderValue::from_str(text).map_err(|_| "expected a line of visible ASCII".to_owned())
+        });
+        let headers = self.scalar("platform.headers", None, "");
+        if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == "platform.headers") {
+            // Their values may be secrets.
+            if !headers.value.is_empty() {
+                "***".clone_into(&mut told.1);
+            }
+        }
+        let headers = self.headers(&headers);
+        let calls_per_second_max = self.number("platform.calls_per_second_max", 200);
         let (rest_url, socket_url) = (rest_url?, socket_url?);
         for (part, place) in [(&rest_url, &rest.layer), (&socket_url, &socket.layer)] {
             if matches!(part.scheme(), "http" | "ws") && !loopback(part) {
@@ -53,7 +83,47 @@ impl Loading<'_> {
             "query" => CredentialsMode::Query,
             _ => CredentialsMode::Auto,
         };
-        Some(Platform { rest: rest_url, socket: socket_url, ca_file, credentials })
+        Some(Platform {
+            rest: rest_url,
+            socket: socket_url,
+            ca_file,
+            credentials,
+            user_agent: user_agent?,
+            headers: headers?,
+            calls_per_second_max: calls_per_second_max?,
+        })
+    }
+
+    /// `Name: value`, one a line. What is wrong with one is said without its value, which may be a secret.
+    fn headers(&mut self, layered: &Layered) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        let mut headers = Vec::new();
+        for line in layered.value.lines().filter(|line| !line.trim().is_empty()) {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let header = match (name.trim().parse::<HeaderName>(), HeaderValue::from_str(value.trim())) {
+                (Ok(name), _)
+                    if OWN_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-") =>
+                {
+                    Err(format!("`{name}` is doorman's own"))
+                }
+                (Ok(name), Ok(mut value)) if !value.is_empty() => {
+                    value.set_sensitive(true);
+                    Ok((name, value))
+                }
+                (Ok(_) | Err(_), Ok(_) | Err(_)) => Err("expected `Name: value`".to_owned()),
+            };
+            match header {
+                Ok(header) => headers.push(header),
+                Err(why) => {
+                    let hidden = Layered { value: "***".to_owned(), layer: layered.layer.clone() };
+                    if let Layer::File(span) = &layered.layer {
+                        self.problems.hide(span.clone());
+                    }
+                    self.refuse("platform.headers", &hidden, &why, None);
+                    return None;
+                }
+            }
+        }
+        Some(headers)
     }
 }
 

@@ -75,9 +75,9 @@ fn what_was_missing_before_the_answer_says_nothing_about_its_fate() {
     for seconds in [100, 200, 300] {
         round(&mut inbox, seconds);
     }
-    inbox.begin_answer(&id("a"));
+    inbox.begin_answer(&id("a"), said());
     assert!(round(&mut inbox, 400).is_empty());
-    inbox.unknown(&id("a"));
+    inbox.fate_unknown(&id("a"));
     for seconds in [500, 600, 700] {
         assert!(round(&mut inbox, seconds).is_empty(), "{seconds}");
     }
@@ -98,7 +98,8 @@ fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
     inbox.see_event(request("b"), at(1));
-    inbox.unknown(&id("b"));
+    inbox.begin_answer(&id("b"), said());
+    inbox.fate_unknown(&id("b"));
     let round = |inbox: &mut Inbox, seconds, page| {
         begin(inbox, at(seconds));
         disturbed(inbox, page, at(seconds))

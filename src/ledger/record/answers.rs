@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, params};
 use super::numbers::LastAnswer;
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut};
-use crate::model::{Answer, Outcome};
+use crate::model::{Answer, Outcome, Refusal};
 use crate::policy::Charge;
 
 /// An [`Record::Intent`](crate::ledger::Record::Intent) by row numbers.
@@ -51,7 +51,8 @@ impl Recorder<'_> {
             Some((n, true, Some("refused"), true)) => {
                 self.sql(
                     "UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, reserved_at = ?3, counts = ?4,
-                         after_decision = (SELECT max(n) FROM decision), outcome = NULL, outcome_at = NULL, detail = NULL WHERE n = ?1",
+                         after_decision = (SELECT max(n) FROM decision), outcome = NULL, outcome_at = NULL, detail = NULL,
+                         refused = NULL WHERE n = ?1",
                 )?
                 .execute(params![n, attempt, Micros(at), since])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
@@ -122,15 +123,12 @@ impl Recorder<'_> {
         request: i64,
         outcome: &str,
         detail: Option<&str>,
+        refusal: Option<Refusal>,
         at: Timestamp,
     ) -> Result<Option<Answer>, Fault> {
         let Some((n, answer)) = self.open_answer(agent, request)? else { return Ok(None) };
-        self.sql("UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4 WHERE n = ?1")?.execute(params![
-            n,
-            outcome,
-            Micros(at),
-            detail.map(cut)
-        ])?;
+        self.sql("UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4, refused = ?5 WHERE n = ?1")?
+            .execute(params![n, outcome, Micros(at), detail.map(cut), refusal.map(Refusal::as_str)])?;
         let open = outcome == Outcome::Unknown.as_str();
         self.numbers.keep_last_answer(request, if open { LastAnswer::Open { n, answer } } else { LastAnswer::Unread });
         Ok(Some(answer))
@@ -159,9 +157,10 @@ impl Recorder<'_> {
         request: i64,
         outcome: Outcome,
         detail: Option<&str>,
+        refusal: Option<Refusal>,
         at: Timestamp,
     ) -> Result<(), Fault> {
-        let answer = self.end_answer(agent, request, outcome.as_str(), detail, at)?;
+        let answer = self.end_answer(agent, request, outcome.as_str(), detail, refusal, at)?;
         let answer = answer.ok_or_else(|| Fault::Refused("an outcome without an open answer".to_owned()))?;
         if !outcome.keeps_charge() {
             self.give_back(request)?;

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut, kept, owner_of};
-use crate::model::{AgentId, Contact, ContactId, ContactKind, RequestId};
+use crate::model::{AgentId, Contact, ContactId, RequestId};
 use crate::policy::doubts::Said;
 
 impl Recorder<'_> {
@@ -21,11 +21,6 @@ impl Recorder<'_> {
         let request = match request {
             Some(request) => self.find(agent, request)?,
             None => None,
-        };
-        let kind = match contact.kind {
-            ContactKind::User => "user",
-            ContactKind::Agent => "agent",
-            ContactKind::Other => "other",
         };
         let n: i64 = self
             .sql(
@@ -43,7 +38,7 @@ impl Recorder<'_> {
             owner_of(&contact.sender),
             kept(contact.sender.original()),
             kept(contact.name.as_ref()),
-            kind,
+            contact.kind.as_str(),
             contact.inserted_at.map(Micros),
             Micros(at),
             request,

@@ -49,6 +49,7 @@ async fn what_is_read_is_what_was_written() {
             request: id("r1"),
             outcome: Outcome::Applied,
             detail: Some("fine".to_owned()),
+            refusal: None,
             at: at(4),
         },
         seen("r2", Some("bob"), 5),

@@ -64,7 +64,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
         recorder.record(&intent(&name, Answer::Approve, vec![], 1, n)).unwrap();
         recorder.record(&outcome(&name, Outcome::Applied, n)).unwrap();
     }
-    let sql = "UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4 WHERE n = ?1";
+    let sql = "UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4, refused = ?5 WHERE n = ?1";
     let statement = connection.prepare_cached(sql).unwrap();
     assert_eq!(statement.get_status(StatementStatus::Run), 50, "not the statement that the writer runs");
     assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);

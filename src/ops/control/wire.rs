@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{AgentId, AgentState, Verdict};
+use crate::model::{AgentId, AgentState, ContactId, Verdict};
 use crate::policy::doubts::Said;
 
 /// One question to the supervisor and where its answer goes.
@@ -38,14 +38,10 @@ pub enum ControlOp {
         /// Only this agent's.
         agent: Option<AgentId>,
     },
-    /// `doorman revoke`: removes contacts that doorman approved.
+    /// `doorman revoke`: removes these contacts. Which they are was chosen, and shown, before.
     Revoke {
-        /// Of this handle.
-        handle: Option<String>,
-        /// Approved since then.
-        since: Option<Timestamp>,
-        /// Only this agent's.
-        agent: Option<AgentId>,
+        /// Whom.
+        contacts: Vec<ChosenContact>,
     },
     /// `doorman reload`.
     Reload {
@@ -102,36 +98,94 @@ pub enum OpReply {
     /// To [`ControlOp::Status`].
     Status(Status),
     /// To [`ControlOp::Pending`].
-    Pending {
-        /// Oldest first.
-        requests: Vec<PendingRow>,
-    },
+    Pending(Pending),
     /// To [`ControlOp::Answer`].
     Answered(Answered),
     /// To [`ControlOp::Revoke`].
-    Revoked {
-        /// The handles (or contact ids) removed.
-        removed: Vec<String>,
-        /// What could not be removed, and why.
-        failed: Vec<String>,
-    },
+    Revoked(Revoked),
     /// To [`ControlOp::Reload`].
     Reloaded(Reloaded),
     /// To [`ControlOp::Doubts`].
-    Doubts {
-        /// By agent and owner.
-        doubts: Vec<DoubtRow>,
-    },
+    Doubts(Doubts),
     /// To [`ControlOp::Settle`].
-    Settled {
-        /// The doubts that a person's word ended.
-        ended: Vec<DoubtRow>,
-    },
+    Settled(Settled),
     /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
-    Done {
-        /// The agents it was done to.
-        agents: Vec<AgentId>,
-    },
+    Done(Done),
+}
+
+/// Each answer by itself; an error is the reply that is not of this kind.
+macro_rules! replies {
+    ($($reply:ident($of:ty)),+ $(,)?) => {$(
+        impl TryFrom<OpReply> for $of {
+            type Error = Box<OpReply>;
+
+            fn try_from(reply: OpReply) -> Result<Self, Self::Error> {
+                match reply {
+                    OpReply::$reply(reply) => Ok(reply),
+                    other => Err(Box::new(other)),
+                }
+            }
+        }
+    )+};
+}
+
+replies!(
+    Doubts(Doubts),
+    Settled(Settled),
+    Status(Status),
+    Pending(Pending),
+    Answered(Answered),
+    Revoked(Revoked),
+    Reloaded(Reloaded),
+    Done(Done)
+);
+
+/// To [`ControlOp::Pending`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Oldest first.
+    pub requests: Vec<PendingRow>,
+}
+
+/// To [`ControlOp::Doubts`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubts {
+    /// By agent and owner.
+    pub doubts: Vec<DoubtRow>,
+}
+
+/// To [`ControlOp::Settle`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The doubts that a person's word ended.
+    pub ended: Vec<DoubtRow>,
+}
+
+/// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The agents it was done to.
+    pub agents: Vec<AgentId>,
+}
+
+/// One contact of [`ControlOp::Revoke`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenContact {
+    /// Whose contact.
+    pub agent: AgentId,
+    /// Which.
+    pub contact: ContactId,
+    /// What it is called, for the log and for people; as received.
+    pub handle: Option<String>,
+}
+
+/// To [`ControlOp::Revoke`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The handles (or contact ids) removed.
+    pub removed: Vec<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
 }
 
 /// One row of `doubts --json`: something that may have happened unseen.

@@ -78,7 +78,7 @@ events! {
     BLOCKED_IN_BETWEEN = "blocked_in_between", WARN or DEBUG, ["status", "why"], "something between doorman and the platform (a CDN, a proxy, a firewall, a login page) answers in its place; `why` holds the beginning of its page; at debug while it says the same";
     POLICY_VIOLATION = "policy_violation", WARN, ["why"], "the platform closed the connection with 1008; tried again slowly";
     CONNECTION_PATTERN = "connection_pattern", WARN, ["why"], "several connections in a row ended alike; said once";
-    THROTTLED = "throttled", WARN, ["status", "in_ms"], "the platform said 429: the whole agent waits";
+    THROTTLED = "throttled", WARN or DEBUG, ["status", "in_ms", "why"], "the host takes no more calls (429, or 503 with `Retry-After`): all agents share what it gives; a warning once in a while for the whole process, at debug for each agent that waits";
     LISTED = "listed", DEBUG, ["pending", "pages", "latency_ms"], "a listing of the pending requests is complete";
     IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";
     LISTING_FAILED = "listing_failed", WARN, ["why", "status"], "the pending requests could not be listed; tried again in its rhythm";

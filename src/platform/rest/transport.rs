@@ -1,10 +1,44 @@
 //! What can go wrong below HTTP, and the reading of bodies that may have no end.
 
-use http::StatusCode;
+use std::future::Future;
+use std::io::Read as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Response, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioIo;
+use tower_service::Service;
 
 use crate::model::StrangerText;
+use crate::platform::net::{DialFailure, Route, Wire};
 use crate::platform::reply::{CallError, CallFault};
 use crate::platform::tls;
+
+/// Makes the pool's connections.
+#[derive(Debug, Clone)]
+pub(super) struct Connector {
+    pub(super) route: Route,
+    pub(super) limit: Duration,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = DialFailure;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialFailure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialFailure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { route, limit } = self.clone();
+        Box::pin(async move { route.dial(limit).await.map(TokioIo::new) })
+    }
+}
 
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,29 +62,54 @@ impl Cut {
     }
 }
 
-/// The body, counted as it comes out of decompression, so that nothing small can become large.
-pub(super) async fn bounded(mut response: reqwest::Response, most: usize) -> Result<Vec<u8>, Cut> {
+/// The body, decompressed and counted so, so that nothing small can become large.
+pub(super) async fn bounded(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Cut> {
+    let gzip = response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+    let mut incoming = response.into_body();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| Cut::Broken)? {
-        if chunk.len() > most - body.len() {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame.map_err(|_| Cut::Broken)?.into_data() else { continue };
+        if data.len() > most - body.len() {
             return Err(Cut::TooLarge(most));
         }
-        body.extend_from_slice(&chunk);
+        body.extend_from_slice(&data);
     }
-    Ok(body)
+    if gzip { unpacked(&body, most) } else { Ok(body) }
+}
+
+fn unpacked(packed: &[u8], most: usize) -> Result<Vec<u8>, Cut> {
+    let mut body = Vec::new();
+    let read = flate2::read::MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut body);
+    // What had to be unpacked counts, even where the rest cannot be.
+    if body.len() > most {
+        return Err(Cut::TooLarge(most));
+    }
+    read.map(|_| body).map_err(|_| Cut::Broken)
 }
 
 /// An error before any answer came. Only where no connection was made is it certain that nothing was sent; every other
 /// one is taken for sent.
-pub(super) fn no_answer(error: &reqwest::Error) -> CallError {
-    let unsent = error.is_connect() || error.is_builder();
-    let message = match tls::explain(error) {
-        Some(message) => message,
-        None if error.is_timeout() && unsent => "no connection in time".to_owned(),
-        None if error.is_timeout() => "time ran out".to_owned(),
-        // Not reqwest's own words: they hold the address.
-        None => tls::innermost(error),
-    };
-    let fault = if unsent { CallFault::Unreachable } else { CallFault::NoAnswer };
-    CallError { fault, code: None, message: Some(StrangerText::new(&message)), retry_after: None }
+pub(super) fn no_answer(error: &legacy::Error) -> CallError {
+    let message = tls::explain(error).unwrap_or_else(|| tls::innermost(error));
+    if error.is_connect() { unsent(&message) } else { fault(CallFault::NoAnswer, &message) }
+}
+
+/// It was sent, and nothing came in time.
+pub(super) fn time_ran_out() -> CallError {
+    fault(CallFault::NoAnswer, "time ran out")
+}
+
+/// Nothing was sent.
+pub(super) fn unsent(why: &str) -> CallError {
+    fault(CallFault::Unreachable, why)
+}
+
+/// Nothing was sent, since the host takes no calls for a while.
+pub(super) fn paused(left: Duration) -> CallError {
+    let why = format!("not sent: the host takes no calls for {:.0} s more", left.as_secs_f64());
+    CallError { retry_after: Some(left), ..fault(CallFault::Throttled, &why) }
+}
+
+fn fault(fault: CallFault, why: &str) -> CallError {
+    CallError { fault, code: None, message: Some(StrangerText::new(why)), retry_after: None }
 }

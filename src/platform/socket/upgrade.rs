@@ -18,13 +18,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use url::{Position, Url};
+use url::Position;
 
-use super::wire::Wire;
-use super::{Dialer, FRAME_BYTES_MAX, Socket};
+use super::{Class, Dialer, FRAME_BYTES_MAX, Socket, Wire};
 use crate::model::AgentId;
 use crate::ops::log::redact::Redact;
 use crate::phoenix::{ConnectPlan, Refusal, RefusedBy};
+use crate::platform::limiter::Paused;
+use crate::platform::rest::ACCEPT_LANGUAGE;
 use crate::platform::{classify, retry_after, tls};
 use crate::secret::Key;
 
@@ -48,10 +49,31 @@ pub async fn open(
     plan: ConnectPlan,
     limit: Duration,
 ) -> Result<Socket, Refusal> {
-    dialer.pace.turn().await;
-    let wire = dialer.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
+    let turn = match dialer.limiter.turn(Class::Call).await {
+        Ok(turn) => turn,
+        Err(Paused(left)) => {
+            let why = format!("not tried: the host takes no calls for {:.0} s more", left.as_secs_f64());
+            return Err(Refusal { retry_after: Some(left), ..refusal(why) });
+        }
+    };
+    let opened = try_open(dialer, agent, key, plan, limit).await;
+    match &opened {
+        Ok(_) => turn.ended(Some(101), None),
+        Err(refusal) => turn.ended(refusal.status, refusal.retry_after),
+    }
+    opened.map_err(|refusal| Refusal { why: format!("{} (tried {})", refusal.why, dialer.url), ..refusal })
+}
+
+async fn try_open(
+    dialer: &Dialer,
+    agent: &AgentId,
+    key: &Key,
+    plan: ConnectPlan,
+    limit: Duration,
+) -> Result<Socket, Refusal> {
+    let wire = dialer.route.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
     let nonce = generate_key();
-    let request = request(&dialer.url, agent, key, plan, &nonce)?;
+    let request = request(dialer, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
         Ok(Ok(Answered::Upgraded { head, wire, ahead })) => {
             check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
@@ -83,13 +105,13 @@ pub(super) fn config() -> WebSocketConfig {
 
 /// `GET /…/websocket?vsn=2.0.0&agent_id=…&on_conflict=…` \[docs, sdk\].
 fn request(
-    base: &Url,
+    dialer: &Dialer,
     agent: &AgentId,
     key: &Key,
     plan: ConnectPlan,
     nonce: &str,
 ) -> Result<Request<Empty<Bytes>>, Refusal> {
-    let mut url = base.clone();
+    let mut url = dialer.url.clone();
     {
         let mut query = url.query_pairs_mut();
         query.append_pair("vsn", "2.0.0").append_pair("agent_id", agent.as_str());
@@ -105,7 +127,11 @@ fn request(
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::SEC_WEBSOCKET_KEY, nonce)
-        .header(header::USER_AGENT, concat!("doorman/", env!("CARGO_PKG_VERSION")));
+        .header(header::USER_AGENT, &dialer.user_agent)
+        .header(header::ACCEPT_LANGUAGE, ACCEPT_LANGUAGE);
+    for (name, value) in &dialer.headers {
+        request = request.header(name, value);
+    }
     if !plan.key_in_query {
         request = request.header("x-api-key", key.header());
     }

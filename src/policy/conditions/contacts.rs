@@ -1,6 +1,6 @@
 //! `contacts_over`: how many contacts the agent has. Unknown while the list of contacts was not read.
 
-use super::{Compile, Condition, ConditionKind, Needs, row};
+use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -23,6 +23,10 @@ impl Compile for ContactsOver {
 impl ConditionKind for ContactsOver {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::compared::{Group, patterns_imply, regexes_follow, sorted};
-use super::{Compile, Condition, ConditionKind, LeftOpen, Needs, Who, Written, row};
+use super::{Compile, Condition, ConditionKind, LeftOpen, Needs, OfContact, Who, Written, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::document::{At, Problems, shown};
 use crate::model::Handle;
@@ -86,6 +86,10 @@ impl ConditionKind for HandleIn {
         row(Self::KEY.name)
     }
 
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
+    }
+
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
         by_name(inputs, |handle| self.0.contains(handle))
     }
@@ -146,6 +150,10 @@ impl Compile for HandleRegex {
 impl ConditionKind for HandleRegex {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -221,6 +229,10 @@ impl Compile for InList {
 impl ConditionKind for InList {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compared::{Group, sorted};
 use super::handle::{HandleIn, by_handle, by_name};
-use super::{Compile, Condition, ConditionKind, Who, Written, never_together, row};
+use super::{Compile, Condition, ConditionKind, OfContact, Who, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{Key, Takes, key};
 use crate::model::Handle;
@@ -66,6 +66,10 @@ impl Compile for OwnerIs {
 impl ConditionKind for OwnerIs {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -130,6 +134,10 @@ impl Compile for SlugIs {
 impl ConditionKind for SlugIs {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -201,6 +209,10 @@ impl Compile for Kind {
 impl ConditionKind for Kind {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

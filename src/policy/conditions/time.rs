@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::compared::sorted;
-use super::{Compile, Condition, ConditionKind, row};
+use super::{Compile, Condition, ConditionKind, OfContact, row};
 use crate::document::keys::{Key, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -39,6 +39,10 @@ impl Compile for InWindow {
 impl ConditionKind for InWindow {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -87,6 +91,10 @@ impl Compile for AgeOver {
 impl ConditionKind for AgeOver {
     fn key(&self) -> &'static Key {
         row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

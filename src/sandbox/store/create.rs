@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, Row, Store, plain, wire_time};
 use crate::clock::Now;
 use crate::sandbox::wire::{NewRequest, Status};
+use crate::sandbox::world::PartyKind;
 
 const TEXT_BYTES_MAX: usize = 64 << 10;
 
@@ -29,7 +30,11 @@ impl Store {
         now: Now,
         pushed: &mut Vec<PushedEvent>,
     ) -> Result<Vec<String>, Problem> {
-        let to = self.find(&new.to).ok_or(Problem::NotFound("nobody here has that id or handle"))?;
+        let to = match new.to.as_str() {
+            "" => self.parties.iter().position(|party| party.kind == PartyKind::Agent),
+            who => self.find(who),
+        };
+        let to = to.ok_or(Problem::NotFound("nobody here has that id or handle"))?;
         let many = new.count.unwrap_or(1) > 1;
         if many && new.id.as_deref().is_some_and(|id| !id.contains("{n}")) {
             return Err(Problem::Invalid("with `count`, `id` must contain `{n}`".into()));

@@ -192,7 +192,7 @@ async fn its_own_ghost_is_outwaited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_platform_is_known_by_its_closes() {
     let site = Site::of(SandboxOptions { older: true, ..SandboxOptions::default() }).await;
-    site.configure(site.address, "", &format!("{PATIENT}yield_retry = \"1h\"\n"));
+    site.configure(site.address, "", &format!("{PATIENT}yield_retry = \"1h\"\nproven_after = \"60s\"\n"));
     let daemon = site.daemon();
     for turn in 1..=3 {
         daemon

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorman::config::settings::ConnectionMode;
 use doorman::ledger::{LedgerError, Record};
 use doorman::model::{AgentState, Answer, RequestId, Verdict};
-use doorman::policy::Charge;
+use doorman::policy::{By, Charge};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::world::{IN_FLIGHT, World, connection};
 struct Intent<'a> {
     id: &'a RequestId,
     answer: Answer,
-    by: &'a str,
+    by: &'a By,
     /// The rules that said so; `None` is a person's word, or the same answer once more.
     policy: Option<&'a str>,
     at: Timestamp,
@@ -70,8 +70,8 @@ impl World {
     }
 
     /// An intent that takes a place of acme's limit: with the others there must be one left.
-    fn charge(&mut self, id: &RequestId, by: &str, charges: &[Charge], at: Timestamp) {
-        if by != "acme" || charges.is_empty() {
+    fn charge(&mut self, id: &RequestId, by: &By, charges: &[Charge], at: Timestamp) {
+        if by.to_string() != "acme" || charges.is_empty() {
             return;
         }
         self.charged.entry(id.clone()).or_insert(at);
@@ -110,10 +110,11 @@ impl World {
         let (kind, bound, since, status) = (knock.kind, knock.bound, knock.inserted_at, knock.status);
         let Some(policy) = policy else {
             let said = self.person.get(id.as_str()).is_some_and(|said| said.contains(&answer.verdict()));
-            if by.starts_with("person:") && !said {
+            let by_person = matches!(by, By::Person(_));
+            if by_person && !said {
                 self.fail(&format!("{answer} to {id} by `{by}`, who never said so"));
             }
-            if !by.starts_with("person:") && bound.is_none() && !self.inherited.contains(id) {
+            if !by_person && bound.is_none() && !self.inherited.contains(id) {
                 self.fail(&format!(
                     "{answer} to {id} by `{by}` once more, which nobody can have heard: no rule was asked"
                 ));

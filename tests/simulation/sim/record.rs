@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::contacts::Contacts;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
 use doorman::ledger::{HistoryReach, Reach, Record};
-use doorman::model::{Answer, Outcome, RequestId, Sender, Verdict};
-use doorman::policy::PolicyHash;
+use doorman::model::{Answer, Outcome, Refusal, RequestId, Sender, Verdict};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
+use doorman::policy::{By, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
 struct Row {
     answer: Answer,
-    by: String,
+    by: By,
     policy: Option<PolicyHash>,
     attempts: u32,
     at: Timestamp,
@@ -23,7 +23,7 @@ struct Row {
     outcome: Option<(Outcome, Timestamp)>,
     /// Towards `approvals_max`: how many resumes there had been.
     counts: Option<u32>,
-    malformed: bool,
+    refusal: Option<Refusal>,
 }
 
 impl Row {
@@ -47,7 +47,7 @@ pub struct LedgerModel {
     settled: HashSet<RequestId>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
     gone: HashSet<RequestId>,
-    decided: BTreeMap<RequestId, (Verdict, String, PolicyHash)>,
+    decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
@@ -113,8 +113,7 @@ impl LedgerModel {
                 self.newest = self.newest.max(Some(*at));
             }
             Record::Decided { request, decision, at, .. } => {
-                self.decided
-                    .insert(request.clone(), (decision.verdict, decision.by.to_string(), decision.policy.clone()));
+                self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
             }
             Record::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
@@ -139,15 +138,15 @@ impl LedgerModel {
                     since,
                     outcome: None,
                     counts,
-                    malformed: false,
+                    refusal: None,
                 };
                 let last = self.answers.insert(request.clone(), row);
                 self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
                 self.newest = self.newest.max(Some(*at));
             }
-            Record::Outcome { request, outcome, at, detail, .. } => {
+            Record::Outcome { request, outcome, at, refusal, .. } => {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
-                row.malformed = detail.as_deref().is_some_and(|detail| detail.starts_with("malformed"));
+                row.refusal = *refusal;
                 row.outcome = Some((*outcome, *at));
                 if matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
                     let kind = match row.answer {
@@ -229,7 +228,7 @@ impl LedgerModel {
     pub fn counted(&self, rule: &str) -> [Vec<Timestamp>; 2] {
         let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
         let mut approvals: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();
-        for (id, row) in self.standing().filter(|(_, row)| row.by == rule) {
+        for (id, row) in self.standing().filter(|(_, row)| row.by.to_string() == rule) {
             let since = approvals.entry(id).or_insert(row.since);
             *since = row.since.min(*since);
         }
@@ -268,7 +267,7 @@ impl LedgerModel {
             policy: row.policy.clone(),
             attempts: row.attempts,
             at: row.at,
-            detail: row.malformed.then(|| "malformed, says the platform".to_owned()),
+            refusal: row.refusal,
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
         let mut memory = SavedAgent { newest: self.newest, ..SavedAgent::default() };
@@ -294,7 +293,7 @@ impl LedgerModel {
             .decided
             .iter()
             .filter(|(id, _)| pending(id))
-            .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
+            .map(|(id, (verdict, by, mode))| (id.clone(), *verdict, by.clone(), *mode))
             .collect();
         let since = back(reach.charges);
         memory.policy_state.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::platform::net::Net;
 use crate::platform::testing::{self, Raw, Then, head};
 
 const KEY: &str = "band_secret_key";
@@ -8,7 +9,7 @@ const SHORT: Duration = Duration::from_secs(1);
 const PLAN: ConnectPlan = ConnectPlan { take: false, key_in_query: false };
 
 async fn refused_by(raw: &Raw, plan: ConnectPlan, limit: Duration) -> Refusal {
-    let dialer = Dialer::new(&raw.platform(), None).unwrap();
+    let dialer = Dialer::new(&raw.platform(), &Net::new(&raw.platform()).unwrap()).unwrap();
     let (agent, key) = (AgentId::parse("a-1").unwrap(), Key::parse(KEY).unwrap());
     let refusal = open(&dialer, &agent, &key, plan, limit).await.unwrap_err();
     assert!(!format!("{refusal:?} {dialer:?}").contains(KEY), "{refusal:?}");
@@ -36,12 +37,13 @@ async fn a_refusal_says_why() {
         ),
         ("500 Internal Server Error", "", r#"{"errors":{"detail":"Internal Server Error"}}"#, None, None),
     ] {
-        let refusal = refused_by(&Raw::reply(status, headers, body.as_bytes()).await, PLAN, LONG).await;
+        let raw = Raw::reply(status, headers, body.as_bytes()).await;
+        let refusal = refused_by(&raw, PLAN, LONG).await;
         let number: u16 = status[..3].parse().unwrap();
         assert_eq!((refusal.status, refusal.code.as_deref()), (Some(number), code), "{status}");
         assert_eq!(refusal.retry_after, retry_after, "{status}");
         let named = code.map(|code| format!(" `{code}`")).unwrap_or_default();
-        assert_eq!(refusal.why, format!("upgrade: http {number}{named}"));
+        assert_eq!(refusal.why, format!("upgrade: http {number}{named} (tried {})", raw.platform().socket));
     }
 }
 
@@ -102,10 +104,11 @@ async fn what_is_no_upgrade_is_none() {
 #[tokio::test]
 async fn every_phase_ends_and_is_named() {
     let silent = refused_by(&Raw::serve(vec![], Then::Stall).await, PLAN, SHORT).await;
-    assert_eq!(silent.why, "upgrade: no answer within 1s");
+    assert!(silent.why.starts_with("upgrade: no answer within 1s (tried ws://"), "{}", silent.why);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let dialer = Dialer::new(&testing::platform(socket.local_addr().unwrap()), None).unwrap();
+    let platform = testing::platform(socket.local_addr().unwrap());
+    let dialer = Dialer::new(&platform, &Net::new(&platform).unwrap()).unwrap();
     let (agent, key) = (AgentId::parse("a-1").unwrap(), Key::parse(KEY).unwrap());
     let refusal = open(&dialer, &agent, &key, PLAN, LONG).await.unwrap_err();
     assert!(refusal.why.starts_with("connect: ") && refusal.why.contains("refused"), "{}", refusal.why);

@@ -1,0 +1,88 @@
+//! `doorman audit`: which contacts the rules would not let in today. Reads the ledger itself, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::agents::{self, AgentArg};
+use super::contacts::select::Rules;
+use super::contacts::{as_json, page};
+use super::ledger::{fault, path};
+use super::{CliError, Global, output};
+use crate::ledger::LedgerReader;
+use crate::policy::audit::Audit;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman audit                       by the rules in force
+  doorman audit --rules new.toml      by other rules, before they are put in force
+  doorman revoke --audit --dry-run    whom a reject rule certainly matches
+
+A contact is judged by its handle alone, as a request without text. Windows, ages, limits,
+waits and pauses do not speak against a contact. A contact cannot be evaluated where a
+rule asks for its text, its name or its past; such a contact is never revoked.
+
+Exit status: 0 nobody stands against the rules, 1 somebody does, 74 the ledger cannot be
+read, 78 the rules are refused.")]
+pub struct Args {
+    /// By these rules; else by those in force
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Show those too whom the rules approve
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    agent: AgentArg,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 74 where the ledger cannot be read, 78 where the rules are refused, 1 for an unknown agent.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
+    let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
+    let mut rules = Rules::new(&reader, args.rules.as_ref())?;
+    let now = output::now();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let (mut shown, mut said) = (Vec::new(), Vec::new());
+    for contact in reader.contacts(agent.as_ref()).map_err(|error| fault(&error))? {
+        let audit = rules.audit(&contact, now)?;
+        *counts.entry(audit.as_str()).or_default() += 1;
+        if !args.all && matches!(audit, Audit::Approved(_)) {
+            continue;
+        }
+        if args.json {
+            let mut row = as_json(&contact);
+            if let Value::Object(row) = &mut row {
+                row.insert("audit".to_owned(), audit.as_str().into());
+                row.insert("why".to_owned(), audit.to_string().into());
+            }
+            output::print_json(&row)?;
+        }
+        shown.push(contact);
+        said.push(audit.to_string());
+    }
+    let count = |word| counts.get(word).copied().unwrap_or_default();
+    let (rejected, not_approved) = (count("rejected"), count("not-approved"));
+    if !args.json {
+        if !shown.is_empty() {
+            output::print(&(page(&shown, &said, now) + "\n"))?;
+        }
+        output::print(&format!(
+            "{} contacts: {} approved, {rejected} rejected, {not_approved} not approved, {} cannot be evaluated\n",
+            counts.values().sum::<usize>(),
+            count("approved"),
+            count("cannot-be-evaluated"),
+        ))?;
+    }
+    Ok(u8::from(rejected + not_approved > 0))
+}

@@ -1,0 +1,24 @@
+//! Asks a person on the terminal before something is done to many, or cannot be undone.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use super::CliError;
+
+/// Whether to go on. Where nobody can be asked, only `--yes` is a yes.
+///
+/// # Errors
+/// Exit code 2 where there is no terminal and no `--yes`, and where the terminal cannot be read.
+pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool, CliError> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::new(2, "nobody can be asked here: repeat it with `--yes`, or look with `--dry-run`"));
+    }
+    let failed = |error: std::io::Error| CliError::new(2, format!("the answer cannot be read: {error}"));
+    let mut err = anstream::stderr();
+    write!(err, "{question} [y/N] ").and_then(|()| err.flush()).map_err(failed)?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,130 @@
+//! `doorman contacts`: who has access, since when, and by whose word. Reads the ledger itself, so it works without a daemon.
+
+pub(super) mod select;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::agents::{self, AgentArg};
+use super::history::moment;
+use super::ledger::{fault, path};
+use super::{CliError, Global, output, table};
+use crate::ledger::LedgerReader;
+use crate::ledger::read::RecordedContact;
+use crate::policy::rules::PatternSet;
+use select::Behind;
+
+/// Most characters of a handle in the table.
+const HANDLE_CHARS: usize = 60;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman contacts                        everybody who has access
+  doorman contacts --not-by-doorman       whom no answer of doorman let in
+  doorman contacts --rule friends         whom this rule let in
+  doorman contacts --matching 'acme/*' --json | jq -r .handle
+
+A contact is not by doorman where the owner, the agent itself or the platform made it,
+or where it was there before doorman. `doorman audit` says whom the rules would let in
+today, `doorman revoke` removes contacts.")]
+pub struct Args {
+    /// Only those that no answer of doorman let in
+    #[arg(long, conflicts_with = "rule")]
+    not_by_doorman: bool,
+    /// Only those whom this rule let in
+    #[arg(long, value_name = "NAME", add = super::completions::rules())]
+    rule: Option<String>,
+    /// Only handles that match: `ann`, `acme/*`, `*/support`
+    #[arg(long, value_name = "PATTERN", value_parser = select::pattern)]
+    matching: Option<std::sync::Arc<PatternSet>>,
+    /// Only contacts since then: `2h`, `2026-11-23`, or with a time and zone
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+    /// One JSON object a line, strangers' text as received
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 74 where the ledger cannot be read, 1 for an unknown agent.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let since = moment::option("since", args.since.as_deref())?;
+    let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
+    let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
+    let mut contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
+    contacts.retain(|contact| {
+        let behind = Behind::of(contact);
+        (!args.not_by_doorman || behind == Behind::NobodyHere)
+            && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
+            && args.matching.as_ref().is_none_or(|patterns| select::fits(patterns, contact))
+            && since.is_none_or(|since| contact.since.is_some_and(|at| at >= since))
+    });
+    if args.json {
+        for contact in &contacts {
+            output::print_json(&as_json(contact))?;
+        }
+        return Ok(0);
+    }
+    if contacts.is_empty() {
+        output::note("no such contact is on record\n");
+        return Ok(0);
+    }
+    output::print(&page(&contacts, &[], output::now()))?;
+    Ok(0)
+}
+
+/// One row for pipes, strangers' text as received.
+pub(super) fn as_json(contact: &RecordedContact) -> Value {
+    json!({
+        "agent": contact.agent,
+        "contact": contact.contact,
+        "handle": contact.handle.as_ref().map(|text| text.raw()),
+        "name": contact.name.as_ref().map(|text| text.raw()),
+        "kind": contact.kind.map(|kind| kind.as_str()),
+        "since": contact.since,
+        "request": contact.request,
+        "by": contact.by,
+        "by_doorman": contact.by.is_some(),
+    })
+}
+
+/// The table; with a last column of what is said of each, where there is such.
+pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp) -> String {
+    let several = contacts.iter().any(|contact| contact.agent != contacts[0].agent);
+    let mut header = vec!["HANDLE", "KIND", "SINCE", "REQUEST", "BY"];
+    if several {
+        header.insert(0, "AGENT");
+    }
+    if !said.is_empty() {
+        header.push("RULES NOW");
+    }
+    let row = |(n, contact): (usize, &RecordedContact)| {
+        let handle = contact.handle.as_ref().map_or_else(
+            || format!("({})", output::shown(contact.contact.as_str())),
+            |text| output::stranger(Some(text.raw()), HANDLE_CHARS),
+        );
+        let mut cells = vec![
+            handle,
+            contact.kind.map_or("-", |kind| kind.as_str()).to_owned(),
+            contact.since.map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::ago(at, now))),
+            contact.request.as_ref().map_or_else(|| "-".to_owned(), |id| output::shown(id.as_str())),
+            Behind::of(contact).to_string(),
+        ];
+        if several {
+            cells.insert(0, contact.agent.to_string());
+        }
+        cells.extend(said.get(n).cloned());
+        cells
+    };
+    table::table(&header, contacts.iter().enumerate().map(row).collect())
+}

@@ -1,0 +1,160 @@
+//! Which contacts are meant: by handle, pattern, rule, time, list, or by what the rules say of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::cli::explain::sources;
+use crate::cli::ledger::fault;
+use crate::cli::{CliError, output};
+use crate::ledger::LedgerReader;
+use crate::ledger::read::RecordedContact;
+use crate::model::{AgentId, Handle, Sender};
+use crate::policy::audit::{self, Audit};
+use crate::policy::rules::PatternSet;
+use crate::policy::{self, Policy};
+
+/// Who let a contact in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) enum Behind {
+    /// A rule.
+    Rule(String),
+    /// A person, by doorman.
+    Person(String),
+    /// No answer of doorman.
+    NobodyHere,
+}
+
+impl Behind {
+    pub(in crate::cli) fn of(contact: &RecordedContact) -> Self {
+        match contact.by.as_deref().map(|by| (by, by.strip_prefix("person:"))) {
+            None => Behind::NobodyHere,
+            Some((_, Some(person))) => Behind::Person(person.to_owned()),
+            Some((by, None)) => Behind::Rule(by.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Behind::Rule(rule) => f.write_str(&output::shown(rule)),
+            Behind::Person(person) => write!(f, "person:{}", output::shown(person)),
+            Behind::NobodyHere => f.write_str("not by doorman"),
+        }
+    }
+}
+
+/// A handle pattern of the command line.
+pub(in crate::cli) fn pattern(text: &str) -> Result<Arc<PatternSet>, String> {
+    audit::pattern(text).map(Arc::new)
+}
+
+/// The contact's handle, where it is a plain one.
+pub(in crate::cli) fn handle(contact: &RecordedContact) -> Option<Handle> {
+    Sender::parse(contact.handle.as_ref().map(|text| text.raw())).handle().cloned()
+}
+
+/// Whether one of the patterns is the contact's.
+pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> bool {
+    handle(contact).is_some_and(|handle| patterns.contains(&handle))
+}
+
+/// One contact, or all of a pattern, as somebody named them.
+#[derive(Debug, Clone)]
+pub(in crate::cli) enum Named {
+    /// One: its handle, or its contact id.
+    One(String),
+    /// All whose handles match.
+    Pattern(Arc<PatternSet>),
+}
+
+impl Named {
+    pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('*') { pattern(text).map(Named::Pattern) } else { Ok(Named::One(text.to_owned())) }
+    }
+
+    /// Whether it names exactly this contact.
+    pub(in crate::cli) fn is_exactly(&self, contact: &RecordedContact) -> bool {
+        match self {
+            Named::Pattern(_) => false,
+            Named::One(text) => {
+                let plain = Handle::parse(text).ok();
+                contact.contact.as_str() == text
+                    || contact.handle.as_ref().is_some_and(|handle| handle.raw() == text)
+                    || (plain.is_some() && handle(contact) == plain)
+            }
+        }
+    }
+
+    pub(in crate::cli) fn means(&self, contact: &RecordedContact) -> bool {
+        match self {
+            Named::One(_) => self.is_exactly(contact),
+            Named::Pattern(patterns) => fits(patterns, contact),
+        }
+    }
+}
+
+/// The rules that contacts are judged by: of a file, or for each agent those that are in force by the record.
+pub(in crate::cli) struct Rules<'a> {
+    reader: &'a LedgerReader,
+    given: Option<Arc<Policy>>,
+    in_force: HashMap<AgentId, Arc<Policy>>,
+}
+
+impl<'a> Rules<'a> {
+    /// # Errors
+    /// Exit code 78 where the file is refused.
+    pub(in crate::cli) fn new(reader: &'a LedgerReader, file: Option<&PathBuf>) -> Result<Self, CliError> {
+        let given = file.map(|path| sources::policy_of(path)).transpose()?;
+        Ok(Self { reader, given, in_force: HashMap::new() })
+    }
+
+    /// # Errors
+    /// Exit code 1 where the record knows no rules in force for this agent.
+    pub(in crate::cli) fn of(&mut self, agent: &AgentId) -> Result<Arc<Policy>, CliError> {
+        if let Some(policy) = self.given.as_ref().or_else(|| self.in_force.get(agent)) {
+            return Ok(policy.clone());
+        }
+        let unknown = || {
+            let why = format!(
+                "the record does not say which rules are in force for `{agent}`: name them with `--rules FILE`"
+            );
+            CliError::new(1, why)
+        };
+        let hash = self.reader.policy_in_force(agent).map_err(|error| fault(&error))?.ok_or_else(unknown)?;
+        let texts = self.reader.policy_texts(&hash).map_err(|error| fault(&error))?.ok_or_else(unknown)?;
+        let name = texts.first().map_or_else(|| "rules.toml".to_owned(), |first| first.name.clone());
+        let loaded = policy::load_texts(name.as_ref(), &texts);
+        let policy = loaded.policy.ok_or_else(|| sources::refused(name.as_ref(), &loaded.report))?;
+        self.in_force.insert(agent.clone(), policy.clone());
+        Ok(policy)
+    }
+
+    /// What the rules say of a contact now.
+    ///
+    /// # Errors
+    /// As [`Rules::of`].
+    pub(in crate::cli) fn audit(&mut self, contact: &RecordedContact, now: Timestamp) -> Result<Audit, CliError> {
+        Ok(self.of(&contact.agent)?.audit(handle(contact).as_ref(), now))
+    }
+
+    /// Whether a contact is on this list.
+    ///
+    /// # Errors
+    /// As [`Rules::of`]; exit code 1 where no rule uses a list of this name.
+    pub(in crate::cli) fn on_list(&mut self, list: &str, contact: &RecordedContact) -> Result<bool, CliError> {
+        let policy = self.of(&contact.agent)?;
+        let Some(patterns) = policy.list(list) else {
+            let list = output::shown(list);
+            return Err(CliError::new(
+                1,
+                format!("no rule in force uses a list `{list}`: the rules file names its lists"),
+            ));
+        };
+        Ok(fits(patterns, contact))
+    }
+}

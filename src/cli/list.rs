@@ -1,0 +1,266 @@
+//! `doorman list`: puts handles on a list file of the rules, and takes them off. Whatever else stands in the file stays as it
+//! is, the file is replaced in one step, and nothing is written that the rules would refuse.
+
+mod edit;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::agents::{self, AgentArg};
+use super::explain::sources::{policy_of, refused};
+use super::remote::{Remote, RemoteArgs};
+use super::{CliError, Global, completions, output};
+use crate::ops::control::wire::{ControlOp, Reloaded};
+use crate::policy::{audit, load_texts};
+use edit::Edit;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman list show friends
+  doorman list add friends @carol 'acme/*'
+  doorman list remove blocked @mallory
+
+A list is a `[lists.NAME]` of the rules with a `file`. Comments and order stay as they
+are. A running daemon loads the change at once, and the command waits for that.
+
+Exit status: 0 done, or so already; 1 not on the list, or no such list; 78 the rules would
+be refused, and nothing was written.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Put handles or patterns on a list
+    Add(Change),
+    /// Take handles or patterns off a list
+    Remove(Change),
+    /// Print the entries of a list, or whether a handle is on it
+    Show(Show),
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// The list's name in the rules
+    #[arg(value_name = "LIST", add = completions::lists())]
+    list: String,
+    /// Handles or patterns, such as `@carol` or `acme/*`
+    #[arg(value_name = "HANDLE", required = true, add = completions::waiting())]
+    handles: Vec<String>,
+    #[command(flatten)]
+    agent: AgentArg,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The list's name in the rules
+    #[arg(value_name = "LIST", add = completions::lists())]
+    list: String,
+    /// Whether this handle is on it: exit status 0 or 1
+    #[arg(value_name = "HANDLE")]
+    handle: Option<String>,
+    #[command(flatten)]
+    agent: AgentArg,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 1 where there is no such list or entry, 78 where the rules are or would be refused.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    match args.action {
+        Action::Show(args) => show(&args, global),
+        Action::Add(args) => change(&args, global, ListFile::add),
+        Action::Remove(args) => change(&args, global, ListFile::remove),
+    }
+}
+
+fn change(
+    args: &Change,
+    global: &Global,
+    act: impl FnOnce(&ListFile, &[&str]) -> Result<Edit, CliError>,
+) -> Result<u8, CliError> {
+    let list = ListFile::find(&args.list, args.agent.given(), global)?;
+    let handles: Vec<&str> = args.handles.iter().map(String::as_str).collect();
+    let edit = act(&list, &handles)?;
+    let remote = match args.remote.open(global) {
+        Ok(remote) => Some(remote),
+        // Without a daemon the file is all there is.
+        Err(error) if error.code == super::remote::ABSENT && args.remote.socket.is_none() => None,
+        Err(error) => return Err(error),
+    };
+    output::print(&put_in_force(&list, &edit, remote.as_ref())?)?;
+    Ok(u8::from(edit.removes && edit.changed.is_empty()))
+}
+
+fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
+    let list = ListFile::find(&args.list, args.agent.given(), global)?;
+    let text = list.read()?;
+    let Some(handle) = &args.handle else {
+        let entries = edit::entries(&text).map(|entry| output::shown(entry) + "\n");
+        output::print(&entries.collect::<String>())?;
+        return Ok(0);
+    };
+    let plain = crate::model::Handle::parse(handle)
+        .map_err(|problem| CliError::new(2, format!("`{}`: {problem}", output::shown(handle))))?;
+    let by = edit::entries(&text).find(|entry| audit::pattern(entry).is_ok_and(|pattern| pattern.contains(&plain)));
+    let said = match by {
+        Some(entry) => format!("{plain} is on the list `{}`: {}\n", list.name, output::shown(entry)),
+        None => format!("{plain} is not on the list `{}`\n", list.name),
+    };
+    output::print(&said)?;
+    Ok(u8::from(by.is_none()))
+}
+
+/// A list of the configured rules that has a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ListFile {
+    name: String,
+    /// The rules that name it.
+    rules: PathBuf,
+    /// As the rules write it.
+    written: String,
+    path: PathBuf,
+}
+
+impl ListFile {
+    /// Finds it in the rules of this agent, or of all.
+    ///
+    /// # Errors
+    /// Exit code 1 where there is none, or no file behind it; 2 where several are meant.
+    pub(super) fn find(name: &str, agent: Option<&str>, global: &Global) -> Result<Self, CliError> {
+        let agent = agents::on_record(agent, None, global)?;
+        let places = super::places(global, "--config PATH")?;
+        let mut rules: Vec<PathBuf> = places
+            .rules
+            .into_iter()
+            .filter(|(id, _)| agent.as_ref().is_none_or(|agent| agent.as_str() == id))
+            .map(|(_, rules)| rules)
+            .collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let (mut found, mut known) = (Vec::new(), BTreeMap::new());
+        for rules in &rules {
+            for (list, file) in lists(rules)? {
+                if list == name {
+                    found.push((rules.clone(), file.clone()));
+                }
+                known.insert(list, ());
+            }
+        }
+        let shown = output::shown(name);
+        let one = |(rules, file): (PathBuf, Option<String>)| {
+            let Some(written) = file else {
+                let why = format!("the list `{shown}` has no file: its entries stand in `{}`", rules.display());
+                return Err(CliError::new(1, why));
+            };
+            let path = rules.parent().unwrap_or(Path::new("")).join(&written);
+            Ok(Self { name: name.to_owned(), rules, written, path })
+        };
+        let mut found = found.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+        found.dedup_by(|one, other| one.path == other.path);
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 if known.is_empty() => Err(CliError::new(1, format!("no list `{shown}`: the rules have no lists"))),
+            0 => {
+                let known: Vec<String> = known.into_keys().map(|name| format!("`{}`", output::shown(&name))).collect();
+                Err(CliError::new(1, format!("no list `{shown}` in the rules; there are {}", known.join(", "))))
+            }
+            _ => {
+                Err(CliError::new(2, format!("several rules files have a list `{shown}`: say whose with `--agent ID`")))
+            }
+        }
+    }
+
+    fn read(&self) -> Result<String, CliError> {
+        std::fs::read_to_string(&self.path)
+            .map_err(|error| CliError::new(1, format!("`{}` cannot be read: {error}", self.path.display())))
+    }
+
+    /// Puts them on the list.
+    ///
+    /// # Errors
+    /// Exit code 2 for what is not a handle or a pattern, 78 where the rules would be refused, 1 where the file cannot be
+    /// written. Nothing was written then.
+    pub(super) fn add(&self, handles: &[&str]) -> Result<Edit, CliError> {
+        self.edit(|text| edit::add(text, handles))
+    }
+
+    fn remove(&self, handles: &[&str]) -> Result<Edit, CliError> {
+        self.edit(|text| edit::remove(text, handles))
+    }
+
+    fn edit(&self, edit: impl FnOnce(&str) -> Result<Edit, String>) -> Result<Edit, CliError> {
+        let failed =
+            |error: std::io::Error| CliError::new(1, format!("`{}` cannot be changed: {error}", self.path.display()));
+        // The one who holds the lock has read what is there now.
+        let held = edit::lock(&self.path).map_err(failed)?;
+        let text = self.read()?;
+        let edit = edit(&text).map_err(|why| CliError::new(2, why))?;
+        if edit.text == text {
+            return Ok(edit);
+        }
+        let mut texts = policy_of(&self.rules)?.texts.clone();
+        for text in texts.iter_mut().skip(1).filter(|text| text.name == self.written) {
+            text.text = edit.text.as_str().into();
+        }
+        let loaded = load_texts(&self.rules, &texts);
+        if loaded.policy.is_none() {
+            let mut error = refused(&self.rules, &loaded.report);
+            error.message = format!("nothing was written: with this change {}", error.message);
+            return Err(error);
+        }
+        edit::replace(&held, &edit.text).map_err(failed)?;
+        Ok(edit)
+    }
+}
+
+/// Has a change loaded, and says what is so now.
+///
+/// # Errors
+/// Exit code 1 where the daemon refuses it.
+pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>) -> Result<String, CliError> {
+    let quoted = |handles: &[String]| handles.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
+    let name = &list.name;
+    let mut said = String::new();
+    if !edit.unchanged.is_empty() {
+        let (so, whom) = (if edit.removes { "not on" } else { "already on" }, quoted(&edit.unchanged));
+        said += &format!("{so} the list `{name}`: {whom}\n");
+    }
+    if edit.changed.is_empty() {
+        return Ok(said);
+    }
+    let (done, whom) = (if edit.removes { "off" } else { "on" }, quoted(&edit.changed));
+    let Some(remote) = remote else {
+        return Ok(
+            said + &format!("now {done} the list `{name}`: {whom}; no daemon is running, the next start loads it\n")
+        );
+    };
+    // Somebody named each entry that went: that the list lost more than half of them is what they meant.
+    let left = edit::entries(&edit.text).count();
+    let accept_shrunk = edit.removes && left < edit.changed.len();
+    let reloaded: Reloaded = remote.ask(&ControlOp::Reload { accept_shrunk })?;
+    if !reloaded.ok {
+        let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
+        let why = format!("{whom} is {done} the list in `{}`, but not all was loaded\n{problems}", list.path.display());
+        return Err(CliError::new(1, why.trim_end()));
+    }
+    Ok(said + &format!("now {done} the list `{name}`: {whom}; in force\n"))
+}
+
+/// The lists of a rules file, and their files.
+fn lists(rules: &Path) -> Result<Vec<(String, Option<String>)>, CliError> {
+    let failed = |why: String| CliError::new(78, format!("`{}` cannot be read: {why}", rules.display()));
+    let text = std::fs::read_to_string(rules).map_err(|error| failed(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|_| failed("`doorman check` says what is wrong".to_owned()))?;
+    let lists = match table.get("lists") {
+        Some(toml::Value::Table(lists)) => lists.clone(),
+        Some(_) | None => return Ok(Vec::new()),
+    };
+    let file = |list: &toml::Value| Some(list.get("file")?.as_str()?.to_owned());
+    Ok(lists.into_iter().map(|(name, list)| (name, file(&list))).collect())
+}

@@ -1,0 +1,162 @@
+//! Changes the text of a list file, and puts it in the old one's place.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::cli::output::shown;
+use crate::policy::audit;
+
+/// What came of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Edit {
+    /// The whole file.
+    pub(super) text: String,
+    /// Entries that were put on the list, or taken off.
+    pub(super) changed: Vec<String>,
+    /// Entries that were so already.
+    pub(super) unchanged: Vec<String>,
+    /// It takes off.
+    pub(super) removes: bool,
+}
+
+/// The entries, as they are written.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').filter_map(entry)
+}
+
+/// The entry of one line, without its comment.
+fn entry(line: &str) -> Option<&str> {
+    let bare = line.split('#').next().unwrap_or_default().trim_start_matches('\u{feff}').trim();
+    (!bare.is_empty()).then_some(bare)
+}
+
+/// As all ways to write one are compared, and as one is written.
+fn canonical(text: &str) -> String {
+    text.strip_prefix('@').unwrap_or(text).to_ascii_lowercase()
+}
+
+fn checked(handle: &str) -> Result<String, String> {
+    audit::pattern(handle).map_err(|why| format!("`{}` cannot stand on a list: {why}", shown(handle)))?;
+    Ok(canonical(handle))
+}
+
+/// Puts these on the list, below what is there.
+pub(super) fn add(text: &str, handles: &[&str]) -> Result<Edit, String> {
+    let mut edit = Edit { text: text.to_owned(), changed: Vec::new(), unchanged: Vec::new(), removes: false };
+    for handle in handles {
+        let wanted = checked(handle)?;
+        if entries(&edit.text).any(|entry| canonical(entry) == wanted) {
+            edit.unchanged.push(wanted);
+            continue;
+        }
+        if !edit.text.is_empty() && !edit.text.ends_with('\n') {
+            edit.text.push('\n');
+        }
+        edit.text.push_str(&wanted);
+        edit.text.push('\n');
+        edit.changed.push(wanted);
+    }
+    Ok(edit)
+}
+
+/// Takes these off, with the comments on their lines.
+pub(super) fn remove(text: &str, handles: &[&str]) -> Result<Edit, String> {
+    let mut edit = Edit { text: text.to_owned(), changed: Vec::new(), unchanged: Vec::new(), removes: true };
+    for handle in handles {
+        let wanted = checked(handle)?;
+        let is_it = |line: &&str| entry(line).is_some_and(|entry| canonical(entry) == wanted);
+        if edit.text.split('\n').any(|line| is_it(&line)) {
+            let kept: Vec<&str> = edit.text.split('\n').filter(|line| !is_it(line)).collect();
+            edit.text = kept.join("\n");
+            edit.changed.push(wanted);
+        } else {
+            edit.unchanged.push(wanted);
+        }
+    }
+    Ok(edit)
+}
+
+/// A file that nobody else edits by doorman meanwhile.
+pub(super) struct Held {
+    file: File,
+    path: PathBuf,
+}
+
+/// Waits for its turn at the file that is there; a link is followed.
+pub(super) fn lock(path: &Path) -> std::io::Result<Held> {
+    loop {
+        let path = std::fs::canonicalize(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(&path)?;
+        file.lock()?;
+        // Whoever had it before may have put another file in its place.
+        let (held, there) = (file.metadata()?, std::fs::metadata(&path)?);
+        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+            return Ok(Held { file, path });
+        }
+    }
+}
+
+/// Puts this text in the file's place, in one step, with its owner and mode.
+pub(super) fn replace(held: &Held, text: &str) -> std::io::Result<()> {
+    let old = held.file.metadata()?;
+    let directory = held.path.parent().unwrap_or(Path::new("/"));
+    let new = directory.join(format!(".doorman-list-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        let now = file.metadata()?;
+        if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(old.permissions())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &held.path)?;
+        File::open(directory)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# Friends.\nann  # since 2024\n\nacme/*\n# end";
+
+    #[test]
+    fn comments_and_order_stay() {
+        let added = add(TEXT, &["@Carol", "ANN", "bob/*"]).unwrap();
+        assert_eq!(added.text, "# Friends.\nann  # since 2024\n\nacme/*\n# end\ncarol\nbob/*\n");
+        assert_eq!((added.changed, added.unchanged), (vec!["carol".into(), "bob/*".into()], vec!["ann".into()]));
+        let removed = remove(TEXT, &["@ann", "zoe"]).unwrap();
+        assert_eq!(removed.text, "# Friends.\n\nacme/*\n# end");
+        assert_eq!((removed.changed, removed.unchanged), (vec!["ann".into()], vec!["zoe".into()]));
+    }
+
+    #[test]
+    fn a_comment_is_not_an_entry_and_no_entry_can_smuggle_a_line() {
+        assert_eq!(entries("# ann\n bob # ann\r\n").collect::<Vec<_>>(), ["bob"]);
+        for handle in ["two words", "a\nb", "a#b", "", "@", "*", "ünïcode"] {
+            assert!(add(TEXT, &[handle]).is_err(), "{handle:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_keeps_its_mode_and_a_link_stays_a_link() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real.txt"), dir.path().join("link.txt"));
+        std::fs::write(&real, TEXT).unwrap();
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("real.txt", &link).unwrap();
+        replace(&lock(&link).unwrap(), "zoe\n").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&real).unwrap(), "zoe\n");
+        assert_eq!(std::fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+    }
+}

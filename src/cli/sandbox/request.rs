@@ -1,0 +1,114 @@
+//! `doorman sandbox request`: a contact request to an agent of a running sandbox, without JSON for curl.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use url::Url;
+
+use crate::cli::{CliError, output};
+use crate::sandbox::NewRequest;
+
+/// Longest wait for the sandbox; a burst of 100,000 takes a moment.
+const REPLY_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of its reply: 100,000 ids.
+const REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman sandbox request @carol --message hello
+  doorman sandbox request acme/bot --to maria/scheduler --name 'Acme Bot'
+  doorman sandbox request 'acme/{n}-bot' --count 8
+
+Exit status: 0 made, 1 refused by the sandbox, 69 no sandbox answers.")]
+pub struct Args {
+    /// Who asks; with --count, `{n}` is the number in the burst
+    #[arg(value_name = "HANDLE")]
+    from: String,
+    /// What they say
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    /// What they call themselves
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Whom they ask, by id or handle; else the world's first agent
+    #[arg(long, value_name = "AGENT")]
+    to: Option<String>,
+    /// How many requests
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: u64,
+    /// Where the sandbox listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4400")]
+    url: Url,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 1 where the sandbox refuses, 69 where none answers, 2 for an address that is not `http`.
+pub fn run(args: &Args) -> Result<u8, CliError> {
+    let mut new = NewRequest::to(args.to.as_deref().unwrap_or_default()).from(&args.from).count(args.count);
+    if let Some(message) = &args.message {
+        new = new.saying(message);
+    }
+    if let Some(name) = &args.name {
+        new = new.named(name);
+    }
+    let body = serde_json::to_vec(&new).map_err(|error| CliError::new(1, error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(1, format!("the runtime cannot be started: {error}")))?;
+    let posted = runtime.block_on(async { tokio::time::timeout(REPLY_MAX, post(&args.url, body)).await });
+    let reply = posted.unwrap_or_else(|_| Err(CliError::new(69, format!("no answer from `{}` in time", args.url))))?;
+    let ids = reply["ids"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for id in ids.iter().filter_map(Value::as_str) {
+        output::print(&format!("{}\n", output::shown(id)))?;
+    }
+    Ok(0)
+}
+
+async fn post(url: &Url, body: Vec<u8>) -> Result<Value, CliError> {
+    let absent = |why: String| {
+        let why =
+            format!("no sandbox answers at `{url}` ({why}): start one with `doorman sandbox`, or name it with `--url`");
+        CliError::new(69, why)
+    };
+    let (Some(host), "http") = (url.host_str(), url.scheme()) else {
+        return Err(CliError::new(2, format!("`{url}` is not an `http` address")));
+    };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let host = host.trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| absent(error.to_string()))?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| absent(error.to_string()))?;
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/_sandbox/requests")
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| CliError::new(1, error.to_string()))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|error| absent(error.to_string()))?;
+        let made = response.status().is_success();
+        let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| absent(error.to_string()))?.to_bytes();
+        let reply: Value = serde_json::from_slice(&body).map_err(|_| absent("it is not a sandbox".to_owned()))?;
+        if made {
+            return Ok(reply);
+        }
+        let why = reply["error"]["message"].as_str().unwrap_or("it did not say why");
+        Err(CliError::new(1, format!("the sandbox refused it: {}", output::shown(why))))
+    };
+    tokio::pin!(exchange, connection);
+    tokio::select! {
+        result = &mut exchange => result,
+        _ = &mut connection => exchange.await,
+    }
+}

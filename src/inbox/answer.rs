@@ -1,0 +1,390 @@
+//! The life of an answer: nothing sent, on its way, of unknown fate, bound to what was sent.
+//!
+//! A request's [`AnswerState`] says what was sent to it and what may be sent next. Only the methods in here change it, and each
+//! is one step of the cycle: [`Inbox::begin_answer`] when the intent goes on record, then one of [`Inbox::unsent`],
+//! [`Inbox::fate_unknown`], [`Inbox::refused`] and [`Inbox::settle`](super::Inbox::settle); after an unknown fate,
+//! [`Inbox::still_pending`] or `settle`. A request that returns after its end begins as bound.
+
+use super::entry::Queue;
+use super::{Entry, Inbox, Mark};
+use crate::clock::Mono;
+use crate::model::{Answer, Refusal, RequestId, RequestStatus};
+use crate::policy::By;
+
+/// An answer, and what gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The answer.
+    pub answer: Answer,
+    /// What gave it.
+    pub by: By,
+}
+
+impl Said {
+    /// Whether a person gave it.
+    pub fn by_person(&self) -> bool {
+        matches!(self.by, By::Person(_))
+    }
+}
+
+/// What may be sent to a request next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// What the rules say.
+    Rules,
+    /// What a person said.
+    Person(&'a Said),
+    /// This again or nothing: an earlier attempt may have been carried out.
+    Again(&'a Said),
+}
+
+/// What the platform refused of this request so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Refusals {
+    malformed: Option<Answer>,
+    forbidden: bool,
+}
+
+/// An answer whose intent goes on record, or that is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flight {
+    said: Said,
+    /// From 1.
+    attempt: u32,
+    /// An earlier attempt may have been carried out.
+    bound: bool,
+    /// The end of that earlier one is on record already.
+    recorded: bool,
+    refusals: Refusals,
+    /// What the channel said of the request meanwhile.
+    updated: Option<RequestStatus>,
+}
+
+impl Flight {
+    /// What is sent.
+    pub fn said(&self) -> &Said {
+        &self.said
+    }
+
+    /// Which attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Whether an earlier attempt may have been carried out.
+    pub fn bound(&self) -> bool {
+        self.bound
+    }
+
+    /// What the channel said of the request while the answer was on its way.
+    pub fn updated(&self) -> Option<&RequestStatus> {
+        self.updated.as_ref()
+    }
+}
+
+/// What was sent, or said, before and may have been carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Bound {
+    said: Said,
+    attempts: u32,
+    /// The end of this answer is on record already: the request returned after it.
+    recorded: bool,
+    refusals: Refusals,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct AnswerState(State);
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was sent that anybody may have heard.
+    Free {
+        /// What a person wants to be sent.
+        order: Option<Box<Said>>,
+        /// The intent on record whose answer certainly never reached anybody: withdrawn if something else is decided.
+        intended: Option<Answer>,
+        /// Tries of the current answer.
+        attempts: u32,
+        refusals: Refusals,
+    },
+    InFlight(Box<Flight>),
+    /// Sent, and nothing certain was heard. Only a pass over the list that began after `ended` helps.
+    Unknown {
+        bound: Box<Bound>,
+        ended: Mark,
+    },
+    /// It may have been carried out: the same answer or none.
+    Bound(Box<Bound>),
+}
+
+impl AnswerState {
+    /// Nothing was sent.
+    pub(super) fn free() -> Self {
+        Self(State::Free { order: None, intended: None, attempts: 0, refusals: Refusals::default() })
+    }
+
+    /// The end of this answer is on record, and the request is listed again.
+    pub(super) fn returned(said: Said) -> Self {
+        let bound = Bound { said, attempts: 0, recorded: true, refusals: Refusals::default() };
+        Self(State::Bound(Box::new(bound)))
+    }
+
+    /// The ledger holds this answer for open.
+    pub(super) fn unknown(said: Said, attempts: u32, ended: Mark) -> Self {
+        let bound = Bound { said, attempts, recorded: false, refusals: Refusals::default() };
+        Self(State::Unknown { bound: Box::new(bound), ended })
+    }
+
+    /// What may be sent next. Nothing is while an answer is on its way, or its fate unknown.
+    pub fn next(&self) -> Option<Next<'_>> {
+        match &self.0 {
+            State::Free { order: None, .. } => Some(Next::Rules),
+            State::Free { order: Some(order), .. } => Some(Next::Person(order)),
+            State::Bound(bound) => Some(Next::Again(&bound.said)),
+            State::InFlight(_) | State::Unknown { .. } => None,
+        }
+    }
+
+    /// The answer on its way.
+    pub fn flight(&self) -> Option<&Flight> {
+        match &self.0 {
+            State::InFlight(flight) => Some(flight),
+            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => None,
+        }
+    }
+
+    /// When the attempt of unknown fate ended.
+    pub fn unknown_since(&self) -> Option<Mark> {
+        match &self.0 {
+            State::Unknown { ended, .. } => Some(*ended),
+            State::Free { .. } | State::InFlight(_) | State::Bound(_) => None,
+        }
+    }
+
+    /// Whether an attempt, perhaps the one on its way, may have been carried out.
+    pub fn may_be_heard(&self) -> bool {
+        match &self.0 {
+            State::Free { .. } => false,
+            State::InFlight(flight) => flight.bound,
+            State::Unknown { .. } | State::Bound(_) => true,
+        }
+    }
+
+    /// What was said last, by a person or because it may have been carried out.
+    pub fn said(&self) -> Option<&Said> {
+        match &self.0 {
+            State::Free { order, .. } => order.as_deref(),
+            State::InFlight(flight) => Some(&flight.said),
+            State::Unknown { bound, .. } | State::Bound(bound) => Some(&bound.said),
+        }
+    }
+
+    /// What ends when the request does: the answer and how often it was tried. `None` where none was sent, or where its end
+    /// is on record already.
+    pub fn ends(&self) -> Option<(&Said, u32)> {
+        match &self.0 {
+            State::Free { .. } => None,
+            State::InFlight(flight) => Some((&flight.said, flight.attempt)),
+            State::Unknown { bound, .. } | State::Bound(bound) => {
+                (!bound.recorded).then_some((&bound.said, bound.attempts))
+            }
+        }
+    }
+
+    /// How often the current answer was tried.
+    pub fn attempts(&self) -> u32 {
+        match &self.0 {
+            State::Free { attempts, .. } => *attempts,
+            State::InFlight(flight) => flight.attempt,
+            State::Unknown { bound, .. } | State::Bound(bound) => bound.attempts,
+        }
+    }
+
+    /// The intent on record whose answer never reached anybody.
+    pub fn intended(&self) -> Option<Answer> {
+        match &self.0 {
+            State::Free { intended, .. } => *intended,
+            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+        }
+    }
+
+    fn refusals(&self) -> Refusals {
+        match &self.0 {
+            State::Free { refusals, .. } => *refusals,
+            State::InFlight(flight) => flight.refusals,
+            State::Unknown { bound, .. } | State::Bound(bound) => bound.refusals,
+        }
+    }
+
+    /// Whether the platform called this answer malformed.
+    pub fn is_malformed(&self, answer: Answer) -> bool {
+        self.refusals().malformed == Some(answer)
+    }
+
+    /// Whether the platform refused an answer, which one ever.
+    pub fn is_refused(&self) -> bool {
+        self.refusals().malformed.is_some() || self.refusals().forbidden
+    }
+
+    /// Whether the platform did not allow an answer.
+    pub fn is_forbidden(&self) -> bool {
+        self.refusals().forbidden
+    }
+
+    /// The channel said how the request stands; whether an answer is on its way, whose reply decides whose word it was.
+    pub(super) fn updated(&mut self, status: &RequestStatus) -> bool {
+        match &mut self.0 {
+            State::InFlight(flight) => {
+                flight.updated = Some(status.clone());
+                true
+            }
+            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => false,
+        }
+    }
+
+    /// An intent that never reached anybody is given up, unless it says the same.
+    fn withdraw(&mut self, unless: Option<Answer>) -> Option<Answer> {
+        match &mut self.0 {
+            State::Free { intended, attempts, .. } => {
+                let answer = intended.take_if(|answer| Some(*answer) != unless)?;
+                *attempts = 0;
+                Some(answer)
+            }
+            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+        }
+    }
+
+    fn begin(&mut self, said: Said) -> u32 {
+        let attempt = self.attempts() + 1;
+        let (bound, refusals) = (self.may_be_heard(), self.refusals());
+        let recorded = bound && self.ends().is_none();
+        self.0 = State::InFlight(Box::new(Flight { said, attempt, bound, recorded, refusals, updated: None }));
+        attempt
+    }
+
+    /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
+    /// record and still open.
+    fn without(flight: Flight, intended: bool) -> Self {
+        let Flight { said, attempt, bound, recorded, refusals, .. } = flight;
+        if bound {
+            let bound = Bound { said, attempts: attempt, recorded: recorded && !intended, refusals };
+            return Self(State::Bound(Box::new(bound)));
+        }
+        let intended = intended.then_some(said.answer);
+        // What a person said is not said again where the platform calls it malformed.
+        let order = said.by_person() && refusals.malformed != Some(said.answer);
+        Self(State::Free { order: order.then(|| Box::new(said)), intended, attempts: attempt, refusals })
+    }
+
+    fn take_flight(&mut self) -> Option<Flight> {
+        self.flight()?;
+        match std::mem::replace(self, Self::free()).0 {
+            State::InFlight(flight) => Some(*flight),
+            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => None,
+        }
+    }
+
+    /// What is remembered of it from before the start.
+    pub(super) fn remember_malformed(&mut self, answer: Answer) {
+        match &mut self.0 {
+            State::Free { refusals, .. } => refusals.malformed = Some(answer),
+            State::InFlight(flight) => flight.refusals.malformed = Some(answer),
+            State::Unknown { bound, .. } | State::Bound(bound) => bound.refusals.malformed = Some(answer),
+        }
+    }
+}
+
+impl Inbox {
+    /// Its intent goes on record, and nobody else touches it. Returns which attempt it is.
+    pub fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<u32> {
+        let attempt = self.entries.get_mut(id)?.answer.begin(said);
+        self.place(id, Queue::Out);
+        Some(attempt)
+    }
+
+    /// The answer was not sent, or certainly not carried out: the request is to be decided again, not before `until`.
+    /// `recorded` is whether its intent is on record.
+    pub fn unsent(&mut self, id: &RequestId, recorded: bool, until: Option<Mono>) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(flight) = entry.answer.take_flight() else { return };
+        entry.answer = AnswerState::without(flight, recorded);
+        self.place(id, until.map_or(Queue::Ready, |until| Queue::Delayed { until, held: false }));
+    }
+
+    /// The answer was sent and nothing certain was heard.
+    pub fn fate_unknown(&mut self, id: &RequestId) {
+        let ended = self.mark();
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(Flight { said, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
+        let bound = Bound { said, attempts: attempt, recorded: false, refusals };
+        entry.answer = AnswerState(State::Unknown { bound: Box::new(bound), ended });
+        self.place(id, Queue::Out);
+    }
+
+    /// The platform refused the answer. It rests, or is decided again at `until`.
+    pub fn refused(&mut self, id: &RequestId, refusal: Refusal, until: Option<Mono>) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(mut flight) = entry.answer.take_flight() else { return };
+        match refusal {
+            Refusal::Malformed => flight.refusals.malformed = Some(flight.said.answer),
+            Refusal::Forbidden => flight.refusals.forbidden = true,
+        }
+        // The refusal is on record as its outcome; where it is bound, as one of unknown fate.
+        flight.recorded = false;
+        entry.answer = AnswerState::without(flight, false);
+        let rest = Queue::Resting { reconsider_at: None };
+        self.place(id, until.map_or(rest, |until| Queue::Delayed { until, held: false }));
+    }
+
+    /// A pass that began after the attempt ended still shows the request: it is bound, and decided again at `until`.
+    pub fn still_pending(&mut self, id: &RequestId, until: Mono) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        match std::mem::replace(&mut entry.answer, AnswerState::free()).0 {
+            State::Unknown { bound, .. } => entry.answer = AnswerState(State::Bound(bound)),
+            other => return entry.answer = AnswerState(other),
+        }
+        self.place(id, Queue::Delayed { until, held: false });
+    }
+
+    /// A person wants this to be sent. Where an earlier attempt may have been carried out, that one is sent again.
+    pub fn order(&mut self, id: &RequestId, said: Said) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        match &mut entry.answer.0 {
+            State::Free { order, intended, attempts, refusals } => {
+                if intended.is_none() {
+                    *attempts = 0;
+                }
+                *order = Some(Box::new(said));
+                *refusals = Refusals::default();
+            }
+            State::Bound(bound) => bound.refusals = Refusals::default(),
+            State::InFlight(_) | State::Unknown { .. } => return,
+        }
+        self.requeue(id);
+    }
+
+    /// A person holds it: what a person wanted to be sent is not. Where an earlier attempt may have been carried out, that
+    /// stays as it is.
+    pub fn hold(&mut self, id: &RequestId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        match &mut entry.answer.0 {
+            State::Free { order, .. } => *order = None,
+            State::Bound(_) => {}
+            State::InFlight(_) | State::Unknown { .. } => return,
+        }
+        self.requeue(id);
+    }
+
+    /// Gives up an intent that never reached anybody, unless it says the same as what is sent now.
+    pub fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>) -> Option<Answer> {
+        self.entries.get_mut(id)?.answer.withdraw(unless)
+    }
+}
+
+impl Entry {
+    /// What was sent to it, and what may be sent next.
+    pub fn answer(&self) -> &AnswerState {
+        &self.answer
+    }
+}

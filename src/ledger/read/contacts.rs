@@ -1,0 +1,62 @@
+//! Who is a contact, since when, and by whose word.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row};
+
+use crate::ledger::columns::{Micros, Parsed};
+use crate::model::{AgentId, ContactId, ContactKind, RequestId, StrangerText};
+
+/// A contact that is there, as far as the record knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedContact {
+    /// Whose contact.
+    pub agent: AgentId,
+    /// The platform's id of it.
+    pub contact: ContactId,
+    /// Its handle, or that of the request whose answer made it.
+    pub handle: Option<StrangerText>,
+    /// Its name.
+    pub name: Option<StrangerText>,
+    /// User or agent; `None` where an older record does not say.
+    pub kind: Option<ContactKind>,
+    /// Since when: the platform's time where it gave one, else when doorman first saw it.
+    pub since: Option<Timestamp>,
+    /// The request whose answer made it; `None`: no answer of doorman.
+    pub request: Option<RequestId>,
+    /// Who approved that request: a rule's name, `person:NAME`, and so on.
+    pub by: Option<String>,
+}
+
+/// All contacts of this agent, or of all, oldest first.
+pub fn all(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result<Vec<RecordedContact>> {
+    // An answer that certainly let nobody in explains nobody.
+    connection
+        .prepare_cached(
+            "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
+                 CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\"
+             FROM contact c JOIN agent a ON a.n = c.agent LEFT JOIN request r ON r.n = c.request
+             LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND answer = 'approve'
+                 AND (outcome IS NULL OR outcome NOT IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')))
+             WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY coalesce(c.inserted_at, c.added_at), c.n",
+        )?
+        .query_map([agent.map(AgentId::as_str)], read)?
+        .collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<RecordedContact> {
+    let text = |column: usize| -> rusqlite::Result<Option<StrangerText>> {
+        Ok(row.get_ref(column)?.as_str_or_null()?.map(StrangerText::new))
+    };
+    let Parsed(agent) = row.get(0)?;
+    let Parsed(contact) = row.get(1)?;
+    Ok(RecordedContact {
+        agent,
+        contact,
+        handle: text(2)?,
+        name: text(3)?,
+        kind: row.get::<_, Option<Parsed<ContactKind>>>(4)?.map(|Parsed(kind)| kind),
+        since: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
+        request: row.get::<_, Option<Parsed<RequestId>>>(6)?.map(|Parsed(id)| id),
+        by: row.get(7)?,
+    })
+}

@@ -1,0 +1,256 @@
+//! One brake for everybody: all agents of a process share what a host gives. Whoever wants to call waits here for a turn.
+//!
+//! Turns are given in the order of asking, answers before everything else. The arithmetic is in [`pace`].
+
+pub mod pace;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+pub use self::pace::Class;
+use self::pace::Pace;
+use crate::ops::log::events;
+
+/// A longer pause is not waited for: the call comes back unsent, as the host would refuse it.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// A host that is quiet for this long and refuses again is worth a new line.
+const EPISODE: Duration = Duration::from_secs(60);
+
+/// The limiters of a process, one a host. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Limiters {
+    calls_per_second_max: u32,
+    by_host: Arc<Mutex<HashMap<String, Arc<Limiter>>>>,
+}
+
+impl Limiters {
+    /// None yet.
+    pub fn new(calls_per_second_max: u32) -> Self {
+        Self { calls_per_second_max, by_host: Arc::default() }
+    }
+
+    /// The limiter of this host, whatever the port: what limits a client stands before all of them.
+    pub fn of(&self, url: &url::Url) -> Arc<Limiter> {
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        by_host.entry(host.clone()).or_insert_with(|| Arc::new(Limiter::new(host, self.calls_per_second_max))).clone()
+    }
+}
+
+/// One host's.
+#[derive(Debug)]
+pub struct Limiter {
+    host: String,
+    origin: Instant,
+    state: Mutex<State>,
+    /// Who waits for an answer's turn, or has it.
+    answers: AtomicUsize,
+    /// The first of those who wait holds this: one timer for all of them, in the order in which they came.
+    answer_queue: tokio::sync::Mutex<()>,
+    call_queue: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    pace: Pace,
+    rng: Rng,
+    /// When the host last refused a call.
+    refused_at: Option<Instant>,
+}
+
+/// The host asked for a longer pause than is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paused(pub Duration);
+
+/// A call that may go now. Say what came of it with [`Turn::ended`].
+#[derive(Debug)]
+pub struct Turn {
+    limiter: Arc<Limiter>,
+    began: Duration,
+}
+
+impl Limiter {
+    fn new(host: String, calls_per_second_max: u32) -> Self {
+        let state = State { pace: Pace::new(calls_per_second_max), rng: Rng::new(), refused_at: None };
+        Self {
+            host,
+            origin: Instant::now(),
+            state: Mutex::new(state),
+            answers: AtomicUsize::new(0),
+            answer_queue: tokio::sync::Mutex::new(()),
+            call_queue: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Waits for a turn. Dropping the future gives the place in the queue back, and costs nobody a turn.
+    pub async fn turn(self: &Arc<Self>, class: Class) -> Result<Turn, Paused> {
+        let _counted = (class == Class::Answer).then(|| Counted::new(&self.answers));
+        // An answer that is not paced waits for nobody.
+        if class == Class::Answer && !self.lock().pace.limited() {
+            return self.try_turn(class).map_err(|at| Paused(self.left(at)));
+        }
+        let queue = match class {
+            Class::Answer => &self.answer_queue,
+            Class::Call => &self.call_queue,
+        };
+        let _first = queue.lock().await;
+        loop {
+            let at = match class {
+                Class::Call if self.answers.load(Ordering::Relaxed) > 0 && self.lock().pace.limited() => {
+                    self.now() + Duration::from_millis(20)
+                }
+                Class::Answer | Class::Call => match self.try_turn(class) {
+                    Ok(turn) => return Ok(turn),
+                    Err(at) => at,
+                },
+            };
+            let pause = self.lock().pace.paused_until().saturating_sub(self.now());
+            if pause > WAIT_MAX {
+                return Err(Paused(pause));
+            }
+            sleep_until(self.origin + at).await;
+        }
+    }
+
+    fn try_turn(self: &Arc<Self>, class: Class) -> Result<Turn, Duration> {
+        let began = self.now();
+        self.lock().pace.take(class, began)?;
+        Ok(Turn { limiter: self.clone(), began })
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn left(&self, at: Duration) -> Duration {
+        at.saturating_sub(self.now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, began: Duration, status: u16, wait: Option<Duration>) {
+        let now = self.now();
+        let mut state = self.lock();
+        let State { pace, rng, refused_at } = &mut *state;
+        let Some(pause) = pace.refused(began, wait, now, rng) else { return };
+        let first = refused_at.is_none_or(|at| at.elapsed() > EPISODE);
+        *refused_at = Some(Instant::now());
+        let (rate, host) = (pace.rate(), self.host.as_str());
+        drop(state);
+        let in_ms = (pause.as_secs_f64() * 1e6).round() / 1e3;
+        let status = u64::from(status);
+        let why = format!(
+            "`{host}` takes no more calls: {rate:.1} calls a second for all agents from now on, rising while it takes them"
+        );
+        if first {
+            warn!(event = events::THROTTLED, status, in_ms, why, "{why}");
+        } else {
+            debug!(event = events::THROTTLED, status, in_ms, why, "{why}");
+        }
+    }
+}
+
+impl Turn {
+    /// What the host said: a status, and what it asked to wait. `None` where it said nothing.
+    pub fn ended(self, status: Option<u16>, retry_after: Option<Duration>) {
+        match (status, retry_after) {
+            (Some(status @ 429), wait) | (Some(status @ 503), wait @ Some(_)) => {
+                self.limiter.refused(self.began, status, wait);
+            }
+            (Some(_), _) => self.limiter.lock().pace.went_well(),
+            (None, _) => {}
+        }
+    }
+}
+
+/// Counts whoever waits, and forgets those who leave.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter() -> Arc<Limiter> {
+        Limiters::new(200).of(&"https://band.example/api/v1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_host_has_one_limiter_whatever_the_port_and_the_scheme() {
+        let limiters = Limiters::new(200);
+        let of = |url: &str| limiters.of(&url.parse().unwrap());
+        assert!(Arc::ptr_eq(&of("https://band.example/api/v1"), &of("wss://BAND.example:444/socket")));
+        assert!(!Arc::ptr_eq(&of("https://band.example/"), &of("https://other.example/")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_leaves_the_queue_costs_nobody_a_turn() {
+        let limiter = limiter();
+        for _ in 0..5 {
+            limiter.turn(Class::Call).await.unwrap().ended(Some(200), None);
+        }
+        let began = Instant::now();
+        let left = tokio::time::timeout(Duration::from_millis(100), limiter.turn(Class::Call)).await;
+        assert!(left.is_err());
+        for _ in 0..10 {
+            limiter.turn(Class::Call).await.unwrap().ended(Some(200), None);
+        }
+        assert_eq!(began.elapsed().as_secs(), 1, "all ten of the second second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_go_first_once_the_host_has_refused_a_call() {
+        let limiter = limiter();
+        limiter.turn(Class::Call).await.unwrap().ended(Some(429), None);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let go = |class, name: &'static str| {
+            let (limiter, order) = (limiter.clone(), order.clone());
+            async move {
+                limiter.turn(class).await.unwrap().ended(Some(200), None);
+                order.lock().unwrap().push(name);
+            }
+        };
+        tokio::join!(
+            go(Class::Call, "page"),
+            go(Class::Call, "dial"),
+            go(Class::Answer, "first"),
+            go(Class::Answer, "second")
+        );
+        let order = order.lock().unwrap().clone();
+        assert_eq!(order, ["first", "second", "page", "dial"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pause_comes_back_at_once_and_unsent() {
+        let limiter = limiter();
+        limiter.turn(Class::Call).await.unwrap().ended(Some(503), Some(Duration::from_secs(120)));
+        for class in [Class::Answer, Class::Call] {
+            let Paused(left) = limiter.turn(class).await.unwrap_err();
+            assert!(left > Duration::from_secs(119), "{left:?}");
+        }
+        // A 503 that does not say how long is a failure of its own, and no limit.
+        let other = self::limiter();
+        other.turn(Class::Call).await.unwrap().ended(Some(503), None);
+        assert!(!other.lock().pace.limited());
+    }
+}

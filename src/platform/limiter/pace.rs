@@ -1,0 +1,191 @@
+//! The arithmetic of the brake: how many calls a second a host is given, and when the next may go. Pure: time and chance
+//! are arguments.
+//!
+//! Until a host refuses a call (429, or 503 with `Retry-After`), answers are not paced; everything else begins with
+//! [`RATE_MIN_START`] calls in the first second and doubles each second up to a maximum. From the first refusal on all
+//! calls share one rate, which goes down by a factor at a refusal and up by a step each second without one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// Calls in the first second.
+pub const RATE_MIN_START: f64 = 5.0;
+/// The rate never falls below this, however often the host refuses: the waits grow instead.
+const RATE_MIN: f64 = 0.5;
+/// What a refusal leaves of the rate.
+const DECREASE: f64 = 0.6;
+/// The least that a second without a refusal adds; a tenth of the rate where that is more.
+const STEP_MIN: f64 = 0.4;
+/// The first wait after a refusal that does not say how long; it doubles with each refusal in a row.
+const WAIT_MIN: Duration = Duration::from_millis(250);
+/// The longest such wait.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A host that refused nothing for this long is taken for one without a limit again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// Beyond this rate, calls are spread over the second from the start.
+const SPREAD_ABOVE: f64 = 20.0;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What kind of call wants to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// An answer to a request, or a call that a person waits for.
+    Answer,
+    /// A dial, `me`, or a page of a list.
+    Call,
+}
+
+/// See the module. Moments are counted from an origin of the caller's.
+#[derive(Debug)]
+pub struct Pace {
+    rate: f64,
+    rate_max: f64,
+    /// Added each second without a refusal; `None` until the host has refused: then the rate doubles.
+    step: Option<f64>,
+    /// The second that is counted now, and what went in it.
+    second: Duration,
+    used: f64,
+    /// The next call may go then.
+    next: Duration,
+    /// Nothing goes before this.
+    paused_until: Duration,
+    /// When the last refusal that counted came.
+    refused_at: Option<Duration>,
+    /// Refusals in a row, with no good call between.
+    in_a_row: u32,
+    /// When the calls of the last second went.
+    recent: VecDeque<Duration>,
+}
+
+/// Most calls of the last second that are remembered.
+const RECENT_MAX: usize = 1_000;
+
+impl Pace {
+    /// Nothing is known of the host.
+    pub fn new(calls_per_second_max: u32) -> Self {
+        let rate_max = f64::from(calls_per_second_max.max(1));
+        Self {
+            rate: RATE_MIN_START.min(rate_max),
+            rate_max,
+            step: None,
+            second: Duration::ZERO,
+            used: 0.0,
+            next: Duration::ZERO,
+            paused_until: Duration::ZERO,
+            refused_at: None,
+            in_a_row: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// A call may go now, or not before the moment that is given.
+    pub fn take(&mut self, class: Class, now: Duration) -> Result<(), Duration> {
+        self.grow(now);
+        if self.paused_until > now {
+            return Err(self.paused_until);
+        }
+        match (self.step, class) {
+            (None, Class::Answer) => {}
+            (None, Class::Call) if self.used >= self.rate.floor() => return Err(self.second + SECOND),
+            (None, Class::Call) => {
+                if self.rate > SPREAD_ABOVE {
+                    self.spread(now)?;
+                }
+                self.used += 1.0;
+            }
+            (Some(_), Class::Answer | Class::Call) => self.spread(now)?,
+        }
+        while self.recent.front().is_some_and(|at| *at + SECOND <= now) || self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        Ok(())
+    }
+
+    /// Calls are evenly spread; what a late timer cost is made up for, a little.
+    fn spread(&mut self, now: Duration) -> Result<(), Duration> {
+        if self.next > now {
+            return Err(self.next);
+        }
+        let between = Duration::from_secs_f64(1.0 / self.rate);
+        self.next = self.next.max(now.saturating_sub(between.min(Duration::from_millis(20)))) + between;
+        Ok(())
+    }
+
+    /// The host took a call.
+    pub fn went_well(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// The host refused a call that was sent at `sent`; `wait` is what it said. Says for how long nothing goes, where that
+    /// is news: calls that were under way already say nothing new.
+    pub fn refused(
+        &mut self,
+        sent: Duration,
+        wait: Option<Duration>,
+        now: Duration,
+        rng: &mut Rng,
+    ) -> Option<Duration> {
+        self.grow(now);
+        if self.refused_at.is_some_and(|at| sent <= at) && wait.is_none() {
+            return None;
+        }
+        let going = match self.step {
+            Some(_) => self.rate,
+            // What really went is what the host could not take.
+            None => (self.recent.iter().filter(|at| **at + SECOND > now).count() as f64).max(1.0),
+        };
+        self.rate = (going * DECREASE).clamp(RATE_MIN.min(self.rate_max), self.rate_max);
+        self.step = Some((self.rate / 10.0).max(STEP_MIN));
+        self.refused_at = Some(now);
+        self.second = now;
+        let ceiling = WAIT_MIN.saturating_mul(1 << self.in_a_row.min(16)).min(WAIT_MAX);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let pause = wait.unwrap_or_default() + ceiling.mul_f64(0.5 + rng.f64() / 2.0);
+        self.paused_until = self.paused_until.max(now + pause);
+        self.next = self.next.max(self.paused_until);
+        Some(pause)
+    }
+
+    /// Each second without a refusal gives more.
+    fn grow(&mut self, now: Duration) {
+        if self.step.is_some() && self.refused_at.is_some_and(|at| now >= at + FORGIVEN_AFTER) {
+            (self.step, self.refused_at, self.second) = (None, None, now);
+        }
+        while now >= self.second + SECOND {
+            // Long pauses are not counted out second by second.
+            let seconds = (now - self.second).as_secs();
+            let busy = self.recent.back().is_some_and(|at| *at + SECOND >= self.second);
+            self.rate = match self.step {
+                None => self.rate * 2.0,
+                // What nobody uses proves nothing.
+                Some(step) if busy && self.paused_until <= now => self.rate + step,
+                Some(_) => self.rate,
+            }
+            .min(self.rate_max);
+            self.used = 0.0;
+            let settled = self.rate >= self.rate_max || (self.step.is_some() && !busy);
+            self.second += if settled { Duration::from_secs(seconds) } else { SECOND };
+        }
+    }
+
+    /// Calls a second, now.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Whether the host has refused a call lately.
+    pub fn limited(&self) -> bool {
+        self.step.is_some()
+    }
+
+    /// Until when nothing goes.
+    pub fn paused_until(&self) -> Duration {
+        self.paused_until
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! How the platform is reached, for REST and the socket alike: names, addresses, proxies, TLS, and the brake.
+
+mod dial;
+mod proxy;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+pub(super) use self::dial::DialFailure;
+pub use self::dial::Route;
+use self::dial::{Names, Suspects};
+pub use self::proxy::ProxyProblem;
+pub use self::wire::Wire;
+use super::limiter::Limiters;
+use super::tls::{Tls, TlsError};
+use crate::config::settings::Platform;
+
+/// What all ways to the platform share; clones share it too.
+#[derive(Debug, Clone)]
+pub struct Net {
+    tls: Option<Arc<Tls>>,
+    names: Names,
+    suspects: Suspects,
+    limiters: Limiters,
+}
+
+/// Why the platform cannot be spoken to at all.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The address.
+    #[error("`{url}` cannot be used: {why}")]
+    Address {
+        /// Which.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// A proxy that the environment names.
+    #[error(transparent)]
+    Proxy(#[from] ProxyProblem),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Net {
+    /// Reads certificates only where TLS is spoken. Blocks on the file system.
+    pub fn new(platform: &Platform) -> Result<Self, NetError> {
+        let secure_proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+            .into_iter()
+            .any(|name| variable(name).is_some_and(|text| text.trim_start().starts_with("https://")));
+        let tls = match platform.needs_tls() || secure_proxy {
+            true => Some(Arc::new(Tls::new(platform.ca_file.clone())?)),
+            false => None,
+        };
+        let (names, suspects) = (Names::default(), Suspects::default());
+        Ok(Self { tls, names, suspects, limiters: Limiters::new(platform.calls_per_second_max) })
+    }
+
+    /// The way to this address. `http` is whether plain HTTP is spoken there, rather than a WebSocket.
+    pub fn route(&self, url: &Url, http: bool) -> Result<Route, NetError> {
+        Route::new(self, url, http, variable)
+    }
+
+    /// The brakes, by host.
+    pub fn limiters(&self) -> &Limiters {
+        &self.limiters
+    }
+
+    /// Reads the certificate authority's file again for the next connection, whether it looks changed or not.
+    pub fn renew_tls(&self) {
+        if let Some(tls) = &self.tls {
+            tls.forget();
+        }
+    }
+}
+
+/// A variable of this process, as text.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,290 @@
+//! Which proxy the environment names for which address, and the way through it.
+//!
+//! The variables are those of curl: `HTTPS_PROXY` for `https` and `wss`, `HTTP_PROXY` for `http` and `ws`, `ALL_PROXY` for
+//! all of them where the other is not set, and `NO_PROXY`; each also in lower case, which wins. This machine is never asked
+//! through a proxy.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use tower_service::Service;
+use url::{Host, Url};
+
+use super::wire::Bytes;
+
+/// How the proxy is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `http://`, or over TLS `https://`.
+    Http {
+        /// Over TLS.
+        secure: bool,
+    },
+    /// `socks5://` and `socks5h://`.
+    Socks5 {
+        /// The proxy looks names up, not we.
+        names: bool,
+    },
+    /// `socks4://` and `socks4a://`.
+    Socks4 {
+        /// The proxy looks names up, not we.
+        names: bool,
+    },
+}
+
+/// A proxy, and which variable names it.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    pub(super) variable: String,
+    pub(super) kind: Kind,
+    pub(super) host: String,
+    pub(super) port: u16,
+    auth: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("variable", &self.variable).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Why a proxy cannot be used. Names the variable and holds none of its text, which may have a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the proxy in `{variable}` cannot be used: {why}")]
+pub struct ProxyProblem {
+    variable: String,
+    why: String,
+}
+
+/// Whether this is this very machine, as the sandbox is.
+pub(super) fn loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The proxy for this address, if there is one. `env` gives a variable's text.
+pub(super) fn proxy_for(url: &Url, env: impl Fn(&str) -> Option<String>) -> Result<Option<Proxy>, ProxyProblem> {
+    if loopback(url) {
+        return Ok(None);
+    }
+    let secure = matches!(url.scheme(), "https" | "wss");
+    let names: [&str; 4] = match secure {
+        true => ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+        // In a CGI's environment `HTTP_PROXY` is a header of the request.
+        false if env("REQUEST_METHOD").is_some() => ["http_proxy", "all_proxy", "ALL_PROXY", "ALL_PROXY"],
+        false => ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+    };
+    let set = |name: &str| env(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let Some((variable, text)) = names.into_iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
+    let without = ["no_proxy", "NO_PROXY"].into_iter().find_map(set).unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    let asked = format!("http://{host}").parse::<Uri>();
+    if asked.is_ok_and(|asked| Matcher::builder().all("http://proxy").no(without).build().intercept(&asked).is_none()) {
+        return Ok(None);
+    }
+    parse(variable, &text).map(Some)
+}
+
+fn parse(variable: &str, text: &str) -> Result<Proxy, ProxyProblem> {
+    let fail = |why: &str| ProxyProblem { variable: variable.to_owned(), why: why.to_owned() };
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&whole).map_err(|_| fail("it is not an address: write `scheme://host:port`"))?;
+    let (kind, port) = match url.scheme() {
+        "http" => (Kind::Http { secure: false }, 80),
+        "https" => (Kind::Http { secure: true }, 443),
+        "socks5" => (Kind::Socks5 { names: false }, 1080),
+        "socks5h" => (Kind::Socks5 { names: true }, 1080),
+        "socks4" => (Kind::Socks4 { names: false }, 1080),
+        "socks4a" => (Kind::Socks4 { names: true }, 1080),
+        _ => {
+            return Err(fail(
+                "its scheme is not known: use `http`, `https`, `socks5`, `socks5h`, `socks4` or `socks4a`",
+            ));
+        }
+    };
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| fail("it names no host"))?;
+    let plain = |text: &str| percent_decoded(text).ok_or_else(|| fail("its user or password is not text"));
+    let auth = match (url.username(), url.password()) {
+        ("", None) => None,
+        (user, password) => Some((plain(user)?, plain(password.unwrap_or_default())?)),
+    };
+    let host = host.trim_matches(['[', ']']).to_owned();
+    Ok(Proxy { variable: variable.to_owned(), kind, host, port: url.port().unwrap_or(port), auth })
+}
+
+/// `%41` is `A`.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+impl Proxy {
+    /// In words: which variable, and where.
+    pub(super) fn describe(&self) -> String {
+        format!("the proxy of `{}` ({}:{})", self.variable, self.host, self.port)
+    }
+
+    /// Whether it looks names up itself.
+    pub(super) fn looks_names_up(&self) -> bool {
+        match self.kind {
+            Kind::Http { .. } => true,
+            Kind::Socks5 { names } | Kind::Socks4 { names } => names,
+        }
+    }
+
+    /// The `Proxy-Authorization` for it.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        use base64::Engine as _;
+        let (user, password) = self.auth.as_ref()?;
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        let mut value = HeaderValue::from_str(&format!("Basic {text}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// A way through it to this host, over a connection to it.
+    pub(super) async fn through(&self, io: Box<dyn Bytes>, host: &str, port: u16) -> io::Result<Box<dyn Bytes>> {
+        let bracketed =
+            if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) { format!("[{host}]") } else { host.to_owned() };
+        let uri = |text: String| text.parse::<Uri>().map_err(|_| io::Error::other("its address cannot be used"));
+        let to = uri(format!("http://{bracketed}:{port}"))?;
+        let proxy = uri(format!("http://{}:{}", self.host_in_uri(), self.port))?;
+        let ready = AlreadyOpen(Some(TokioIo::new(io)));
+        let opened = match self.kind {
+            Kind::Http { .. } => {
+                let mut tunnel = Tunnel::new(proxy, ready);
+                if let Some(auth) = self.authorization() {
+                    tunnel = tunnel.with_auth(auth);
+                }
+                tunnel.call(to).await.map_err(|error| error.to_string())
+            }
+            Kind::Socks5 { .. } => {
+                let mut socks = SocksV5::new(proxy, ready);
+                if let Some((user, password)) = &self.auth {
+                    socks = socks.with_auth(user.clone(), password.clone());
+                }
+                socks.call(to).await.map_err(|error| error.to_string())
+            }
+            Kind::Socks4 { .. } => SocksV4::new(proxy, ready).call(to).await.map_err(|error| error.to_string()),
+        };
+        opened.map(TokioIo::into_inner).map_err(io::Error::other)
+    }
+
+    fn host_in_uri(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+}
+
+/// A connector whose connection is there already.
+struct AlreadyOpen(Option<TokioIo<Box<dyn Bytes>>>);
+
+impl Service<Uri> for AlreadyOpen {
+    type Response = TokioIo<Box<dyn Bytes>>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().ok_or_else(|| io::Error::other("the connection was used")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str, env: &[(&str, &str)]) -> Result<Option<Proxy>, ProxyProblem> {
+        let env: std::collections::HashMap<_, _> = env.iter().copied().collect();
+        proxy_for(&url.parse().unwrap(), |name| env.get(name).map(|text| (*text).to_owned()))
+    }
+
+    fn variable(url: &str, env: &[(&str, &str)]) -> Option<String> {
+        of(url, env).unwrap().map(|proxy| proxy.variable)
+    }
+
+    #[test]
+    fn each_address_has_the_proxy_of_its_kind() {
+        let env = [("HTTPS_PROXY", "http://a:1"), ("HTTP_PROXY", "b:2"), ("ALL_PROXY", "socks5h://c")];
+        for (url, wanted) in [
+            ("https://band.example/api/v1", "HTTPS_PROXY"),
+            ("wss://band.example/socket", "HTTPS_PROXY"),
+            ("http://band.example/", "HTTP_PROXY"),
+            ("ws://band.example/", "HTTP_PROXY"),
+        ] {
+            assert_eq!(variable(url, &env).as_deref(), Some(wanted), "{url}");
+            assert_eq!(variable(url, &env[2..]).as_deref(), Some("ALL_PROXY"), "{url}");
+        }
+        let both = [("HTTPS_PROXY", "a"), ("https_proxy", "b")];
+        assert_eq!(variable("https://band.example", &both).as_deref(), Some("https_proxy"));
+        let cgi = [("HTTP_PROXY", "a"), ("REQUEST_METHOD", "GET")];
+        assert_eq!(variable("http://band.example", &cgi), None);
+        assert_eq!(variable("https://band.example", &[("HTTPS_PROXY", " ")]), None);
+    }
+
+    #[test]
+    fn no_proxy_and_this_machine_are_asked_directly() {
+        for (url, without, direct) in [
+            ("https://app.band.example", "band.example", true),
+            ("https://app.band.example", ".band.example", true),
+            ("https://band.example", "other.example, band.example", true),
+            ("https://band.example", "*", true),
+            ("https://10.1.2.3", "10.0.0.0/8", true),
+            ("https://band.example", "and.example", false),
+            ("http://127.0.0.1:4400", "", true),
+            ("http://127.8.8.8/", "", true),
+            ("http://[::1]/", "", true),
+            ("http://LOCALHOST/", "", true),
+            ("ws://band.localhost/", "", true),
+            ("https://localhost.evil.example/", "", false),
+            ("http://10.0.0.1/", "", false),
+        ] {
+            let env = [("ALL_PROXY", "http://proxy:3128"), ("NO_PROXY", without)];
+            assert_eq!(variable(url, &env).is_none(), direct, "{url} without {without}");
+        }
+    }
+
+    #[test]
+    fn only_a_scheme_that_is_not_known_is_refused_and_no_password_is_repeated() {
+        for (text, kind, port) in [
+            ("proxy:3128", Kind::Http { secure: false }, 3128),
+            ("http://proxy", Kind::Http { secure: false }, 80),
+            ("https://proxy", Kind::Http { secure: true }, 443),
+            ("socks5://proxy", Kind::Socks5 { names: false }, 1080),
+            ("socks5h://[::1]:9", Kind::Socks5 { names: true }, 9),
+            ("socks4a://proxy", Kind::Socks4 { names: true }, 1080),
+        ] {
+            let proxy = of("https://band.example", &[("ALL_PROXY", text)]).unwrap().unwrap();
+            assert_eq!((proxy.kind, proxy.port), (kind, port), "{text}");
+        }
+        for text in ["ftp://me:secret@proxy", "http://", "http://me:%zzsecret@proxy", "socks5://a b secret"] {
+            let problem = of("https://band.example", &[("ALL_PROXY", text)]).unwrap_err().to_string();
+            assert!(problem.contains("`ALL_PROXY`") && !problem.contains("secret"), "{problem}");
+        }
+        let proxy = of("https://band.example", &[("HTTPS_PROXY", "http://me:s%40cret@proxy")]).unwrap().unwrap();
+        assert_eq!(proxy.authorization().unwrap().to_str().unwrap(), "Basic bWU6c0BjcmV0");
+        assert!(!format!("{proxy:?}").contains("cret"));
+    }
+}

@@ -1,0 +1,106 @@
+//! A connection's bytes, whatever carries them. It notices a peer that takes bytes and never says any: its address is not
+//! the first choice for a while.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::dial::Suspects;
+
+/// What carries bytes.
+pub(in crate::platform) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// A connection: TCP, TLS, or either through a proxy.
+pub struct Wire {
+    io: Box<dyn Bytes>,
+    /// HTTP/2 was agreed upon.
+    h2: bool,
+    /// It leads to a proxy that is told the whole address of each request.
+    forwards: bool,
+    peer: SocketAddr,
+    suspects: Suspects,
+    wrote: bool,
+    heard: bool,
+}
+
+impl Wire {
+    /// A connection to this address.
+    pub(super) fn new(io: Box<dyn Bytes>, peer: SocketAddr, suspects: Suspects) -> Self {
+        Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false }
+    }
+
+    /// What it was agreed to be.
+    pub(super) fn agreed(mut self, h2: bool, forwards: bool) -> Self {
+        (self.h2, self.forwards) = (h2, forwards);
+        self
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // It accepted a connection and bytes, and never answered: the next dial begins elsewhere, if it can.
+        if self.wrote && !self.heard {
+            self.suspects.add(self.peer);
+        }
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().proxy(self.forwards);
+        if self.h2 { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.heard |= buf.filled().len() > before;
+        polled
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wrote = true;
+        Pin::new(&mut this.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.wrote = true;
+        Pin::new(&mut this.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,136 @@
+//! What to say to somebody whose id or handle does not name exactly one pending request.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::ledger::read::Filter;
+use crate::ledger::{LedgerReader, RecordedRequest};
+use crate::model::{AgentId, Handle, Outcome, StrangerText, Target, Verdict};
+use crate::ops::control::wire::PendingRow;
+
+/// Most requests that are named in one message.
+const NAMED_MAX: usize = 5;
+/// How far back an answer is looked for.
+const LATELY: SignedDuration = SignedDuration::from_hours(24 * 7);
+
+/// Several requests have this handle, or ids that begin so.
+pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> String {
+    let line = |row: &&PendingRow| {
+        let text = |text: Option<&str>, max: usize| text.map(|text| StrangerText::new(text).shown(max));
+        let handle = text(row.handle.as_deref(), 60).unwrap_or_else(|| "no handle".to_owned());
+        let said = text(row.message.as_deref(), 60).map_or_else(String::new, |said| format!(", says “{said}”"));
+        format!("  {}  {handle}, {} old{said}", row.request, age(row.inserted_at.unwrap_or(row.first_seen), now))
+    };
+    let lines: Vec<String> = rows.iter().take(NAMED_MAX).map(line).collect();
+    let more = rows.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    let target = StrangerText::new(target).shown(150);
+    format!("`{target}` names {} pending requests: say which by its id\n{}{more}", rows.len(), lines.join("\n"))
+}
+
+/// The handle is one that a command cannot name, as those of requests in need of a person often are.
+pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
+    let bare = target.strip_prefix('@').unwrap_or(target);
+    let same = |handle: &str| {
+        let shown = StrangerText::new(handle).to_string();
+        [handle, &shown].into_iter().any(|one| one == target || one.strip_prefix('@').unwrap_or(one) == bare)
+    };
+    let is_it =
+        |row: &&PendingRow| row.handle.as_deref().is_some_and(|handle| Handle::parse(handle).is_err() && same(handle));
+    let ids: Vec<String> = rows.iter().filter(is_it).take(NAMED_MAX).map(|row| format!("`{}`", row.request)).collect();
+    if ids.is_empty() {
+        return None;
+    }
+    let target = StrangerText::new(target).shown(150);
+    Some(format!("`{target}` is not a plain handle, so it cannot name a request: use the id, {}", ids.join(" or ")))
+}
+
+/// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
+pub(super) fn already(path: &Path, target: &str, agent: Option<AgentId>, now: Timestamp) -> Option<String> {
+    let reader = LedgerReader::open(path).ok()?;
+    let meant = Target::parse(target);
+    let by_id = meant.id().and_then(|id| reader.request(&id).ok().flatten());
+    let recorded = by_id.or_else(|| {
+        let handle = Some(meant.handle()?.to_string());
+        let filter = Filter { handle, agent, since: now.checked_sub(LATELY).ok(), limit: Some(1), ..Filter::default() };
+        reader.requests(&filter).ok()?.pop()
+    })?;
+    Some(sentence(target, &recorded, now))
+}
+
+fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String {
+    let target = StrangerText::new(target).shown(150);
+    let done = |verdict: Verdict| match verdict {
+        Verdict::Approve => "approved",
+        Verdict::Reject => "rejected",
+        Verdict::Defer => "deferred",
+    };
+    match (&recorded.answer, &recorded.settled) {
+        (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Applied | Outcome::PresumedApplied)) => {
+            let by = recorded.by.as_deref().unwrap_or("doorman");
+            let by = by.strip_prefix("person:").map_or_else(|| format!("`{by}`"), ToOwned::to_owned);
+            let ago = age(answer.at, now);
+            format!("`{target}` is already {} by {by}, {ago} ago", done(answer.answer.verdict()))
+        }
+        (_, Some(settled)) if settled == "gone" => {
+            format!("`{target}` is no longer pending: the platform does not list it any more")
+        }
+        (_, Some(settled)) => {
+            let settled = StrangerText::new(settled).shown(40);
+            format!("`{target}` is no longer pending: it was settled by somebody else ({settled})")
+        }
+        (_, None) => format!("`{target}` is on record, but not pending now: `doorman history` says more"),
+    }
+}
+
+/// In one unit.
+fn age(at: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(at).as_secs().max(0) {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, handle: &str, message: &str) -> PendingRow {
+        PendingRow {
+            request: id.to_owned(),
+            agent: AgentId::parse("a").unwrap(),
+            handle: Some(handle.to_owned()),
+            name: None,
+            message: Some(message.to_owned()),
+            inserted_at: None,
+            first_seen: Timestamp::from_second(1_000).unwrap(),
+            verdict: None,
+            by: None,
+            due: None,
+            stage: "deferred".to_owned(),
+        }
+    }
+
+    #[test]
+    fn several_are_told_apart_by_age_and_message() {
+        let rows = [row("r-1", "bob", "hello"), row("r-2", "bob", "again\n\u{1b}[2J")];
+        let now = Timestamp::from_second(1_190).unwrap();
+        assert_eq!(
+            ambiguous("@bob", &rows.iter().collect::<Vec<_>>(), now),
+            "`@bob` names 2 pending requests: say which by its id\n  r-1  bob, 3 min old, says “hello”\n  \
+             r-2  bob, 3 min old, says “again\\n\\u{1b}[2J”"
+        );
+    }
+
+    #[test]
+    fn a_handle_that_cannot_name_a_request_is_told_its_id() {
+        let rows = [row("r-1", "ünïcode", "x"), row("r-2", "@@x", "x"), row("r-3", "bob", "x")];
+        for (target, id) in [("ünïcode", "`r-1`"), ("@ünïcode", "`r-1`"), ("@@x", "`r-2`")] {
+            assert!(not_typed(target, &rows).unwrap().ends_with(id), "{target}");
+        }
+        assert_eq!(not_typed("@bob", &rows), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! What people do at the door: answer several at once, review, edit lists, look at contacts, audit and revoke; with the real
+//! binary against a daemon and a sandbox.
+
+use std::process::Stdio;
+
+use doorman::sandbox::{NewRequest, Status};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::faults::site::{AGENT, Site};
+
+const RULES: &str = r#"version = 1
+[policy]
+mode = "enforce"
+no_match = "defer"
+[lists.friends]
+file = "friends.txt"
+[lists.blocked]
+file = "blocked.txt"
+allow_empty = true
+[rules.friends]
+then = "approve"
+when = { list = "friends" }
+[rules.acme]
+then = "approve"
+when = { handle = "acme/*" }
+[rules.blocked]
+then = "reject"
+when = { list = "blocked" }
+"#;
+
+async fn site() -> Site {
+    let site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    std::fs::write(site.path("friends.txt"), "# Friends.\nann  # since ever\n").unwrap();
+    std::fs::write(site.path("blocked.txt"), "").unwrap();
+    site
+}
+
+fn ask(site: &Site, id: &str, from: &str) {
+    site.control.request(&NewRequest::to(AGENT).from(from).id(id).saying("hello")).unwrap();
+}
+
+/// Waits until the daemon has decided so many requests, and answered so many.
+async fn settled(site: &Site, decided: usize, answered: usize) {
+    let so = |_: &doorman::sandbox::Control| {
+        crate::faults::checks::on_record(site) >= decided
+            && site.control.state().requests.iter().filter(|request| request.status != Status::Pending).count()
+                >= answered
+    };
+    site.until("all is decided", so).await.unwrap();
+}
+
+/// Contacts reach the record by an event of the channel: waits for so many.
+async fn contacts(site: &Site, count: usize, arguments: &[&str]) -> Vec<Value> {
+    let arguments = [&["contacts", "--json"], arguments].concat();
+    for _ in 0..400 {
+        let (code, out, err) = site.cli(&arguments).await;
+        assert_eq!(code, 0, "{err}");
+        let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if rows.len() == count {
+            return rows;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never {count} contacts by {arguments:?}");
+}
+
+fn handles(rows: &[Value]) -> Vec<&str> {
+    rows.iter().map(|row| row["handle"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_are_answered_at_once_and_each_that_is_not_is_said() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    for (id, from) in
+        [("r-1", "bob"), ("r-2", "carol"), ("r-3", "dave"), ("r-4", "ünïcode"), ("r-5", "erin"), ("r-6", "erin")]
+    {
+        ask(&site, id, from);
+    }
+    settled(&site, 6, 0).await;
+    let (code, out, err) = site.cli(&["approve", "@bob", "r-2", "@nobody"]).await;
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("approved bob (r-1)\napproved carol (r-2)\n"), "{out}");
+    assert!(err.contains("@nobody: nothing pending has the id or handle `@nobody`"), "{err}");
+
+    let (code, _, err) = site.cli(&["reject", "@bob"]).await;
+    assert!(code == 1 && err.contains("`@bob` is already approved by "), "{err}");
+    assert!(err.contains(" s ago"), "{err}");
+    let (code, _, err) = site.cli(&["approve", "ünïcode"]).await;
+    assert!(code == 1 && err.contains("is not a plain handle") && err.contains("`r-4`"), "{err}");
+    let (code, _, err) = site.cli(&["approve", "@erin"]).await;
+    assert!(code == 1 && err.contains("names 2 pending requests"), "{err}");
+    assert!(err.contains("\n  r-5  erin, ") && err.contains("says “hello”"), "{err}");
+
+    let (code, _, err) = site.cli(&["reject", "--all", "--by", "no_match"]).await;
+    assert!(code == 2 && err.contains("`--yes`"), "nobody can be asked: {err}");
+    let (code, _, err) = site.cli(&["reject", "--all", "--by", "friends", "--yes"]).await;
+    assert!(code == 1 && err.contains("no pending request was decided by `friends`"), "{err}");
+    let (code, out, err) = site.cli(&["reject", "--all", "--by", "no_match", "--yes", "-q"]).await;
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    let left: Vec<_> = site.control.state().requests.into_iter().filter(|one| one.status == Status::Pending).collect();
+    assert_eq!(left.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["r-4"], "a guard is not no_match");
+    let (code, out, err) = site.cli(&["hold", "r-4"]).await;
+    assert!(code == 0 && out.contains("(r-4) is on hold"), "{out}{err}");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_answers_one_after_the_other() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    for (id, from) in [("r-1", "bob"), ("r-2", "carol"), ("r-3", "dave")] {
+        ask(&site, id, from);
+        settled(&site, id[2..].parse().unwrap(), 0).await;
+    }
+    let mut review = site.command(&["review"]).stdin(Stdio::piped()).spawn().unwrap();
+    // The first is approved by mistake, taken back, and rejected; the second is held; the third is skipped.
+    review.stdin.take().unwrap().write_all(b"a\nu\nr\nh\ns\n").await.unwrap();
+    let output = review.wait_with_output().await.unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    for part in
+        ["1 of 3  bob", "says: hello", "the rules: defer, by no_match", "rejected bob (r-1)", "carol (r-2) is on hold"]
+    {
+        assert!(out.contains(part), "no `{part}` in\n{out}");
+    }
+    let state = site.control.state().requests;
+    assert_eq!(
+        state.iter().map(|one| one.status).collect::<Vec<_>>(),
+        [Status::Rejected, Status::Pending, Status::Pending]
+    );
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    ask(&site, "r-1", "carol");
+    settled(&site, 1, 0).await;
+    let (code, out, err) = site.cli(&["approve", "@carol", "--remember", "friends"]).await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "approved carol (r-1)\nnow on the list `friends`: `carol`; in force\n"),
+        "{err}"
+    );
+    assert_eq!(std::fs::read_to_string(site.path("friends.txt")).unwrap(), "# Friends.\nann  # since ever\ncarol\n");
+    let (code, out, _) = site.cli(&["list", "add", "friends", "@dave", "ann"]).await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "already on the list `friends`: `ann`\nnow on the list `friends`: `dave`; in force\n")
+    );
+    ask(&site, "r-2", "dave");
+    settled(&site, 2, 2).await;
+    assert_eq!(site.control.state().requests[1].status, Status::Approved, "by the list, with no watch and no reload");
+
+    assert_eq!(site.cli(&["list", "show", "friends"]).await.1, "ann\ncarol\ndave\n");
+    assert_eq!(site.cli(&["list", "show", "friends", "@dave"]).await.0, 0);
+    assert_eq!(site.cli(&["list", "show", "friends", "@zoe"]).await.0, 1);
+    let (code, _, err) = site.cli(&["list", "add", "freinds", "zoe"]).await;
+    assert!(code == 1 && err.contains("there are `blocked`, `friends`"), "{err}");
+    let (code, _, err) = site.cli(&["list", "add", "friends", "two words"]).await;
+    assert!(code == 2 && err.contains("cannot stand on a list"), "{err}");
+
+    let (code, out, _) = site.cli(&["list", "remove", "friends", "ann", "carol"]).await;
+    assert_eq!((code, out.as_str()), (0, "now off the list `friends`: `ann`, `carol`; in force\n"));
+    // An empty list is refused, unless the rules allow it: nothing is written.
+    let before = std::fs::read_to_string(site.path("friends.txt")).unwrap();
+    let (code, _, err) = site.cli(&["list", "remove", "friends", "dave"]).await;
+    assert!(code == 78 && err.contains("nothing was written") && err.contains("the list `friends` is empty"), "{err}");
+    assert_eq!(std::fs::read_to_string(site.path("friends.txt")).unwrap(), before);
+    daemon.stop().await.unwrap();
+    let (code, out, err) = site.cli(&["list", "add", "blocked", "mallory"]).await;
+    assert!(code == 0 && out.contains("no daemon is running"), "{out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    for (id, from) in [("r-1", "ann"), ("r-2", "acme/1-bot"), ("r-3", "acme/2-bot"), ("r-4", "carol"), ("r-5", "erin")]
+    {
+        ask(&site, id, from);
+    }
+    settled(&site, 5, 3).await;
+    assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
+    site.control.settle("r-5", Status::Approved).unwrap();
+    let rows = contacts(&site, 5, &[]).await;
+    let of = |handle: &str| rows.iter().find(|row| row["handle"] == handle).unwrap().clone();
+    assert_eq!((of("ann")["by"].as_str(), of("ann")["request"].as_str()), (Some("friends"), Some("r-1")));
+    assert!(of("carol")["by"].as_str().unwrap().starts_with("person:"));
+    assert_eq!((&of("erin")["by"], &of("erin")["by_doorman"]), (&Value::Null, &Value::Bool(false)));
+    assert_eq!(of("acme/1-bot")["kind"], "agent");
+    assert_eq!(handles(&contacts(&site, 1, &["--not-by-doorman"]).await), ["erin"]);
+    assert_eq!(handles(&contacts(&site, 1, &["--rule", "friends"]).await), ["ann"]);
+    contacts(&site, 2, &["--matching", "acme/*"]).await;
+    let (_, out, _) = site.cli(&["contacts"]).await;
+    assert!(out.contains("not by doorman") && out.contains("friends"), "{out}");
+
+    // Other rules: acme is rejected, nobody else is approved but ann.
+    std::fs::write(
+        site.path("new.toml"),
+        RULES.replace("[rules.acme]\nthen = \"approve\"", "[rules.acme]\nthen = \"reject\""),
+    )
+    .unwrap();
+    let (code, out, err) = site.cli(&["audit"]).await;
+    assert!(
+        code == 1 && out.ends_with("5 contacts: 3 approved, 0 rejected, 2 not approved, 0 cannot be evaluated\n"),
+        "{out}{err}"
+    );
+    let (code, out, _) = site.cli(&["audit", "--rules", site.path("new.toml").to_str().unwrap()]).await;
+    assert!(
+        code == 1 && out.ends_with("5 contacts: 1 approved, 2 rejected, 2 not approved, 0 cannot be evaluated\n"),
+        "{out}"
+    );
+    assert!(out.contains("rejected by `acme`") && out.contains("not approved: no rule matches"), "{out}");
+
+    // Nothing is removed unless somebody agrees.
+    let (code, out, _) = site.cli(&["revoke", "--since", "1h", "--dry-run"]).await;
+    assert!(code == 0 && out.contains("ann") && !out.contains("carol") && !out.contains("erin"), "{out}");
+    let (code, out, err) = site.cli(&["revoke", "acme/*"]).await;
+    assert!(code == 2 && out.contains("acme/1-bot") && err.contains("`--yes`"), "{out}{err}");
+    contacts(&site, 5, &[]).await;
+    // Only whom a reject rule certainly matches; not those whom no rule approves.
+    let new = site.path("new.toml");
+    let (code, out, err) = site.cli(&["revoke", "--audit", "--rules", new.to_str().unwrap(), "--yes"]).await;
+    assert!(code == 0 && ["1", "2"].iter().all(|n| out.contains(&format!("removed acme/{n}-bot\n"))), "{out}{err}");
+    let mut left = contacts(&site, 3, &[]).await;
+    left.sort_by_key(|row| row["handle"].to_string());
+    assert_eq!(handles(&left), ["ann", "carol", "erin"]);
+    let (code, _, err) = site.cli(&["revoke", "--audit", "--not-approved", "--yes"]).await;
+    assert!(
+        code == 1
+            && err.contains("left alone: 1 that a person approved")
+            && err.contains("left alone: 1 not by doorman"),
+        "{err}"
+    );
+    // A person's contact where it is named; somebody else's only with --any.
+    assert_eq!(site.cli(&["revoke", "@erin", "--yes"]).await.0, 1);
+    let (code, out, err) = site.cli(&["revoke", "@carol", "@erin", "--any", "--yes", "--json"]).await;
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(out.trim()).unwrap()["removed"].as_array().unwrap().len()),
+        (0, 2),
+        "{err}"
+    );
+    assert_eq!(handles(&contacts(&site, 1, &[]).await), ["ann"]);
+    let (code, _, err) = site.cli(&["revoke", "--list", "friends", "--yes"]).await;
+    assert_eq!(code, 0, "{err}");
+    contacts(&site, 0, &[]).await;
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_cron_by_its_exit_code() {
+    let site = site().await;
+    let (code, out, _) = site.cli(&["status", "--exit-code", "-q"]).await;
+    assert_eq!((code, out.as_str()), (2, ""), "no daemon");
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    let (code, out, err) = site.cli(&["status", "--check"]).await;
+    assert_eq!((code, out.as_str()), (0, "all is well\n"), "{err}");
+    assert_eq!(site.cli(&["pause"]).await.0, 0);
+    let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
+    assert!(code == 1 && out.contains("is paused: `doorman resume`"), "{out}");
+    daemon.stop().await.unwrap();
+}
