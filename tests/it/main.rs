@@ -22,6 +22,7 @@ mod rules_reference;
 mod sandbox;
 mod secrets;
 mod settings;
+mod shell;
 mod shipped_policies;
 mod systemd;
 mod tls;

@@ -347,6 +347,7 @@ impl Core {
             });
         }
         if let Some(entry) = entry {
+            self.against_policy(&entry, status.as_ref());
             self.approval_ended(id, entry.request().sender.handle(), false, now);
             if entry.answer().intended().is_some() {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });

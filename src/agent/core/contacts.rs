@@ -304,6 +304,7 @@ impl Core {
             self.removed_contact(&contact, now);
         }
         self.contacts.whole = !reading.crowded;
+        self.baseline(self.policy_state.doubts().contacts().len());
         if !reading.odd && !reading.crowded && reading.unread == 0 {
             self.contacts.attribution.not_among_all(reading.approvals);
         }
@@ -469,6 +470,9 @@ impl Core {
             at: now.wall,
         });
         if news {
+            if request.is_none() {
+                self.unexplained(&contact);
+            }
             self.count("contacts_added");
             self.tell(Notice::ContactAdded { contact, request });
         }
