@@ -74,8 +74,8 @@ impl Options {
 /// Why a daemon did not start; the exit code says what kind of thing to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Every agent would be held: 78.
-    #[error("{0}no rules file can be used, so every agent would be held: mend it and try `doorman check`")]
+    /// Every agent would be without rules: 78.
+    #[error("{0}no rules file can be used, so every agent would be without rules; see `doorman check`")]
     NoPolicy(String),
     /// 74.
     #[error(transparent)]
@@ -114,7 +114,7 @@ impl Daemon {
         let paths: Vec<PathBuf> = settings.agents.iter().map(|agent| agent.rules.clone()).collect();
         let wall = clock.now().wall;
         let (policies, said) = Policies::load(paths, shadow, wall);
-        if policies.all_held() {
+        if policies.all_without_rules() {
             return Err(StartError::NoPolicy(said));
         }
         let ledger = Ledger::open(

@@ -271,13 +271,12 @@ impl Refusal {
 }
 
 /// What became of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The platform said so.
-    Applied,
+    /// The platform said that it took this answer.
+    Applied(Answer),
     /// 404 or 409 after an attempt of ours with an unknown outcome, or our own update was seen.
-    PresumedApplied,
+    PresumedApplied(Answer),
     /// 404 or 409 otherwise: a person or the agent answered, or the sender cancelled.
     SettledElsewhere,
     /// A stable listing no longer shows it.
@@ -289,11 +288,25 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word in logs, `history` and the ledger.
+    /// All of them.
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Applied(Answer::Approve),
+        Outcome::Applied(Answer::Reject),
+        Outcome::PresumedApplied(Answer::Approve),
+        Outcome::PresumedApplied(Answer::Reject),
+        Outcome::SettledElsewhere,
+        Outcome::Gone,
+        Outcome::Refused,
+        Outcome::Unknown,
+    ];
+
+    /// The word in the log, in `--json`, in `history` and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Applied => "applied",
-            Outcome::PresumedApplied => "presumed-applied",
+            Outcome::Applied(Answer::Approve) => "approved",
+            Outcome::Applied(Answer::Reject) => "rejected",
+            Outcome::PresumedApplied(Answer::Approve) => "presumed-approved",
+            Outcome::PresumedApplied(Answer::Reject) => "presumed-rejected",
             Outcome::SettledElsewhere => "settled-elsewhere",
             Outcome::Gone => "gone",
             Outcome::Refused => "refused",
@@ -303,24 +316,21 @@ impl Outcome {
 
     /// The reverse of [`Outcome::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Outcome::Applied,
-            Outcome::PresumedApplied,
-            Outcome::SettledElsewhere,
-            Outcome::Gone,
-            Outcome::Refused,
-            Outcome::Unknown,
-        ]
-        .into_iter()
-        .find(|outcome| outcome.as_str() == text)
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 
     /// Whether a limit's charge stays with the request (`policy.md`, "Deciding is one step").
     pub fn keeps_charge(self) -> bool {
         match self {
-            Outcome::Applied | Outcome::PresumedApplied | Outcome::Unknown => true,
+            Outcome::Applied(_) | Outcome::PresumedApplied(_) | Outcome::Unknown => true,
             Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused => false,
         }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

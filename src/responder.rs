@@ -102,7 +102,7 @@ pub fn meaning(
 ) -> Meaning {
     let ours = answer.status();
     let error = match result {
-        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Applied),
+        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Applied(answer)),
         // It says that the request stands otherwise than we asked: somebody else's word counts, not ours.
         Ok(responded) if responded.status == RequestStatus::Pending => return Meaning::Unknown,
         Ok(_) => return Meaning::Over(Outcome::SettledElsewhere),
@@ -112,7 +112,9 @@ pub fn meaning(
     match (error.fault, told) {
         // Already settled when we came: by our own earlier attempt, if there was one and nothing says otherwise.
         (CallFault::NotFound | CallFault::Conflict, Some(false)) => Meaning::Over(Outcome::SettledElsewhere),
-        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
+        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => {
+            Meaning::Over(Outcome::PresumedApplied(answer))
+        }
         (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
         // The channel already told how it ended; whether it was us is certain only to the platform.
         // Something in between may answer before it passes the call on, or after.
@@ -123,7 +125,7 @@ pub fn meaning(
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             Some(true),
-        ) => Meaning::Over(Outcome::PresumedApplied),
+        ) => Meaning::Over(Outcome::PresumedApplied(answer)),
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
@@ -132,7 +134,7 @@ pub fn meaning(
             | CallFault::InBetween(_),
             None,
         ) => Meaning::Unknown,
-        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::PresumedApplied),
+        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::PresumedApplied(answer)),
         (_, Some(_)) => Meaning::Over(Outcome::SettledElsewhere),
         (CallFault::Unreachable, None) => Meaning::NotYet,
         (CallFault::Throttled, None) => Meaning::Throttled,
@@ -199,13 +201,13 @@ mod tests {
         let over = Meaning::Over;
         for (fault, unknown_before, updated, expected) in [
             (NotFound, false, None, over(Outcome::SettledElsewhere)),
-            (NotFound, true, None, over(Outcome::PresumedApplied)),
+            (NotFound, true, None, over(Outcome::PresumedApplied(Answer::Approve))),
             (Conflict, false, None, over(Outcome::SettledElsewhere)),
-            (Conflict, true, None, over(Outcome::PresumedApplied)),
+            (Conflict, true, None, over(Outcome::PresumedApplied(Answer::Approve))),
             (Conflict, true, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Conflict, false, Some(&approved), over(Outcome::SettledElsewhere)),
             (NoAnswer, false, None, Meaning::Unknown),
-            (NoAnswer, false, Some(&approved), over(Outcome::PresumedApplied)),
+            (NoAnswer, false, Some(&approved), over(Outcome::PresumedApplied(Answer::Approve))),
             (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Passing(500), false, None, Meaning::Unknown),
             (Unreadable(200), false, None, Meaning::Unknown),
@@ -213,7 +215,7 @@ mod tests {
             (InBetween(404), false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Unreachable, false, None, Meaning::NotYet),
             (Unreachable, false, Some(&approved), over(Outcome::SettledElsewhere)),
-            (Unreachable, true, Some(&approved), over(Outcome::PresumedApplied)),
+            (Unreachable, true, Some(&approved), over(Outcome::PresumedApplied(Answer::Approve))),
             (Throttled, false, None, Meaning::Throttled),
             (Forbidden, false, None, Meaning::Forbidden),
             (Malformed(422), false, None, Meaning::Malformed),
@@ -224,7 +226,10 @@ mod tests {
             assert_eq!(got, expected, "{fault:?} {unknown_before} {updated:?}");
         }
         let said = |status| Ok(Responded { status });
-        assert_eq!(meaning(Answer::Approve, &said(RequestStatus::Approved), false, None), over(Outcome::Applied));
+        assert_eq!(
+            meaning(Answer::Approve, &said(RequestStatus::Approved), false, None),
+            over(Outcome::Applied(Answer::Approve))
+        );
         assert_eq!(
             meaning(Answer::Approve, &said(RequestStatus::Rejected), false, None),
             over(Outcome::SettledElsewhere)

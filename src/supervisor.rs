@@ -144,11 +144,11 @@ impl Shared {
         let status = self.status().await;
         let live = status.agents.iter().filter(|agent| agent.state == AgentState::Live).count();
         let pending: u64 = status.agents.iter().map(|agent| agent.pending).sum();
-        let held = status.agents.iter().filter(|agent| agent.held).count();
+        let without_rules = status.agents.iter().filter(|agent| agent.without_rules).count();
         let paused = status.agents.iter().filter(|agent| agent.paused).count();
         let mut text = format!("{live} of {} agents live, {pending} pending", status.agents.len());
-        if held > 0 {
-            text.push_str(&format!(", {held} held"));
+        if without_rules > 0 {
+            text.push_str(&format!(", {without_rules} without rules"));
         }
         if paused > 0 {
             text.push_str(&format!(", {paused} paused"));

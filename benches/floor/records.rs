@@ -182,9 +182,11 @@ impl Writer {
     fn outcome_c(&mut self, id: &str) {
         let (request, answer) = self.numbers.remove(id).unwrap();
         let at = now();
-        self.sql("UPDATE answer SET outcome = 'applied', outcome_at = ?2 WHERE n = ?1")
-            .execute(params![answer, at])
-            .unwrap();
+        self.sql(
+            "UPDATE answer SET outcome = iif(answer = 'approve', 'approved', 'rejected'), outcome_at = ?2 WHERE n = ?1",
+        )
+        .execute(params![answer, at])
+        .unwrap();
         self.sql("UPDATE request SET settled = 'approved', settled_at = ?2 WHERE n = ?1")
             .execute(params![request, at])
             .unwrap();

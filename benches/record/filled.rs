@@ -56,7 +56,14 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 attempt: 1,
                 at,
             },
-            Record::Outcome { agent, request: id, outcome: Outcome::Applied, detail: None, refusal: None, at },
+            Record::Outcome {
+                agent,
+                request: id,
+                outcome: Outcome::Applied(Answer::Approve),
+                detail: None,
+                refusal: None,
+                at,
+            },
         ]
     };
     (0..requests / 64).map(move |batch| (batch * 64..batch * 64 + 64).flat_map(&one).collect())
@@ -96,7 +103,7 @@ pub fn fill(path: &Path, requests: u64, agents: u64) {
     fill(
         "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at, outcome, outcome_at)
          SELECT agent, n, 'approve', 'everybody', 1, 0, first_seen, 1, first_seen, first_seen,
-             (SELECT outcome FROM (SELECT 'applied' AS outcome)), first_seen + 2000
+             (SELECT outcome FROM (SELECT 'approved' AS outcome)), first_seen + 2000
          FROM request WHERE settled IS NOT NULL AND ?1 AND ?2 AND ?3 AND ?4 IS NOT NULL",
     );
     fill(

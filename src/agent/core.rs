@@ -118,7 +118,7 @@ impl Core {
             Some(policy) => PolicyState::restore_for(memory.policy_state, policy, now.wall),
             None => {
                 let charges = now.wall.checked_sub(reach_of(None).charges).ok();
-                PolicyState::restore_held(memory.policy_state, charges)
+                PolicyState::restore_without_rules(memory.policy_state, charges)
             }
         };
         let mut core = Self {

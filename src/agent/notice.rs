@@ -218,7 +218,7 @@ pub enum Notice {
     },
     /// The policy in force changed.
     Policy {
-        /// Its hash; `None`: the agent is held.
+        /// Its hash; `None`: the agent is without rules.
         hash: Option<crate::policy::PolicyHash>,
     },
     /// An event found no room in the inbox.

@@ -6,7 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use super::notice::Notice;
 use crate::config::settings::KeySource;
-use crate::model::{AgentState, ContactRequest, StrangerText};
+use crate::model::{AgentState, Answer, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
@@ -162,9 +162,11 @@ pub fn write(notice: &Notice, key: &KeySource) {
         Notice::Policy { hash: Some(hash) } => {
             debug!(event = events::POLICY_IN_FORCE, policy = hash.short(), "another policy is in force");
         }
-        Notice::Policy { hash: None } => error!(event = events::AGENT_HELD, "no policy: everything stays pending"),
+        Notice::Policy { hash: None } => {
+            error!(event = events::AGENT_WITHOUT_RULES, "no policy: everything stays pending")
+        }
         Notice::InboxFull => {
-            warn!(event = events::INBOX_FULL, "more is pending than is held: a listing brings the rest later")
+            warn!(event = events::INBOX_FULL, "more is pending than fits into memory: a listing brings the rest later")
         }
     }
 }
@@ -257,13 +259,8 @@ fn about_request(notice: &Notice) {
         }),
         Notice::Person { request, verdict, person } => request_span(&request.id).in_scope(|| {
             let by = format!("person:{person}");
-            info!(
-                event = events::PERSON_ANSWERED,
-                handle = handle(request),
-                verdict = verdict.as_str(),
-                by,
-                "{verdict} by hand"
-            );
+            let word = verdict.answer().map_or("hold", Answer::as_str);
+            info!(event = events::PERSON_ANSWERED, handle = handle(request), verdict = word, by, "{word} by a person");
         }),
         Notice::Overdue { request, overdue } => request_span(&request.id).in_scope(|| {
             let by = format!("overdue:{overdue}");

@@ -6,7 +6,7 @@ use super::agents::AgentArg;
 use super::confirm::confirmed;
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, list, output, pending};
-use crate::model::{AgentId, Verdict};
+use crate::model::{AgentId, Outcome, Verdict};
 use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
 
 /// Arguments of `approve`.
@@ -190,7 +190,8 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
 
 /// Whether what the person wanted is so now.
 pub(super) fn done(answered: &Answered) -> bool {
-    matches!(answered.outcome.as_str(), "applied" | "presumed-applied" | "held")
+    let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)));
+    taken || answered.outcome == "held"
 }
 
 pub(super) fn sentence(answered: &Answered) -> String {
@@ -198,7 +199,7 @@ pub(super) fn sentence(answered: &Answered) -> String {
     let request = output::shown(&answered.request);
     let word = word(answered.verdict);
     match answered.outcome.as_str() {
-        "applied" | "presumed-applied" => {
+        "approved" | "rejected" | "presumed-approved" | "presumed-rejected" => {
             let past = if answered.verdict == Verdict::Approve { "approved" } else { "rejected" };
             format!("{past} {who} ({request})\n")
         }
@@ -230,8 +231,8 @@ mod tests {
     #[test]
     fn what_became_of_it() {
         for (verdict, outcome, said, is_done) in [
-            (Verdict::Approve, "applied", "approved @bob\\u{1b} (r-1)\n", true),
-            (Verdict::Reject, "presumed-applied", "rejected @bob\\u{1b} (r-1)\n", true),
+            (Verdict::Approve, "approved", "approved @bob\\u{1b} (r-1)\n", true),
+            (Verdict::Reject, "presumed-rejected", "rejected @bob\\u{1b} (r-1)\n", true),
             (Verdict::Defer, "held", "@bob\\u{1b} (r-1) is on hold", true),
             (Verdict::Approve, "settled-elsewhere", "@bob\\u{1b} (r-1) was settled by somebody else", false),
             (Verdict::Approve, "unknown", "it is not known whether your approve", false),

@@ -62,7 +62,7 @@ pub struct Args {
     /// Only by this rule, guard, …: what the column BY says
     #[arg(long, value_name = "BY")]
     rule: Option<String>,
-    /// Only with this outcome: applied, presumed-applied, settled-elsewhere, gone, refused, unknown, pending
+    /// Only with this outcome: approved, rejected, presumed-approved, presumed-rejected, settled-elsewhere, gone, refused, unknown, pending
     #[arg(long, value_parser = outcome)]
     outcome: Option<OutcomeFilter>,
     /// Only of this agent: its id, the beginning of it, or its handle
@@ -94,7 +94,8 @@ fn outcome(text: &str) -> Result<OutcomeFilter, String> {
         ("pending", _) => Ok(OutcomeFilter::Pending),
         (_, Some(outcome)) => Ok(OutcomeFilter::Is(outcome)),
         (_, None) => {
-            Err("expected applied, presumed-applied, settled-elsewhere, gone, refused, unknown or pending".to_owned())
+            let words = Outcome::ALL.map(Outcome::as_str).join("`, `");
+            Err(format!("expected one of `{words}`, `pending`"))
         }
     }
 }

@@ -67,7 +67,7 @@ fn page(reloaded: &Reloaded) -> String {
         page += &match (hash, &policy.problem) {
             (Some(hash), None) => format!("{path}: {hash} is in force\n"),
             (Some(hash), Some(_)) => format!("{path}: refused; {hash} stays in force\n"),
-            (None, _) => format!("{path}: refused; its agents are held\n"),
+            (None, _) => format!("{path}: refused; its agents are without rules\n"),
         };
     }
     if !reloaded.needs_restart.is_empty() {
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(
             page(&reloaded),
             "a.toml: 0123456789ab is in force\nb.toml: refused; 0123456789ab stays in force\n\
-             c.toml: refused; its agents are held\nchanged, and in force after a restart: `ledger.path`\n"
+             c.toml: refused; its agents are without rules\nchanged, and in force after a restart: `ledger.path`\n"
         );
         let warned =
             Reloaded { ok: true, policies: Vec::new(), needs_restart: Vec::new(), problems: Some("w".to_owned()) };

@@ -128,7 +128,7 @@ mod tests {
             handle: handle.map(ToOwned::to_owned),
             state: AgentState::Live,
             paused: false,
-            held: false,
+            without_rules: false,
             since: jiff::Timestamp::UNIX_EPOCH,
             why: String::new(),
             pending: 0,

@@ -97,7 +97,7 @@ fn attention(status: &Status) -> Vec<String> {
             lines.push(format!("{who} is refused: {}", output::shown(&agent.why)));
         }
         for (is_so, what) in
-            [(agent.paused, "is paused: `doorman resume`"), (agent.held, "has no rules: `doorman check`")]
+            [(agent.paused, "is paused: `doorman resume`"), (agent.without_rules, "has no rules: `doorman check`")]
         {
             if is_so {
                 lines.push(format!("{who} {what}"));
@@ -145,7 +145,7 @@ fn page(status: &Status, now: Timestamp) -> String {
 
 fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
     let mut state = agent.state.as_str().to_owned();
-    for (set, word) in [(agent.paused, ", paused"), (agent.held, ", held")] {
+    for (set, word) in [(agent.paused, ", paused"), (agent.without_rules, ", without rules")] {
         if set {
             state += word;
         }
@@ -166,7 +166,7 @@ fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
     let short = |hash: &String| output::shown(&hash[..hash.floor_char_boundary(12)]);
     vec![
         output::shown(&policy.path),
-        policy.hash.as_ref().map_or_else(|| "none: its agents are held".to_owned(), short),
+        policy.hash.as_ref().map_or_else(|| "none: its agents are without rules".to_owned(), short),
         policy.mode.as_deref().map_or_else(|| "-".to_owned(), output::shown),
         policy.since.map_or_else(|| "-".to_owned(), |at| output::ago(at, now)),
         if policy.problem.is_some() { "refused since, see below".to_owned() } else { String::new() },
@@ -189,7 +189,7 @@ mod tests {
                     handle: Some("ana/helper".to_owned()),
                     state: AgentState::Live,
                     paused: true,
-                    held: false,
+                    without_rules: false,
                     since: at("2026-11-23T10:00:00Z"),
                     why: "joined".to_owned(),
                     pending: 3,
@@ -204,7 +204,7 @@ mod tests {
                     handle: None,
                     state: AgentState::Away,
                     paused: false,
-                    held: true,
+                    without_rules: true,
                     since: at("2026-11-23T11:59:57Z"),
                     why: "dns \u{1b}[31m".to_owned(),
                     pending: 0,
@@ -229,9 +229,9 @@ mod tests {
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
         doorman 0.1.0, ledger: ok
 
-         AGENT                                 HANDLE      STATE         SINCE  PENDING  DEFERRED  SENDING  LISTED
-         11111111-2222-4333-8444-555555555555  ana/helper  live, paused  2h     3        2         1        40s ago
-         66666666-2222-4333-8444-555555555555  -           away, held    3s     0        0         0        never
+         AGENT                                 HANDLE      STATE                SINCE  PENDING  DEFERRED  SENDING  LISTED
+         11111111-2222-4333-8444-555555555555  ana/helper  live, paused         2h     3        2         1        40s ago
+         66666666-2222-4333-8444-555555555555  -           away, without rules  3s     0        0         0        never
 
         66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m
 

@@ -162,7 +162,7 @@ impl Load<'_> {
         )?;
         take(
             "SELECT r.owner, r.id, w.outcome_at, w.answer FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('applied', 'presumed-applied')
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
         )?;
@@ -248,7 +248,7 @@ impl Load<'_> {
         // Two ways in, each by an index of its own: answers with an outcome, and those still without.
         let sql = format!(
             "{columns} WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND {counts}
-                 AND w.outcome IN ('applied', 'presumed-applied')
+                 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              UNION ALL {columns} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
              ORDER BY 2, 1"
         );
@@ -259,7 +259,7 @@ impl Load<'_> {
         let rows = self.rows(
             "SELECT substr(\"by\", 9), reserved_at FROM answer
              WHERE agent = ?1 AND outcome_at >= ?2 AND reserved_at >= ?2 AND answer = 'reject' AND \"by\" GLOB 'overdue:*'
-                 AND outcome IN ('applied', 'presumed-applied')
+                 AND outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              UNION ALL
              SELECT substr(\"by\", 9), reserved_at FROM answer
              WHERE agent = ?1 AND (outcome IS NULL OR outcome = 'unknown') AND reserved_at >= ?2 AND answer = 'reject'
@@ -288,7 +288,7 @@ impl Load<'_> {
             "SELECT r.id, w.answer, w.\"by\", CASE WHEN w.answer = 'approve' AND NOT EXISTS
                  (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END
              FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome IN ('applied', 'presumed-applied')
+             WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              ORDER BY w.n DESC LIMIT 4096",
             None,
             |row| {

@@ -165,7 +165,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
         ledger.commit(vec![seen("r1", Some("ann"), 0)]),
         ledger.commit(vec![
             seen("r2", Some("bob"), 1),
-            outcome("never-seen", Outcome::Applied, 1),
+            outcome("never-seen", Outcome::Applied(Answer::Approve), 1),
             intent("r2", Answer::Approve, vec![charge("friends", "bob")], 1, 1),
             Record::Settled { agent: agent(), request: id("r1"), status: Some(RequestStatus::Cancelled), at: at(1) },
         ]),
@@ -312,7 +312,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         let name = format!("r{n}");
         batch.push(seen(&name, Some(handle), n));
         batch.push(intent(&name, Answer::Approve, vec![], 1, n));
-        batch.push(outcome(&name, Outcome::Applied, n));
+        batch.push(outcome(&name, Outcome::Applied(Answer::Approve), n));
         batch.push(added(&format!("c{n}"), handle, Some(&name), n));
     }
     let removed = ContactId::parse("c3").unwrap();

@@ -77,7 +77,7 @@ impl PolicyState {
 
     /// Rebuilds the policy state at start for an agent without rules: nothing asked for history, so none was read and all of it is in
     /// doubt, and charges were read back to `charges`.
-    pub fn restore_held(memory: SavedState, charges: Option<Timestamp>) -> Self {
+    pub fn restore_without_rules(memory: SavedState, charges: Option<Timestamp>) -> Self {
         let mut policy_state = Self::default();
         policy_state.take_in(memory, charges, None);
         policy_state.history.unreliable(Timestamp::MAX);
@@ -232,7 +232,7 @@ impl PolicyState {
     ) {
         match outcome {
             Outcome::Unknown => return,
-            Outcome::Applied | Outcome::PresumedApplied => {
+            Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
                 self.open.remove(request);
                 if self.approvals_ignored {
                     self.let_approvals_go(|known, _| known == request);

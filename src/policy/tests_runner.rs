@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::PolicyState;
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
-use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
+use crate::model::{ContactRequest, Outcome, RequestId, Sender};
 use crate::policy::state::SavedState;
 
 /// What came of one test.
@@ -118,15 +118,13 @@ fn id(text: &str) -> Option<RequestId> {
 fn happen(policy: &Policy, policy_state: &mut PolicyState, past: &TestHistory, id: &RequestId, at: Timestamp) {
     let Sender::Plain { handle, .. } = &past.sender else { return };
     policy_state.seen(id, Some(handle), at);
-    if past.verdict == Verdict::Defer {
-        return;
-    }
+    let Some(answer) = past.verdict.answer() else { return };
     let by = past.by.clone().map_or_else(|| By::Person("test".into()), By::Rule);
     let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
     let rule = place.and_then(|place| policy.rules.get(place));
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
-    policy_state.settle(id, Some(handle), past.verdict, Outcome::Applied, at);
+    policy_state.settle(id, Some(handle), past.verdict, Outcome::Applied(answer), at);
     if past.removed {
         policy_state.removed(handle, at);
     }

@@ -90,7 +90,7 @@ impl Shared {
             handle: None,
             state: AgentState::Starting,
             paused: false,
-            held: false,
+            without_rules: false,
             since: self.around.clock.now().wall,
             why: "its task is being started".to_owned(),
             pending: 0,

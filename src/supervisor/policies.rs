@@ -82,8 +82,8 @@ impl Policies {
         (Self { files, shadow }, said)
     }
 
-    /// Whether no file is in force: every agent would be held.
-    pub fn all_held(&self) -> bool {
+    /// Whether no file is in force: every agent would be without rules.
+    pub fn all_without_rules(&self) -> bool {
         self.files.values().all(|file| file.in_force.borrow().is_none())
     }
 
@@ -220,10 +220,10 @@ impl RulesFile {
                 "refused: the last good one stays in force"
             ),
             None => error!(
-                event = events::AGENT_HELD,
+                event = events::AGENT_WITHOUT_RULES,
                 path = shown,
                 problems = problem,
-                "refused: its agents are held, everything stays pending"
+                "refused: its agents are without rules, everything stays pending"
             ),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use doorman::model::{AgentId, AgentState, Verdict};
+use doorman::model::{AgentId, AgentState, Outcome, Verdict};
 use doorman::ops::control::client::{Client, ClientError, Submitted};
 use doorman::ops::control::server::{self, BODY_BYTES_MAX};
 use doorman::ops::control::socket::Bound;
@@ -86,7 +86,7 @@ fn status() -> Status {
             handle: Some("ana/helper".to_owned()),
             state: AgentState::Away,
             paused: false,
-            held: false,
+            without_rules: false,
             since: jiff::Timestamp::UNIX_EPOCH,
             why: "no route to host".to_owned(),
             pending: 1,
@@ -134,7 +134,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
             verdict,
-            outcome: if verdict == Verdict::Defer { "held" } else { "applied" }.to_owned(),
+            outcome: verdict.answer().map_or("held", |answer| Outcome::Applied(answer).as_str()).to_owned(),
         })),
         ControlOp::Revoke { contacts } => {
             let removed = contacts.into_iter().map(|contact| contact.contact.to_string()).collect();

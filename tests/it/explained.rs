@@ -71,7 +71,7 @@ async fn what_happened_is_explained_from_the_record_and_what_would_is_called_hyp
     assert!(saw(&third, "limit:acme-bots", "limit").starts_with("2 taken"), "{third}");
     let fourth = explain(&site, &["acme/4-bot"]).await;
     assert_eq!((&fourth["verdict"], &fourth["by"]), (&json!("reject"), &json!("spam")), "{fourth}");
-    assert_eq!(fourth["record"]["outcome"], "applied");
+    assert_eq!(fourth["record"]["outcome"], "rejected");
     assert!(said(&site, &["@acme/4-bot"]).await.starts_with("reject by spam, decided at "));
 
     // If it came now, it would meet the record: the rejection of a moment ago.

@@ -191,7 +191,7 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
         lines[1].contains("2027-01-15 08:00:00  2027-01-15 08:00:02  2027-01-15 08:00:02") && lines[1].contains("@Ann"),
         "{table}"
     );
-    assert!(lines[1].contains("approve") && lines[1].contains("friends") && lines[1].contains("applied"), "{table}");
+    assert!(lines[1].contains("approve") && lines[1].contains("friends") && lines[1].contains("approved"), "{table}");
     assert!(lines[2].contains("defer") && lines[2].contains("no_match"), "{table}");
 
     let json = doorman(&["history", "--json"], &dir.ledger());
@@ -202,7 +202,7 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
             r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","decided_at":"2027-01-15T08:00:02Z","answered_at":"2027-01-15T08:00:02Z","verdict":"approve","by":"friends","mode":"enforce","policy":"{}","answer":{},"settled":{}}}"#,
             agent(),
             "0f".repeat(32),
-            r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"applied"}"#,
+            r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"approved"}"#,
             r#"{"as":"approved","at":"2027-01-15T08:00:03Z","elsewhere":false}"#
         )
     );
@@ -219,7 +219,7 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     assert_eq!(ids(&["--handle", "bob/*"]), ["r2"]);
     assert_eq!(ids(&["--verdict", "defer"]), ["r2"]);
     assert_eq!(ids(&["--rule", "friends"]), ["r1"]);
-    assert_eq!(ids(&["--outcome", "applied"]), ["r1"]);
+    assert_eq!(ids(&["--outcome", "approved"]), ["r1"]);
     assert_eq!(ids(&["--outcome", "pending"]), ["r2", "r3"]);
     assert_eq!(ids(&["--since", "2027-01-15T08:01"]), ["r2", "r3"]);
     assert_eq!(ids(&["--until", "2027-01-15T08:01:00Z"]), ["r1"]);
@@ -257,7 +257,7 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
                 attempt: 1,
                 at: at(hour),
             },
-            outcome("r2", Outcome::Applied, hour),
+            outcome("r2", Outcome::Applied(Answer::Approve), hour),
             seen("r4", Some("eve"), "hi", 180),
             seen("r5", Some("zoe"), "hi", 181),
             Record::Settled {
@@ -328,8 +328,8 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
         ledger.commit(vec![outcome(&new, Outcome::Unknown, 302)]).await.unwrap();
         assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Unknown))]);
         assert_eq!(look(), []);
-        ledger.commit(vec![outcome(&new, Outcome::Applied, 303)]).await.unwrap();
-        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Applied))]);
+        ledger.commit(vec![outcome(&new, Outcome::Applied(Answer::Reject), 303)]).await.unwrap();
+        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Applied(Answer::Reject)))]);
         if round == 0 {
             // What was deferred before anybody looked is told when it changes.
             ledger.commit(vec![decided("r2", Verdict::Reject, By::NoMatch, 304)]).await.unwrap();

@@ -52,7 +52,7 @@ async fn drains(signal: Signal) -> Result<(), String> {
     let (settled, left): (Vec<_>, Vec<_>) =
         state.requests.iter().partition(|request| request.status != Status::Pending);
     assert_eq!(settled.len(), went_out, "what was on its way is finished");
-    assert_eq!(events(&lines, "answered").filter(|line| line["outcome"] == "applied").count(), went_out);
+    assert_eq!(events(&lines, "answered").filter(|line| line["outcome"] == "approved").count(), went_out);
     assert!(left.iter().all(|request| request.answered == 0) && left.len() > 100, "the rest stays pending");
     let drained = events(&lines, "drained").next().ok_or("it never said that it drained")?;
     assert_eq!(drained["agents"], 0, "nothing had to be cut off: {drained}");
@@ -267,9 +267,9 @@ async fn what_people_say_is_done_and_recorded_as_theirs() -> Result<(), String> 
     let ledger = site.path("ledger.db").display().to_string();
     let (_, out, _) = site.cli(&["history", "--json", "--ledger", &ledger]).await;
     let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for id in ["r-ann", "r-bob"] {
+    for (id, outcome) in [("r-ann", "approved"), ("r-bob", "rejected")] {
         let row = rows.iter().find(|row| row["request"] == id).ok_or(id)?;
-        assert!(person(row) && row["answer"]["outcome"] == "applied", "{row}");
+        assert!(person(row) && row["answer"]["outcome"] == outcome, "{row}");
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ async fn history_follows_the_living_daemon() -> Result<(), String> {
         let shown = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 let line: Value = serde_json::from_str(&line).unwrap();
-                if line["request"] == id && line["answer"]["outcome"] == "applied" {
+                if line["request"] == id && line["answer"]["outcome"] == "approved" {
                     return true;
                 }
             }

@@ -133,7 +133,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
         entries.push(Record::Outcome {
             agent: agent(),
             request: id,
-            outcome: Outcome::Applied,
+            outcome: Outcome::Applied(answer),
             detail: None,
             refusal: None,
             at,

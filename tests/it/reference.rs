@@ -1,4 +1,4 @@
-//! The configuration's page and the README say of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
+//! The configuration's page says of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
 //! reference` writes the tables anew.
 
 use std::path::{Path, PathBuf};
@@ -79,18 +79,6 @@ fn the_configurations_page_has_every_key() {
 }
 
 #[test]
-fn the_readme_has_every_key_in_one_table() {
-    let mut table = String::from("| key | default | what it is |\n| --- | --- | --- |\n");
-    for section in config::SECTIONS.iter().skip(1) {
-        for key in section.keys {
-            let path = if section.path == "agents" { "agents[]" } else { section.path };
-            table.push_str(&format!("| `{path}.{}` | {} | {} |\n", key.name, default(key), key.meaning));
-        }
-    }
-    hold("README.md", &table);
-}
-
-#[test]
 fn no_key_is_without_words() {
     for section in config::SECTIONS.iter().chain(rules::SECTIONS) {
         assert!(section.meaning.ends_with('.'), "{}", section.path);
@@ -113,4 +101,43 @@ fn the_bounds_are_those_of_the_source() {
         held += 1;
     }
     assert!(held >= 40, "{held} bounds");
+}
+
+/// A heading as the part of a link after `#`.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>().replace(' ', "-")
+}
+
+/// The pages that are written for people.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![page("README.md"), page("CONTRIBUTING.md"), page("SECURITY.md")];
+    for folder in ["docs", "docs/decisions"] {
+        let files = std::fs::read_dir(page(folder)).unwrap().map(|file| file.unwrap().path());
+        pages.extend(files.filter(|file| file.extension().is_some_and(|ext| ext == "md")));
+    }
+    pages
+}
+
+#[test]
+fn every_page_and_every_section_that_is_linked_exists() {
+    let mut links = 0;
+    for file in pages() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains([' ', '\n']) {
+                continue;
+            }
+            let (path, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(target.exists(), "{} links to {link}, which does not exist", file.display());
+            if !section.is_empty() {
+                let there = std::fs::read_to_string(&target).unwrap();
+                let found = there.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == section);
+                assert!(found, "{} links to {link}, and there is no such heading", file.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 40, "{links} links");
 }

@@ -66,7 +66,7 @@ async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
     doorman.is("live").await;
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
     let answer = doorman.answers(&ids[0]).await;
-    assert_eq!((answer["verdict"].as_str(), answer["outcome"].as_str()), (Some("approve"), Some("applied")));
+    assert_eq!((answer["verdict"].as_str(), answer["outcome"].as_str()), (Some("approve"), Some("approved")));
     assert_eq!(sandbox.control().state().requests[0].status, Status::Approved);
 }
 

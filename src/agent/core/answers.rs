@@ -79,8 +79,9 @@ impl Core {
             return;
         };
         if let Some(status) = flight.updated() {
-            let ours = flight.bound() && *status == flight.said().answer.status();
-            let outcome = if ours { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+            let answer = flight.said().answer;
+            let ours = flight.bound() && *status == answer.status();
+            let outcome = if ours { Outcome::PresumedApplied(answer) } else { Outcome::SettledElsewhere };
             self.slot_back();
             self.finish(id, Ending::of(outcome), now);
             return;
@@ -244,7 +245,7 @@ impl Core {
     pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
         // What was not applied binds nobody, should the request turn out to be pending after all.
-        let applied = matches!(ending.outcome, Outcome::Applied | Outcome::PresumedApplied);
+        let applied = matches!(ending.outcome, Outcome::Applied(_) | Outcome::PresumedApplied(_));
         let bound = entry.answer().said().filter(|_| applied).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
@@ -280,8 +281,8 @@ impl Core {
             at: now.wall,
         });
         self.count(match outcome {
-            Outcome::Applied => "answers_applied",
-            Outcome::PresumedApplied => "answers_presumed_applied",
+            Outcome::Applied(_) => "answers_applied",
+            Outcome::PresumedApplied(_) => "answers_presumed_applied",
             Outcome::SettledElsewhere => "answers_settled_elsewhere",
             Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
         });
@@ -316,9 +317,9 @@ impl Core {
                 self.inbox.updated(id, &status);
             }
             Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
-                let matches = entry.answer().said().is_some_and(|said| said.answer.status() == status);
+                let said = entry.answer().said().map(|said| said.answer).filter(|answer| answer.status() == status);
                 if entry.answer().may_be_heard() {
-                    let outcome = if matches { Outcome::PresumedApplied } else { Outcome::SettledElsewhere };
+                    let outcome = said.map_or(Outcome::SettledElsewhere, Outcome::PresumedApplied);
                     self.finish(id, Ending::of(outcome), now);
                 } else {
                     self.settled(id, Some(status), now);

@@ -109,7 +109,7 @@ impl Core {
             self.still_pending(&id, now);
         }
         for id in verified.no_longer {
-            self.finish(&id, Ending::of(Outcome::PresumedApplied), now);
+            self.finish(&id, Ending::of(self.presumed(&id)), now);
         }
         for id in verified.gone {
             self.gone(&id, now);
@@ -151,10 +151,16 @@ impl Core {
         }
     }
 
+    /// What became of an answer whose request is listed no more: it was taken, as far as anybody can say.
+    fn presumed(&self, id: &RequestId) -> Outcome {
+        let said = self.inbox.entry(id).and_then(|entry| entry.answer().said());
+        said.map_or(Outcome::Gone, |said| Outcome::PresumedApplied(said.answer))
+    }
+
     /// A stable listing shows it no more, and we never answered it.
     fn gone(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
-            self.finish(id, Ending::of(Outcome::PresumedApplied), now);
+            self.finish(id, Ending::of(self.presumed(id)), now);
             return;
         }
         self.settled(id, None, now);

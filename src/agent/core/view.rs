@@ -25,7 +25,7 @@ impl Core {
             handle: self.handle.as_ref().map(ToString::to_string),
             state: self.state,
             paused: self.policy_state.paused(),
-            held: self.policy.is_none(),
+            without_rules: self.policy.is_none(),
             since: self.state_since,
             why: self.state_why.clone(),
             pending: self.inbox.len() as u64,

@@ -171,7 +171,7 @@ impl Stage {
                     if decided.verdict.as_deref() == Some("approve") { AnsiColor::Green } else { AnsiColor::Red };
                 let took = line.latency_ms.map_or_else(String::new, |took| format!(" {took:.0} ms"));
                 let done = match line.outcome.as_deref() {
-                    Some("applied" | "presumed-applied" | "approved" | "rejected") => format!("✓{took}"),
+                    Some("approved" | "rejected" | "presumed-approved" | "presumed-rejected") => format!("✓{took}"),
                     other => other.unwrap_or("?").to_owned(),
                 };
                 self.stranger(&decided, colour, &done).await?;

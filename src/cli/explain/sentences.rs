@@ -101,7 +101,7 @@ fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
             None => "; no rules had decided it".to_owned(),
         };
         let done = match story.outcome {
-            Some(Outcome::Applied | Outcome::PresumedApplied) => past(verdict).to_owned(),
+            Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)) => past(verdict).to_owned(),
             other => format!("{verdict}, which {}", came_to(other)),
         };
         return format!("{done} by {person} at {}{until}", time(answered));
@@ -117,7 +117,7 @@ fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
         (Some(at), None | Some(Outcome::Unknown), _) => {
             format!("{decided}; {} at {}", came_to(story.outcome), time(at))
         }
-        (Some(at), Some(Outcome::Applied | Outcome::PresumedApplied), _) => {
+        (Some(at), Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)), _) => {
             format!("{decided}; {} at {}", past(verdict), time(at))
         }
         (Some(_), Some(Outcome::Refused), None) => format!("{decided}; the platform refused the answer"),
@@ -141,7 +141,7 @@ fn past(verdict: Verdict) -> &'static str {
 fn came_to(outcome: Option<Outcome>) -> &'static str {
     match outcome {
         None => "its answer is on its way",
-        Some(Outcome::Applied | Outcome::PresumedApplied) => "was carried out",
+        Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)) => "was carried out",
         Some(Outcome::SettledElsewhere) => "came after somebody else's answer",
         Some(Outcome::Gone) => "came when the request was gone",
         Some(Outcome::Refused) => "the platform refused",
@@ -221,7 +221,8 @@ mod tests {
             said(|story| {
                 story.verdict = Some(Verdict::Approve);
                 story.by = Some("person:ann".to_owned());
-                (story.answered_at, story.outcome) = (Some(at(9)), Some(Outcome::Applied));
+                (story.answered_at, story.outcome) =
+                    (Some(at(9)), Some(Outcome::Applied(crate::model::Answer::Approve)));
             }),
             "approved by ann at 08:00:09; until then the rules had said defer, no_match"
         );

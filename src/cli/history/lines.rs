@@ -322,23 +322,23 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_word_is_broken() {
         let ids = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a2c-7000-8000-000000000002"];
-        let rows = [row(ids[0], "applied"), row(ids[1], "shadow")];
+        let rows = [row(ids[0], "approved"), row(ids[1], "shadow")];
         for width in [60, 80, 100, 120, 200] {
             let text = shown(&rows, width);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             assert_eq!(text.lines().count(), 3, "{text}");
         }
         insta::assert_snapshot!(shown(&rows, 80), @r"
-        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME  REQUEST
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied  0192f3c4-9a1
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow   0192f3c4-9a2
+        DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME   REQUEST
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved  0192f3c4-9a1
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow    0192f3c4-9a2
         ");
         // Ids that only their ends tell apart make room for the times.
         let long = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a1b-7000-8000-000000000002"];
-        insta::assert_snapshot!(shown(&long.map(|id| row(id, "applied")), 80), @r"
+        insta::assert_snapshot!(shown(&long.map(|id| row(id, "approved")), 80), @r"
         DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
-        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  applied
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
+        21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
         ");
     }
 

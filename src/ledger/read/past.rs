@@ -259,7 +259,7 @@ impl Past<'_> {
         let sql = format!(
             "SELECT r.id, w.reserved_at FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.counts = ?7 AND w.reserved_at >= ?2 AND (w.outcome_at IS NULL OR w.outcome_at >= ?2)
-                 AND (w.outcome IS NULL OR w.outcome IN ('applied', 'presumed-applied', 'unknown') OR w.outcome_at > ?3)
+                 AND (w.outcome IS NULL OR w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected', 'unknown') OR w.outcome_at > ?3)
                  AND {} ORDER BY w.reserved_at",
             Self::answered_before()
         );
@@ -300,7 +300,7 @@ impl Past<'_> {
         take(
             "SELECT r.id, w.outcome_at, w.answer FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
-                 AND w.outcome IN ('applied', 'presumed-applied')",
+                 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,
         )?;
         take(

@@ -166,7 +166,9 @@ impl Recorder<'_> {
             self.give_back(request)?;
         }
         match outcome {
-            Outcome::Applied | Outcome::PresumedApplied => self.settled(request, answer.status().as_str(), false, at),
+            Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
+                self.settled(request, answer.status().as_str(), false, at)
+            }
             Outcome::SettledElsewhere => self.settled(request, "elsewhere", true, at),
             Outcome::Gone => self.settled(request, "gone", true, at),
             Outcome::Refused | Outcome::Unknown => Ok(()),

@@ -28,6 +28,46 @@ CREATE TABLE settlement (
 ) STRICT;
 CREATE INDEX settlement_owner ON settlement (agent, owner);
 
+-- Outcomes are said in the words of the log: `approved` and `rejected` in place of `applied`. SQLite cannot change a CHECK,
+-- so the table is made again.
+DROP INDEX answer_request;
+DROP INDEX answer_time;
+DROP INDEX answer_open;
+ALTER TABLE answer RENAME TO answer_1;
+CREATE TABLE answer (
+    n           INTEGER PRIMARY KEY,
+    agent       INTEGER NOT NULL REFERENCES agent (n),
+    request     INTEGER NOT NULL REFERENCES request (n),
+    answer      TEXT NOT NULL CHECK (answer IN ('approve', 'reject')),
+    "by"        TEXT NOT NULL,
+    policy      INTEGER REFERENCES policy (n),
+    counts      INTEGER,
+    at          INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL CHECK (attempts >= 1),
+    reserved_at INTEGER NOT NULL,
+    last_at     INTEGER NOT NULL,
+    outcome     TEXT CHECK (outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected',
+                    'settled-elsewhere', 'gone', 'refused', 'unknown', 'withdrawn')),
+    outcome_at  INTEGER,
+    detail      TEXT CHECK (length(detail) <= 500),
+    CHECK (outcome NOT IN ('approved', 'presumed-approved') OR answer = 'approve'),
+    CHECK (outcome NOT IN ('rejected', 'presumed-rejected') OR answer = 'reject')
+) STRICT;
+INSERT INTO answer
+SELECT n, agent, request, answer, "by", policy, counts, at, attempts, reserved_at, last_at,
+    CASE outcome
+        WHEN 'applied' THEN iif(answer = 'approve', 'approved', 'rejected')
+        WHEN 'presumed-applied' THEN iif(answer = 'approve', 'presumed-approved', 'presumed-rejected')
+        ELSE outcome
+    END,
+    outcome_at, detail
+FROM answer_1;
+DROP TABLE answer_1;
+CREATE INDEX answer_request ON answer (request);
+CREATE INDEX answer_time ON answer (agent, outcome_at) WHERE outcome_at IS NOT NULL;
+-- One open answer a request: a second, different one cannot even be intended.
+CREATE UNIQUE INDEX answer_open ON answer (agent, request) WHERE outcome IS NULL OR outcome = 'unknown';
+
 -- The last answers of one agent, and its last change of state, without a walk through everybody's.
 CREATE INDEX answer_agent ON answer (agent, n);
 CREATE INDEX session_agent ON session (agent);

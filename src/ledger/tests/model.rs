@@ -24,8 +24,8 @@ fn op() -> impl Strategy<Value = Step> {
     let request = 0..3_usize;
     let answer = prop_oneof![3 => Just(Answer::Approve), 1 => Just(Answer::Reject)];
     let outcome = prop_oneof![
-        1 => Just(Outcome::Applied),
-        1 => Just(Outcome::PresumedApplied),
+        1 => answer.clone().prop_map(Outcome::Applied),
+        1 => answer.clone().prop_map(Outcome::PresumedApplied),
         1 => Just(Outcome::SettledElsewhere),
         1 => Just(Outcome::Gone),
         3 => Just(Outcome::Refused),
@@ -121,8 +121,11 @@ impl Model {
                         last.outcome = None;
                     }
                     last => {
-                        if let Some(Last { outcome: Some(Outcome::Applied | Outcome::PresumedApplied), counts, .. }) =
-                            last
+                        if let Some(Last {
+                            outcome: Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)),
+                            counts,
+                            ..
+                        }) = last
                             && let Some((at, era)) = counts
                         {
                             self.approved.push((*n, *at, *era));
@@ -143,12 +146,16 @@ impl Model {
             Step::Outcome(n, outcome) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
+                if matches!(outcome, Outcome::Applied(answer) | Outcome::PresumedApplied(answer) if *answer != last.answer)
+                {
+                    return false;
+                }
                 last.outcome = Some(*outcome);
                 if !outcome.keeps_charge() {
                     known.charged_at = None;
                 }
                 match outcome {
-                    Outcome::Applied | Outcome::PresumedApplied => known.settled = Some(Settled::Word),
+                    Outcome::Applied(_) | Outcome::PresumedApplied(_) => known.settled = Some(Settled::Word),
                     Outcome::SettledElsewhere => {
                         known.settled.get_or_insert(Settled::Elsewhere);
                     }

@@ -46,6 +46,13 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
         requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
     assert_eq!(carol.unwrap().by.as_deref(), Some("person:root"));
     assert_eq!(requests[8].request.message.as_ref().unwrap().raw(), "y\u{FFFD}\u{FFFD}z");
+    let outcomes: Vec<_> =
+        requests.iter().filter_map(|one| one.answer.as_ref()?.outcome).map(Outcome::as_str).collect();
+    assert_eq!(
+        outcomes,
+        ["approved", "approved", "rejected", "approved", "approved"],
+        "what schema 1 called `applied`"
+    );
     reader.check().unwrap();
     let texts = reader.policy_texts(reader.policy_in_force(&old_agent).unwrap().as_ref().unwrap()).unwrap().unwrap();
     assert_eq!(&*texts[1].text, "bob\nzoe/*\neve2\n");
@@ -62,7 +69,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
         let name = format!("r{n}");
         recorder.record(&seen(&name, Some("ann"), n)).unwrap();
         recorder.record(&intent(&name, Answer::Approve, vec![], 1, n)).unwrap();
-        recorder.record(&outcome(&name, Outcome::Applied, n)).unwrap();
+        recorder.record(&outcome(&name, Outcome::Applied(Answer::Approve), n)).unwrap();
     }
     let sql = "UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4, refused = ?5 WHERE n = ?1";
     let statement = connection.prepare_cached(sql).unwrap();
@@ -145,7 +152,10 @@ async fn the_newest_row_is_the_agents_own() {
     assert_eq!(load(&ledger, 10).await.newest, Some(at(6)));
     ledger.commit(vec![decided("r1", Verdict::Approve, "friends", 7)]).await.unwrap();
     assert_eq!(load(&ledger, 10).await.newest, Some(at(7)));
-    ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 8), outcome("r1", Outcome::Applied, 9)]).await.unwrap();
+    ledger
+        .commit(vec![intent("r1", Answer::Approve, vec![], 1, 8), outcome("r1", Outcome::Applied(Answer::Approve), 9)])
+        .await
+        .unwrap();
     assert_eq!(load(&ledger, 10).await.newest, Some(at(9)));
     // One wrong moment of the clock does not stay the newest.
     ledger.commit(vec![state(&agent(), 100_000), state(&agent(), 11)]).await.unwrap();

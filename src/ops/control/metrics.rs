@@ -34,7 +34,7 @@ pub fn render(status: &Status, tasks: usize) -> String {
     type Read = fn(&super::wire::AgentStatus) -> Option<f64>;
     let gauges: [(&str, &str, Read); 7] = [
         ("doorman_agent_paused", "Whether nothing is answered until resume.", |agent| Some(truth(agent.paused))),
-        ("doorman_agent_held", "Whether the agent has no policy.", |agent| Some(truth(agent.held))),
+        ("doorman_agent_without_rules", "Whether the agent has no policy.", |agent| Some(truth(agent.without_rules))),
         ("doorman_agent_state_since_seconds", "When the agent came into its state (Unix time).", |agent| {
             Some(agent.since.as_second() as f64)
         }),
@@ -56,7 +56,11 @@ pub fn render(status: &Status, tasks: usize) -> String {
 
     page.family("doorman_config_refused", "gauge", "Whether the last reload found the configuration wrong.");
     page.sample("doorman_config_refused", &[], truth(status.configuration.problem.is_some()));
-    page.family("doorman_policy_in_force", "gauge", "1 for the policy of a rules file; 0 where its agents are held.");
+    page.family(
+        "doorman_policy_in_force",
+        "gauge",
+        "1 for the policy of a rules file; 0 where its agents are without rules.",
+    );
     for policy in &status.policies {
         let hash = policy.hash.as_deref().unwrap_or_default();
         let labels = [("path", policy.path.as_str()), ("policy", hash)];
@@ -108,7 +112,7 @@ mod tests {
                 handle: None,
                 state: AgentState::Live,
                 paused: false,
-                held: true,
+                without_rules: true,
                 since: "2026-11-23T00:00:00Z".parse().unwrap(),
                 why: String::new(),
                 pending: 3,
@@ -136,7 +140,7 @@ mod tests {
             "doorman_tasks 12",
             "doorman_agent_state{agent=\"a-1\",state=\"live\"} 1",
             "doorman_agent_state{agent=\"a-1\",state=\"away\"} 0",
-            "doorman_agent_held{agent=\"a-1\"} 1",
+            "doorman_agent_without_rules{agent=\"a-1\"} 1",
             "doorman_agent_state_since_seconds{agent=\"a-1\"} 1795392000",
             "doorman_agent_pending{agent=\"a-1\"} 3",
             "doorman_config_refused 0",

@@ -147,7 +147,7 @@ fn private_directory(directory: &Path) -> io::Result<bool> {
 }
 
 /// Where a running daemon's socket may be, first the likeliest: `$RUNTIME_DIRECTORY` (systemd's), `$XDG_RUNTIME_DIR/doorman`,
-/// `/run/doorman`. `var` reads an environment variable.
+/// or, where neither is set, the state directory; then `/run/doorman`. `var` reads an environment variable.
 pub fn usual_places(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let mut places = Vec::new();
     let set = |name: &str| var(name).filter(|value| !value.is_empty());
@@ -158,6 +158,16 @@ pub fn usual_places(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     }
     if let Some(directory) = set("XDG_RUNTIME_DIR") {
         places.push(Path::new(&directory).join("doorman").join(NAME));
+    }
+    // Without either, `run` puts it into the state directory.
+    if places.is_empty() {
+        let state = match (set("STATE_DIRECTORY"), set("XDG_STATE_HOME"), set("HOME")) {
+            (Some(directories), ..) => std::env::split_paths(&directories).next(),
+            (None, Some(state), _) => Some(Path::new(&state).join("doorman")),
+            (None, None, Some(home)) => Some(Path::new(&home).join(".local/state/doorman")),
+            (None, None, None) => None,
+        };
+        places.extend(state.map(|directory| directory.join(NAME)));
     }
     places.push(Path::new("/run/doorman").join(NAME));
     places.dedup();
@@ -239,6 +249,8 @@ mod tests {
     fn the_usual_places() {
         let none = usual_places(|_| None);
         assert_eq!(none, [PathBuf::from("/run/doorman/doorman.sock")]);
+        let bare = usual_places(|name| (name == "HOME").then(|| "/h".into()));
+        assert_eq!(bare, ["/h/.local/state/doorman/doorman.sock", "/run/doorman/doorman.sock"].map(PathBuf::from));
         let all = usual_places(|name| match name {
             "RUNTIME_DIRECTORY" => Some("/run/a:/run/b".into()),
             "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),

@@ -252,7 +252,7 @@ pub struct AgentStatus {
     /// Nothing is answered until `resume`.
     pub paused: bool,
     /// Its policy was refused at start: everything stays pending.
-    pub held: bool,
+    pub without_rules: bool,
     /// In this state since.
     pub since: Timestamp,
     /// Why.
@@ -287,7 +287,7 @@ pub struct ConfigurationStatus {
 pub struct PolicyStatus {
     /// The rules file.
     pub path: String,
-    /// The hash of what is in force; absent while its agents are held.
+    /// The hash of what is in force; absent while its agents are without rules.
     pub hash: Option<String>,
     /// `enforce` or `shadow`.
     pub mode: Option<String>,
@@ -338,7 +338,7 @@ pub struct Answered {
     pub handle: Option<String>,
     /// What was said.
     pub verdict: Verdict,
-    /// `applied`, `held` (a defer), or another outcome's word.
+    /// `held` (it is on hold), or an outcome's word.
     pub outcome: String,
 }
 

@@ -60,7 +60,7 @@ events! {
     POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "mode", "rules"], "a policy is in force";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent decides by another policy from now on";
     POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
-    AGENT_HELD = "agent_held", ERROR, ["path", "problems"], "the agent has no policy: everything stays pending until its rules file is mended";
+    AGENT_WITHOUT_RULES = "agent_without_rules", ERROR, ["path", "problems"], "no usable rules for the agent: everything stays pending until its rules file is correct";
     STATE_CHANGED = "state_changed", INFO or WARN, ["state", "why"], "the agent's standing with the platform changed; a warning where it has become `refused`";
     IDENTIFIED = "identified", DEBUG, ["handle"], "the key is this agent's, and the platform calls it so";
     CONNECTION_DEAD = "connection_dead", WARN, ["why"], "no heartbeat was answered for `timing.dead_after`: the connection is given up";
@@ -83,7 +83,7 @@ events! {
     IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";
     LISTING_FAILED = "listing_failed", WARN, ["why", "status"], "the pending requests could not be listed; tried again in its rhythm";
     REQUEST_SEEN = "request_seen", DEBUG or WARN, ["handle", "name", "via"], "a request is known for the first time; a warning where the platform lists one again that was settled";
-    INBOX_FULL = "inbox_full", WARN, [], "more is pending than is held in memory; a listing brings the rest later";
+    INBOX_FULL = "inbox_full", WARN, [], "more is pending than fits into memory; a listing brings the rest later";
     DECIDED = "decided", INFO, ["handle", "name", "verdict", "by", "policy", "due", "mode"], "what the policy says of a request, when it first says so and whenever that changes";
     ANSWERING = "answering", DEBUG, ["verdict", "attempt"], "the intent is on record and the call goes out";
     ANSWERED = "answered", INFO, ["handle", "name", "verdict", "by", "outcome", "attempt", "latency_ms"], "an answer reached its end; `latency_ms` is from frame received to answer written";
@@ -100,7 +100,7 @@ events! {
     SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are what they had said";
     AGENT_PAUSED = "agent_paused", WARN, ["by"], "nothing is answered for this agent until `doorman resume`";
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "the agent is answered for again";
-    PERSON_ANSWERED = "person_answered", INFO, ["handle", "verdict", "by"], "somebody approved, rejected or deferred a request by hand";
+    PERSON_ANSWERED = "person_answered", INFO, ["handle", "verdict", "by"], "a person approved or rejected a request, or put it on hold";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "somebody had a contact removed that doorman had approved";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";
     FRAME_MALFORMED = "frame_malformed", WARN or DEBUG, ["why"], "a frame on the socket could not be read; it was counted and dropped; a warning once for each connection";
@@ -141,12 +141,12 @@ fields! {
     "request", "text", "the id of the contact request";
     "handle", "text", "the sender's handle as received, escaped; strangers choose it";
     "name", "text", "the sender's name as received, escaped; strangers choose it";
-    "verdict", "text", "`approve`, `reject` or `defer`";
+    "verdict", "text", "`approve`, `reject` or `defer`; of a person: `approve`, `reject` or `hold`";
     "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
     "policy", "text", "the first 12 digits of the policy's hash";
     "mode", "text", "`enforce` or `shadow`";
     "due", "text", "when the answer goes out, where the rule says to wait";
-    "outcome", "text", "`applied`, `presumed-applied`, `settled-elsewhere`, `gone`, `refused` or `unknown`";
+    "outcome", "text", "`approved`, `rejected`, `presumed-approved`, `presumed-rejected`, `settled-elsewhere`, `gone`, `refused` or `unknown`";
     "attempt", "number", "which try it was, from 1";
     "status", "text", "the HTTP status, or the platform's word for how a request stands";
     "code", "text", "the platform's error code, the close code, or the exit code";

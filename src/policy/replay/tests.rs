@@ -17,7 +17,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         verdict: Some(verdict),
         by: Some(by.to_owned()),
         answered_at: answered,
-        outcome: answered.map(|_| Outcome::Applied),
+        outcome: verdict.answer().map(Outcome::Applied),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
 }

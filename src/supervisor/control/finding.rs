@@ -67,7 +67,7 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
         Verdict::Defer => "deferred",
     };
     match (&recorded.answer, &recorded.settled) {
-        (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Applied | Outcome::PresumedApplied)) => {
+        (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Applied(_) | Outcome::PresumedApplied(_))) => {
             let by = recorded.by.as_deref().unwrap_or("doorman");
             let by = by.strip_prefix("person:").map_or_else(|| format!("`{by}`"), ToOwned::to_owned);
             let ago = age(answer.at, now);

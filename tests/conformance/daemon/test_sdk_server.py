@@ -26,8 +26,8 @@ class SdkServer(unittest.IsolatedAsyncioTestCase):
         for row in rows:
             self.rest.add(row)
             await server.push(TOPIC, "contact_request_received", row)
-        await door.says("answered", request=rows[0]["id"], verdict="approve", outcome="applied")
-        await door.says("answered", request=rows[1]["id"], verdict="reject", outcome="applied")
+        await door.says("answered", request=rows[0]["id"], verdict="approve", outcome="approved")
+        await door.says("answered", request=rows[1]["id"], verdict="reject", outcome="rejected")
         await door.says("decided", request=rows[2]["id"], verdict="defer")
         self.assertEqual(self.rest.answers, [(rows[0]["id"], "approve"), (rows[1]["id"], "reject")])
         self.assertEqual(door.count("request_seen", via="event"), 3)
@@ -61,7 +61,7 @@ class SdkServer(unittest.IsolatedAsyncioTestCase):
                 await server.abort_connection()
             else:
                 await server.close_connection(code=code)
-            await door.says("answered", request=row["id"], outcome="applied")
+            await door.says("answered", request=row["id"], outcome="approved")
             await until(lambda: server.connection_count == count, f"the connection after {code}")
             await until(lambda: TOPIC in server.joined_topics, "joined again")
         self.assertEqual(len(self.rest.answers), len(ends))
@@ -76,7 +76,7 @@ class SdkServer(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(len({message.ref for message in joins}), 3, "each with a ref of its own")
         row = self.rest.add(request("friends/ann"))
         await server.push(TOPIC, "contact_request_received", row)
-        await door.says("answered", request=row["id"], outcome="applied")
+        await door.says("answered", request=row["id"], outcome="approved")
 
     async def test_a_refused_control_channel_is_no_trouble(self):
         control = f"agent_control:{AGENT}"
@@ -84,14 +84,14 @@ class SdkServer(unittest.IsolatedAsyncioTestCase):
         await door.live()
         row = self.rest.add(request("friends/ann"))
         await server.push(TOPIC, "contact_request_received", row)
-        await door.says("answered", request=row["id"], outcome="applied")
+        await door.says("answered", request=row["id"], outcome="approved")
         self.assertEqual(server.connection_count, 1)
 
     async def test_a_conflict_yields_and_answers_by_listing(self):
         server, door = await self.begin(refuse_upgrades=True)
         await door.says("state_changed", state="yielded")
         row = self.rest.add(request("friends/ann"))
-        await door.says("answered", request=row["id"], verdict="approve", outcome="applied")
+        await door.says("answered", request=row["id"], verdict="approve", outcome="approved")
         self.assertEqual(server.connection_count, 0)
         self.assertEqual({upgrade.query["on_conflict"] for upgrade in server.upgrades}, {"reject"})
 
@@ -105,7 +105,7 @@ class SdkServer(unittest.IsolatedAsyncioTestCase):
         await server.close_connection(code=1000)
         await door.says("state_changed", state="yielded")
         row = self.rest.add(request("friends/ann"))
-        await door.says("answered", request=row["id"], outcome="applied")
+        await door.says("answered", request=row["id"], outcome="approved")
 
     async def test_a_peer_that_reads_nothing_is_left_and_found_again(self):
         server = await self.enterAsyncContext(fake_phoenix_server())

@@ -86,7 +86,7 @@ class Websockets(unittest.IsolatedAsyncioTestCase):
     async def friend(self, door, **how):
         row = self.rest.add(request("friends/ann"))
         await self.phoenix.push("contact_request_received", row, **how)
-        await door.says("answered", request=row["id"], verdict="approve", outcome="applied")
+        await door.says("answered", request=row["id"], verdict="approve", outcome="approved")
         return row
 
     async def test_events_with_the_joins_ref_with_null_and_with_another_joins(self):
@@ -147,7 +147,7 @@ class Websockets(unittest.IsolatedAsyncioTestCase):
         row = self.rest.add(request("friends/ann", message="é" * 400))
         frame = json.dumps([None, None, TOPIC, "contact_request_received", row], ensure_ascii=False)
         await self.phoenix.connection.send(frame[at : at + 7] for at in range(0, len(frame), 7))
-        await door.says("answered", request=row["id"], outcome="applied")
+        await door.says("answered", request=row["id"], outcome="approved")
         for garbage in ["", "[]", "{}", "not json", b"\x00\x01", json.dumps([1, 2, 3, 4, 5]), "[" * 1000]:
             await self.phoenix.connection.send(garbage)
         await self.phoenix.push("an_event_of_next_year", {"what": ["ever"]})
@@ -163,7 +163,7 @@ class Websockets(unittest.IsolatedAsyncioTestCase):
             ref = self.phoenix.join_ref
             await self.phoenix.say([ref, ref, TOPIC, event, payload])
             await until(lambda: len(self.phoenix.joins) > before, f"a join after {event}")
-            await door.says("answered", request=missed["id"], outcome="applied")
+            await door.says("answered", request=missed["id"], outcome="approved")
             await self.friend(door)
         refs = [ref for topic, _, ref in self.phoenix.joins]
         self.assertEqual(len(set(refs)), len(refs))
@@ -186,7 +186,7 @@ class Websockets(unittest.IsolatedAsyncioTestCase):
         rows = [self.rest.add(request(f"friends/f-{count}")) for count in range(250)]
         await self.enterAsyncContext(self.phoenix.running())
         for row in rows:
-            await door.says("answered", request=row["id"], outcome="applied")
+            await door.says("answered", request=row["id"], outcome="approved")
         await door.live()
         self.assertEqual(len(self.rest.answers), len(set(self.rest.answers)), "nothing is answered twice")
 

@@ -73,7 +73,7 @@ impl Past {
             self.said.insert(request.clone(), *answer);
         }
         match entry {
-            Record::Outcome { request, outcome: Outcome::Applied | Outcome::PresumedApplied, at, .. } => {
+            Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), at, .. } => {
                 let (Some(owner), Some(answer)) = (owner, self.said.get(request)) else { return };
                 let kind = match answer {
                     Answer::Approve => HistoryKind::Approved,

@@ -148,7 +148,7 @@ impl LedgerModel {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.refusal = *refusal;
                 row.outcome = Some((*outcome, *at));
-                if matches!(outcome, Outcome::Applied | Outcome::PresumedApplied) {
+                if matches!(outcome, Outcome::Applied(_) | Outcome::PresumedApplied(_)) {
                     let kind = match row.answer {
                         Answer::Approve => HistoryKind::Approved,
                         Answer::Reject => HistoryKind::Rejected,
@@ -275,7 +275,7 @@ impl LedgerModel {
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
             self.answers.iter().filter(|(id, row)| pending(id) && refused(row)).map(answer).collect();
-        let recent = |row: &Row| matches!(row.outcome, Some((Outcome::Applied | Outcome::PresumedApplied, _)));
+        let recent = |row: &Row| matches!(row.outcome, Some((Outcome::Applied(_) | Outcome::PresumedApplied(_), _)));
         memory.recent_answers = self
             .answers
             .iter()

@@ -228,7 +228,13 @@ fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
     let second = request("two", "acme/b");
     let decide = |state: &PolicyState, now| policy.decide(&second, &sound(), state, now);
     assert_eq!(said(&decide(&state, noon())), "defer by limit:bots", "the fate of the first answer is open");
-    state.settle(&first.id, first.sender.handle(), Verdict::Approve, Outcome::Applied, noon());
+    state.settle(
+        &first.id,
+        first.sender.handle(),
+        Verdict::Approve,
+        Outcome::Applied(crate::model::Answer::Approve),
+        noon(),
+    );
     assert_eq!(said(&decide(&state, noon())), "reject by limit:bots", "though another rule approves");
     assert_eq!(said(&policy.decide(&second, &unsound(), &state, noon())), "defer by limit:bots");
     assert_eq!(said(&decide(&state, noon() + hours(1))), "approve by also", "the window has passed");

@@ -29,8 +29,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let outcome = prop_oneof![
-        Just(Outcome::Applied),
-        Just(Outcome::PresumedApplied),
+        Just(Outcome::Applied(crate::model::Answer::Approve)),
+        Just(Outcome::PresumedApplied(crate::model::Answer::Approve)),
         Just(Outcome::Unknown),
         Just(Outcome::Refused),
         Just(Outcome::Gone),
@@ -284,7 +284,13 @@ fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() 
 #[test]
 fn what_is_not_kept_is_given_back() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
-    for outcome in [Outcome::Applied, Outcome::PresumedApplied, Outcome::Unknown, Outcome::Refused, Outcome::Gone] {
+    for outcome in [
+        Outcome::Applied(crate::model::Answer::Approve),
+        Outcome::PresumedApplied(crate::model::Answer::Approve),
+        Outcome::Unknown,
+        Outcome::Refused,
+        Outcome::Gone,
+    ] {
         let mut policy_state = PolicyState::default();
         carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
         policy_state.settle(&id("one"), Some(&handle("ann")), Verdict::Approve, outcome, noon());
@@ -301,7 +307,13 @@ fn a_burst_of_distinct_owners_leaves_nothing_behind_that_nobody_asks_about() {
     policy_state.prune(&plain, noon());
     for which in 0..5_000 {
         carry_out(&plain, &mut policy_state, &request(&format!("r{which}"), &format!("o{which}/bot")), noon());
-        policy_state.settle(&id(&format!("r{which}")), None, Verdict::Approve, Outcome::Applied, noon());
+        policy_state.settle(
+            &id(&format!("r{which}")),
+            None,
+            Verdict::Approve,
+            Outcome::Applied(crate::model::Answer::Approve),
+            noon(),
+        );
     }
     policy_state.prune(&plain, noon() + hours(30));
     assert_eq!(policy_state.sizes(), (0, 0));
@@ -340,7 +352,7 @@ fn approvals_that_nobody_counts_are_let_go_and_a_reload_that_counts_them_waits_f
             &id(&format!("r{which}")),
             None,
             Verdict::Approve,
-            Outcome::Applied,
+            Outcome::Applied(crate::model::Answer::Approve),
             noon() + minutes(which),
         );
     }

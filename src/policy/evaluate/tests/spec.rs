@@ -205,7 +205,7 @@ impl Scene {
             };
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
             policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
-            policy_state.settle(&request, Some(&from), verdict, Outcome::Applied, at);
+            policy_state.settle(&request, Some(&from), verdict, Outcome::Applied(verdict.answer().unwrap()), at);
         }
         if self.paused {
             policy_state.pause();
