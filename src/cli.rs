@@ -15,6 +15,7 @@ mod confirm;
 mod contacts;
 mod demo;
 mod doctor;
+mod doubts;
 mod explain;
 mod history;
 mod init;
@@ -86,6 +87,10 @@ enum Command {
     Status(status::Args),
     /// Show which requests are pending
     Pending(pending::Args),
+    /// Show what may have happened unseen, and keeps requests pending
+    Doubts(doubts::Args),
+    /// Settle a doubt, as a person
+    Settle(doubts::SettleArgs),
     /// Decide pending requests one after the other, with their reasons
     Review(review::Args),
     /// Approve requests, as a person
@@ -204,6 +209,8 @@ pub fn main() -> u8 {
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
+        Command::Doubts(args) => doubts::run(args, &global),
+        Command::Settle(args) => doubts::settle(args, &global),
         Command::Review(args) => review::run(args, &global),
         Command::Approve(args) => answer::approve(args, &global),
         Command::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),

@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod decision;
 #[cfg(test)]
 mod diagnostics_tests;
+pub mod doubts;
 pub mod evaluate;
 pub mod explain;
 pub mod history;

@@ -9,6 +9,7 @@ mod clockwatch;
 mod contact_attribution;
 mod contacts;
 mod deciding;
+mod doubting;
 mod identity;
 mod io;
 mod listing;
@@ -27,9 +28,8 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::inbox::{Inbox, Listing, Mark};
-use crate::ledger::Record;
 use crate::ledger::entry::SavedAgent;
-use crate::model::{AgentState, ContactId, RequestId, StrangerText};
+use crate::model::{AgentState, RequestId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
 use crate::platform::CallError;
 use crate::policy::{Policy, PolicyState};
@@ -86,6 +86,8 @@ pub struct Core {
     let_in: bool,
     state: AgentState,
     state_since: jiff::Timestamp,
+    /// The moment of the last input.
+    wall: jiff::Timestamp,
     state_why: String,
     /// Refusals already told, by code.
     refusals_told: HashSet<String>,
@@ -126,7 +128,7 @@ impl Core {
             policy_state,
             identity: Identity::default(),
             restore: Restore::default(),
-            contacts: Contacts::new(policy.as_deref(), now.mono),
+            contacts: Contacts::new(policy.as_deref(), now),
             policy,
             clock: ClockWatch::new(memory.newest),
             memory: HashMap::new(),
@@ -145,6 +147,7 @@ impl Core {
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
+            wall: now.wall,
             state_why: "starting".to_owned(),
             refusals_told: HashSet::new(),
             between: None,
@@ -155,6 +158,7 @@ impl Core {
             done: false,
             config,
         };
+        core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.first_seen, memory.decided);
         core
@@ -165,6 +169,7 @@ impl Core {
         if self.done {
             return;
         }
+        self.wall = now.wall;
         match input {
             Input::Start => self.start(now),
             Input::Opened { conn } => self.opened(conn, now),
@@ -239,6 +244,7 @@ impl Core {
     fn go_on(&mut self, now: Now) {
         self.watch_clock(now);
         self.pump_session(now);
+        self.watch_contacts(now);
         if !self.stopping {
             self.identify(now);
             self.begin_restore(now);
@@ -246,6 +252,7 @@ impl Core {
             self.begin_listing(now);
             self.begin_contacts(now);
             self.contacts_counted();
+            self.doubts_changed();
             self.decide_ready(now);
         }
         self.flush();
@@ -294,23 +301,5 @@ impl Core {
     /// Not before the platform's quiet is over.
     fn after_quiet(&self, at: Mono, now: Now) -> Mono {
         self.responder.blocked(now.mono).map_or(at, |until| at.max(until))
-    }
-
-    fn removed_contact(&mut self, contact: &ContactId, now: Now) {
-        self.contact_parted(contact, now);
-        let handle = self.contacts.remove(contact);
-        if let Some(handle) = &handle {
-            self.policy_state.removed(handle, now.wall);
-        }
-        self.record(Record::ContactRemoved {
-            agent: self.config.agent.clone(),
-            contact: contact.clone(),
-            at: now.wall,
-        });
-        self.count("contacts_removed");
-        self.tell(Notice::ContactRemoved {
-            contact: contact.clone(),
-            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
-        });
     }
 }

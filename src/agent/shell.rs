@@ -256,6 +256,7 @@ impl Agent {
             // Nobody waits any more where a send fails; that is theirs to know.
             Command::Status(reply) => drop(reply.send(self.core.status())),
             Command::Pending(reply) => drop(reply.send(self.core.pending())),
+            Command::Doubts(reply) => drop(reply.send(self.core.doubts())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
             Command::Remove { contact, reply } => self.remove_contact(contact, reply),
             #[cfg(any(test, debug_assertions))]

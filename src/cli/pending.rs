@@ -18,6 +18,9 @@ const MESSAGE_CHARS: usize = 60;
   doorman pending --watch
   doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
 
+`in doubt`: something may have happened unseen to the sender: see `doorman
+doubts`.
+
 Then: `doorman review`, or approve, reject, hold or explain with a request's id
 or @handle.
 
@@ -88,7 +91,11 @@ fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
         output::ago(row.inserted_at.unwrap_or(row.first_seen), now),
         stage,
         row.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
-        row.by.as_deref().map_or_else(|| "-".to_owned(), output::shown),
+        match (&row.by, row.doubts.is_empty()) {
+            (None, _) => "-".to_owned(),
+            (Some(by), true) => output::shown(by),
+            (Some(by), false) => format!("{}, in doubt", output::shown(by)),
+        },
     ];
     if several {
         cells.insert(1, row.agent.to_string());
@@ -114,6 +121,7 @@ mod tests {
             first_seen: at("2026-11-23T11:00:00Z"),
             verdict: Some(Verdict::Approve),
             by: Some("friends".to_owned()),
+            doubts: Vec::new(),
             due: Some(at("2026-11-23T12:05:00Z")),
             stage: "waiting".to_owned(),
         };

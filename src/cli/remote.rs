@@ -134,6 +134,7 @@ mod tests {
             pending: 0,
             deferred: 0,
             in_flight: 0,
+            doubts: 0,
             last_listing: None,
             remarks: Vec::new(),
         };

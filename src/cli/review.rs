@@ -201,6 +201,7 @@ mod tests {
             first_seen: jiff::Timestamp::UNIX_EPOCH,
             verdict: Some(Verdict::Defer),
             by: Some("no_match".to_owned()),
+            doubts: Vec::new(),
             due: None,
             stage: "deferred".to_owned(),
         }

@@ -119,6 +119,9 @@ fn page(status: &Status, now: Timestamp) -> String {
     }
     for agent in &status.agents {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
+        if agent.doubts > 0 {
+            page += &format!("\n{}: {} in doubt, see `doorman doubts`\n", output::shown(who), agent.doubts);
+        }
         for remark in &agent.remarks {
             page += &format!("\n{}: {}\n", output::shown(who), output::shown(remark));
         }
@@ -192,6 +195,7 @@ mod tests {
                     pending: 3,
                     deferred: 2,
                     in_flight: 1,
+                    doubts: 0,
                     last_listing: Some(at("2026-11-23T11:59:20Z")),
                     remarks: Vec::new(),
                 },
@@ -206,6 +210,7 @@ mod tests {
                     pending: 0,
                     deferred: 0,
                     in_flight: 0,
+                    doubts: 0,
                     last_listing: None,
                     remarks: Vec::new(),
                 },

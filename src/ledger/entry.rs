@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender,
 };
+use crate::policy::doubts::Said;
 use crate::policy::rules::SourceText;
 use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName};
 
@@ -79,6 +80,15 @@ pub enum Record {
     ContactAdded { agent: AgentId, contact: Box<Contact>, request: Option<RequestId>, at: Timestamp },
     /// A contact is gone.
     ContactRemoved { agent: AgentId, contact: ContactId, at: Timestamp },
+    /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
+    Settlement {
+        agent: AgentId,
+        owner: Arc<str>,
+        request: Option<RequestId>,
+        said: Said,
+        person: Arc<str>,
+        at: Timestamp,
+    },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
     /// The agent is paused (`on`) or resumed. A resume starts the count of approvals anew.
@@ -153,6 +163,8 @@ pub struct SavedAgent {
     pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,
+    /// Contacts that are open on record.
+    pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
     pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
     /// The time of this agent's newest row, for the clock's soundness.

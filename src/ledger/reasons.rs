@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Verdict;
 use crate::policy::decision::Voice;
+use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Truth};
 
 /// The `facts` column of a decision. Fields that say nothing are left out.
@@ -23,8 +24,22 @@ struct ReasonsJson {
     pauses: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     notify: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<DoubtRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     circumstances: Option<CircumstancesRow>,
+}
+
+/// Something that may have happened unseen.
+#[derive(Debug, Serialize, Deserialize)]
+struct DoubtRow {
+    owner: String,
+    fact: String,
+    basis: String,
+    subject: String,
+    since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
 }
 
 /// What was known beside the request.
@@ -62,6 +77,8 @@ pub struct DecisionReasons {
     pub charges: Vec<Charge>,
     /// Whether it paused the agent.
     pub pauses: bool,
+    /// What may have happened unseen, where that made a rule unknown.
+    pub doubts: Vec<Doubt>,
     /// The `overdue` notice that was due.
     pub notify: Option<RuleName>,
     /// What else was known when it was decided; `None` where the row does not say.
@@ -81,6 +98,7 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
             .collect(),
         pauses: decision.pauses,
         notify: decision.notify.as_ref().map(|name| name.as_str().to_owned()),
+        doubts: decision.doubts.iter().map(doubt_row).collect(),
         circumstances: Some(CircumstancesRow {
             first_seen: circumstances.first_seen,
             sound_clock: circumstances.clock == ClockHealth::Sound,
@@ -105,6 +123,7 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
         reconsider_at: facts.reconsider_at,
         charges: charges.collect::<Option<_>>()?,
         pauses: facts.pauses,
+        doubts: facts.doubts.into_iter().map(doubt).collect::<Option<_>>()?,
         notify: match facts.notify {
             Some(name) => Some(RuleName::parse(&name)?),
             None => None,
@@ -114,6 +133,27 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
             clock: if row.sound_clock { ClockHealth::Sound } else { ClockHealth::Unsound },
             contacts: row.contacts,
         }),
+    })
+}
+
+fn doubt_row(doubt: &Doubt) -> DoubtRow {
+    DoubtRow {
+        owner: doubt.owner.to_string(),
+        fact: doubt.fact.as_str().to_owned(),
+        basis: doubt.basis.as_str().to_owned(),
+        subject: doubt.basis.subject().to_owned(),
+        since: doubt.since,
+        until: doubt.until,
+    }
+}
+
+fn doubt(row: DoubtRow) -> Option<Doubt> {
+    Some(Doubt {
+        owner: row.owner.into(),
+        fact: Fact::parse(&row.fact)?,
+        since: row.since,
+        until: row.until,
+        basis: Basis::parse(&row.basis, &row.subject)?,
     })
 }
 

@@ -105,6 +105,9 @@ impl Recorder<'_> {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
             Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Record::Settlement { agent, owner, request, said, person, at } => {
+                self.settlement(agent, owner, request.as_ref(), *said, person, *at)
+            }
             Record::Session { agent, state, why, at } => {
                 let agent = self.agent(agent)?;
                 self.sql("INSERT INTO session (agent, state, why, at) VALUES (?1, ?2, ?3, ?4)")?.execute(params![

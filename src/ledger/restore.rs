@@ -1,5 +1,6 @@
 //! What an agent remembers at start, and which contacts are our doing: read from what is committed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, Sender};
+use crate::model::{AgentId, ContactId, Handle, Sender};
+use crate::policy::doubts::OpenContact;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
@@ -41,6 +43,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
+        contacts: load.contacts()?,
         newest: load.newest()?,
     })
 }
@@ -94,10 +97,14 @@ impl Load<'_> {
             Some(HistoryReach::Within(within)) => self.history(back(now, within))?,
             Some(HistoryReach::Ever) => self.history(Timestamp::MIN)?,
         };
+        let asked = reach.history.is_some();
         Ok(SavedState {
             charges,
             history,
             history_complete,
+            unmet: if asked { self.unmet()? } else { Vec::new() },
+            nameless: if asked { self.nameless()? } else { None },
+            doubts: Vec::new(),
             approvals: self.approvals(since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
@@ -160,12 +167,77 @@ impl Load<'_> {
             None,
         )?;
         take(
-            "SELECT owner, NULL, removed_at FROM contact
-             WHERE agent = ?1 AND removed_at >= ?2 AND owner IS NOT NULL ORDER BY removed_at DESC LIMIT ?3",
+            "SELECT o.owner, NULL, c.removed_at AS at FROM contact c JOIN contact_owner o ON o.contact = c.n
+             WHERE c.agent = ?1 AND c.removed_at >= ?2
+             UNION ALL SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
+             ORDER BY at DESC LIMIT ?3",
             Some(HistoryKind::Removed),
+        )?;
+        take(
+            "SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'rejected'
+             ORDER BY at DESC LIMIT ?3",
+            Some(HistoryKind::Rejected),
         )?;
         history.sort_by_key(|row| row.at);
         Ok((history, complete))
+    }
+
+    /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest.
+    fn contacts(&self) -> rusqlite::Result<Vec<OpenContact>> {
+        let mut contacts: Vec<(i64, OpenContact)> = self.rows(
+            "SELECT n, id, handle, coalesce(added_at, inserted_at, 0) FROM contact WHERE agent = ?1 AND removed_at IS NULL
+             ORDER BY request IS NULL, n DESC LIMIT 100001",
+            None,
+            |row| {
+                let handle = row.get::<_, Option<String>>(2)?.and_then(|handle| Handle::parse(&handle).ok());
+                let contact = OpenContact { id: parsed(row, 1)?, handle, owners: Vec::new(), since: time(row, 3)? };
+                Ok((row.get(0)?, contact))
+            },
+        )?;
+        let mut owners: HashMap<i64, Vec<Arc<str>>> = HashMap::new();
+        self.rows(
+            "SELECT o.contact, o.owner FROM contact c JOIN contact_owner o ON o.contact = c.n
+             WHERE c.agent = ?1 AND c.removed_at IS NULL ORDER BY o.contact, o.at, o.owner",
+            None,
+            |row| {
+                owners.entry(row.get(0)?).or_default().push(row.get(1)?);
+                Ok(())
+            },
+        )?;
+        for (n, contact) in &mut contacts {
+            contact.owners = owners.remove(n).unwrap_or_default();
+        }
+        Ok(contacts.into_iter().map(|(_, contact)| contact).collect())
+    }
+
+    /// Owners that were let in, since when, and of whom no contact was ever recognised. What a person said of one since
+    /// counts as if they had been let in then.
+    fn unmet(&self) -> rusqlite::Result<Vec<(Arc<str>, Timestamp)>> {
+        self.rows(
+            "SELECT r.owner, max(min(w.outcome_at),
+                 coalesce(max(CASE WHEN w.\"by\" GLOB 'person:*' THEN w.outcome_at END), 0),
+                 coalesce((SELECT max(s.at) FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
+                     AND s.said IN ('removed', 'not-removed')), 0))
+             FROM answer w JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.answer = 'approve' AND w.outcome IN ('applied', 'presumed-applied')
+                 AND r.owner IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.agent = ?1 AND o.owner = r.owner)
+             GROUP BY r.owner",
+            None,
+            |row| Ok((row.get(0)?, time(row, 1)?)),
+        )
+    }
+
+    /// The last removal of a contact that never had a readable handle.
+    fn nameless(&self) -> rusqlite::Result<Option<(ContactId, Timestamp)>> {
+        let rows = self.rows(
+            "SELECT id, removed_at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.contact = c.n)
+             ORDER BY removed_at DESC LIMIT 1",
+            None,
+            |row| Ok((parsed(row, 0)?, time(row, 1)?)),
+        )?;
+        Ok(rows.into_iter().next())
     }
 
     /// Approvals that count towards `approvals_max` and were not given back, since the last resume.

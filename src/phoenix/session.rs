@@ -156,6 +156,8 @@ pub enum Output {
     List(&'static str),
     /// The list is wanted, without anything having begun anew; why.
     Relist(&'static str),
+    /// An event about a contact could not be read: a contact may have come or gone unseen.
+    ContactEventUnread,
     /// The channel said something.
     Event(ChannelEvent),
     /// Somebody took the connection.

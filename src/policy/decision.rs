@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::doubts::Doubt;
 use super::rules::RuleName;
 use crate::model::Verdict;
 
@@ -311,6 +312,8 @@ pub struct Decision {
     /// This approval is over `approvals_max`: instead of answering, the agent pauses. `verdict` is `Defer`, `by` is
     /// `Paused`.
     pub pauses: bool,
+    /// What may have happened unseen to the sender's owner, where that made a rule unknown.
+    pub doubts: Vec<Doubt>,
     /// An `overdue` rule with `then = "notify"` that is due and has not yet been said for this request.
     pub notify: Option<RuleName>,
 }
@@ -342,6 +345,7 @@ impl Decision {
             reconsider_at: None,
             charges: Vec::new(),
             pauses: false,
+            doubts: Vec::new(),
             notify: None,
         }
     }

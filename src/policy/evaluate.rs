@@ -106,6 +106,10 @@ impl Policy {
         if !inputs.clock_is_sound() {
             decision.reconsider_at = None;
         }
+        if decision.voices.iter().any(|voice| voice.truth == Truth::Unknown) {
+            decision.doubts =
+                inputs.policy_state.history.doubts.about(handle.owner(), &self.history_needs(), inputs.now);
+        }
         decision
     }
 

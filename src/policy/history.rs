@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Truth;
+use super::doubts::{Doubts, Fact, Unknown};
 use super::evaluate::conditions::Evaluation;
 use super::evaluate::inputs::after;
 use super::rules::Quota;
@@ -36,6 +37,8 @@ pub(crate) struct History {
     removed: HashMap<Arc<str>, Timestamp>,
     approved: HashSet<Arc<str>>,
     gaps: Gaps,
+    /// What may have happened unseen. No question is answered "no" without asking it.
+    pub(crate) doubts: Doubts,
     /// `None` before the first policy: everything is kept, within the bounds.
     needs: Option<HistoryNeeds>,
 }
@@ -181,6 +184,14 @@ impl History {
             self.approved = HashSet::new();
             self.gaps.approved = true;
         }
+        for (fact, until) in self.doubts.prune(&needs, now) {
+            let gap = match fact {
+                Fact::Removed => &mut self.gaps.removed,
+                Fact::Rejected => &mut self.gaps.rejected,
+                Fact::Identity => continue,
+            };
+            *gap = (*gap).max(Some(until));
+        }
     }
 
     /// Whether every question of a policy with these needs can be answered now.
@@ -200,8 +211,10 @@ impl History {
         self.requests_len + self.rejected.len() + self.removed.len() + self.approved.len()
     }
 
-    pub(crate) fn approved(&self, owner: &str) -> Truth {
+    pub(crate) fn approved(&self, owner: &str, now: Timestamp) -> Truth {
         match self.approved.contains(owner) {
+            // Whoever was approved may be somebody else than who asks now.
+            true if self.doubts.unknown(owner, Fact::Identity, None, now).is_some() => Truth::Unknown,
             true => Truth::True,
             false if self.gaps.approved => Truth::Unknown,
             false => Truth::False,
@@ -209,11 +222,37 @@ impl History {
     }
 
     pub(crate) fn rejected_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Evaluation {
-        lately(self.rejected.get(owner).copied(), self.gaps.rejected, within, now)
+        let evaluation = lately(self.rejected.get(owner).copied(), self.gaps.rejected, within, now);
+        self.unless_doubted(evaluation, owner, Fact::Rejected, within, now)
     }
 
     pub(crate) fn removed_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Evaluation {
-        lately(self.removed.get(owner).copied(), self.gaps.removed, within, now)
+        let evaluation = lately(self.removed.get(owner).copied(), self.gaps.removed, within, now);
+        self.unless_doubted(evaluation, owner, Fact::Removed, within, now)
+    }
+
+    /// "No" is unknown where it may have happened unseen.
+    fn unless_doubted(
+        &self,
+        evaluation: Evaluation,
+        owner: &str,
+        fact: Fact,
+        within: SignedDuration,
+        now: Timestamp,
+    ) -> Evaluation {
+        if evaluation.truth == Truth::True {
+            return evaluation;
+        }
+        match self.doubts.unknown(owner, fact, Some(within), now) {
+            None => evaluation,
+            Some(Unknown::Open) => Evaluation::UNKNOWN,
+            Some(Unknown::Until(end)) => {
+                let known = evaluation.truth == Truth::False;
+                let end = evaluation.flips.filter(|_| !known).map_or(end, |flips| flips.max(end));
+                let ends = end < Timestamp::MAX && (known || evaluation.flips.is_some());
+                Evaluation { truth: Truth::Unknown, flips: ends.then_some(end) }
+            }
+        }
     }
 
     /// How many requests of this owner's, `except` aside, were first seen within `per`.
@@ -315,7 +354,7 @@ mod tests {
         assert_eq!((long.truth, long.flips), (Truth::Unknown, Some(noon() + hours(1))));
         assert_eq!(history.rejected_within("ann", hours(1), noon()), Evaluation::FALSE);
         assert_eq!(history.rejected_within("bob", hours(6), noon()).truth, Truth::Unknown);
-        assert_eq!(history.approved("ann"), Truth::Unknown);
+        assert_eq!(history.approved("ann", noon()), Truth::Unknown);
         assert!(history.covers(&over(1, hours(1)), noon()) && !history.covers(&over(1, hours(6)), noon()));
         history.prune(HistoryNeeds::default(), noon());
         history.add("ann", HistoryKind::Requested, Some(&id("new")), noon());

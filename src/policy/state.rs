@@ -16,10 +16,11 @@ use charges::{Charges, Used};
 pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
 use super::decision::{By, Charge};
+use super::doubts::{Doubt, Doubts, Fact};
 use super::evaluate::inputs::after;
 use super::history::History;
 use super::rules::{Limit, Policy, RuleName};
-use crate::model::{Handle, Outcome, RequestId, Verdict};
+use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
 
 /// The agent's own state. Bounds: [`charges::CHARGES_MAX`] charges, [`REQUESTS_MAX`](super::history::REQUESTS_MAX)
 /// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals;
@@ -128,6 +129,14 @@ impl PolicyState {
         for row in &memory.history {
             self.history.add(&row.owner, row.kind, row.request.as_ref(), row.at);
         }
+        let doubts = &mut self.history.doubts;
+        for (owner, at) in memory.unmet {
+            doubts.let_in(&owner, at);
+        }
+        if let Some((contact, at)) = memory.nameless {
+            doubts.nameless_removed(&contact, at);
+        }
+        memory.doubts.into_iter().for_each(|doubt| doubts.add(doubt));
         self.approvals_gap = charges;
         let known: HashSet<RequestId> = self.approvals.iter().map(|(_, request)| request.clone()).collect();
         for ApprovalRow { request, at } in memory.approvals {
@@ -235,6 +244,9 @@ impl PolicyState {
                 };
                 if let (Some(kind), Some(handle)) = (kind, handle) {
                     self.history.add(handle.owner(), kind, Some(request), at);
+                    if kind == HistoryKind::Approved {
+                        self.history.doubts.let_in(handle.owner(), at);
+                    }
                 }
             }
             Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused => self.give_back(request),
@@ -256,6 +268,57 @@ impl PolicyState {
     /// A contact of this handle's owner was removed.
     pub fn removed(&mut self, handle: &Handle, at: Timestamp) {
         self.history.add(handle.owner(), HistoryKind::Removed, None, at);
+    }
+
+    /// A contact is no more: that counts for every owner that it ever had. One that never had any, or was never on record, may
+    /// have been that of whoever was let in and never recognised. Returns its last known handle.
+    pub fn contact_removed(&mut self, contact: &ContactId, at: Timestamp) -> Option<Handle> {
+        let gone = self.history.doubts.contacts.remove(contact);
+        let owners = gone.as_ref().map_or(&[][..], |gone| &gone.owners);
+        for owner in owners {
+            self.history.add(owner, HistoryKind::Removed, None, at);
+            self.history.doubts.touch(owner);
+        }
+        if owners.is_empty() {
+            self.history.doubts.nameless_removed(contact, at);
+        }
+        gone?.handle
+    }
+
+    /// A person says whether this happened to this owner up to now; of one request, where the doubt is about that.
+    pub fn settled_by_word(
+        &mut self,
+        owner: &str,
+        request: Option<&RequestId>,
+        fact: Fact,
+        happened: bool,
+        at: Timestamp,
+    ) {
+        let kind = match fact {
+            Fact::Removed => Some(HistoryKind::Removed),
+            Fact::Rejected => Some(HistoryKind::Rejected),
+            Fact::Identity => None,
+        };
+        if let Some(kind) = kind.filter(|_| happened) {
+            self.history.add(owner, kind, request, at);
+        }
+        match request {
+            Some(request) => {
+                let about = |doubt: &Doubt| doubt.fact == fact && doubt.basis.request() == Some(request);
+                self.history.doubts.end(owner, about);
+            }
+            None => self.history.doubts.settled(owner, Some(fact), at),
+        }
+    }
+
+    /// What may have happened unseen.
+    pub fn doubts(&self) -> &Doubts {
+        &self.history.doubts
+    }
+
+    /// The same, to be told of what is seen.
+    pub fn doubts_mut(&mut self) -> &mut Doubts {
+        &mut self.history.doubts
     }
 
     /// This policy is in force from now on. What it asks about is kept; [`PolicyState::covers`] says whether it was before.

@@ -2,7 +2,7 @@
 
 mod finding;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -13,9 +13,11 @@ use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, Call, ChosenContact, ControlOp, Done, OpError, OpReply, Pending, PendingRow, Revoked, Status,
+    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
+    Revoked, Settled, Status,
 };
 use crate::ops::log::events;
+use crate::policy::doubts::{Fact, Said};
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
@@ -34,6 +36,10 @@ impl Shared {
             ControlOp::Reload { accept_shrunk } => {
                 Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), accept_shrunk).await))
             }
+            ControlOp::Doubts { agent } => {
+                self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
+            }
+            ControlOp::Settle { target, said, agent } => self.settle(&target, said, agent.as_ref(), &call.person).await,
             ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), &call.person).await,
             ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), &call.person).await,
         };
@@ -90,6 +96,7 @@ impl Shared {
             pending: 0,
             deferred: 0,
             in_flight: 0,
+            doubts: 0,
             last_listing: None,
             remarks: Vec::new(),
         }
@@ -120,7 +127,9 @@ impl Shared {
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
             Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered)),
             Some(OpOutcome::Failed(why)) => Err(why),
-            Some(OpOutcome::Done) | None => Err(error("failed", "the agent's task is being restarted: ask again")),
+            Some(OpOutcome::Settled(_) | OpOutcome::Done) | None => {
+                Err(error("failed", "the agent's task is being restarted: ask again"))
+            }
         }
     }
 
@@ -192,6 +201,55 @@ impl Shared {
             found.extend(ids.filter_map(|row| Some((handle.clone(), RequestId::parse(&row.request).ok()?))));
         }
         Ok(found)
+    }
+
+    async fn doubts(&self, agent: Option<&AgentId>) -> Result<Vec<DoubtRow>, OpError> {
+        let mut doubts = Vec::new();
+        for member in self.chosen(agent)? {
+            if let Some(handle) = member.handle.load_full() {
+                doubts.extend(handle.ask(Command::Doubts).await.unwrap_or_default());
+            }
+        }
+        Ok(doubts)
+    }
+
+    /// A person's word on a doubt; where several agents have such a doubt, it says which.
+    async fn settle(
+        &self,
+        target: &str,
+        said: Said,
+        agent: Option<&AgentId>,
+        person: &str,
+    ) -> Result<OpReply, OpError> {
+        let target = Target::parse(target);
+        let owner = target.handle().map(|handle| handle.owner().to_owned());
+        let id = target.id();
+        let about = |row: &DoubtRow| match said.fact() {
+            Fact::Rejected => id.as_ref().is_some_and(|id| row.subject == id.as_str()),
+            Fact::Removed | Fact::Identity => owner.as_ref().is_some_and(|owner| row.owner == *owner),
+        };
+        let rows = self.doubts(agent).await?;
+        let meant = rows.iter().filter(|row| row.fact == said.fact().as_str() && about(row));
+        let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
+        let mut agents = agents.into_iter();
+        let (one, more) = (agents.next(), agents.next());
+        if more.is_some() {
+            let message = "several agents have such a doubt: say which with `--agent`, `doorman doubts` lists them";
+            return Err(error("ambiguous", message));
+        }
+        let handle = self.chosen(one)?.into_iter().find(|member| one == Some(&member.id));
+        let Some(handle) = handle.and_then(|member| member.handle.load_full()) else {
+            let message = "no such doubt: `doorman doubts` lists what may have happened unseen";
+            return Err(error("gone", message));
+        };
+        let (op, person) = (PersonCommand::Settle { target, said }, person.into());
+        match handle.ask(|reply| Command::Op { op, person, reply }).await {
+            Some(OpOutcome::Settled(ended)) => Ok(OpReply::Settled(Settled { ended })),
+            Some(OpOutcome::Failed(why)) => Err(why),
+            Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => {
+                Err(error("failed", "the agent's task is being restarted: ask again"))
+            }
+        }
     }
 
     async fn everywhere(&self, op: PersonCommand, agent: Option<&AgentId>, person: &str) -> Result<OpReply, OpError> {

@@ -8,8 +8,8 @@ use doorman::ops::control::client::{Client, ClientError, Submitted};
 use doorman::ops::control::server::{self, BODY_BYTES_MAX};
 use doorman::ops::control::socket::Bound;
 use doorman::ops::control::wire::{
-    AgentStatus, Answered, Call, ControlOp, Done, OpError, OpReply, Pending, PendingRow, PolicyStatus, Reloaded,
-    Revoked, Status,
+    AgentStatus, Answered, Call, ControlOp, Done, Doubts, OpError, OpReply, Pending, PendingRow, PolicyStatus,
+    Reloaded, Revoked, Status,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -92,6 +92,7 @@ fn status() -> Status {
             pending: 1,
             deferred: 1,
             in_flight: 0,
+            doubts: 0,
             last_listing: None,
             remarks: Vec::new(),
         }],
@@ -117,6 +118,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 first_seen: jiff::Timestamp::UNIX_EPOCH,
                 verdict: Some(Verdict::Defer),
                 by: Some("no_match".to_owned()),
+                doubts: Vec::new(),
                 due: None,
                 stage: "deferred".to_owned(),
             }],
@@ -153,6 +155,8 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 problems: problem,
             }))
         }
+        ControlOp::Doubts { .. } => Ok(OpReply::Doubts(Doubts { doubts: Vec::new() })),
+        ControlOp::Settle { .. } => refuse("gone", "no such doubt"),
         ControlOp::Pause { agent: wanted } | ControlOp::Resume { agent: wanted } => {
             Ok(OpReply::Done(Done { agents: vec![wanted.unwrap_or_else(agent)] }))
         }

@@ -4,6 +4,7 @@
 
 mod blocking;
 mod commands;
+mod contacts;
 mod control;
 mod demo;
 mod explained;

@@ -2,6 +2,7 @@
 //! the ledger, with everything going wrong. See `docs/simulation.md`.
 
 mod checks;
+mod contacts;
 mod doings;
 mod events;
 mod keys;

@@ -10,6 +10,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::Record;
 use crate::model::{AgentState, Answer, Outcome, Refusal, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
+use crate::policy::By;
 use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
@@ -266,6 +267,11 @@ impl Core {
         let request = entry.request().clone();
         self.policy_state.settle(id, request.sender.handle(), verdict, outcome, now.wall);
         self.policy_state.forget(id);
+        if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
+        {
+            // A person's approval ends what was in doubt about that owner up to now.
+            self.policy_state.doubts_mut().settled(handle.owner(), None, now.wall);
+        }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),
             request: id.clone(),

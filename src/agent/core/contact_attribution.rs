@@ -97,6 +97,17 @@ impl ContactAttribution {
         self.unseen
     }
 
+    /// How many of those that were carried out later than that age have not met their contact.
+    pub(super) fn applied_since(&self, age: u64) -> usize {
+        let later = self.ages.range(age + 1..).filter_map(|(_, handle)| self.by_handle.get(handle));
+        later.filter(|approval| approval.applied).count()
+    }
+
+    /// Whether an approval of this handle was carried out, and its contact is not here yet.
+    pub(super) fn awaits(&self, handle: Option<&Handle>) -> bool {
+        handle.and_then(|handle| self.by_handle.get(handle)).is_some_and(|approval| approval.applied)
+    }
+
     /// What has an age up to this was there before now.
     pub(super) fn age(&self) -> u64 {
         self.age

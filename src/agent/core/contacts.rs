@@ -1,18 +1,20 @@
 //! The agent's contact list, as far as decisions and the record need it: how many, and whose a removed one was.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::contact_attribution::{ContactAttribution, Met};
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{PAGE_SIZE, PAGE_SIZES};
+use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
 use crate::ledger::Record;
-use crate::model::{Contact, ContactId, Handle, RequestId};
+use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
 use crate::platform::{CallFault, Page, Reply};
 use crate::policy::Policy;
+use crate::policy::doubts::{Added, Concerned, Doubts, Fact, OPEN_MAX, OpenContact, OpenContacts};
 
 /// Between readings while nothing asks for one.
 const RHYTHM: Duration = Duration::from_secs(3600);
@@ -22,38 +24,39 @@ const RETRY: Duration = Duration::from_secs(30);
 /// Readings in succession that miss a contact, before it counts as removed although each was disturbed: a row slips from one
 /// page to the one already read only where another row goes at that very moment, and never does so time and again.
 pub(super) const MISSED_MAX: u8 = 3;
-/// More contacts than this are not counted: their number is unknown then.
-const CONTACTS_MAX: usize = 100_000;
-/// Twice the pages that so many take.
+/// While nobody tells of contacts, a reading that began longer ago does not show who is there now; and a second a page besides.
+const FRESH: Duration = Duration::from_secs(60);
+/// Removed contacts whose second removal is known for what it is.
+const LEFT_MAX: usize = 256;
+/// Twice the pages that as many contacts take as are kept.
 pub(super) const PAGES_MAX: u32 = 2_000;
 
 #[derive(Debug)]
 pub(super) struct Contacts {
-    /// Not a `HashMap`: with contacts that come and go, that doubles.
-    known: BTreeMap<ContactId, Known>,
-    /// The list was read once from end to end: [`Contacts::known`] is all of it.
+    /// The list was read once from end to end: those that are known are all of it.
     whole: bool,
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
+    /// The place of the last reading's beginning among what came to the inbox, and when it began.
+    began: Option<(Mark, Mono)>,
     /// Pages of the last reading.
     pages: u32,
-    /// Rows of the last reading of which only the id could be read, and that are not known otherwise.
-    unread: u64,
+    /// How many there are, as the last page said, and as the channel told since, and which approvals came later; `None` where
+    /// both spoke at once.
+    total: Option<(u64, u64)>,
+    /// The channel tells of contacts; else nobody does, since then.
+    watched: bool,
+    unwatched: Timestamp,
+    /// Removed lately, oldest first.
+    left: VecDeque<ContactId>,
     attribution: ContactAttribution,
     /// The numbers that the policy asks about, in order.
     asked: Vec<u64>,
+    /// The policy asks who was removed.
+    asks_removed: bool,
     /// How many of them are exceeded, if that is known, as what rests was decided by.
     exceeded: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Known {
-    handle: Option<Handle>,
-    /// The last reading that showed it, or during which it came.
-    seen: u64,
-    /// Readings in succession without it.
-    missed: u8,
 }
 
 #[derive(Debug)]
@@ -67,53 +70,75 @@ struct Reading {
     /// Removed since it began.
     left: BTreeSet<ContactId>,
     total: Option<u64>,
+    /// The channel told of somebody meanwhile.
+    told: bool,
     /// By an event or a moving total, and what is missing may have slipped through: one such reading proves nothing.
     disturbed: bool,
     /// Rows a page.
     size: u32,
     /// Some row has no readable id, and may be the missing one, this time and the next: no such reading proves anything.
     odd: bool,
+    /// There are more than are kept: it is read only for those that are in doubt, and misses nobody.
+    crowded: bool,
     /// Rows of which only the id could be read, and that are not known otherwise: each may be one of our making.
     unread: u64,
 }
 
 impl Contacts {
-    pub(super) fn new(policy: Option<&Policy>, now: Mono) -> Self {
+    pub(super) fn new(policy: Option<&Policy>, now: Now) -> Self {
         let mut contacts = Self {
-            known: BTreeMap::new(),
             whole: false,
             reading: None,
-            next: now + super::listing::FIRST_LISTING,
+            next: now.mono + super::listing::FIRST_LISTING,
             calls: 0,
+            began: None,
             pages: 1,
-            unread: 0,
+            total: None,
+            watched: false,
+            unwatched: now.wall,
+            left: VecDeque::new(),
             attribution: ContactAttribution::default(),
             asked: Vec::new(),
+            asks_removed: false,
             exceeded: None,
         };
-        contacts.asked_by(policy);
+        contacts.asked_by(policy, 0);
         contacts
     }
 
-    /// How many contacts there are, if that is known. Whoever was let in counts from then on, seen or not: without a channel
-    /// they are only seen at the next reading.
-    pub(super) fn count(&self) -> Option<u64> {
-        self.whole.then(|| (self.known.len() + self.attribution.unseen()) as u64 + self.unread)
+    /// How many contacts there are, of whom so many are `known`, if that can be told. Whoever was let in counts from then on,
+    /// seen or not: without a channel they are only seen at the next reading.
+    fn count(&self, known: usize) -> Option<u64> {
+        if self.whole {
+            return Some((known + self.attribution.unseen()) as u64);
+        }
+        self.total.map(|(total, approvals)| total + self.attribution.applied_since(approvals) as u64)
     }
 
     /// This policy is in force, and everything is decided anew.
-    pub(super) fn asked_by(&mut self, policy: Option<&Policy>) {
+    pub(super) fn asked_by(&mut self, policy: Option<&Policy>, known: usize) {
         self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
-        self.exceeded = self.count_exceeded();
+        self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed.is_some());
+        self.exceeded = self.count_exceeded(known);
     }
 
-    fn count_exceeded(&self) -> Option<usize> {
-        self.count().map(|count| self.asked.partition_point(|asked| *asked < count))
+    fn count_exceeded(&self, known: usize) -> Option<usize> {
+        self.count(known).map(|count| self.asked.partition_point(|asked| *asked < count))
     }
 
     /// Reads the list soon, but not all the time where it is long.
     fn read_soon(&mut self, now: Mono) {
-        self.next = self.next.min(now + RETRY + Duration::from_secs(self.pages.into()));
+        self.next = self.next.min(now + self.pause());
+    }
+
+    /// The same, at once where the last reading is long ago.
+    fn read_next(&mut self, now: Mono) {
+        let earliest = self.began.map_or(now, |(_, began)| began + self.pause());
+        self.next = self.next.min(earliest.max(now));
+    }
+
+    fn pause(&self) -> Duration {
+        RETRY + Duration::from_secs(self.pages.into())
     }
 
     pub(super) fn due(&self) -> Option<Mono> {
@@ -125,70 +150,40 @@ impl Contacts {
         self.next = now;
     }
 
-    pub(super) fn remove(&mut self, contact: &ContactId) -> Option<Handle> {
-        let known = self.known.remove(contact);
-        if let Some(reading) = &mut self.reading {
-            reading.disturbed = true;
-            // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
-            if known.is_some() {
-                reading.left.insert(contact.clone());
+    /// The channel told of somebody who came or went: how many there are, where only it spoke.
+    fn told(&mut self, change: i64) {
+        match &mut self.reading {
+            Some(reading) => {
+                (reading.disturbed, reading.told) = (true, true);
+                self.total = None;
             }
-        }
-        known?.handle
-    }
-
-    /// It is there; whether that is new.
-    fn add(&mut self, contact: &Contact) -> bool {
-        let room = self.known.len() < CONTACTS_MAX;
-        let known = Known { handle: contact.sender.handle().cloned(), seen: self.calls, missed: 0 };
-        match self.known.entry(contact.id.clone()) {
-            Entry::Occupied(mut entry) => {
-                entry.insert(known);
-                false
-            }
-            Entry::Vacant(entry) => {
-                if room {
-                    entry.insert(known);
-                }
-                true
-            }
+            None => self.total = self.total.and_then(|(total, age)| Some((total.checked_add_signed(change)?, age))),
         }
     }
 
-    /// A page of the reading under way shows it; whether that is new.
-    fn show(&mut self, contact: &Contact) -> bool {
-        let Some(reading) = &mut self.reading else { return false };
+    /// A page of the reading under way shows it.
+    fn show(&mut self, contact: &Contact, doubts: &mut Doubts, now: Timestamp) -> Added {
+        let Some(reading) = &mut self.reading else { return Added::NoRoom };
         if reading.left.contains(&contact.id) {
-            return false;
+            return Added::NoRoom;
         }
         // Rows that slip from page to page are shown twice.
-        if self.known.get(&contact.id).is_none_or(|known| known.seen != reading.call) {
+        if doubts.contacts().seen(&contact.id) != Some(reading.call) {
             reading.shown += 1;
         }
-        self.add(contact)
-    }
-
-    /// A page of the reading under way shows this one, and no more of it than its id.
-    fn show_unreadable(&mut self, id: &ContactId) {
-        let Some(reading) = &mut self.reading else { return };
-        match self.known.get_mut(id) {
-            Some(known) if known.seen == reading.call => return,
-            Some(known) => (known.seen, known.missed) = (reading.call, 0),
-            None => reading.unread += 1,
-        }
-        reading.shown += 1;
+        doubts.contact_seen(contact, reading.call, now)
     }
 
     /// Those of the known ones that a reading proves gone; where it leaves some in doubt, it is soon read again.
-    fn gone(&mut self, reading: &Reading, now: Mono) -> Vec<ContactId> {
-        if reading.odd {
+    fn gone(&mut self, reading: &Reading, known: &mut OpenContacts, now: Mono) -> Vec<ContactId> {
+        if reading.odd || reading.crowded {
             return Vec::new();
         }
         let counted = reading.total.is_none_or(|total| total == reading.shown);
         let (mut gone, mut again) = (Vec::new(), false);
-        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.seen != reading.call) {
-            known.missed += u8::from(reading.disturbed);
-            if (!reading.disturbed && counted) || known.missed >= MISSED_MAX {
+        for (id, missed) in known.not_shown(reading.call) {
+            *missed += u8::from(reading.disturbed);
+            if (!reading.disturbed && counted) || *missed >= MISSED_MAX {
                 gone.push(id.clone());
             } else if reading.disturbed {
                 again = true;
@@ -211,6 +206,7 @@ impl Core {
         }
         self.contacts.calls += 1;
         self.contacts.next = now.mono + RHYTHM;
+        self.contacts.began = Some((self.inbox.mark(), now.mono));
         let call = self.contacts.calls;
         self.contacts.reading = Some(Reading {
             call,
@@ -219,9 +215,11 @@ impl Core {
             shown: 0,
             left: BTreeSet::new(),
             total: None,
+            told: false,
             disturbed: false,
             size: PAGE_SIZE,
             odd: false,
+            crowded: false,
             unread: 0,
         });
         self.act(Action::Contacts { call, page: 1, size: PAGE_SIZE });
@@ -255,54 +253,115 @@ impl Core {
         reading.odd |= !page.nameless.is_empty();
         reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
-        // More than are counted: all the pages would be for nothing.
-        if page.total.is_some_and(|total| total > CONTACTS_MAX as u64) {
-            self.too_many_contacts();
-            return;
+        reading.crowded |= page.total.is_some_and(|total| total > OPEN_MAX as u64);
+        if !reading.told {
+            self.contacts.total = page.total.map(|total| (total, reading.approvals));
         }
         let (rows, number, size) = (page.rows(), reading.page, reading.size);
+        let known = self.policy_state.doubts().contacts();
+        reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
         let news = self.contacts.whole;
         for contact in page.items {
-            if self.contacts.show(&contact) {
-                self.put_contact(contact, news, now);
-            }
+            self.show_contact(contact, news, now);
         }
-        for row in &page.unreadable {
-            self.contacts.show_unreadable(&row.id);
+        for row in page.unreadable {
+            // It is there, with a handle that nobody can read.
+            let (sender, kind) = (Sender::Absent, ContactKind::Other);
+            let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None };
+            self.show_contact(contact, news, now);
         }
         let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
+        let Some(reading) = &mut self.contacts.reading else { return };
+        reading.crowded |= self.policy_state.doubts().contacts().crowded();
         if !more || rows == 0 {
             self.contacts_read(now);
-        } else if self.contacts.known.len() >= CONTACTS_MAX || number >= PAGES_MAX {
-            self.too_many_contacts();
-        } else if let Some(reading) = &mut self.contacts.reading {
+        } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
+            // More than are kept, and those that are known were all shown: the other pages would be for nothing.
+            (self.contacts.reading, self.contacts.whole, self.contacts.pages) = (None, false, number);
+        } else {
             reading.page += 1;
             let page = reading.page;
             self.act(Action::Contacts { call, page, size });
         }
     }
 
-    fn too_many_contacts(&mut self) {
-        (self.contacts.reading, self.contacts.whole) = (None, false);
-        self.contacts.known.clear();
+    fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
+            Added::New => self.put_contact(contact, news, now),
+            Added::Renamed => self.put_contact(contact, false, now),
+            // It was here before the answer that is looked for, or the daemon before this one did not know of that.
+            Added::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
+                self.put_contact(contact, false, now)
+            }
+            Added::Known | Added::NoRoom => {}
+        }
     }
 
     fn contacts_read(&mut self, now: Now) {
         let Some(reading) = self.contacts.reading.take() else { return };
         self.contacts.pages = reading.page;
-        for contact in self.contacts.gone(&reading, now.mono) {
+        for contact in self.contacts.gone(&reading, self.policy_state.doubts_mut().contacts_mut(), now.mono) {
             self.removed_contact(&contact, now);
         }
-        (self.contacts.whole, self.contacts.unread) = (true, reading.unread);
-        self.baseline(self.contacts.known.len());
-        if !reading.odd && reading.unread == 0 {
+        self.contacts.whole = !reading.crowded;
+        self.baseline(self.policy_state.doubts().contacts().len());
+        if !reading.odd && !reading.crowded && reading.unread == 0 {
             self.contacts.attribution.not_among_all(reading.approvals);
         }
     }
 
+    /// What is open on record at the start: nobody watched since its last line.
+    pub(super) fn contacts_on_record(&mut self, open: Vec<OpenContact>, since: Timestamp) {
+        self.contacts.unwatched = since;
+        self.policy_state.doubts_mut().contacts_mut().on_record(open, since);
+    }
+
+    /// Whether the channel tells of contacts. It told all that happened only from a reading on that begins when it is joined.
+    pub(super) fn watch_contacts(&mut self, now: Now) {
+        let joined = self.session.joined();
+        if std::mem::replace(&mut self.contacts.watched, joined) && !joined {
+            self.contacts.unwatched = now.wall;
+        }
+    }
+
+    /// The channel was joined, or said something of a contact that could not be read: what happened before is not known.
+    pub(super) fn contacts_unwatched(&mut self, now: Now) {
+        let since = if self.contacts.watched { now.wall } else { self.contacts.unwatched };
+        let reading = self.contacts.calls + 1;
+        self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
+        self.contacts.read_next(now.mono);
+    }
+
+    /// While nobody tells of contacts, those of whoever asks are looked for before a rule says that nobody was removed.
+    pub(super) fn look_for_contacts(&mut self, asked: Mark, handle: Option<&Handle>, now: Now) {
+        let Some(handle) = handle.filter(|_| self.contacts.asks_removed && !self.session.joined()) else { return };
+        let fresh = FRESH + Duration::from_secs(self.contacts.pages.into());
+        let seen = self.contacts.began.is_some_and(|(mark, began)| mark > asked && now.mono.since(began) <= fresh);
+        let reading = self.contacts.calls + u64::from(!seen);
+        let since = self.contacts.unwatched;
+        if self.policy_state.doubts_mut().look_for(handle.owner(), reading, since) && !seen {
+            self.contacts.read_next(now.mono);
+        }
+    }
+
+    /// Where a doubt about somebody began or ended, what rests of theirs is decided again.
+    pub(super) fn doubts_changed(&mut self) {
+        let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
+        self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
+            (Concerned::Everybody, _) => true,
+            (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
+            (Concerned::Owners(_), None) => false,
+        });
+    }
+
+    /// How many contacts there are, if that is known.
+    pub(super) fn contact_count(&self) -> Option<u64> {
+        self.contacts.count(self.policy_state.doubts().contacts().len())
+    }
+
     /// Where the number of contacts has passed one that the policy asks about, or became known, what rests is decided again.
     pub(super) fn contacts_counted(&mut self) {
-        let exceeded = self.contacts.count_exceeded();
+        let exceeded = self.contacts.count_exceeded(self.policy_state.doubts().contacts().len());
         if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
             self.inbox.requeue_resting(|_| true);
         }
@@ -310,17 +369,59 @@ impl Core {
 
     /// The channel told of a new contact.
     pub(super) fn contact_added(&mut self, contact: Contact, now: Now) {
-        if let Some(reading) = &mut self.contacts.reading {
-            reading.disturbed = true;
+        let reading = self.contacts.calls;
+        let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
+        self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));
+        match added {
+            Added::New => self.put_contact(contact, true, now),
+            // It is on record, and found again there should it go.
+            Added::NoRoom => self.put_contact(contact, true, now),
+            Added::Renamed => self.put_contact(contact, false, now),
+            Added::Known => {}
         }
-        if self.contacts.add(&contact) {
-            self.put_contact(contact, true, now);
+    }
+
+    /// A contact is gone, as the channel told or a reading proves.
+    pub(super) fn removed_contact(&mut self, contact: &ContactId, now: Now) {
+        if self.contacts.left.contains(contact) && self.policy_state.doubts().contacts().seen(contact).is_none() {
+            // Told twice.
+            return;
         }
+        self.contact_parted(contact, now);
+        let known = self.policy_state.doubts().contacts().seen(contact).is_some();
+        if let Some(reading) = self.contacts.reading.as_mut().filter(|_| known) {
+            // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
+            reading.left.insert(contact.clone());
+        }
+        self.contacts.told(-1);
+        if self.contacts.left.len() >= LEFT_MAX {
+            self.contacts.left.pop_front();
+        }
+        self.contacts.left.push_back(contact.clone());
+        let handle = self.policy_state.contact_removed(contact, now.wall);
+        self.record(Record::ContactRemoved {
+            agent: self.config.agent.clone(),
+            contact: contact.clone(),
+            at: now.wall,
+        });
+        if !known && self.policy_state.doubts().contacts().crowded() {
+            // There are more than are kept: the record tells whose it was.
+            self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
+            self.recall_removed(now);
+        }
+        self.count("contacts_removed");
+        self.tell(Notice::ContactRemoved {
+            contact: contact.clone(),
+            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
+        });
     }
 
     /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
     /// telling.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        if let Some(handle) = contact.sender.handle() {
+            self.policy_state.doubts_mut().recognised(handle.owner());
+        }
         if let Some((met, request)) = self.contacts.attribution.meet(contact, news) {
             self.met(met, request, now);
         }

@@ -77,8 +77,10 @@ impl Core {
         };
         // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
         let first_seen = if self.clock.sound() { entry.first_seen().min(now.wall) } else { entry.first_seen() };
-        let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts: self.contacts.count() };
-        let request = entry.request().clone();
+        let contacts = self.contact_count();
+        let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts };
+        let (request, mark) = (entry.request().clone(), entry.mark());
+        self.look_for_contacts(mark, request.sender.handle(), now);
         if let Some(entry) = self.inbox.entry_mut(id) {
             entry.first_seen_at(first_seen);
         }
@@ -228,7 +230,7 @@ impl Core {
         if let Some(policy) = &self.policy {
             self.policy_state.asked_by(policy);
         }
-        self.contacts.asked_by(self.policy.as_deref());
+        self.contacts.asked_by(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
         // Until the record has been read again, what it would say is unknown and decides nothing.
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);

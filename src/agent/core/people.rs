@@ -9,8 +9,9 @@ use crate::clock::Now;
 use crate::inbox::{Said, Stage};
 use crate::ledger::Record;
 use crate::model::{ContactRequest, RequestId, Target, Verdict};
-use crate::ops::control::wire::{Answered, OpError};
+use crate::ops::control::wire::{Answered, DoubtRow, OpError};
 use crate::policy::By;
+use crate::policy::doubts::Said as SaidOfDoubt;
 
 /// What a person asks of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub enum PersonCommand {
         verdict: Verdict,
         /// Which.
         request: RequestId,
+    },
+    /// What a doubt comes to.
+    Settle {
+        /// A handle, or the id of a request that a doubt rests on.
+        target: Target,
+        /// What the person says.
+        said: SaidOfDoubt,
     },
     /// Answer nothing until resumed.
     Pause,
@@ -33,6 +41,8 @@ pub enum PersonCommand {
 pub enum OpOutcome {
     /// The request got its answer, or its hold.
     Answered(Answered),
+    /// These doubts ended.
+    Settled(Vec<DoubtRow>),
     /// Done.
     Done,
     /// Not done.
@@ -81,6 +91,7 @@ impl Core {
                 self.resume(format!("person:{person}"), now);
                 Some(OpOutcome::Done)
             }
+            PersonCommand::Settle { target, said } => Some(self.settle(&target, said, &person, now)),
             PersonCommand::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
         };
         if let Some(outcome) = outcome {

@@ -65,6 +65,12 @@ impl Core {
         });
     }
 
+    /// What was forgotten of removals is on record, or will be in a moment.
+    pub(super) fn recall_removed(&mut self, now: Now) {
+        let policy = self.policy.clone();
+        self.restore_for(policy.as_deref(), now);
+    }
+
     /// What a reading under way may have found is over: it is read again, with all that is to be recorded until now.
     pub(super) fn restore_again(&mut self) {
         let Some(wanted) = &mut self.restore.wanted else { return };

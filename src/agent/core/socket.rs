@@ -163,7 +163,9 @@ impl Core {
                     self.joined = Some(self.inbox.mark());
                     self.inbox.listing.restart(why, now.mono);
                     self.contacts.want(now.mono);
+                    self.contacts_unwatched(now);
                 }
+                Output::ContactEventUnread => self.contacts_unwatched(now),
                 Output::Relist(why) => self.inbox.listing.want(why, now.mono),
                 Output::Event(event) => self.event(event, received, now),
                 Output::Superseded(supersede) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::{Mode, PolicyHash};

@@ -31,6 +31,7 @@ impl Core {
             pending: self.inbox.len() as u64,
             deferred: deferred.count() as u64,
             in_flight: u64::from(self.responder.in_flight()),
+            doubts: self.doubts().len() as u64,
             last_listing: self.last_listing,
             remarks: self.remarks(),
         }
@@ -87,6 +88,12 @@ impl Core {
                     (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),
                     (None, None) => None,
                 },
+                doubts: entry
+                    .decision()
+                    .iter()
+                    .flat_map(|decision| &decision.doubts)
+                    .map(|doubt| doubt.basis.to_string())
+                    .collect(),
                 due: entry.decision().and_then(|decision| decision.due),
                 stage: entry.stage_word().to_owned(),
             })

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{OpOutcome, PersonCommand};
 use crate::model::{AgentId, ContactId, RequestId, Target};
-use crate::ops::control::wire::{AgentStatus, PendingRow};
+use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
 /// What an agent's task can be told.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub enum Command {
     Status(oneshot::Sender<AgentStatus>),
     /// What is pending?
     Pending(oneshot::Sender<Vec<PendingRow>>),
+    /// What may have happened unseen?
+    Doubts(oneshot::Sender<Vec<DoubtRow>>),
     /// Which requests does this id or handle mean?
     Find {
         /// What the person wrote.

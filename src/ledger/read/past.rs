@@ -12,6 +12,7 @@ use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, RequestId, Verdict};
+use crate::policy::doubts::Doubt;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
@@ -121,10 +122,23 @@ pub fn memory(
         paused,
         overdue_rejects: past.overdue_rejects()?,
         notified: Vec::new(),
+        unmet: Vec::new(),
+        nameless: None,
+        doubts: past.doubts()?,
     })
 }
 
 impl Past<'_> {
+    /// What was in doubt about the owner at the decision: it is on record with it.
+    fn doubts(&self) -> rusqlite::Result<Vec<Doubt>> {
+        let Some(decision) = self.moment.decision else { return Ok(Vec::new()) };
+        let json: Option<String> = self
+            .connection
+            .query_row("SELECT facts FROM decision WHERE n = ?1", [decision], |row| row.get(0))
+            .optional()?;
+        Ok(json.and_then(|json| reasons::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
+    }
+
     /// The moment's three parameters.
     fn order(&self) -> (Micros, Option<i64>, Micros) {
         (Micros(self.moment.at), self.moment.decision, Micros(self.moment.tie))

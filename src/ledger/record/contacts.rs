@@ -1,11 +1,13 @@
-//! Contacts: that they are there, by which answer of ours, and that they are gone.
+//! Contacts: that they are there, by which answer of ours, every owner that they ever had, and that they are gone. And what
+//! people say of doubts about them.
 
 use jiff::Timestamp;
 use rusqlite::params;
 
 use super::{Fault, Recorder};
-use crate::ledger::columns::{Micros, kept, owner_of};
+use crate::ledger::columns::{Micros, cut, kept, owner_of};
 use crate::model::{AgentId, Contact, ContactId, RequestId};
+use crate::policy::doubts::Said;
 
 impl Recorder<'_> {
     pub(super) fn contact_added(
@@ -20,15 +22,17 @@ impl Recorder<'_> {
             Some(request) => self.find(agent, request)?,
             None => None,
         };
-        self.sql(
+        let n: i64 = self
+            .sql(
             "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (agent, id) DO UPDATE SET owner = coalesce(excluded.owner, owner),
                  handle = coalesce(excluded.handle, handle), name = coalesce(excluded.name, name), kind = excluded.kind,
                  inserted_at = coalesce(inserted_at, excluded.inserted_at), added_at = coalesce(added_at, excluded.added_at),
-                 request = coalesce(request, excluded.request), removed_at = NULL",
+                 request = coalesce(request, excluded.request), removed_at = NULL
+             RETURNING n",
         )?
-        .execute(params![
+        .query_row(params![
             agent,
             contact.id.as_str(),
             owner_of(&contact.sender),
@@ -38,7 +42,33 @@ impl Recorder<'_> {
             contact.inserted_at.map(Micros),
             Micros(at),
             request,
-        ])?;
+        ], |row| row.get(0))?;
+        self.sql(
+            "INSERT OR IGNORE INTO contact_owner (contact, owner, agent, at)
+             SELECT ?1, owner, ?2, ?3 FROM contact WHERE n = ?1 AND owner IS NOT NULL
+             UNION ALL SELECT ?1, r.owner, ?2, ?3 FROM contact c JOIN request r ON r.n = c.request
+                 WHERE c.n = ?1 AND r.owner IS NOT NULL",
+        )?
+        .execute(params![n, agent, Micros(at)])?;
+        Ok(())
+    }
+
+    pub(super) fn settlement(
+        &mut self,
+        agent: &AgentId,
+        owner: &str,
+        request: Option<&RequestId>,
+        said: Said,
+        person: &str,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let agent = self.agent(agent)?;
+        let request = match request {
+            Some(request) => self.find(agent, request)?,
+            None => None,
+        };
+        self.sql("INSERT INTO settlement (agent, owner, request, said, person, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![agent, owner, request, said.as_str(), cut(person), Micros(at)])?;
         Ok(())
     }
 

@@ -81,6 +81,7 @@ async fn what_is_read_is_what_was_written() {
                 reconsider_at: rich.reconsider_at,
                 charges: rich.charges.clone(),
                 pauses: false,
+                doubts: Vec::new(),
                 notify: None,
                 circumstances: Some(circumstances()),
             }

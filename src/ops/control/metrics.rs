@@ -118,6 +118,7 @@ mod tests {
                 pending: 3,
                 deferred: 2,
                 in_flight: 1,
+                doubts: 0,
                 last_listing: None,
                 remarks: Vec::new(),
             }],

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::model::{AgentId, AgentState, ContactId, Verdict};
+use crate::policy::doubts::Said;
 
 /// One question to the supervisor and where its answer goes.
 #[derive(Debug)]
@@ -47,6 +48,20 @@ pub enum ControlOp {
         /// Take lists that lost more than half of their entries.
         accept_shrunk: bool,
     },
+    /// `doorman doubts`.
+    Doubts {
+        /// Only this agent's.
+        agent: Option<AgentId>,
+    },
+    /// `doorman settle @HANDLE removed|not-removed`, `doorman settle ID approved|rejected|cancelled|expired`.
+    Settle {
+        /// A handle, or the id of a request that a doubt rests on.
+        target: String,
+        /// What a person says of it.
+        said: Said,
+        /// Only this agent's.
+        agent: Option<AgentId>,
+    },
     /// `doorman pause [AGENT]`.
     Pause {
         /// All, where absent.
@@ -68,6 +83,8 @@ impl ControlOp {
             ControlOp::Answer { .. } => "answer",
             ControlOp::Revoke { .. } => "revoke",
             ControlOp::Reload { .. } => "reload",
+            ControlOp::Doubts { .. } => "doubts",
+            ControlOp::Settle { .. } => "settle",
             ControlOp::Pause { .. } => "pause",
             ControlOp::Resume { .. } => "resume",
         }
@@ -88,6 +105,10 @@ pub enum OpReply {
     Revoked(Revoked),
     /// To [`ControlOp::Reload`].
     Reloaded(Reloaded),
+    /// To [`ControlOp::Doubts`].
+    Doubts(Doubts),
+    /// To [`ControlOp::Settle`].
+    Settled(Settled),
     /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
     Done(Done),
 }
@@ -108,13 +129,36 @@ macro_rules! replies {
     )+};
 }
 
-replies!(Status(Status), Pending(Pending), Answered(Answered), Revoked(Revoked), Reloaded(Reloaded), Done(Done));
+replies!(
+    Doubts(Doubts),
+    Settled(Settled),
+    Status(Status),
+    Pending(Pending),
+    Answered(Answered),
+    Revoked(Revoked),
+    Reloaded(Reloaded),
+    Done(Done)
+);
 
 /// To [`ControlOp::Pending`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// Oldest first.
     pub requests: Vec<PendingRow>,
+}
+
+/// To [`ControlOp::Doubts`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubts {
+    /// By agent and owner.
+    pub doubts: Vec<DoubtRow>,
+}
+
+/// To [`ControlOp::Settle`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The doubts that a person's word ended.
+    pub ended: Vec<DoubtRow>,
 }
 
 /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
@@ -142,6 +186,29 @@ pub struct Revoked {
     pub removed: Vec<String>,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
+}
+
+/// One row of `doubts --json`: something that may have happened unseen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtRow {
+    /// At whose door.
+    pub agent: AgentId,
+    /// Whom it concerns; `*` is everybody.
+    pub owner: String,
+    /// What is unknown: `removed`, `rejected`, `identity`.
+    pub fact: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it rests on: `contact-not-seen`, `nameless-contact-removed`, `request-vanished`, `settled-elsewhere`,
+    /// `other-sender`, `too-many`.
+    pub basis: String,
+    /// The id of that contact or request; empty for `too-many`.
+    pub subject: String,
+    /// The same for people.
+    pub rests_on: String,
+    /// When it ends by itself, where that is a moment; otherwise it ends when the contact is seen or missed, or a person
+    /// says.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// Why it was not done.
@@ -196,6 +263,9 @@ pub struct AgentStatus {
     pub deferred: u64,
     /// Answers on their way.
     pub in_flight: u64,
+    /// Doubts that the rules in force ask about: see `doubts --json`.
+    #[serde(default)]
+    pub doubts: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
     /// What people should know beside the state, a sentence each; escaped.
@@ -248,6 +318,9 @@ pub struct PendingRow {
     pub verdict: Option<Verdict>,
     /// What gave it.
     pub by: Option<String>,
+    /// What may have happened unseen to its sender's owner, where that made a rule unknown.
+    #[serde(default)]
+    pub doubts: Vec<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.

@@ -179,6 +179,9 @@ impl Session {
                 let detail = format!("the payload of `{event}` was dropped: {problem}");
                 self.note(NoteLevel::Warn, "payload_malformed", detail);
                 self.ask_listing(now);
+                if matches!(event, "contact_added" | "contact_removed") {
+                    self.outputs.push_back(Output::ContactEventUnread);
+                }
             }
             None => self.debug("event_unknown", format!("the event `{}` was ignored", shown(event))),
         }

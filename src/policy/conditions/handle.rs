@@ -7,7 +7,9 @@ use super::{Compile, Condition, ConditionKind, LeftOpen, Needs, OfContact, Who, 
 use crate::document::keys::{Key, Takes, key};
 use crate::document::{At, Problems, shown};
 use crate::model::Handle;
+use crate::policy::Truth;
 use crate::policy::compile::Compiling;
+use crate::policy::doubts::Fact;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
@@ -34,9 +36,13 @@ pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool
     inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
 
-/// The same for rights that somebody has by name: their handle, their owner, a list that names them.
+/// The same for rights that somebody has by name: their handle, their owner, a list that names them. Unknown where the
+/// name may belong to somebody else by now.
 pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
-    by_handle(inputs, holds)
+    let evaluation = by_handle(inputs, holds);
+    let doubts = &inputs.policy_state.history.doubts;
+    let doubted = |handle: &Handle| doubts.unknown(handle.owner(), Fact::Identity, None, inputs.now).is_some();
+    if evaluation.truth == Truth::True && inputs.handle.is_some_and(doubted) { Evaluation::UNKNOWN } else { evaluation }
 }
 
 impl HandleIn {

@@ -7,6 +7,7 @@ use crate::document::keys::{Key, Section, Takes, key};
 use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
+use crate::policy::doubts::Fact;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
@@ -71,12 +72,22 @@ impl Part {
         }
         match self {
             Part::ApprovedBefore(wanted) => {
-                let truth = known.approved(owner);
+                let truth = known.approved(owner, inputs.now);
                 Evaluation { truth: if wanted { truth } else { !truth }, flips: None }
             }
             Part::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
             Part::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
             Part::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
+        }
+    }
+
+    /// The fact about the owner that may be in doubt.
+    fn fact(self) -> Option<Fact> {
+        match self {
+            Part::ApprovedBefore(_) => Some(Fact::Identity),
+            Part::RejectedWithin(_) => Some(Fact::Rejected),
+            Part::RemovedWithin(_) => Some(Fact::Removed),
+            Part::RequestsOver(_) => None,
         }
     }
 
@@ -99,9 +110,15 @@ impl Part {
 
     fn saw(self, evaluation: Evaluation, inputs: &Inputs<'_>) -> String {
         let Some(owner) = inputs.handle.map(Handle::owner) else { return values::handle(inputs) };
+        let known = &inputs.policy_state.history;
         if evaluation.truth == Truth::Unknown {
             let timed = !matches!(self, Part::ApprovedBefore(_)) && !inputs.clock_is_sound();
-            return if timed { values::CLOCK } else { values::RECORD }.to_owned();
+            let doubt = self.fact().and_then(|fact| known.doubts.of(owner, fact).next());
+            return match doubt {
+                _ if timed => values::CLOCK.to_owned(),
+                Some(doubt) => format!("in doubt since {}: {}", values::moment(doubt.since), doubt.basis),
+                None => values::RECORD.to_owned(),
+            };
         }
         let holds = evaluation.truth == Truth::True;
         let not = |word: &str| if holds { word.to_owned() } else { format!("not {word}") };

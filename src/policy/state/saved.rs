@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::RequestId;
+use crate::model::{ContactId, RequestId};
 use crate::policy::decision::Charge;
+use crate::policy::doubts::Doubt;
 use crate::policy::rules::RuleName;
 
 /// A charge as the ledger keeps it.
@@ -71,6 +72,12 @@ pub struct SavedState {
     pub paused: bool,
     /// Rejections by `overdue` rules in the last hour.
     pub overdue_rejects: Vec<(RuleName, Timestamp)>,
+    /// Owners that were let in, since when, and of whom no contact was ever recognised.
+    pub unmet: Vec<(Arc<str>, Timestamp)>,
+    /// The last removal of a contact that never had a readable handle.
+    pub nameless: Option<(ContactId, Timestamp)>,
+    /// Doubts that follow from what is on record.
+    pub doubts: Vec<Doubt>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,
 }

@@ -110,6 +110,7 @@ mod tests {
             verdict: None,
             by: None,
             due: None,
+            doubts: Vec::new(),
             stage: "deferred".to_owned(),
         }
     }

@@ -27,7 +27,7 @@ pub enum Owned {
         reply: Reply<Me>,
     },
     Page(Fetch, Reply<Page<ContactRequest>>),
-    Contacts(u64, u32, Reply<Page<Contact>>),
+    Contacts(u64, Reply<Page<Contact>>),
     Responded {
         request: RequestId,
         attempt: u32,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::contacts::Contacts;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
 use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, Outcome, Refusal, RequestId, Sender, Verdict};
@@ -54,6 +55,7 @@ pub struct LedgerModel {
     /// What was carried out, of whatever answer, and when that was heard.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
+    pub contacts: Contacts,
     newest: Option<Timestamp>,
 }
 
@@ -179,10 +181,12 @@ impl LedgerModel {
             }
             Record::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
             Record::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
-            Record::ContactAdded { .. }
-            | Record::ContactRemoved { .. }
-            | Record::Session { .. }
-            | Record::Policy { .. } => {}
+            Record::ContactAdded { contact, request, at, .. } => {
+                let made = request.as_ref().and_then(|request| self.seen.get(request)?.1.clone());
+                self.contacts.added(contact, made, *at);
+            }
+            Record::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
+            Record::Settlement { .. } | Record::Session { .. } | Record::Policy { .. } => {}
         }
     }
 
@@ -305,8 +309,26 @@ impl LedgerModel {
         memory.policy_state.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
         memory.policy_state.paused = self.paused;
+        memory.contacts = self.contacts.open();
+        if reach.history.is_some() {
+            memory.policy_state.unmet = self.unmet();
+            memory.policy_state.nameless = self.contacts.nameless();
+        }
         memory.policy_state.notified = self.notified.clone();
         memory
+    }
+
+    /// Owners that were let in, since when, and of whom no contact is on record.
+    fn unmet(&self) -> Vec<(Arc<str>, Timestamp)> {
+        let mut unmet: BTreeMap<Arc<str>, Timestamp> = BTreeMap::new();
+        for (id, _, at) in self.done.iter().filter(|(_, kind, _)| *kind == HistoryKind::Approved) {
+            let Some((_, Some(owner))) = self.seen.get(id) else { continue };
+            if !self.contacts.ever(owner) {
+                let since = unmet.entry(owner.as_str().into()).or_insert(*at);
+                *since = (*since).min(*at);
+            }
+        }
+        unmet.into_iter().collect()
     }
 
     /// What the owners did and met since then, oldest first.
@@ -318,6 +340,7 @@ impl LedgerModel {
             (at >= since).then(|| HistoryRow { owner, request: Some(id.clone()), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
+        rows.extend(self.contacts.history(since));
         rows.sort_by_key(|row| row.at);
         rows
     }

@@ -60,7 +60,7 @@ impl World {
                 let page = Page { items, unreadable: vec![], nameless: vec![], total: Some(all.len() as u64), pages };
                 let result = self.passing().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Contacts(call, number, reply));
+                self.back(life, Owned::Contacts(call, reply));
             }
             Call::Respond { request, answer, attempt, written } => {
                 if life != self.life.number {

@@ -80,9 +80,9 @@ impl World {
             }
             Owned::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
             Owned::Page(fetch, reply) => self.input(Input::Page(fetch, reply)),
-            Owned::Contacts(call, number, reply) => {
-                self.life.contacts_read |=
-                    reply.result.as_ref().is_ok_and(|page| page.pages.is_some_and(|pages| pages <= number));
+            Owned::Contacts(call, reply) => {
+                // The first page says how many there are.
+                self.life.contacts_read |= reply.result.is_ok();
                 self.input(Input::Contacts { call, reply });
             }
             Owned::Responded { request, attempt, reply, written } => {

@@ -141,6 +141,7 @@ impl Watch {
             Output::Identify
             | Output::List(_)
             | Output::Relist(_)
+            | Output::ContactEventUnread
             | Output::Event(_)
             | Output::Superseded(_)
             | Output::Note(_) => {}

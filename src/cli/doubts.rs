@@ -1,0 +1,123 @@
+//! `doorman doubts` and `doorman settle`: what may have happened unseen, and a person's word on it.
+
+use jiff::Timestamp;
+
+use super::agents::AgentArg;
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output, table};
+use crate::ops::control::wire::{ControlOp, DoubtRow, Doubts, Settled};
+use crate::policy::doubts::Said;
+
+/// Arguments of `doubts`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman doubts
+  doorman doubts --json | jq -r .owner
+
+What nobody watched is unknown, and unknown never decides: requests of these owners wait
+where a rule asks about it. A doubt ends by itself when the contact is seen, or a whole
+reading of the contacts misses it, or no rule looks back that far any more. Otherwise:
+  doorman settle @carol not-removed       a person says so
+  doorman approve REQUEST                 ends all doubts about the sender's owner")]
+pub struct Args {
+    #[command(flatten)]
+    agent: AgentArg,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Arguments of `settle`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman settle @carol removed           a contact of carol's was removed
+  doorman settle @carol not-removed       none was, up to now
+  doorman settle 0192f3c4-… rejected      that request was rejected elsewhere
+
+What you say is on record as yours.
+Exit code 1: `doorman doubts` has no such doubt.")]
+pub struct SettleArgs {
+    /// A handle (for `removed`, `not-removed`), or the id of the request that the doubt rests on
+    #[arg(value_name = "HANDLE or ID")]
+    target: String,
+    /// What happened
+    #[arg(value_name = "WHAT")]
+    said: Said,
+    #[command(flatten)]
+    agent: AgentArg,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Runs `doubts`.
+///
+/// # Errors
+/// 69 where no daemon answers, 1 for an unknown agent.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.agent.given())?;
+    let Doubts { doubts } = remote.ask(&ControlOp::Doubts { agent })?;
+    if args.json {
+        for row in &doubts {
+            output::print_json(row)?;
+        }
+    } else if doubts.is_empty() {
+        output::print("nothing that the rules ask about is in doubt\n")?;
+    } else {
+        output::print(&page(&doubts, output::now()))?;
+    }
+    Ok(0)
+}
+
+/// Runs `settle`.
+///
+/// # Errors
+/// 69 where no daemon answers, 1 where there is no such doubt.
+pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
+    let remote = args.remote.open(global)?;
+    let agent = remote.agent(args.agent.given())?;
+    let op = ControlOp::Settle { target: args.target, said: args.said, agent };
+    let Settled { ended } = remote.ask(&op)?;
+    for row in &ended {
+        if args.json {
+            output::print_json(row)?;
+        } else {
+            let (owner, rests_on) = (output::shown(&row.owner), output::shown(&row.rests_on));
+            output::print(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
+        }
+    }
+    Ok(0)
+}
+
+fn page(doubts: &[DoubtRow], now: Timestamp) -> String {
+    let several = doubts.iter().any(|row| row.agent != doubts[0].agent);
+    let mut header = vec!["OWNER", "UNKNOWN", "SINCE", "RESTS ON", "ENDS"];
+    if several {
+        header.insert(0, "AGENT");
+    }
+    table::table(&header, doubts.iter().map(|row| cells(row, several, now)).collect())
+}
+
+fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
+    let ends = match row.ends_at {
+        Some(at) => format!("in {}", output::ago(now, at)),
+        None if row.basis == "contact-not-seen" => "when the contacts are read".to_owned(),
+        None => "by a person".to_owned(),
+    };
+    let mut cells = vec![
+        output::stranger(Some(&row.owner), 48),
+        output::shown(&row.fact),
+        format!("{} ago", output::ago(row.since, now)),
+        output::shown(&row.rests_on),
+        ends,
+    ];
+    if several {
+        cells.insert(0, row.agent.to_string());
+    }
+    cells
+}

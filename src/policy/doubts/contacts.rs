@@ -1,0 +1,288 @@
+//! Who is a contact, and by which reading of the platform's list that is known.
+//!
+//! Each contact remembers every owner whose handle it ever had: a removal counts for all of them. A contact is in doubt
+//! while the last reading that showed it began before the last moment at which nobody watched. Readings are counted, so no
+//! clock is needed. Bound: [`OPEN_MAX`] contacts, [`OWNERS_MAX`] owners each.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::{Contact, ContactId, Handle};
+
+/// Most contacts that are kept.
+pub const OPEN_MAX: usize = 100_000;
+/// Most owners of one contact: the first, and the last ones.
+const OWNERS_MAX: usize = 16;
+
+/// A contact that is open on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenContact {
+    /// Its id.
+    pub id: ContactId,
+    /// Its last known handle.
+    pub handle: Option<Handle>,
+    /// Every owner that it ever had.
+    pub owners: Vec<Arc<str>>,
+    /// On record since.
+    pub since: Timestamp,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct OpenContacts {
+    /// Not a `HashMap`: with contacts that come and go, that doubles.
+    open: BTreeMap<ContactId, Open>,
+    /// By owner, and contact. `None` is before all of an owner's.
+    owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
+    /// Those that never had a readable handle.
+    nameless: BTreeSet<ContactId>,
+    /// What was shown by an earlier reading than this one may have gone since.
+    floor: u64,
+    /// Since when nobody watched, where a reading of that number is still to come.
+    unwatched: Timestamp,
+    /// Some contact was not kept for want of room.
+    crowded: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    handle: Option<Handle>,
+    owners: Vec<Arc<str>>,
+    /// On record since.
+    since: Timestamp,
+    /// The last reading that showed it, or during which it came.
+    seen: u64,
+    /// It is known to be there as of this reading: it was shown, or a person said so.
+    proven: u64,
+    /// An earlier reading than this is not enough, and since when.
+    wanted: u64,
+    wanted_since: Timestamp,
+    /// Readings in succession without it.
+    missed: u8,
+}
+
+/// What came of adding a contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is new.
+    New,
+    /// It was known, without this owner.
+    Renamed,
+    /// It was known.
+    Known,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// A contact that is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::policy) struct Gone {
+    /// Its last known handle.
+    pub(in crate::policy) handle: Option<Handle>,
+    /// Every owner that it ever had.
+    pub(in crate::policy) owners: Vec<Arc<str>>,
+}
+
+impl OpenContacts {
+    /// What is open on record when a daemon starts: in doubt, all of it, since the record's last line.
+    pub(crate) fn on_record(&mut self, contacts: Vec<OpenContact>, since: Timestamp) {
+        for OpenContact { id, handle, owners, since: recorded } in contacts {
+            if self.open.contains_key(&id) {
+                continue;
+            }
+            if self.open.len() >= OPEN_MAX {
+                self.crowded = true;
+                break;
+            }
+            for owner in &owners {
+                self.owners.insert((owner.clone(), Some(id.clone())));
+            }
+            if owners.is_empty() {
+                self.nameless.insert(id.clone());
+            }
+            let open =
+                Open { handle, owners, since: recorded, seen: 0, proven: 0, wanted: 0, wanted_since: since, missed: 0 };
+            self.open.insert(id, open);
+        }
+        self.unwatched(1, since);
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether some contact was not kept for want of room.
+    pub(crate) fn crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// The last reading that showed this contact.
+    pub(crate) fn seen(&self, id: &ContactId) -> Option<u64> {
+        self.open.get(id).map(|open| open.seen)
+    }
+
+    /// Whether this contact ever had a readable handle.
+    pub(crate) fn has_owner(&self, id: &ContactId) -> bool {
+        self.open.get(id).is_some_and(|open| !open.owners.is_empty())
+    }
+
+    /// Whether this owner has a contact on record.
+    pub fn has(&self, owner: &str) -> bool {
+        self.of(owner).next().is_some()
+    }
+
+    /// Whether one of this owner's came on record since then.
+    pub fn appeared(&self, owner: &str, since: Timestamp) -> bool {
+        self.of(owner).filter_map(|id| self.open.get(id)).any(|open| open.since >= since)
+    }
+
+    fn of(&self, owner: &str) -> impl Iterator<Item = &ContactId> {
+        let owner: Arc<str> = owner.into();
+        let from = self.owners.range((owner.clone(), None)..);
+        from.take_while(move |(of, _)| *of == owner).filter_map(|(_, id)| id.as_ref())
+    }
+
+    /// Nobody watched from this moment on: only a reading of this number, or a later one, shows who is still there.
+    pub fn unwatched(&mut self, reading: u64, since: Timestamp) {
+        self.floor = self.floor.max(reading);
+        self.unwatched = since;
+    }
+
+    /// Nobody watches now, and somebody of this owner asks: only a reading of this number shows who is still there. Whether
+    /// there is anybody to look for: `unmet` owners may be any that never had a readable handle.
+    pub(super) fn wanted(&mut self, owner: &str, unmet: bool, reading: u64, since: Timestamp) -> bool {
+        let nameless = self.nameless.iter().filter(|_| unmet);
+        let ids: Vec<ContactId> = self.of(owner).chain(nameless).cloned().collect();
+        for id in &ids {
+            if let Some(open) = self.open.get_mut(id).filter(|open| open.proven < reading) {
+                if open.proven >= self.floor.max(open.wanted) {
+                    open.wanted_since = since;
+                }
+                open.wanted = open.wanted.max(reading);
+            }
+        }
+        !ids.is_empty()
+    }
+
+    /// A person says that nobody of this owner was removed up to now.
+    pub(super) fn vouched(&mut self, owner: &str) {
+        let ids: Vec<ContactId> = self.of(owner).cloned().collect();
+        for id in ids {
+            if let Some(open) = self.open.get_mut(&id) {
+                open.proven = open.proven.max(self.floor).max(open.wanted);
+            }
+        }
+    }
+
+    fn is_doubtful(&self, open: &Open) -> bool {
+        open.proven < self.floor.max(open.wanted)
+    }
+
+    fn doubt<'a>(&self, id: &'a ContactId) -> Option<(&'a ContactId, Timestamp)> {
+        let open = self.open.get(id).filter(|open| self.is_doubtful(open))?;
+        let since = if open.proven < self.floor { self.unwatched } else { open.wanted_since };
+        Some((id, since))
+    }
+
+    /// A contact of this owner's that may have gone unseen, and since when.
+    pub(super) fn in_doubt(&self, owner: &str) -> Option<(&ContactId, Timestamp)> {
+        self.of(owner).find_map(|id| self.doubt(id))
+    }
+
+    /// One that never had a readable handle, likewise.
+    pub(super) fn nameless_in_doubt(&self) -> Option<(&ContactId, Timestamp)> {
+        self.nameless.iter().find_map(|id| self.doubt(id))
+    }
+
+    /// The owners with such a contact.
+    pub(super) fn doubtful(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.open.values().filter(|open| self.is_doubtful(open)).flat_map(|open| &open.owners)
+    }
+
+    /// Whether there is any such contact.
+    pub(crate) fn any_in_doubt(&self) -> bool {
+        self.open.values().any(|open| self.is_doubtful(open))
+    }
+
+    /// It is there, as of this reading; and whether it was in doubt until now.
+    pub(super) fn add(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> (Added, bool) {
+        let room = self.open.len() < OPEN_MAX;
+        let handle = contact.sender.handle();
+        match self.open.entry(contact.id.clone()) {
+            Entry::Occupied(entry) => {
+                let open = entry.into_mut();
+                let doubtful = open.proven < self.floor.max(open.wanted);
+                (open.seen, open.missed) = (reading, 0);
+                open.proven = open.proven.max(reading);
+                let Some(handle) = handle else { return (Added::Known, doubtful) };
+                open.handle = Some(handle.clone());
+                if open.owners.iter().any(|owner| **owner == *handle.owner()) {
+                    return (Added::Known, doubtful);
+                }
+                if open.owners.len() >= OWNERS_MAX {
+                    let second = open.owners.remove(1);
+                    self.owners.remove(&(second, Some(contact.id.clone())));
+                }
+                let owner: Arc<str> = handle.owner().into();
+                open.owners.push(owner.clone());
+                self.owners.insert((owner, Some(contact.id.clone())));
+                self.nameless.remove(&contact.id);
+                (Added::Renamed, doubtful)
+            }
+            Entry::Vacant(_) if !room => {
+                self.crowded = true;
+                (Added::NoRoom, false)
+            }
+            Entry::Vacant(entry) => {
+                let owners: Vec<Arc<str>> = handle.map(|handle| handle.owner().into()).into_iter().collect();
+                for owner in &owners {
+                    self.owners.insert((owner.clone(), Some(contact.id.clone())));
+                }
+                if owners.is_empty() {
+                    self.nameless.insert(contact.id.clone());
+                }
+                let handle = handle.cloned();
+                entry.insert(Open {
+                    handle,
+                    owners,
+                    since: now,
+                    seen: reading,
+                    proven: reading,
+                    wanted: 0,
+                    wanted_since: Timestamp::MIN,
+                    missed: 0,
+                });
+                (Added::New, false)
+            }
+        }
+    }
+
+    /// Every owner that it ever had.
+    pub(super) fn owners_of(&self, id: &ContactId) -> &[Arc<str>] {
+        self.open.get(id).map_or(&[], |open| &open.owners)
+    }
+
+    /// It is gone.
+    pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<Gone> {
+        let Open { handle, owners, .. } = self.open.remove(id)?;
+        for owner in &owners {
+            self.owners.remove(&(owner.clone(), Some(id.clone())));
+        }
+        self.nameless.remove(id);
+        Some(Gone { handle, owners })
+    }
+
+    /// Those that this reading did not show, with how many readings in succession missed them, to be counted on.
+    pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
+        self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
+    }
+}

@@ -1,0 +1,167 @@
+//! The register: whom a doubt concerns, what it makes unknown, and how it ends.
+
+use super::*;
+use crate::model::{ContactKind, Sender};
+use crate::policy::testkit::{hours, noon};
+
+fn contact(id: &str, handle: Option<&str>) -> Contact {
+    let id = ContactId::parse(id).unwrap();
+    Contact { id, sender: Sender::parse(handle), name: None, kind: ContactKind::User, inserted_at: None }
+}
+
+fn cid(id: &str) -> ContactId {
+    ContactId::parse(id).unwrap()
+}
+
+fn open(id: &str, owners: &[&str]) -> OpenContact {
+    let owners: Vec<Arc<str>> = owners.iter().map(|&owner| owner.into()).collect();
+    OpenContact { id: cid(id), handle: None, owners, since: noon() }
+}
+
+fn on_record(contacts: Vec<OpenContact>) -> Doubts {
+    let mut doubts = Doubts::default();
+    doubts.contacts_mut().on_record(contacts, noon());
+    doubts
+}
+
+fn vanished(owner: &str, request: &str, until: Timestamp) -> Doubt {
+    let basis = Basis::Vanished(RequestId::parse(request).unwrap());
+    Doubt { owner: owner.into(), fact: Fact::Rejected, since: noon(), until: Some(until), basis }
+}
+
+fn removed(doubts: &Doubts, owner: &str) -> bool {
+    doubts.unknown(owner, Fact::Removed, Some(hours(24)), noon() + hours(1)).is_some()
+}
+
+fn all() -> HistoryNeeds {
+    HistoryNeeds { rejected: Some(hours(24)), removed: Some(hours(24)), ..HistoryNeeds::default() }
+}
+
+#[test]
+fn after_a_start_only_owners_of_open_contacts_are_in_doubt_until_each_was_seen() {
+    let mut doubts = on_record(vec![open("a", &["ann"]), open("b", &["bob", "rob"])]);
+    assert!(removed(&doubts, "ann") && removed(&doubts, "bob") && removed(&doubts, "rob"));
+    assert!(!removed(&doubts, "eve"), "for everybody else the record holds");
+    assert_eq!(doubts.list(&all(), noon()).len(), 3);
+    assert_eq!(doubts.contact_seen(&contact("b", None), 1, noon()), Added::Known);
+    assert!(!removed(&doubts, "bob") && !removed(&doubts, "rob"), "a null handle is no other handle");
+    assert!(removed(&doubts, "ann"));
+    let changed = doubts.take_changed().unwrap();
+    assert!(changed.contains("bob") && changed.contains("rob") && !changed.contains("ann"));
+    assert_eq!(doubts.take_changed(), None);
+    // The channel was lost and joined again: what it showed before says nothing.
+    doubts.contacts_mut().unwatched(2, noon() + hours(1));
+    assert!(removed(&doubts, "bob"));
+    doubts.contact_seen(&contact("b", Some("bob")), 1, noon());
+    assert!(removed(&doubts, "bob"), "a page of the reading before");
+    doubts.contact_seen(&contact("b", Some("bob")), 2, noon());
+    assert!(!removed(&doubts, "bob"));
+}
+
+#[test]
+fn a_contact_keeps_every_owner_that_it_had() {
+    let mut doubts = Doubts::default();
+    assert_eq!(doubts.contact_seen(&contact("c", Some("mallory")), 1, noon()), Added::New);
+    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), Added::Known);
+    assert_eq!(doubts.contact_seen(&contact("c", Some("carol/bot")), 1, noon()), Added::Renamed);
+    for number in 0..100 {
+        doubts.contact_seen(&contact("c", Some(&format!("owner{number}"))), 1, noon());
+    }
+    let gone = doubts.contacts.remove(&cid("c")).unwrap();
+    assert_eq!((&*gone.owners[0], &*gone.owners[15], gone.owners.len()), ("mallory", "owner99", 16));
+    assert!(!doubts.contacts().has("mallory") && !doubts.contacts().has("owner50") && doubts.contacts().is_empty());
+}
+
+#[test]
+fn while_nobody_watches_who_asks_is_looked_for_and_nobody_else() {
+    let mut doubts = Doubts::default();
+    doubts.contact_seen(&contact("a", Some("ann")), 1, noon());
+    doubts.contact_seen(&contact("b", Some("bob")), 1, noon());
+    assert!(!doubts.look_for("eve", 2, noon()), "there is nobody to look for");
+    assert!(doubts.look_for("ann", 2, noon()));
+    assert!(removed(&doubts, "ann") && !removed(&doubts, "bob"));
+    doubts.contact_seen(&contact("a", Some("ann")), 2, noon());
+    assert!(!removed(&doubts, "ann"));
+}
+
+#[test]
+fn a_nameless_contact_that_leaves_concerns_only_who_was_let_in_and_never_recognised() {
+    let mut doubts = Doubts::default();
+    doubts.contact_seen(&contact("b", Some("bob")), 1, noon());
+    doubts.let_in("bob", noon());
+    doubts.let_in("ann", noon());
+    doubts.contact_seen(&contact("n", None), 1, noon());
+    assert!(!removed(&doubts, "ann"));
+    doubts.contacts_mut().unwatched(2, noon());
+    assert!(removed(&doubts, "ann") && removed(&doubts, "bob"), "neither contact was seen since");
+    doubts.contact_seen(&contact("b", Some("bob")), 2, noon());
+    doubts.contact_seen(&contact("n", None), 2, noon());
+    assert!(!removed(&doubts, "ann") && !removed(&doubts, "bob"));
+
+    doubts.contacts.remove(&cid("n"));
+    doubts.nameless_removed(&cid("n"), noon() + hours(1));
+    doubts.let_in("eve", noon() + hours(1));
+    assert!(removed(&doubts, "ann"));
+    assert!(!removed(&doubts, "bob") && !removed(&doubts, "eve") && !removed(&doubts, "stranger"));
+    let ends = doubts.about("ann", &all(), noon())[0].ends(&all());
+    assert_eq!(ends, Some(noon() + hours(25)));
+    assert!(doubts.unknown("ann", Fact::Removed, Some(hours(24)), noon() + hours(25)).is_none(), "by itself");
+    doubts.recognised("ann");
+    assert!(!removed(&doubts, "ann"));
+}
+
+#[test]
+fn a_persons_word_ends_what_was_in_doubt_up_to_then() {
+    let mut doubts = on_record(vec![open("a", &["ann"])]);
+    doubts.add(vanished("ann", "r1", noon()));
+    doubts.settled("ann", Some(Fact::Removed), noon());
+    assert!(!removed(&doubts, "ann"));
+    assert_eq!(doubts.about("ann", &all(), noon()).len(), 1);
+    doubts.settled("ann", None, noon());
+    assert_eq!(doubts.list(&all(), noon()), []);
+    doubts.contacts_mut().unwatched(2, noon());
+    assert!(removed(&doubts, "ann"), "what happens later is another matter");
+
+    let mut doubts = Doubts::default();
+    doubts.let_in("ann", noon() - hours(1));
+    doubts.nameless_removed(&cid("n"), noon());
+    doubts.settled("ann", None, noon());
+    assert!(!removed(&doubts, "ann"));
+    doubts.nameless_removed(&cid("m"), noon() + hours(1));
+    assert!(removed(&doubts, "ann"));
+}
+
+#[test]
+fn what_vanished_is_in_doubt_for_as_long_as_a_rule_looks_back() {
+    let mut doubts = Doubts::default();
+    doubts.add(vanished("ann", "r1", noon()));
+    doubts.add(vanished("ann", "r1", noon() + hours(1)));
+    doubts.add(vanished("ann", "r2", noon() - hours(1)));
+    let unknown = |owner, within, now| doubts.unknown(owner, Fact::Rejected, Some(within), now);
+    assert_eq!(unknown("ann", hours(2), noon()), Some(Unknown::Until(noon() + hours(3))));
+    assert_eq!(unknown("ann", hours(2), noon() + hours(3)), None);
+    assert_eq!(unknown("bob", hours(2), noon()), None);
+    assert_eq!(doubts.len, 2);
+    let gaps = doubts.prune(&all(), noon() + hours(24));
+    assert_eq!((doubts.len, gaps.get(&Fact::Rejected)), (1, Some(&(noon() - hours(1)))));
+    doubts.recognised("ann");
+    assert_eq!((doubts.len, doubts.by_owner.len()), (0, 0), "a contact appeared: they were let in");
+}
+
+#[test]
+fn the_bounds_hold_and_what_they_cost_is_unknown() {
+    let mut doubts = Doubts::default();
+    for number in 0..100 {
+        doubts.add(vanished("ann", &format!("r{number}"), noon() + hours(number)));
+    }
+    assert_eq!(doubts.len, PER_OWNER_MAX);
+    let last = doubts.unknown("ann", Fact::Rejected, Some(hours(1)), noon());
+    assert_eq!(last, Some(Unknown::Until(noon() + hours(100))));
+    for number in 0..DOUBTS_MAX {
+        doubts.add(vanished(&format!("owner{number}"), "r", noon()));
+    }
+    assert!(doubts.len <= DOUBTS_MAX && doubts.everybody().next().is_some());
+    let anybody = doubts.unknown("stranger", Fact::Rejected, Some(hours(1)), noon());
+    assert!(anybody.is_some(), "somebody was let go, and it may have been anybody");
+    assert_eq!(doubts.unknown("stranger", Fact::Removed, Some(hours(1)), noon()), None);
+}

@@ -1,0 +1,78 @@
+//! The ledger's contacts, as a daemon that starts again is told of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use doorman::model::{Contact, ContactId, Handle};
+use doorman::policy::doubts::OpenContact;
+use doorman::policy::state::{HistoryKind, HistoryRow};
+use jiff::Timestamp;
+
+#[derive(Debug, Default)]
+struct Row {
+    handle: Option<Handle>,
+    owners: Vec<Arc<str>>,
+    added: Option<Timestamp>,
+    removed: Option<Timestamp>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Contacts(BTreeMap<ContactId, Row>);
+
+impl Contacts {
+    pub fn added(&mut self, contact: &Contact, made: Option<String>, at: Timestamp) {
+        let row = self.0.entry(contact.id.clone()).or_default();
+        let handle = contact.sender.handle();
+        row.handle = handle.cloned().or_else(|| row.handle.take());
+        row.added = row.added.or(Some(at));
+        row.removed = None;
+        for owner in handle.map(|handle| handle.owner().to_owned()).into_iter().chain(made) {
+            if !row.owners.iter().any(|known| **known == *owner) {
+                row.owners.push(owner.into());
+            }
+        }
+    }
+
+    pub fn removed(&mut self, contact: &ContactId, at: Timestamp) {
+        let row = self.0.entry(contact.clone()).or_default();
+        row.removed = row.removed.or(Some(at));
+    }
+
+    pub fn open(&self) -> Vec<OpenContact> {
+        let open = self.0.iter().filter(|(_, row)| row.removed.is_none());
+        let open = open.map(|(id, row)| OpenContact {
+            id: id.clone(),
+            handle: row.handle.clone(),
+            owners: row.owners.clone(),
+            since: row.added.unwrap_or(Timestamp::UNIX_EPOCH),
+        });
+        open.collect()
+    }
+
+    /// Whether a contact of this owner was ever on record.
+    pub fn ever(&self, owner: &str) -> bool {
+        self.0.values().any(|row| row.owners.iter().any(|known| **known == *owner))
+    }
+
+    /// The last removal of one that never had a readable handle.
+    pub fn nameless(&self) -> Option<(ContactId, Timestamp)> {
+        let nameless = self.0.iter().filter(|(_, row)| row.owners.is_empty());
+        nameless.filter_map(|(id, row)| Some((id.clone(), row.removed?))).max_by_key(|(_, at)| *at)
+    }
+
+    /// Removals since then.
+    pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
+        let gone = self.0.values().filter_map(|row| Some((row, row.removed.filter(|at| *at >= since)?)));
+        let rows = gone.flat_map(|(row, at)| {
+            let removed = move |owner: &Arc<str>| HistoryRow {
+                owner: owner.clone(),
+                request: None,
+                kind: HistoryKind::Removed,
+                at,
+            };
+            row.owners.iter().map(removed)
+        });
+        rows.collect()
+    }
+}
