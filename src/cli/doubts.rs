@@ -14,11 +14,12 @@ use crate::policy::doubts::Said;
   doorman doubts
   doorman doubts --json | jq -r .owner
 
-What nobody watched is unknown, and unknown never decides: requests of these owners wait
-where a rule asks about it. A doubt ends by itself when the contact is seen, or a whole
-reading of the contacts misses it, or no rule looks back that far any more. Otherwise:
-  doorman settle @carol not-removed       a person says so
-  doorman approve REQUEST                 ends all doubts about the sender's owner")]
+What nobody watched is unknown, and unknown never decides: where a rule asks
+about it, requests of these owners stay pending. A doubt ends by itself when the
+contact is seen, when a whole reading of the contacts misses it, or when no rule
+looks back that far any more. A person can end it, too:
+  doorman settle @carol not-removed
+  doorman approve REQUEST      ends all doubts about the sender's owner")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,
