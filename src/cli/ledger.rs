@@ -45,10 +45,9 @@ struct Which {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The copy is whole and compact, and holds what was committed when it began. A file that is there is
-never replaced. To go back to it: stop the daemon, move it to the ledger's place, start the daemon."
-)]
+#[command(after_help = "The copy is complete and compact. It holds what was committed when the command
+began, and it never replaces an existing file. To go back to it: stop the
+daemon, move the copy to the ledger's place, start the daemon.")]
 struct Backup {
     /// The copy
     #[arg(value_name = "FILE")]

@@ -3,14 +3,20 @@
 use super::{CliError, Global, output, table};
 
 /// By name: what it is for, and the rules.
-const RECIPES: [(&str, &str); 7] = [
+const RECIPES: [(&str, &str); 13] = [
+    ("by-owner", include_str!("../../config/recipes/by-owner.toml")),
     ("close-after-a-week", include_str!("../../config/recipes/close-after-a-week.toml")),
+    ("code-and-quota", include_str!("../../config/recipes/code-and-quota.toml")),
+    ("exact-list", include_str!("../../config/recipes/exact-list.toml")),
     ("friends-and-their-agents", include_str!("../../config/recipes/friends-and-their-agents.toml")),
+    ("holidays", include_str!("../../config/recipes/holidays.toml")),
     ("invite-code", include_str!("../../config/recipes/invite-code.toml")),
     ("office-hours", include_str!("../../config/recipes/office-hours.toml")),
+    ("one-chance-a-month", include_str!("../../config/recipes/one-chance-a-month.toml")),
     ("only-my-organisation", include_str!("../../config/recipes/only-my-organisation.toml")),
     ("public-agent", include_str!("../../config/recipes/public-agent.toml")),
     ("quarantine-and-review", include_str!("../../config/recipes/quarantine-and-review.toml")),
+    ("sales-talk", include_str!("../../config/recipes/sales-talk.toml")),
 ];
 
 /// Arguments.
@@ -58,7 +64,9 @@ mod tests {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/config/recipes");
         let mut shipped: Vec<String> = std::fs::read_dir(directory)
             .unwrap()
-            .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         shipped.sort();
         assert_eq!(RECIPES.map(|(name, _)| name).to_vec(), shipped);
