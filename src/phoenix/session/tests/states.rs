@@ -283,7 +283,8 @@ fn what_the_platform_asks_for_raises_the_floor() {
             |status, after| Input::NotOpened(Refusal { retry_after: Some(seconds(after)), ..refusal(Some(status)) });
         between(Input::Closed(Some(1012).into()), 1, 5);
         between(Input::Closed(Some(1013).into()), 30, 60);
-        between(Input::NotOpened(refusal(Some(429))), 30, 60);
+        // A bare 429 waits for the brake that all agents share, and for plain backoff.
+        between(Input::NotOpened(refusal(Some(429))), 0, 1);
         between(told(429, 120), 120, 121);
         between(told(503, 7), 7, 8);
         between(told(503, u64::MAX), 900, 901);
