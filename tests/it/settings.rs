@@ -154,7 +154,7 @@ fn init_says_to_run_the_daemon_only_where_its_check_is_content() {
     };
     let (code, said) = init("a", AGENT, &[("DOORMAN_TIMING_DRAIN", "soon")]);
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("mend") && !said.contains("doorman run"), "{said}");
+    assert!(said.contains("correct what is reported") && !said.contains("doorman run"), "{said}");
     let (code, said) = init("b", &AGENT.to_uppercase(), &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("doorman run"), "{said}");

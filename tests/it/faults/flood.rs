@@ -28,9 +28,9 @@ async fn everybody_whom_a_flood_let_in_can_be_put_out_again() -> Result<(), Stri
     site.ask("flood", 300, true);
     site.until("everybody is answered", all_decided).await?;
     site.until("contacts found their answers", |_| contacts_are_ours(&site)).await?;
-    let (code, out, err) = site.cli(&["revoke", "--since", "1h"]).await;
-    if code != 0 || out.lines().count() != 300 {
-        return Err(format!("revoke: {code}, {} lines, {err}", out.lines().count()));
+    let (code, out, err) = site.cli(&["revoke", "--since", "1h", "--yes"]).await;
+    if code != 0 {
+        return Err(format!("revoke: {code}, {out}{err}"));
     }
     let left = site.control.state().contacts.len();
     daemon.stop().await?;
