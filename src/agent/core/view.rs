@@ -6,6 +6,7 @@ use super::Core;
 use crate::inbox::Stage;
 use crate::model::{AgentState, StrangerText, Verdict};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
+use crate::policy::{By, GuardKind};
 
 impl Core {
     /// How many charges and approvals are remembered; in time, only those that some window reaches.
@@ -74,6 +75,9 @@ impl Core {
                 first_seen: entry.first_seen(),
                 verdict: entry.decision().map(|decision| decision.verdict),
                 by: match (entry.answer().said(), entry.decision()) {
+                    (_, Some(decision)) if decision.by == By::Guard(GuardKind::AnsweredBefore) => {
+                        Some(decision.by.to_string())
+                    }
                     (Some(said), _) => Some(said.by.to_string()),
                     (None, Some(decision)) => Some(decision.by.to_string()),
                     (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),
