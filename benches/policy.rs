@@ -53,7 +53,7 @@ fn rule(at: usize, condition: impl Into<Condition>) -> Rule {
         then: if approve { Verdict::Approve } else { Verdict::Defer },
         when: When::Table(Table { conditions: vec![condition.into()] }),
         unless: Vec::new(),
-        limit: approve.then_some(Limit { quota, by: LimitBy::Owner }),
+        limit: approve.then_some(Limit { quota, by: LimitBy::Owner, then: Verdict::Defer }),
         wait: None,
         until: None,
         until_day: None,

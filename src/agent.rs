@@ -5,10 +5,12 @@
 //! and [`notice_log`] puts that into the log.
 
 pub mod core;
+mod counters;
 pub mod notice;
 pub mod notice_log;
 pub mod shell;
 
 pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, OpOutcome, PersonCommand};
+pub use counters::Counters;
 pub use notice::Notice;
 pub use shell::{Agent, AgentHandle};

@@ -13,4 +13,4 @@ mod values;
 pub(crate) use problems::{At, Problems, nearest, shown};
 pub(crate) use read::{TableReader, Value, syntax};
 pub(crate) use secrets::{hide_in, hide_in_broken};
-pub(crate) use values::{duration, in_words};
+pub(crate) use values::{DateOrMoment, duration, in_words};

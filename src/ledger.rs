@@ -4,6 +4,7 @@
 //! was there, and never says that something is written which is not: a file that cannot be written now makes the
 //! writer wait and try again, and with it everybody who asked.
 
+mod backup;
 mod blank;
 mod checkpoint;
 mod columns;
@@ -18,6 +19,7 @@ mod restore;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::clock::Clock;
 use crate::model::AgentId;
 
+pub use backup::backup;
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 pub use file::reset;
 pub use read::{Filter, LedgerReader, RecordedRequest};

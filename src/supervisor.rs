@@ -18,8 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::agent::AgentHandle;
 use crate::agent::shell::{Command, Surroundings};
+use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
@@ -95,6 +95,8 @@ pub(crate) struct Member {
     id: AgentId,
     /// Empty while its task is being (re)started.
     handle: Arc<ArcSwapOption<AgentHandle>>,
+    /// They outlive the task.
+    counters: Counters,
 }
 
 impl Shared {
@@ -176,8 +178,11 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread } = parts;
-    let member =
-        |agent: &crate::config::settings::AgentSettings| Member { id: agent.id.clone(), handle: Arc::default() };
+    let member = |agent: &crate::config::settings::AgentSettings| Member {
+        id: agent.id.clone(),
+        handle: Arc::default(),
+        counters: Counters::default(),
+    };
     let members = settings.agents.iter().map(member).collect();
     let (policies, settings_watch) = (Mutex::new(policies), settings_watch::SettingsWatch::new(reread));
     let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, settings_watch });
@@ -192,6 +197,7 @@ pub async fn run(
             around: shared.around.clone(),
             policy,
             slot: shared.members[index].handle.clone(),
+            counters: shared.members[index].counters.clone(),
             watchdog: watchdog.clone(),
             drain: drain.clone(),
             shadow: shared.shadow,

@@ -21,7 +21,7 @@ mod socket;
 mod tests;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
@@ -34,6 +34,7 @@ use crate::platform::CallError;
 use crate::policy::{Policy, PolicyState};
 use crate::responder::Responder;
 
+use super::counters::Counters;
 use super::notice::Notice;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
@@ -89,7 +90,7 @@ pub struct Core {
     between: Option<CallError>,
     /// No more decisions in this step; a long queue must not starve the socket.
     pace_until: Mono,
-    counters: BTreeMap<&'static str, u64>,
+    counters: Counters,
     rng: fastrand::Rng,
     stopping: bool,
     done: bool,
@@ -144,7 +145,7 @@ impl Core {
             refusals_told: HashSet::new(),
             between: None,
             pace_until: Mono::ZERO,
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
             stopping: false,
             done: false,
@@ -277,7 +278,7 @@ impl Core {
     }
 
     fn count(&mut self, what: &'static str) {
-        *self.counters.entry(what).or_default() += 1;
+        self.counters.count(what);
     }
 
     /// Full jitter below a doubling ceiling, as everywhere.

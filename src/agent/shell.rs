@@ -257,7 +257,7 @@ impl Agent {
                 self.core.handle(Input::Op { token: self.tokens, op, person }, now);
             }
             // Nobody waits any more where a send fails; that is theirs to know.
-            Command::Status(reply) => drop(reply.send((self.core.status(), self.core.counters().clone()))),
+            Command::Status(reply) => drop(reply.send(self.core.status())),
             Command::Pending(reply) => drop(reply.send(self.core.pending())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
             Command::Remove { contact, reply } => self.remove_contact(contact, reply),

@@ -4,10 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use serde_json::json;
 
 pub(super) use super::output::print;
+use super::output::{shown, shown_lines};
 use super::{CliError, Global};
 use crate::clock::Clock;
+use crate::ledger::read::TableSize;
 use crate::ledger::{self, LedgerError, LedgerReader};
 
 /// Arguments.
@@ -23,6 +26,10 @@ enum Action {
     Info(Which),
     /// Read every page of it, and compare every index with its table
     Check(Which),
+    /// Copy it to a file, while the daemon runs or not
+    Backup(Backup),
+    /// Print the rules and the lists of a policy on record
+    Policy(PolicyOf),
     /// Move it aside, and begin a new one; not while a daemon runs
     Reset(Reset),
 }
@@ -35,6 +42,30 @@ struct Which {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The copy is whole and compact, and holds what was committed when it began. A file that is there is
+never replaced. To go back to it: stop the daemon, move it to the ledger's place, start the daemon."
+)]
+struct Backup {
+    /// The copy
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct PolicyOf {
+    /// Its hash, or the beginning of it, as `history --json` and `explain` show it
+    #[arg(value_name = "HASH")]
+    hash: String,
+    /// The ledger; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +83,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         Action::Info(which) => info(&path(which.ledger, global)?, which.json),
         Action::Check(which) => check(&path(which.ledger, global)?, which.json),
+        Action::Backup(args) => backup(&path(args.ledger, global)?, &args.file),
+        Action::Policy(args) => policy(&path(args.ledger, global)?, &args.hash),
         Action::Reset(args) => reset(&path(args.ledger, global)?, args.yes),
     }
 }
@@ -72,17 +105,19 @@ pub(super) fn fault(error: &LedgerError) -> CliError {
 fn info(path: &Path, json: bool) -> Result<u8, CliError> {
     let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let totals = reader.totals().map_err(|error| fault(&error))?;
+    let tables = reader.tables().map_err(|error| fault(&error))?;
     let size = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
     };
     if json {
-        let value = serde_json::json!({
+        let value = json!({
             "path": path, "schema": totals.schema, "bytes": size(""), "log_bytes": size("-wal"),
             "requests": totals.requests, "pending": totals.pending, "blanked": totals.blanked,
             "decisions": totals.decisions, "answers": totals.answers, "policies": totals.policies,
             "first": totals.first, "last": totals.last,
+            "tables": tables.iter().map(|table| json!({ "table": table.name, "rows": table.rows, "bytes": table.bytes })).collect::<Vec<_>>(),
         });
         print(&format!("{value}\n"))?;
         return Ok(0);
@@ -103,8 +138,45 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
     text += &format!("decisions  {}\n", totals.decisions);
     let answers: Vec<String> = totals.answers.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
     text += &format!("answers    {}\n", if answers.is_empty() { "0".to_owned() } else { answers.join(", ") });
-    text += &format!("policies   {}\n", totals.policies);
+    text += &format!("policies   {}\n\n", totals.policies);
+    let row = |table: &TableSize| vec![table.name.clone(), table.rows.to_string(), size_of(table.bytes)];
+    text += &super::table::table(&["TABLE", "ROWS", "WITH INDEXES"], tables.iter().map(row).collect());
     print(&text)?;
+    Ok(0)
+}
+
+fn size_of(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} B"),
+        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+fn backup(path: &Path, copy: &Path) -> Result<u8, CliError> {
+    let bytes = ledger::backup(path, copy).map_err(|error| fault(&error))?;
+    print(&format!("copied `{}` to `{}`: {}\n", path.display(), copy.display(), size_of(bytes)))?;
+    Ok(0)
+}
+
+fn policy(path: &Path, beginning: &str) -> Result<u8, CliError> {
+    let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
+    let texts = match reader.policies_beginning(beginning).map_err(|error| fault(&error))?.as_slice() {
+        [hash] => reader.policy_texts(hash).map_err(|error| fault(&error))?,
+        [] => None,
+        _ => {
+            let message = format!("the hashes of several policies begin with `{}`: write more of it", shown(beginning));
+            return Err(CliError::new(1, message));
+        }
+    };
+    let Some(texts) = texts else {
+        let message = format!("no policy `{}` with its texts is on record", shown(beginning));
+        return Err(CliError::new(1, message));
+    };
+    for (place, text) in texts.iter().enumerate() {
+        let gap = if place == 0 { "" } else { "\n" };
+        print(&format!("{gap}# {}\n{}\n", shown(&text.name), shown_lines(text.text.trim_end())))?;
+    }
     Ok(0)
 }
 

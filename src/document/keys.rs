@@ -58,8 +58,8 @@ pub enum Takes {
     Count(u64, u64),
     /// A friendly duration, such as `"1h 30m"`.
     Duration,
-    /// A date without quotes.
-    Date,
+    /// A date without quotes, or a date and time with its offset.
+    DateOrMoment,
     /// A date and time with its offset, without quotes.
     Moment,
     /// `"HH:MM"`.
@@ -91,7 +91,10 @@ impl Takes {
             Takes::Bool => "`true` or `false`".to_owned(),
             Takes::Count(least, most) => format!("a whole number from {least} to {most}"),
             Takes::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
-            Takes::Date => "a date without quotes, such as `2027-03-31`".to_owned(),
+            Takes::DateOrMoment => {
+                "a date without quotes, such as `2027-03-31`, or a moment, such as `2027-03-31T18:00:00+02:00`"
+                    .to_owned()
+            }
             Takes::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
             Takes::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
             Takes::Word(words) => format!("one of {}", listed(words)),

@@ -114,7 +114,10 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let known: Vec<&str> = known.into_iter().filter(|known| known.len() <= 64).collect();
-    let begins = |one: &&&str| written.len() >= 3 && (one.starts_with(written) || written.starts_with(**one));
+    let begins = |one: &&&str| {
+        let ends = one.strip_suffix(written).is_some_and(|rest| rest.ends_with('_'));
+        written.len() >= 3 && (one.starts_with(written) || written.starts_with(**one) || ends)
+    };
     misspelt(written, known.iter().copied()).or_else(|| known.iter().filter(begins).min().copied())
 }
 

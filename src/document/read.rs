@@ -175,7 +175,9 @@ impl<'t, 'd> Value<'t, 'd> {
         let bare = matches!(node.get_ref(), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_));
         let diagnostic = problems.error(&node.span(), format!("`{}` does not take {found}", self.key.name));
         diagnostic.label(format!("expected {}", takes.in_words()));
-        if quotes && bare {
+        if let (Takes::Duration, DeValue::Integer(number)) = (takes, node.get_ref()) {
+            diagnostic.help(format!("a duration has a unit: did you mean `\"{}s\"`?", number.as_str()));
+        } else if quotes && bare {
             diagnostic.help("write it in quotes");
         }
         diagnostic
@@ -286,7 +288,8 @@ impl<'t, 'd> Value<'t, 'd> {
         let diagnostic =
             problems.error(&node.span(), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
         diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
-        if let Some(near) = nearest(&text.to_lowercase(), words.iter().copied()) {
+        let lower = text.to_lowercase();
+        if let Some(near) = synonym(&lower, words).or_else(|| nearest(&lower, words.iter().copied())) {
             diagnostic.help(format!("did you mean `{near}`?"));
         }
         None
@@ -329,6 +332,21 @@ impl<'t, 'd> Value<'t, 'd> {
         }
         Some(tables)
     }
+}
+
+/// The word for what people call by another one elsewhere.
+fn synonym(written: &str, words: &[&'static str]) -> Option<&'static str> {
+    let meant = match written {
+        "allow" | "accept" | "permit" | "yes" | "ok" => "approve",
+        "deny" | "refuse" | "block" | "decline" | "drop" | "no" => "reject",
+        "hold" | "wait" | "ask" | "pending" | "ignore" | "leave" => "defer",
+        "alert" | "warn" | "remind" => "notify",
+        "human" | "person" => "user",
+        "bot" => "agent",
+        "dry-run" | "dryrun" | "test" | "log" => "shadow",
+        _ => return None,
+    };
+    words.iter().copied().find(|word| *word == meant)
 }
 
 fn with_article(kind: &str) -> String {

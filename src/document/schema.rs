@@ -82,7 +82,9 @@ fn of(takes: Takes) -> Value {
         Takes::Bool => json!({ "type": "boolean" }),
         Takes::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Takes::Duration => json!({ "type": "string", "pattern": "[0-9]", "examples": ["10m", "1h 30m", "7d"] }),
-        Takes::Date => json!({ "type": "string", "format": "date" }),
+        Takes::DateOrMoment => {
+            json!({ "anyOf": [{ "type": "string", "format": "date" }, { "type": "string", "format": "date-time" }] })
+        }
         Takes::Moment => json!({ "type": "string", "format": "date-time" }),
         Takes::TimeOfDay => json!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$" }),
         Takes::Word(words) => json!({ "type": "string", "enum": words }),

@@ -9,6 +9,13 @@ use toml::de::DeValue;
 use super::problems::{At, Problems, shown};
 use super::read::Value;
 
+/// A day, or a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DateOrMoment {
+    Date(Date),
+    Moment(Timestamp),
+}
+
 /// Longest duration that is believed.
 const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 
@@ -79,8 +86,19 @@ impl Value<'_, '_> {
         }
     }
 
+    /// A date, or a moment with its offset.
+    pub(crate) fn date_or_moment(&self, problems: &mut Problems) -> Option<At<DateOrMoment>> {
+        let has_time = matches!(self.node.get_ref(), DeValue::Datetime(written) if written.time.is_some());
+        if has_time {
+            let moment = self.moment(problems)?;
+            return Some(At { value: DateOrMoment::Moment(moment.value), span: moment.span });
+        }
+        let date = self.date(problems)?;
+        Some(At { value: DateOrMoment::Date(date.value), span: date.span })
+    }
+
     /// A date.
-    pub(crate) fn date(&self, problems: &mut Problems) -> Option<At<Date>> {
+    fn date(&self, problems: &mut Problems) -> Option<At<Date>> {
         let DeValue::Datetime(written) = self.node.get_ref() else {
             let is_text = self.node.get_ref().is_str();
             let diagnostic = self.wrong_type(problems);
@@ -100,7 +118,7 @@ impl Value<'_, '_> {
             None => {
                 problems
                     .error(&self.span(), format!("`{}` takes a day", self.key.name))
-                    .label("expected a date alone, such as `2027-03-31`")
+                    .label("expected a date, such as `2027-03-31`, or a moment, such as `2027-03-31T18:00:00+02:00`")
                     .help("the day is meant in UTC, to its end");
                 None
             }

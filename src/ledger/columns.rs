@@ -55,6 +55,7 @@ parsed! {
     crate::model::Refusal => crate::model::Refusal::parse;
     crate::policy::By => crate::policy::By::parse;
     crate::policy::RuleName => crate::policy::RuleName::parse;
+    crate::policy::Mode => crate::policy::Mode::parse;
     super::Via => super::Via::parse;
 }
 

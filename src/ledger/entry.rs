@@ -155,8 +155,8 @@ pub struct SavedAgent {
     pub recent_answers: Vec<RecentAnswer>,
     /// First-seen times of requests not known to be settled.
     pub first_seen: Vec<(RequestId, Timestamp)>,
-    /// The last decision on record of requests not known to be settled: verdict, `by`, policy.
-    pub decided: Vec<(RequestId, crate::model::Verdict, By, PolicyHash)>,
+    /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
+    pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }

@@ -121,6 +121,8 @@ fn read_ends(connection: &Connection) -> rusqlite::Result<()> {
     for (table, key) in [
         ("agent", "n"),
         ("text", "n"),
+        ("text_chunk", "text"),
+        ("chunk", "n"),
         ("policy", "n"),
         ("policy_part", "policy"),
         ("policy_use", "n"),
@@ -264,7 +266,7 @@ pub fn reset(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, LedgerError
 }
 
 /// The directory's own entry reaches the disk, where the file system lets us ask for that.
-fn sync_directory(path: &Path) {
+pub fn sync_directory(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let _ = fs::File::open(parent).and_then(|directory| directory.sync_all());
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
-use super::{LedgerError, Reach, file, reasons, schema};
+use super::{LedgerError, Reach, file, reasons, schema, texts};
 use crate::model::{AgentId, Outcome, RequestId, StrangerText};
 use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
@@ -26,7 +26,7 @@ pub use contacts::RecordedContact;
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
-pub use recorded::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
+pub use recorded::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TableSize, TimeOf, Totals};
 
 /// See the module.
 #[derive(Debug)]
@@ -252,16 +252,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<SourceText>> {
-            self.connection
-                .prepare_cached(
-                    "SELECT part.name, text.body FROM policy p JOIN policy_part part ON part.policy = p.n
-                     JOIN text ON text.n = part.text WHERE p.hash = ?1 ORDER BY part.k",
-                )?
-                .query_map([hash.as_str()], |row| Ok(SourceText { name: row.get(0)?, text: row.get(1)? }))?
-                .collect()
-        };
-        let texts = read().map_err(|error| self.fault(&error))?;
+        let texts = texts::of_policy(&self.connection, hash).map_err(|error| self.fault(&error))?;
         Ok((!texts.is_empty()).then_some(texts))
     }
 
@@ -365,6 +356,39 @@ impl LedgerReader {
     /// As [`LedgerReader::requests`].
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         rows::totals(&self.connection).map_err(|error| self.fault(&error))
+    }
+
+    /// What each table holds and takes, the largest first. Looks at every page: some seconds a gigabyte.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn tables(&self) -> Result<Vec<TableSize>, LedgerError> {
+        rows::tables(&self.connection).map_err(|error| self.fault(&error))
+    }
+
+    /// The policies whose hashes begin so, at most two.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn policies_beginning(&self, beginning: &str) -> Result<Vec<PolicyHash>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<PolicyHash>> {
+            self.connection
+                .prepare_cached("SELECT hash FROM policy WHERE hash >= ?1 AND hash < ?1 || char(127) LIMIT 2")?
+                .query_map([beginning], |row| row.get(0).map(|Parsed(hash)| hash))?
+                .collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
+    /// Writes a whole, compact copy into this empty file.
+    pub(super) fn copy_to(&self, empty: &Path) -> Result<(), LedgerError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = std::str::from_utf8(empty.as_os_str().as_bytes()).map_err(|error| LedgerError::Unusable {
+            path: empty.display().to_string(),
+            why: format!("SQLite needs a path in UTF-8: {error}"),
+        })?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [name]);
+        copied.map(drop).map_err(|error| file::classify(empty, &error))
     }
 
     /// Reads every page and compares every index with its table. Takes seconds a gigabyte.

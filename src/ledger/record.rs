@@ -7,10 +7,9 @@ mod numbers;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
 
 use super::columns::{Micros, cut, kept, owner_of};
-use super::{Record, reasons};
+use super::{Record, reasons, texts};
 use crate::model::{AgentId, ContactRequest, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
@@ -142,13 +141,12 @@ impl Recorder<'_> {
             }
             Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
-                let policy = self.policy(hash)?;
+                let policy = texts::policy(self.connection, hash)?;
                 self.policy_texts(policy, texts)?;
-                self.sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?.execute(params![
-                    agent,
-                    policy,
-                    Micros(*at)
-                ])?;
+                let used = self
+                    .sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?
+                    .insert(params![agent, policy, Micros(*at)])?;
+                texts::let_go(self.connection, agent, used)?;
                 Ok(())
             }
         }
@@ -168,14 +166,13 @@ impl Recorder<'_> {
         Ok(n)
     }
 
+    /// The row of a policy that a decision or an answer names.
     fn policy(&mut self, hash: &PolicyHash) -> Result<i64, Fault> {
         if let Some(n) = self.numbers.policy(hash) {
             return Ok(n);
         }
-        // Not `OR IGNORE`, which would hide a hash that the schema refuses.
-        let n = self
-            .sql("INSERT INTO policy (hash) VALUES (?1) ON CONFLICT (hash) DO UPDATE SET hash = hash RETURNING n")?
-            .query_row([hash.as_str()], |row| row.get(0))?;
+        let n = texts::policy(self.connection, hash)?;
+        self.sql("UPDATE policy SET needed = 1 WHERE n = ?1 AND needed = 0")?.execute([n])?;
         self.numbers.keep_policy(hash, n);
         Ok(n)
     }
@@ -185,15 +182,7 @@ impl Recorder<'_> {
             return Ok(());
         }
         for (k, part) in (0_i64..).zip(texts) {
-            let sha = Sha256::digest(part.text.as_bytes());
-            let text = self.sql("SELECT n FROM text WHERE sha256 = ?1")?;
-            let text = { text }.query_row([sha.as_slice()], |row| row.get::<_, i64>(0)).optional()?;
-            let text = match text {
-                Some(text) => text,
-                None => self
-                    .sql("INSERT INTO text (sha256, body) VALUES (?1, ?2)")?
-                    .insert(params![sha.as_slice(), &*part.text])?,
-            };
+            let text = texts::put(self.connection, &part.text)?;
             self.sql("INSERT INTO policy_part (policy, k, name, text) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![policy, k, part.name, text])?;
         }

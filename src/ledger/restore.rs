@@ -34,9 +34,8 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, time(row, 1)?)),
         )?,
         decided: load.rows(
-            "SELECT r.id, d.verdict, d.\"by\", p.hash FROM request r
+            "SELECT r.id, d.verdict, d.\"by\", d.mode FROM request r
              JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
-             JOIN policy p ON p.n = d.policy
              WHERE r.agent = ?1 AND r.settled IS NULL ORDER BY r.n",
             None,
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),

@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, params};
 
+use super::texts;
+
 /// One step: SQL, and what SQL alone cannot do, in one transaction.
 struct Step {
     sql: &'static str,
@@ -10,7 +12,7 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step { sql: include_str!("schema/1.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/2.sql"), code: map_null_characters },
+    Step { sql: include_str!("schema/2.sql"), code: schema_2 },
 ];
 
 /// The newest schema that this doorman knows.
@@ -31,7 +33,28 @@ pub fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Schema 2: U+0000 in strangers' texts is kept as U+FFFD. SQLite's `replace` cannot look for it.
+fn schema_2(connection: &Connection) -> rusqlite::Result<()> {
+    map_null_characters(connection)?;
+    cut_texts_up(connection)
+}
+
+/// The texts of policies are kept in pieces.
+fn cut_texts_up(connection: &Connection) -> rusqlite::Result<()> {
+    {
+        let mut find = connection.prepare("SELECT n, body FROM text")?;
+        let mut update = connection.prepare("UPDATE text SET bytes = ?2 WHERE n = ?1")?;
+        let mut rows = find.query([])?;
+        while let Some(row) = rows.next()? {
+            let (n, body): (i64, String) = (row.get(0)?, row.get(1)?);
+            update.execute(params![n, i64::try_from(body.len()).unwrap_or(i64::MAX)])?;
+            texts::fill(connection, n, &body)?;
+        }
+    }
+    connection.flush_prepared_statement_cache();
+    connection.execute_batch("ALTER TABLE text DROP COLUMN body")
+}
+
+/// U+0000 in strangers' texts is kept as U+FFFD. SQLite's `replace` cannot look for it.
 fn map_null_characters(connection: &Connection) -> rusqlite::Result<()> {
     for (table, column) in
         [("request", "handle"), ("request", "name"), ("request", "message"), ("contact", "handle"), ("contact", "name")]

@@ -11,6 +11,7 @@ use crate::policy::decision::{By, Voice};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
 mod model;
+mod policies;
 mod reading;
 mod schema;
 mod trouble;

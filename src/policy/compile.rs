@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod bounds;
+mod calendar;
 mod lists;
 mod names;
 mod rules;

@@ -320,9 +320,13 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and policy.
+    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and mode. Under another
+    /// policy the rules that had a say count, too; that its hash is another says nothing by itself.
     pub fn same_record(&self, other: &Decision) -> bool {
-        self.verdict == other.verdict && self.by == other.by && self.policy == other.policy
+        self.verdict == other.verdict
+            && self.by == other.by
+            && self.mode == other.mode
+            && (self.policy == other.policy || self.voices == other.voices)
     }
 
     /// What is decided where an earlier answer to the same id may have been carried out: the same answer, or a person decides.

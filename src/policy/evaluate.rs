@@ -17,7 +17,7 @@ use inputs::{Inputs, after};
 
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
-use super::rules::{Limit, Policy, Quota, Rule, When};
+use super::rules::{Limit, Policy, Quota, Rule, RuleName, When};
 use super::state::charges::Used;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, StrangerText, Verdict};
@@ -145,10 +145,17 @@ impl Policy {
             votes.push(By::Rule(one.rule.name.clone()));
         }
         let mut wait = SignedDuration::ZERO;
+        let mut spent: Option<&RuleName> = None;
         for one in approving() {
             if let Some(limit) = &one.rule.limit {
                 let used = judge_limit(one.rule, limit, handle, inputs);
                 if used.full {
+                    if spent.is_none()
+                        && one.evaluation.truth == Truth::True
+                        && rejects_when_spent(one.rule, handle, inputs)
+                    {
+                        spent = Some(&one.rule.name);
+                    }
                     votes.push(By::Limit(one.rule.name.clone()));
                     weighed.wakes = earlier(weighed.wakes, used.frees);
                     let counted = inputs.clock_is_sound() && used.count >= limit.quota.count as usize;
@@ -173,6 +180,13 @@ impl Policy {
         if guarded {
             // Only a rule that turns out to match could lift the guard.
             weighed.certain |= !approving().any(|one| one.evaluation.truth == Truth::Unknown);
+        }
+        if let (Some(name), false) = (spent, guarded) {
+            // It votes like a reject rule, after the guards.
+            weighed.verdict = Verdict::Reject;
+            weighed.by = By::Limit(name.clone());
+            weighed.charges = Vec::new();
+            return weighed;
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)
@@ -270,6 +284,15 @@ pub(crate) fn names_literally(rule: &Rule, handle: &Handle) -> bool {
 pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &Inputs<'_>) -> Used {
     let used = inputs.policy_state.used(&rule.name, limit, handle, &inputs.request.id, inputs.now);
     if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
+}
+
+/// Whether a rule that matches rejects because its limit is certainly used up.
+fn rejects_when_spent(rule: &Rule, handle: &Handle, inputs: &Inputs<'_>) -> bool {
+    rule.limit.as_ref().is_some_and(|limit| {
+        limit.then == Verdict::Reject
+            && inputs.clock_is_sound()
+            && inputs.policy_state.spent_for_certain(&rule.name, limit, handle, &inputs.request.id, inputs.now)
+    })
 }
 
 /// Whether `approvals_max` allows no further approval, this request's own aside.

@@ -91,7 +91,7 @@ pub fn explain(
     let mut rules: Vec<&Rule> = policy.rules.iter().collect();
     rules.sort_by(|one, other| one.name.cmp(&other.name));
     reasons.extend(rules.iter().map(|rule| of_rule(rule, &inputs)));
-    reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &inputs)));
+    reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &decision, &inputs)));
     reasons.extend(of_approvals_max(policy, &decision));
     reasons.extend(of_overdue(policy, &decision, &inputs));
     Explanation {
@@ -183,7 +183,7 @@ fn of_rule(rule: &Rule, inputs: &Inputs<'_>) -> Reason {
 }
 
 /// A limit, where its rule matched or may have, and no place is left.
-fn of_limit(rule: &Rule, inputs: &Inputs<'_>) -> Option<Reason> {
+fn of_limit(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reason> {
     let (limit, handle) = (rule.limit.as_ref()?, inputs.handle?);
     if rule.shadow || rule.then != Verdict::Approve || hear(rule, inputs).0.truth == Truth::False {
         return None;
@@ -191,7 +191,7 @@ fn of_limit(rule: &Rule, inputs: &Inputs<'_>) -> Option<Reason> {
     let used = judge_limit(rule, limit, handle, inputs);
     used.full.then(|| Reason {
         rule: By::Limit(rule.name.clone()).to_string(),
-        then: Verdict::Defer.as_str(),
+        then: if decision.by == By::Limit(rule.name.clone()) { decision.verdict } else { Verdict::Defer }.as_str(),
         matched: Some(true),
         shadow: false,
         conditions: vec![when(

@@ -118,6 +118,14 @@ pub static WINDOW: Section = Section {
         key("days", Takes::Words(DAYS), "every day", "The days on which it starts."),
         key("from", Takes::TimeOfDay, "`\"00:00\"`", "Its first minute."),
         key("to", Takes::TimeOfDay, "`\"24:00\"`", "Its end, exclusive; before `from`, it is on the next day."),
+        key("except", Takes::TextList, "none", "Dates on which it does not start, such as holidays."),
+        key(
+            "except_file",
+            Takes::Text,
+            "none",
+            "A file of such dates: one on each line with `#` comments, or a calendar (`.ics`); relative to the rules file.",
+        ),
+        key("only", Takes::TextList, "every date", "The only dates on which it starts."),
     ],
     ..Section::PLAIN
 };
@@ -138,9 +146,9 @@ pub static RULE: Section = Section {
             "The requests that it matches: conditions that must all hold, or `\"everyone\"`.",
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
-        key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule says defer."),
+        key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
         key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
-        key("until", Takes::Date, "none", "The rule's last day, in UTC."),
+        key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
         key("shadow", Takes::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
         key(
             "dangerously_approve_everyone",
@@ -165,6 +173,12 @@ pub static LIMIT: Section = Section {
             Takes::Word(LimitBy::WORDS),
             "`\"owner\"`",
             "Counted for each owner, for each handle, or for the rule as a whole.",
+        ),
+        key(
+            "then",
+            Takes::Word(&["defer", "reject"]),
+            "`\"defer\"`",
+            "The verdict over the limit. `\"reject\"` only where the count is certain; `\"defer\"` otherwise.",
         ),
     ],
     ..Section::PLAIN

@@ -14,7 +14,7 @@ use super::rules::{Policy, Rule, When};
 use super::tests_runner::TestResult;
 use crate::document::{Problems, shown};
 use crate::model::Verdict;
-use crate::policy::rules::Quota;
+use crate::policy::rules::{LimitBy, Quota};
 
 /// A rule as compiled and as written.
 #[derive(Clone, Copy)]
@@ -39,6 +39,7 @@ pub(crate) fn of_file(
     for one in &rules {
         rejects_everyone(*one, problems);
         above_global(*one, policy.approvals_max, problems);
+        quota_for_all(*one, problems);
     }
     unused("list", raw.lists.iter().map(|list| &list.name), used, problems);
     unused("window", raw.windows.iter().map(|window| &window.name), used, problems);
@@ -157,6 +158,20 @@ fn above_global(one: Both<'_>, global: Option<Quota>, problems: &mut Problems) {
             .warning(&written.span, format!("the limit of `{}` is above `approvals_max`", one.rule.name))
             .label("the agent pauses before this limit is reached")
             .help("lower the limit, or raise `approvals_max`");
+    }
+}
+
+/// A quota that everybody shares and that rejects: strangers can use it up for others.
+fn quota_for_all(one: Both<'_>, problems: &mut Problems) {
+    let (Some(limit), Some(written)) = (one.rule.limit, &one.raw.limit) else { return };
+    if limit.then == Verdict::Reject && limit.by == LimitBy::Rule {
+        problems
+            .warning(
+                &written.span,
+                format!("strangers can use up the limit of `{}`, and others are rejected", one.rule.name),
+            )
+            .label("counted for everybody together")
+            .help("count by `owner` or `handle`, or let the limit defer");
     }
 }
 

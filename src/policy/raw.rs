@@ -5,14 +5,14 @@ mod tables;
 
 use std::ops::Range;
 
-use jiff::civil::{Date, Time, Weekday};
+use jiff::civil::{Time, Weekday};
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use tables::file;
 
 use super::decision::Mode;
 use super::rules::{Limit, OverdueThen, Quota};
-use crate::document::At;
+use crate::document::{At, DateOrMoment};
 use crate::model::Verdict;
 
 /// Something with a name.
@@ -68,6 +68,9 @@ pub(crate) struct RawWindow {
     pub(crate) from: Time,
     /// Midnight stands for 24:00.
     pub(crate) to: Time,
+    pub(crate) except: Vec<At<String>>,
+    pub(crate) except_file: Option<At<String>>,
+    pub(crate) only: Vec<At<String>>,
 }
 
 /// `[rules.NAME]`.
@@ -80,7 +83,7 @@ pub(crate) struct RawRule {
     /// Whether a limit stands there, however wrong.
     pub(crate) limited: bool,
     pub(crate) wait: Option<At<SignedDuration>>,
-    pub(crate) until: Option<At<Date>>,
+    pub(crate) until: Option<At<DateOrMoment>>,
     pub(crate) shadow: Option<At<bool>>,
     pub(crate) everyone: Option<At<bool>>,
 }

@@ -141,6 +141,8 @@ pub struct Limit {
     pub quota: Quota,
     /// Counted by this.
     pub by: LimitBy,
+    /// What a rule over its limit says: `Defer` or `Reject`.
+    pub then: Verdict,
 }
 
 /// One `[rules.NAME]`.
@@ -158,9 +160,9 @@ pub struct Rule {
     pub limit: Option<Limit>,
     /// Approvals only: not before this long after first seen.
     pub wait: Option<SignedDuration>,
-    /// The rule ends at this instant: midnight UTC after its last day.
+    /// The rule ends at this moment: as written, or midnight UTC after its last day.
     pub until: Option<Timestamp>,
-    /// The last day as written.
+    /// The last day, where the file names a day.
     pub until_day: Option<Date>,
     /// Records what it would have done, and changes nothing.
     pub shadow: bool,
@@ -258,6 +260,10 @@ pub struct Window {
     pub from: Time,
     /// Its end, exclusive, local; at or before `from` it is on the next day.
     pub to: Time,
+    /// Days on which it does not start, in order.
+    pub except: Vec<Date>,
+    /// The only days on which it may start, in order; empty where there is no such bound.
+    pub only: Vec<Date>,
 }
 
 /// One `[lists.NAME]`, entries and file together.

@@ -323,6 +323,21 @@ impl PolicyState {
         self.charges.used(rule, limit, handle, except, now)
     }
 
+    /// Whether a limit is certainly used up by others: all charges of its window are known, and enough of them belong to
+    /// answers that this daemon saw applied.
+    pub(crate) fn spent_for_certain(
+        &self,
+        rule: &RuleName,
+        limit: &Limit,
+        handle: &Handle,
+        request: &RequestId,
+        now: Timestamp,
+    ) -> bool {
+        let Some(holders) = self.charges.holders(rule, limit, handle, now) else { return false };
+        let certain = holders.into_iter().filter(|holder| *holder != request && !self.open.contains_key(*holder));
+        certain.count() >= limit.quota.count as usize
+    }
+
     pub(crate) fn approvals_within(&self, per: SignedDuration, except: &RequestId, now: Timestamp) -> usize {
         let first = self.approvals.partition_point(|(at, _)| after(*at, per) <= now);
         let own = self.open.contains_key(except) && self.approvals.range(first..).any(|(_, request)| request == except);

@@ -109,7 +109,7 @@ impl Rule {
     }
 
     pub(crate) fn limit(mut self, count: u32, per: SignedDuration, by: LimitBy) -> Self {
-        self.limit = Some(Limit { quota: Quota { count, per }, by });
+        self.limit = Some(Limit { quota: Quota { count, per }, by, then: Verdict::Defer });
         self
     }
 
@@ -187,6 +187,8 @@ pub(crate) fn window(days: &[Weekday], from: &str, to: &str) -> Condition {
         days: days.to_vec(),
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
+        except: Vec::new(),
+        only: Vec::new(),
     })])
     .into()
 }

@@ -2,9 +2,11 @@
 //!
 //! A window is open while a clock on a wall in its zone shows a time from `from` up to, not including, `to`. So an hour
 //! that the clocks skip is not part of any window, one that they repeat is inside both times, and a `from` that is
-//! skipped opens the window when the clocks jump past it.
+//! skipped opens the window when the clocks jump past it. A window that starts on an excepted day stays closed until its
+//! next start, also past midnight.
 
 use jiff::Timestamp;
+use jiff::ToSpan as _;
 use jiff::civil::{Date, Time};
 
 use super::rules::Window;
@@ -23,8 +25,16 @@ pub fn next_flip(window: &Window, now: Timestamp) -> Option<Timestamp> {
     let open = is_open(window, now);
     let mut date = window.tz.to_datetime(now).date();
     let jump = window.tz.following(now).next().map(|transition| transition.timestamp());
-    for _ in 0..DAYS_AHEAD {
+    let listed = window.except.last().max(window.only.last()).copied();
+    let last = listed.unwrap_or(date).max(date).saturating_add(DAYS_AHEAD.days());
+    while date <= last {
         let next_day = date.tomorrow().ok()?;
+        // Around days on which it does not start, a closed window stays closed.
+        let starts = [date.yesterday().ok(), Some(date), Some(next_day)].into_iter().flatten();
+        if !open && !{ starts }.any(|date| starts_on(window, date)) {
+            date = next_day;
+            continue;
+        }
         let mut edges = [jump, None, None, None, None, None, None, None, None];
         let times = [date, next_day].map(|date| [date.to_datetime(window.from), date.to_datetime(window.to)]);
         for (time, slots) in times.as_flattened().iter().zip(edges[1..].chunks_mut(2)) {
@@ -47,8 +57,14 @@ pub fn next_flip(window: &Window, now: Timestamp) -> Option<Timestamp> {
     None
 }
 
+fn starts_on(window: &Window, date: Date) -> bool {
+    window.days.contains(&date.weekday())
+        && window.except.binary_search(&date).is_err()
+        && (window.only.is_empty() || window.only.binary_search(&date).is_ok())
+}
+
 fn shows_open(window: &Window, date: Date, time: Time) -> bool {
-    let starts_on = |date: Date| window.days.contains(&date.weekday());
+    let starts_on = |date: Date| starts_on(window, date);
     if window.from < window.to {
         return starts_on(date) && window.from <= time && time < window.to;
     }
@@ -82,6 +98,8 @@ mod tests {
             days: days.to_vec(),
             from: from.parse().unwrap(),
             to: to.parse().unwrap(),
+            except: Vec::new(),
+            only: Vec::new(),
         }
     }
 
@@ -181,5 +199,44 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn dates(texts: &[&str]) -> Vec<Date> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_excepted_day_is_closed_also_past_midnight_and_on_days_when_clocks_change() {
+        // 2026-03-29: clocks go forward; 2026-10-25: back.
+        let days =
+            Window { except: dates(&["2026-03-29", "2026-10-25", "2026-12-25"]), ..window(&ALL, "02:30", "04:00") };
+        for (time, open) in [
+            ("2026-03-28T01:45:00Z", true),
+            ("2026-03-29T01:15:00Z", false), // 03:15, open without the exception
+            ("2026-03-30T00:45:00Z", true),
+            ("2026-10-25T00:45:00Z", false), // 02:45, the first time
+            ("2026-10-25T01:45:00Z", false), // 02:45, the second time
+            ("2026-10-26T01:45:00Z", true),
+        ] {
+            assert_eq!(is_open(&days, at(time)), open, "{time}");
+        }
+        assert_eq!(
+            next_flip(&days, at("2026-03-28T03:00:00Z")),
+            Some(at("2026-03-30T00:30:00Z")),
+            "over the excepted day"
+        );
+        let night = Window { except: dates(&["2026-03-28"]), ..window(&ALL, "22:00", "06:00") };
+        assert!(!is_open(&night, at("2026-03-28T23:00:00Z")) && !is_open(&night, at("2026-03-29T03:00:00Z")));
+        assert!(is_open(&night, at("2026-03-28T04:00:00Z")), "the night before goes on till morning");
+        assert_eq!(next_flip(&night, at("2026-03-28T05:00:00Z")), Some(at("2026-03-29T20:00:00Z")));
+    }
+
+    #[test]
+    fn a_window_of_single_days_opens_on_them_alone() {
+        let fair = Window { only: dates(&["2026-03-29", "2027-06-01"]), ..window(&ALL, "01:00", "05:00") };
+        assert!(is_open(&fair, at("2026-03-29T00:30:00Z")) && is_open(&fair, at("2026-03-29T02:30:00Z")));
+        assert!(!is_open(&fair, at("2026-03-29T03:00:00Z")) && !is_open(&fair, at("2026-03-30T00:30:00Z")));
+        assert_eq!(next_flip(&fair, at("2026-03-29T03:00:00Z")), Some(at("2027-05-31T23:00:00Z")), "far ahead");
+        assert_eq!(next_flip(&fair, at("2027-06-01T04:00:00Z")), None, "never again");
     }
 }

@@ -61,13 +61,11 @@ impl Shared {
                 None => None,
             };
             match asked {
-                Some((status, counted)) => {
-                    agents.push(status);
-                    for (name, count) in counted {
-                        *counters.entry(name.to_owned()).or_default() += count;
-                    }
-                }
+                Some(status) => agents.push(status),
                 None => agents.push(self.starting(member)),
+            }
+            for (name, count) in member.counters.all() {
+                *counters.entry(name.to_owned()).or_default() += count;
             }
         }
         let ledger = match &*self.around.ledger.health().borrow() {

@@ -11,7 +11,7 @@ use tracing::error;
 use super::LOOP_BOUND;
 use crate::agent::core::reach_of;
 use crate::agent::shell::Surroundings;
-use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig};
+use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig, Counters};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
@@ -32,6 +32,7 @@ pub(super) struct Runner {
     pub(super) around: Surroundings,
     pub(super) policy: watch::Receiver<Option<Arc<Policy>>>,
     pub(super) slot: Arc<ArcSwapOption<AgentHandle>>,
+    pub(super) counters: Counters,
     pub(super) watchdog: Watchdog,
     pub(super) drain: CancellationToken,
     pub(super) shadow: bool,
@@ -86,7 +87,8 @@ impl Runner {
             capacity: ENTRIES_MAX,
             batch: BATCH_MAX,
         };
-        let core = Core::new(config, in_force, memory, self.around.clock.now());
+        let mut core = Core::new(config, in_force, memory, self.around.clock.now());
+        core.count_on(self.counters.clone());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);
         let (agent, handle) =
             Agent::new(self.settings.clone(), self.around.clone(), core, policy, beat, self.drain.clone());

@@ -343,6 +343,57 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
 }
 
 #[tokio::test]
+async fn a_backup_beside_the_daemon_is_a_whole_private_ledger() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    let copy = dir.0.path().join("copy.db");
+    let backup = |copy: &std::path::Path| doorman(&["ledger", "backup", copy.to_str().unwrap()], &dir.ledger());
+    let said = backup(&copy);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    // What is written afterwards is the daemon's alone.
+    ledger.commit(vec![seen("r9", Some("eve"), "late", 500)]).await.unwrap();
+    let requests =
+        |path: &std::path::Path| LedgerReader::open(path).unwrap().requests(&Filter::default()).unwrap().len();
+    assert_eq!((requests(&copy), requests(&dir.ledger())), (3, 4));
+    LedgerReader::open(&copy).unwrap().check().unwrap();
+    // It is a ledger: a daemon goes on with it.
+    open(&copy).unwrap().close().await.unwrap();
+    let before = fs::read(&copy).unwrap();
+    let again = backup(&copy);
+    assert_eq!(again.status.code(), Some(74), "{again:?}");
+    assert!(text(&again.stderr).contains("is there already"), "{again:?}");
+    assert_eq!(fs::read(&copy).unwrap(), before, "nothing is replaced");
+    let nowhere = backup(&dir.0.path().join("none/copy.db"));
+    assert_eq!(nowhere.status.code(), Some(74), "{nowhere:?}");
+    assert!(!dir.0.path().join("copy.db.new").exists());
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn info_counts_by_table_and_a_policy_on_record_is_printed() {
+    let dir = Dir::new();
+    let ledger = filled(&dir.ledger()).await;
+    let hash = doorman::policy::PolicyHash::new(&"0f".repeat(32));
+    let part = |name: &str, text: &str| doorman::policy::rules::SourceText { name: name.to_owned(), text: text.into() };
+    let texts = vec![part("rules.toml", "version = 1\n"), part("friends.txt", "ann\u{1b}[2J\n")];
+    ledger.commit(vec![Record::Policy { agent: agent(), hash, texts, at: at(9) }]).await.unwrap();
+    let info = doorman(&["ledger", "info", "--json"], &dir.ledger());
+    let info: serde_json::Value = serde_json::from_str(text(&info.stdout)).unwrap();
+    let table = |name: &str| info["tables"].as_array().unwrap().iter().find(|table| table["table"] == name).unwrap();
+    assert_eq!((&table("request")["rows"], &table("chunk")["rows"]), (&3.into(), &2.into()));
+    assert!(table("request")["bytes"].as_u64().unwrap() >= 4096, "{info}");
+    let people = doorman(&["ledger", "info"], &dir.ledger());
+    assert!(text(&people.stdout).contains("WITH INDEXES"), "{people:?}");
+    let printed = doorman(&["ledger", "policy", "0f0f0f"], &dir.ledger());
+    assert_eq!(text(&printed.stdout), "# rules.toml\nversion = 1\n\n# friends.txt\nann\\u{1b}[2J\n");
+    let unknown = doorman(&["ledger", "policy", "aa"], &dir.ledger());
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_group_is_written_in_the_order_of_its_batches() {
     let dir = Dir::new();
     let ledger = open(&dir.ledger()).unwrap();

@@ -115,6 +115,7 @@ fn every_example_is_of_its_key_and_loads() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("friends.txt"), "ann\n").unwrap();
     std::fs::write(directory.path().join("words.txt"), "# of salesmen\nrank higher\n").unwrap();
+    std::fs::write(directory.path().join("holidays.txt"), "2026-12-25 # Christmas\n").unwrap();
     let rules = directory.path().join("rules.toml");
     for section in SECTIONS {
         for key in section.keys {

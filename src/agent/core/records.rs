@@ -8,13 +8,13 @@ use crate::inbox::Said;
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer};
 use crate::model::{Answer, Refusal, RequestId, Sender, Verdict};
-use crate::policy::{By, Decision, PolicyHash};
+use crate::policy::{By, Decision, Mode};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
-    decided: Option<(Verdict, By, PolicyHash)>,
+    decided: Option<(Verdict, By, Mode)>,
     malformed: Option<Answer>,
 }
 
@@ -63,7 +63,7 @@ impl Core {
     pub(super) fn remember_requests(
         &mut self,
         first_seen: Vec<(RequestId, Timestamp)>,
-        decided: Vec<(RequestId, Verdict, By, PolicyHash)>,
+        decided: Vec<(RequestId, Verdict, By, Mode)>,
     ) {
         for (id, at) in first_seen {
             match self.inbox.entry_mut(&id) {
@@ -71,9 +71,9 @@ impl Core {
                 None => self.memory.entry(id).or_default().first_seen = Some(at),
             }
         }
-        for (id, verdict, by, policy) in decided {
+        for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.memory.get_mut(&id) {
-                remembered.decided = Some((verdict, by, policy));
+                remembered.decided = Some((verdict, by, mode));
             }
         }
     }
@@ -93,9 +93,9 @@ impl Core {
 
     /// Whether the ledger has this very decision from before the start.
     pub(super) fn decided_before(&mut self, id: &RequestId, decision: &Decision) -> bool {
-        let Some((verdict, by, policy)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
+        let Some((verdict, by, mode)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
             return false;
         };
-        verdict == decision.verdict && by == decision.by && policy == decision.policy
+        verdict == decision.verdict && by == decision.by && mode == decision.mode
     }
 }

@@ -7,7 +7,7 @@ use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::ledger::LedgerError;
 use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
-use crate::policy::PolicyHash;
+use crate::policy::{Mode, PolicyHash};
 
 mod contacts;
 mod identity;
@@ -159,10 +159,10 @@ const MINUTES: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
-    let (id, hash) = (RequestId::parse("r1").unwrap(), PolicyHash::new("0123456789ab"));
+    let id = RequestId::parse("r1").unwrap();
     let memory = SavedAgent {
         first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
-        decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, hash)],
+        decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)],
         ..SavedAgent::default()
     };
     let mut held = Held::new(memory);
@@ -172,6 +172,17 @@ fn what_is_listed_while_the_agent_is_held_is_not_gone() {
         _ => None,
     });
     assert_eq!(gone.collect::<Vec<_>>(), ["r2"]);
+}
+
+#[test]
+fn counts_go_on_where_the_task_is_started_again() {
+    let counters = crate::agent::Counters::default();
+    for (life, seen) in [("r1", 1), ("r2", 2)] {
+        let mut held = Held::new(SavedAgent::default());
+        held.core.count_on(counters.clone());
+        held.listed_after(MINUTES, &[life]);
+        assert_eq!(counters.all()["requests_seen"], seen);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Core;
+use crate::agent::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentState, StrangerText, Verdict};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
@@ -54,8 +55,15 @@ impl Core {
     }
 
     /// Since the start, by stable names.
-    pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counters
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        self.counters.all()
+    }
+
+    /// Goes on with what the agent counted in earlier lives of its task.
+    pub fn count_on(&mut self, counters: Counters) {
+        for (what, count) in std::mem::replace(&mut self.counters, counters).all() {
+            self.counters.add(what, count);
+        }
     }
 
     /// What is pending, oldest first.

@@ -1,6 +1,5 @@
 //! How the rest of the daemon speaks to an agent's task.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +23,7 @@ pub enum Command {
         reply: oneshot::Sender<OpOutcome>,
     },
     /// How does it stand?
-    Status(oneshot::Sender<(AgentStatus, BTreeMap<&'static str, u64>)>),
+    Status(oneshot::Sender<AgentStatus>),
     /// What is pending?
     Pending(oneshot::Sender<Vec<PendingRow>>),
     /// Which requests does this id or handle mean?

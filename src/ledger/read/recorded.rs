@@ -143,6 +143,17 @@ pub enum OutcomeFilter {
     Is(Outcome),
 }
 
+/// One table of the file, with its indexes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSize {
+    /// Its name.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// What it and its indexes take in the file.
+    pub bytes: u64,
+}
+
 /// How many there are of everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TimeOf, Totals};
+use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TableSize, TimeOf, Totals};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
@@ -353,4 +353,22 @@ pub fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
         first: edge("ASC")?,
         last: edge("DESC")?,
     })
+}
+
+/// See [`TableSize`].
+pub fn tables(connection: &Connection) -> rusqlite::Result<Vec<TableSize>> {
+    let mut sizes = connection.prepare(
+        "SELECT s.tbl_name, sum(d.pgsize) FROM dbstat d JOIN sqlite_schema s ON s.name = d.name
+         WHERE d.aggregate = TRUE GROUP BY 1 ORDER BY 2 DESC, 1",
+    )?;
+    let sizes = sizes
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let table = |(name, bytes): (String, u64)| {
+        // The name is the schema's own, and quoted as one.
+        let sql = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
+        let rows = connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
+        Ok(TableSize { name, rows, bytes })
+    };
+    sizes.into_iter().map(table).collect()
 }

@@ -21,6 +21,28 @@ ALTER TABLE hold ADD COLUMN ended_after INTEGER;
 -- Contacts that no answer of ours explains.
 CREATE INDEX contact_unexplained ON contact (agent, added_at) WHERE request IS NULL AND removed_at IS NULL;
 
+-- The texts of policies in pieces, compressed; `schema.rs` cuts those of schema 1 up and drops `text.body`. `needed`: a
+-- decision or an answer names the policy.
+CREATE TABLE chunk (
+    n      INTEGER PRIMARY KEY,
+    sha256 BLOB NOT NULL UNIQUE,
+    body   BLOB NOT NULL
+) STRICT;
+CREATE TABLE text_chunk (
+    text  INTEGER NOT NULL REFERENCES text (n),
+    k     INTEGER NOT NULL,
+    chunk INTEGER NOT NULL REFERENCES chunk (n),
+    PRIMARY KEY (text, k)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX text_chunk_chunk ON text_chunk (chunk);
+CREATE INDEX policy_part_text ON policy_part (text);
+CREATE INDEX policy_use_agent ON policy_use (agent);
+CREATE INDEX policy_use_policy ON policy_use (policy);
+ALTER TABLE text ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE policy ADD COLUMN needed INTEGER NOT NULL DEFAULT 0 CHECK (needed IN (0, 1));
+UPDATE policy SET needed = 1 WHERE n IN (SELECT policy FROM decision) OR n IN (SELECT policy FROM answer);
+CREATE INDEX policy_idle ON policy (n) WHERE needed = 0;
+
 -- How the platform refused an answer, in place of a word at the start of its detail.
 ALTER TABLE answer ADD COLUMN refused TEXT CHECK (refused IN ('malformed', 'forbidden'));
 UPDATE answer SET refused = CASE WHEN detail LIKE 'malformed%' THEN 'malformed' ELSE 'forbidden' END

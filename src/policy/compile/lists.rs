@@ -96,6 +96,14 @@ impl Compiling<'_> {
         Some(FileLines { source, lines })
     }
 
+    /// The whole text of a file, and which text of the report it is.
+    pub(crate) fn text_of(&mut self, at: &At<String>) -> Option<(usize, Arc<str>)> {
+        let file = self.open(at)?;
+        let found = (file.source, file.text.clone());
+        self.close(Some(at), Some(file));
+        Some(found)
+    }
+
     fn read_file(&mut self, file: &At<String>) -> Option<FileText> {
         match (self.read)(&file.value) {
             Ok(ListText { text, warning }) if text.len() <= TEXT_MAX => {

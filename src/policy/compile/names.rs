@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::Compiling;
+use super::{Compiling, calendar};
+use crate::diagnostics::Severity;
 use crate::document::{At, nearest, shown};
 use crate::policy::raw::{Named, RawWindow};
 use crate::policy::rules::{List, Window};
@@ -34,7 +36,51 @@ impl Compiling<'_> {
             }
             return None;
         };
-        Some(Window { name: self.name(name)?, tz, days: raw.days.clone(), from: raw.from, to: raw.to })
+        let before = self.problems.errors();
+        let mut except: Vec<Date> = raw.except.iter().filter_map(|date| self.date(date)).collect();
+        except.extend(raw.except_file.iter().flat_map(|file| self.dates_of_file(file)));
+        let mut only: Vec<Date> = raw.only.iter().filter_map(|date| self.date(date)).collect();
+        for dates in [&mut except, &mut only] {
+            dates.sort_unstable();
+            dates.dedup();
+        }
+        let (days, from, to) = (raw.days.clone(), raw.from, raw.to);
+        let name = self.name(name)?;
+        (self.problems.errors() == before).then_some(Window { name, tz, days, from, to, except, only })
+    }
+
+    fn date(&mut self, written: &At<String>) -> Option<Date> {
+        let date = date(&written.value);
+        if date.is_none() {
+            self.problems
+                .error(&written.span, format!("`{}` is not a date", shown(&written.value)))
+                .label("expected a date, such as `2026-12-25`");
+        }
+        date
+    }
+
+    /// The dates of a file; what is wrong in it is reported at its place there.
+    fn dates_of_file(&mut self, file: &At<String>) -> Vec<Date> {
+        if file.value.to_ascii_lowercase().ends_with(".ics") {
+            let Some((source, text)) = self.text_of(file) else { return Vec::new() };
+            return calendar::days(&text).unwrap_or_else(|why| {
+                self.problems.push(Severity::Error, source, None, why);
+                Vec::new()
+            });
+        }
+        let Some(read) = self.lines_of(file) else { return Vec::new() };
+        let mut dates = Vec::with_capacity(read.lines.len());
+        for line in &read.lines {
+            let written = line.value.split('#').next().unwrap_or_default().trim();
+            match date(written) {
+                Some(date) => dates.push(date),
+                None => {
+                    let message = format!("`{}` is not a date, such as `2026-12-25`", shown(written));
+                    self.problems.push(Severity::Error, read.source, Some(line.span.clone()), message);
+                }
+            }
+        }
+        dates
     }
 
     /// The lists of these names. Names that do not exist are reported.
@@ -85,6 +131,11 @@ impl Compiling<'_> {
             None => diagnostic.help(format!("write `[{kind}s.{shown}]`, or name another")),
         };
     }
+}
+
+/// `2026-12-25`, and nothing else.
+fn date(text: &str) -> Option<Date> {
+    (text.len() == 10).then(|| text.parse().ok()).flatten()
 }
 
 /// The system's time zone of this name, or the bundled one where the system has none: newer systems lack old names such

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 
 use super::Compiling;
 use super::tables::says_who;
-use crate::document::At;
+use crate::document::{At, DateOrMoment};
 use crate::model::Verdict;
 use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
@@ -47,18 +47,15 @@ impl Compiling<'_> {
                     .help("make `unless` narrower than `when`, or remove the rule");
             }
         }
-        let until_day = raw.until.as_ref().map(|until| until.value);
-        let until = match &raw.until {
-            None => None,
-            Some(day) => {
-                let end = day
-                    .value
-                    .tomorrow()
-                    .and_then(|next| TimeZone::UTC.to_timestamp(next.to_datetime(Time::midnight())));
-                match end {
-                    Ok(end) => Some(end),
+        let (until, until_day) = match raw.until.as_ref().map(|until| (until.value, &until.span)) {
+            None => (None, None),
+            Some((DateOrMoment::Moment(end), _)) => (Some(end), None),
+            Some((DateOrMoment::Date(day), span)) => {
+                let next = day.tomorrow().map(|next| next.to_datetime(Time::midnight()));
+                match next.and_then(|next| TimeZone::UTC.to_timestamp(next)) {
+                    Ok(end) => (Some(end), Some(day)),
                     Err(_) => {
-                        self.problems.error(&day.span, "`until` is out of range");
+                        self.problems.error(span, "`until` is out of range");
                         return None;
                     }
                 }
@@ -112,7 +109,7 @@ impl Compiling<'_> {
                 if !raw.limited {
                     self.problems
                         .error(&flag.span, "an approve rule for everyone needs a `limit`")
-                        .label("how many, in how long?")
+                        .label("without a limit, anybody can use up your tokens")
                         .help("add, for example, `limit = { count = 5, per = \"1h\", by = \"rule\" }`");
                 }
             }
@@ -126,7 +123,8 @@ impl Compiling<'_> {
                     .label(label)
                     .help(
                         "name an `owner`, a `handle` or `list` with a plain owner part, a `handle_regex` that begins with one, \
-                         or `history = { approved_before = true }`",
+                         or `history = { approved_before = true }`; to approve strangers all the same, write both \
+                         `dangerously_approve_everyone = true` and a `limit`",
                     );
             }
         }

@@ -48,7 +48,7 @@ snapshots! {
         ("a word that is none", "+[rules.a]\nthen = \"aprove\"\nwhen = { kind = \"bot\" }\n"),
         ("numbers out of range", "+[policy]\napprovals_max = { count = 0, per = \"1h\" }\n\n[rules.a]\nthen = \"defer\"\nwhen = { contacts_over = -1, message_longer_than = 99999999999999999999 }\n"),
         ("durations that are none", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\", age_over = \"10\" }\nwait = \"1 month\"\nlimit = { count = 1, per = \"-1h\" }\n[overdue.a]\nafter = \"0s\"\nthen = \"notify\"\n[overdue.b]\nafter = \"200 years\"\nthen = \"notify\"\n"),
-        ("a moment for `until`", "+[rules.a]\nthen = \"defer\"\nwhen = \"everyone\"\nuntil = 2027-03-31T10:00:00Z\n"),
+        ("a moment without an offset for `until`", "+[rules.a]\nthen = \"deny\"\nwhen = \"everyone\"\nuntil = 2027-03-31T10:00:00\n[tests.t]\nrequest = { handle = \"ann\" }\nexpect = { verdict = \"defer\" }\n"),
         ("windows", "+[windows.a]\ntz = \"Europe/Pari\"\ndays = [\"monday\"]\nfrom = \"8:00\"\nto = \"25:00\"\n[windows.b]\ntz = \"paris\"\nfrom = \"08:00\"\nto = \"12:00\"\n[windows.c]\ntz = \"UTC\"\nfrom = \"08:00\"\nto = \"08:00\"\n[windows.d]\ntz = \"UTC\"\n[windows.e]\ntz = \"UTC\"\ndays = []\n"),
         ("a `when` that is no table", "+[rules.a]\nthen = \"defer\"\nwhen = \"anyone\"\n[rules.b]\nthen = \"defer\"\nwhen = true\n"),
         ("`no_match` approves", "+[policy]\nno_match = \"approve\"\n"),

@@ -124,9 +124,9 @@ fn what_only_time_and_the_ledger_know() {
       --> rules.toml:15:9
        |
     15 | until = 2026-01-31
-       |         ^^^^^^^^^^ this day has passed
+       |         ^^^^^^^^^^ this is past
        |
-       = help: remove the rule, or give it a later day
+       = help: remove the rule, or give it a later end
     "#);
 }
 

@@ -65,8 +65,8 @@ fn of_time(policy: &Policy, raw: &RawFile, context: &LintContext, problems: &mut
         {
             problems
                 .warning(&written.span, format!("the rule `{name}` has ended"))
-                .label("this day has passed")
-                .help("remove the rule, or give it a later day");
+                .label("this is past")
+                .help("remove the rule, or give it a later end");
             continue;
         }
         let Some(known) = context.rules.get(name) else { continue };

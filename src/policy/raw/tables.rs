@@ -181,7 +181,18 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
             .label("an empty window, or a whole day?")
             .help("for whole days, leave both out");
     }
-    if let (None, None, None) = (&days, &from, &to) {
+    let dates = |key: &str, problems: &mut Problems| match reader.get(key) {
+        None => Some(Vec::new()),
+        Some(value) => value.texts(problems),
+    };
+    let (except, only) = (dates("except", problems)?, dates("only", problems)?);
+    let except_file = reader.get("except_file").map(|value| value.text(problems));
+    let except_file = match except_file {
+        None => None,
+        Some(file) => Some(file?),
+    };
+    let dated = !except.is_empty() || except_file.is_some() || !only.is_empty();
+    if let (None, None, None, false) = (&days, &from, &to, dated) {
         problems
             .error(&reader.span, "a window that is always open")
             .label("no `days`, no `from`, no `to`")
@@ -200,7 +211,7 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
             days
         }
     };
-    Some(RawWindow { tz: tz?, days, from: midnight(from)?, to: midnight(to)? })
+    Some(RawWindow { tz: tz?, days, from: midnight(from)?, to: midnight(to)?, except, except_file, only })
 }
 
 fn weekday(word: &str) -> Option<Weekday> {
@@ -224,7 +235,7 @@ fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
         limited: reader.get("limit").is_some(),
         limit: reader.get("limit").and_then(|value| limit(&value, problems)),
         wait: reader.get("wait").and_then(|value| value.duration(problems)),
-        until: reader.get("until").and_then(|value| value.date(problems)),
+        until: reader.get("until").and_then(|value| value.date_or_moment(problems)),
         shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
         everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
     })
@@ -243,7 +254,12 @@ fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
         None => LimitBy::Owner,
         Some(value) => LimitBy::parse(value.word(problems)?.value)?,
     };
-    Some(At { value: Limit { quota: Quota { count: narrow(count?.value), per: per?.value }, by }, span: value.span() })
+    let then = match reader.get("then") {
+        None => Verdict::Defer,
+        Some(value) => Verdict::parse(value.word(problems)?.value)?,
+    };
+    let quota = Quota { count: narrow(count?.value), per: per?.value };
+    Some(At { value: Limit { quota, by, then }, span: value.span() })
 }
 
 fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At<RawWhen>> {
@@ -318,7 +334,7 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
         Takes::Version
         | Takes::TextList
         | Takes::TextsOrTable(_)
-        | Takes::Date
+        | Takes::DateOrMoment
         | Takes::Moment
         | Takes::TimeOfDay
         | Takes::Words(_)

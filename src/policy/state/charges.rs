@@ -119,6 +119,27 @@ impl Charges {
         Used { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
     }
 
+    /// Who holds a place in a limit for this handle at this moment; `None` where the record may not hold all of them.
+    pub(crate) fn holders(
+        &self,
+        rule: &RuleName,
+        limit: &Limit,
+        handle: &Handle,
+        now: Timestamp,
+    ) -> Option<Vec<&RequestId>> {
+        if !self.covers(rule, limit, now) {
+            return None;
+        }
+        let mut holders = Vec::new();
+        if let Some(of_rule) = self.rules.get(rule) {
+            of_rule.asked(limit.by, handle, |bucket| {
+                let first = bucket.partition_point(|(at, _)| after(*at, limit.quota.per) <= now);
+                holders.extend(bucket[first..].iter().map(|(_, holder)| holder));
+            });
+        }
+        Some(holders)
+    }
+
     /// Lets go what is past the reach of each rule's limit; of a rule without a limit, everything.
     pub(crate) fn prune(&mut self, reach: impl Fn(&RuleName) -> Option<SignedDuration>, now: Timestamp) {
         for (name, of_rule) in &mut self.rules {

@@ -162,3 +162,38 @@ async fn a_list_that_shrank_needs_a_word_and_watching_needs_none() {
     site.until("eve comes in by watching alone", |_| approved(&site, "r2")).await.unwrap();
     daemon.stop().await.unwrap();
 }
+
+/// A list that a program rewrites is another policy, and says nothing new of who waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_changes_only_the_hash_decides_nothing_anew_for_the_record() {
+    let site = Site::start().await;
+    let text = "version = 1\n[lists.friends]\nfile = \"friends.txt\"\n[rules.friends]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n";
+    std::fs::write(site.path("rules.toml"), text).unwrap();
+    std::fs::write(site.path("friends.txt"), "ann\nbob\n").unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    ask(&site, "r1", "zoe");
+    daemon.said("decided", 1).await.unwrap();
+    for n in 0..3 {
+        std::fs::write(site.path("friends.txt"), format!("ann\nbob\nsomebody-{n}\n")).unwrap();
+        let output = doorman(&site, &["reload", "--wait"]).await;
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    }
+    // One more request is decided after all that, under the policy of now.
+    std::fs::write(site.path("friends.txt"), "ann\nbob\nkim\n").unwrap();
+    doorman(&site, &["reload", "--wait"]).await;
+    ask(&site, "r2", "kim");
+    site.until("kim comes in", |_| approved(&site, "r2")).await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    let of = |id: &str| lines.iter().filter(|line| line["event"] == "decided" && line["request"] == id).count();
+    assert_eq!((of("r1"), of("r2")), (1, 1), "one line a decision that says something new");
+    let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+    let count = |sql: &str| ledger.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM decision"), 2);
+    // The first policy, which decided zoe, and the one that let kim in: the others are gone.
+    assert_eq!(count("SELECT count(*) FROM policy_use"), 2);
+    assert_eq!(
+        count("SELECT count(*) FROM answer w JOIN policy p ON p.n = w.policy JOIN policy_part USING (policy)"),
+        2
+    );
+}

@@ -7,7 +7,7 @@ use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
 use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
-use doorman::policy::{By, PolicyHash};
+use doorman::policy::{By, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub struct LedgerModel {
     gone: HashSet<RequestId>,
     /// Of those, the ones that somebody else answered, and nobody said how.
     elsewhere: HashSet<RequestId>,
-    decided: BTreeMap<RequestId, (Verdict, By, PolicyHash)>,
+    decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
@@ -113,7 +113,7 @@ impl LedgerModel {
                 self.newest = self.newest.max(Some(*at));
             }
             Record::Decided { request, decision, at, .. } => {
-                self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.policy.clone()));
+                self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
             }
             Record::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
@@ -318,7 +318,7 @@ impl LedgerModel {
             .decided
             .iter()
             .filter(|(id, _)| pending(id))
-            .map(|(id, (verdict, by, policy))| (id.clone(), *verdict, by.clone(), policy.clone()))
+            .map(|(id, (verdict, by, mode))| (id.clone(), *verdict, by.clone(), *mode))
             .collect();
         let since = back(reach.charges);
         memory.policy_state.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();

@@ -1,6 +1,6 @@
 //! The sentences of `docs/policy.md` about limits, history, `approvals_max` and `overdue`.
 
-use crate::model::{ContactRequest, Sender, Verdict};
+use crate::model::{ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
 use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
@@ -212,4 +212,26 @@ fn overdue_rejects_at_most_so_many_an_hour_and_notifies_once() {
     );
     let second = carry_out(&closing, &mut policy_state, &request("s", "bob"), now);
     assert_eq!((said(&second), second.reconsider_at), ("defer by no_match".to_owned(), Some(now + hours(1))));
+}
+
+#[test]
+fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
+    let mut rules = vec![
+        approve("bots", by_owner(&["acme"])).limit(1, hours(1), LimitBy::Owner),
+        approve("also", by_handle(&["acme/*"])),
+    ];
+    rules[0].limit.as_mut().unwrap().then = Verdict::Reject;
+    let policy = policy(rules);
+    let mut state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    let first = request("one", "acme/a");
+    assert_eq!(said(&carry_out(&policy, &mut state, &first, noon())), "approve by also");
+    let second = request("two", "acme/b");
+    let decide = |state: &PolicyState, now| policy.decide(&second, &sound(), state, now);
+    assert_eq!(said(&decide(&state, noon())), "defer by limit:bots", "the fate of the first answer is open");
+    state.settle(&first.id, first.sender.handle(), Verdict::Approve, Outcome::Applied, noon());
+    assert_eq!(said(&decide(&state, noon())), "reject by limit:bots", "though another rule approves");
+    assert_eq!(said(&policy.decide(&second, &unsound(), &state, noon())), "defer by limit:bots");
+    assert_eq!(said(&decide(&state, noon() + hours(1))), "approve by also", "the window has passed");
+    state.hold(&second.id, Some("eve"));
+    assert_eq!(said(&decide(&state, noon())), "defer by hold:eve", "a hold comes first");
 }

@@ -52,8 +52,11 @@ fn policies() -> Vec<Policy> {
     let with = |a: Option<(u32, i64, LimitBy)>, b: Option<(u32, i64, LimitBy)>| {
         let mut rules = vec![approve("a", When::Everyone), approve("b", by_owner(&["acme"]))];
         for (rule, limit) in rules.iter_mut().zip([a, b]) {
-            rule.limit = limit
-                .map(|(count, per, by)| crate::policy::rules::Limit { quota: Quota { count, per: minutes(per) }, by });
+            rule.limit = limit.map(|(count, per, by)| crate::policy::rules::Limit {
+                quota: Quota { count, per: minutes(per) },
+                by,
+                then: Verdict::Defer,
+            });
         }
         policy(rules)
     };

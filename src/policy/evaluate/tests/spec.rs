@@ -118,8 +118,11 @@ impl RuleSpec {
         if self.then == Verdict::Approve {
             rule.wait = self.wait.map(hours);
             if let Some((count, per, by)) = self.limit {
-                let by = [LimitBy::Owner, LimitBy::Handle, LimitBy::Rule][usize::from(by)];
-                rule = rule.limit(count, hours(per), by);
+                let of = [LimitBy::Owner, LimitBy::Handle, LimitBy::Rule][usize::from(by % 3)];
+                rule = rule.limit(count, hours(per), of);
+                if let (Some(limit), true) = (&mut rule.limit, by >= 3) {
+                    limit.then = Verdict::Reject;
+                }
             }
         }
         rule
@@ -254,7 +257,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 }
 
 pub(super) fn rule_spec(name: &'static str) -> impl Strategy<Value = RuleSpec> {
-    let limit = prop::option::weighted(0.3, (1..4_u32, 1..9_i64, 0..3_u8));
+    let limit = prop::option::weighted(0.3, (1..4_u32, 1..9_i64, 0..6_u8));
     let wait = prop::option::weighted(0.2, 1..30_i64);
     let until = prop::option::weighted(0.2, -5..40_i64);
     let unless = prop_oneof![2 => Just(Vec::new()), 1 => tables()];
