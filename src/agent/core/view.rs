@@ -7,7 +7,6 @@ use crate::agent::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentState, StrangerText, Verdict};
 use crate::ops::control::wire::{AgentStatus, PendingRow};
-use crate::policy::{By, GuardKind};
 
 impl Core {
     /// How many charges and approvals are remembered; in time, only those that some window reaches.
@@ -83,7 +82,8 @@ impl Core {
                 first_seen: entry.first_seen(),
                 verdict: entry.decision().map(|decision| decision.verdict),
                 by: match (entry.answer().said(), entry.decision()) {
-                    (_, Some(decision)) if decision.by == By::Guard(GuardKind::AnsweredBefore) => {
+                    // What keeps an answered request waiting, rather than what answered it.
+                    (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
                         Some(decision.by.to_string())
                     }
                     (Some(said), _) => Some(said.by.to_string()),
