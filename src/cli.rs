@@ -231,3 +231,25 @@ pub fn main() -> u8 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wider than 80 columns wraps in the middle of a line that was laid out by hand.
+    #[test]
+    fn help_fits_80_columns() {
+        fn look(command: &mut clap::Command, wide: &mut Vec<String>) {
+            let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            let of = |line: &str| format!("{name}: {line}");
+            wide.extend(after.lines().chain(help.lines()).filter(|line| line.chars().count() > 80).map(of));
+            command.get_subcommands_mut().for_each(|command| look(command, wide));
+        }
+        let (mut command, mut wide) = (Cli::command(), Vec::new());
+        command.build();
+        look(&mut command, &mut wide);
+        assert!(wide.is_empty(), "{}", wide.join("\n"));
+    }
+}

@@ -19,6 +19,7 @@ mod restore;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod unexplained;
 mod view;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -79,6 +80,8 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
+    /// Its contacts have no line on record yet: those that are there are its baseline.
+    new_to_record: bool,
     /// Somebody was let in since then.
     let_in: bool,
     state: AgentState,
@@ -138,6 +141,7 @@ impl Core {
             joined: None,
             handle: None,
             last_listing: None,
+            new_to_record: memory.newest.is_none(),
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,

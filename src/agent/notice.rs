@@ -144,6 +144,25 @@ pub enum Notice {
         /// The answer of ours that made it.
         request: Option<RequestId>,
     },
+    /// A contact is new, and no answer of doorman made it.
+    ContactUnexplained {
+        /// Who.
+        contact: Contact,
+    },
+    /// All contacts of an agent that is new to the record were read.
+    ContactsBaseline {
+        /// How many there are.
+        contacts: usize,
+    },
+    /// Somebody else approved a request that the rules in force did not.
+    SettledAgainstPolicy {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// What the rules had said.
+        verdict: Verdict,
+        /// By what.
+        by: String,
+    },
     /// A contact is gone.
     ContactRemoved {
         /// Which.

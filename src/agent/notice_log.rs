@@ -122,7 +122,19 @@ pub fn write(notice: &Notice, key: &KeySource) {
             Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
             None => info!(event = events::GONE, "no longer listed: it was settled while nobody looked"),
         }),
-        Notice::ContactAdded { .. } | Notice::ContactRemoved { .. } => contacts(notice),
+        Notice::ContactAdded { .. }
+        | Notice::ContactUnexplained { .. }
+        | Notice::ContactsBaseline { .. }
+        | Notice::ContactRemoved { .. } => contacts(notice),
+        Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
+            warn!(
+                event = events::SETTLED_AGAINST_POLICY,
+                handle = handle(request),
+                verdict = verdict.as_str(),
+                by,
+                "somebody else approved a request that the rules did not approve"
+            );
+        }),
         Notice::Paused { by } => {
             warn!(event = events::AGENT_PAUSED, by, "paused: nothing is answered until `doorman resume`");
         }
@@ -298,6 +310,20 @@ fn contacts(notice: &Notice) {
                     );
                 });
             }
+        }
+        Notice::ContactUnexplained { contact } => {
+            warn!(
+                event = events::CONTACT_UNEXPLAINED,
+                contact = contact.id.as_str(),
+                handle = shown(contact.sender.original()),
+                name = shown(contact.name.as_ref()),
+                kind = contact.kind.as_str(),
+                "a new contact that no answer of doorman explains"
+            );
+        }
+        Notice::ContactsBaseline { contacts } => {
+            let contacts = u64::try_from(*contacts).unwrap_or(u64::MAX);
+            info!(event = events::CONTACTS_BASELINE, contacts, "the agent had {contacts} contacts before doorman");
         }
         Notice::ContactRemoved { contact, handle } => {
             info!(

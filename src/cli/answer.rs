@@ -15,16 +15,15 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
   doorman pending                       who is waiting
   doorman approve 0192f3c4              by the beginning of the request's id
   doorman approve @ann @bob             several, by handle
-  doorman approve --all --by no_match   everybody whom no rule matched; asks first
-  doorman approve @ann --remember friends
-                                        and put the handle on a list of the rules
+  doorman approve --all --by no_match   whoever matched no rule; it asks first
+  doorman approve @ann --remember friends   and put the handle on a list
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
-somebody who waits, else an id or its beginning. What was said is on record as yours
-(`person:NAME`).
+What begins with `@` is a handle, and a UUID is an id. Anything else is the
+handle of somebody who waits, else an id or its beginning. What was said is on
+record as yours (`person:NAME`).
 
-Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the
-platform refused; 69 no daemon.")]
+Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
+the platform refused; 69 no daemon.")]
 pub struct ApproveArgs {
     #[command(flatten)]
     whom: Args,
@@ -37,16 +36,16 @@ pub struct ApproveArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman pending                      who is waiting
-  doorman reject @mallory 0192f3c4     several, by handle or the beginning of the id
-  doorman reject --all --by no_match   everybody whom no rule matched; asks first
-  doorman hold @bob                    keep it for a person: no rule answers it any more
+  doorman reject @mallory 0192f3c4     several, by handle or by id
+  doorman reject --all --by no_match   whoever matched no rule; it asks first
+  doorman hold @bob                    keep it for a person
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is the handle of
-somebody who waits, else an id or its beginning. What was said is on record as yours
-(`person:NAME`).
+What begins with `@` is a handle, and a UUID is an id. Anything else is the
+handle of somebody who waits, else an id or its beginning. What was said is on
+record as yours (`person:NAME`).
 
-Exit status: 0 done, 1 a request is gone, or a handle names several or none, or the
-platform refused; 69 no daemon.")]
+Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
+the platform refused; 69 no daemon.")]
 pub struct Args {
     /// Requests: ids, their beginnings (8 characters or more), or handles
     #[arg(value_name = "ID|@HANDLE", required_unless_present = "all", add = completions::waiting())]

@@ -17,15 +17,16 @@ use crate::policy::audit::Audit;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman audit                       by the rules in force
-  doorman audit --rules new.toml      by other rules, before they are put in force
+  doorman audit --rules new.toml      by other rules, before they are used
   doorman revoke --audit --dry-run    whom a reject rule certainly matches
 
-A contact is judged by its handle alone, as a request without text. Windows, ages, limits,
-waits and pauses do not speak against a contact. A contact cannot be evaluated where a
-rule asks for its text, its name or its past; such a contact is never revoked.
+A contact is judged by its handle alone, as a request without text. Windows,
+ages, limits, waits and pauses do not speak against a contact. A contact cannot
+be evaluated where a rule asks for its text, its name or its past; such a
+contact is never revoked.
 
-Exit status: 0 nobody stands against the rules, 1 somebody does, 74 the ledger cannot be
-read, 78 the rules are refused.")]
+Exit status: 0 nobody stands against the rules, 1 somebody does, 74 the ledger
+cannot be read, 78 the rules are refused.")]
 pub struct Args {
     /// By these rules; else by those in force
     #[arg(long, value_name = "FILE")]

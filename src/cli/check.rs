@@ -31,6 +31,13 @@ pub struct Args {
     rules: Option<PathBuf>,
 }
 
+impl Args {
+    /// Of this rules file alone, or of everything that is configured.
+    pub(super) fn of(rules: Option<PathBuf>) -> Self {
+        Self { rules, ..Self::default() }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut checked = Checked::default();

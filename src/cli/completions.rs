@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
   doorman completions zsh > ~/.zfunc/_doorman
   doorman completions fish > ~/.config/fish/completions/doorman.fish
 
-The script asks this program, so that it also knows agents, rules, lists and the requests
-that are pending now. Print it again after an update of doorman.")]
+The script asks this program, so that it also knows agents, rules, lists and the
+requests that are pending now. Print it again after an update of doorman.")]
 pub struct Args {
     /// Which shell
     shell: clap_complete::Shell,

@@ -27,9 +27,9 @@ const HANDLE_CHARS: usize = 60;
   doorman contacts --rule friends         whom this rule let in
   doorman contacts --matching 'acme/*' --json | jq -r .handle
 
-A contact is not by doorman where the owner, the agent itself or the platform made it,
-or where it was there before doorman. `doorman audit` says whom the rules would let in
-today, `doorman revoke` removes contacts.")]
+A contact is not by doorman where the owner, the agent itself or the platform
+made it, or where it was there before doorman. `doorman audit` says whom the
+rules would let in today, `doorman revoke` removes contacts.")]
 pub struct Args {
     /// Only those that no answer of doorman let in
     #[arg(long, conflicts_with = "rule")]

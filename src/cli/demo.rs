@@ -21,9 +21,9 @@ const KEY: &str = "demo-key-of-the-concierge";
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A sandbox imitates the platform; the daemon is this program, in a process of its own, with
-the rules that doorman ships. Nothing leaves this machine, and all files are removed at
-the end. It takes about 15 seconds.
+A sandbox imitates the platform; the daemon is this program, in a process of its
+own, with the rules that doorman ships. Nothing leaves this machine, and all
+files are removed at the end. It takes about 15 seconds.
 
 Exit status: 0 all went as it should, 1 it did not.")]
 pub struct Args {

@@ -29,14 +29,15 @@ const OLDER_NAMED: usize = 3;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman explain @carol              the newest request of hers that is on record
-  doorman explain 0192f3c4            a request by its id, or the beginning of it
+  doorman explain @carol              her newest request on record
+  doorman explain 0192f3c4            a request by the beginning of its id
   doorman explain @carol --now        what would happen if it came now
   doorman explain @zoe --message hi   what would happen: she never asked
   doorman explain @carol --as-test    the same as a test for the rules file
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is a handle on record,
-else an id on record, else a handle never seen. Exit code 1: an id that is not on record.")]
+What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
+on record, else an id on record, else a handle never seen. Exit code 1: an id
+that is not on record.")]
 pub struct Args {
     /// A handle, or the id of a request or its beginning
     #[arg(value_name = "HANDLE|ID")]

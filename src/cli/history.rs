@@ -31,13 +31,14 @@ const UNEXPLAINED_NAMED: usize = 5;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman history -n 20                    the newest 20
-  doorman history --since 1h               everybody to whom something happened since then
+  doorman history --since 1h               what happened since then
   doorman history --handle 'acme/*' --outcome rejected
-  doorman history -f                       the last ten, then what happens from now on
+  doorman history -f                       the last ten, then what is new
   doorman history --since 30d --csv > october.csv
 
-OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by somebody else.
-Times are local; `--json` and `--csv` have them in UTC. `doorman explain REQUEST` says why.")]
+OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
+somebody else. Times are local; `--json` and `--csv` have them in UTC. `doorman
+explain REQUEST` says why.")]
 pub struct Args {
     /// Only to whom something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
     /// `2026-11-23T10:00`, or with a zone

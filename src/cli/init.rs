@@ -22,35 +22,52 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Writes `doorman.toml`, `rules.toml` and `agent.key` (mode 0600), never over a file that is there. The rules begin in shadow:
-doorman decides and records, and answers nothing until you say `mode = \"enforce\"`.
+#[command(after_help = "Examples:
+  doorman init my-agent
+  doorman init my-agent --agent 5f0c1a52-... < key.txt
+  doorman init --systemd                      as root, into /etc/doorman
 
-The key is asked for without being shown; where no terminal is, it is the first line of standard input:
-  doorman init --agent 5f0c1a52-… < key.txt
+Writes doorman.toml, rules.toml, agent.key (mode 0600) and a schema for each of
+the two TOML files, for completion in editors. It never writes over a file that
+is there. The rules begin in shadow: doorman decides and records, and answers
+nothing until they say `mode = \"enforce\"`. `doorman recipes` has rules for
+common wishes.
 
-Exit codes: 0 written, and `check` finds it good · 1 a file is there already, or none can be written · 2 the agent, the key or the
-address is none · 69 the platform cannot be reached (`--offline` does without) · 77 the key is refused, or another agent's ·
-78 written, but refused by `check` as things stand here, such as for a variable that is set; or TLS cannot be used")]
+What is missing is asked for; the key is not shown. Where no terminal is, the
+key is the first line of standard input.
+
+Exit status: 0 written, and `check` accepts it; 1 a file is there already, or
+none can be written; 2 the agent, the key or the address is not valid; 69 the
+platform cannot be reached (`--offline` does without it); 77 the key is refused,
+or another agent's; 78 written, but `check` refuses it as things are here, for
+example for a variable that is set.")]
 pub struct Args {
-    /// Where to; it is made if it is not there
-    #[arg(value_name = "DIRECTORY", default_value = ".")]
+    /// Where to write; it is made if it is not there
+    #[arg(value_name = "DIRECTORY", default_value = ".", default_value_if("systemd", "true", SYSTEMD))]
     directory: PathBuf,
     /// The agent's id, a UUID; else it is asked for
     #[arg(long, value_name = "ID")]
     agent: Option<String>,
-    /// The platform
+    /// The platform's address
     #[arg(long, value_name = "URL", default_value = "https://app.band.ai")]
     url: String,
     /// Do not ask the platform whether the key is good
     #[arg(long)]
     offline: bool,
+    /// For the systemd unit: into /etc/doorman, with the key as a credential
+    #[arg(long)]
+    systemd: bool,
 }
+
+/// Where the unit looks.
+const SYSTEMD: &str = "/etc/doorman";
 
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let path = |name: &str| args.directory.join(name);
-    for name in ["doorman.toml", "rules.toml", "agent.key"] {
+    for name in
+        ["doorman.toml", "rules.toml", "agent.key", "doorman.schema.json", "rules.schema.json", "doorman.service"]
+    {
         if path(name).exists() {
             let there = path(name).display().to_string();
             return Err(CliError::new(
@@ -59,58 +76,107 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
             ));
         }
     }
-    let id = match args.agent.clone() {
-        Some(id) => id,
-        None => ask("the agent's id (a UUID): ", false, "say which agent with `--agent ID`")?,
+    let agent = match &args.agent {
+        Some(id) => agent_id(id)?,
+        None => insist("the agent's id (a UUID): ", false, "say which agent with `--agent ID`", agent_id)?,
     };
-    if uuid::Uuid::parse_str(&id).is_err() {
-        let shown = output::shown(&id);
-        return Err(CliError::new(2, format!("`{shown}` is no agent's id: it is a UUID, as the platform shows it")));
-    }
-    let agent = AgentId::parse(&id).map_err(|problem| CliError::new(2, problem.to_string()))?;
-    let configuration = configuration(&args.url, &agent)?;
+    let configuration = configuration(&args.url, &agent, args.systemd)?;
     let platform = judged(path("doorman.toml"), &configuration)?;
-    let key = ask("its API key (not shown): ", true, "give the key as the first line of standard input")?;
-    let key = Key::parse(&key).map_err(|problem| CliError::new(2, format!("that is no key: {problem}")))?;
-    let owner = if args.offline { None } else { owner(&platform, &agent, &key)? };
+    let otherwise = "give the key as the first line of standard input";
+    let (key, owner) = insist("its API key (not shown): ", true, otherwise, |key| {
+        let key = Key::parse(key).map_err(|problem| CliError::new(2, format!("not a valid key: {problem}")))?;
+        let owner = if args.offline { None } else { owner(&platform, &agent, &key)? };
+        Ok((key, owner))
+    })?;
     let failed =
         |error: std::io::Error| CliError::new(1, format!("cannot write to `{}`: {error}", args.directory.display()));
     std::fs::create_dir_all(&args.directory).map_err(failed)?;
     write(&path("agent.key"), key.expose(), 0o600).map_err(failed)?;
     write(&path("rules.toml"), &rules(owner.as_deref()), 0o644).map_err(failed)?;
+    for (name, schema) in [("rules", crate::policy::schema()), ("doorman", config::schema())] {
+        write(&path(&format!("{name}.schema.json")), &format!("{schema:#}\n"), 0o644).map_err(failed)?;
+    }
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
-    let code = check::run(check::Args::default(), &Global { config: Some(file.clone()) })?;
-    output::print(&format!("\nwritten: {}, rules.toml and agent.key\n", file.display()))?;
+    if args.systemd {
+        write(&path("doorman.service"), &unit()?, 0o644).map_err(failed)?;
+    }
+    // A credential is there in the unit only: what names it was judged before.
+    let checked = check::Args::of(args.systemd.then(|| path("rules.toml")));
+    let code = check::run(checked, &Global { config: Some(file.clone()) })?;
+    output::print(&format!("\nwritten: {}, and beside it rules.toml, agent.key and the schemas\n", file.display()))?;
     if code != 0 {
-        let next = format!("\nnext: mend what is told above, then `doorman check --config {}`\n", file.display());
+        let next =
+            format!("\nNext: correct what is reported above, then `doorman check --config {}`\n", file.display());
         return output::print(&next).map(|()| code);
     }
+    let next = match args.systemd {
+        true => format!(
+            "\nNext, as root:\n  install -m 644 {}/doorman.service /etc/systemd/system/\n  systemctl daemon-reload\n  \
+             systemctl enable --now doorman\n  doorman status\n",
+            args.directory.display()
+        ),
+        false => format!(
+            "\nNext:\n  export DOORMAN_CONFIG={}\n  doorman doctor     # does everything work?\n  doorman run\n",
+            file.display()
+        ),
+    };
     output::print(&format!(
-        "\nnext:\n  export DOORMAN_CONFIG={0}\n  doorman doctor              \
-         # does everything work?\n  doorman run                 # decides and records; answers nothing yet\n  \
-         doorman history -f          # what it would have done\nthen put `mode = \"enforce\"` into rules.toml, and `doorman \
-         reload --wait`\n",
-        file.display()
+        "{next}  doorman history -f # what the rules would have done\n  doorman recipes    # rules for common wishes\n\
+         Then write `mode = \"enforce\"` into rules.toml, and run `doorman reload --wait`\n"
     ))?;
     Ok(code)
 }
 
-/// One line from the terminal, without showing it where it is a secret; or from standard input.
-fn ask(question: &str, secret: bool, otherwise: &str) -> Result<String, CliError> {
-    let failed = |error: std::io::Error| CliError::new(2, format!("nothing could be read ({error}): {otherwise}"));
-    let line = if secret && std::io::stdin().is_terminal() {
-        rpassword::prompt_password(question).map_err(failed)?
-    } else {
-        if std::io::stdin().is_terminal() {
-            write!(anstream::stderr(), "{question}").map_err(failed)?;
-        }
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
-        line
+/// The shipped unit, for this program where it is.
+fn unit() -> Result<String, CliError> {
+    let program = std::env::current_exe().map_err(|error| CliError::new(1, error.to_string()))?;
+    Ok(include_str!("../../systemd/doorman.service").replace("/usr/bin/doorman", &program.display().to_string()))
+}
+
+fn agent_id(text: &str) -> Result<AgentId, CliError> {
+    let bad = || {
+        let shown = output::shown(text);
+        CliError::new(2, format!("not a valid agent id: `{shown}`; it is a UUID, as the platform shows it"))
     };
-    let line = line.trim().to_owned();
-    if line.is_empty() { Err(CliError::new(2, format!("nothing was said: {otherwise}"))) } else { Ok(line) }
+    if uuid::Uuid::parse_str(text).is_err() {
+        return Err(bad());
+    }
+    AgentId::parse(text).map_err(|_| bad())
+}
+
+/// Asks until the answer is valid, and accepted by the platform; where no terminal is, once.
+fn insist<T>(
+    question: &str,
+    secret: bool,
+    otherwise: &str,
+    read: impl Fn(&str) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let nothing = || CliError::new(2, format!("nothing was entered: {otherwise}"));
+    loop {
+        let line = ask(question, secret, otherwise)?.ok_or_else(nothing)?;
+        let answer = if line.is_empty() { Err(nothing()) } else { read(&line) };
+        match answer {
+            Err(error) if std::io::stdin().is_terminal() && matches!(error.code, 2 | 77) => {
+                output::note(&format!("{}\n", error.message));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// One line from the terminal, without showing it where it is a secret; or from standard input. `None` at its end.
+fn ask(question: &str, secret: bool, otherwise: &str) -> Result<Option<String>, CliError> {
+    let failed = |error: std::io::Error| CliError::new(2, format!("nothing could be read ({error}): {otherwise}"));
+    if secret && std::io::stdin().is_terminal() {
+        return rpassword::prompt_password(question).map(|line| Some(line.trim().to_owned())).map_err(failed);
+    }
+    if std::io::stdin().is_terminal() {
+        write!(anstream::stderr(), "{question}").map_err(failed)?;
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
+    Ok((read > 0).then(|| line.trim().to_owned()))
 }
 
 /// The platform of a configuration that is to be written, as the daemon would read it: nothing is written that it would refuse.
@@ -153,14 +219,15 @@ fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn configuration(url: &str, agent: &AgentId) -> Result<String, CliError> {
+fn configuration(url: &str, agent: &AgentId, systemd: bool) -> Result<String, CliError> {
     // Without its text, which may hold a password.
     let url = Url::parse(url)
-        .map_err(|why| CliError::new(2, format!("`--url` is no address ({why}): nothing was written")))?;
+        .map_err(|why| CliError::new(2, format!("`--url` is not a valid address ({why}): nothing was written")))?;
     let url = url.as_str().trim_end_matches('/');
+    let key = if systemd { "api_key_credential = \"agent.key\"" } else { "api_key_file = \"agent.key\"" };
     Ok(format!(
-        "# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
-         [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
+        "#:schema ./doorman.schema.json\n#\n# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
+         [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\n{key}\nrules = \"rules.toml\"\n\
          connection = \"yield\" # never take the connection from the agent itself\n"
     ))
 }
@@ -177,7 +244,8 @@ fn rules(owner: Option<&str>) -> String {
         None => "# [rules.mine]\n# then = \"approve\"\n# when = { handle = [\"you\", \"you/*\"] }\n\n".to_owned(),
     };
     format!(
-        "# Who gets in. Reject beats defer, defer beats approve; whom nothing matches waits for a person.\n\
+        "#:schema ./rules.schema.json\n#\n\
+         # Who gets in. Reject beats defer, defer beats approve; who matches no rule waits for a person.\n\
          # `doorman check` says what is wrong, `doorman explain HANDLE` why somebody would be let in or not.\nversion = 1\n\n\
          [policy]\nmode = \"shadow\"                              # decide and record, answer nothing; then \"enforce\"\n\
          no_match = \"defer\"\n{protect}approvals_max = {{ count = 20, per = \"1h\" }} # one more pauses the agent until `doorman resume`\n\n\

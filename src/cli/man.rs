@@ -122,7 +122,9 @@ fn sections(after: &str) -> Roff {
     for paragraph in after.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
         if let Some(text) = paragraph.strip_prefix("Examples:\n") {
             examples = Some(text);
-        } else if let Some(text) = paragraph.strip_prefix("Exit status:") {
+        } else if let Some(text) =
+            paragraph.strip_prefix("Exit status:").or_else(|| paragraph.strip_prefix("Exit codes:"))
+        {
             exit = Some(text);
         } else {
             notes.push(paragraph);

@@ -12,8 +12,9 @@ use crate::ops::control::wire::{ControlOp, Done, OpReply};
   doorman pause ana/helper      one agent, by handle or id
   doorman resume
 
-While an agent is paused, requests are seen, decided and recorded, and none is answered.
-A pause outlives a restart. After a resume `approvals_max` counts from zero.")]
+While an agent is paused, requests are seen, decided and recorded, and none is
+answered. A pause outlives a restart. After a resume `approvals_max` counts from
+zero.")]
 pub struct Args {
     /// Only this agent: its id, the beginning of it, or its handle; else all
     #[arg(value_name = "AGENT", conflicts_with = "agent", add = super::completions::agents())]

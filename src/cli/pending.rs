@@ -18,11 +18,13 @@ const MESSAGE_CHARS: usize = 60;
   doorman pending --watch
   doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
 
-Then: `doorman review`, or approve, reject, hold or explain with a request's id or @handle.
+Then: `doorman review`, or approve, reject, hold or explain with a request's id
+or @handle.
 
-Stages: waiting (its rule says to wait, or its turn has not come), deferred (for a person),
-shadow (decided, but not answered, since the rules or the daemon are in shadow), in-flight,
-retrying, unknown (the next listing settles it), refused (by the platform).")]
+Stages: waiting (its rule says to wait, or its turn has not come), deferred (for
+a person), shadow (decided, but not answered, since the rules or the daemon are
+in shadow), in-flight, retrying, unknown (the next listing settles it), refused
+(by the platform).")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,

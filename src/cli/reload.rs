@@ -11,9 +11,10 @@ use crate::ops::control::wire::{ControlOp, Reloaded};
   doorman check && doorman reload --wait
   doorman reload --wait --accept-shrunk   after a list was shortened on purpose
 
-A file that is refused leaves its last good policy in force; `doorman status` shows the
-problem until it is mended. Without --wait the command ends as soon as the daemon has the
-order, and the log says what came of it. Exit code 1 with --wait: something was refused.")]
+A file that is refused leaves its last good policy in force; `doorman status`
+shows the problem until it is mended. Without --wait the command ends as soon as
+the daemon has the order, and the log says what came of it. Exit code 1 with
+--wait: something was refused.")]
 pub struct Args {
     /// Wait until it is done, and fail where anything was refused
     #[arg(long)]

@@ -17,11 +17,11 @@ use crate::policy::Truth;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 For each request: what it says, what the rules say of it, and a question.
-  a  approve      h  hold it: no rule answers it any more      u  take the last answer back
-  r  reject       s  skip it: it stays as it is                q  send the last answer, end
+  a  approve    h  hold: no rule answers it any more   u  take the last back
+  r  reject     s  skip: it stays as it is             q  send the last, and end
 
-An answer is sent when the next one is chosen, or at the end; until then `u` takes it back.
-Ctrl-C ends without sending the last one.
+An answer is sent when the next one is chosen, or at the end; until then `u`
+takes it back. Ctrl-C ends without sending the last one.
 
 Exit status: 0 all that was chosen is done, 1 not all, 69 no daemon.")]
 pub struct Args {

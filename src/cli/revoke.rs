@@ -25,20 +25,23 @@ const AT_ONCE: usize = 20;
 #[command(after_help = "Examples:
   doorman revoke @mallory                 one contact
   doorman revoke 'acme/*'                 all agents of acme that a rule let in
-  doorman revoke --since 1h --dry-run     whom the rules let in within the last hour
+  doorman revoke --since 1h --dry-run     whom the rules let in since
   doorman revoke --rule friends           whom this rule let in
   doorman revoke --list blocked --yes     everybody on a list, without asking
-  doorman revoke --audit                  whom a reject rule of the rules in force matches
+  doorman revoke --audit                  whom a reject rule matches
 
-Several options together narrow the choice. The contacts are shown first, and a question
-follows; in scripts `--yes` answers it. Contacts that a person approved are only removed
-where they are named or with `--people-too`, contacts that doorman did not approve only
-with `--any`. Removing a contact takes nobody out of a room, and the sender may ask again.
+Several options together narrow the choice. The contacts are shown first, and a
+question follows; in scripts `--yes` answers it. Contacts that a person approved
+are only removed where they are named or with `--people-too`, contacts that
+doorman did not approve only with `--any`. Removing a contact takes nobody out
+of a room, and the sender may ask again.
 
-After a rule that let in too many: `doorman pause`, correct the rules, `doorman reload`,
-`doorman revoke --since 2h`, `doorman resume`.
+After a rule that let in too many: `doorman pause`, correct the rules, `doorman
+reload`, `doorman revoke --since 2h`, `doorman resume`.
 
-Exit status: 0 removed, 1 nothing to remove, or not all could be removed, 69 no daemon.")]
+Exit status: 0 removed, 1 nothing to remove, or not all could be removed, 69 no
+daemon.")]
+#[command(override_usage = "doorman revoke [OPTIONS] [HANDLE|PATTERN]...")]
 #[group(id = "who", required = true, multiple = true, args = ["named", "rule", "since", "list", "audit"])]
 pub struct Args {
     /// Whose contact: handles, patterns such as 'acme/*', or contact ids

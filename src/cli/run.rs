@@ -20,10 +20,11 @@ use crate::transcript::{RECORD_BYTES_MAX, Recorder};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one ends at once.
-SIGHUP loads the rules and keys anew, as `doorman reload` does.
+SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one
+ends at once. SIGHUP loads the rules and keys again, as `doorman reload` does.
 
-Exit codes: 0 stopped as told · 74 the ledger cannot be used · 78 the configuration or every rules file is bad")]
+Exit codes: 0 stopped by a signal · 74 the ledger cannot be used · 78 the
+configuration or every rules file is bad")]
 pub struct Args {
     /// Decide and record, but answer nothing: for the first day
     #[arg(long)]

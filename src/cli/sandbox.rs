@@ -35,11 +35,12 @@ const AGENTS_SHOWN: usize = 10;
   doorman sandbox request @carol --message hello    in another terminal
   doorman init here --agent ID --url http://127.0.0.1:4400
 
-It keeps everything in memory, its keys protect nothing, and whoever reaches its address
-controls it. SIGINT or SIGTERM ends it as a platform that restarts; a second one at once.
+It keeps everything in memory, its keys protect nothing, and whoever reaches its
+address controls it. SIGINT or SIGTERM ends it as a platform that restarts; a
+second one at once.
 
-Exit status: 0 ended, 1 the address cannot be had, 2 usage, 78 the world or the certificate
-cannot be used."
+Exit status: 0 ended, 1 the address cannot be had, 2 usage, 78 the world or the
+certificate cannot be used."
 )]
 pub struct Args {
     #[command(subcommand)]

@@ -17,17 +17,17 @@ const NO_DAEMON: u8 = 2;
 #[command(after_help = "Examples:
   doorman status                     all agents and rules files
   doorman status --agent ana/helper  one agent, by handle or id
-  doorman status --exit-code -q      for cron: 0 well, 1 somebody should look, 2 no daemon
+  doorman status --exit-code -q      for cron: 0 well, 1 look, 2 no daemon
   doorman status --json | jq '.agents[] | select(.state != \"live\")'
   curl --unix-socket /run/doorman/doorman.sock http://doorman/metrics
 
-States: starting, live, away (no connection, listing meanwhile), yielded (the agent itself
-is connected, listing meanwhile), polling (by configuration), refused (the key is refused).
-Somebody should look where an agent is refused, paused or without rules, or where the
-ledger cannot be written.
+States: starting, live, away (no connection, listing meanwhile), yielded (the
+agent itself is connected, listing meanwhile), polling (by configuration),
+refused (the key is refused). Somebody should look where an agent is refused,
+paused or without rules, or where the ledger cannot be written.
 
-Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2 no daemon;
-otherwise 69 no daemon.")]
+Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
+no daemon; otherwise 69 no daemon.")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,

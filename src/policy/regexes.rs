@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use regex::RegexBuilder;
-use regex_syntax::hir::Hir;
 use regex_syntax::hir::literal::Extractor;
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::rules::Pattern;
 
@@ -20,6 +20,11 @@ const SMALL: usize = 64 * 1024;
 const SIZE_MAX: usize = 1024 * 1024;
 /// Most patterns that are larger than [`SMALL`].
 const LARGE_MAX: usize = 256;
+
+/// The text that costs are computed for (bytes): 500 characters, the most that the platform takes, of four bytes each.
+const TEXT: u64 = 2_000;
+/// Most steps that all patterns of a file may take for such a text. It depends on the file alone, not on the machine.
+const STEPS_MAX: u64 = 1_000_000_000;
 
 /// What a pattern is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,8 @@ impl RegexProblem {
 pub(crate) struct Compiler {
     count: usize,
     large: usize,
+    /// For a text of [`TEXT`].
+    steps: u64,
 }
 
 impl Compiler {
@@ -62,7 +69,9 @@ impl Compiler {
         if text.len() > LENGTH_MAX {
             return Err(RegexProblem::new(format!("longer than {LENGTH_MAX} bytes"), None));
         }
-        match parse(text)?.properties().minimum_len() {
+        let hir = parse(text)?;
+        self.spend(size(&hir))?;
+        match hir.properties().minimum_len() {
             None => return Err(RegexProblem::new("can never match", None)),
             Some(0) => {
                 let help = match purpose {
@@ -85,6 +94,20 @@ impl Compiler {
         Ok(Pattern::new(text, regex, disclosing))
     }
 
+    /// Takes the cost of a pattern of this size, compiled, off the budget of the file.
+    pub(crate) fn spend(&mut self, size: u64) -> Result<(), RegexProblem> {
+        let steps = self.steps.saturating_add(size.saturating_mul(TEXT));
+        if steps > STEPS_MAX {
+            let label = format!("with this one, the patterns take more than {} million steps", STEPS_MAX / 1_000_000);
+            return Err(RegexProblem::new(
+                label,
+                Some("shorten repetitions such as `{100}`, write `[a-z]` for `\\w`, or use a literal text"),
+            ));
+        }
+        self.steps = steps;
+        Ok(())
+    }
+
     fn build(&mut self, text: &str) -> Result<regex::Regex, RegexProblem> {
         let sized = |size| RegexBuilder::new(text).size_limit(size).dfa_size_limit(SIZE_MAX).build();
         let too_large = || RegexProblem::new("too large once compiled", Some("shorten its repetitions"));
@@ -100,6 +123,23 @@ impl Compiler {
             }
             Err(error) => Err(RegexProblem::new(last_line(&error.to_string()), None)),
         }
+    }
+}
+
+/// About how many states a pattern has once it is compiled: computed from its syntax, so that it is the same everywhere.
+fn size(hir: &Hir) -> u64 {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len() as u64,
+        HirKind::Class(Class::Unicode(class)) => 1 + class.ranges().len() as u64 / 4,
+        HirKind::Class(Class::Bytes(_)) => 1,
+        HirKind::Repetition(repetition) => {
+            let times = repetition.max.unwrap_or(repetition.min.saturating_add(1)).max(1);
+            size(&repetition.sub).saturating_add(1).saturating_mul(u64::from(times))
+        }
+        HirKind::Capture(capture) => size(&capture.sub).saturating_add(2),
+        HirKind::Concat(all) => all.iter().map(size).fold(0, u64::saturating_add),
+        HirKind::Alternation(all) => all.iter().map(size).fold(1, u64::saturating_add),
     }
 }
 
@@ -184,9 +224,24 @@ mod tests {
             assert!(compile(text, Use::Search).is_err());
         }
         let mut compiler = Compiler::default();
-        let refused =
-            (0..LARGE_MAX + 1).map(|_| compiler.compile(r"\w{15}x", Use::Search, false)).filter(Result::is_err).count();
-        assert_eq!(refused, 1, "large ones are counted");
+        let mut cheap = 0;
+        while compiler.compile(r"\w{15}x", Use::Search, false).is_ok() {
+            cheap += 1;
+        }
+        assert!((20..LARGE_MAX).contains(&cheap), "{cheap}: the sum is bounded");
+    }
+
+    #[test]
+    fn the_cost_of_a_file_is_that_of_its_patterns() {
+        let sized = |text| size(&parse(text).unwrap());
+        assert_eq!((sized("crypto"), sized("a|b"), sized("a{100}")), (6, 1, 200));
+        assert!(sized(r"\w") > 100 && sized(r"\w{240}") > 40_000);
+        let mut compiler = Compiler::default();
+        let many = (0..10_000).all(|at| compiler.compile(&format!(r"(?i)\bword{at}\b"), Use::Search, true).is_ok());
+        assert!(many, "ten thousand words");
+        let mut compiler = Compiler::default();
+        let huge = (0..40).filter(|_| compiler.compile(r"\w{180}x", Use::Search, true).is_ok()).count();
+        assert!(huge < 20, "forty of the largest are not taken: {huge}");
     }
 
     #[test]

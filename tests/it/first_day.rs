@@ -101,7 +101,25 @@ async fn init_writes_nothing_where_the_key_is_no_good() {
     }
     let offline = doorman(here, &["init", "d", "--agent", AGENT, "--url", nowhere, "--offline"], KEY);
     assert_eq!(offline.status.code(), Some(0), "{}", text(&offline));
-    assert_eq!(files(&here.join("d")), 3);
+    assert_eq!(files(&here.join("d")), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_for_systemd_writes_the_unit_and_names_the_key_by_its_credential() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let output = doorman(here, &["init", "d", "--agent", AGENT, "--url", &platform.url(), "--systemd"], KEY);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let read = |name: &str| std::fs::read_to_string(here.join("d").join(name)).unwrap();
+    assert!(read("doorman.toml").contains("api_key_credential = \"agent.key\""), "{}", read("doorman.toml"));
+    let program = format!("ExecStart={} run\n", env!("CARGO_BIN_EXE_doorman"));
+    assert!(read("doorman.service").contains(&program), "{}", read("doorman.service"));
+    for schema in ["rules", "doorman"] {
+        serde_json::from_str::<serde_json::Value>(&read(&format!("{schema}.schema.json"))).unwrap();
+        assert!(read(&format!("{schema}.toml")).starts_with(&format!("#:schema ./{schema}.schema.json\n")));
+    }
+    assert!(text(&output).contains("systemctl enable --now doorman"), "{}", text(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]

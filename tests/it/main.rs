@@ -21,6 +21,7 @@ mod rules_reference;
 mod sandbox;
 mod secrets;
 mod settings;
+mod shell;
 mod shipped_policies;
 mod systemd;
 mod tls;

@@ -270,3 +270,35 @@ async fn status_tells_cron_by_its_exit_code() {
     assert!(code == 1 && out.contains("is paused: `doorman resume`"), "{out}");
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before_is_not() {
+    let site = site().await;
+    ask(&site, "r-0", "before");
+    site.control.settle("r-0", Status::Approved).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    daemon.said("contacts_baseline", 1).await.unwrap();
+    for (id, from) in [("r-1", "ann"), ("r-2", "bob"), ("r-3", "carol")] {
+        ask(&site, id, from);
+    }
+    settled(&site, 3, 2).await;
+    assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
+    // The agent's own model, its owner or the platform approves what the rules left pending.
+    site.control.settle("r-2", Status::Approved).unwrap();
+    daemon.said("contact_unexplained", 1).await.unwrap();
+    daemon.said("settled_against_policy", 1).await.unwrap();
+    contacts(&site, 4, &[]).await;
+    assert_eq!(handles(&contacts(&site, 2, &["--not-by-doorman"]).await), ["before", "bob"]);
+    let (_, out, _) = site.cli(&["status"]).await;
+    assert!(out.contains("1 new contact(s) that no answer of doorman explains"), "{out}");
+    assert!(out.contains("1 request(s) approved by somebody else, against the rules"), "{out}");
+    let lines = daemon.lines();
+    let said = |event: &str| lines.iter().filter(|line| line["event"] == event).cloned().collect::<Vec<_>>();
+    let unexplained = said("contact_unexplained");
+    assert_eq!((unexplained.len(), &unexplained[0]["handle"]), (1, &Value::from("bob")), "{unexplained:?}");
+    let against = said("settled_against_policy");
+    assert_eq!((against.len(), &against[0]["by"]), (1, &Value::from("no_match")), "{against:?}");
+    assert_eq!(said("contacts_baseline")[0]["contacts"], 1);
+    daemon.stop().await.unwrap();
+}

@@ -392,6 +392,7 @@ impl Core {
                 self.policy_state.rejected_elsewhere(id, request.sender.handle(), now.wall);
                 self.inbox.requeue_resting(|entry| same_owner(entry.request(), &request));
             }
+            self.against_policy(&entry, status.as_ref());
             self.approval_ended(id, entry.request().sender.handle(), false, now);
             if entry.answer().intended().is_some() {
                 self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });

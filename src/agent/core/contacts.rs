@@ -294,6 +294,7 @@ impl Core {
             self.removed_contact(&contact, now);
         }
         (self.contacts.whole, self.contacts.unread) = (true, reading.unread);
+        self.baseline(self.contacts.known.len());
         if !reading.odd && reading.unread == 0 {
             self.contacts.attribution.not_among_all(reading.approvals);
         }
@@ -368,6 +369,9 @@ impl Core {
             at: now.wall,
         });
         if news {
+            if request.is_none() {
+                self.unexplained(&contact);
+            }
             self.count("contacts_added");
             self.tell(Notice::ContactAdded { contact, request });
         }

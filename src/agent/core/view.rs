@@ -45,7 +45,7 @@ impl Core {
                 blind.position, blind.page, blind.size, blind.rows
             )
         });
-        self.session.remarks().into_iter().chain(blind).collect()
+        self.session.remarks().into_iter().chain(blind).chain(self.beside_the_rules()).collect()
     }
 
     /// Its state.

@@ -96,6 +96,9 @@ events! {
     CONTACT_ADDED = "contact_added", INFO, ["contact", "handle", "name", "kind"], "the agent has a new contact";
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact is the effect of an answer of ours";
+    CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a contact is new, and no answer of doorman made it: the owner, the agent itself or the platform did";
+    CONTACTS_BASELINE = "contacts_baseline", INFO, ["contacts"], "all contacts of an agent that is new to the record were read; those that are there already are not warned about";
+    SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are what they had said";
     AGENT_PAUSED = "agent_paused", WARN, ["by"], "nothing is answered for this agent until `doorman resume`";
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "the agent is answered for again";
     PERSON_ANSWERED = "person_answered", INFO, ["handle", "verdict", "by"], "somebody approved, rejected or deferred a request by hand";
@@ -158,6 +161,7 @@ fields! {
     "via", "text", "`event` or `listing`";
     "kind", "text", "`user`, `agent` or `other`";
     "contact", "text", "the id of a contact";
+    "contacts", "number", "how many contacts";
     "pending", "number", "how many requests are pending";
     "pages", "number", "how many pages a listing had";
     "agents", "number", "how many agents";

@@ -77,7 +77,17 @@ impl Compiling<'_> {
                     .label(format!("`{sign}` looks like a regular expression"))
                     .help(format!("write `{regex_key} = '…'`"));
             } else {
-                literals.push(Folded::new(&text.value, self.disclosing));
+                let literal = Folded::new(&text.value, self.disclosing);
+                // Each makes a disclosed form of its own.
+                if literal.letters.is_some()
+                    && self.disclosing
+                    && let Err(problem) = self.regexes.spend(64)
+                {
+                    let message =
+                        format!("the texts and patterns of this file cost too much: `{}`", shown(&text.value));
+                    self.problems.error(&text.span, message).label(problem.label);
+                }
+                literals.push(literal);
             }
         }
         self.twice(texts);
@@ -93,7 +103,18 @@ impl Compiling<'_> {
                 let message = format!("`{}` is an empty text", shown(&line.value));
                 self.problems.push(Severity::Error, read.source, Some(line.span.clone()), message);
             } else {
-                literals.push(Folded::new(&line.value, self.disclosing));
+                let literal = Folded::new(&line.value, self.disclosing);
+                if literal.letters.is_some()
+                    && self.disclosing
+                    && let Err(problem) = self.regexes.spend(64)
+                {
+                    let message = "the texts and patterns of this rules file cost too much".to_owned();
+                    self.problems
+                        .push(Severity::Error, read.source, Some(line.span.clone()), message)
+                        .label(problem.label);
+                    return None;
+                }
+                literals.push(literal);
             }
         }
         (literals.len() == read.lines.len()).then_some(literals)

@@ -1,0 +1,47 @@
+//! What happened beside the rules: contacts that no answer of doorman explains, and requests that somebody else approved
+//! though the rules in force did not.
+
+use super::Core;
+use crate::agent::notice::Notice;
+use crate::inbox::Entry;
+use crate::model::{Contact, RequestStatus, Verdict};
+
+impl Core {
+    /// A contact is new, and no answer of ours made it.
+    pub(super) fn unexplained(&mut self, contact: &Contact) {
+        self.count("contacts_unexplained");
+        self.tell(Notice::ContactUnexplained { contact: contact.clone() });
+    }
+
+    /// All contacts of an agent that is new to the record were read: how many there are is said once, and none by itself.
+    pub(super) fn baseline(&mut self, contacts: usize) {
+        if std::mem::take(&mut self.new_to_record) {
+            self.tell(Notice::ContactsBaseline { contacts });
+        }
+    }
+
+    /// A request ended without an answer of ours: told where that was against the rules in force. In shadow none are.
+    pub(super) fn against_policy(&mut self, entry: &Entry, status: Option<&RequestStatus>) {
+        let Some(decision) = entry.decision().filter(|decision| decision.verdict != Verdict::Approve) else {
+            return;
+        };
+        if status != Some(&RequestStatus::Approved) || self.in_shadow() {
+            return;
+        }
+        let (verdict, by) = (decision.verdict, decision.by.to_string());
+        self.count("settled_against_policy");
+        self.tell(Notice::SettledAgainstPolicy { request: entry.request().clone(), verdict, by });
+    }
+
+    /// What `status` says of both since the start.
+    pub(super) fn beside_the_rules(&self) -> impl Iterator<Item = String> {
+        let counts = self.counters.all();
+        let counted = |name: &str| counts.get(name).copied().filter(|count| *count > 0);
+        let contacts = counted("contacts_unexplained").map(|count| {
+            format!("{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`")
+        });
+        let settled = counted("settled_against_policy")
+            .map(|count| format!("{count} request(s) approved by somebody else, against the rules in force"));
+        contacts.into_iter().chain(settled)
+    }
+}

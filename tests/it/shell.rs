@@ -1,0 +1,82 @@
+//! What a shell, a package and a newcomer get from the binary: completions, manual pages, recipes, a request to a sandbox.
+
+use doorman::sandbox::NewRequest;
+
+use crate::faults::site::{AGENT, Site};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completions_know_commands_and_whoever_is_waiting() {
+    let site = Site::start().await;
+    let (code, script, _) = site.cli(&["completions", "bash"]).await;
+    assert!(code == 0 && script.contains("_DOORMAN_COMPLETE"), "{script}");
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.control.request(&NewRequest::to(AGENT).from("carol").id("r-1")).unwrap();
+    site.control.request(&NewRequest::to(AGENT).from("$(reboot)").id("r-2")).unwrap();
+    daemon.said("decided", 2).await.unwrap();
+    let complete = async |words: &[&str]| {
+        let output = site.command(&[&["--", "doorman"], words].concat()).env("_DOORMAN_COMPLETE", "fish").output();
+        let offered = String::from_utf8(output.await.unwrap().stdout).unwrap();
+        let word = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
+        offered.lines().map(word).collect::<Vec<_>>()
+    };
+    assert!(complete(&["app"]).await.contains(&"approve".to_owned()));
+    assert_eq!(complete(&["approve", "@"]).await, ["@carol"]);
+    let all = complete(&["approve", ""]).await;
+    assert!(all.contains(&"r-2".to_owned()) && !all.iter().any(|word| word.contains('$')), "{all:?}");
+    assert!(complete(&["contacts", "--rule", ""]).await.contains(&"friends".to_owned()));
+    assert!(complete(&["status", "--agent", "a00"]).await.contains(&AGENT.to_owned()));
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_command_has_a_manual_page_with_its_sections() {
+    let site = Site::start().await;
+    let (code, page, err) = site.cli(&["man", "approve"]).await;
+    assert_eq!(code, 0, "{err}");
+    for section in ["NAME", "SYNOPSIS", "OPTIONS", "FILES", "ENVIRONMENT", "\"EXIT STATUS\"", "EXAMPLES"] {
+        assert!(page.contains(&format!(".SH {section}\n")), "no {section} in\n{page}");
+    }
+    let (code, _, err) = site.cli(&["man", "aprove"]).await;
+    assert!(code == 2 && err.contains("approve"), "{err}");
+    let directory = site.path("man1");
+    let (code, out, err) = site.cli(&["man", "--out", directory.to_str().unwrap()]).await;
+    assert_eq!(code, 0, "{err}");
+    let pages = std::fs::read_dir(&directory).unwrap().count();
+    assert!(out.starts_with(&format!("{pages} pages")) && pages > 25, "{out}");
+    for page in ["doorman.1", "doorman-run.1", "doorman-list-add.1", "doorman-sandbox-request.1"] {
+        assert!(directory.join(page).is_file(), "no {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_recipe_from_the_binary_is_a_rules_file_that_passes_its_own_tests() {
+    let site = Site::start().await;
+    let (code, list, _) = site.cli(&["recipes"]).await;
+    assert_eq!(code, 0);
+    for name in list.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {
+        let (code, rules, err) = site.cli(&["recipes", name]).await;
+        assert_eq!(code, 0, "{err}");
+        let file = site.path("recipe.toml");
+        std::fs::write(&file, rules).unwrap();
+        let (code, out, err) = site.cli(&["test", "--rules", file.to_str().unwrap()]).await;
+        // Some need a list of people, which is the reader's to write.
+        assert!(code == 0 || err.contains("cannot be read"), "{name}: {out}{err}");
+    }
+    assert_eq!(site.cli(&["recipes", "nothing"]).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_request_to_a_sandbox_needs_no_json() {
+    let site = Site::start().await;
+    let url = format!("http://{}", site.address);
+    let (code, out, err) = site.cli(&["sandbox", "knock", "@carol", "--message", "hello", "--url", &url]).await;
+    assert_eq!(code, 0, "{err}");
+    let request = &site.control.state().requests[0];
+    assert_eq!((request.id.as_str(), request.to.as_str()), (out.trim(), AGENT));
+    assert_eq!((request.from_handle.as_deref(), request.message.as_deref()), (Some("@carol"), Some("hello")));
+    let (code, _, err) = site.cli(&["sandbox", "request", "@carol", "--to", "nobody", "--url", &url]).await;
+    assert!(code == 1 && err.contains("nobody here has that id or handle"), "{err}");
+    let (code, _, err) = site.cli(&["sandbox", "request", "@carol", "--url", "http://127.0.0.1:9"]).await;
+    assert!(code == 69 && err.contains("no sandbox answers"), "{err}");
+}
