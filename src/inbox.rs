@@ -8,6 +8,7 @@ mod answer;
 mod entry;
 mod listing;
 mod queues;
+mod subject;
 mod tombstones;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
 pub use entry::{Entry, QueuePosition, Stage};
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
+pub use subject::Subject;
 pub use tombstones::Tombstone;
 
 /// Most requests held for one agent. What comes on top waits at the platform until there is room.
@@ -85,6 +87,8 @@ pub struct Inbox {
     pub closed: bool,
     /// Somebody was turned away for want of room, and waits at the platform.
     crowded: bool,
+    /// What was known of requests that have changed since, until it is asked for.
+    changed: Vec<Arc<ContactRequest>>,
 }
 
 /// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
@@ -120,6 +124,7 @@ impl Inbox {
             capacity,
             closed: false,
             crowded: false,
+            changed: Vec::new(),
         }
     }
 
@@ -157,7 +162,8 @@ impl Inbox {
     /// A live event brought a request.
     pub fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
         if let Some(entry) = self.entries.get_mut(&request.id) {
-            entry.learn(request);
+            let before = entry.learn(request, None);
+            self.changed.extend(before);
             return Seen::Known;
         }
         // Ids are never used again, so an event for a settled one is a late or repeated one.
@@ -182,7 +188,8 @@ impl Inbox {
         let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
         if let Some(entry) = self.entries.get_mut(&request.id) {
             entry.shown_in = number;
-            entry.learn(request);
+            let before = entry.learn(request, Some(started_mark));
+            self.changed.extend(before);
             return Seen::Known;
         }
         let mut answer = AnswerState::free();
@@ -193,7 +200,10 @@ impl Inbox {
             if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
                 return Seen::Settled;
             }
-            answer = tombstone.answer.map_or_else(AnswerState::free, AnswerState::returned);
+            // Another sender or time under the same id is another request: nothing that was said binds it.
+            if let Some(said) = tombstone.answer.filter(|_| tombstone.subject.may_be(Subject::of(&request))) {
+                answer = AnswerState::returned(said, tombstone.subject);
+            }
             returned = true;
         }
         if self.closed || self.entries.len() >= self.capacity {
@@ -222,16 +232,17 @@ impl Inbox {
     ) {
         let mark = self.mark();
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
-        let answer = AnswerState::unknown(said, attempts, mark);
+        let answer = AnswerState::unknown(said, Subject::of(&request), attempts, mark);
         let mut entry = Entry::new(Arc::new(request), answer, first_seen, mark, None);
         entry.from_memory = true;
         self.insert(entry, Queue::Out);
     }
 
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
-    pub fn remember_settled(&mut self, id: RequestId, answer: Option<Said>, now: Now) {
+    pub fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, now: Now) {
         let mark = self.mark();
-        self.tombstones.put(&id, Tombstone { mark, at: now.mono, answer });
+        let subject = Subject::of(request);
+        self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject });
     }
 
     /// One page of the pass under way. New requests come back in the order of the page.
@@ -308,7 +319,8 @@ impl Inbox {
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Said>, now: Now) -> Option<Entry> {
         let mark = self.mark();
-        self.tombstones.put(id, Tombstone { mark, at: now.mono, answer });
+        let subject = self.entries.get(id).map(|entry| Subject::of(&entry.request)).unwrap_or_default();
+        self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject });
         let entry = *self.entries.remove(id)?;
         self.unlist(id, entry.queue, entry.place);
         if std::mem::take(&mut self.crowded) {
@@ -327,6 +339,11 @@ impl Inbox {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.answer.remember_malformed(answer);
         }
+    }
+
+    /// What was known of requests of which the platform says something else by now.
+    pub fn take_changed(&mut self) -> Vec<Arc<ContactRequest>> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Forgets tombstones that no listing can need any more.

@@ -19,19 +19,37 @@ pub struct Responder {
     next: Mono,
     /// Nothing at all before this (429, `Retry-After`).
     blocked_until: Mono,
+    /// No answer before this: the last ones did not get through.
+    answers_after: Mono,
+    /// Waits in succession without a good call between them. While there is one, answers go out one at a time.
+    failures: u32,
 }
 
 impl Responder {
     /// `in_flight` answers on their way at once; `per_second` begun per second, zero for no limit.
     pub fn new(in_flight: u32, per_second: u32) -> Self {
         let spacing = if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
-        Self { in_flight: 0, in_flight_max: in_flight.max(1), spacing, next: Mono::ZERO, blocked_until: Mono::ZERO }
+        Self {
+            in_flight: 0,
+            in_flight_max: in_flight.max(1),
+            spacing,
+            next: Mono::ZERO,
+            blocked_until: Mono::ZERO,
+            answers_after: Mono::ZERO,
+            failures: 0,
+        }
     }
 
     /// Whether an answer may begin; otherwise when to ask again (`None`: when a slot comes back).
     pub fn slot(&self, now: Mono) -> Result<(), Option<Mono>> {
         if self.blocked_until > now {
             return Err(Some(self.blocked_until));
+        }
+        if self.answers_after > now {
+            return Err(Some(self.answers_after));
+        }
+        if self.failures > 0 && self.in_flight > 0 {
+            return Err(None);
         }
         if self.in_flight >= self.in_flight_max {
             return Err(None);
@@ -60,6 +78,31 @@ impl Responder {
     /// How many are on their way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+
+    /// An answer did not get through: how many waits in succession this makes, where it begins a new one. Those that were on
+    /// their way together fail together, and make one.
+    pub fn failed(&mut self, now: Mono) -> Option<u32> {
+        if self.answers_after > now {
+            return None;
+        }
+        self.failures = self.failures.saturating_add(1);
+        Some(self.failures)
+    }
+
+    /// The wait that a failure began lasts until then.
+    pub fn wait_until(&mut self, until: Mono) {
+        self.answers_after = self.answers_after.max(until);
+    }
+
+    /// When the wait ends.
+    pub fn waits_until(&self) -> Mono {
+        self.answers_after
+    }
+
+    /// A call went through: the platform is well.
+    pub fn well(&mut self) {
+        (self.failures, self.answers_after) = (0, Mono::ZERO);
     }
 
     /// The platform asked for quiet.
@@ -182,6 +225,27 @@ mod tests {
         assert!(in_second(5_000) <= 40, "{}", in_second(5_000));
         assert_eq!(in_second(6_500), 20);
         assert_eq!(in_second(7_500), 20);
+    }
+
+    #[test]
+    fn answers_that_fail_together_make_one_wait_and_one_goes_first_after_it() {
+        let mut responder = Responder::new(8, 0);
+        for _ in 0..3 {
+            responder.take(at(0));
+        }
+        assert_eq!(responder.failed(at(10)), Some(1));
+        responder.wait_until(at(500));
+        assert_eq!(responder.failed(at(11)), None, "of the same wave");
+        (0..3).for_each(|_| responder.give_back());
+        assert_eq!(responder.slot(at(499)), Err(Some(at(500))));
+        assert_eq!(responder.slot(at(500)), Ok(()));
+        responder.take(at(500));
+        assert_eq!(responder.slot(at(500)), Err(None), "one is enough to find out");
+        assert_eq!(responder.failed(at(501)), Some(2), "the next wait is longer");
+        responder.give_back();
+        responder.well();
+        (0..8).for_each(|_| responder.take(at(502)));
+        assert_eq!(responder.slot(at(502)), Err(None));
     }
 
     #[test]

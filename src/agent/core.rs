@@ -248,6 +248,7 @@ impl Core {
         if !self.stopping {
             self.identify(now);
             self.begin_restore(now);
+            self.learn_changes(now);
             self.inbox.wake(now, self.clock.sound());
             self.begin_listing(now);
             self.begin_contacts(now);

@@ -68,6 +68,13 @@ pub enum Notice {
         /// Which.
         request: RequestId,
     },
+    /// The platform says something else of a pending request than before.
+    Changed {
+        /// As it is known now.
+        request: Arc<ContactRequest>,
+        /// As it was.
+        before: Arc<ContactRequest>,
+    },
     /// A request was decided, otherwise than before.
     Decided {
         /// The request.

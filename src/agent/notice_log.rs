@@ -102,6 +102,15 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "the platform lists a settled request as pending again"
             );
         }),
+        Notice::Changed { request, before } => request_span(&request.id).in_scope(|| {
+            warn!(
+                event = events::REQUEST_CHANGED,
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
+                before = handle(before),
+                "the platform says something else of this request than before: it is decided again"
+            );
+        }),
         Notice::Decided { .. }
         | Notice::Answering { .. }
         | Notice::Answered { .. }

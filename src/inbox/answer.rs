@@ -6,7 +6,7 @@
 //! [`Inbox::still_pending`] or `settle`. A request that returns after its end begins as bound.
 
 use super::entry::Queue;
-use super::{Entry, Inbox, Mark};
+use super::{Entry, Inbox, Mark, Subject};
 use crate::clock::Mono;
 use crate::model::{Answer, Refusal, RequestId, RequestStatus};
 use crate::policy::By;
@@ -49,6 +49,8 @@ struct Refusals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
     said: Said,
+    /// Whom it is for, as was known when it was decided.
+    subject: Subject,
     /// From 1.
     attempt: u32,
     /// An earlier attempt may have been carried out.
@@ -86,6 +88,8 @@ impl Flight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bound {
     said: Said,
+    /// Whom it was for.
+    subject: Subject,
     attempts: u32,
     /// The end of this answer is on record already: the request returned after it.
     recorded: bool,
@@ -125,14 +129,14 @@ impl AnswerState {
     }
 
     /// The end of this answer is on record, and the request is listed again.
-    pub(super) fn returned(said: Said) -> Self {
-        let bound = Bound { said, attempts: 0, recorded: true, refusals: Refusals::default() };
+    pub(super) fn returned(said: Said, subject: Subject) -> Self {
+        let bound = Bound { said, subject, attempts: 0, recorded: true, refusals: Refusals::default() };
         Self(State::Bound(Box::new(bound)))
     }
 
     /// The ledger holds this answer for open.
-    pub(super) fn unknown(said: Said, attempts: u32, ended: Mark) -> Self {
-        let bound = Bound { said, attempts, recorded: false, refusals: Refusals::default() };
+    pub(super) fn unknown(said: Said, subject: Subject, attempts: u32, ended: Mark) -> Self {
+        let bound = Bound { said, subject, attempts, recorded: false, refusals: Refusals::default() };
         Self(State::Unknown { bound: Box::new(bound), ended })
     }
 
@@ -159,6 +163,15 @@ impl AnswerState {
         match &self.0 {
             State::Unknown { ended, .. } => Some(*ended),
             State::Free { .. } | State::InFlight(_) | State::Bound(_) => None,
+        }
+    }
+
+    /// Whom the answer on its way, or that may have been carried out, was for.
+    pub fn subject(&self) -> Option<Subject> {
+        match &self.0 {
+            State::Free { .. } => None,
+            State::InFlight(flight) => Some(flight.subject),
+            State::Unknown { bound, .. } | State::Bound(bound) => Some(bound.subject),
         }
     }
 
@@ -255,20 +268,20 @@ impl AnswerState {
         }
     }
 
-    fn begin(&mut self, said: Said) -> u32 {
+    fn begin(&mut self, said: Said, subject: Subject) -> u32 {
         let attempt = self.attempts() + 1;
         let (bound, refusals) = (self.may_be_heard(), self.refusals());
         let recorded = bound && self.ends().is_none();
-        self.0 = State::InFlight(Box::new(Flight { said, attempt, bound, recorded, refusals, updated: None }));
+        self.0 = State::InFlight(Box::new(Flight { said, subject, attempt, bound, recorded, refusals, updated: None }));
         attempt
     }
 
     /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
     /// record and still open.
     fn without(flight: Flight, intended: bool) -> Self {
-        let Flight { said, attempt, bound, recorded, refusals, .. } = flight;
+        let Flight { said, subject, attempt, bound, recorded, refusals, .. } = flight;
         if bound {
-            let bound = Bound { said, attempts: attempt, recorded: recorded && !intended, refusals };
+            let bound = Bound { said, subject, attempts: attempt, recorded: recorded && !intended, refusals };
             return Self(State::Bound(Box::new(bound)));
         }
         let intended = intended.then_some(said.answer);
@@ -298,7 +311,8 @@ impl AnswerState {
 impl Inbox {
     /// Its intent goes on record, and nobody else touches it. Returns which attempt it is.
     pub fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<u32> {
-        let attempt = self.entries.get_mut(id)?.answer.begin(said);
+        let entry = self.entries.get_mut(id)?;
+        let attempt = entry.answer.begin(said, Subject::of(&entry.request));
         self.place(id, Queue::Out);
         Some(attempt)
     }
@@ -316,8 +330,8 @@ impl Inbox {
     pub fn fate_unknown(&mut self, id: &RequestId) {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let Some(Flight { said, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
-        let bound = Bound { said, attempts: attempt, recorded: false, refusals };
+        let Some(Flight { said, subject, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
+        let bound = Bound { said, subject, attempts: attempt, recorded: false, refusals };
         entry.answer = AnswerState(State::Unknown { bound: Box::new(bound), ended });
         self.place(id, Queue::Out);
     }
@@ -347,9 +361,11 @@ impl Inbox {
         self.place(id, Queue::Delayed { until, held: false });
     }
 
-    /// A person wants this to be sent. Where an earlier attempt may have been carried out, that one is sent again.
-    pub fn order(&mut self, id: &RequestId, said: Said) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
+    /// A person wants this to be sent, whatever may have been carried out before. Whether an earlier answer that the record
+    /// holds for open is given up for it.
+    pub fn order(&mut self, id: &RequestId, said: Said) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let mut given_up = false;
         match &mut entry.answer.0 {
             State::Free { order, intended, attempts, refusals } => {
                 if intended.is_none() {
@@ -358,10 +374,28 @@ impl Inbox {
                 *order = Some(Box::new(said));
                 *refusals = Refusals::default();
             }
-            State::Bound(bound) => bound.refusals = Refusals::default(),
-            State::InFlight(_) | State::Unknown { .. } => return,
+            State::Bound(bound) if bound.said.answer == said.answer => {
+                (bound.refusals, bound.said.by) = (Refusals::default(), said.by);
+                bound.subject = Subject::of(&entry.request);
+            }
+            State::Bound(bound) => {
+                given_up = !bound.recorded;
+                let order = Some(Box::new(said));
+                let (intended, attempts, refusals) = (None, 0, Refusals::default());
+                entry.answer = AnswerState(State::Free { order, intended, attempts, refusals });
+            }
+            State::InFlight(_) | State::Unknown { .. } => return false,
         }
         self.requeue(id);
+        given_up
+    }
+
+    /// The sender is another than was known: what a person said of the one before is not sent.
+    pub fn take_order(&mut self, id: &RequestId) -> Option<Said> {
+        match &mut self.entries.get_mut(id)?.answer.0 {
+            State::Free { order, .. } => order.take().map(|said| *said),
+            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+        }
     }
 
     /// A person holds it: what a person wanted to be sent is not. Where an earlier attempt may have been carried out, that

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{AnswerState, Mark};
+use super::{AnswerState, Mark, Said, Subject};
 use crate::clock::Mono;
-use crate::model::{ContactRequest, RequestId};
+use crate::model::{ContactRequest, RequestId, Sender};
 use crate::policy::Decision;
 
 /// Where a request stands. Exactly one, always.
@@ -61,6 +61,10 @@ pub struct Entry {
     pub(super) answer: AnswerState,
     received: Option<Mono>,
     decision: Option<Box<Decision>>,
+    /// As of which mark `request` is what the platform says.
+    learned: Mark,
+    /// Whose it was before it changed, until a person was told.
+    was: Option<Box<Sender>>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub(super) from_memory: bool,
     /// What the passes in succession that should have shown it, and did not, weigh.
@@ -86,18 +90,44 @@ impl Entry {
             answer,
             received,
             decision: None,
+            learned: mark,
+            was: None,
             from_memory: false,
             missed: 0,
             shown_in: 0,
         }
     }
 
-    /// Takes what the platform says of a request of which only the id was known.
-    pub(super) fn learn(&mut self, request: ContactRequest) {
-        if self.from_memory {
-            self.request = Arc::new(request);
-            self.from_memory = false;
+    /// Takes what the platform says of it: a page, with the mark at which its pass began, or an event, which says how it was
+    /// when it came. A newer page that contradicts what is known is believed; whatever else says what was not known fills it
+    /// in. Returns what was known before, where that is something else than now.
+    pub(super) fn learn(&mut self, request: ContactRequest, page: Option<Mark>) -> Option<Arc<ContactRequest>> {
+        if std::mem::take(&mut self.from_memory) {
+            let before = std::mem::replace(&mut self.request, Arc::new(request));
+            self.learned = page.unwrap_or(self.learned);
+            return (before.sender != Sender::Absent && before.sender != self.request.sender).then_some(before);
         }
+        let known = &self.request;
+        let differs = known.sender != request.sender || known.name != request.name || known.message != request.message;
+        let newer = page.is_some_and(|mark| mark > self.learned);
+        let fills = known.sender == Sender::Absent && request.sender != Sender::Absent;
+        if newer {
+            self.learned = page.unwrap_or(self.learned);
+        }
+        if !differs || !(newer || fills) {
+            return None;
+        }
+        let inserted_at = request.inserted_at.or(known.inserted_at);
+        let before = std::mem::replace(&mut self.request, Arc::new(ContactRequest { inserted_at, ..request }));
+        if before.sender != self.request.sender && before.sender != Sender::Absent && self.was.is_none() {
+            self.was = Some(Box::new(before.sender.clone()));
+        }
+        Some(before)
+    }
+
+    /// Whose it was before it changed, until a person was told.
+    pub fn take_was(&mut self) -> Option<Sender> {
+        self.was.take().map(|was| *was)
     }
 
     /// What is known of it.
@@ -118,6 +148,16 @@ impl Entry {
     /// It was first seen then: the record knows better, or the clock was ahead.
     pub fn first_seen_at(&mut self, at: Timestamp) {
         self.first_seen = at;
+    }
+
+    /// Whether what was said last is a person's word for the request as it is known now.
+    pub fn said_by_person(&self) -> bool {
+        self.answer.said().is_some_and(Said::by_person) && self.is_as_answered()
+    }
+
+    /// Whether it may be the very request that its earlier answer was for.
+    pub fn is_as_answered(&self) -> bool {
+        self.answer.subject().is_none_or(|subject| subject.may_be(Subject::of(&self.request)))
     }
 
     /// When its frame came, for the latency that the log shows; `None` when it was listed.
@@ -177,5 +217,5 @@ impl Entry {
     }
 }
 
-/// A hundred thousand of them are 12 MB.
-const _: () = assert!(size_of::<Entry>() <= 136);
+/// A hundred thousand of them are 15 MB.
+const _: () = assert!(size_of::<Entry>() <= 152);

@@ -74,6 +74,8 @@ pub struct PassEnd {
     /// It came to the last page, every row's id could be read, and as many came as were promised, unless the promise moved
     /// meanwhile: whoever is missing has ended, or slipped from one page to another as others came and went.
     pub whole: bool,
+    /// The platform promised more rows than came: it is read again at once.
+    pub short: bool,
     /// Some of what it showed found no room.
     pub full: bool,
     /// The first of its round.
@@ -180,7 +182,7 @@ impl Listing {
 
     /// Begins another pass of the same round, if there should be one.
     pub fn again(&mut self, end: &PassEnd, mark: Mark, now: Mono) -> Option<Fetch> {
-        (end.new > 0 && self.passes_in_round < PASSES_MAX).then(|| self.begin_pass(mark, now))
+        ((end.new > 0 || end.short) && self.passes_in_round < PASSES_MAX).then(|| self.begin_pass(mark, now))
     }
 
     fn begin_pass(&mut self, mark: Mark, now: Mono) -> Fetch {
@@ -268,6 +270,7 @@ impl Listing {
         Some(PassEnd {
             number: pass.number,
             mark: pass.mark,
+            short: pass.total > Some(pass.shown + pass.blind.map_or(0, |blind| u64::from(blind.rows))),
             stable: whole && !pass.moved && !pass.disturbed,
             whole,
             full: pass.full,

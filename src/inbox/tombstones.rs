@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Mark, Said};
+use super::{Mark, Said, Subject};
 use crate::clock::Mono;
 use crate::model::{Answer, RequestId};
 use crate::policy::By;
@@ -45,6 +45,8 @@ pub struct Tombstone {
     pub at: Mono,
     /// What we answered, if we did: the only answer it may get if it ever comes back.
     pub answer: Option<Said>,
+    /// Whom and when it was.
+    pub subject: Subject,
 }
 
 /// The same, kept small.
@@ -53,6 +55,7 @@ struct Kept {
     mark: Mark,
     at_ms: u64,
     what: What,
+    subject: Subject,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +88,7 @@ impl Generation {
             Some(answer) => self.number(answer.by).map_or(What::Settled, |by| What::Answered(answer.answer, by)),
             None => What::Settled,
         };
-        let kept = Kept { mark: tombstone.mark, at_ms, what };
+        let kept = Kept { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
         // A full table makes room before it looks whether it needs any.
         match self.by_id.get_mut(&short) {
             Some(before) => *before = kept,
@@ -119,7 +122,12 @@ impl Generation {
                 Some(Said { answer, by })
             }
         };
-        Some(Tombstone { mark: kept.mark, at: Mono::from_origin(Duration::from_millis(kept.at_ms)), answer })
+        Some(Tombstone {
+            mark: kept.mark,
+            at: Mono::from_origin(Duration::from_millis(kept.at_ms)),
+            answer,
+            subject: kept.subject,
+        })
     }
 
     /// Forgets all, and keeps the room.
@@ -152,13 +160,15 @@ impl Tombstones {
     pub(super) fn put(&mut self, id: &RequestId, tombstone: Tombstone) {
         let short = short(id);
         // The update that follows our own answer must not make us forget what we said.
-        let before = self.find(&short).and_then(|before| before.answer);
-        let answer = tombstone.answer.or(before);
+        let before = self.find(&short);
+        let known = before.as_ref().map_or(tombstone.subject, |before| before.subject);
+        let subject = if tombstone.subject == Subject::default() { known } else { tombstone.subject };
+        let answer = tombstone.answer.or(before.and_then(|before| before.answer));
         self.remove_old(&short);
         if self.young.is_full() && !self.young.by_id.contains_key(&short) {
             self.turn();
         }
-        self.young.put(short, Tombstone { answer, ..tombstone });
+        self.young.put(short, Tombstone { answer, subject, ..tombstone });
     }
 
     pub(super) fn get(&self, id: &RequestId) -> Option<Tombstone> {
@@ -221,7 +231,12 @@ mod tests {
     }
 
     fn tombstone(second: u64) -> Tombstone {
-        Tombstone { mark: Mark::default(), at: Mono::ZERO + Duration::from_secs(second), answer: None }
+        Tombstone {
+            mark: Mark::default(),
+            at: Mono::ZERO + Duration::from_secs(second),
+            answer: None,
+            subject: Subject::default(),
+        }
     }
 
     fn answered(by: &str) -> Tombstone {

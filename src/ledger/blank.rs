@@ -49,6 +49,12 @@ impl Blanking {
                  WHERE n > ?1 AND n <= ?2 AND first_seen < ?3 AND blanked = 0",
             )?
             .execute(params![self.after, end, Micros(self.cutoff)])?;
+        transaction
+            .prepare_cached(
+                "UPDATE request_change SET handle = NULL, name = NULL, message = NULL WHERE request IN
+                     (SELECT n FROM request WHERE n > ?1 AND n <= ?2 AND first_seen < ?3)",
+            )?
+            .execute(params![self.after, end, Micros(self.cutoff)])?;
         transaction.commit()?;
         self.after = end;
         self.count += u64::try_from(blanked).unwrap_or(0);

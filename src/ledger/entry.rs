@@ -44,6 +44,8 @@ impl Via {
 pub enum Record {
     /// A request was first seen. Again is no change, but that it is no longer taken for gone.
     Seen { agent: AgentId, request: Arc<ContactRequest>, via: Via, at: Timestamp },
+    /// The platform says something else of a request than before: the row says what is so now, and what was is kept.
+    Changed { agent: AgentId, request: Arc<ContactRequest>, at: Timestamp },
     /// It was decided, differently from before, in these circumstances.
     Decided { agent: AgentId, request: RequestId, decision: Box<Decision>, circumstances: Circumstances, at: Timestamp },
     /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt, and again
@@ -174,8 +176,8 @@ pub struct SavedAgent {
 /// An answer that came to a known end a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentAnswer {
-    /// To which request.
-    pub request: RequestId,
+    /// To which request, as far as the record tells: without its texts.
+    pub request: ContactRequest,
     /// Whose, where it let them in and no contact is known that came of it.
     pub unmet: Option<Sender>,
     /// What was said.

@@ -51,6 +51,7 @@ impl Recorder<'_> {
     pub fn record(&mut self, entry: &Record) -> Result<(), Fault> {
         match entry {
             Record::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
+            Record::Changed { agent, request, at } => self.changed(agent, request, *at),
             Record::Decided { agent, request, decision, circumstances, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let policy = self.policy(&decision.policy)?;
@@ -241,6 +242,25 @@ impl Recorder<'_> {
             )?
             .execute(params![agent, request.id.as_str()])?;
         }
+        Ok(())
+    }
+
+    fn changed(&mut self, agent: &AgentId, request: &ContactRequest, at: Timestamp) -> Result<(), Fault> {
+        let (_, n) = self.known(agent, &request.id)?;
+        self.sql(
+            "INSERT INTO request_change (request, at, handle, name, message)
+             SELECT n, ?2, handle, name, message FROM request WHERE n = ?1",
+        )?
+        .execute(params![n, Micros(at)])?;
+        self.sql("UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5 WHERE n = ?1")?.execute(
+            params![
+                n,
+                owner_of(&request.sender),
+                kept(request.sender.original()),
+                kept(request.name.as_ref()),
+                kept(request.message.as_ref()),
+            ],
+        )?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::{Micros, Parsed};
 use super::entry::RecentAnswer;
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, ContactId, Handle, Sender};
+use crate::model::{AgentId, ContactId, ContactRequest, Handle, Sender};
 use crate::policy::doubts::OpenContact;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
@@ -167,6 +167,12 @@ impl Load<'_> {
             None,
         )?;
         take(
+            "SELECT owner, id, settled_at FROM request
+             WHERE agent = ?1 AND settled_at >= ?2 AND elsewhere = 1 AND settled = 'rejected' AND owner IS NOT NULL
+             ORDER BY settled_at DESC LIMIT ?3",
+            Some(HistoryKind::Rejected),
+        )?;
+        take(
             "SELECT o.owner, NULL, c.removed_at AS at FROM contact c JOIN contact_owner o ON o.contact = c.n
              WHERE c.agent = ?1 AND c.removed_at >= ?2
              UNION ALL SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
@@ -286,14 +292,22 @@ impl Load<'_> {
     fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
         self.rows(
             "SELECT r.id, w.answer, w.\"by\", CASE WHEN w.answer = 'approve' AND NOT EXISTS
-                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END
+                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END,
+                 r.handle, r.inserted_at
              FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              ORDER BY w.n DESC LIMIT 4096",
             None,
             |row| {
                 let unmet = row.get::<_, Option<String>>(3)?.map(|handle| Sender::parse(Some(&handle)));
-                Ok(RecentAnswer { request: parsed(row, 0)?, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
+                let request = ContactRequest {
+                    id: parsed(row, 0)?,
+                    sender: Sender::parse(row.get::<_, Option<String>>(4)?.as_deref()),
+                    name: None,
+                    message: None,
+                    inserted_at: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
+                };
+                Ok(RecentAnswer { request, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
             },
         )
     }

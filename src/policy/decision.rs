@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::doubts::Doubt;
 use super::rules::RuleName;
-use crate::model::Verdict;
+use crate::model::{Answer, Verdict};
 
 /// Three-valued truth. Unknown never decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,17 +128,20 @@ pub enum GuardKind {
     HandleNotPlain,
     /// `look-alike`: looks like a protected owner; never approved.
     LookAlike,
+    /// `answered-before`: an earlier, different answer may have been carried out, or was given to somebody else under this id.
+    AnsweredBefore,
 }
 
 impl GuardKind {
     /// All of them.
-    pub const ALL: [GuardKind; 2] = [GuardKind::HandleNotPlain, GuardKind::LookAlike];
+    pub const ALL: [GuardKind; 3] = [GuardKind::HandleNotPlain, GuardKind::LookAlike, GuardKind::AnsweredBefore];
 
     /// The name after `guard:`.
     pub fn as_str(self) -> &'static str {
         match self {
             GuardKind::HandleNotPlain => "handle-not-plain",
             GuardKind::LookAlike => "look-alike",
+            GuardKind::AnsweredBefore => "answered-before",
         }
     }
 }
@@ -218,6 +221,7 @@ impl By {
             By::Rule(name) => format!("rule `{name}` matches"),
             By::Guard(GuardKind::HandleNotPlain) => "the handle is absent or malformed".to_owned(),
             By::Guard(GuardKind::LookAlike) => "looks like a protected owner".to_owned(),
+            By::Guard(GuardKind::AnsweredBefore) => "an earlier answer under this id may have been carried out, and the rules would not give the same one: only a person may answer".to_owned(),
             By::Limit(name) => format!("the limit of `{name}` is used up"),
             By::Overdue(name) => format!("pending longer than `{name}` allows"),
             By::Hold(person) => format!("on hold by {person}"),
@@ -326,6 +330,18 @@ impl Decision {
             && self.by == other.by
             && self.mode == other.mode
             && (self.policy == other.policy || self.voices == other.voices)
+    }
+
+    /// What is decided where an earlier answer to the same id may have been carried out: the same answer, or a person decides.
+    /// What leaves the request pending for now (a pause, a hold, an error) stays as it is.
+    #[must_use]
+    pub fn after_answer(self, earlier: Answer, same_request: bool) -> Self {
+        let same = self.verdict.answer() == Some(earlier) && same_request;
+        if same || matches!(self.by, By::Paused | By::Hold(_) | By::Error(_)) {
+            return self;
+        }
+        let (verdict, by) = (Verdict::Defer, By::Guard(GuardKind::AnsweredBefore));
+        Self { verdict, by, due: None, charges: Vec::new(), notify: None, ..self }
     }
 
     /// A decision that leaves the request pending because something is wrong.

@@ -322,7 +322,7 @@ impl Decision {
     pub(crate) fn overdue_may_act(&self) -> bool {
         let by_policy = match &self.by {
             By::Rule(_) | By::Limit(_) | By::NoMatch | By::Guard(GuardKind::LookAlike) => true,
-            By::Guard(GuardKind::HandleNotPlain)
+            By::Guard(GuardKind::HandleNotPlain | GuardKind::AnsweredBefore)
             | By::Hold(_)
             | By::Paused
             | By::Error(_)

@@ -256,6 +256,13 @@ impl PolicyState {
         }
     }
 
+    /// Somebody else rejected a request that was sent to us: on the platform, or by another client.
+    pub fn rejected_elsewhere(&mut self, request: &RequestId, handle: Option<&Handle>, at: Timestamp) {
+        if let Some(handle) = handle {
+            self.history.add(handle.owner(), HistoryKind::Rejected, Some(request), at);
+        }
+    }
+
     /// What was reserved for an answer that was never carried out goes back.
     pub fn give_back(&mut self, request: &RequestId) {
         let Some(open) = self.open.remove(request) else { return };

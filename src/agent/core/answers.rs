@@ -8,7 +8,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::{Flight, Said, Stage};
 use crate::ledger::LedgerError;
 use crate::ledger::Record;
-use crate::model::{AgentState, Answer, Outcome, Refusal, RequestId, RequestStatus, Verdict};
+use crate::model::{AgentState, Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
 use crate::policy::By;
 use crate::responder::{Meaning, meaning};
@@ -28,12 +28,20 @@ pub(super) struct Ending {
     pub(super) outcome: Outcome,
     pub(super) detail: Option<String>,
     pub(super) latency: Option<Duration>,
+    /// How the platform says that the request stands, where somebody else's word counted.
+    pub(super) status: Option<RequestStatus>,
 }
 
 impl Ending {
     pub(super) fn of(outcome: Outcome) -> Self {
-        Self { outcome, detail: None, latency: None }
+        Self { outcome, detail: None, latency: None, status: None }
     }
+}
+
+/// Whether both were sent by one owner's user or agents.
+fn same_owner(one: &ContactRequest, other: &ContactRequest) -> bool {
+    let owner = |request: &ContactRequest| request.sender.handle().map(|handle| handle.owner().to_owned());
+    owner(one).is_some_and(|one| owner(other) == Some(one))
 }
 
 impl Core {
@@ -82,11 +90,17 @@ impl Core {
             let answer = flight.said().answer;
             let ours = flight.bound() && *status == answer.status();
             let outcome = if ours { Outcome::PresumedApplied(answer) } else { Outcome::SettledElsewhere };
+            let status = Some(status.clone());
             self.slot_back();
-            self.finish(id, Ending::of(outcome), now);
+            self.finish(id, Ending { status, ..Ending::of(outcome) }, now);
             return;
         }
         if self.session.state() == AgentState::Refused || !self.is_us() {
+            self.unsent(id, None, true);
+            return;
+        }
+        // The sender changed since it was decided.
+        if self.inbox.entry(id).is_some_and(|entry| !entry.is_as_answered()) {
             self.unsent(id, None, true);
             return;
         }
@@ -128,26 +142,27 @@ impl Core {
         let answer = flight.said().answer;
         let meaning = meaning(answer, &reply.result, flight.bound(), flight.updated());
         if reply.result.is_ok() {
+            self.responder.well();
             self.key_works(now);
         }
+        let stands = reply.result.as_ref().ok().map(|responded| responded.status.clone());
         let error = reply.result.err();
         match meaning {
             Meaning::Over(outcome) => {
                 let latency = received.map(|received| written.since(received));
-                self.finish(id, Ending { outcome, detail: error.map(|error| error.to_string()), latency }, now);
+                let detail = error.map(|error| error.to_string());
+                let status = flight.updated().cloned().or(stands);
+                self.finish(id, Ending { outcome, detail, latency, status }, now);
             }
             Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
             Meaning::NotYet | Meaning::Throttled => {
                 self.count("answers_retried");
-                if let Some(error) = &error {
-                    self.throttle(error, now);
-                }
-                let wait = self.backoff(attempt);
-                let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
-                let wait = wait.max(asked.min(self.config.timing.retry_after_max));
-                self.inbox.unsent(id, true, Some(now.mono + wait));
+                let begins = self.answers_wait(error.as_ref(), now);
+                self.inbox.unsent(id, true, Some(self.responder.waits_until()));
                 self.tell_people(id, || OpOutcome::busy("the platform cannot take it now: doorman keeps trying"));
-                self.tell(Notice::Retry { request, answer, attempts: attempt, error, unknown: false });
+                if begins {
+                    self.tell(Notice::Retry { request, answer, attempts: attempt, error, unknown: false });
+                }
             }
             Meaning::Forbidden | Meaning::Malformed => {
                 let Some(error) = error else { return };
@@ -162,6 +177,22 @@ impl Core {
                 self.key_refused(&error, now);
             }
         }
+    }
+
+    /// Answers do not get through: all of this agent's wait, longer each time until a call is good. Whether this begins a
+    /// wait; those that fail together make one.
+    fn answers_wait(&mut self, error: Option<&CallError>, now: Now) -> bool {
+        let asked = error.and_then(|error| error.retry_after).unwrap_or_default();
+        let Some(failures) = self.responder.failed(now.mono) else {
+            self.responder.wait_until(now.mono + asked.min(self.config.timing.retry_after_max));
+            return false;
+        };
+        let wait = self.backoff(failures).max(asked.min(self.config.timing.retry_after_max));
+        self.responder.wait_until(now.mono + wait);
+        if let Some(error) = error {
+            self.throttle(error, now);
+        }
+        true
     }
 
     /// Gives up an intent that never reached anybody, since something else is decided now.
@@ -280,6 +311,9 @@ impl Core {
             refusal: None,
             at: now.wall,
         });
+        if outcome == Outcome::SettledElsewhere {
+            self.ended_elsewhere(&request, ending.status, now);
+        }
         self.count(match outcome {
             Outcome::Applied(_) => "answers_applied",
             Outcome::PresumedApplied(_) => "answers_presumed_applied",
@@ -294,6 +328,18 @@ impl Core {
         self.let_in |= let_in;
         self.approval_ended(id, request.sender.handle(), let_in, now);
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
+    }
+
+    /// Somebody else answered a request that was sent to us, and what they said goes on record. A "no" said elsewhere is a
+    /// "no": history counts it.
+    fn ended_elsewhere(&mut self, request: &ContactRequest, status: Option<RequestStatus>, now: Now) {
+        let Some(status) = status.filter(|status| *status != RequestStatus::Pending) else { return };
+        if status == RequestStatus::Rejected {
+            self.policy_state.rejected_elsewhere(&request.id, request.sender.handle(), now.wall);
+            self.inbox.requeue_resting(|entry| same_owner(entry.request(), request));
+        }
+        let (agent, id) = (self.config.agent.clone(), request.id.clone());
+        self.record(Record::Settled { agent, request: id, status: Some(status), at: now.wall });
     }
 
     /// The channel told how a request stands now.
@@ -320,7 +366,7 @@ impl Core {
                 let said = entry.answer().said().map(|said| said.answer).filter(|answer| answer.status() == status);
                 if entry.answer().may_be_heard() {
                     let outcome = said.map_or(Outcome::SettledElsewhere, Outcome::PresumedApplied);
-                    self.finish(id, Ending::of(outcome), now);
+                    self.finish(id, Ending { status: Some(status), ..Ending::of(outcome) }, now);
                 } else {
                     self.settled(id, Some(status), now);
                 }
@@ -348,6 +394,11 @@ impl Core {
             });
         }
         if let Some(entry) = entry {
+            if status == Some(RequestStatus::Rejected) {
+                let request = entry.request().clone();
+                self.policy_state.rejected_elsewhere(id, request.sender.handle(), now.wall);
+                self.inbox.requeue_resting(|entry| same_owner(entry.request(), &request));
+            }
             self.against_policy(&entry, status.as_ref());
             self.approval_ended(id, entry.request().sender.handle(), false, now);
             if entry.answer().intended().is_some() {

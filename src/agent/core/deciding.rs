@@ -59,10 +59,11 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         match entry.answer().next() {
             None => return,
+            Some(Next::Rules | Next::Again(_)) if !entry.said_by_person() => {}
             Some(Next::Rules) => {}
             Some(Next::Person(said) | Next::Again(said)) => {
                 let said = said.clone();
-                if self.in_shadow() || (self.policy_state.paused() && !said.by_person()) {
+                if self.in_shadow() {
                     self.inbox.rest(id, None);
                     return;
                 }
@@ -70,7 +71,9 @@ impl Core {
                 return;
             }
         }
-        // An agent without rules has no policy: only what a person said, or what may have been said already, goes out.
+        let earlier = entry.answer().said().cloned();
+        let same_request = entry.is_as_answered();
+        // An agent without rules has no policy: only what a person said goes out.
         let Some(policy) = self.policy.clone() else {
             self.inbox.rest(id, None);
             return;
@@ -84,7 +87,10 @@ impl Core {
         if let Some(entry) = self.inbox.entry_mut(id) {
             entry.first_seen_at(first_seen);
         }
-        let decision = policy.decide(&request, &circumstances, &self.policy_state, now.wall);
+        let mut decision = policy.decide(&request, &circumstances, &self.policy_state, now.wall);
+        if let Some(earlier) = &earlier {
+            decision = decision.after_answer(earlier.answer, same_request);
+        }
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
             self.pause("approvals_max".to_owned(), now);
@@ -115,6 +121,10 @@ impl Core {
             }
             Some(answer) if self.inbox.entry(id).is_some_and(|entry| entry.answer().is_malformed(answer)) => {
                 self.inbox.rest(id, rest_until);
+            }
+            Some(_) if earlier.is_some() => {
+                let Some(said) = earlier else { return };
+                self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
             }
             Some(answer) => {
                 let verdict = answer.verdict();

@@ -62,6 +62,7 @@ impl Core {
         match reply.result {
             Ok(page) => {
                 self.between = None;
+                self.responder.well();
                 self.key_works(now);
                 let (new, end) = self.inbox.page(page, now);
                 for id in new {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ledger::Record;
-use crate::model::RequestId;
+use crate::model::{RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
@@ -79,7 +79,13 @@ pub(super) fn intents(batch: &[Record]) -> Vec<RequestId> {
 pub(super) fn may_be_missing(entry: &Record) -> bool {
     matches!(
         entry,
-        Record::Session { .. } | Record::Settled { .. } | Record::ContactAdded { .. } | Record::ContactRemoved { .. }
+        Record::Session { .. }
+            | Record::Settled {
+                status: None | Some(RequestStatus::Approved | RequestStatus::Expired | RequestStatus::Cancelled),
+                ..
+            }
+            | Record::ContactAdded { .. }
+            | Record::ContactRemoved { .. }
     )
 }
 

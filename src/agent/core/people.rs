@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::Now;
-use crate::inbox::{Said, Stage};
+use crate::inbox::{Entry, Said, Stage};
 use crate::ledger::Record;
-use crate::model::{ContactRequest, RequestId, Target, Verdict};
+use crate::model::{ContactRequest, RequestId, Sender, Target, Verdict};
 use crate::ops::control::wire::{Answered, DoubtRow, OpError};
 use crate::policy::By;
 use crate::policy::doubts::Said as SaidOfDoubt;
@@ -125,12 +125,6 @@ impl Core {
             }
             Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {}
         }
-        let state = entry.answer();
-        if state.may_be_heard() && state.said().is_some_and(|said| said.answer.verdict() != verdict) {
-            return Some(OpOutcome::busy(
-                "an earlier, different answer may have been carried out: it is sent again first",
-            ));
-        }
         let Some(answer) = verdict.answer() else {
             return Some(self.hold(id, &request, person, now));
         };
@@ -140,7 +134,13 @@ impl Core {
                 "shadow mode answers nothing: set `policy.mode = \"enforce\"`, or run without `--shadow`",
             ));
         }
-        self.inbox.order(id, Said { answer, by: By::Person(person.clone()) });
+        if let Some(was) = self.inbox.entry_mut(id).and_then(Entry::take_was) {
+            return Some(OpOutcome::error("changed", changed(&request, &was)));
+        }
+        if self.inbox.order(id, Said { answer, by: By::Person(person.clone()) }) {
+            // Only a person may give another answer than one that may have been carried out.
+            self.give_up_answer(id, now);
+        }
         self.waiting.entry(id.clone()).or_default().push(token);
         self.count("person_answers");
         self.tell(Notice::Person { request, verdict, person: person.clone() });
@@ -175,5 +175,52 @@ impl Core {
     pub(super) fn end_waiting(&mut self, id: &RequestId, request: &ContactRequest, verdict: Verdict, outcome: &str) {
         let answered = self.answered(request, verdict, outcome);
         self.tell_people(id, || OpOutcome::Answered(answered.clone()));
+    }
+}
+
+/// What is said to a person whose request has another sender by now.
+fn changed(request: &ContactRequest, was: &Sender) -> String {
+    let name = |sender: &Sender| sender.original().map_or_else(|| "nobody".to_owned(), |text| format!("@{text}"));
+    let (was, is) = (name(was).replace("@@", "@"), name(&request.sender).replace("@@", "@"));
+    format!(
+        "request {} was sent by {was} when it came, and the platform says {is} now: ask again if you mean {is}",
+        request.id
+    )
+}
+
+impl Core {
+    /// The platform says something else of these requests than before: it goes on record, and they are decided again.
+    pub(super) fn learn_changes(&mut self, now: Now) {
+        for before in self.inbox.take_changed() {
+            let id = before.id.clone();
+            let Some(entry) = self.inbox.entry(&id) else { continue };
+            let (request, first_seen, stage) = (entry.request().clone(), entry.first_seen(), entry.stage());
+            self.count("requests_changed");
+            let (agent, at) = (self.config.agent.clone(), now.wall);
+            self.record(Record::Changed { agent, request: request.clone(), at });
+            self.tell(Notice::Changed { request: request.clone(), before: before.clone() });
+            if before.sender != request.sender {
+                self.policy_state.seen(&id, request.sender.handle(), first_seen.min(now.wall));
+                // A person's word was for the sender before: it becomes a hold. Where nobody was known, there is no other.
+                if let Some(Said { by: By::Person(person), .. }) =
+                    (before.sender != Sender::Absent).then(|| self.inbox.take_order(&id)).flatten()
+                {
+                    self.hold(&id, &request, &person, now);
+                    self.tell_people(&id, || OpOutcome::error("changed", changed(&request, &before.sender)));
+                }
+            }
+            if let Stage::Resting { .. } = stage {
+                self.inbox.requeue(&id);
+            }
+        }
+    }
+
+    /// An answer that may have been carried out is given up for a person's other one: the record holds it for open no more.
+    fn give_up_answer(&mut self, id: &RequestId, now: Now) {
+        let handle = self.inbox.entry(id).and_then(|entry| entry.request().sender.handle().cloned());
+        self.approval_ended(id, handle.as_ref(), false, now);
+        self.policy_state.give_back(id);
+        self.record(Record::Withdrawn { agent: self.config.agent.clone(), request: id.clone(), at: now.wall });
+        self.limits_freed(id);
     }
 }

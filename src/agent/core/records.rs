@@ -41,10 +41,10 @@ impl Core {
         // Oldest first, so that the newest of one handle is the one whose contact is looked for.
         for answer in recent.into_iter().rev() {
             if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
-                self.approval_ended(&answer.request, Some(handle), true, now);
+                self.approval_ended(&answer.request.id, Some(handle), true, now);
             }
             let said = Said { answer: answer.answer, by: answer.by };
-            self.inbox.remember_settled(answer.request, Some(said), now);
+            self.inbox.remember_settled(&answer.request, Some(said), now);
         }
         for answer in refused {
             // What the platform did not allow (403) is asked again; what it called malformed is not.

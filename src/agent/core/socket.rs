@@ -10,6 +10,9 @@ use crate::model::AgentState;
 use crate::phoenix::{Ended, Input, Output, Refusal};
 use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
 
+/// What the session notes when nobody answers on a connection.
+const CONNECTION_DEAD: &str = "connection_dead";
+
 impl Core {
     pub(super) fn opened(&mut self, conn: u64, now: Now) {
         if conn == self.conn && self.connected {
@@ -174,6 +177,10 @@ impl Core {
                 }
                 Output::State(state, why) => self.state_changed(state, why, now),
                 Output::Note(note) => {
+                    // What came while nobody noticed that the connection was dead is on the list alone.
+                    if note.what == CONNECTION_DEAD {
+                        self.inbox.listing.want("the connection was dead", now.mono);
+                    }
                     self.count(note.what);
                     self.tell(Notice::Session(note));
                 }

@@ -83,6 +83,10 @@ impl Core {
                 first_seen: entry.first_seen(),
                 verdict: entry.decision().map(|decision| decision.verdict),
                 by: match (entry.answer().said(), entry.decision()) {
+                    // What keeps an answered request waiting, rather than what answered it.
+                    (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
+                        Some(decision.by.to_string())
+                    }
                     (Some(said), _) => Some(said.by.to_string()),
                     (None, Some(decision)) => Some(decision.by.to_string()),
                     (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),

@@ -115,3 +115,14 @@ CREATE INDEX policy_idle ON policy (n) WHERE needed = 0;
 ALTER TABLE answer ADD COLUMN refused TEXT CHECK (refused IN ('malformed', 'forbidden'));
 UPDATE answer SET refused = CASE WHEN detail LIKE 'malformed%' THEN 'malformed' ELSE 'forbidden' END
 WHERE outcome = 'refused' OR (outcome = 'unknown' AND detail LIKE 'malformed%');
+
+-- What was known of a request before the platform said something else of it.
+CREATE TABLE request_change (
+    n       INTEGER PRIMARY KEY,
+    request INTEGER NOT NULL REFERENCES request (n),
+    at      INTEGER NOT NULL,
+    handle  TEXT CHECK (length(handle) <= 500),
+    name    TEXT CHECK (length(name) <= 500),
+    message TEXT CHECK (length(message) <= 500)
+) STRICT;
+CREATE INDEX request_change_request ON request_change (request);

@@ -84,6 +84,7 @@ events! {
     IDENTITY_UNKNOWN = "identity_unknown", WARN, ["why", "status"], "the platform could not say whose the key is; asked again, and nothing is listed or answered before";
     LISTING_FAILED = "listing_failed", WARN, ["why", "status"], "the pending requests could not be listed; tried again in its rhythm";
     REQUEST_SEEN = "request_seen", DEBUG or WARN, ["handle", "name", "via"], "a request is known for the first time; a warning where the platform lists one again that was settled";
+    REQUEST_CHANGED = "request_changed", WARN, ["handle", "name", "before"], "the platform says something else of a pending request than before (another sender, name or message); it is decided again";
     INBOX_FULL = "inbox_full", WARN, [], "more is pending than fits into memory; a listing brings the rest later";
     DECIDED = "decided", INFO, ["handle", "name", "verdict", "by", "policy", "due", "mode"], "what the policy says of a request, when it first says so and whenever that changes";
     ANSWERING = "answering", DEBUG, ["verdict", "attempt"], "the intent is on record and the call goes out";

@@ -119,6 +119,10 @@ impl World {
                     "{answer} to {id} by `{by}` once more, which nobody can have heard: no rule was asked"
                 ));
             }
+            let number = self.policies.iter().position(|one| Some(one.hash.as_str()) == self.life.policy.as_deref());
+            if !by_person && !number.is_some_and(|number| allowed(number, kind, answer)) {
+                self.fail(&format!("{answer} to {id} by `{by}` once more, which the rules in force do not say"));
+            }
             return;
         };
         if self.life.policy.as_deref() != Some(policy) {
@@ -163,7 +167,9 @@ impl World {
         let Some(knock) = self.platform.knocks.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
         // Somebody else ended it, and a page that is behind brought it back: no answer of ours is heard any more.
         let over = knock.status != "pending" && knock.taken.is_none();
-        if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over) {
+        // A person may say otherwise.
+        let by_person = self.record.by_person(id);
+        if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over && !by_person) {
             self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
         }
         knock.bound = Some(answer);
@@ -289,7 +295,7 @@ impl World {
             let Some(row) = rows.iter().find(|row| row.request == *id) else {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
             };
-            let held = row.by.as_deref().is_some_and(|by| by.starts_with("hold:"));
+            let held = row.by.as_deref().is_some_and(|by| by.starts_with("hold:") || by == "guard:answered-before");
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }

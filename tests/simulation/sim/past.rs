@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use doorman::ledger::Record;
-use doorman::model::{Answer, Outcome, RequestId, Verdict};
+use doorman::model::{Answer, Outcome, RequestId, RequestStatus, Verdict};
 use doorman::policy::state::HistoryKind;
 use jiff::{SignedDuration, Timestamp};
 
@@ -81,6 +81,11 @@ impl Past {
                 };
                 self.met(owner, kind, None, *at, heard);
             }
+            Record::Settled { status: Some(RequestStatus::Rejected), at, .. } => {
+                if let Some(owner) = owner {
+                    self.met(owner, HistoryKind::Rejected, None, *at, heard);
+                }
+            }
             Record::Seen { request, at, .. } => {
                 if let Some(owner) = owner {
                     self.met(owner, HistoryKind::Requested, Some(request.id.clone()), *at, heard);
@@ -126,7 +131,7 @@ impl World {
     pub fn past_hears(&mut self, entry: &Record) {
         let request = match entry {
             Record::Seen { request, .. } => Some(&request.id),
-            Record::Outcome { request, .. } => Some(request),
+            Record::Outcome { request, .. } | Record::Settled { request, .. } => Some(request),
             Record::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
                 if self.in_the_way(request.as_str(), *at) {
                     self.saw("shut out by what was before");
@@ -143,7 +148,9 @@ impl World {
     pub fn past_loses(&mut self, entry: &Record) {
         let request = match entry {
             Record::Seen { request, .. } => &request.id,
-            Record::Outcome { request, .. } | Record::Withdrawn { request, .. } => request,
+            Record::Outcome { request, .. } | Record::Settled { request, .. } | Record::Withdrawn { request, .. } => {
+                request
+            }
             _ => return,
         };
         if let Some(owner) = self.owner(request) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::contacts::Contacts;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
 use doorman::ledger::{HistoryReach, Reach, Record};
-use doorman::model::{Answer, Outcome, Refusal, RequestId, Sender, Verdict};
+use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use doorman::policy::{By, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
@@ -47,6 +47,8 @@ pub struct LedgerModel {
     settled: HashSet<RequestId>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
     gone: HashSet<RequestId>,
+    /// Of those, the ones that somebody else answered, and nobody said how.
+    elsewhere: HashSet<RequestId>,
     decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
@@ -158,11 +160,20 @@ impl LedgerModel {
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
                 }
+                if *outcome == Outcome::SettledElsewhere {
+                    self.elsewhere.insert(request.clone());
+                }
                 if !matches!(outcome, Outcome::Unknown | Outcome::Refused) {
                     self.settled.insert(request.clone());
                 }
             }
-            Record::Settled { request, status, .. } => {
+            Record::Settled { request, status, at, .. } => {
+                let open =
+                    !self.settled.contains(request) || self.gone.contains(request) || self.elsewhere.contains(request);
+                if open && *status == Some(RequestStatus::Rejected) && self.seen.contains_key(request) {
+                    self.elsewhere.remove(request);
+                    self.done.push((request.clone(), HistoryKind::Rejected, *at));
+                }
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
                 }
@@ -186,6 +197,13 @@ impl LedgerModel {
                 self.contacts.added(contact, made, *at);
             }
             Record::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
+            Record::Changed { request, .. } => {
+                self.senders.insert(request.id.clone(), request.sender.clone());
+                let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
+                if let Some(seen) = self.seen.get_mut(&request.id) {
+                    seen.1 = owner;
+                }
+            }
             Record::Settlement { .. } | Record::Session { .. } | Record::Policy { .. } => {}
         }
     }
@@ -212,6 +230,11 @@ impl LedgerModel {
     /// Whether it stands on record as ended.
     pub fn ended(&self, request: &str) -> bool {
         RequestId::parse(request).is_ok_and(|id| self.settled.contains(&id))
+    }
+
+    /// Whether the last answer is a person's word.
+    pub fn by_person(&self, request: &RequestId) -> bool {
+        self.answers.get(request).is_some_and(|row| matches!(row.by, By::Person(_)))
     }
 
     /// Whether a person holds this request.
@@ -281,7 +304,13 @@ impl LedgerModel {
             .iter()
             .filter(|(_, row)| recent(row))
             .map(|(id, row)| RecentAnswer {
-                request: id.clone(),
+                request: ContactRequest {
+                    id: id.clone(),
+                    sender: sender(id).unwrap_or(Sender::Absent),
+                    name: None,
+                    message: None,
+                    inserted_at: None,
+                },
                 unmet: sender(id).filter(|_| row.answer == Answer::Approve),
                 answer: row.answer,
                 by: row.by.clone(),

@@ -1,0 +1,74 @@
+//! Whom an answer was for: an id alone does not say, since a platform may give it to another request.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::ContactRequest;
+
+/// The sender and the time of a request, as far as they are known, kept small. What is not known is no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Subject {
+    /// Of the comparable handle, or of the text where it is not plain; 0 where the platform named nobody.
+    sender: u64,
+    /// In microseconds since 1970.
+    inserted_at: Option<i64>,
+}
+
+impl Subject {
+    /// Of this request.
+    pub fn of(request: &ContactRequest) -> Self {
+        let name = match (request.sender.handle(), request.sender.original()) {
+            (Some(handle), _) => handle.to_string(),
+            (None, Some(text)) => format!("\u{0}{}", text.raw()),
+            (None, None) => return Self { sender: 0, inserted_at: micros(request) },
+        };
+        let digest = Sha256::digest(name.as_bytes());
+        let sender = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1);
+        Self { sender, inserted_at: micros(request) }
+    }
+
+    /// Whether both may be the same request: nothing that is known of both differs.
+    pub fn may_be(self, other: Subject) -> bool {
+        let sender = self.sender == 0 || other.sender == 0 || self.sender == other.sender;
+        let time = match (self.inserted_at, other.inserted_at) {
+            (Some(one), Some(other)) => one == other,
+            (None, _) | (_, None) => true,
+        };
+        sender && time
+    }
+}
+
+fn micros(request: &ContactRequest) -> Option<i64> {
+    request.inserted_at.map(|at| at.as_microsecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RequestId, Sender};
+
+    fn subject(handle: Option<&str>, second: Option<i64>) -> Subject {
+        Subject::of(&ContactRequest {
+            id: RequestId::parse("r").unwrap(),
+            sender: Sender::parse(handle),
+            name: None,
+            message: None,
+            inserted_at: second.map(|second| jiff::Timestamp::from_second(second).unwrap()),
+        })
+    }
+
+    #[test]
+    fn another_sender_or_time_is_another_request_and_what_is_not_known_is_no_difference() {
+        let known = subject(Some("@Carol"), Some(1));
+        for (other, same) in [
+            (subject(Some("carol"), Some(1)), true),
+            (subject(None, Some(1)), true),
+            (subject(Some("carol"), None), true),
+            (subject(Some("mallory"), Some(1)), false),
+            (subject(Some("carol"), Some(2)), false),
+            (subject(Some("carol//"), Some(1)), false),
+            (subject(None, Some(2)), false),
+        ] {
+            assert_eq!((known.may_be(other), other.may_be(known)), (same, same), "{other:?}");
+        }
+    }
+}
