@@ -197,7 +197,7 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// The innermost cause: what the operating system or the peer said, without what was asked of whom on the way.
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = deeper(cause) {
         cause = next;

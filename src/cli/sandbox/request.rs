@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Method, Request, header};
-use hyper_util::rt::TokioIo;
+use reqwest::{Client, Response};
 use serde_json::Value;
-use tokio::net::TcpStream;
 use url::Url;
 
 use crate::cli::{CliError, output};
+use crate::platform::tls::innermost;
 use crate::sandbox::NewRequest;
 
 /// Longest wait for the sandbox; a burst of 100,000 takes a moment.
@@ -59,13 +56,11 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
     if let Some(name) = &args.name {
         new = new.named(name);
     }
-    let body = serde_json::to_vec(&new).map_err(|error| CliError::new(1, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::new(1, format!("the runtime cannot be started: {error}")))?;
-    let posted = runtime.block_on(async { tokio::time::timeout(REPLY_MAX, post(&args.url, body)).await });
-    let reply = posted.unwrap_or_else(|_| Err(CliError::new(69, format!("no answer from `{}` in time", args.url))))?;
+    let reply = runtime.block_on(post(&args.url, &new))?;
     let ids = reply["ids"].as_array().map(Vec::as_slice).unwrap_or_default();
     for id in ids.iter().filter_map(Value::as_str) {
         output::print(&format!("{}\n", output::shown(id)))?;
@@ -73,42 +68,37 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
     Ok(0)
 }
 
-async fn post(url: &Url, body: Vec<u8>) -> Result<Value, CliError> {
+async fn post(url: &Url, new: &NewRequest) -> Result<Value, CliError> {
     let absent = |why: String| {
         let why =
             format!("no sandbox answers at `{url}` ({why}): start one with `doorman sandbox`, or name it with `--url`");
         CliError::new(69, why)
     };
-    let (Some(host), "http") = (url.host_str(), url.scheme()) else {
+    let target = url.join("/_sandbox/requests").ok().filter(|_| url.scheme() == "http");
+    let Some(target) = target else {
         return Err(CliError::new(2, format!("`{url}` is not an `http` address")));
     };
-    let port = url.port_or_known_default().unwrap_or(80);
-    let host = host.trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| absent(error.to_string()))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| absent(error.to_string()))?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/_sandbox/requests")
-        .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| CliError::new(1, error.to_string()))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| absent(error.to_string()))?;
-        let made = response.status().is_success();
-        let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| absent(error.to_string()))?.to_bytes();
-        let reply: Value = serde_json::from_slice(&body).map_err(|_| absent("it is not a sandbox".to_owned()))?;
-        if made {
-            return Ok(reply);
-        }
-        let why = reply["error"]["message"].as_str().unwrap_or("it did not say why");
-        Err(CliError::new(1, format!("the sandbox refused it: {}", output::shown(why))))
-    };
-    tokio::pin!(exchange, connection);
-    tokio::select! {
-        result = &mut exchange => result,
-        _ = &mut connection => exchange.await,
+    // A sandbox is on this machine or near it: never through a proxy.
+    let client = Client::builder().no_proxy().timeout(REPLY_MAX).redirect(reqwest::redirect::Policy::none()).build();
+    let client = client.map_err(|error| CliError::new(1, innermost(&error)))?;
+    let response = client.post(target).json(new).send().await.map_err(|error| absent(innermost(&error)))?;
+    let made = response.status().is_success();
+    let body = bounded(response).await.map_err(absent)?;
+    let reply: Value = serde_json::from_slice(&body).map_err(|_| absent("it is not a sandbox".to_owned()))?;
+    if made {
+        return Ok(reply);
     }
+    let why = reply["error"]["message"].as_str().unwrap_or("it did not say why");
+    Err(CliError::new(1, format!("the sandbox refused it: {}", output::shown(why))))
+}
+
+async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(|error| innermost(&error))? {
+        if body.len() + part.len() > REPLY_BYTES_MAX {
+            return Err("its reply is too long".to_owned());
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body)
 }

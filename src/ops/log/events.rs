@@ -143,6 +143,7 @@ fields! {
     "request", "text", "the id of the contact request";
     "handle", "text", "the sender's handle as received, escaped; strangers choose it";
     "name", "text", "the sender's name as received, escaped; strangers choose it";
+    "before", "text", "the sender's handle before it changed, escaped; strangers choose it";
     "verdict", "text", "`approve`, `reject` or `defer`; of a person: `approve`, `reject` or `hold`";
     "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
     "policy", "text", "the first 12 digits of the policy's hash";
