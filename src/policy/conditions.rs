@@ -1,6 +1,6 @@
 //! Conditions: the keys of a `when` or `unless` table. **One place for each.** A condition is a struct in a file of this
 //! folder that says its key, how it is compiled, evaluated, explained and compared, what it costs and what it needs to
-//! know ([`ConditionKind`]), and one line in the list at the end of this file. Everything else works from that.
+//! know (`ConditionKind`), and one line in the list at the end of this file. Everything else works from that.
 //!
 //! The order of that list is the order of the keys on the reference page.
 

@@ -2,7 +2,7 @@
 //!
 //! A fact about an owner's past is known from a moment on and by a source. A change that may have happened unseen makes
 //! that fact unknown for that owner, and for nobody else. Every question about the past goes through
-//! [`History`](super::history::History), which asks this register before it says "no": so "not seen" never counts as "did
+//! `History`, which asks this register before it says "no": so "not seen" never counts as "did
 //! not happen". A doubt says whom it concerns, since when, what it rests on, and when it ends by itself.
 //!
 //! Two kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not

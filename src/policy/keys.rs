@@ -190,7 +190,7 @@ pub static LIMIT: Section = Section {
     ..Section::PLAIN
 };
 
-/// A table of conditions. Each key is described where its condition is: in [`conditions`](super::conditions).
+/// A table of conditions. Each key is described where its condition is: in [`super::conditions`].
 pub static WHEN: Section = Section {
     path: "rules.NAME.when",
     meaning: "Conditions that must all hold; of the values of one key, any.",

@@ -3,7 +3,7 @@
 //! The *plain* form is NFKC; literals are compared with its case folded, regular expressions search it with and without
 //! its case. The *disclosed* form is also without invisible characters and without marks that disguise letters, and
 //! look-alikes of the pattern's own letters are replaced by those letters: `cry<U+200B>pto` and `сrурtо` (with Cyrillic
-//! letters) disclose `crypto`. Patterns are never rewritten. Which forms a condition looks at is [`Forms`]' business.
+//! letters) disclose `crypto`. Patterns are never rewritten. Which forms a condition looks at is `Forms`' business.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
