@@ -13,7 +13,7 @@ const RECIPES: [(&str, &str); 13] = [
     ("invite-code", include_str!("../../config/recipes/invite-code.toml")),
     ("office-hours", include_str!("../../config/recipes/office-hours.toml")),
     ("one-chance-a-month", include_str!("../../config/recipes/one-chance-a-month.toml")),
-    ("only-my-organisation", include_str!("../../config/recipes/only-my-organisation.toml")),
+    ("only-these-owners", include_str!("../../config/recipes/only-these-owners.toml")),
     ("public-agent", include_str!("../../config/recipes/public-agent.toml")),
     ("quarantine-and-review", include_str!("../../config/recipes/quarantine-and-review.toml")),
     ("sales-talk", include_str!("../../config/recipes/sales-talk.toml")),

@@ -31,6 +31,7 @@ impl From<Problem> for ControlError {
         match problem {
             Problem::NotFound(message) => ControlError::NotFound(message.into()),
             Problem::Conflict(_, message) => ControlError::Conflict(message.into()),
+            Problem::Malformed(pointer, message) => ControlError::Invalid(format!("`{pointer}` {message}")),
             Problem::Invalid(message) => ControlError::Invalid(message),
         }
     }

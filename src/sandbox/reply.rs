@@ -41,19 +41,20 @@ pub(super) fn error(status: u16, code: &str, message: &str, request: Option<u64>
     json_value(status, &json!({ "error": { "code": code, "message": message, "request_id": request } }))
 }
 
-/// 422 with the field that is wrong.
+/// 422 with the parameter, or the field's JSON pointer, whose value is out of its range.
 pub(super) fn invalid(field: &str, message: &str, request: u64) -> Reply {
-    field_error(422, "validation_error", field, message, request)
+    field_error(422, field, message, request)
 }
 
-/// 400 with the field that is missing or cannot be read: the contacts calls of the generated client know no 422 \[sdk\].
-pub(super) fn malformed(field: &str, message: &str, request: u64) -> Reply {
-    field_error(400, "bad_request", field, message, request)
+/// 400 with the JSON pointer of the field that is missing, null or of another type: the contacts calls of the generated
+/// client know no 422 \[sdk\].
+pub(super) fn malformed(pointer: &str, message: &str, request: u64) -> Reply {
+    field_error(400, pointer, message, request)
 }
 
-fn field_error(status: u16, code: &str, field: &str, message: &str, request: u64) -> Reply {
+fn field_error(status: u16, field: &str, message: &str, request: u64) -> Reply {
     let body = json!({ "error": {
-        "code": code, "message": message, "request_id": format!("req-{request:08}"),
+        "code": "validation_error", "message": message, "request_id": format!("req-{request:08}"),
         "details": { field: [message] },
     } });
     json_value(status, &body)
@@ -64,13 +65,19 @@ pub(super) fn problem(problem: &Problem, request: u64) -> Reply {
     match problem {
         Problem::NotFound(message) => error(404, "not_found", message, Some(request)),
         Problem::Conflict(code, message) => error(409, code, message, Some(request)),
+        Problem::Malformed(pointer, message) => malformed(pointer, message, request),
         Problem::Invalid(message) => error(422, "validation_error", message, Some(request)),
     }
 }
 
-/// The answer of a `status` fault: the platform's code for it, and `Retry-After` where milliseconds were given.
+/// The answer of a `status` fault: the platform's code for it, and `Retry-After` where milliseconds were given. Without
+/// a request number it is an upgrade's, which has codes of its own.
 pub(super) fn fault_status(status: u16, ms: Option<u64>, request: Option<u64>) -> Reply {
     let code = match status {
+        400 if request.is_none() => "invalid_on_conflict",
+        409 if request.is_none() => "connection_conflict",
+        429 if request.is_none() => "too_many_requests",
+        503 if request.is_none() => "tracking_failed",
         400 => "bad_request",
         401 => "unauthorized",
         403 => "limit_reached",

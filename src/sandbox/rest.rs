@@ -205,13 +205,15 @@ impl Call<'_> {
         }
     }
 
-    /// A field that is a text, if it is there and not null.
+    /// A field that is a text, if it is there. What may be left out may not be null.
     fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, Refusal> {
-        match &body[field] {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text)),
-            _ => Err(malformed(field, "must be a string", self.number).into()),
-        }
+        let problem = match body.get(field) {
+            None => return Ok(None),
+            Some(Value::String(text)) => return Ok(Some(text)),
+            Some(Value::Null) => "null value where string expected",
+            Some(_) => "must be a string",
+        };
+        Err(malformed(&format!("/{field}"), problem, self.number).into())
     }
 
     async fn respond(&self) -> Result<Reply, Cut> {
@@ -233,14 +235,16 @@ impl Call<'_> {
     fn answer(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(action) = self.text(&body, "action")?.and_then(Action::parse) else {
-            return Err(malformed("action", "must be approve, reject or cancel", self.number).into());
+            return Err(malformed("/action", "must be approve, reject or cancel", self.number).into());
         };
         let (id, handle) = (self.text(&body, "request_id")?, self.text(&body, "handle")?);
         let mut inner = self.shared.lock();
         let index = match (id, handle) {
             (Some(id), _) => inner.store.request(id),
             (None, Some(handle)) => inner.store.by_other_handle(self.agent, action, handle),
-            (None, None) => return Err(malformed("request_id", "request_id or handle is required", self.number).into()),
+            (None, None) => {
+                return Err(malformed("/request_id", "request_id or handle is required", self.number).into());
+            }
         };
         let Some(index) = index else {
             return Err(error(404, "not_found", "no such contact request", Some(self.number)).into());
@@ -257,24 +261,24 @@ impl Call<'_> {
     fn add(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let Some(handle) = self.text(&body, "handle")? else {
-            return Err(malformed("handle", "is required", self.number).into());
+            return Err(malformed("/handle", "is required", self.number).into());
         };
         let message = self.text(&body, "message")?.filter(|text| !text.is_empty()).map(str::to_owned);
         if message.as_ref().is_some_and(|text| text.chars().count() > MESSAGE_MAX) {
-            return Err(invalid("message", &format!("has at most {MESSAGE_MAX} characters"), self.number).into());
+            return Err(invalid("/message", &format!("has at most {MESSAGE_MAX} characters"), self.number).into());
         }
         let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
         let added = inner.store.add(self.agent, handle, message, self.shared.clock.now(), &mut pushed);
         let (id, status) = added.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
         inner.tell(&mut pushed);
-        Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
+        Ok(json_value(201, &json!({ "data": { "id": id, "status": status } })))
     }
 
     fn remove(&self) -> Result<Reply, Refusal> {
         let body = self.json()?;
         let (handle, id) = (self.text(&body, "handle")?, self.text(&body, "contact_id")?);
         if handle.is_none() && id.is_none() {
-            return Err(malformed("handle", "handle or contact_id is required", self.number).into());
+            return Err(malformed("/handle", "handle or contact_id is required", self.number).into());
         }
         let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
         let removed = inner.store.remove_contact(self.agent, handle, id, &mut pushed);

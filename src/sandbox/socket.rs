@@ -174,8 +174,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         let channel = self.channel(&frame.topic);
         match (frame.event.as_str(), channel) {
             ("phx_join", channel) => self.join(&frame, channel).await,
-            ("phx_leave", Some(channel)) if self.joined[channel as usize].is_some() => {
-                let join_ref = self.joined[channel as usize].take().unwrap_or_else(|| NULL.into());
+            ("phx_leave", channel) => {
+                let joined = channel.and_then(|channel| Some((channel, self.joined[channel as usize].clone()?)));
+                let Some((channel, join_ref)) = joined else {
+                    // Nothing to leave is left at once.
+                    let reply = reply_frame(&frame.join_ref, &frame.r#ref, &frame.topic, Ok(()));
+                    self.write(Message::text(reply)).await?;
+                    return self.flush().await;
+                };
+                if *join_ref != *frame.join_ref {
+                    // The leave of an older join: its end was told already.
+                    return Ok(());
+                }
+                self.joined[channel as usize] = None;
                 if let Some(agent) = self.agent {
                     self.shared.lock().hub.leave(agent, self.number, channel);
                 }

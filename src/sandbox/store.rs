@@ -47,6 +47,8 @@ pub enum Problem {
     NotFound(&'static str),
     /// 409.
     Conflict(&'static str, &'static str),
+    /// 400, with the JSON pointer of the field.
+    Malformed(&'static str, &'static str),
     /// 422.
     Invalid(String),
 }
@@ -84,12 +86,16 @@ struct ReceivedJson<'a> {
     from_name: &'a Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: &'a Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_avatar_url: Option<String>,
 }
 
 impl Row {
-    fn received_json(&self, status: Status) -> String {
+    /// As it is pushed, or, with the sender's picture, as it is listed.
+    fn received_json(&self, from_avatar_url: Option<String>) -> String {
         let Row { id, inserted_at, from_handle, from_name, message, .. } = self;
-        json(&ReceivedJson { id, status, inserted_at: *inserted_at, from_handle, from_name, message })
+        let (status, inserted_at) = (Status::Pending, *inserted_at);
+        json(&ReceivedJson { id, status, inserted_at, from_handle, from_name, message, from_avatar_url })
     }
 }
 

@@ -66,7 +66,15 @@ pub(super) async fn handle(
         seen(asked.agent, instead.as_ref().map_or(0, |reply| reply.status().as_u16()));
         return instead;
     }
-    let reject = on_conflict.as_deref() == Some("reject") && !shared.options.older;
+    let reject = match on_conflict.as_deref() {
+        _ if shared.options.older => false,
+        Some("reject") => true,
+        None | Some("supersede") => false,
+        Some(_) => {
+            seen(asked.agent, 400);
+            return Ok(error(400, "invalid_on_conflict", "`on_conflict` is `reject` or `supersede`", None));
+        }
+    };
     let ends = {
         let mut inner = shared.lock();
         let live = asked.agent.is_some_and(|agent| inner.hub.is_live(agent, shared.clock.now().mono));

@@ -10,7 +10,7 @@ mod rest;
 
 use std::time::Duration;
 
-use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status};
+use doorman::sandbox::{At, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status};
 use harness::{A, B, Client, T, TIME, TestSandbox, raw_http};
 use serde_json::json;
 
@@ -63,6 +63,28 @@ async fn a_second_join_closes_the_first_and_a_leave_both_replies_and_closes() {
     place.control.request(&NewRequest::to("a")).unwrap();
     client.beat().await;
     assert_eq!(place.control.counts().pushed, 0, "nobody has joined any more");
+}
+
+/// Phoenix 1.8.12: nothing to leave is left at once, and the leave of another join leaves nothing and is not answered.
+#[tokio::test]
+async fn a_leave_of_nothing_is_ok_and_of_another_join_does_nothing() {
+    let place = TestSandbox::start().await;
+    let mut client = place.connect(A).await;
+    for topic in [T, "agent_rooms:a", "nope:1"] {
+        client.say(&format!(r#"["8","9","{topic}","phx_leave",{{}}]"#)).await;
+        assert_eq!(
+            client.hear().await,
+            format!(r#"["8","9","{topic}","phx_reply",{{"response":{{}},"status":"ok"}}]"#)
+        );
+    }
+    client.join().await;
+    client.say(&format!(r#"["8","10","{T}","phx_leave",{{}}]"#)).await;
+    client.beat().await;
+    place.control.request(&NewRequest::to("a").id("r1")).unwrap();
+    assert!(client.hear().await.contains("\"r1\""), "it is joined as before");
+    client.say(&format!(r#"["1","11","{T}","phx_leave",{{}},"sixth"]"#)).await;
+    assert!(client.hear().await.starts_with(r#"["1","11","#), "six elements are taken");
+    assert!(client.hear().await.contains("phx_close"));
 }
 
 #[tokio::test]
@@ -199,6 +221,18 @@ async fn the_last_connection_wins_unless_it_would_rather_not() {
     assert_eq!(refused.0, 409);
     let body: serde_json::Value = serde_json::from_str(&refused.1).unwrap();
     assert_eq!((&body["error"]["code"], &body["error"]["request_id"]), (&json!("connection_conflict"), &json!(null)));
+    for (fault, query, status, code) in [
+        (None, "vsn=2.0.0&on_conflict=maybe", 400, "invalid_on_conflict"),
+        (Some(429), "vsn=2.0.0", 429, "too_many_requests"),
+        (Some(503), "vsn=2.0.0", 503, "tracking_failed"),
+    ] {
+        if let Some(status) = fault {
+            place.control.fault(Fault::new(At::Upgrade, Do::Status).code(status)).unwrap();
+        }
+        let (got, body) = Client::connect(place.address, query, Some(A.key)).await.err().unwrap();
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((got, &body["error"]["code"]), (status, &json!(code)));
+    }
     let mut second = Client::connect(place.address, "vsn=2.0.0&on_conflict=supersede", Some(A.key)).await.unwrap();
     let told = first.hear().await;
     assert!(told.starts_with(r#"["2",null,"agent_control:a","supersede",{"reason":"#), "{told}");

@@ -87,13 +87,14 @@ impl Store {
         }
     }
 
-    /// Contacts of `party`, oldest first. `online` says who has a connection.
+    /// Contacts of `party`, oldest first. `online` says who has a connection; of strangers to this world that is null, as
+    /// the handle is of somebody without one.
     pub fn list_contacts(&self, party: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
         let all = &self.contacts[party];
         let show = |row: &ContactRow| {
             super::json(&json!({
                 "id": row.id, "handle": row.handle, "name": row.name, "type": row.kind.as_str(),
-                "inserted_at": row.inserted_at, "online": row.other.is_some_and(&online),
+                "inserted_at": row.inserted_at, "online": row.other.map(&online),
             }))
         };
         Rows { rows: all.values().skip(page.skip()).take(page.take()).map(show).collect(), total: all.len() }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, Row, Store, plain, wire_time};
 use crate::clock::Now;
+use crate::model::Handle;
 use crate::sandbox::wire::{NewRequest, Status};
 use crate::sandbox::world::PartyKind;
 
@@ -118,7 +119,7 @@ impl Store {
 
     fn tell_received(&self, index: usize) -> PushedEvent {
         let row = &self.requests[index];
-        let payload = row.received_json(Status::Pending).into();
+        let payload = row.received_json(None).into();
         PushedEvent { to: row.to, event: "contact_request_received", payload, request: Some(index) }
     }
 
@@ -131,9 +132,12 @@ impl Store {
         now: Now,
         pushed: &mut Vec<PushedEvent>,
     ) -> Result<(String, Status), Problem> {
+        if Handle::parse(handle).is_err() {
+            return Err(Problem::Malformed("/handle", "is no handle"));
+        }
         let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
         if to == by {
-            return Err(Problem::Invalid("you cannot add yourself".into()));
+            return Err(Problem::Conflict("cannot_add_self", "you cannot add yourself"));
         }
         if self.is_contact(by, to) {
             return Err(Problem::Conflict("already_contacts", "you are contacts already"));

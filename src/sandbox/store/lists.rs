@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{PartyIndex, Row, Store, json};
 use crate::clock::Mono;
 use crate::sandbox::wire::Status;
+use crate::sandbox::world::PartyKind;
 
 /// How many and which of a list to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,12 @@ pub struct Rows {
 impl Store {
     /// Pending requests to `party`, newest first; with `as_of`, as they were at that moment.
     pub fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
-        let show = |index: &usize| self.requests[*index].received_json(Status::Pending);
+        let show = |index: &usize| {
+            let row = &self.requests[*index];
+            // Only agents have a picture.
+            let agent = row.from.filter(|party| self.parties[*party].kind == PartyKind::Agent);
+            row.received_json(agent.map(|party| format!("https://sandbox.invalid/avatars/{}", self.parties[party].id)))
+        };
         if let Some(then) = as_of {
             let mut was: Vec<(Timestamp, usize)> = self
                 .requests

@@ -59,7 +59,8 @@ fn an_inverse_request_is_an_approval() {
     let (id, status) = store.add(0, "@maria/b", None, at(1), &mut pushed).unwrap();
     assert_eq!(status, Status::Pending);
     assert!(matches!(store.add(0, "maria/b", None, at(1), &mut pushed), Err(Problem::Conflict("already_pending", _))));
-    assert!(matches!(store.add(0, "john/a", None, at(1), &mut pushed), Err(Problem::Invalid(_))));
+    assert!(matches!(store.add(0, "john/a", None, at(1), &mut pushed), Err(Problem::Conflict("cannot_add_self", _))));
+    assert!(matches!(store.add(0, "a b", None, at(1), &mut pushed), Err(Problem::Malformed("/handle", _))));
     assert!(matches!(store.add(0, "nobody", None, at(1), &mut pushed), Err(Problem::NotFound(_))));
     assert_eq!(store.add(1, "john/a", None, at(2), &mut pushed), Ok((id, Status::Approved)));
     assert!(matches!(store.add(1, "john/a", None, at(3), &mut pushed), Err(Problem::Conflict("already_contacts", _))));

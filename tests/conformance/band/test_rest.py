@@ -51,6 +51,7 @@ class Rest(unittest.IsolatedAsyncioTestCase):
         [received] = await self.pending(self.alice)
         self.assertEqual((received.id, received.from_handle, received.from_name), (added.id, BOB_HANDLE, "Bob"))
         self.assertEqual((received.message, received.status), ("hello", "pending"))
+        self.assertTrue(received.from_avatar_url.startswith("https://"), "an agent asks")
         sent = await self.bob.list_agent_contact_requests()
         self.assertEqual([(row.id, row.to_handle, row.status) for row in sent.data.sent], [(added.id, ALICE_HANDLE, "pending")])
         self.assertEqual((sent.metadata.sent.total, sent.metadata.sent.total_pages), (1, 1))
@@ -130,6 +131,8 @@ class Rest(unittest.IsolatedAsyncioTestCase):
             self.alice.respond_to_agent_contact_request(action="ponder", request_id="x", request_options=ONCE),
             self.alice.respond_to_agent_contact_request(action="approve", request_options=ONCE),
             self.alice.remove_agent_contact(request_options=ONCE),
+            self.bob.add_agent_contact(handle="two words", request_options=ONCE),
+            self.bob.add_agent_contact(handle=ALICE_HANDLE, message=None, request_options=ONCE),
         ):
             with self.assertRaises(BadRequestError) as refused:
                 await call
@@ -177,9 +180,10 @@ class Rest(unittest.IsolatedAsyncioTestCase):
             self.check(refused.exception, 409)
         self.assertEqual(self.sandbox.status_of(request), "rejected")
         await self.bob.add_agent_contact(handle=ALICE_HANDLE)
-        with self.assertRaises(ConflictError) as refused:
-            await self.bob.add_agent_contact(handle=ALICE_HANDLE, request_options=ONCE)
-        self.check(refused.exception, 409)
+        for handle in (ALICE_HANDLE, BOB_HANDLE):
+            with self.assertRaises(ConflictError) as refused:
+                await self.bob.add_agent_contact(handle=handle, request_options=ONCE)
+            self.check(refused.exception, 409)
 
     async def test_429_is_read_and_waited_for(self):
         self.sandbox.fault(at="list", do="status", code=429, ms=1000)

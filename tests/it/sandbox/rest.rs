@@ -1,6 +1,6 @@
 //! The shapes of REST, and the control over HTTP.
 
-use doorman::sandbox::{NewRequest, State};
+use doorman::sandbox::{NewRequest, State, Status};
 use serde_json::{Value, json};
 
 use super::harness::{A, B, TestSandbox, raw_http};
@@ -34,15 +34,23 @@ async fn errors_have_the_platforms_shape() {
         ("GET", "agent/contacts?page_size=101", Some("ka"), "", 422, "validation_error"),
         ("POST", "agent/contacts/requests/respond", Some("ka"), "nonsense", 400, "bad_request"),
         ("POST", "agent/contacts/requests/respond", Some("ka"), "[]", 400, "bad_request"),
-        ("POST", "agent/contacts/requests/respond", Some("ka"), "{}", 400, "bad_request"),
-        ("POST", "agent/contacts/requests/respond", Some("ka"), r#"{"action":"approve"}"#, 400, "bad_request"),
+        ("POST", "agent/contacts/requests/respond", Some("ka"), "{}", 400, "validation_error"),
+        ("POST", "agent/contacts/requests/respond", Some("ka"), r#"{"action":"approve"}"#, 400, "validation_error"),
         (
             "POST",
             "agent/contacts/requests/respond",
             Some("ka"),
             r#"{"action":"approve","request_id":5}"#,
             400,
-            "bad_request",
+            "validation_error",
+        ),
+        (
+            "POST",
+            "agent/contacts/requests/respond",
+            Some("ka"),
+            r#"{"action":"approve","request_id":"x","handle":null}"#,
+            400,
+            "validation_error",
         ),
         (
             "POST",
@@ -61,9 +69,11 @@ async fn errors_have_the_platforms_shape() {
             "not_found",
         ),
         ("POST", "agent/contacts/add", Some("ka"), r#"{"handle":"@nobody"}"#, 404, "not_found"),
-        ("POST", "agent/contacts/add", Some("ka"), r#"{"handle":"John/A"}"#, 422, "validation_error"),
+        ("POST", "agent/contacts/add", Some("ka"), r#"{"handle":"John/A"}"#, 409, "cannot_add_self"),
+        ("POST", "agent/contacts/add", Some("ka"), r#"{"handle":"two words"}"#, 400, "validation_error"),
+        ("POST", "agent/contacts/add", Some("ka"), r#"{"handle":"maria/b","message":null}"#, 400, "validation_error"),
         ("POST", "agent/contacts/add", Some("ka"), add_long.as_str(), 422, "validation_error"),
-        ("POST", "agent/contacts/remove", Some("ka"), "{}", 400, "bad_request"),
+        ("POST", "agent/contacts/remove", Some("ka"), "{}", 400, "validation_error"),
         ("POST", "agent/contacts/remove", Some("ka"), r#"{"contact_id":"x"}"#, 404, "not_found"),
     ] {
         let answer = raw_http(place.address, method, &format!("/api/v1/{path}"), key, body).await;
@@ -72,6 +82,8 @@ async fn errors_have_the_platforms_shape() {
         assert!(error["request_id"].is_string() && error["message"].is_string());
         assert!(answer.head.contains("\r\ndate: "));
     }
+    let null = place.call("POST", "contacts/add", A, r#"{"handle":"maria/b","message":null}"#).await.json();
+    assert_eq!(null["error"]["details"], json!({ "/message": ["null value where string expected"] }));
     let huge = "x".repeat((4 << 20) + 1);
     assert_eq!(place.call("POST", "contacts/add", A, &huge).await.status, 413);
 }
@@ -80,7 +92,9 @@ async fn errors_have_the_platforms_shape() {
 async fn agents_ask_each_other_and_both_hear_of_it() {
     let place = TestSandbox::start().await;
     let (mut a, mut b) = (place.join(A).await, place.join(B).await);
-    let added = place.call("POST", "contacts/add", B, r#"{"handle":"@john/a","message":"hello"}"#).await.json();
+    let added = place.call("POST", "contacts/add", B, r#"{"handle":"@john/a","message":"hello"}"#).await;
+    assert_eq!(added.status, 201);
+    let added = added.json();
     assert_eq!(added["data"]["status"], "pending");
     let id = added["data"]["id"].as_str().unwrap();
     assert!(a.hear().await.contains("\"contact_request_received\""));
@@ -93,6 +107,7 @@ async fn agents_ask_each_other_and_both_hear_of_it() {
         (&row["from_handle"], &row["from_name"], &row["message"]),
         (&json!("maria/b"), &json!("B"), &json!("hello"))
     );
+    assert_eq!(row["from_avatar_url"], "https://sandbox.invalid/avatars/b");
     assert_eq!(
         listed["metadata"],
         json!({"page":1,"page_size":10,"received":{"total":1,"total_pages":1},"sent":{"total":0,"total_pages":0}})
@@ -100,7 +115,7 @@ async fn agents_ask_each_other_and_both_hear_of_it() {
     let sent = place.call("GET", "contacts/requests", B, "").await.json();
     assert_eq!(sent["data"]["sent"][0]["to_handle"], "john/a");
 
-    let body = json!({ "action": "approve", "request_id": id, "handle": null }).to_string();
+    let body = json!({ "action": "approve", "request_id": id }).to_string();
     let answer = place.call("POST", "contacts/requests/respond", A, &body).await;
     assert_eq!(answer.json(), json!({ "data": { "id": id, "status": "approved" } }));
     for client in [&mut a, &mut b] {
@@ -132,6 +147,21 @@ async fn agents_ask_each_other_and_both_hear_of_it() {
     let tries: Vec<_> = state.requests[0].answers.iter().map(|answer| (answer.by.as_str(), answer.http)).collect();
     assert_eq!(tries, [("a", 200), ("a", 409), ("a", 409)]);
     assert_eq!(place.control.latencies().len(), 1);
+}
+
+/// What a platform does not know of somebody is null, and only agents have a picture.
+#[tokio::test]
+async fn a_contact_may_have_no_handle_and_nobody_knows_whether_a_stranger_is_online() {
+    let place = TestSandbox::start().await;
+    for (id, new) in [("r1", NewRequest::to("a").from_null()), ("r2", NewRequest::to("a").from("john"))] {
+        place.control.request(&new.id(id)).unwrap();
+        let listed = place.call("GET", "contacts/requests", A, "").await.json();
+        assert_eq!(listed["data"]["received"][0].get("from_avatar_url"), None);
+        place.control.settle(id, Status::Approved).unwrap();
+    }
+    let contacts = place.call("GET", "contacts", A, "").await.json();
+    let seen: Vec<_> = [0, 1].map(|at| (&contacts["data"][at]["handle"], &contacts["data"][at]["online"])).into();
+    assert_eq!(seen, [(&Value::Null, &Value::Null), (&json!("john"), &json!(false))]);
 }
 
 #[tokio::test]
