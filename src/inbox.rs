@@ -62,6 +62,8 @@ pub struct Verified {
     pub no_longer: Vec<RequestId>,
     /// Requests that were never answered by us and are pending no more.
     pub gone: Vec<RequestId>,
+    /// Requests that it should have shown, and did not: that proves nothing yet.
+    pub missing: Vec<RequestId>,
 }
 
 /// See the module.
@@ -305,6 +307,8 @@ impl Inbox {
                     // One that ends while another arrives leaves the total as it was, and may push a third past the reader.
                     if !shown && (missed || (end.stable && end.pages == 1)) {
                         verified.gone.push(entry.request.id.clone());
+                    } else if !shown {
+                        verified.missing.push(entry.request.id.clone());
                     }
                 }
             }

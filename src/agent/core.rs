@@ -160,7 +160,7 @@ impl Core {
         };
         core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
-        core.remember_requests(memory.first_seen, memory.decided);
+        core.remember_requests(memory.pending, memory.decided, memory.newest.unwrap_or(now.wall));
         core
     }
 

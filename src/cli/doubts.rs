@@ -108,6 +108,7 @@ fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
     let ends = match row.ends_at {
         Some(at) => format!("in {}", output::ago(now, at)),
         None if row.basis == "contact-not-seen" => "when the contacts are read".to_owned(),
+        None if row.basis == "request-not-listed" => "when the requests are read".to_owned(),
         None => "by a person".to_owned(),
     };
     let mut cells = vec![

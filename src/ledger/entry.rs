@@ -163,14 +163,27 @@ pub struct SavedAgent {
     pub refused_answers: Vec<OpenAnswer>,
     /// The last answers that were applied, for all that is known: a stale listing must not bring their requests back.
     pub recent_answers: Vec<RecentAnswer>,
-    /// First-seen times of requests not known to be settled.
-    pub first_seen: Vec<(RequestId, Timestamp)>,
+    /// Requests not known to be settled.
+    pub pending: Vec<SavedRequest>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
     pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
+}
+
+/// A request that was pending when the last daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedRequest {
+    /// Which.
+    pub id: RequestId,
+    /// Whose.
+    pub sender: Sender,
+    /// When it was sent, as the platform says.
+    pub inserted_at: Option<Timestamp>,
+    /// When doorman first saw it.
+    pub first_seen: Timestamp,
 }
 
 /// An answer that came to a known end a moment ago.

@@ -238,7 +238,7 @@ impl Recorder<'_> {
         } else {
             self.sql(
                 "UPDATE request SET settled = NULL, settled_at = NULL, elsewhere = NULL
-                 WHERE agent = ?1 AND id = ?2 AND settled = 'gone'",
+                 WHERE agent = ?1 AND id = ?2 AND settled IN ('gone', 'elsewhere')",
             )?
             .execute(params![agent, request.id.as_str()])?;
         }

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
-use super::entry::RecentAnswer;
+use super::entry::{RecentAnswer, SavedRequest};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, ContactId, ContactRequest, Handle, Sender};
-use crate::policy::doubts::OpenContact;
+use crate::model::{AgentId, ContactId, ContactRequest, Handle, RequestId, Sender};
+use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, OpenContact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
@@ -30,10 +30,17 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
         policy_state: load.policy_state(now, reach)?,
         open_answers: load.open_answers()?,
         refused_answers: load.refused_answers()?,
-        first_seen: load.rows(
-            "SELECT id, first_seen FROM request WHERE agent = ?1 AND settled IS NULL ORDER BY n",
+        pending: load.rows(
+            "SELECT id, handle, inserted_at, first_seen FROM request WHERE agent = ?1 AND settled IS NULL ORDER BY n",
             None,
-            |row| Ok((parsed(row, 0)?, time(row, 1)?)),
+            |row| {
+                Ok(SavedRequest {
+                    id: parsed(row, 0)?,
+                    sender: Sender::parse(row.get::<_, Option<String>>(1)?.as_deref()),
+                    inserted_at: row.get::<_, Option<Micros>>(2)?.map(|Micros(at)| at),
+                    first_seen: time(row, 3)?,
+                })
+            },
         )?,
         decided: load.rows(
             "SELECT r.id, d.verdict, d.\"by\", d.mode FROM request r
@@ -104,7 +111,11 @@ impl Load<'_> {
             history_complete,
             unmet: if asked { self.unmet()? } else { Vec::new() },
             nameless: if asked { self.nameless()? } else { None },
-            doubts: Vec::new(),
+            doubts: match reach.history {
+                None => Vec::new(),
+                Some(HistoryReach::Within(within)) => self.ended_unseen(back(now, within))?,
+                Some(HistoryReach::Ever) => self.ended_unseen(Timestamp::MIN)?,
+            },
             approvals: self.approvals(since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
@@ -191,12 +202,12 @@ impl Load<'_> {
     /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest.
     fn contacts(&self) -> rusqlite::Result<Vec<OpenContact>> {
         let mut contacts: Vec<(i64, OpenContact)> = self.rows(
-            "SELECT n, id, handle, coalesce(added_at, inserted_at, 0) FROM contact WHERE agent = ?1 AND removed_at IS NULL
+            "SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL FROM contact WHERE agent = ?1 AND removed_at IS NULL
              ORDER BY request IS NULL, n DESC LIMIT 100001",
             None,
             |row| {
                 let handle = row.get::<_, Option<String>>(2)?.and_then(|handle| Handle::parse(&handle).ok());
-                let contact = OpenContact { id: parsed(row, 1)?, handle, owners: Vec::new(), since: time(row, 3)? };
+                let contact = OpenContact { id: parsed(row, 1)?, handle, owners: Vec::new(), since: time(row, 3)?, elsewhere: row.get(4)? };
                 Ok((row.get(0)?, contact))
             },
         )?;
@@ -225,13 +236,40 @@ impl Load<'_> {
                  coalesce((SELECT max(s.at) FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
                      AND s.said IN ('removed', 'not-removed')), 0))
              FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.answer = 'approve' AND w.outcome IN ('applied', 'presumed-applied')
+             WHERE w.agent = ?1 AND w.answer = 'approve' AND w.outcome IN ('approved', 'presumed-approved')
                  AND r.owner IS NOT NULL
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.agent = ?1 AND o.owner = r.owner)
              GROUP BY r.owner",
             None,
             |row| Ok((row.get(0)?, time(row, 1)?)),
         )
+    }
+
+    /// Requests that ended since then, and nobody said how: not the platform, no contact of that owner which somebody else let
+    /// in later, and no person, of the request or by letting the owner in.
+    fn ended_unseen(&self, since: Timestamp) -> rusqlite::Result<Vec<Doubt>> {
+        let sql = format!(
+            "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at FROM request r
+             WHERE r.agent = ?1 AND r.settled_at >= ?2 AND r.elsewhere = 1 AND r.settled IN ('gone', 'elsewhere')
+                 AND r.owner IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner AND s.request = r.n)
+                 AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
+                     WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL
+                         AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen))
+                 AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
+                     WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve' AND w.\"by\" GLOB 'person:*'
+                         AND w.outcome IN ('approved', 'presumed-approved') AND w.outcome_at >= r.settled_at)
+             ORDER BY r.settled_at DESC LIMIT {DOUBTS_MAX}"
+        );
+        self.rows(&sql, Some(since), |row| {
+            let request: RequestId = parsed(row, 2)?;
+            let basis = match row.get_ref(1)?.as_str()? {
+                "gone" => Basis::Vanished(request),
+                _ => Basis::SettledElsewhere(request),
+            };
+            let (owner, since, until) = (row.get(0)?, time(row, 3)?, Some(time(row, 4)?));
+            Ok(Doubt { owner, fact: Fact::Rejected, since, until, basis })
+        })
     }
 
     /// The last removal of a contact that never had a readable handle.

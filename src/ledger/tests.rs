@@ -10,6 +10,7 @@ use crate::model::*;
 use crate::policy::decision::{By, Voice};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
+mod doubts;
 mod model;
 mod policies;
 mod reading;
@@ -174,7 +175,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
     assert_eq!((first, third), (Ok(()), Ok(())));
     assert!(matches!(second, Err(LedgerError::Refused { .. })), "{second:?}");
     let memory = load(&ledger, 3).await;
-    let known: Vec<_> = memory.first_seen.into_iter().map(|(id, _)| id).collect();
+    let known: Vec<_> = memory.pending.into_iter().map(|one| one.id).collect();
     assert_eq!(known, [id("r2"), id("r3")], "what happened is on record");
     assert!(
         memory.open_answers.is_empty() && memory.policy_state.charges.is_empty(),
@@ -266,7 +267,7 @@ async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
     ledger.commit(vec![seen("r1", None, 4)]).await.unwrap();
     let memory = load(&ledger, 5).await;
     assert_eq!(memory.policy_state.holds, held);
-    assert_eq!(memory.first_seen, [(id("r1"), at(0))], "the first time stays the first");
+    assert_eq!(memory.pending[0].first_seen, at(0), "the first time stays the first");
     ledger.commit(vec![hold(None)]).await.unwrap();
     assert!(load(&ledger, 6).await.policy_state.holds.is_empty());
 }

@@ -5,18 +5,21 @@
 //! `History`, which asks this register before it says "no": so "not seen" never counts as "did
 //! not happen". A doubt says whom it concerns, since when, what it rests on, and when it ends by itself.
 //!
-//! Two kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not
-//! seen since ([`OpenContacts`]), and owners whose contact was never recognised while one without a handle was removed.
+//! Three kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not
+//! seen since ([`OpenContacts`]), owners whose contact was never recognised while one without a handle was removed, and
+//! pending requests that nothing has shown since somebody last looked.
 //!
 //! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond them the oldest are let go, and the fact is unknown for
 //! everybody up to that moment.
 
+mod changed;
 mod contacts;
+mod doubt;
 #[cfg(test)]
 mod tests;
+mod unlisted;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,8 +27,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
 use crate::model::{Contact, ContactId, RequestId};
+use changed::Changed;
+pub use changed::Concerned;
 pub(crate) use contacts::Added;
 pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
+pub use doubt::{Basis, Doubt, Fact, Said};
+use unlisted::Unlisted;
 
 /// Most doubts that are kept one by one.
 pub const DOUBTS_MAX: usize = 100_000;
@@ -33,190 +40,6 @@ pub const DOUBTS_MAX: usize = 100_000;
 pub const UNMET_MAX: usize = 100_000;
 /// Most doubts about one owner; of those of one kind the newest outlasts the others.
 const PER_OWNER_MAX: usize = 16;
-
-/// A fact about an owner that may be in doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fact {
-    /// Whether a contact of theirs was removed: `removed_within`.
-    Removed,
-    /// Whether a request of theirs was rejected: `rejected_within`.
-    Rejected,
-    /// Whether they are who they were: `approved_before`, and rights by name.
-    Identity,
-}
-
-impl Fact {
-    /// All of them.
-    pub const ALL: [Fact; 3] = [Fact::Removed, Fact::Rejected, Fact::Identity];
-
-    /// The word in `--json` and in the record.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fact::Removed => "removed",
-            Fact::Rejected => "rejected",
-            Fact::Identity => "identity",
-        }
-    }
-
-    /// The reverse of [`Fact::as_str`].
-    pub fn parse(text: &str) -> Option<Self> {
-        Fact::ALL.into_iter().find(|fact| fact.as_str() == text)
-    }
-}
-
-/// What a person says of a doubt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Said {
-    /// A contact of theirs was removed.
-    Removed,
-    /// None was, up to now.
-    NotRemoved,
-    /// The request was approved.
-    Approved,
-    /// It was rejected.
-    Rejected,
-    /// Its sender took it back.
-    Cancelled,
-    /// It expired.
-    Expired,
-}
-
-impl Said {
-    /// All of them.
-    pub const ALL: [Said; 6] =
-        [Said::Removed, Said::NotRemoved, Said::Approved, Said::Rejected, Said::Cancelled, Said::Expired];
-
-    /// The word on the command line and in the record.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Said::Removed => "removed",
-            Said::NotRemoved => "not-removed",
-            Said::Approved => "approved",
-            Said::Rejected => "rejected",
-            Said::Cancelled => "cancelled",
-            Said::Expired => "expired",
-        }
-    }
-
-    /// The reverse of [`Said::as_str`].
-    pub fn parse(text: &str) -> Option<Self> {
-        Said::ALL.into_iter().find(|said| said.as_str() == text)
-    }
-
-    /// The fact that it settles.
-    pub fn fact(self) -> Fact {
-        match self {
-            Said::Removed | Said::NotRemoved => Fact::Removed,
-            Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => Fact::Rejected,
-        }
-    }
-
-    /// Whether it says that the fact is so.
-    pub fn happened(self) -> bool {
-        match self {
-            Said::Removed | Said::Rejected => true,
-            Said::NotRemoved | Said::Approved | Said::Cancelled | Said::Expired => false,
-        }
-    }
-}
-
-/// What a doubt rests on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Basis {
-    /// This contact is open on record, and was not seen since.
-    Contact(ContactId),
-    /// This contact never had a readable handle, and was removed.
-    NamelessContact(ContactId),
-    /// This request vanished while nobody watched: nobody said how it ended.
-    Vanished(RequestId),
-    /// Somebody else answered this request, and nobody said how.
-    SettledElsewhere(RequestId),
-    /// This request's sender has the owner's name, and another id.
-    OtherSender(RequestId),
-}
-
-impl Basis {
-    /// The word in `--json`.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Basis::Contact(_) => "contact-not-seen",
-            Basis::NamelessContact(_) => "nameless-contact-removed",
-            Basis::Vanished(_) => "request-vanished",
-            Basis::SettledElsewhere(_) => "settled-elsewhere",
-            Basis::OtherSender(_) => "other-sender",
-        }
-    }
-
-    /// The reverse of [`Basis::as_str`] and [`Basis::subject`].
-    pub fn parse(word: &str, subject: &str) -> Option<Self> {
-        let contact = || ContactId::parse(subject).ok();
-        let request = || RequestId::parse(subject).ok();
-        match word {
-            "contact-not-seen" => contact().map(Basis::Contact),
-            "nameless-contact-removed" => contact().map(Basis::NamelessContact),
-            "request-vanished" => request().map(Basis::Vanished),
-            "settled-elsewhere" => request().map(Basis::SettledElsewhere),
-            "other-sender" => request().map(Basis::OtherSender),
-            _ => None,
-        }
-    }
-
-    /// The request or contact that it is about.
-    pub fn subject(&self) -> &str {
-        match self {
-            Basis::Contact(id) | Basis::NamelessContact(id) => id.as_str(),
-            Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => id.as_str(),
-        }
-    }
-
-    /// The request that it is about, if it is about one.
-    pub fn request(&self) -> Option<&RequestId> {
-        match self {
-            Basis::Contact(_) | Basis::NamelessContact(_) => None,
-            Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => Some(id),
-        }
-    }
-}
-
-impl fmt::Display for Basis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Basis::Contact(id) => write!(f, "contact {id} was not seen since"),
-            Basis::NamelessContact(id) => write!(f, "contact {id}, which never had a handle, was removed"),
-            Basis::Vanished(id) => write!(f, "request {id} vanished unseen"),
-            Basis::SettledElsewhere(id) => write!(f, "request {id} was answered elsewhere"),
-            Basis::OtherSender(id) => write!(f, "request {id} has another sender id"),
-        }
-    }
-}
-
-/// Something that may have happened unseen to somebody who is on record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
-    /// Whom it concerns.
-    pub owner: Arc<str>,
-    /// What is unknown about them.
-    pub fact: Fact,
-    /// Since when.
-    pub since: Timestamp,
-    /// The last moment at which it may have happened; `None`: it may happen still.
-    pub until: Option<Timestamp>,
-    /// What it rests on.
-    pub basis: Basis,
-}
-
-impl Doubt {
-    /// When it ends by itself under a policy with these needs; `None`: when it is seen, or a person says.
-    pub fn ends(&self, needs: &HistoryNeeds) -> Option<Timestamp> {
-        let reach = match self.fact {
-            Fact::Removed => needs.removed,
-            Fact::Rejected => needs.rejected,
-            Fact::Identity => None,
-        };
-        Some(after(self.until?, reach?)).filter(|end| *end < Timestamp::MAX)
-    }
-}
 
 /// How long a question stays without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,60 +65,17 @@ pub struct Doubts {
     pub(in crate::policy) contacts: OpenContacts,
     by_owner: BTreeMap<Arc<str>, Vec<Doubt>>,
     len: usize,
+    /// The owner about whom a doubt rests on this request.
+    by_request: BTreeMap<RequestId, Arc<str>>,
     /// Owners that were let in since then, and of whom no contact was recognised.
     unmet: BTreeMap<Arc<str>, Timestamp>,
+    unlisted: Unlisted,
     /// The last removal of a contact that never had a readable handle.
     nameless: Option<(Timestamp, ContactId)>,
     /// Doubts that had to be let go: at or before these moments the fact is unknown for everybody.
     let_go: BTreeMap<Fact, Timestamp>,
     /// Owners about whom something changed since it was last asked.
     changed: Changed,
-}
-
-#[derive(Debug, Default)]
-struct Changed {
-    owners: std::collections::BTreeSet<Arc<str>>,
-    everybody: bool,
-}
-
-/// More owners than this that changed at once are called everybody.
-const CHANGED_MAX: usize = 1_024;
-
-impl Changed {
-    fn owner(&mut self, owner: &str) {
-        if self.everybody || self.owners.contains(owner) {
-            return;
-        }
-        if self.owners.len() >= CHANGED_MAX {
-            self.everybody();
-        } else {
-            self.owners.insert(owner.into());
-        }
-    }
-
-    fn everybody(&mut self) {
-        self.everybody = true;
-        self.owners.clear();
-    }
-}
-
-/// Whose facts changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Concerned {
-    /// Of these owners.
-    Owners(std::collections::BTreeSet<Arc<str>>),
-    /// Perhaps of everybody.
-    Everybody,
-}
-
-impl Concerned {
-    /// Whether this owner is one of them.
-    pub fn contains(&self, owner: &str) -> bool {
-        match self {
-            Concerned::Owners(owners) => owners.contains(owner),
-            Concerned::Everybody => true,
-        }
-    }
 }
 
 impl Doubts {
@@ -307,17 +87,21 @@ impl Doubts {
             return;
         }
         self.changed.owner(&doubt.owner);
+        if let Some(request) = doubt.basis.request() {
+            self.by_request.insert(request.clone(), doubt.owner.clone());
+        }
         about.push(doubt);
         self.len += 1;
         if about.len() > PER_OWNER_MAX {
             // Of one fact, the one that lasts longest says all that the others say.
             let shortest = (0..about.len())
                 .filter(|one| {
-                    about.iter().enumerate().any(|(other, doubt)| other != *one && outlasts(doubt, &about[*one]))
+                    about.iter().enumerate().any(|(other, doubt)| other != *one && doubt.outlasts(&about[*one]))
                 })
                 .min_by_key(|one| about[*one].until.unwrap_or(Timestamp::MAX));
             if let Some(shortest) = shortest {
-                about.remove(shortest);
+                let gone = about.remove(shortest);
+                gone.basis.request().map(|request| self.by_request.remove(request));
                 self.len -= 1;
             }
         }
@@ -345,8 +129,16 @@ impl Doubts {
             });
             !about.is_empty()
         });
-        self.len = self.by_owner.values().map(Vec::len).sum();
+        self.recount();
         self.changed.everybody();
+    }
+
+    /// Some were taken out.
+    fn recount(&mut self) {
+        self.len = self.by_owner.values().map(Vec::len).sum();
+        let kept = self.by_owner.values().flatten();
+        let requests = kept.filter_map(|doubt| Some((doubt.basis.request()?.clone(), doubt.owner.clone())));
+        self.by_request = requests.collect();
     }
 
     /// Ends the doubts about this owner that are so; returns them.
@@ -354,6 +146,9 @@ impl Doubts {
         let Some(about) = self.by_owner.get_mut(owner) else { return Vec::new() };
         let ended: Vec<Doubt> = about.extract_if(.., |doubt| so(doubt)).collect();
         self.len -= ended.len();
+        for request in ended.iter().filter_map(|doubt| doubt.basis.request()) {
+            self.by_request.remove(request);
+        }
         if about.is_empty() {
             self.by_owner.remove(owner);
         }
@@ -411,12 +206,62 @@ impl Doubts {
         added
     }
 
-    /// A contact of this owner is on record: whoever was let in was recognised, and what vanished was not rejected.
+    /// A contact of this owner is on record: whoever was let in was recognised.
     pub fn recognised(&mut self, owner: &str) {
         if self.unmet.remove(owner).is_some() && self.nameless.is_some() {
             self.changed.owner(owner);
         }
-        self.end(owner, |doubt| doubt.fact == Fact::Rejected);
+    }
+
+    /// By which request of ours this contact came to be, or that somebody else let them in: then what vanished of this
+    /// owner's before was not rejected.
+    pub(crate) fn contact_made(&mut self, contact: &Contact, request: Option<&RequestId>) {
+        let Some(handle) = contact.sender.handle() else { return };
+        if let Some(request) = request {
+            self.end(handle.owner(), |doubt| doubt.fact == Fact::Rejected && doubt.basis.request() == Some(request));
+        } else if let Some(came) = self.contacts.made_elsewhere(&contact.id, handle.owner()) {
+            self.end(handle.owner(), |doubt| doubt.fact == Fact::Rejected && doubt.since <= came);
+        }
+    }
+
+    /// A request of this owner's, sent at `since`, ended at some time up to `until`, and nobody said how. Where somebody else
+    /// let them in meanwhile, it was not rejected.
+    pub fn ended_unseen(&mut self, owner: &str, basis: Basis, since: Timestamp, until: Timestamp) {
+        if !self.contacts.let_in_elsewhere(owner, since) {
+            self.add(Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(until), basis });
+        }
+    }
+
+    /// Nobody has seen this pending request of this owner's since then: it may have ended.
+    pub fn unlisted(&mut self, owner: &str, request: &RequestId, since: Timestamp) {
+        if self.unlisted.insert(owner, request, since) {
+            self.changed.owner(owner);
+        }
+    }
+
+    /// Whether a request waits to be seen again.
+    pub fn any_unlisted(&self) -> bool {
+        !self.unlisted.is_empty()
+    }
+
+    /// This request was seen, or its end is known.
+    pub fn listed(&mut self, request: &RequestId) {
+        if let Some(owner) = self.unlisted.remove(request) {
+            self.changed.owner(&owner);
+        }
+    }
+
+    /// This request is here again: it has not ended.
+    pub(crate) fn still_pending(&mut self, request: &RequestId) {
+        self.listed(request);
+        if let Some(owner) = self.owner_by_request(request) {
+            self.end(&owner, |doubt| doubt.fact == Fact::Rejected && doubt.basis.request() == Some(request));
+        }
+    }
+
+    /// The owner about whom there is a doubt that rests on this request.
+    pub fn owner_by_request(&self, request: &RequestId) -> Option<Arc<str>> {
+        self.by_request.get(request).cloned()
     }
 
     /// A contact was removed that never had a readable handle: it may have been that of any owner whose contact was never
@@ -450,11 +295,7 @@ impl Doubts {
 
     /// About whom something changed since this was last called.
     pub fn take_changed(&mut self) -> Option<Concerned> {
-        let Changed { owners, everybody } = std::mem::take(&mut self.changed);
-        match everybody {
-            true => Some(Concerned::Everybody),
-            false => (!owners.is_empty()).then_some(Concerned::Owners(owners)),
-        }
+        self.changed.take()
     }
 
     /// Whether a question about this fact that looks back so far (`None`: for ever) cannot be answered "no", and for how long.
@@ -472,8 +313,8 @@ impl Doubts {
         let kept = self.by_owner.get(owner).into_iter().flatten();
         let kept = kept.filter(|doubt| doubt.fact == fact).map(|doubt| until(doubt.until));
         let gap = self.let_go.get(&fact).map(|gap| until(Some(*gap)));
-        let follows = (fact == Fact::Removed).then(|| self.follows(owner).map(|doubt| until(doubt.until)));
-        let all = kept.chain(gap).chain(follows.into_iter().flatten());
+        let follows = self.follows(owner).filter(|doubt| doubt.fact == fact).map(|doubt| until(doubt.until));
+        let all = kept.chain(gap).chain(follows);
         all.filter(|unknown| match unknown {
             Unknown::Until(end) => *end > now,
             Unknown::Open => true,
@@ -481,7 +322,7 @@ impl Doubts {
         .reduce(Unknown::longer)
     }
 
-    /// The doubts that follow from contacts, and are not kept.
+    /// The doubts that follow from what was not seen, and are not kept.
     fn follows(&self, owner: &str) -> impl Iterator<Item = Doubt> {
         let doubt = |since, until, basis| Doubt { owner: owner.into(), fact: Fact::Removed, since, until, basis };
         let contact = self.contacts.in_doubt(owner).map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
@@ -490,7 +331,11 @@ impl Doubts {
         let nameless = nameless.map(|((at, id), _)| doubt(*at, Some(*at), Basis::NamelessContact(id.clone())));
         let open = unmet.and_then(|_| self.contacts.nameless_in_doubt());
         let open = open.map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
-        contact.into_iter().chain(nameless).chain(open)
+        let unlisted = self.unlisted.of(owner).map(|(id, since)| {
+            let basis = Basis::Unlisted(id.clone());
+            Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: None, basis }
+        });
+        contact.into_iter().chain(nameless).chain(open).chain(unlisted)
     }
 
     /// The doubts about this fact of this owner.
@@ -502,13 +347,14 @@ impl Doubts {
     /// All doubts about this owner that questions of a policy with these needs can touch now.
     pub fn about(&self, owner: &str, needs: &HistoryNeeds, now: Timestamp) -> Vec<Doubt> {
         let kept = self.by_owner.get(owner).into_iter().flatten().cloned();
-        kept.chain(self.follows(owner)).filter(|doubt| matters(doubt, needs, now)).collect()
+        kept.chain(self.follows(owner)).filter(|doubt| doubt.matters(needs, now)).collect()
     }
 
     /// All doubts that questions of a policy with these needs can touch now, by owner.
     pub fn list(&self, needs: &HistoryNeeds, now: Timestamp) -> Vec<Doubt> {
         let mut owners: Vec<&Arc<str>> = self.by_owner.keys().collect();
         owners.extend(self.contacts.doubtful());
+        owners.extend(self.unlisted.owners());
         if self.nameless.is_some() || self.contacts.nameless_in_doubt().is_some() {
             owners.extend(self.unmet.keys());
         }
@@ -528,7 +374,7 @@ impl Doubts {
         let mut gaps: BTreeMap<Fact, Timestamp> = BTreeMap::new();
         self.by_owner.retain(|_, about| {
             about.retain(|doubt| {
-                let keep = doubt.until.is_none() || doubt.fact == Fact::Identity || matters(doubt, needs, now);
+                let keep = doubt.until.is_none() || doubt.fact == Fact::Identity || doubt.matters(needs, now);
                 if let (false, Some(until)) = (keep, doubt.until) {
                     let gap = gaps.entry(doubt.fact).or_insert(until);
                     *gap = until.max(*gap);
@@ -537,24 +383,7 @@ impl Doubts {
             });
             !about.is_empty()
         });
-        self.len = self.by_owner.values().map(Vec::len).sum();
+        self.recount();
         gaps
     }
-}
-
-/// Whether a question of a policy with these needs can touch it now.
-fn matters(doubt: &Doubt, needs: &HistoryNeeds, now: Timestamp) -> bool {
-    let reach = match doubt.fact {
-        Fact::Removed => needs.removed,
-        Fact::Rejected => needs.rejected,
-        Fact::Identity => return true,
-    };
-    reach.is_some_and(|reach| doubt.until.is_none_or(|until| after(until, reach) > now))
-}
-
-/// Whether all that `short` makes unknown is unknown by `long`, too.
-fn outlasts(long: &Doubt, short: &Doubt) -> bool {
-    long.fact == short.fact
-        && long.until.unwrap_or(Timestamp::MAX) >= short.until.unwrap_or(Timestamp::MAX)
-        && short.until.is_some()
 }

@@ -136,7 +136,9 @@ impl PolicyState {
         if let Some((contact, at)) = memory.nameless {
             doubts.nameless_removed(&contact, at);
         }
-        memory.doubts.into_iter().for_each(|doubt| doubts.add(doubt));
+        for Doubt { owner, since, until, basis, .. } in memory.doubts {
+            doubts.ended_unseen(&owner, basis, since, until.unwrap_or(Timestamp::MAX));
+        }
         self.approvals_gap = charges;
         let known: HashSet<RequestId> = self.approvals.iter().map(|(_, request)| request.clone()).collect();
         for ApprovalRow { request, at } in memory.approvals {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
@@ -11,6 +13,7 @@ use crate::ledger::Record;
 use crate::model::{AgentState, Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Verdict};
 use crate::platform::{CallError, Reply, Responded};
 use crate::policy::By;
+use crate::policy::doubts::{Basis, Fact};
 use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
@@ -280,6 +283,7 @@ impl Core {
         let bound = entry.answer().said().filter(|_| applied).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
+        self.policy_state.doubts_mut().listed(id);
         // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
         let Some((Said { answer, by }, attempts)) = entry.answer().ends() else {
             self.record(Record::Settled {
@@ -312,7 +316,7 @@ impl Core {
             at: now.wall,
         });
         if outcome == Outcome::SettledElsewhere {
-            self.ended_elsewhere(&request, ending.status, now);
+            self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
         self.count(match outcome {
             Outcome::Applied(_) => "answers_applied",
@@ -332,8 +336,16 @@ impl Core {
 
     /// Somebody else answered a request that was sent to us, and what they said goes on record. A "no" said elsewhere is a
     /// "no": history counts it.
-    fn ended_elsewhere(&mut self, request: &ContactRequest, status: Option<RequestStatus>, now: Now) {
-        let Some(status) = status.filter(|status| *status != RequestStatus::Pending) else { return };
+    fn ended_elsewhere(
+        &mut self,
+        request: &ContactRequest,
+        first_seen: Timestamp,
+        status: Option<RequestStatus>,
+        now: Now,
+    ) {
+        let Some(status) = status.filter(|status| *status != RequestStatus::Pending) else {
+            return self.ended_unseen(request, first_seen, Basis::SettledElsewhere(request.id.clone()));
+        };
         if status == RequestStatus::Rejected {
             self.policy_state.rejected_elsewhere(&request.id, request.sender.handle(), now.wall);
             self.inbox.requeue_resting(|entry| same_owner(entry.request(), request));
@@ -352,8 +364,9 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else {
             let told = self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
-            if !told {
-                self.settled(id, Some(status), now);
+            match told {
+                true => self.end_told(id, &status, now),
+                false => self.settled(id, Some(status), now),
             }
             return;
         };
@@ -376,9 +389,10 @@ impl Core {
 
     /// A request ended without an answer of ours; `None` is a listing that shows it no more.
     pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
-        let remembered = self.memory.remove(id).is_some();
+        let remembered = self.memory.remove(id);
+        self.policy_state.doubts_mut().listed(id);
         let entry = self.inbox.settle(id, None, now);
-        let known = remembered || entry.is_some();
+        let known = remembered.is_some() || entry.is_some();
         self.inbox.listing.disturb();
         match status {
             Some(_) => self.policy_state.forget(id),
@@ -394,8 +408,11 @@ impl Core {
             });
         }
         if let Some(entry) = entry {
+            let request = entry.request().clone();
+            if status.is_none() {
+                self.ended_unseen(&request, entry.first_seen(), Basis::Vanished(id.clone()));
+            }
             if status == Some(RequestStatus::Rejected) {
-                let request = entry.request().clone();
                 self.policy_state.rejected_elsewhere(id, request.sender.handle(), now.wall);
                 self.inbox.requeue_resting(|entry| same_owner(entry.request(), &request));
             }
@@ -409,6 +426,8 @@ impl Core {
                 self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);
+        } else if let (Some(RequestStatus::Rejected), Some(owner)) = (&status, remembered.and_then(|one| one.owner)) {
+            self.policy_state.settled_by_word(&owner, Some(id), Fact::Rejected, true, now.wall);
         }
         // The agent's own requests to others are told of, too; they are nobody's at this door.
         if known {

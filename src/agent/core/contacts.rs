@@ -324,9 +324,14 @@ impl Core {
         }
     }
 
+    /// Since when nobody watches, or watched until a moment ago.
+    pub(super) fn unwatched_since(&self, now: Now) -> Timestamp {
+        if self.contacts.watched { now.wall } else { self.contacts.unwatched }
+    }
+
     /// The channel was joined, or said something of a contact that could not be read: what happened before is not known.
     pub(super) fn contacts_unwatched(&mut self, now: Now) {
-        let since = if self.contacts.watched { now.wall } else { self.contacts.unwatched };
+        let since = self.unwatched_since(now);
         let reading = self.contacts.calls + 1;
         self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
         self.contacts.read_next(now.mono);
@@ -463,6 +468,7 @@ impl Core {
 
     fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
         let Met { contact, news } = met;
+        self.policy_state.doubts_mut().contact_made(&contact, request.as_ref());
         self.record(Record::ContactAdded {
             agent: self.config.agent.clone(),
             contact: Box::new(contact.clone()),

@@ -214,6 +214,7 @@ impl Core {
         entry.first_seen_at(first_seen);
         let first_seen = first_seen.min(now.wall);
         self.policy_state.seen(id, request.sender.handle(), first_seen);
+        self.policy_state.doubts_mut().still_pending(id);
         if remembered.is_none() {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),

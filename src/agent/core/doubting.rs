@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use super::Core;
 use crate::clock::Now;
 use crate::ledger::Record;
-use crate::model::{RequestId, Target};
+use crate::model::{ContactRequest, RequestId, RequestStatus, Target};
 use crate::ops::control::wire::DoubtRow;
+use crate::platform::Page;
 use crate::policy::Policy;
-use crate::policy::doubts::{Doubt, Fact, Said};
+use crate::policy::doubts::{Basis, Doubt, Fact, Said};
 use crate::policy::history::HistoryNeeds;
 
 use super::OpOutcome;
@@ -19,6 +20,48 @@ use super::OpOutcome;
 const SHOWN_MAX: usize = 1_000;
 
 impl Core {
+    /// A page shows these requests: they are pending.
+    pub(super) fn shown(&mut self, page: &Page<ContactRequest>) {
+        let doubts = self.policy_state.doubts_mut();
+        if doubts.any_unlisted() {
+            page.items.iter().for_each(|request| doubts.listed(&request.id));
+            page.unreadable.iter().for_each(|row| doubts.listed(&row.id));
+        }
+    }
+
+    /// A reading should have shown these requests, and did not: they may have ended.
+    pub(super) fn not_shown(&mut self, missing: &[RequestId]) {
+        for id in missing {
+            let Some(handle) = self.inbox.entry(id).and_then(|entry| entry.request().sender.handle()) else { continue };
+            self.policy_state.doubts_mut().unlisted(handle.owner(), id, self.last_listing.unwrap_or(self.wall));
+        }
+    }
+
+    /// The channel was joined: whatever is pending may have ended while nobody listened.
+    pub(super) fn requests_unwatched(&mut self, since: Timestamp) {
+        for entry in self.inbox.entries() {
+            if let Some(handle) = entry.request().sender.handle() {
+                self.policy_state.doubts_mut().unlisted(handle.owner(), entry.id(), since);
+            }
+        }
+    }
+
+    /// A request ended, and nobody said how.
+    pub(super) fn ended_unseen(&mut self, request: &ContactRequest, first_seen: Timestamp, basis: Basis) {
+        let Some(handle) = request.sender.handle() else { return };
+        let since = request.inserted_at.unwrap_or(first_seen);
+        self.policy_state.doubts_mut().ended_unseen(handle.owner(), basis, since, self.wall);
+    }
+
+    /// The platform says how a request ended of which that was in doubt.
+    pub(super) fn end_told(&mut self, id: &RequestId, status: &RequestStatus, now: Now) {
+        let Some(owner) = self.policy_state.doubts().owner_by_request(id) else { return };
+        let rejected = *status == RequestStatus::Rejected;
+        self.policy_state.settled_by_word(&owner, Some(id), Fact::Rejected, rejected, now.wall);
+        let (agent, request, status) = (self.config.agent.clone(), id.clone(), Some(status.clone()));
+        self.record(Record::Settled { agent, request, status, at: now.wall });
+    }
+
     fn history_needs(&self) -> HistoryNeeds {
         self.policy.as_deref().map(Policy::history_needs).unwrap_or_default()
     }
@@ -80,6 +123,9 @@ impl Core {
             Fact::Removed | Fact::Identity => target.handle().is_some_and(|handle| *doubt.owner == *handle.owner()),
         };
         let meant: Vec<Doubt> = all.into_iter().filter(|doubt| doubt.fact == fact && theirs(doubt)).collect();
+        if meant.iter().any(|doubt| matches!(doubt.basis, Basis::Unlisted(_))) {
+            return OpOutcome::busy("the pending requests were not read since: ask again when they were");
+        }
         let Some(first) = meant.first() else {
             return OpOutcome::error("gone", "no such doubt: `doorman doubts` lists what may have happened unseen");
         };
@@ -93,6 +139,7 @@ impl Core {
             person: person.clone(),
             at: now.wall,
         });
+        self.restore_again();
         self.count("settlements");
         let needs = self.history_needs();
         OpOutcome::Settled(meant.iter().map(|doubt| self.doubt_row(doubt, &needs)).collect())

@@ -7,7 +7,6 @@ use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
-use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, ContactRequest, Outcome, RequestId};
 use crate::phoenix::Input;
@@ -64,6 +63,7 @@ impl Core {
                 self.between = None;
                 self.responder.well();
                 self.key_works(now);
+                self.shown(&page);
                 let (new, end) = self.inbox.page(page, now);
                 for id in new {
                     self.arrived(&id, Via::Listing, None, now);
@@ -115,6 +115,7 @@ impl Core {
         for id in verified.gone {
             self.gone(&id, now);
         }
+        self.not_shown(&verified.missing);
         if end.stable && !end.full {
             self.forget_unlisted(now);
         }
@@ -165,18 +166,6 @@ impl Core {
             return;
         }
         self.settled(id, None, now);
-    }
-
-    /// What the ledger held as pending and a stable listing did not show ended while nobody looked.
-    fn forget_unlisted(&mut self, now: Now) {
-        // One that is here is remembered for its last decision alone, until there is another.
-        let here = |id: &&RequestId| self.inbox.entry(id).is_some();
-        let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
-        for id in gone {
-            self.memory.remove(&id);
-            self.policy_state.gone(&id);
-            self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
-        }
     }
 
     /// The platform asked for quiet, if this error says so: the whole agent waits.

@@ -1,19 +1,25 @@
 //! What goes to the ledger, and what came from it at start.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{Core, outbox};
 use crate::clock::Now;
 use crate::inbox::Said;
 use crate::ledger::Record;
-use crate::ledger::entry::{OpenAnswer, RecentAnswer};
+use crate::ledger::entry::{OpenAnswer, RecentAnswer, SavedRequest};
 use crate::model::{Answer, Refusal, RequestId, Sender, Verdict};
+use crate::policy::doubts::Basis;
 use crate::policy::{By, Decision, Mode};
 
 /// What the ledger knew of a request that was pending when the last daemon ended.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
+    /// When it was sent, as the platform says, and whose it is.
+    inserted_at: Option<Timestamp>,
+    pub(super) owner: Option<Arc<str>>,
     decided: Option<(Verdict, By, Mode)>,
     malformed: Option<Answer>,
 }
@@ -60,16 +66,25 @@ impl Core {
         }
     }
 
+    /// What was pending at the record's last line, `since` then.
     pub(super) fn remember_requests(
         &mut self,
-        first_seen: Vec<(RequestId, Timestamp)>,
+        pending: Vec<SavedRequest>,
         decided: Vec<(RequestId, Verdict, By, Mode)>,
+        since: Timestamp,
     ) {
-        for (id, at) in first_seen {
-            match self.inbox.entry_mut(&id) {
-                Some(entry) => entry.first_seen_at(at),
-                None => self.memory.entry(id).or_default().first_seen = Some(at),
+        for SavedRequest { id, sender, inserted_at, first_seen } in pending {
+            let owner = sender.handle().map(|handle| handle.owner());
+            if let Some(owner) = owner {
+                self.policy_state.doubts_mut().unlisted(owner, &id, since);
             }
+            if let Some(entry) = self.inbox.entry_mut(&id) {
+                entry.first_seen_at(first_seen);
+                continue;
+            }
+            let owner = owner.map(Into::into);
+            let remembered = self.memory.entry(id).or_default();
+            (remembered.first_seen, remembered.inserted_at, remembered.owner) = (Some(first_seen), inserted_at, owner);
         }
         for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.memory.get_mut(&id) {
@@ -89,6 +104,23 @@ impl Core {
             self.memory.remove(id);
         }
         first_seen
+    }
+
+    /// What the ledger held as pending and a stable listing did not show ended while nobody looked.
+    pub(super) fn forget_unlisted(&mut self, now: Now) {
+        // One that is here is remembered for its last decision alone, until there is another.
+        let here = |id: &&RequestId| self.inbox.entry(id).is_some();
+        let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
+        for id in gone {
+            let Some(remembered) = self.memory.remove(&id) else { continue };
+            self.policy_state.gone(&id);
+            if let (Some(owner), Some(first_seen)) = (&remembered.owner, remembered.first_seen) {
+                let since = remembered.inserted_at.unwrap_or(first_seen);
+                self.policy_state.doubts_mut().ended_unseen(owner, Basis::Vanished(id.clone()), since, now.wall);
+            }
+            self.policy_state.doubts_mut().listed(&id);
+            self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
+        }
     }
 
     /// Whether the ledger has this very decision from before the start.

@@ -167,6 +167,7 @@ impl Core {
                     self.inbox.listing.restart(why, now.mono);
                     self.contacts.want(now.mono);
                     self.contacts_unwatched(now);
+                    self.requests_unwatched(self.unwatched_since(now));
                 }
                 Output::ContactEventUnread => self.contacts_unwatched(now),
                 Output::Relist(why) => self.inbox.listing.want(why, now.mono),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
+use crate::ledger::entry::SavedRequest;
 use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
@@ -12,6 +13,7 @@ use crate::policy::{Mode, PolicyHash};
 mod contacts;
 mod identity;
 mod restore;
+mod vanished;
 
 struct Held {
     core: Core,
@@ -154,6 +156,12 @@ fn request(id: &str) -> ContactRequest {
     ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None }
 }
 
+/// A request that was pending when the last daemon ended.
+fn on_record(id: &str, handle: Option<&str>) -> SavedRequest {
+    let (id, first_seen) = (RequestId::parse(id).unwrap(), now(Duration::ZERO).wall);
+    SavedRequest { id, sender: Sender::parse(handle), inserted_at: None, first_seen }
+}
+
 const AGENT: &str = "agent-1";
 const MINUTES: Duration = Duration::from_secs(60);
 
@@ -161,7 +169,7 @@ const MINUTES: Duration = Duration::from_secs(60);
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
     let id = RequestId::parse("r1").unwrap();
     let memory = SavedAgent {
-        first_seen: vec![(id.clone(), now(Duration::ZERO).wall), (RequestId::parse("r2").unwrap(), now(MINUTES).wall)],
+        pending: vec![on_record("r1", None), on_record("r2", None)],
         decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)],
         ..SavedAgent::default()
     };

@@ -104,7 +104,7 @@ impl Model {
         match op {
             Step::Seen(n) => {
                 let known = self.requests.entry(*n).or_insert(Known { first_seen: now, ..Known::default() });
-                if known.settled == Some(Settled::Gone) {
+                if matches!(known.settled, Some(Settled::Gone | Settled::Elsewhere)) {
                     known.settled = None;
                 }
                 true
@@ -256,7 +256,7 @@ fn compare(memory: &SavedAgent, model: &Model) -> Result<(), TestCaseError> {
     let refused: Vec<_> = model.open().filter_map(|(n, known)| Some((n, lasts(known, &refused)?))).collect();
     prop_assert_eq!(brief(&memory.refused_answers), expected(refused));
     prop_assert_eq!(
-        sorted(memory.first_seen.clone()),
+        sorted(memory.pending.iter().map(|one| (one.id.clone(), one.first_seen)).collect()),
         model.open().map(|(n, known)| (name(n), at(known.first_seen))).collect::<Vec<_>>()
     );
     let policy_state = &memory.policy_state;

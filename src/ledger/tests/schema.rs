@@ -33,7 +33,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     let old_agent = AgentId::parse(OLD_AGENT).unwrap();
     let now: Timestamp = "2026-11-29T02:00:00Z".parse().unwrap();
     let memory = ledger.load_agent(&old_agent, now, REACH).await.unwrap();
-    assert_eq!(memory.first_seen.len(), 4, "acme/3-bot, the odd handle, dave and eve are pending");
+    assert_eq!(memory.pending.len(), 4, "acme/3-bot, the odd handle, dave and eve are pending");
     assert_eq!(memory.policy_state.holds.len(), 1);
     assert_eq!(memory.policy_state.charges.len(), 2);
     assert_eq!(memory.recent_answers.len(), 5);
@@ -128,7 +128,7 @@ async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
     // Somebody else writes, and the writer waits: reading goes on, and sees what was committed.
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_eq!(load(&ledger, 2).await.first_seen.len(), 2);
+    assert_eq!(load(&ledger, 2).await.pending.len(), 2);
     other.execute_batch("ROLLBACK").unwrap();
     end.send(()).unwrap();
     slow.await.unwrap().unwrap();

@@ -35,13 +35,13 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     let mut writing = batches.remove(batches.len() - 1);
     assert!(blocked(&mut health, &mut writing).await.contains("full"));
     // Reading goes on meanwhile.
-    assert!(load(&ledger, 300).await.first_seen.iter().any(|(id, _)| id.as_str() == "r0"));
+    assert!(load(&ledger, 300).await.pending.iter().any(|one| one.id.as_str() == "r0"));
     world.pages.store(0, Ordering::Relaxed);
     for batch in batches.into_iter().chain([writing]) {
         batch.await.unwrap().unwrap();
     }
     health.wait_for(|health| *health == Health::Ok).await.unwrap();
-    let numbers: Vec<_> = load(&ledger, 300).await.first_seen.into_iter().map(|(id, _)| id.to_string()).collect();
+    let numbers: Vec<_> = load(&ledger, 300).await.pending.into_iter().map(|one| one.id.to_string()).collect();
     assert_eq!(numbers, (0..200).map(|n| format!("r{n}")).collect::<Vec<_>>());
 }
 
@@ -84,7 +84,8 @@ async fn dropping_the_future_does_not_undo_the_write_and_closing_writes_what_wai
     ledger.clone().close().await.unwrap();
     assert_eq!(ledger.commit(vec![seen("r2", None, 1)]).await, Err(LedgerError::Closed));
     let ledger = world.open();
-    assert_eq!(load(&ledger, 1).await.first_seen, [(id("r1"), at(0))]);
+    let pending = load(&ledger, 1).await.pending;
+    assert_eq!(pending.iter().map(|one| (&one.id, one.first_seen)).collect::<Vec<_>>(), [(&id("r1"), at(0))]);
 }
 
 #[tokio::test]

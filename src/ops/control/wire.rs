@@ -199,8 +199,8 @@ pub struct DoubtRow {
     pub fact: String,
     /// Since when.
     pub since: Timestamp,
-    /// What it rests on: `contact-not-seen`, `nameless-contact-removed`, `request-vanished`, `settled-elsewhere`,
-    /// `other-sender`, `too-many`.
+    /// What it rests on: `contact-not-seen`, `nameless-contact-removed`, `request-not-listed`, `request-vanished`,
+    /// `settled-elsewhere`, `other-sender`, `too-many`.
     pub basis: String,
     /// The id of that contact or request; empty for `too-many`.
     pub subject: String,

@@ -26,8 +26,10 @@ pub struct OpenContact {
     pub handle: Option<Handle>,
     /// Every owner that it ever had.
     pub owners: Vec<Arc<str>>,
-    /// On record since.
+    /// When it came to be, as the platform says, or as it was first seen.
     pub since: Timestamp,
+    /// No answer of ours made it.
+    pub elsewhere: bool,
 }
 
 /// See the module.
@@ -51,8 +53,10 @@ pub struct OpenContacts {
 struct Open {
     handle: Option<Handle>,
     owners: Vec<Arc<str>>,
-    /// On record since.
+    /// When it came to be, as the platform says, or as it was first seen.
     since: Timestamp,
+    /// No answer of ours made it.
+    elsewhere: bool,
     /// The last reading that showed it, or during which it came.
     seen: u64,
     /// It is known to be there as of this reading: it was shown, or a person said so.
@@ -89,7 +93,7 @@ pub(in crate::policy) struct Gone {
 impl OpenContacts {
     /// What is open on record when a daemon starts: in doubt, all of it, since the record's last line.
     pub(crate) fn on_record(&mut self, contacts: Vec<OpenContact>, since: Timestamp) {
-        for OpenContact { id, handle, owners, since: recorded } in contacts {
+        for OpenContact { id, handle, owners, since: came, elsewhere } in contacts {
             if self.open.contains_key(&id) {
                 continue;
             }
@@ -103,8 +107,17 @@ impl OpenContacts {
             if owners.is_empty() {
                 self.nameless.insert(id.clone());
             }
-            let open =
-                Open { handle, owners, since: recorded, seen: 0, proven: 0, wanted: 0, wanted_since: since, missed: 0 };
+            let open = Open {
+                handle,
+                owners,
+                since: came,
+                elsewhere,
+                seen: 0,
+                proven: 0,
+                wanted: 0,
+                wanted_since: since,
+                missed: 0,
+            };
             self.open.insert(id, open);
         }
         self.unwatched(1, since);
@@ -140,9 +153,18 @@ impl OpenContacts {
         self.of(owner).next().is_some()
     }
 
-    /// Whether one of this owner's came on record since then.
-    pub fn appeared(&self, owner: &str, since: Timestamp) -> bool {
-        self.of(owner).filter_map(|id| self.open.get(id)).any(|open| open.since >= since)
+    /// Whether somebody else let this owner in since then.
+    pub fn let_in_elsewhere(&self, owner: &str, since: Timestamp) -> bool {
+        let first = |open: &Open| open.owners.first().is_some_and(|first| **first == *owner);
+        let open = self.of(owner).filter_map(|id| self.open.get(id));
+        open.filter(|open| first(open)).any(|open| open.elsewhere && open.since >= since)
+    }
+
+    /// No answer of ours made this contact, whose first owner this is: when it came to be.
+    pub(super) fn made_elsewhere(&mut self, id: &ContactId, owner: &str) -> Option<Timestamp> {
+        let open = self.open.get_mut(id)?;
+        open.elsewhere = true;
+        open.owners.first().filter(|first| ***first == *owner).map(|_| open.since)
     }
 
     fn of(&self, owner: &str) -> impl Iterator<Item = &ContactId> {
@@ -254,7 +276,8 @@ impl OpenContacts {
                 entry.insert(Open {
                     handle,
                     owners,
-                    since: now,
+                    since: contact.inserted_at.unwrap_or(now),
+                    elsewhere: false,
                     seen: reading,
                     proven: reading,
                     wanted: 0,

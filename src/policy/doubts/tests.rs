@@ -1,7 +1,7 @@
 //! The register: whom a doubt concerns, what it makes unknown, and how it ends.
 
 use super::*;
-use crate::model::{ContactKind, Sender};
+use crate::model::{ContactKind, RequestId, Sender};
 use crate::policy::testkit::{hours, noon};
 
 fn contact(id: &str, handle: Option<&str>) -> Contact {
@@ -15,7 +15,7 @@ fn cid(id: &str) -> ContactId {
 
 fn open(id: &str, owners: &[&str]) -> OpenContact {
     let owners: Vec<Arc<str>> = owners.iter().map(|&owner| owner.into()).collect();
-    OpenContact { id: cid(id), handle: None, owners, since: noon() }
+    OpenContact { id: cid(id), handle: None, owners, since: noon(), elsewhere: true }
 }
 
 fn on_record(contacts: Vec<OpenContact>) -> Doubts {
@@ -144,8 +144,28 @@ fn what_vanished_is_in_doubt_for_as_long_as_a_rule_looks_back() {
     assert_eq!(doubts.len, 2);
     let gaps = doubts.prune(&all(), noon() + hours(24));
     assert_eq!((doubts.len, gaps.get(&Fact::Rejected)), (1, Some(&(noon() - hours(1)))));
-    doubts.recognised("ann");
+    // Somebody else let them in: what was rejected before was not.
+    let mut came = contact("c", Some("ann"));
+    came.inserted_at = Some(noon() - hours(1));
+    doubts.contact_seen(&came, 1, noon() + hours(24));
+    doubts.contact_made(&came, None);
+    assert_eq!(doubts.len, 1, "they were a contact before that request was sent");
+    came.id = cid("d");
+    came.inserted_at = None;
+    doubts.contact_seen(&came, 1, noon() + hours(24));
+    doubts.contact_made(&came, Some(&RequestId::parse("r3").unwrap()));
+    assert_eq!(doubts.len, 1, "an answer of ours to another request says nothing");
+    doubts.contact_made(&came, None);
     assert_eq!((doubts.len, doubts.by_owner.len()), (0, 0), "a contact appeared: they were let in");
+    doubts.ended_unseen("ann", Basis::Vanished(RequestId::parse("r4").unwrap()), noon(), noon() + hours(24));
+    assert_eq!(doubts.len, 0, "whichever is seen first");
+    doubts.ended_unseen(
+        "ann",
+        Basis::Vanished(RequestId::parse("r5").unwrap()),
+        noon() + hours(25),
+        noon() + hours(26),
+    );
+    assert_eq!(doubts.len, 1);
 }
 
 #[test]
@@ -164,4 +184,22 @@ fn the_bounds_hold_and_what_they_cost_is_unknown() {
     let anybody = doubts.unknown("stranger", Fact::Rejected, Some(hours(1)), noon());
     assert!(anybody.is_some(), "somebody was let go, and it may have been anybody");
     assert_eq!(doubts.unknown("stranger", Fact::Removed, Some(hours(1)), noon()), None);
+}
+
+#[test]
+fn a_request_that_nothing_has_shown_since_may_have_ended() {
+    let mut doubts = Doubts::default();
+    let (one, other) = (RequestId::parse("r1").unwrap(), RequestId::parse("r2").unwrap());
+    doubts.unlisted("ann", &one, noon());
+    doubts.unlisted("ann", &other, noon());
+    let rejected = |doubts: &Doubts, owner| doubts.unknown(owner, Fact::Rejected, Some(hours(1)), noon() + hours(99));
+    assert_eq!(rejected(&doubts, "ann"), Some(Unknown::Open));
+    assert_eq!(rejected(&doubts, "anna"), None);
+    assert!(!removed(&doubts, "ann"));
+    assert_eq!(doubts.list(&all(), noon()).len(), 1);
+    doubts.listed(&one);
+    assert_eq!(rejected(&doubts, "ann"), Some(Unknown::Open));
+    doubts.listed(&other);
+    assert_eq!((rejected(&doubts, "ann"), doubts.any_unlisted()), (None, false));
+    assert!(doubts.take_changed().unwrap().contains("ann"));
 }

@@ -76,7 +76,7 @@ pub struct SavedState {
     pub unmet: Vec<(Arc<str>, Timestamp)>,
     /// The last removal of a contact that never had a readable handle.
     pub nameless: Option<(ContactId, Timestamp)>,
-    /// Doubts that follow from what is on record.
+    /// Requests that ended, and nobody said how.
     pub doubts: Vec<Doubt>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,

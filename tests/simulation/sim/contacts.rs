@@ -14,6 +14,10 @@ struct Row {
     owners: Vec<Arc<str>>,
     added: Option<Timestamp>,
     removed: Option<Timestamp>,
+    /// An answer on record made it.
+    ours: bool,
+    /// When it came to be, as the platform says.
+    inserted: Option<Timestamp>,
 }
 
 /// See the module.
@@ -27,6 +31,8 @@ impl Contacts {
         row.handle = handle.cloned().or_else(|| row.handle.take());
         row.added = row.added.or(Some(at));
         row.removed = None;
+        row.ours |= made.is_some();
+        row.inserted = row.inserted.or(contact.inserted_at);
         for owner in handle.map(|handle| handle.owner().to_owned()).into_iter().chain(made) {
             if !row.owners.iter().any(|known| **known == *owner) {
                 row.owners.push(owner.into());
@@ -45,9 +51,16 @@ impl Contacts {
             id: id.clone(),
             handle: row.handle.clone(),
             owners: row.owners.clone(),
-            since: row.added.unwrap_or(Timestamp::UNIX_EPOCH),
+            since: row.inserted.or(row.added).unwrap_or(Timestamp::UNIX_EPOCH),
+            elsewhere: !row.ours,
         });
         open.collect()
+    }
+
+    /// Whether somebody else let this owner in since then.
+    pub fn let_in_elsewhere(&self, owner: &str, since: Timestamp) -> bool {
+        let came = |row: &Row| !row.ours && row.inserted.or(row.added) >= Some(since);
+        self.0.values().any(|row| came(row) && row.owners.iter().any(|known| **known == *owner))
     }
 
     /// Whether a contact of this owner was ever on record.

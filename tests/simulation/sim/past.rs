@@ -21,6 +21,8 @@ const LISTED_AGAIN: Duration = Duration::from_secs(400);
 pub struct Past {
     /// When somebody of this owner was last rejected.
     rejected: BTreeMap<String, Timestamp>,
+    /// When a request of this owner's last ended, and nobody said how.
+    unseen: BTreeMap<String, Timestamp>,
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// Owners of whom somebody was let in, and when this daemon heard of the first.
@@ -40,7 +42,7 @@ fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
 impl Past {
     /// What a daemon that starts now must know.
     pub fn on_record(&self, record: &LedgerModel) -> Self {
-        let mut past = Self { unsure: self.unsure.clone(), ..Self::default() };
+        let mut past = Self { unsure: self.unsure.clone(), unseen: self.unseen.clone(), ..Self::default() };
         for row in record.history(Timestamp::MIN) {
             past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
         }
@@ -71,6 +73,12 @@ impl Past {
     fn hear(&mut self, entry: &Record, owner: Option<String>, heard: Duration) {
         if let Record::Intent { request, answer, .. } = entry {
             self.said.insert(request.clone(), *answer);
+        }
+        if let Record::Settled { status: None, at, .. } | Record::Outcome { outcome: Outcome::SettledElsewhere, at, .. } =
+            entry
+            && let Some(owner) = &owner
+        {
+            self.unseen.insert(owner.clone(), *at);
         }
         match entry {
             Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), at, .. } => {
@@ -111,6 +119,12 @@ impl Past {
     /// Whether somebody of this owner was rejected so lately that this policy leaves them outside.
     fn shut_out(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
         let (Some(within), Some(last)) = (SHUT_OUT[policy], self.rejected.get(owner)) else { return false };
+        after(*last, within) > now
+    }
+
+    /// Whether a request of this owner's ended so lately, and nobody said how, that this policy leaves them outside.
+    fn in_doubt(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
+        let (Some(within), Some(last)) = (SHUT_OUT[policy], self.unseen.get(owner)) else { return false };
         after(*last, within) > now
     }
 
@@ -188,7 +202,11 @@ impl World {
         let Some(owner) = self.owner(&request) else { return false };
         let past = &self.past;
         match knock.kind {
-            AGAIN | RUDE => past.unsure.contains(&owner) || past.shut_out(self.in_force, &owner, now),
+            AGAIN | RUDE => {
+                past.unsure.contains(&owner)
+                    || past.shut_out(self.in_force, &owner, now)
+                    || past.in_doubt(self.in_force, &owner, now)
+            }
             OFTEN if self.in_force == THIRD => {
                 past.unsure.contains(&owner) || past.asked_lately(&owner, &request, now).count() > OFTEN_MAX
             }

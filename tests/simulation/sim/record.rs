@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::contacts::Contacts;
-use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent};
+use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
 use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
+use doorman::policy::doubts::{Basis, Doubt, Fact};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use doorman::policy::{By, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +46,10 @@ pub struct LedgerModel {
     /// Answers that had ended when another one, or the same anew, followed.
     older: Vec<(RequestId, Row)>,
     settled: HashSet<RequestId>,
+    /// When those ended of which nobody said how.
+    unseen: BTreeMap<RequestId, Timestamp>,
+    /// When each was sent, as the platform says.
+    sent: BTreeMap<RequestId, Timestamp>,
     /// Of those, the ones that only a listing called ended: it may have been a stale one.
     gone: HashSet<RequestId>,
     /// Of those, the ones that somebody else answered, and nobody said how.
@@ -109,8 +114,12 @@ impl LedgerModel {
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
                 self.senders.entry(request.id.clone()).or_insert_with(|| request.sender.clone());
-                if self.gone.remove(&request.id) {
+                if self.gone.remove(&request.id) | self.elsewhere.remove(&request.id) {
                     self.settled.remove(&request.id);
+                    self.unseen.remove(&request.id);
+                }
+                if let Some(sent) = request.inserted_at {
+                    self.sent.entry(request.id.clone()).or_insert(sent);
                 }
                 self.newest = self.newest.max(Some(*at));
             }
@@ -162,6 +171,7 @@ impl LedgerModel {
                 }
                 if *outcome == Outcome::SettledElsewhere {
                     self.elsewhere.insert(request.clone());
+                    self.unseen.insert(request.clone(), *at);
                 }
                 if !matches!(outcome, Outcome::Unknown | Outcome::Refused) {
                     self.settled.insert(request.clone());
@@ -176,6 +186,12 @@ impl LedgerModel {
                 }
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
+                    self.unseen.insert(request.clone(), *at);
+                }
+                if status.is_some() {
+                    self.elsewhere.remove(request);
+                    self.gone.remove(request);
+                    self.unseen.remove(request);
                 }
             }
             Record::Withdrawn { request, .. } if self.answers.get(request).is_some_and(Row::open) => {
@@ -316,8 +332,13 @@ impl LedgerModel {
                 by: row.by.clone(),
             })
             .collect();
-        memory.first_seen =
-            self.seen.iter().filter(|(id, _)| pending(id)).map(|(id, (at, _))| (id.clone(), *at)).collect();
+        let saved = |(id, (at, _)): (&RequestId, &(Timestamp, Option<String>))| SavedRequest {
+            id: id.clone(),
+            sender: sender(id).unwrap_or(Sender::Absent),
+            inserted_at: self.sent.get(id).copied(),
+            first_seen: *at,
+        };
+        memory.pending = self.seen.iter().filter(|(id, _)| pending(id)).map(saved).collect();
         memory.decided = self
             .decided
             .iter()
@@ -342,9 +363,25 @@ impl LedgerModel {
         if reach.history.is_some() {
             memory.policy_state.unmet = self.unmet();
             memory.policy_state.nameless = self.contacts.nameless();
+            memory.policy_state.doubts = self.ended_unseen();
         }
         memory.policy_state.notified = self.notified.clone();
         memory
+    }
+
+    /// Requests that ended, and nobody said how.
+    fn ended_unseen(&self) -> Vec<Doubt> {
+        let doubts = self.unseen.iter().filter_map(|(id, at)| {
+            let (first_seen, owner) = self.seen.get(id)?;
+            let (owner, since) = (owner.as_deref()?, self.sent.get(id).copied().unwrap_or(*first_seen));
+            let basis = match self.gone.contains(id) {
+                true => Basis::Vanished(id.clone()),
+                false => Basis::SettledElsewhere(id.clone()),
+            };
+            let doubt = Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(*at), basis };
+            (!self.contacts.let_in_elsewhere(owner, since)).then_some(doubt)
+        });
+        doubts.collect()
     }
 
     /// Owners that were let in, since when, and of whom no contact is on record.

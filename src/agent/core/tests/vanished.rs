@@ -1,0 +1,166 @@
+//! Requests that end while nobody watches, or elsewhere and nobody says how: what that leaves unknown about their owner.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{Contact, ContactId, ContactKind, RequestStatus, Target};
+use crate::policy::conditions::History;
+use crate::policy::doubts::Said;
+use crate::policy::rules::Policy;
+use crate::policy::state::SavedState;
+use crate::policy::testkit::{approve, by_handle, hours, policy};
+
+/// Lets anybody of these in who was not rejected within the day.
+fn rules() -> Option<Arc<Policy>> {
+    let history = History { rejected_within: Some(hours(24)), ..History::default() };
+    Some(Arc::new(policy(vec![approve("known", by_handle(&["ann", "ann/*", "bob"])).unless(history)])))
+}
+
+fn of(id: &str, handle: &str) -> ContactRequest {
+    ContactRequest { sender: Sender::parse(Some(handle)), ..request(id) }
+}
+
+fn with_rules(memory: SavedAgent) -> Held {
+    let policy_state = SavedState { history_complete: true, ..memory.policy_state };
+    let mut held = Held::new(SavedAgent { policy_state, ..memory });
+    held.tell(Input::Policy(rules()));
+    let number = held.asked.iter().rev().find_map(|action| match action {
+        Action::Restore { number, .. } => Some(*number),
+        _ => None,
+    });
+    let memory = Some(Box::new(SavedState { history_complete: true, ..SavedState::default() }));
+    held.tell(Input::Restored { number: number.unwrap(), memory });
+    held
+}
+
+fn let_in(held: &Held, id: &str) -> bool {
+    held.recorded
+        .iter()
+        .any(|entry| matches!(entry, Record::Intent { request, answer: Answer::Approve, .. } if request.as_str() == id))
+}
+
+fn bases(held: &Held) -> Vec<(String, String)> {
+    held.core.doubts().into_iter().map(|row| (row.basis, row.subject)).collect()
+}
+
+fn doubt(basis: &str, id: &str) -> Vec<(String, String)> {
+    vec![(basis.to_owned(), id.to_owned())]
+}
+
+fn settle(held: &mut Held, id: &str, said: Said) -> OpOutcome {
+    let target = Target::parse(id);
+    held.tell(Input::Op { token: 9, op: PersonCommand::Settle { target, said }, person: "eve".into() });
+    let reply = held.asked.iter().rev().find_map(|action| match action {
+        Action::Reply { token: 9, outcome } => Some(outcome.clone()),
+        _ => None,
+    });
+    reply.unwrap()
+}
+
+#[test]
+fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected() {
+    let memory = || SavedAgent {
+        pending: vec![on_record("r0", Some("ann/bot")), on_record("r1", Some("eve"))],
+        newest: Some(now(Duration::ZERO).wall),
+        ..SavedAgent::default()
+    };
+    let mut held = with_rules(memory());
+    assert_eq!(held.core.doubts().len(), 2, "nobody has looked yet: {:?}", held.core.doubts());
+    let said = settle(&mut held, "r0", Said::Approved);
+    assert!(matches!(said, OpOutcome::Failed(ref error) if error.code == "busy"), "{said:?}");
+    held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann"), of("r3", "bob")]);
+    assert_eq!(bases(&held), doubt("request-vanished", "r0"));
+    assert!(!let_in(&held, "r2") && let_in(&held, "r3"));
+    let row = &held.core.pending()[1];
+    assert_eq!(row.doubts.len(), 1, "{row:?}");
+
+    let mut rejected = with_rules(memory());
+    for (held, said, until) in [(&mut held, Said::Cancelled, 1), (&mut rejected, Said::Rejected, 25 * 60)] {
+        held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
+        assert!(matches!(settle(held, "r0", said), OpOutcome::Settled(rows) if rows.len() == 1));
+        assert_eq!(bases(held), []);
+        assert_eq!(let_in(held, "r2"), said == Said::Cancelled);
+        held.lists_after(until * MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
+        assert!(let_in(held, "r2"), "{said:?}");
+    }
+    // Nobody says anything: it ends when the rule looks back no more.
+    let mut held = with_rules(memory());
+    held.lists_after(MINUTES, &[of("r2", "ann")]);
+    held.lists_after(23 * 60 * MINUTES, &[of("r2", "ann")]);
+    assert!(!let_in(&held, "r2"));
+    held.lists_after(60 * MINUTES, &[of("r2", "ann")]);
+    assert!(let_in(&held, "r2") && bases(&held).is_empty());
+}
+
+#[test]
+fn who_is_listed_again_has_not_ended() {
+    let memory = SavedAgent { pending: vec![on_record("r0", Some("ann/bot"))], ..SavedAgent::default() };
+    let mut held = with_rules(memory);
+    assert_eq!(bases(&held), doubt("request-not-listed", "r0"));
+    held.lists_after(MINUTES, &[of("r0", "ann/bot"), of("r1", "ann")]);
+    assert_eq!(bases(&held), []);
+    assert!(let_in(&held, "r0") && let_in(&held, "r1"));
+
+    // Taken for gone, and there again.
+    let mut held = with_rules(SavedAgent::default());
+    held.core.config.shadow = true;
+    held.lists_after(MINUTES, &[of("r0", "eve")]);
+    held.lists_after(MINUTES, &[]);
+    assert_eq!(bases(&held), doubt("request-vanished", "r0"));
+    held.lists_after(10 * MINUTES, &[of("r0", "eve")]);
+    assert_eq!(bases(&held), []);
+}
+
+#[test]
+fn an_answer_that_somebody_else_outdid_says_nothing_of_theirs() {
+    let outdone = || {
+        let mut held = with_rules(SavedAgent::default());
+        held.lists_after(MINUTES, &[of("r1", "ann")]);
+        let error = CallError { fault: CallFault::Conflict, code: None, message: None, retry_after: None };
+        let request = RequestId::parse("r1").unwrap();
+        let (reply, written) = (Reply { result: Err(error), date: None }, now(held.at).mono);
+        held.tell(Input::Responded { request, attempt: 1, reply, written });
+        assert_eq!(bases(&held), doubt("settled-elsewhere", "r1"));
+        held.lists_after(MINUTES, &[of("r2", "ann/bot")]);
+        assert!(!let_in(&held, "r2"));
+        held
+    };
+    // The platform says it later.
+    for (status, lets_in) in [(RequestStatus::Rejected, false), (RequestStatus::Approved, true)] {
+        let mut held = outdone();
+        held.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), held.now());
+        held.wait(Duration::from_secs(1));
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{status:?}");
+        let told = |entry: &Record| matches!(entry, Record::Settled { status: Some(told), .. } if *told == status);
+        assert_eq!(held.recorded.iter().filter(|entry| told(entry)).count(), 1);
+    }
+    // A contact of theirs appears that no answer of ours made.
+    let mut held = outdone();
+    let id = ContactId::parse("c1").unwrap();
+    let sender = Sender::parse(Some("ann"));
+    let contact = Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None };
+    held.core.contact_added(contact, held.now());
+    held.wait(Duration::from_secs(1));
+    assert!(let_in(&held, "r2") && bases(&held).is_empty());
+}
+
+#[test]
+fn what_a_reading_misses_is_in_doubt_before_it_is_gone() {
+    let mut held = with_rules(SavedAgent::default());
+    held.core.config.shadow = true;
+    held.lists_after(MINUTES, &[of("r0", "ann/bot")]);
+    held.core.config.shadow = false;
+    // The next page promises one more than it shows: it proves nothing.
+    held.at += MINUTES;
+    held.tell(Input::Tick);
+    while let Some(place) = held.asked.iter().position(|action| matches!(action, Action::Page(_))) {
+        let Action::Page(fetch) = held.asked.remove(place) else { continue };
+        let items = vec![of("r1", "ann")];
+        let page = Page { items, unreadable: vec![], nameless: vec![], total: Some(2), pages: Some(1) };
+        held.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+    }
+    assert_eq!(bases(&held), doubt("request-not-listed", "r0"));
+    assert!(!let_in(&held, "r1"));
+    held.lists_after(MINUTES, &[of("r0", "ann/bot"), of("r1", "ann")]);
+    assert!(let_in(&held, "r1") && bases(&held).is_empty());
+}

@@ -1,0 +1,99 @@
+//! What the record leaves in doubt about an owner, as a daemon that starts is told.
+
+use super::*;
+use crate::policy::doubts::{Basis, Said};
+use crate::policy::state::{HistoryKind, HistoryRow};
+
+fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
+    Record::Settled { agent: agent(), request: id(name), status, at: at(second) }
+}
+
+fn contact(name: &str, handle: &str, sent: i64, request: Option<&str>) -> Record {
+    let id_of = ContactId::parse(name).unwrap();
+    let (sender, inserted_at) = (Sender::parse(Some(handle)), Some(at(sent)));
+    let contact = Box::new(Contact { id: id_of, sender, name: None, kind: ContactKind::User, inserted_at });
+    Record::ContactAdded { agent: agent(), contact, request: request.map(id), at: at(50) }
+}
+
+/// The requests that ended and nobody said how.
+async fn doubted(ledger: &Ledger) -> Vec<String> {
+    let doubts = load(ledger, 100).await.policy_state.doubts;
+    let mut names: Vec<String> = doubts.iter().map(|doubt| doubt.basis.subject().to_owned()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = Vec::new();
+    for (name, handle) in [("r1", "ann"), ("r2", "bob"), ("r3", "carl"), ("r4", "dora"), ("r5", "eve"), ("r6", "fred")]
+    {
+        batch.extend([seen(name, Some(handle), 0), settled(name, None, 10)]);
+    }
+    batch.extend([seen("r7", Some("gus"), 0), seen("r8", None, 0), settled("r8", None, 10)]);
+    batch.extend([intent("r7", Answer::Approve, vec![], 1, 5), outcome("r7", Outcome::SettledElsewhere, 10)]);
+    ledger.commit(batch).await.unwrap();
+    assert_eq!(doubted(&ledger).await, ["r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
+    let doubts = load(&ledger, 100).await.policy_state.doubts;
+    let gus = doubts.iter().find(|doubt| &*doubt.owner == "gus").unwrap();
+    assert_eq!((gus.basis.clone(), gus.since, gus.until), (Basis::SettledElsewhere(id("r7")), at(-5), Some(at(10))));
+
+    let settlement = Record::Settlement {
+        agent: agent(),
+        owner: "dora".into(),
+        request: Some(id("r4")),
+        said: Said::Cancelled,
+        person: "eve".into(),
+        at: at(20),
+    };
+    let by_person = |name: &str| match intent(name, Answer::Approve, vec![], 1, 20) {
+        Record::Intent { agent, request, answer, charges, counts, attempt, at, .. } => {
+            let by = By::Person("zoe".into());
+            Record::Intent { agent, request, answer, by, policy: None, charges, counts, attempt, at }
+        }
+        other => other,
+    };
+    ledger
+        .commit(vec![
+            contact("c1", "ann", 3, None),
+            contact("c2", "bob", -9, None),
+            seen("q3", Some("carl/bot"), 15),
+            intent("q3", Answer::Approve, vec![], 1, 16),
+            outcome("q3", Outcome::Applied(Answer::Approve), 17),
+            contact("c3", "carl/bot", 17, Some("q3")),
+            settlement,
+            seen("q5", Some("eve"), 15),
+            by_person("q5"),
+            outcome("q5", Outcome::Applied(Answer::Approve), 21),
+            settled("r7", Some(RequestStatus::Rejected), 30),
+            seen("r6", Some("fred"), 40),
+        ])
+        .await
+        .unwrap();
+    // A contact from before the request, or one that an answer of ours to another made, says nothing of it.
+    assert_eq!(doubted(&ledger).await, ["r2", "r3"]);
+    let memory = load(&ledger, 100).await;
+    let rejected = |row: &&HistoryRow| row.kind == HistoryKind::Rejected;
+    assert_eq!(memory.policy_state.history.iter().find(rejected).unwrap().owner.as_ref(), "gus");
+    assert!(memory.pending.iter().any(|one| one.id == id("r6")));
+    // Further back than was asked for, nothing is read.
+    let reach = Reach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
+    assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
+}
+
+#[tokio::test]
+async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = Vec::new();
+    for (name, handle) in [("r1", "ann"), ("r2", "bob")] {
+        batch.push(seen(name, Some(handle), 0));
+        batch.push(intent(name, Answer::Approve, vec![], 1, 1));
+        batch.push(outcome(name, Outcome::PresumedApplied(Answer::Approve), 2));
+    }
+    batch.push(contact("c2", "bob", 2, Some("r2")));
+    ledger.commit(batch).await.unwrap();
+    assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(2))]);
+}

@@ -1,0 +1,61 @@
+//! About whom something changed, so that what rests of theirs is decided again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    owners: BTreeSet<Arc<str>>,
+    everybody: bool,
+}
+
+/// More owners than this that changed at once are called everybody.
+const CHANGED_MAX: usize = 1_024;
+
+impl Changed {
+    pub(super) fn owner(&mut self, owner: &str) {
+        if self.everybody || self.owners.contains(owner) {
+            return;
+        }
+        if self.owners.len() >= CHANGED_MAX {
+            self.everybody();
+        } else {
+            self.owners.insert(owner.into());
+        }
+    }
+
+    pub(super) fn everybody(&mut self) {
+        self.everybody = true;
+        self.owners.clear();
+    }
+}
+
+/// Whose facts changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concerned {
+    /// Of these owners.
+    Owners(BTreeSet<Arc<str>>),
+    /// Perhaps of everybody.
+    Everybody,
+}
+
+impl Concerned {
+    /// Whether this owner is one of them.
+    pub fn contains(&self, owner: &str) -> bool {
+        match self {
+            Concerned::Owners(owners) => owners.contains(owner),
+            Concerned::Everybody => true,
+        }
+    }
+}
+
+impl Changed {
+    /// Empties it; `None` where nothing changed.
+    pub(super) fn take(&mut self) -> Option<Concerned> {
+        let Changed { owners, everybody } = std::mem::take(self);
+        match everybody {
+            true => Some(Concerned::Everybody),
+            false => (!owners.is_empty()).then_some(Concerned::Owners(owners)),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A doubt: whom it concerns, what is unknown, what it rests on, and what a person says of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::{ContactId, RequestId};
+use crate::policy::evaluate::inputs::after;
+use crate::policy::history::HistoryNeeds;
+
+/// A fact about an owner that may be in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fact {
+    /// Whether a contact of theirs was removed: `removed_within`.
+    Removed,
+    /// Whether a request of theirs was rejected: `rejected_within`.
+    Rejected,
+    /// Whether they are who they were: `approved_before`, and rights by name.
+    Identity,
+}
+
+impl Fact {
+    /// All of them.
+    pub const ALL: [Fact; 3] = [Fact::Removed, Fact::Rejected, Fact::Identity];
+
+    /// The word in `--json` and in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fact::Removed => "removed",
+            Fact::Rejected => "rejected",
+            Fact::Identity => "identity",
+        }
+    }
+
+    /// The reverse of [`Fact::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Fact::ALL.into_iter().find(|fact| fact.as_str() == text)
+    }
+}
+
+/// What a person says of a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// A contact of theirs was removed.
+    Removed,
+    /// None was, up to now.
+    NotRemoved,
+    /// The request was approved.
+    Approved,
+    /// It was rejected.
+    Rejected,
+    /// Its sender took it back.
+    Cancelled,
+    /// It expired.
+    Expired,
+}
+
+impl Said {
+    /// All of them.
+    pub const ALL: [Said; 6] =
+        [Said::Removed, Said::NotRemoved, Said::Approved, Said::Rejected, Said::Cancelled, Said::Expired];
+
+    /// The word on the command line and in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Said::Removed => "removed",
+            Said::NotRemoved => "not-removed",
+            Said::Approved => "approved",
+            Said::Rejected => "rejected",
+            Said::Cancelled => "cancelled",
+            Said::Expired => "expired",
+        }
+    }
+
+    /// The reverse of [`Said::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Said::ALL.into_iter().find(|said| said.as_str() == text)
+    }
+
+    /// The fact that it settles.
+    pub fn fact(self) -> Fact {
+        match self {
+            Said::Removed | Said::NotRemoved => Fact::Removed,
+            Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => Fact::Rejected,
+        }
+    }
+
+    /// Whether it says that the fact is so.
+    pub fn happened(self) -> bool {
+        match self {
+            Said::Removed | Said::Rejected => true,
+            Said::NotRemoved | Said::Approved | Said::Cancelled | Said::Expired => false,
+        }
+    }
+}
+
+/// What a doubt rests on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Basis {
+    /// This contact is open on record, and was not seen since.
+    Contact(ContactId),
+    /// This contact never had a readable handle, and was removed.
+    NamelessContact(ContactId),
+    /// This request was pending, and nothing has shown it since.
+    Unlisted(RequestId),
+    /// This request vanished: nobody said how it ended.
+    Vanished(RequestId),
+    /// Somebody else answered this request, and nobody said how.
+    SettledElsewhere(RequestId),
+    /// This request's sender has the owner's name, and another id.
+    OtherSender(RequestId),
+}
+
+impl Basis {
+    /// The word in `--json`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Basis::Contact(_) => "contact-not-seen",
+            Basis::NamelessContact(_) => "nameless-contact-removed",
+            Basis::Unlisted(_) => "request-not-listed",
+            Basis::Vanished(_) => "request-vanished",
+            Basis::SettledElsewhere(_) => "settled-elsewhere",
+            Basis::OtherSender(_) => "other-sender",
+        }
+    }
+
+    /// The reverse of [`Basis::as_str`] and [`Basis::subject`].
+    pub fn parse(word: &str, subject: &str) -> Option<Self> {
+        let contact = || ContactId::parse(subject).ok();
+        let request = || RequestId::parse(subject).ok();
+        match word {
+            "contact-not-seen" => contact().map(Basis::Contact),
+            "nameless-contact-removed" => contact().map(Basis::NamelessContact),
+            "request-not-listed" => request().map(Basis::Unlisted),
+            "request-vanished" => request().map(Basis::Vanished),
+            "settled-elsewhere" => request().map(Basis::SettledElsewhere),
+            "other-sender" => request().map(Basis::OtherSender),
+            _ => None,
+        }
+    }
+
+    /// The request or contact that it is about.
+    pub fn subject(&self) -> &str {
+        match self {
+            Basis::Contact(id) | Basis::NamelessContact(id) => id.as_str(),
+            Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
+                id.as_str()
+            }
+        }
+    }
+
+    /// The request that it is about, if it is about one.
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Basis::Contact(_) | Basis::NamelessContact(_) => None,
+            Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
+                Some(id)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Basis::Contact(id) => write!(f, "contact {id} was not seen since"),
+            Basis::NamelessContact(id) => write!(f, "contact {id}, which never had a handle, was removed"),
+            Basis::Unlisted(id) => write!(f, "request {id} was pending, and was not listed since"),
+            Basis::Vanished(id) => write!(f, "request {id} is not listed any more, and nobody said how it ended"),
+            Basis::SettledElsewhere(id) => write!(f, "request {id} was answered elsewhere"),
+            Basis::OtherSender(id) => write!(f, "request {id} has another sender id"),
+        }
+    }
+}
+
+/// Something that may have happened unseen to somebody who is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// Whom it concerns.
+    pub owner: Arc<str>,
+    /// What is unknown about them.
+    pub fact: Fact,
+    /// Since when.
+    pub since: Timestamp,
+    /// The last moment at which it may have happened; `None`: it may happen still.
+    pub until: Option<Timestamp>,
+    /// What it rests on.
+    pub basis: Basis,
+}
+
+impl Doubt {
+    /// When it ends by itself under a policy with these needs; `None`: when it is seen, or a person says.
+    pub fn ends(&self, needs: &HistoryNeeds) -> Option<Timestamp> {
+        let reach = match self.fact {
+            Fact::Removed => needs.removed,
+            Fact::Rejected => needs.rejected,
+            Fact::Identity => None,
+        };
+        Some(after(self.until?, reach?)).filter(|end| *end < Timestamp::MAX)
+    }
+
+    /// Whether a question of a policy with these needs can touch it now.
+    pub(super) fn matters(&self, needs: &HistoryNeeds, now: Timestamp) -> bool {
+        let reach = match self.fact {
+            Fact::Removed => needs.removed,
+            Fact::Rejected => needs.rejected,
+            Fact::Identity => return true,
+        };
+        reach.is_some_and(|reach| self.until.is_none_or(|until| after(until, reach) > now))
+    }
+
+    /// Whether all that `short` makes unknown is unknown by this one, too.
+    pub(super) fn outlasts(&self, short: &Doubt) -> bool {
+        self.fact == short.fact
+            && self.until.unwrap_or(Timestamp::MAX) >= short.until.unwrap_or(Timestamp::MAX)
+            && short.until.is_some()
+    }
+}
