@@ -245,12 +245,16 @@ mod tests {
 
     /// What is wider than 80 columns wraps in the middle of a line that was laid out by hand.
     #[test]
-    fn help_fits_80_columns() {
+    fn help_fits_80_columns_and_is_not_wrapped_twice() {
         fn look(command: &mut clap::Command, wide: &mut Vec<String>) {
             let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let help = command.clone().term_width(80).render_long_help().to_string();
             let of = |line: &str| format!("{name}: {line}");
+            for width in [80, 100] {
+                let help = command.clone().term_width(width).render_long_help().to_string();
+                assert!(help.contains(after.trim()), "{name}: laid out by hand, and wrapped again:\n{help}");
+            }
             wide.extend(after.lines().chain(help.lines()).filter(|line| line.chars().count() > 80).map(of));
             command.get_subcommands_mut().for_each(|command| look(command, wide));
         }

@@ -247,8 +247,9 @@ impl Inbox {
         self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject });
     }
 
-    /// One page of the pass under way. New requests come back in the order of the page.
-    pub fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<RequestId>, Option<PassEnd>) {
+    /// One page of the pass under way. Requests that have an owner now come back in the order of the page, each with
+    /// [`Seen::New`] or [`Seen::Returned`].
+    pub fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
         let mut new = Vec::new();
         let shown = page.items.len() + page.unreadable.len();
         let mut full = false;
@@ -263,7 +264,7 @@ impl Inbox {
         for request in page.items {
             let id = request.id.clone();
             match self.see_listed(request, now) {
-                Seen::New | Seen::Returned => new.push(id),
+                seen @ (Seen::New | Seen::Returned) => new.push((id, seen)),
                 Seen::Full => full = true,
                 Seen::Known | Seen::Settled => {}
             }

@@ -65,8 +65,8 @@ pub enum Notice {
     },
     /// A settled request is pending again, says the platform.
     Returned {
-        /// Which.
-        request: RequestId,
+        /// The request.
+        request: Arc<ContactRequest>,
     },
     /// The platform says something else of a pending request than before.
     Changed {

@@ -95,9 +95,11 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 );
             });
         }
-        Notice::Returned { request } => request_span(request).in_scope(|| {
+        Notice::Returned { request } => request_span(&request.id).in_scope(|| {
             warn!(
                 event = events::REQUEST_SEEN,
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
                 via = "listing",
                 "the platform lists a settled request as pending again"
             );

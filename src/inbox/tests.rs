@@ -69,7 +69,7 @@ fn a_request_has_one_owner_whichever_way_it_comes_first() {
     assert_eq!(inbox.see_event(request("a"), at(1)), Seen::Known);
     begin(&mut inbox, at(2));
     let (new, _) = inbox.page(page(&["a", "b"], 2, 1), at(2));
-    assert_eq!(new, vec![id("b")]);
+    assert_eq!(new, vec![(id("b"), Seen::New)]);
     assert_eq!(inbox.see_event(request("b"), at(3)), Seen::Known);
     assert_eq!(inbox.len(), 2);
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{Lock, beside};
 use super::{LedgerError, schema};
+use crate::ops::log::events;
 
 /// `door` in ASCII: how a ledger tells itself from another program's database.
 const APPLICATION_ID: i64 = 0x646f_6f72;
@@ -235,7 +236,8 @@ fn keep_private(path: &Path, mode: u32) {
     if mode & 0o077 != 0
         && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600))
     {
-        tracing::warn!(path = %path.display(), %error, "others may read the ledger, and that cannot be changed");
+        let why = format!("mode {:o} cannot be changed to 0600: {error}", mode & 0o7777);
+        tracing::warn!(event = events::LEDGER_EXPOSED, path = %path.display(), why, "other users may read the ledger");
     }
 }
 

@@ -205,7 +205,6 @@ impl Writer {
                 Err(Fault::Refused(why)) if apart => {
                     transaction.execute_batch("ROLLBACK TO batch")?;
                     self.numbers = Numbers::default();
-                    tracing::error!(why, "the ledger refused an entry");
                     write_what_happened(&transaction, &mut self.numbers, &commit.batch)?;
                     results.push(Err(LedgerError::Refused { why }));
                 }
@@ -228,18 +227,17 @@ impl Writer {
         }
     }
 
+    /// The log hears of it from whoever watches the health, once.
     fn blocked(&mut self, why: String) {
         self.retry_at = Some(self.now() + self.options.retry);
         let now = self.options.clock.now().wall;
         self.health.send_if_modified(|health| match health {
             Health::Blocked { why: known, .. } if *known == why => false,
             Health::Blocked { since, .. } => {
-                tracing::warn!(why, "the ledger still cannot be written");
                 *health = Health::Blocked { why: why.clone(), since: *since };
                 true
             }
             Health::Ok => {
-                tracing::error!(why, "the ledger cannot be written: nothing is answered until it can");
                 *health = Health::Blocked { why: why.clone(), since: now };
                 true
             }
@@ -251,7 +249,6 @@ impl Writer {
         self.health.send_if_modified(|health| {
             let was_blocked = *health != Health::Ok;
             if was_blocked {
-                tracing::info!("the ledger can be written again");
                 *health = Health::Ok;
             }
             was_blocked

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use fastrand::Rng;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::LOOP_BOUND;
 use crate::agent::core::reach_of;
@@ -18,12 +19,27 @@ use crate::ledger::LedgerError;
 use crate::ledger::entry::SavedAgent;
 use crate::ops::log::{agent_span, events};
 use crate::ops::watchdog::Watchdog;
+use crate::phoenix::backoff::between;
 use crate::policy::Policy;
 
-/// First wait before an agent that panicked is started again; it doubles.
+/// First wait before an agent whose task ended is started again; it doubles. Each wait is a tenth shorter or longer at
+/// most, so that agents that failed together do not start together.
 const RESTART_MIN: Duration = Duration::from_secs(1);
-/// Last such wait.
+/// Last such wait, and how long a task has to run for the waits to begin at the first again.
 const RESTART_MAX: Duration = Duration::from_secs(60);
+
+/// How an agent's task ended, where it was not drained.
+enum Failure {
+    /// The log has the panic already, with its place.
+    Panicked,
+    Unreadable(LedgerError),
+}
+
+/// How long to wait before the next start, after so many failures in a row before this one.
+fn restart_wait(failures: u32, rng: &mut Rng) -> Duration {
+    let wait = RESTART_MIN.saturating_mul(1 << failures.min(16)).min(RESTART_MAX);
+    between(wait - wait / 10, wait + wait / 10, rng)
+}
 
 pub(super) struct Runner {
     pub(super) settings: AgentSettings,
@@ -42,27 +58,34 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs the agent until it is drained. A panic is told, and the agent starts anew from the ledger; what it had in
-    /// flight is found out first.
+    /// Runs the agent until it is drained. After a panic the agent starts again from the ledger, and first finds
+    /// out what became of the answers that were in flight.
     pub(super) async fn run(self) {
-        let mut wait = RESTART_MIN;
+        let mut failures = 0;
         let mut seed = self.seed;
+        let mut rng = Rng::with_seed(seed);
         tokio::select! {
             () = self.drain.cancelled() => return,
             () = tokio::time::sleep(self.start_after) => {}
         }
         while !self.drain.is_cancelled() {
             let begun = tokio::time::Instant::now();
-            match self.live(seed).await {
-                Ok(()) => return,
-                Err(why) => {
-                    agent_span(&self.settings.id).in_scope(|| {
-                        error!(event = events::PANIC, why, "the agent's task failed: it starts again");
-                    });
-                }
-            }
+            let Err(failure) = self.live(seed).await else { return };
             self.slot.store(None);
-            wait = if begun.elapsed() > RESTART_MAX { RESTART_MIN } else { (wait * 2).min(RESTART_MAX) };
+            if begun.elapsed() > RESTART_MAX {
+                failures = 0;
+            }
+            let wait = restart_wait(failures, &mut rng);
+            failures += 1;
+            let in_ms = (wait.as_secs_f64() * 1e3).round();
+            agent_span(&self.settings.id).in_scope(|| match failure {
+                Failure::Panicked => {
+                    warn!(event = events::AGENT_RESTARTS, in_ms, "the agent's task panicked; the agent starts again");
+                }
+                Failure::Unreadable(error) => {
+                    error!(event = events::LEDGER_UNREADABLE, why = %error, in_ms, "the agent cannot start yet");
+                }
+            });
             seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
             tokio::select! {
                 () = self.drain.cancelled() => return,
@@ -72,10 +95,10 @@ impl Runner {
     }
 
     /// One life of the agent's task.
-    async fn live(&self, seed: u64) -> Result<(), String> {
+    async fn live(&self, seed: u64) -> Result<(), Failure> {
         let mut policy = self.policy.clone();
         let in_force = policy.borrow_and_update().clone();
-        let memory = self.memory(in_force.as_deref()).await.map_err(|error| error.to_string())?;
+        let memory = self.memory(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
         let config = CoreConfig {
             agent: self.settings.id.clone(),
             connection: self.settings.connection,
@@ -96,7 +119,7 @@ impl Runner {
         let mut task = AbortOnDrop(tokio::spawn(agent.run()));
         let ended = (&mut task.0).await;
         self.slot.store(None);
-        ended.map_err(|error| error.to_string())
+        ended.map_err(|_| Failure::Panicked)
     }
 
     async fn memory(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
@@ -111,5 +134,24 @@ struct AbortOnDrop(tokio::task::JoinHandle<()>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_waits_a_second_and_the_last_a_minute_each_with_jitter() {
+        let mut rng = Rng::with_seed(3);
+        for (failures, seconds) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (u32::MAX, 60)] {
+            let full = Duration::from_secs(seconds);
+            let waits: Vec<Duration> = (0..200).map(|_| restart_wait(failures, &mut rng)).collect();
+            assert!(
+                waits.iter().all(|wait| full * 9 / 10 <= *wait && *wait <= full * 11 / 10),
+                "{failures}: {waits:?}"
+            );
+            assert!(waits.iter().any(|wait| *wait < full) && waits.iter().any(|wait| *wait > full), "{failures}");
+        }
     }
 }

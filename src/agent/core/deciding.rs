@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Next, Said, Stage};
+use crate::inbox::{Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, RequestId, Verdict};
@@ -204,7 +204,7 @@ impl Core {
     }
 
     /// A request is new here: it goes on record, and the policy state hears of it.
-    pub(super) fn arrived(&mut self, id: &RequestId, via: Via, received: Option<Mono>, now: Now) {
+    pub(super) fn arrived(&mut self, id: &RequestId, seen: Seen, via: Via, received: Option<Mono>, now: Now) {
         self.count("requests_seen");
         let remembered = self.restore(id);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
@@ -223,10 +223,10 @@ impl Core {
                 at: first_seen,
             });
         }
-        if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
-            self.tell(Notice::Returned { request: id.clone() });
-        }
-        self.tell(Notice::Seen { request, live: via == Via::Event });
+        self.tell(match seen {
+            Seen::Returned => Notice::Returned { request },
+            Seen::New | Seen::Known | Seen::Settled | Seen::Full => Notice::Seen { request, live: via == Via::Event },
+        });
     }
 
     /// Another policy: everything pending is decided again, oldest first.

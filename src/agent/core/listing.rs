@@ -65,8 +65,8 @@ impl Core {
                 self.key_works(now);
                 self.shown(&page);
                 let (new, end) = self.inbox.page(page, now);
-                for id in new {
-                    self.arrived(&id, Via::Listing, None, now);
+                for (id, seen) in new {
+                    self.arrived(&id, seen, Via::Listing, None, now);
                 }
                 match end {
                     Some(end) => self.pass_ended(&end, now),

@@ -211,14 +211,14 @@ impl Core {
             ChannelEvent::RequestReceived(request) => {
                 let id = request.id.clone();
                 match self.inbox.see_event(request, now) {
-                    Seen::New => self.arrived(&id, Via::Event, received, now),
+                    seen @ (Seen::New | Seen::Returned) => self.arrived(&id, seen, Via::Event, received, now),
                     Seen::Full => {
                         self.count("inbox_full");
                         if self.inbox.dropped == 1 {
                             self.tell(Notice::InboxFull);
                         }
                     }
-                    Seen::Known | Seen::Settled | Seen::Returned => {}
+                    Seen::Known | Seen::Settled => {}
                 }
             }
             ChannelEvent::RequestUpdated { id, status } => self.updated(&id, status, now),

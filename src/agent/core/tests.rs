@@ -19,6 +19,8 @@ struct Held {
     core: Core,
     at: Duration,
     recorded: Vec<Record>,
+    /// In the order in which it was told.
+    told: Vec<Notice>,
     asked: Vec<Action>,
     /// Batches stay with the ledger.
     stalled: bool,
@@ -51,8 +53,9 @@ impl Held {
             batch: 2,
         };
         let core = Core::new(config, None, memory, now(Duration::ZERO));
-        let (recorded, asked, ahead) = (Vec::new(), Vec::new(), jiff::SignedDuration::ZERO);
-        let mut held = Self { core, at: Duration::ZERO, recorded, asked, stalled: false, ahead, whose };
+        let (recorded, told, asked) = (Vec::new(), Vec::new(), Vec::new());
+        let ahead = jiff::SignedDuration::ZERO;
+        let mut held = Self { core, at: Duration::ZERO, recorded, told, asked, stalled: false, ahead, whose };
         held.tell(Input::Start);
         held
     }
@@ -80,6 +83,7 @@ impl Held {
                     let reply = self.me();
                     self.core.handle(Input::Me { reply, changed: false }, self.now());
                 }
+                Action::Tell(notice) => self.told.push(notice),
                 action => self.asked.push(action),
             }
         }
@@ -265,6 +269,39 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
     assert_eq!((held.core.pending().len(), held.intents()), (0, 1));
     let outcomes = held.recorded.iter().filter(|entry| matches!(entry, Record::Outcome { .. })).count();
     assert_eq!(outcomes, 1, "the ledger refuses the outcome of an answer that is not open: {:?}", held.recorded);
+}
+
+/// What the log says of the requests seen: `warn`, or `debug`, of each line.
+fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
+    use crate::ops::log::{format::Look, layer, redact::Redact};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let sink = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let layer = layer(Look::Json, sink.clone(), Redact::default(), crate::clock::Clock::start());
+    let key = crate::config::settings::KeySource::Env("KEY".to_owned());
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        told.iter().for_each(|notice| crate::agent::notice_log::write(notice, &key));
+    });
+    let text = String::from_utf8(sink.lock().unwrap().clone()).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let seen = lines.filter(|line| line["event"] == "request_seen");
+    seen.map(|line| (line["level"].as_str().unwrap().to_owned(), line["request"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_settled_request_that_is_listed_again_is_warned_about_once() {
+    let mut held = Held::new(SavedAgent::default());
+    held.listed_after(MINUTES, &["r1", "r2"]);
+    held.approve("r1", false);
+    held.applied("r1", Answer::Approve);
+    held.listed_after(10 * MINUTES, &["r1"]);
+    // Answered, or gone without an answer: both were settled.
+    held.listed_after(10 * MINUTES, &["r1", "r2"]);
+    held.listed_after(10 * MINUTES, &["r1", "r2"]);
+    let seen = seen_in_the_log(&held.told);
+    let line = |level: &str, id: &str| (level.to_owned(), id.to_owned());
+    let once = [line("debug", "r1"), line("debug", "r2"), line("warn", "r1"), line("warn", "r2")];
+    assert_eq!(seen, once);
 }
 
 #[test]

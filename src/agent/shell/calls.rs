@@ -109,7 +109,7 @@ impl Agent {
             }
             Done::Restored(number, result) => {
                 if let Err(error) = &result {
-                    tracing::warn!(event = events::INTERNAL, why = %error, "the record could not be read again: until it can, what it would say is unknown");
+                    tracing::error!(event = events::LEDGER_UNREADABLE, why = %error, "the ledger could not be read for the new rules: conditions on the past are unknown until it can");
                 }
                 self.core.handle(Input::Restored { number, memory: result.ok() }, now);
             }

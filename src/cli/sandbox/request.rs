@@ -20,11 +20,11 @@ const REPLY_BYTES_MAX: usize = 8 << 20;
 #[command(after_help = "Examples:
   doorman sandbox request @carol --message hello
   doorman sandbox request acme/bot --to maria/scheduler --name 'Acme Bot'
-  doorman sandbox request 'acme/{n}-bot' --count 8
+  doorman sandbox request 'acme/{number}-bot' --count 8
 
 Exit status: 0 made, 1 refused by the sandbox, 69 no sandbox answers.")]
 pub struct Args {
-    /// Who asks; with --count, `{n}` is the number in the burst
+    /// Who asks; with --count, `{number}` is the number in the burst
     #[arg(value_name = "HANDLE")]
     from: String,
     /// What they say
@@ -49,12 +49,12 @@ pub struct Args {
 /// # Errors
 /// 1 where the sandbox refuses, 69 where none answers, 2 for an address that is not `http`.
 pub fn run(args: &Args) -> Result<u8, CliError> {
-    let mut new = NewRequest::to(args.to.as_deref().unwrap_or_default()).from(&args.from).count(args.count);
+    let mut new = NewRequest::to(args.to.as_deref().unwrap_or_default()).from(&numbered(&args.from)).count(args.count);
     if let Some(message) = &args.message {
-        new = new.saying(message);
+        new = new.saying(&numbered(message));
     }
     if let Some(name) = &args.name {
-        new = new.named(name);
+        new = new.named(&numbered(name));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -66,6 +66,11 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
         output::print(&format!("{}\n", output::shown(id)))?;
     }
     Ok(0)
+}
+
+/// The number in the burst, as the sandbox writes it. In a help text `{n}` would be a line end.
+fn numbered(text: &str) -> String {
+    text.replace("{number}", "{n}")
 }
 
 async fn post(url: &Url, new: &NewRequest) -> Result<Value, CliError> {

@@ -114,6 +114,8 @@ events! {
     EVENT_UNKNOWN = "event_unknown", DEBUG, ["why"], "the channel said something that this version does not know; counted and dropped";
     TOPIC_UNKNOWN = "topic_unknown", DEBUG, ["why"], "a frame of a topic that was not joined; counted and dropped";
     LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written: every answer waits";
+    LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, and doorman cannot change that";
+    LEDGER_UNREADABLE = "ledger_unreadable", ERROR, ["why", "in_ms"], "what an agent needs could not be read from the ledger; with `in_ms`, the agent starts when it can be read, and nothing is answered for it until then";
     LEDGER_RECOVERED = "ledger_recovered", INFO, ["for_ms"], "the ledger can be written again";
     CLOCK_UNSOUND = "clock_unsound", WARN, ["why"], "this machine's clock cannot be believed: conditions on time are unknown and timers wait";
     CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock can be believed again";
@@ -131,6 +133,7 @@ events! {
     STOPPED = "stopped", INFO, ["code"], "doorman ends";
     INTERNAL = "internal", ERROR or WARN, ["why"], "a fault of doorman's own; what it touched stays pending";
     PANIC = "panic", ERROR, ["why", "at", "thread"], "a fault of doorman's own that was contained; please report it";
+    AGENT_RESTARTS = "agent_restarts", WARN, ["in_ms"], "a panic ended the agent's task; the agent starts again from the ledger after `in_ms`";
     LOG = "log", DEBUG, ["target"], "any line without a name of its own, such as a library's; not part of the contract";
 }
 

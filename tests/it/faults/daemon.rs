@@ -161,7 +161,11 @@ impl Daemon {
     pub async fn stop(mut self) -> Result<Vec<Value>, String> {
         self.signal(Signal::SIGTERM);
         match self.ends().await {
-            Some(0) => Ok(self.lines()),
+            Some(0) => {
+                let lines = self.lines();
+                let broken = lines.iter().find_map(|line| crate::logs::check_line(line).err());
+                broken.map_or(Ok(lines), Err)
+            }
             code => Err(format!("it ended with {code:?}; the log's end:\n{}", self.tail(25))),
         }
     }

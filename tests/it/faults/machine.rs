@@ -234,7 +234,9 @@ async fn a_ledger_that_is_taken_away_meanwhile() {
         site.until("all decided", all_decided).await.unwrap();
     }
     live_again(&site, &daemon, "after").await.unwrap();
-    daemon.stop().await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    let said = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((said("ledger_blocked"), said("ledger_recovered")), (2, 2), "one line for each trouble and its end");
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
