@@ -130,7 +130,7 @@ enum Command {
 /// What a command that failed says, and its exit code.
 #[derive(Debug)]
 pub struct CliError {
-    /// 1, 2, 69, 74, 77 or 78 (`docs/architecture.md`).
+    /// 1, 2, 69, 74, 77 or 78; the `--help` of each command says what they mean.
     pub code: u8,
     /// For people; empty where everything is said already.
     pub message: String,

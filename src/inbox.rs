@@ -2,7 +2,7 @@
 //!
 //! It merges the two ways a request becomes known (listing and live event), keeps the queue of ids that are ready to be
 //! decided, oldest first, and the timers of those that are not. It holds ids, never answers: deciding happens late and
-//! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "Inbox rules".
+//! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "The inbox's rules".
 
 mod answer;
 mod entry;

@@ -172,7 +172,7 @@ pub enum LogFormat {
     Journald,
 }
 
-/// `[timing]`: the figures of `docs/architecture.md`, by name.
+/// `[timing]`: the figures of `docs/configuration.md`, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// Between heartbeats, ± 10 %.

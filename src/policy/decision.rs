@@ -249,7 +249,7 @@ impl fmt::Display for By {
     }
 }
 
-/// Whether conditions on time can be believed (`docs/policy.md`, "the clock").
+/// Whether conditions on time can be believed (`docs/policy.md`, "The clock").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ClockHealth {
     /// Near enough to the platform's.

@@ -141,3 +141,66 @@ fn every_page_and_every_section_that_is_linked_exists() {
     }
     assert!(links > 40, "{links} links");
 }
+
+/// Everything in which a page, a file or a section may be named.
+fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let kept = ["rs", "md", "toml", "txt", "json", "service"];
+        if file.is_dir() {
+            texts(&file, found);
+        } else if file.extension().is_some_and(|ext| kept.iter().any(|kept| ext == *kept)) {
+            found.push(file);
+        }
+    }
+}
+
+/// A text without its line ends and comment marks, so that what wraps is one sentence.
+fn unwrapped(text: &str) -> String {
+    let line = |line: &str| line.trim().trim_start_matches(['/', '!', '#', '*']).trim().to_owned();
+    text.lines().map(line).collect::<Vec<_>>().join(" ")
+}
+
+/// The files that a text names by their path from the root, each with what follows.
+fn named<'a>(text: &'a str, folder: &str) -> Vec<(&'a str, &'a str)> {
+    let of_path = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
+    let named = text.match_indices(folder).filter_map(|(at, _)| {
+        let begins = text[..at].chars().next_back().is_none_or(|before| !of_path(before) && before != '}');
+        let end = text[at..].find(|c| !of_path(c)).map_or(text.len(), |length| at + length);
+        let path = text[at..end].trim_end_matches(['.', '-']);
+        let file = Path::new(path).extension().is_some() || path.ends_with('/');
+        (begins && file).then(|| (path, &text[at + path.len()..]))
+    });
+    named.collect()
+}
+
+#[test]
+fn every_page_file_and_section_that_is_named_exists() {
+    let mut files = pages();
+    for folder in ["src", "config", "systemd", "benches", "tests/it", "tests/simulation"] {
+        texts(&page(folder), &mut files);
+    }
+    let (mut names, mut sections, mut wrong) = (0, 0, Vec::new());
+    for file in files {
+        let text = unwrapped(&std::fs::read_to_string(&file).unwrap());
+        for folder in ["docs/", "src/", "tests/", "benches/", "systemd/", "config/recipes/"] {
+            for (path, rest) in named(&text, folder) {
+                names += 1;
+                if !page(path).exists() && !file.parent().unwrap().join(path).exists() {
+                    wrong.push(format!("{} names {path}, which does not exist", file.display()));
+                    continue;
+                }
+                let Some(section) = rest.strip_prefix("`, \"").and_then(|rest| rest.split('"').next()) else {
+                    continue;
+                };
+                sections += 1;
+                let there = std::fs::read_to_string(page(path)).unwrap_or_default();
+                if !there.lines().any(|line| line.starts_with('#') && line.trim_start_matches('#').trim() == section) {
+                    wrong.push(format!("{} names the section `{section}` of {path}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(names > 100 && sections > 1, "{names} names, {sections} sections");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -28,7 +28,7 @@ const SHORT_MAX: usize = 18;
 /// Fewest columns in which a message is worth its place.
 const TEXT_MIN: usize = 16;
 
-/// The shape that is promised: `docs/architecture.md`, "Commands".
+/// One line of `history --json`. Its keys are public: a change of one is a line in `CHANGELOG.md`.
 ///
 /// Text is as received. What is not ASCII is written as `\u…`, which is the same text to whoever parses it and nothing
 /// to a terminal.
