@@ -199,7 +199,8 @@ impl Daemon {
             .map_err(|error| setup(&error))?
             .watched(redact, recorder);
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
-        let around = Surroundings { clock, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
+        let around =
+            Surroundings { clock, net, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);

@@ -116,6 +116,8 @@ impl Shared {
                 reloaded.problems = Some(format!("{before}{problem}"));
             }
         }
+        // Before the agents dial with it.
+        self.around.net.renew_tls();
         for member in &self.members {
             if let Some(handle) = member.handle.load_full() {
                 handle.tell(Command::RenewKey).await;

@@ -23,6 +23,7 @@ use crate::ledger::{Health, Ledger};
 use crate::model::AgentId;
 use crate::ops::watchdog::Beat;
 use crate::phoenix::Ended;
+use crate::platform::net::Net;
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
@@ -45,6 +46,8 @@ pub type Observer = mpsc::UnboundedSender<(AgentId, Notice)>;
 pub struct Surroundings {
     /// Both clocks.
     pub clock: Clock,
+    /// The ways to the platform.
+    pub net: Net,
     /// The REST client that all agents share.
     pub rest: Rest,
     /// How sockets are opened.

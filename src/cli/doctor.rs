@@ -15,6 +15,7 @@ use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::ledger::LedgerReader;
 use crate::ops::control::client::Client;
+use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::phoenix::ConnectPlan;
 use crate::platform::CallFault;
 use crate::platform::net::{Net, NetError};
@@ -29,11 +30,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Looks at: the configuration, each rules file, the ledger, whether a daemon
-answers, each agent's key, and for each agent the platform's REST interface and
-its WebSocket. The WebSocket is only tried where no daemon runs, with
-`on_conflict=reject`, and closed at once: an agent that is connected stays
-connected. An older platform that ignores `on_conflict` would throw it off for a
-moment; `--no-connect` leaves that check out.
+answers and what it has noticed, each agent's key, and for each agent the
+platform's REST interface and its WebSocket. The WebSocket is only tried where
+no daemon runs, with `on_conflict=reject`, and closed at once: an agent that is
+connected stays connected. An older platform that ignores `on_conflict` would
+throw it off for a moment; `--no-connect` leaves that check out.
 
 Exit codes: 0 all well, warnings included · 69 the platform cannot be reached ·
 74 the ledger · 77 a key is refused · 78 configuration or rules; of several, the
@@ -139,9 +140,7 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
 }
 
 async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, findings: &mut Findings) {
-    let running = Client::find(doors).await.is_ok();
-    findings
-        .ok("daemon", if running { "one is running: `doorman status` says how it stands" } else { "none is running" });
+    let running = daemon(doors, findings).await;
     let net = match Net::new(&settings.platform) {
         Ok(net) => net,
         Err(error @ NetError::Tls(_)) => return findings.fail(78, "tls", error.to_string()),
@@ -184,6 +183,27 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
             connect(&dialer, agent, &key, &what, findings).await;
         }
     }
+}
+
+/// Whether a daemon runs; and what it has noticed of its agents.
+async fn daemon(doors: &[PathBuf], findings: &mut Findings) -> bool {
+    let Ok(client) = Client::find(doors).await else {
+        findings.ok("daemon", "none is running");
+        return false;
+    };
+    findings.ok("daemon", "one is running: `doorman status` says how it stands");
+    match client.call(&ControlOp::Status).await {
+        Ok(OpReply::Status(status)) => {
+            for agent in status.agents {
+                for remark in agent.remarks {
+                    findings.warn(&format!("agent {}", agent.id), output::shown(&remark));
+                }
+            }
+        }
+        Ok(_) => findings.warn("daemon", remote::unexpected().message),
+        Err(error) => findings.warn("daemon", output::shown_lines(&error.to_string())),
+    }
+    true
 }
 
 /// Asks the platform whose key it is.

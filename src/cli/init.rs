@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman init my-agent
-  doorman init my-agent --agent 5f0c1a52-... < key.txt
+  doorman init my-agent --agent 5f0c1a52-... --client python < key.txt
   doorman init --systemd                      as root, into /etc/doorman
 
 Writes doorman.toml, rules.toml, agent.key (mode 0600) and a schema for each of
@@ -34,7 +34,12 @@ nothing until they say `mode = \"enforce\"`. `doorman recipes` has rules for
 common wishes.
 
 What is missing is asked for; the key is not shown. Where no terminal is, the
-key is the first line of standard input.
+key is the first line of standard input, and without `--client` the client is
+taken for one that does not connect with `on_conflict=reject`.
+
+A client that connects with `on_conflict=reject`, as the TypeScript SDK does on
+every reconnect, cannot start while doorman has the connection: for it, `init`
+writes `connection = \"poll\"`, and doorman answers from listings every 30 s.
 
 Exit status: 0 written, and `check` accepts it; 1 a file is there already, or
 none can be written; 2 the agent, the key or the address is not valid; 69 the
@@ -54,9 +59,28 @@ pub struct Args {
     /// Do not ask the platform whether the key is good
     #[arg(long)]
     offline: bool,
+    /// Which client the agent uses besides doorman; else it is asked for
+    #[arg(long, value_name = "CLIENT")]
+    client: Option<AgentClient>,
+    /// That client connects with `on_conflict=reject`
+    #[arg(long)]
+    client_rejects: bool,
     /// For the systemd unit: into /etc/doorman, with the key as a credential
     #[arg(long)]
     systemd: bool,
+}
+
+/// What the agent itself connects with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum AgentClient {
+    /// The Python SDK: takes the connection, unless told otherwise
+    Python,
+    /// The TypeScript SDK: reconnects with `on_conflict=reject`
+    Typescript,
+    /// Another one
+    Other,
+    /// None: the agent does not run
+    None,
 }
 
 /// Where the unit looks.
@@ -80,7 +104,8 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         Some(id) => agent_id(id)?,
         None => insist("the agent's id (a UUID): ", false, "say which agent with `--agent ID`", agent_id)?,
     };
-    let configuration = configuration(&args.url, &agent, args.systemd)?;
+    let client = client(args.client, args.client_rejects)?;
+    let configuration = configuration(&args.url, &agent, args.systemd, client)?;
     let platform = judged(path("doorman.toml"), &configuration)?;
     let otherwise = "give the key as the first line of standard input";
     let (key, owner) = insist("its API key (not shown): ", true, otherwise, |key| {
@@ -110,6 +135,12 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
             format!("\nNext: correct what is reported above, then `doorman check --config {}`\n", file.display());
         return output::print(&next).map(|()| code);
     }
+    if client != Client::Absent {
+        output::print(
+            "\nSet the contact strategy of the agent's own client to `DISABLED`: otherwise it answers requests before doorman \
+             does.\n",
+        )?;
+    }
     let next = match args.systemd {
         true => format!(
             "\nNext, as root:\n  install -m 644 {}/doorman.service /etc/systemd/system/\n  systemctl daemon-reload\n  \
@@ -132,6 +163,54 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
 fn unit() -> Result<String, CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::new(1, error.to_string()))?;
     Ok(include_str!("../../systemd/doorman.service").replace("/usr/bin/doorman", &program.display().to_string()))
+}
+
+/// How the agent's own client gets its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    /// It takes it.
+    Takes,
+    /// It connects with `on_conflict=reject`.
+    Rejects,
+    /// There is none.
+    Absent,
+    /// Nobody said.
+    Unknown,
+}
+
+/// By the arguments, or asked for where somebody is there to answer.
+fn client(given: Option<AgentClient>, rejects: bool) -> Result<Client, CliError> {
+    let asked = given.is_none() && !rejects && std::io::stdin().is_terminal();
+    let client = match given {
+        None if asked => {
+            let names = "the agent's own client (python, typescript, other, none): ";
+            Some(insist(names, false, "say which with `--client`", |word| {
+                clap::ValueEnum::from_str(word, true)
+                    .map_err(|_| CliError::new(2, format!("`{}` is none of these", output::shown(word))))
+            })?)
+        }
+        given => given,
+    };
+    let rejects = match client {
+        Some(AgentClient::Python | AgentClient::Other) if asked => {
+            let question = "does it connect with `on_conflict=reject` (yes, no): ";
+            insist(question, false, "say so with `--client-rejects`", |word| {
+                match word.to_ascii_lowercase().as_str() {
+                    "y" | "yes" => Ok(true),
+                    "n" | "no" => Ok(false),
+                    _ => Err(CliError::new(2, "answer `yes` or `no`; the Python SDK does not, unless it is told to")),
+                }
+            })?
+        }
+        Some(AgentClient::Typescript) => true,
+        _ => rejects,
+    };
+    Ok(match client {
+        Some(AgentClient::None) => Client::Absent,
+        _ if rejects => Client::Rejects,
+        Some(_) => Client::Takes,
+        None => Client::Unknown,
+    })
 }
 
 fn agent_id(text: &str) -> Result<AgentId, CliError> {
@@ -219,18 +298,20 @@ fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn configuration(url: &str, agent: &AgentId, systemd: bool) -> Result<String, CliError> {
+fn configuration(url: &str, agent: &AgentId, systemd: bool, client: Client) -> Result<String, CliError> {
     // Without its text, which may hold a password.
     let url = Url::parse(url)
         .map_err(|why| CliError::new(2, format!("`--url` is not a valid address ({why}): nothing was written")))?;
     let url = url.as_str().trim_end_matches('/');
     let key = if systemd { "api_key_credential = \"agent.key\"" } else { "api_key_file = \"agent.key\"" };
+    let connection = if client == Client::Rejects { "poll" } else { "yield" };
     Ok(format!(
         "#:schema ./doorman.schema.json\n#\n# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
          [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\n{key}\nrules = \"rules.toml\"\n\
-         # yield: leave the connection to the agent's own client. A client that connects with `on_conflict=reject` (the\n\
-         # TypeScript SDK does) cannot start while doorman is live: use \"poll\" for it. \"take\" ends an official client for good.\n\
-         connection = \"yield\"\n"
+         # yield: leave the connection to the agent's own client, and use it while it is free. poll: open no socket, and\n\
+         # answer from listings every 30 s. A client that connects with `on_conflict=reject` (the TypeScript SDK does) cannot\n\
+         # start while doorman is live: it needs \"poll\". \"take\" ends an official client for good.\n\
+         connection = \"{connection}\"\n"
     ))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use url::Url;
+use url::{Host, Url};
 
 use crate::model::AgentId;
 
@@ -255,5 +255,15 @@ impl Timing {
             ("retry_after_max", &mut self.retry_after_max),
             ("drain", &mut self.drain),
         ]
+    }
+}
+
+/// Whether this is this very machine, as the sandbox is.
+pub fn loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }

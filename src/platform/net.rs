@@ -50,7 +50,9 @@ impl Net {
     pub fn new(platform: &Platform) -> Result<Self, NetError> {
         let secure_proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
             .into_iter()
-            .any(|name| variable(name).is_some_and(|text| text.trim_start().starts_with("https://")));
+            .any(|name| {
+                variable(name).is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("https://"))
+            });
         let tls = match platform.needs_tls() || secure_proxy {
             true => Some(Arc::new(Tls::new(platform.ca_file.clone())?)),
             false => None,

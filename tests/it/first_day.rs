@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use doorman::ops::control::server;
 use doorman::ops::control::socket::Bound;
-use doorman::sandbox::{Sandbox, SandboxOptions, World};
+use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
 
 use crate::faults::site::Site;
 
@@ -78,6 +78,34 @@ async fn init_writes_what_check_and_doctor_find_good_and_never_writes_over_anyth
     let again = doorman(here, &init, KEY);
     assert_eq!(again.status.code(), Some(1), "{}", text(&again));
     assert_eq!(std::fs::read(here.join("d/doorman.toml")).unwrap(), before);
+}
+
+/// A client that connects with `on_conflict=reject` could not start beside a doorman that has the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn init_writes_poll_for_a_client_that_rejects() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let url = platform.url();
+    for (at, (client, connection, disabled)) in [
+        (&["--client", "typescript"][..], "poll", true),
+        (&["--client", "python"], "yield", true),
+        (&["--client", "python", "--client-rejects"], "poll", true),
+        (&["--client-rejects"], "poll", true),
+        (&["--client", "none"], "yield", false),
+        (&[], "yield", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("d{at}");
+        let init = [&["init", &name, "--agent", AGENT, "--url", &url], client].concat();
+        let output = doorman(here, &init, KEY);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let written = std::fs::read_to_string(here.join(name).join("doorman.toml")).unwrap();
+        assert!(written.ends_with(&format!("\nconnection = \"{connection}\"\n")), "{client:?}: {written}");
+        assert_eq!(text(&output).contains("`DISABLED`"), disabled, "{client:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +219,15 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     let told = doctor().await;
-    assert!(told.contains("one is running"), "{told}");
+    assert!(told.contains("one is running") && !told.contains("`DISABLED`"), "{told}");
+    // What the daemon has noticed of an agent is the doctor's to tell: its own client answers requests, too.
+    let ids = site.control.request(&NewRequest::to(AGENT).from("a-stranger")).unwrap();
+    daemon.until("it waits", |lines| lines.iter().any(|line| line["verdict"] == "defer")).await.unwrap();
+    site.control.settle(&ids[0], Status::Approved).unwrap();
+    let noticed = |lines: &[serde_json::Value]| lines.iter().any(|line| line["event"] == "settled_against_policy");
+    daemon.until("it was answered by somebody else", noticed).await.unwrap();
+    let told = doctor().await;
+    assert!(told.contains("`DISABLED`"), "{told}");
     daemon.stop().await.unwrap();
     stop.cancel();
     other.await.unwrap().unwrap();

@@ -28,3 +28,4 @@ mod shipped_policies;
 mod systemd;
 mod tls;
 mod transcripts;
+mod ways;

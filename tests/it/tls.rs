@@ -14,13 +14,13 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::process::{AGENT, Doorman, KEY, Site, quoted};
 
 /// A certificate authority that nobody else knows.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -41,7 +41,7 @@ impl Authority {
     }
 
     /// A server's TLS with such a certificate.
-    fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+    pub fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let (certificate, key) = self.signs(names, change);
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -55,14 +55,14 @@ impl Authority {
     }
 }
 
-async fn platform(tls: Arc<ServerConfig>) -> Sandbox {
+pub async fn platform(tls: Arc<ServerConfig>) -> Sandbox {
     let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
     let options = SandboxOptions { tls: Some(tls), ..SandboxOptions::default() };
     Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap()
 }
 
 /// A friend asks at the door and is let in.
-async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
+pub async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
     doorman.is("live").await;
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
     let answer = doorman.answers(&ids[0]).await;

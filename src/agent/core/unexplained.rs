@@ -40,8 +40,12 @@ impl Core {
         let contacts = counted("contacts_unexplained").map(|count| {
             format!("{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`")
         });
-        let settled = counted("settled_against_policy")
-            .map(|count| format!("{count} request(s) approved by somebody else, against the rules in force"));
+        let settled = counted("settled_against_policy").map(|count| {
+            format!(
+                "{count} request(s) approved by somebody else, against the rules in force: if nobody did that by hand, \
+                     set the contact strategy of the agent's own client to `DISABLED`"
+            )
+        });
         contacts.into_iter().chain(settled)
     }
 }

@@ -52,7 +52,7 @@ impl Loading<'_> {
             |key: &str| raw.get(key).map(|at| Layered { value: at.value.clone(), layer: Layer::File(at.span.clone()) });
         let id = layered("id").and_then(|id| self.parsed("agents.id", &id, agent_id));
         let connection = layered("connection").unwrap_or(Layered { value: "yield".to_owned(), layer: Layer::Default });
-        let connection = self.word("agents.connection", &connection, keys::CONNECTIONS);
+        let connection = self.connection(&connection);
         let sources: Vec<_> = SOURCES.into_iter().filter_map(|name| Some((name, raw.get(name)?))).collect();
         let key = match sources.as_slice() {
             [("api_key_file", at)] => KeySource::File(self.resolve(&at.value)),
@@ -68,7 +68,26 @@ impl Loading<'_> {
             }
         };
         let rules = self.resolve(raw.get("rules").map_or("rules.toml", |at| at.value.as_str()));
-        Some(AgentSettings { id: id?, key, rules, connection: mode(connection?) })
+        Some(AgentSettings { id: id?, key, rules, connection: connection? })
+    }
+
+    /// One of the three; `take` with a warning.
+    fn connection(&mut self, layered: &Layered) -> Option<ConnectionMode> {
+        let mode = match self.word("agents.connection", layered, keys::CONNECTIONS)? {
+            "take" => ConnectionMode::Take,
+            "poll" => ConnectionMode::Poll,
+            _ => ConnectionMode::Yield,
+        };
+        if mode == ConnectionMode::Take {
+            let message = "`take` ends an official client of this agent for good: it does not come back after doorman took \
+                           its connection";
+            let problem = match &layered.layer {
+                Layer::File(span) => self.problems.warning(span, message),
+                _ => self.problems.plain(Severity::Warning, message),
+            };
+            problem.help("use `yield`, or `poll` where that client connects with `on_conflict=reject`");
+        }
+        Some(mode)
     }
 
     fn environments_agent(&mut self) -> Option<AgentSettings> {
@@ -104,22 +123,14 @@ impl Loading<'_> {
         let rules = rules.map_or_else(|| self.base.join("rules.toml"), |rules| PathBuf::from(rules.value));
         let id = self.parsed("agents.id", &id, agent_id);
         let connection = match connection {
-            Some(layered) => self.word("agents.connection", &layered, keys::CONNECTIONS)?,
-            None => "yield",
+            Some(layered) => self.connection(&layered)?,
+            None => ConnectionMode::Yield,
         };
-        Some(AgentSettings { id: id?, key, rules, connection: mode(connection) })
+        Some(AgentSettings { id: id?, key, rules, connection })
     }
 }
 
 fn agent_id(text: &str) -> Result<AgentId, String> {
     uuid::Uuid::parse_str(text).map_err(|_| "expected a UUID, as the platform shows it".to_owned())?;
     AgentId::parse(text).map_err(|problem| problem.to_string())
-}
-
-fn mode(word: &str) -> ConnectionMode {
-    match word {
-        "take" => ConnectionMode::Take,
-        "poll" => ConnectionMode::Poll,
-        _ => ConnectionMode::Yield,
-    }
 }

@@ -6,7 +6,7 @@ use url::Url;
 use super::Loading;
 use super::layers::{Layer, Layered};
 use crate::config::keys;
-use crate::config::settings::{CredentialsMode, Platform};
+use crate::config::settings::{CredentialsMode, Platform, loopback};
 use crate::diagnostics::Severity;
 
 const DEFAULT_URL: &str = "https://app.band.ai";
@@ -174,10 +174,6 @@ fn socket_origin(text: &str) -> String {
 /// Without what the loader adds itself.
 fn origin(text: &str) -> String {
     text.trim_end_matches('/').trim_end_matches("/api/v1").to_owned()
-}
-
-fn loopback(url: &Url) -> bool {
-    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 fn address(schemes: [&'static str; 2]) -> impl Fn(&str) -> Result<Url, String> {

@@ -91,6 +91,23 @@ fn what_may_be_a_mistake_is_warned_about() {
     insta::assert_snapshot!(loaded.report.render(false));
 }
 
+/// `take` is allowed, and told wherever it is written.
+#[test]
+fn take_is_warned_about() {
+    let file = format!("{AGENT}connection = \"take\"\n");
+    let variables = [("DOORMAN_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"), ("DOORMAN_CONNECTION", "take")];
+    for (text, env) in [(file.as_str(), &[][..]), ("", &variables)] {
+        let loaded = of(text, env).unwrap();
+        let said = loaded.report.render(false);
+        assert!(said.contains("ends an official client of this agent for good"), "{said}");
+        assert_eq!(said.contains("doorman.toml:"), !text.is_empty(), "{said}");
+    }
+    for quiet in ["yield", "poll"] {
+        let loaded = of(&format!("{AGENT}connection = \"{quiet}\"\n"), &[]).unwrap();
+        assert!(!loaded.report.render(false).contains("official client"));
+    }
+}
+
 #[test]
 fn a_mistyped_log_level_is_refused_where_it_stands() {
     let said = refused(&format!("{AGENT}[log]\nlevel = 'loud'\n"), &[("DOORMAN_TIMING_DRAIN", "x")]);

@@ -367,6 +367,57 @@ mod tests {
         assert_eq!(began.elapsed().as_millis(), 250);
     }
 
+    /// Real sockets: an address that accepts and says nothing is left for the next, with TLS at once, without it by the next
+    /// dial.
+    #[tokio::test]
+    async fn a_silent_first_address_is_left_for_one_that_speaks() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_held, silent) = (&silent, silent.local_addr().unwrap());
+        let certified = rcgen::generate_simple_self_signed(vec!["platform.test".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let server = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let speaks = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let _held = acceptor.accept(tcp).await;
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let ca_file = directory.path().join("ca.pem");
+        std::fs::write(&ca_file, certified.cert.pem()).unwrap();
+        let limit = Duration::from_secs(30);
+        for (url, secure) in [("https://platform.test:7", true), ("http://platform.test:7", false)] {
+            let net = Net {
+                tls: Some(Arc::new(crate::platform::tls::Tls::new(Some(ca_file.clone())).unwrap())),
+                names: Names::default(),
+                suspects: Suspects::default(),
+                limiters: crate::platform::limiter::Limiters::new(200),
+            };
+            let known = Known { since: Instant::now() + NAME_GOOD * 10, addresses: vec![silent, speaks] };
+            net.names.lock().await.insert("platform.test:7".to_owned(), known);
+            let route = Route::new(&net, &url.parse().unwrap(), true, |_| None).unwrap();
+            let mut wire = route.dial(limit).await.unwrap();
+            if !secure {
+                assert_eq!(wire.peer(), silent);
+                tokio::io::AsyncWriteExt::write_all(&mut wire, b"GET").await.unwrap();
+                drop(wire);
+                wire = route.dial(limit).await.unwrap();
+            }
+            assert_eq!(wire.peer(), speaks, "{url}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refusal_hands_over_at_once_and_the_last_one_is_told() {
         let all = ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"].map(address);

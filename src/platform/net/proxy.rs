@@ -14,9 +14,10 @@ use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
-use url::{Host, Url};
+use url::Url;
 
 use super::wire::Bytes;
+use crate::config::settings::loopback;
 
 /// How the proxy is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +61,6 @@ impl std::fmt::Debug for Proxy {
 pub struct ProxyProblem {
     variable: String,
     why: String,
-}
-
-/// Whether this is this very machine, as the sandbox is.
-pub(super) fn loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The proxy for this address, if there is one. `env` gives a variable's text.

@@ -36,6 +36,12 @@ impl Wire {
         Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false }
     }
 
+    /// Where it leads.
+    #[cfg(test)]
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// What it was agreed to be.
     pub(super) fn agreed(mut self, h2: bool, forwards: bool) -> Self {
         (self.h2, self.forwards) = (h2, forwards);
