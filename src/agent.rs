@@ -8,6 +8,7 @@ pub mod core;
 mod counters;
 pub mod notice;
 pub mod notice_log;
+mod notice_metrics;
 pub mod shell;
 
 pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, OpOutcome, PersonCommand};

@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod doubts;
 mod explain;
+mod health;
 mod history;
 mod init;
 mod ledger;
@@ -85,6 +86,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show how the running daemon and its agents are
     Status(status::Args),
+    /// Tell by the exit status whether the running daemon is alive
+    Health(health::Args),
     /// Show which requests are pending
     Pending(pending::Args),
     /// Show what may have happened unseen, and keeps requests pending
@@ -208,6 +211,7 @@ pub fn main() -> u8 {
         Command::Config(args) => config::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Status(args) => status::run(args, &global),
+        Command::Health(args) => health::run(args, &global),
         Command::Pending(args) => pending::run(args, &global),
         Command::Doubts(args) => doubts::run(args, &global),
         Command::Settle(args) => doubts::settle(args, &global),

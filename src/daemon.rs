@@ -16,14 +16,17 @@ use crate::config::Settings;
 use crate::config::settings::AgentSettings;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
+use crate::ops::board;
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
 use crate::ops::log::redact::Redact;
 use crate::ops::log::{self, events};
+use crate::ops::metrics::Metrics;
+use crate::ops::metrics::listener::{self, Listen, Readings};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::net::Net;
-use crate::platform::rest::Rest;
+use crate::platform::rest::{CallCount, Rest};
 use crate::platform::socket::Dialer;
 use crate::policy::{self, Policy};
 use crate::secret;
@@ -111,7 +114,13 @@ struct Prepared {
 
 impl Prepared {
     /// Blocks on the file system.
-    fn from_files(settings: &Settings, start: Start, clock: Clock, redact: &Redact) -> Result<Self, StartError> {
+    fn from_files(
+        settings: &Settings,
+        start: Start,
+        clock: Clock,
+        redact: &Redact,
+        metrics: &Metrics,
+    ) -> Result<Self, StartError> {
         let reader = LedgerReader::open(&settings.ledger.path).ok();
         let last = |rules: &Path, policy: &Policy| {
             let under = settings.agents.iter().filter(|agent| agent.rules == rules);
@@ -123,7 +132,9 @@ impl Prepared {
         if policies.none_usable() {
             return Err(StartError::NoPolicy(said));
         }
-        let options = ledger::Options { clock, ..ledger::Options::default() };
+        let metrics = metrics.clone();
+        let committed = ledger::Committed::new(move |took| metrics.committed(took));
+        let options = ledger::Options { clock, committed, ..ledger::Options::default() };
         let ledger = Ledger::open(&settings.ledger.path, options)?;
         keys(&settings.agents, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
@@ -190,27 +201,47 @@ impl Daemon {
         } = options;
         // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
+        let (board, reader) = board::channel();
+        let metrics = Metrics::new(reader, clock.clone(), settings.metrics.per_agent);
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
-        let prepared = tokio::task::spawn_blocking(move || Prepared::from_files(&of_files, start, time, &keys)).await;
+        let of_ledger = metrics.clone();
+        let prepared =
+            tokio::task::spawn_blocking(move || Prepared::from_files(&of_files, start, time, &keys, &of_ledger)).await;
         let Prepared { policies, ledger, net, bound } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
             .map_err(|error| setup(&error))?
-            .watched(redact, recorder);
+            .watched(redact, recorder)
+            .counted({
+                let metrics = metrics.clone();
+                CallCount::new(move |call, status| metrics.rest_called(call, status))
+            });
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
-        let around =
-            Surroundings { clock, net, rest, dialer, ledger: ledger.clone(), timing: settings.timing, observer };
+        let around = Surroundings {
+            clock,
+            net,
+            rest,
+            dialer,
+            ledger: ledger.clone(),
+            timing: settings.timing,
+            observer,
+            metrics: metrics.clone(),
+        };
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();
+        let readings = Readings::new(metrics, watchdog.clone());
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
         let control = settings.control.path.clone();
-        let served = stop.clone();
+        let (of_socket, served) = (readings.clone(), stop.clone());
         let mut beside = vec![tokio::spawn(async move {
-            if let Err(error) = server::serve(bound, calls, served).await {
+            if let Err(error) = server::serve(bound, calls, of_socket, served).await {
                 warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
             }
         })];
+        if let Some(address) = settings.metrics.listen {
+            beside.push(tokio::spawn(listener::serve(Listen::At(address), readings, stop.clone())));
+        }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
         let (orders, ordered) = mpsc::channel(8);
         let agents = settings.agents.len();
@@ -222,7 +253,7 @@ impl Daemon {
             pid = std::process::id(),
             "doorman is up"
         );
-        let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread };
+        let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
         Ok(Self { orders, control, ledger, task, beside })
     }

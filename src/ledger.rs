@@ -55,11 +55,42 @@ pub struct Options {
     /// The file may have so many pages of 4 KiB (0: any number), asked before each transaction. A ledger at this bound
     /// behaves as on a full disk.
     pub pages_max: Option<Arc<AtomicU32>>,
+    /// Hears of every transaction that was committed.
+    pub committed: Committed,
+}
+
+/// Hears how long each transaction took, from its first row to its commit. Called on the writer's thread.
+#[derive(Clone)]
+pub struct Committed(Arc<dyn Fn(Duration) + Send + Sync>);
+
+impl Committed {
+    /// Tells this.
+    pub fn new(hear: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl Default for Committed {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl std::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Committed")
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clock: Clock::start(), retry: Duration::from_secs(1), busy: Duration::from_secs(1), pages_max: None }
+        Self {
+            clock: Clock::start(),
+            retry: Duration::from_secs(1),
+            busy: Duration::from_secs(1),
+            pages_max: None,
+            committed: Committed::default(),
+        }
     }
 }
 

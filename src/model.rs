@@ -227,6 +227,16 @@ pub enum AgentState {
 }
 
 impl AgentState {
+    /// All of them.
+    pub const ALL: [AgentState; 6] = [
+        AgentState::Starting,
+        AgentState::Live,
+        AgentState::Away,
+        AgentState::Yielded,
+        AgentState::Polling,
+        AgentState::Refused,
+    ];
+
     /// The word in logs, metrics and `status`.
     pub fn as_str(self) -> &'static str {
         match self {

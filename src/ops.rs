@@ -2,9 +2,12 @@
 //!
 //! Nothing in here decides anything about a request, and nothing in here may block the loops that do.
 
+pub mod board;
 pub mod control;
 pub mod harden;
+pub mod health;
 pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod signals;
 pub mod watchdog;

@@ -3,6 +3,7 @@
 //! It never touches a request. One agent's panic, refusal or flood is that agent's alone; one rules file's typo holds
 //! only the agents that use it.
 
+mod boards;
 mod control;
 mod policies;
 mod runner;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
+use crate::ops::board::{AgentSlot, Board, Phase};
 use crate::ops::control::wire::{Call, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
@@ -35,6 +37,8 @@ pub use settings_watch::Reread;
 const BETWEEN: Duration = Duration::from_millis(5);
 /// Between one text for `systemctl status` and the next.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
+/// Between pictures of the board, where no agent's state changes.
+const BOARD_RHYTHM: Duration = Duration::from_secs(1);
 /// Between looks at the rules files, with `watch = true`.
 const WATCH_RHYTHM: Duration = Duration::from_secs(2);
 /// Between sayings of a problem that lasts.
@@ -75,6 +79,8 @@ pub struct Parts {
     pub seed: u64,
     /// Reads the configuration anew, for a reload.
     pub reread: Reread,
+    /// Where the board is published.
+    pub board: watch::Sender<Arc<Board>>,
 }
 
 /// What the supervisor's own loop, the control calls and the agents' runners share.
@@ -87,6 +93,7 @@ pub(crate) struct Shared {
     members: Vec<Member>,
     shadow: bool,
     settings_watch: Arc<settings_watch::SettingsWatch>,
+    board: boards::Publisher,
 }
 
 /// One agent as the supervisor sees it.
@@ -97,6 +104,8 @@ pub(crate) struct Member {
     handle: Arc<ArcSwapOption<AgentHandle>>,
     /// They outlive the task.
     counters: Counters,
+    /// So does what it handed out.
+    board: AgentSlot,
 }
 
 impl Shared {
@@ -138,6 +147,7 @@ impl Shared {
             );
         }
         self.notifier.ready();
+        self.publish(Phase::Running);
         reloaded
     }
 
@@ -181,15 +191,17 @@ pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 ) {
-    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread } = parts;
+    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board } = parts;
+    let board = boards::Publisher::new(board);
     let member = |agent: &crate::config::settings::AgentSettings| Member {
         id: agent.id.clone(),
         handle: Arc::default(),
         counters: Counters::default(),
+        board: board.slot(),
     };
     let members = settings.agents.iter().map(member).collect();
     let (policies, settings_watch) = (Mutex::new(policies), Arc::new(settings_watch::SettingsWatch::new(reread)));
-    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, settings_watch });
+    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, settings_watch, board });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();
     for (index, settings) in shared.settings.agents.iter().enumerate() {
@@ -202,6 +214,7 @@ pub async fn run(
             policy,
             slot: shared.members[index].handle.clone(),
             counters: shared.members[index].counters.clone(),
+            board: shared.members[index].board.clone(),
             watchdog: watchdog.clone(),
             drain: drain.clone(),
             shadow: shared.shadow,
@@ -232,6 +245,8 @@ async fn watch_over(
     for interval in [&mut status, &mut watch, &mut repeat, &mut blank] {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
+    let mut board = interval(BOARD_RHYTHM);
+    board.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut health = shared.around.ledger.health();
     let mut blocked_since: Option<Instant> = None;
     loop {
@@ -249,6 +264,12 @@ async fn watch_over(
             Some(call) = calls.recv() => drop(beside.spawn(async move { shared.call(call).await })),
             Some(_ended) = beside.join_next() => {}
             Ok(()) = health.changed() => tell_health(&health.borrow_and_update(), &mut blocked_since),
+            _ = board.tick() => shared.publish(Phase::Running),
+            () = shared.board.rung() => if shared.board.may_publish_now() {
+                shared.publish(Phase::Running);
+            } else {
+                board.reset_after(boards::BETWEEN);
+            },
             _ = status.tick() => drop(beside.spawn(async move { shared.put_status().await })),
             _ = watch.tick(), if shared.settings.reload.watch => drop(beside.spawn(async move {
                 // A look that takes longer than the rhythm is not joined by another.
@@ -272,6 +293,7 @@ async fn drain_agents(
     orders: &mut mpsc::Receiver<Order>,
 ) {
     shared.notifier.stopping();
+    shared.publish(Phase::Draining);
     info!(event = events::DRAINING, "draining: what is on its way is finished, the rest stays pending");
     let begun = Instant::now();
     drain.cancel();

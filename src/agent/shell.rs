@@ -4,6 +4,7 @@
 
 mod calls;
 mod handle;
+mod handout;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,13 @@ use tracing::Instrument as _;
 use super::core::{Action, Core, Input, OpOutcome};
 use super::notice::Notice;
 use super::notice_log;
+use super::notice_metrics::Counting;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::ledger::{Health, Ledger};
 use crate::model::AgentId;
+use crate::ops::board::AgentSlot;
+use crate::ops::metrics::Metrics;
 use crate::ops::watchdog::Beat;
 use crate::phoenix::Ended;
 use crate::platform::net::Net;
@@ -32,6 +36,8 @@ use crate::transcript::{Dir, Recorder};
 
 pub use calls::Done;
 pub use handle::{AgentHandle, Command};
+
+use handout::Handout;
 
 /// Frames taken from the socket before everything else has its turn again.
 const FRAMES_AT_ONCE: usize = 64;
@@ -58,6 +64,8 @@ pub struct Surroundings {
     pub timing: Timing,
     /// Hears every notice.
     pub observer: Option<Observer>,
+    /// Counts every notice.
+    pub metrics: Metrics,
 }
 
 /// One agent's task.
@@ -80,6 +88,8 @@ pub struct Agent {
     replies: std::collections::HashMap<u64, tokio::sync::oneshot::Sender<OpOutcome>>,
     tokens: u64,
     drain_until: Option<Instant>,
+    counting: Counting,
+    handout: Handout,
 }
 
 /// The current socket, open or opening.
@@ -121,12 +131,16 @@ impl Agent {
         policy: watch::Receiver<Option<Arc<Policy>>>,
         beat: Beat,
         drain: CancellationToken,
+        slot: AgentSlot,
     ) -> (Self, AgentHandle) {
         let (sender, commands) = mpsc::channel(64);
         let handle = AgentHandle::new(settings.id.clone(), sender);
         let health = around.ledger.health();
         let key = calls::read_key(&settings, &around.rest).await;
+        let counting = Counting::new(around.metrics.clone(), &settings.rules);
         let agent = Self {
+            counting,
+            handout: Handout::new(slot),
             settings,
             around,
             core,
@@ -154,8 +168,12 @@ impl Agent {
             let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
             self.core.handle(Input::LedgerHealth(healthy), self.now());
             self.core.handle(Input::Start, self.now());
+            let mut happened = true;
             while self.perform() {
-                self.turn().await;
+                if happened {
+                    self.handout.after_turn(&self.core, Instant::now());
+                }
+                happened = self.turn().await;
                 self.beat.tick();
             }
         }
@@ -167,13 +185,13 @@ impl Agent {
         self.around.clock.now()
     }
 
-    /// Waits for the next thing to happen, and tells the core.
-    async fn turn(&mut self) {
+    /// Waits for the next thing to happen, and tells the core; `false` where it only turned to show that it lives.
+    async fn turn(&mut self) -> bool {
         let now = self.now();
         let soon = Instant::now() + TURN_MAX;
         let mut deadline = self.core.deadline(now).map_or(soon, |at| self.around.clock.instant(at).min(soon));
-        if let Some(until) = self.drain_until {
-            deadline = deadline.min(until);
+        for sooner in self.drain_until.into_iter().chain(self.handout.due()) {
+            deadline = deadline.min(sooner);
         }
         let events = async {
             match &mut self.conn {
@@ -207,8 +225,10 @@ impl Agent {
             () = tokio::time::sleep_until(deadline) => {
                 let now = self.now();
                 self.core.handle(Input::Tick, now);
+                return deadline < soon;
             }
         }
+        true
     }
 
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
@@ -290,6 +310,7 @@ impl Agent {
                 }
                 Action::Tell(notice) => {
                     notice_log::write(&notice, &self.settings.key);
+                    self.counting.count(&notice);
                     if let Some(observer) = &self.around.observer {
                         let _ = observer.send((self.settings.id.clone(), notice));
                     }

@@ -9,6 +9,7 @@ use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
 use crate::ops::control::socket::usual_places;
 use crate::ops::control::wire::{ControlOp, OpReply, Status};
+use crate::ops::health::Health;
 
 /// The exit code where no daemon answers.
 pub(super) const ABSENT: u8 = 69;
@@ -84,6 +85,14 @@ impl Remote {
     /// As [`Remote::ask`].
     pub fn status(&self) -> Result<Status, CliError> {
         self.ask(&ControlOp::Status)
+    }
+
+    /// Whether the daemon is alive, or ready.
+    ///
+    /// # Errors
+    /// As [`Remote::ask`].
+    pub fn health(&self, ready: bool) -> Result<Health, CliError> {
+        self.runtime.block_on(self.client.health(ready)).map_err(refused)
     }
 
     /// The agent that a person means: an id, a handle, or the beginning of one id only.

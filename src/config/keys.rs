@@ -9,6 +9,8 @@ pub const CONNECTIONS: &[&str] = &["yield", "take", "poll"];
 pub const CREDENTIALS: &[&str] = &["auto", "header", "query"];
 /// The words of `log.format`.
 pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
+/// The words of `metrics.per_agent`.
+pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
 /// Most answers of one agent on their way at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
@@ -31,6 +33,7 @@ pub static FILE: Section = Section {
             "all defaults",
             "The socket that `doorman status` and its like speak to.",
         ),
+        key("metrics", Takes::Table(&METRICS), "all defaults", "Metrics and health over TCP."),
         key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded anew."),
         key("log", Takes::Table(&LOG), "all defaults", "What is said, and how."),
         key("timing", Takes::Table(&TIMING), "all defaults", "Times, for tests and unusual platforms."),
@@ -41,6 +44,7 @@ pub static FILE: Section = Section {
         (&ANSWERS, "it belongs in `[answers]`"),
         (&LEDGER, "it belongs in `[ledger]`"),
         (&LOG, "it belongs in `[log]`"),
+        (&METRICS, "it belongs in `[metrics]`"),
         (&RELOAD, "it belongs in `[reload]`"),
         (&TIMING, "it belongs in `[timing]`"),
     ],
@@ -134,6 +138,33 @@ pub static CONTROL: Section = Section {
     ..OURS
 };
 
+/// `[metrics]`.
+pub static METRICS: Section = Section {
+    path: "metrics",
+    meaning: "Metrics and health over TCP.",
+    keys: &[
+        key(
+            "listen",
+            Takes::Text,
+            "none",
+            "The address and port that serve `/metrics`, `/healthz` and `/readyz`, such as `127.0.0.1:9464`.",
+        ),
+        key(
+            "allow_remote",
+            Takes::Bool,
+            "false",
+            "Whether `listen` may be an address that other machines can reach, without a warning.",
+        ),
+        key(
+            "per_agent",
+            Takes::Word(PER_AGENT),
+            "auto",
+            "Whether each agent has series of its own: `auto` for up to 500 agents, `always`, or `never`.",
+        ),
+    ],
+    ..OURS
+};
+
 /// `[reload]`.
 pub static RELOAD: Section = Section {
     path: "reload",
@@ -183,7 +214,8 @@ pub static TIMING: Section = Section {
 };
 
 /// All tables, the file itself first.
-pub static SECTIONS: &[&Section] = &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &RELOAD, &LOG, &TIMING];
+pub static SECTIONS: &[&Section] =
+    &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &RELOAD, &LOG, &TIMING];
 
 /// The JSON Schema of `doorman.toml`.
 pub fn schema() -> serde_json::Value {

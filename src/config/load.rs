@@ -5,6 +5,7 @@
 mod agents;
 pub(crate) mod env;
 mod layers;
+mod metrics;
 mod places;
 mod platform;
 #[cfg(test)]
@@ -148,6 +149,7 @@ pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
         ("answers", before.answers == now.answers),
         ("ledger", before.ledger == now.ledger),
         ("control", before.control == now.control),
+        ("metrics", before.metrics == now.metrics),
         ("reload", before.reload == now.reload),
         ("log", before.log == now.log),
         ("timing", before.timing == now.timing),
@@ -199,6 +201,7 @@ impl<'a> Loading<'a> {
             let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
             self.refuse("control.path", &control, &expected, None);
         }
+        let metrics = self.metrics();
         let watch = self.flag("reload.watch", false);
         let format = self.scalar("log.format", None, "auto");
         let format = self.word("log.format", &format, keys::FORMATS);
@@ -211,6 +214,7 @@ impl<'a> Loading<'a> {
             answers: Answers { in_flight: in_flight?, per_second: per_second? },
             ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
             control: ControlSettings { path: control_path },
+            metrics: metrics?,
             reload: ReloadSettings { watch: watch? },
             log: LogSettings { format: log_format(format?), level: level? },
             timing: timing?,

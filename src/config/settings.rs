@@ -1,6 +1,7 @@
 //! The compiled configuration: complete, checked, with where each value came from. No key is in here, only where the
 //! key is to be found.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// `[control]`.
     pub control: ControlSettings,
+    /// `[metrics]`.
+    pub metrics: MetricsSettings,
     /// `[reload]`.
     pub reload: ReloadSettings,
     /// `[log]`.
@@ -140,6 +143,41 @@ pub struct LedgerSettings {
 pub struct ControlSettings {
     /// The socket.
     pub path: PathBuf,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetricsSettings {
+    /// Where metrics and health are served over TCP; nowhere where absent.
+    pub listen: Option<SocketAddr>,
+    /// Which series by agent there are.
+    pub per_agent: PerAgent,
+}
+
+/// `metrics.per_agent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PerAgent {
+    /// Where there are at most [`PerAgent::AUTO_MAX`] agents.
+    #[default]
+    Auto,
+    /// For every agent.
+    Always,
+    /// None, only the sums.
+    Never,
+}
+
+impl PerAgent {
+    /// `auto` is `always` up to so many agents.
+    pub const AUTO_MAX: usize = 500;
+
+    /// Whether so many agents have series of their own.
+    pub fn shows(self, agents: usize) -> bool {
+        match self {
+            PerAgent::Auto => agents <= Self::AUTO_MAX,
+            PerAgent::Always => true,
+            PerAgent::Never => false,
+        }
+    }
 }
 
 /// `[reload]`.

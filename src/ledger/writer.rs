@@ -156,12 +156,14 @@ impl Writer {
                     first || entries <= GROUP_ENTRIES_MAX
                 })
                 .count();
+            let begun = self.now();
             let written = match self.write(group, false) {
                 Err(Fault::Refused(_)) => self.write(group, true),
                 other => other,
             };
             match written {
                 Ok(results) => {
+                    (self.options.committed.0)(self.now().since(begun));
                     self.unblocked();
                     for (commit, result) in self.waiting.drain(..group).zip(results) {
                         // Who asked may be gone; it is written all the same.

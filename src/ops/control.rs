@@ -2,7 +2,6 @@
 //! supervisor; the client is what the CLI's commands use.
 
 pub mod client;
-pub mod metrics;
 pub mod server;
 pub mod socket;
 pub mod wire;

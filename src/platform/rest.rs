@@ -60,6 +60,30 @@ pub struct Rest {
     headers: HeaderMap,
     redact: Redact,
     recorder: Option<Recorder>,
+    count: CallCount,
+}
+
+/// Hears of every call that ended: which, and its HTTP status where there was one.
+#[derive(Clone)]
+pub struct CallCount(Arc<dyn Fn(&'static str, Option<u16>) + Send + Sync>);
+
+impl CallCount {
+    /// Tells this.
+    pub fn new(count: impl Fn(&'static str, Option<u16>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(count))
+    }
+}
+
+impl Default for CallCount {
+    fn default() -> Self {
+        Self::new(|_, _| {})
+    }
+}
+
+impl std::fmt::Debug for CallCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallCount")
+    }
 }
 
 /// One agent's way to the platform; cheap to clone.
@@ -102,12 +126,19 @@ impl Rest {
             headers,
             redact: Redact::default(),
             recorder: None,
+            count: CallCount::default(),
         })
     }
 
     /// Tells `redact` every key that is used, so that the log never shows one; and the recorder every call.
     pub fn watched(self, redact: Redact, recorder: Option<Recorder>) -> Self {
         Self { redact, recorder, ..self }
+    }
+
+    /// Tells `count` every call that ends.
+    #[must_use]
+    pub fn counted(self, count: CallCount) -> Self {
+        Self { count, ..self }
     }
 
     /// Where a transcript is written, if one is.
@@ -188,7 +219,8 @@ impl AgentRest {
             Ok(response) => response,
             Err(error) => {
                 turn.ended(None, None);
-                let error = error.about(&self.url(&asked.path));
+                (self.rest.count.0)(asked.path, None);
+                let error = error.about(&self.url(asked.path));
                 if let Some((recorder, call)) = recorded {
                     recorder.unanswered(&self.agent, call, &error.to_string());
                 }
@@ -196,6 +228,7 @@ impl AgentRest {
             }
         };
         let status = response.status();
+        (self.rest.count.0)(asked.path, Some(status.as_u16()));
         let date = date(response.headers());
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
         let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(Cut::Broken));
@@ -239,7 +272,7 @@ impl AgentRest {
     }
 
     fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, CallError> {
-        let mut url = self.url(&asked.path);
+        let mut url = self.url(asked.path);
         url.set_query(asked.query.as_deref());
         let method = if asked.body.is_some() { Method::POST } else { Method::GET };
         let mut request = Request::builder().method(method).uri(url.as_str()).header("x-api-key", self.key.header());
@@ -257,28 +290,28 @@ impl AgentRest {
     fn recorded(&self, asked: &Asked) -> Option<(&Recorder, u64)> {
         let recorder = self.rest.recorder.as_ref()?;
         let method = if asked.body.is_some() { "POST" } else { "GET" };
-        let number = recorder.call(&self.agent, method, &asked.path, asked.query.as_deref(), asked.body.as_deref());
+        let number = recorder.call(&self.agent, method, asked.path, asked.query.as_deref(), asked.body.as_deref());
         Some((recorder, number))
     }
 }
 
 /// What is asked: a POST where there is a body.
 struct Asked {
-    path: String,
+    path: &'static str,
     query: Option<String>,
     body: Option<Bytes>,
 }
 
 impl Asked {
-    fn get(path: &str) -> Self {
-        Self { path: path.to_owned(), query: None, body: None }
+    fn get(path: &'static str) -> Self {
+        Self { path, query: None, body: None }
     }
 
-    fn page(path: &str, page: u32, page_size: u32) -> Self {
+    fn page(path: &'static str, page: u32, page_size: u32) -> Self {
         Self { query: Some(format!("page={page}&page_size={page_size}")), ..Self::get(path) }
     }
 
-    fn post(path: &str, body: &Value) -> Self {
+    fn post(path: &'static str, body: &Value) -> Self {
         Self { body: Some(body.to_string().into()), ..Self::get(path) }
     }
 }

@@ -84,7 +84,7 @@ impl Shared {
     }
 
     /// An agent whose task is just being started.
-    fn starting(&self, member: &Member) -> AgentStatus {
+    pub(super) fn starting(&self, member: &Member) -> AgentStatus {
         AgentStatus {
             id: member.id.clone(),
             handle: None,

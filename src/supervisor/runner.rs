@@ -17,6 +17,7 @@ use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
 use crate::ledger::entry::SavedAgent;
+use crate::ops::board::AgentSlot;
 use crate::ops::log::{agent_span, events};
 use crate::ops::watchdog::Watchdog;
 use crate::phoenix::backoff::between;
@@ -49,6 +50,7 @@ pub(super) struct Runner {
     pub(super) policy: watch::Receiver<Option<Arc<Policy>>>,
     pub(super) slot: Arc<ArcSwapOption<AgentHandle>>,
     pub(super) counters: Counters,
+    pub(super) board: AgentSlot,
     pub(super) watchdog: Watchdog,
     pub(super) drain: CancellationToken,
     pub(super) shadow: bool,
@@ -113,8 +115,16 @@ impl Runner {
         let mut core = Core::new(config, in_force, memory, self.around.clock.now());
         core.count_on(self.counters.clone());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);
-        let (agent, handle) =
-            Agent::new(self.settings.clone(), self.around.clone(), core, policy, beat, self.drain.clone()).await;
+        let (agent, handle) = Agent::new(
+            self.settings.clone(),
+            self.around.clone(),
+            core,
+            policy,
+            beat,
+            self.drain.clone(),
+            self.board.clone(),
+        )
+        .await;
         self.slot.store(Some(Arc::new(handle)));
         let mut task = AbortOnDrop(tokio::spawn(agent.run()));
         let ended = (&mut task.0).await;

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use doorman::clock::Clock;
+use doorman::config::settings::PerAgent;
 use doorman::model::{AgentId, AgentState, Outcome, Verdict};
+use doorman::ops::board;
 use doorman::ops::control::client::{Client, ClientError, Submitted};
 use doorman::ops::control::server::{self, BODY_BYTES_MAX};
 use doorman::ops::control::socket::Bound;
@@ -11,12 +14,20 @@ use doorman::ops::control::wire::{
     AgentStatus, Answered, Call, ControlOp, Done, Doubts, OpError, OpReply, Pending, PendingRow, PolicyStatus,
     Reloaded, Revoked, Status,
 };
+use doorman::ops::metrics::Metrics;
+use doorman::ops::metrics::listener::Readings;
+use doorman::ops::watchdog::Watchdog;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const AGENT: &str = "11111111-2222-4333-8444-555555555555";
+
+/// Of a daemon whose first picture is not there yet.
+pub fn readings() -> Readings {
+    Readings::new(Metrics::new(board::channel().1, Clock::start(), PerAgent::Auto), Watchdog::new())
+}
 
 /// A server on a socket of its own.
 struct Door {
@@ -33,7 +44,7 @@ impl Door {
         let path = dir.path().join("doorman.sock");
         let (sender, calls) = mpsc::channel(8);
         let stop = CancellationToken::new();
-        let server = tokio::spawn(server::serve(Bound::bind(&path).unwrap(), sender, stop.clone()));
+        let server = tokio::spawn(server::serve(Bound::bind(&path).unwrap(), sender, readings(), stop.clone()));
         (Self { path, stop, server, _dir: dir }, calls)
     }
 
@@ -239,7 +250,11 @@ async fn curl_gets_status_and_metrics() {
     let (code, body) = http(&door.path, "GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!((code, serde_json::from_str::<Status>(&body).unwrap()), (200, status()));
     let (code, body) = http(&door.path, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(code == 200 && body.contains("doorman_events_total{event=\"answered\"} 3\n"), "{body}");
+    assert!(code == 200 && body.contains("doorman_ledger_ok 1\n"), "{body}");
+    let (code, body) = http(&door.path, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!((code, body.as_str()), (200, "{\"ok\":true,\"checks\":[{\"name\":\"loops\",\"ok\":true}]}\n"));
+    let (code, body) = http(&door.path, "GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(code == 503 && body.contains("\"why\":\"the daemon is starting\""), "{body}");
     door.close().await;
 }
 

@@ -14,6 +14,7 @@ mod fuzz;
 mod ledger;
 mod life;
 mod logs;
+mod metrics;
 mod people;
 mod policy_commands;
 mod process;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::Core;
 use crate::agent::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentState, StrangerText, Verdict};
+use crate::ops::board::AgentBoard;
 use crate::ops::control::wire::{AgentStatus, PendingRow};
 
 impl Core {
@@ -35,6 +38,20 @@ impl Core {
             last_listing: self.last_listing,
             remarks: self.remarks(),
         }
+    }
+
+    /// How it stands, for the board.
+    pub fn board(&self) -> AgentBoard {
+        AgentBoard { status: self.status(), oldest_deferred: self.oldest_deferred() }
+    }
+
+    /// When the request that has waited longest for a person was first seen.
+    fn oldest_deferred(&self) -> Option<Timestamp> {
+        let deferred = self.inbox.entries().filter(|entry| {
+            matches!(entry.stage(), Stage::Resting { .. })
+                && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
+        });
+        deferred.map(|entry| entry.first_seen()).min()
     }
 
     /// What people should know beside the state.

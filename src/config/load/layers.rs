@@ -86,6 +86,16 @@ impl Loading<'_> {
         }
     }
 
+    /// Warns of a value where it stands.
+    pub(super) fn warn(&mut self, key: &str, layered: &Layered, message: &str, help: &str) {
+        let problem = match &layered.layer {
+            Layer::File(span) => self.problems.warning(span, message.to_owned()),
+            Layer::Variable(variable) => self.problems.plain(Severity::Warning, format!("`{variable}`: {message}")),
+            Layer::Flag | Layer::Default => self.problems.plain(Severity::Warning, format!("`{key}`: {message}")),
+        };
+        problem.help(help);
+    }
+
     /// A value by a parser that says what it expected.
     pub(super) fn parsed<T>(
         &mut self,

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request, header};
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::wire::{ControlOp, OpError, OpReply};
+use crate::ops::health::Health;
 
 /// Most bytes of a reply that are read: 10,000 pending requests of 500 characters each, and room.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longer than the server waits for the daemon.
 const REPLY_MAX: Duration = Duration::from_secs(150);
+/// Longest wait for an answer about health, which asks nobody.
+const HEALTH_MAX: Duration = Duration::from_secs(5);
 
 /// Why a command could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -109,43 +112,65 @@ impl Client {
         }
     }
 
+    /// Whether the daemon is alive, or with `ready` whether it is ready. The daemon answers from what it has at hand.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn health(&self, ready: bool) -> Result<Health, ClientError> {
+        let request = Request::get(if ready { "/readyz" } else { "/healthz" });
+        let request = request.header(header::HOST, "doorman").body(Full::default());
+        let exchange = self.send(request.map_err(|error| self.broken(error))?);
+        let (status, body) = match tokio::time::timeout(HEALTH_MAX, exchange).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.broken(format!("no answer within {} s", HEALTH_MAX.as_secs()))),
+        };
+        serde_json::from_slice(&body).map_err(|_| self.said_no(status, &body))
+    }
+
     async fn exchange(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
+        let body = serde_json::to_vec(op).map_err(|error| self.broken(error))?;
+        let request = Request::post(if wait { "/v1/op" } else { "/v1/op?wait=false" })
+            .header(header::HOST, "doorman")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.broken(error))?;
+        let (status, body) = self.send(request).await?;
+        if status == StatusCode::ACCEPTED {
+            return Ok(Submitted::Accepted);
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body).map(Submitted::Reply).map_err(|error| self.broken(error));
+        }
+        Err(self.said_no(status, &body))
+    }
+
+    /// One request on a connection of its own.
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(self.path.clone()),
             _ => ClientError::Absent { places: format!("`{}`", self.path.display()) },
         })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
-        let body = serde_json::to_vec(op).map_err(|error| self.broken(error))?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(if wait { "/v1/op" } else { "/v1/op?wait=false" })
-            .header(header::HOST, "doorman")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| self.broken(error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| self.broken(error))?.to_bytes();
-            if status == hyper::StatusCode::ACCEPTED {
-                return Ok(Submitted::Accepted);
-            }
-            if status.is_success() {
-                return serde_json::from_slice(&body).map(Submitted::Reply).map_err(|error| self.broken(error));
-            }
-            match serde_json::from_slice::<OpError>(&body) {
-                Ok(error) if error.code == "forbidden" => Err(ClientError::Forbidden(self.path.clone())),
-                Ok(error) => Err(error.into()),
-                Err(_) => Err(self.broken(format!("http {}", status.as_u16()))),
-            }
+            Ok((status, body.map_err(|error| self.broken(error))?.to_bytes()))
         };
         // Both halves in one future: the connection ends with the call, and no task outlives it.
         tokio::pin!(exchange, connection);
         tokio::select! {
             result = &mut exchange => result,
             _ = &mut connection => exchange.await,
+        }
+    }
+
+    fn said_no(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<OpError>(body) {
+            Ok(error) if error.code == "forbidden" => ClientError::Forbidden(self.path.clone()),
+            Ok(error) => error.into(),
+            Err(_) => self.broken(format!("http {}", status.as_u16())),
         }
     }
 

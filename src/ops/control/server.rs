@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Extension, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,11 +20,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::metrics;
 use super::socket::Bound;
 use super::wire::{Call, ControlOp, OpError, OpReply};
 use crate::model::ascii_json;
 use crate::ops::log::events;
+use crate::ops::metrics::listener::{self, Readings};
 
 /// Most connections at once; more wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -42,10 +43,15 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The listener cannot be used with this runtime.
-pub async fn serve(mut socket: Bound, calls: mpsc::Sender<Call>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    mut socket: Bound,
+    calls: mpsc::Sender<Call>,
+    readings: Readings,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
     let listener = UnixListener::from_std(listener)?;
-    let router = router(calls);
+    let router = router(calls, readings);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     let end = CancellationToken::new();
@@ -118,6 +124,19 @@ impl Peer {
     fn allowed(self) -> bool {
         self.uid == 0 || self.uid == geteuid().as_raw()
     }
+
+    /// Whoever is not allowed is told so, and the log as well.
+    fn check(self) -> Result<(), Refused> {
+        if self.allowed() {
+            return Ok(());
+        }
+        tracing::warn!(
+            event = events::CONTROL_REFUSED,
+            why = format!("user {} may not", self.uid),
+            "a call was refused"
+        );
+        Err(refuse("forbidden", "only root and the daemon's own user may use this socket"))
+    }
 }
 
 /// The user's name, as it stands in `by = "person:NAME"`; `uid:N` for one without a plain name. May read files.
@@ -132,14 +151,25 @@ pub fn person(uid: u32) -> String {
 
 type Calls = State<mpsc::Sender<Call>>;
 
-fn router(calls: mpsc::Sender<Call>) -> Router {
+fn router(calls: mpsc::Sender<Call>, readings: Readings) -> Router {
+    let readings = listener::routes(readings).layer(middleware::from_fn(only_allowed));
     Router::new()
         .route("/v1/op", post(operate))
         .route("/v1/status", get(status))
-        .route("/metrics", get(exposition))
+        .merge(readings)
         .fallback(nothing)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(calls)
+}
+
+/// What only reads the board is for the same people as everything else here.
+async fn only_allowed(
+    Extension(peer): Extension<Peer>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Result<Response, Refused> {
+    peer.check()?;
+    Ok(next.run(request).await)
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,33 +209,15 @@ async fn status(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result
     }
 }
 
-async fn exposition(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
-    match answer(call(&calls, peer, ControlOp::Status).await?).await? {
-        OpReply::Status(status) => {
-            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            Ok((kind, metrics::render(&status, tasks)).into_response())
-        }
-        _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
-    }
-}
-
 async fn nothing() -> Refused {
-    refuse("unknown", "there is `POST /v1/op`, `GET /v1/status` and `GET /metrics`")
+    refuse("unknown", "there is `POST /v1/op`, and `GET` of `/v1/status`, `/metrics`, `/healthz` and `/readyz`")
 }
 
 type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
 
 /// Hands the operation to the supervisor.
 async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: ControlOp) -> Result<Reply, Refused> {
-    if !peer.allowed() {
-        tracing::warn!(
-            event = events::CONTROL_REFUSED,
-            why = format!("user {} may not", peer.uid),
-            "a call was refused"
-        );
-        return Err(refuse("forbidden", "only root and the daemon's own user may use this socket"));
-    }
+    peer.check()?;
     let person =
         tokio::task::spawn_blocking(move || person(peer.uid)).await.unwrap_or_else(|_| format!("uid:{}", peer.uid));
     tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person, "the control socket is used");

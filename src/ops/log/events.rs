@@ -121,6 +121,8 @@ events! {
     CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock can be believed again";
     RELOAD_STARTED = "reload_started", INFO, ["by"], "a reload began: by a signal, a person or `watch`";
     RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error where anything was refused";
+    METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
+    METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`; tried again every 30 s";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
     WATCHDOG_LATE = "watchdog_late", ERROR, ["loop", "late_ms"], "a loop has not turned in its time; systemd is not told that all is well until it does";
@@ -177,6 +179,7 @@ fields! {
     "removed", "number", "how many entries are gone";
     "entries", "number", "how many entries there are now";
     "lines", "number", "how many lines";
+    "address", "text", "an address and a port of this machine";
     "path", "text", "a file";
     "source", "text", "where a key comes from; never the key";
     "problems", "text", "everything that is wrong with a file, over several lines";

@@ -42,12 +42,12 @@ async fn a_refused_configuration_is_told_by_log_status_and_metric_until_it_is_me
     assert!(shown["configuration"]["problem"].as_str().is_some_and(|said| said.contains("per_secnod")), "{shown}");
     let (_, out, _) = site.cli(&["status", "--socket", socket]).await;
     assert!(out.contains("doorman.toml` now is not in force") && out.contains("per_secnod"), "{out}");
-    metric(&site, "doorman_config_refused 1").await;
+    metric(&site, "doorman_config_last_reload_successful 0").await;
 
     std::fs::write(site.path("doorman.toml"), good).unwrap();
     let (code, _, err) = site.cli(&["reload", "--wait"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(status(&site).await["configuration"]["problem"].is_null());
-    metric(&site, "doorman_config_refused 0").await;
+    metric(&site, "doorman_config_last_reload_successful 1").await;
     daemon.stop().await.unwrap();
 }

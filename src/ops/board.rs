@@ -1,0 +1,106 @@
+//! The board: one picture of the whole daemon, made by the supervisor from what the agents' tasks hand out by themselves.
+//! Scrapes, health checks and pages read it. None of them asks an agent, so none of them can make an answer late.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+
+use crate::clock::Mono;
+use crate::model::AgentState;
+use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, PolicyStatus};
+
+/// How far the daemon's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Phase {
+    /// The first picture is not there yet.
+    #[default]
+    Starting,
+    /// As usual.
+    Running,
+    /// It was told to stop: what is on its way is finished.
+    Draining,
+}
+
+/// One agent, as its task last handed it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentBoard {
+    /// Its line in `status`.
+    pub status: AgentStatus,
+    /// Since when the request that has waited longest for a person has been known.
+    pub oldest_deferred: Option<Timestamp>,
+}
+
+/// The whole picture.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    /// How far the daemon's life has come.
+    pub phase: Phase,
+    /// In the order of the configuration.
+    pub agents: Vec<Arc<AgentBoard>>,
+    /// The configuration, as the last reload found it.
+    pub configuration: ConfigurationStatus,
+    /// The rules files.
+    pub policies: Vec<PolicyStatus>,
+    /// Why the ledger cannot be written and since when; `None` where it can.
+    pub ledger_blocked: Option<Blocked>,
+    /// All agents' counters together, since the start.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// The ledger cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// What the file said, for people.
+    pub why: String,
+    /// Since when, for people.
+    pub since: Timestamp,
+    /// Since when, on the monotonic clock.
+    pub since_mono: Mono,
+}
+
+impl Board {
+    /// How many agents are in this state.
+    pub fn in_state(&self, state: AgentState) -> usize {
+        self.agents.iter().filter(|agent| agent.status.state == state).count()
+    }
+}
+
+/// Where the board is read. Cheap to clone.
+pub type BoardReader = watch::Receiver<Arc<Board>>;
+
+/// A board without anything on it, and where it is read.
+pub fn channel() -> (watch::Sender<Arc<Board>>, BoardReader) {
+    watch::channel(Arc::new(Board::default()))
+}
+
+/// Where an agent's task hands itself out. Cheap to clone; it outlives the task.
+#[derive(Debug, Clone, Default)]
+pub struct AgentSlot {
+    latest: Arc<ArcSwapOption<AgentBoard>>,
+    /// Rung when an agent's state has changed.
+    bell: Arc<Notify>,
+}
+
+impl AgentSlot {
+    /// A slot whose changes of state ring this bell.
+    pub fn ringing(bell: Arc<Notify>) -> Self {
+        Self { latest: Arc::default(), bell }
+    }
+
+    /// Hands out a new picture.
+    pub fn put(&self, board: AgentBoard) {
+        let state = board.status.state;
+        let before = self.latest.swap(Some(Arc::new(board)));
+        if before.is_none_or(|before| before.status.state != state) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// The newest picture; `None` before the task's first.
+    pub fn latest(&self) -> Option<Arc<AgentBoard>> {
+        self.latest.load_full()
+    }
+}

@@ -1,0 +1,159 @@
+//! Metrics: counted where something happens, read from the board where it is a state. Counts outlive an agent's task, so
+//! that no counter falls while the process lives. Nothing that strangers write is ever a label.
+
+pub mod listener;
+mod process;
+mod scrape;
+pub mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+use self::table::Row;
+use super::board::BoardReader;
+use crate::clock::Clock;
+use crate::config::settings::PerAgent;
+
+pub use scrape::Format;
+
+/// Most rules that are counted by name.
+const RULES_MAX: usize = 1000;
+/// Upper bounds of the buckets, in seconds.
+const ANSWER_BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const COMMIT_BUCKETS: [f64; 12] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// All metrics of this process. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    counts: Counts,
+    board: BoardReader,
+    clock: Clock,
+    per_agent: PerAgent,
+}
+
+/// What is counted where it happens. Cheap to clone.
+#[derive(Debug, Clone)]
+struct Counts {
+    decisions: Family<Decided, Counter>,
+    rule_matches: Family<Matched, Counter>,
+    rules_known: Arc<AtomicUsize>,
+    answers: Family<Ended, Counter>,
+    answer_seconds: Histogram,
+    rest_requests: Family<Called, Counter>,
+    reconnects: Family<Cause, Counter>,
+    commit_seconds: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    verdict: &'static str,
+    by_kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Matched {
+    rules: Arc<str>,
+    rule: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Called {
+    call: &'static str,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
+    cause: &'static str,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(board: BoardReader, clock: Clock, per_agent: PerAgent) -> Self {
+        let counts = Counts {
+            decisions: Family::default(),
+            rule_matches: Family::default(),
+            rules_known: Arc::default(),
+            answers: Family::default(),
+            answer_seconds: Histogram::new(ANSWER_BUCKETS),
+            rest_requests: Family::default(),
+            reconnects: Family::default(),
+            commit_seconds: Histogram::new(COMMIT_BUCKETS),
+        };
+        Self { counts, board, clock, per_agent }
+    }
+
+    /// A request was decided. `by_kind` is what the `by` begins with.
+    pub fn decided(&self, verdict: &'static str, by_kind: &'static str) {
+        self.counts.decisions.get_or_create(&Decided { verdict, by_kind }).inc();
+    }
+
+    /// A rule of this rules file matched. Both names are the operator's.
+    pub fn rule_matched(&self, rules: &Arc<str>, rule: &str) {
+        let matches = &self.counts.rule_matches;
+        let mut label = Matched { rules: rules.clone(), rule: rule.into() };
+        if matches.get(&label).is_none() {
+            // Several agents may meet a new rule at once: then there are a few more, and never many.
+            let known = self.counts.rules_known.fetch_add(1, Ordering::Relaxed);
+            if known >= RULES_MAX {
+                label = Matched { rules: "other".into(), rule: "other".into() };
+            }
+        }
+        matches.get_or_create(&label).inc();
+    }
+
+    /// An answer came to an end; `latency` where it was the first try of a live request.
+    pub fn answered(&self, outcome: &'static str, latency: Option<Duration>) {
+        self.counts.answers.get_or_create(&Ended { outcome }).inc();
+        if let Some(latency) = latency {
+            self.counts.answer_seconds.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// A REST call ended with this status, or without any.
+    pub fn rest_called(&self, call: &'static str, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.counts.rest_requests.get_or_create(&Called { call, status }).inc();
+    }
+
+    /// A connection is gone and will be tried again.
+    pub fn reconnecting(&self, cause: &'static str) {
+        self.counts.reconnects.get_or_create(&Cause { cause }).inc();
+    }
+
+    /// The ledger committed a transaction.
+    pub fn committed(&self, took: Duration) {
+        self.counts.commit_seconds.observe(took.as_secs_f64());
+    }
+}
+
+impl Counts {
+    fn register(&self, registry: &mut Registry) {
+        register(registry, table::DECISIONS, &self.decisions);
+        register(registry, table::RULE_MATCHES, &self.rule_matches);
+        register(registry, table::ANSWERS, &self.answers);
+        register(registry, table::ANSWER_SECONDS, &self.answer_seconds);
+        register(registry, table::REST_REQUESTS, &self.rest_requests);
+        register(registry, table::RECONNECTS, &self.reconnects);
+        register(registry, table::LEDGER_COMMIT_SECONDS, &self.commit_seconds);
+    }
+}
+
+fn register(registry: &mut Registry, row: Row, metric: &(impl Metric + Clone)) {
+    registry.register(row.name, row.help, metric.clone());
+}
+
+#[cfg(test)]
+mod tests;

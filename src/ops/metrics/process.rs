@@ -1,0 +1,23 @@
+//! What the operating system says of this process. What it does not say is left out.
+
+use std::fmt;
+
+use super::scrape::Page;
+use super::table;
+
+/// Writes the metrics of the process.
+pub(super) fn write(page: &mut Page<'_>) -> fmt::Result {
+    let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+    if let Ok(stat) = process.stat() {
+        let ticks = procfs::ticks_per_second() as f64;
+        page.one(table::PROCESS_CPU, (stat.utime + stat.stime) as f64 / ticks)?;
+        page.one(table::PROCESS_MEMORY, (stat.rss * procfs::page_size()) as f64)?;
+        if let Ok(boot) = procfs::boot_time_secs() {
+            page.one(table::PROCESS_START, boot as f64 + stat.starttime as f64 / ticks)?;
+        }
+    }
+    if let Ok(fds) = process.fd_count() {
+        page.one(table::PROCESS_FDS, fds as f64)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Every metric by name, kind, labels and meaning. Metrics are registered by these rows, `docs/metrics.md` is made from
+//! them, and a test holds a live scrape against them.
+
+use std::fmt::Write as _;
+
+/// What kind of number it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives; its name ends in `_total` where it is scraped.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// As it is registered: a counter without `_total`.
+    pub name: &'static str,
+    /// What kind.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it means, one sentence without its full stop.
+    pub help: &'static str,
+}
+
+impl Row {
+    /// The name of the family where it is scraped as text.
+    pub fn family(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.name),
+            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+        }
+    }
+}
+
+macro_rules! rows {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help]
+        pub const $constant: Row = Row { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+
+        /// Every metric, in the order of the documentation.
+        pub const ROWS: &[Row] = &[$($constant),*];
+    };
+}
+
+rows! {
+    BUILD_INFO = Gauge "doorman_build_info" ["version"] "1; doorman's version";
+    AGENTS = Gauge "doorman_agents" ["state"] "Agents in this state";
+    AGENTS_PAUSED = Gauge "doorman_agents_paused" [] "Agents that answer nothing until resume";
+    AGENTS_WITHOUT_RULES = Gauge "doorman_agents_without_rules" [] "Agents whose rules were refused, so that nothing is decided for them";
+    PENDING = Gauge "doorman_pending" [] "Requests known and pending, of all agents";
+    DEFERRED = Gauge "doorman_deferred" [] "Pending requests that wait for a person, of all agents";
+    IN_FLIGHT = Gauge "doorman_in_flight" [] "Answers on their way, of all agents";
+    DOUBTS = Gauge "doorman_doubts" [] "Open doubts, of all agents: what may have happened unseen";
+    OLDEST_DEFERRED = Gauge "doorman_oldest_deferred_seconds" [] "How long the request that has waited longest for a person has been known; 0 where none waits";
+    AGENT_STATE = Gauge "doorman_agent_state" ["agent", "state"] "1 for the state that the agent is in";
+    AGENT_PAUSED = Gauge "doorman_agent_paused" ["agent"] "Whether the agent answers nothing until resume";
+    AGENT_WITHOUT_RULES = Gauge "doorman_agent_without_rules" ["agent"] "Whether the agent's rules were refused";
+    AGENT_STATE_SINCE = Gauge "doorman_agent_state_since_seconds" ["agent"] "When the agent came into its state (Unix time)";
+    AGENT_PENDING = Gauge "doorman_agent_pending" ["agent"] "Requests known and pending";
+    AGENT_DEFERRED = Gauge "doorman_agent_deferred" ["agent"] "Pending requests that wait for a person";
+    AGENT_OLDEST_DEFERRED = Gauge "doorman_agent_oldest_deferred_seconds" ["agent"] "How long the request that has waited longest for a person has been known; 0 where none waits";
+    AGENT_IN_FLIGHT = Gauge "doorman_agent_in_flight" ["agent"] "Answers on their way";
+    AGENT_LAST_LISTING = Gauge "doorman_agent_last_listing_seconds" ["agent"] "End of the last whole listing (Unix time)";
+    DECISIONS = Counter "doorman_decisions" ["verdict", "by_kind"] "Decisions; one that says the same as the request's last is not counted";
+    RULE_MATCHES = Counter "doorman_rule_matches" ["rules", "rule"] "Decisions in which this rule matched, by rules file; beyond 1000 rules as `other`";
+    ANSWERS = Counter "doorman_answers" ["outcome"] "Answers that came to an end";
+    ANSWER_SECONDS = Histogram "doorman_answer_seconds" [] "From a live event to the platform's word on the answer, where no wait and no retry came between";
+    REST_REQUESTS = Counter "doorman_rest_requests" ["call", "status"] "REST calls, by call and HTTP status; `none` where no answer came";
+    RECONNECTS = Counter "doorman_reconnects" ["cause"] "Connections lost, refused or given up, by what was noticed first";
+    LEDGER_OK = Gauge "doorman_ledger_ok" [] "Whether the ledger can be written";
+    LEDGER_BLOCKED = Gauge "doorman_ledger_blocked_seconds" [] "For how long the ledger could not be written; 0 where it can";
+    LEDGER_COMMIT_SECONDS = Histogram "doorman_ledger_commit_seconds" [] "How long one transaction of the ledger took, from its first row to its commit";
+    CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the configuration is as the last reload found it right";
+    POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
+    POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";
+    EVENTS = Counter "doorman_events" ["event"] "What happened since the start, by name";
+    TASKS = Gauge "doorman_tasks" [] "Tasks of the runtime, those that wait included";
+    CUT = Gauge "doorman_metrics_cut" [] "Whether the series by agent were left out because the page would have been too long";
+    PROCESS_CPU = Counter "process_cpu_seconds" [] "Time on the processor, user and system";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [] "Resident memory";
+    PROCESS_FDS = Gauge "process_open_fds" [] "Open file descriptors";
+    PROCESS_START = Gauge "process_start_time_seconds" [] "When the process began (Unix time)";
+}
+
+/// The table of `docs/metrics.md`.
+pub fn markdown() -> String {
+    let mut table = "| Metric | Kind | Labels | Meaning |\n| --- | --- | --- | --- |\n".to_owned();
+    for row in ROWS {
+        let labels: Vec<String> = row.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(
+            table,
+            "| `{}` | {} | {} | {}. |",
+            row.family(),
+            row.kind.as_str(),
+            if labels.is_empty() { "—".to_owned() } else { labels.join(", ") },
+            row.help
+        );
+    }
+    table
+}

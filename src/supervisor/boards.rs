@@ -1,0 +1,98 @@
+//! Puts the board together from what the agents handed out, and publishes it. Asks no agent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::ledger::Health;
+use crate::ops::board::{AgentBoard, AgentSlot, Blocked, Board, Phase};
+use crate::ops::control::wire::PolicyStatus;
+
+/// Between two pictures, however many agents change their state.
+pub(super) const BETWEEN: Duration = Duration::from_millis(100);
+
+/// Publishes the board.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    board: watch::Sender<Arc<Board>>,
+    bell: Arc<Notify>,
+    kept: Mutex<Kept>,
+}
+
+/// What is kept from one picture to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    last: Option<Instant>,
+    /// It never goes back.
+    phase: Phase,
+    /// While a reload holds the policies, those of before stand.
+    policies: Vec<PolicyStatus>,
+    blocked: Option<Blocked>,
+}
+
+impl Publisher {
+    pub(super) fn new(board: watch::Sender<Arc<Board>>) -> Self {
+        Self { board, bell: Arc::default(), kept: Mutex::default() }
+    }
+
+    /// A place for one agent to hand itself out.
+    pub(super) fn slot(&self) -> AgentSlot {
+        AgentSlot::ringing(self.bell.clone())
+    }
+
+    /// Waits until an agent's state has changed.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Whether the last picture is old enough.
+    pub(super) fn may_publish_now(&self) -> bool {
+        self.kept().last.is_none_or(|last| last.elapsed() >= BETWEEN)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        // Each field is whole at any moment.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// A new picture, from what is at hand.
+    pub(super) fn publish(&self, phase: Phase) {
+        let now = self.around.clock.now();
+        let mut kept = self.board.kept();
+        if let Ok(policies) = self.policies.try_lock() {
+            kept.policies = policies.status();
+        }
+        kept.blocked = match &*self.around.ledger.health().borrow() {
+            Health::Ok => None,
+            Health::Blocked { why, since } => {
+                let since_mono = kept.blocked.as_ref().map_or(now.mono, |blocked| blocked.since_mono);
+                Some(Blocked { why: why.clone(), since: *since, since_mono })
+            }
+        };
+        kept.phase = kept.phase.max(phase);
+        kept.last = Some(Instant::now());
+        let mut counters: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for member in &self.members {
+            for (name, count) in member.counters.all() {
+                *counters.entry(name).or_default() += count;
+            }
+        }
+        let starting =
+            |member: &super::Member| Arc::new(AgentBoard { status: self.starting(member), oldest_deferred: None });
+        let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
+        self.board.board.send_replace(Arc::new(Board {
+            phase: kept.phase,
+            agents: agents.collect(),
+            configuration: self.settings_watch.status(),
+            policies: kept.policies.clone(),
+            ledger_blocked: kept.blocked.clone(),
+            counters,
+        }));
+    }
+}

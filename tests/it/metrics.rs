@@ -1,0 +1,142 @@
+//! Metrics and health as they are served: by a real daemon, over TCP and over the control socket.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use doorman::ops::metrics::table;
+use serde_json::{Value, json};
+
+use crate::faults::site::Site;
+
+#[test]
+fn the_documentation_has_every_metric() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- metrics -->\n", "<!-- /metrics -->");
+    let start = page.find(begin).unwrap() + begin.len();
+    let stop = page.find(end).unwrap();
+    if page[start..stop] != table::markdown() {
+        if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
+            std::fs::write(&path, format!("{}{}{}", &page[..start], table::markdown(), &page[stop..])).unwrap();
+        }
+        panic!("docs/metrics.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it again");
+    }
+}
+
+/// The names of all families on a page, by their `# TYPE` lines.
+fn families(page: &str) -> BTreeSet<String> {
+    let name = |line: &str| Some(line.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned());
+    page.lines().filter_map(name).collect()
+}
+
+/// Where this daemon said that it serves metrics.
+async fn address(daemon: &crate::faults::daemon::Daemon) -> String {
+    daemon.said("metrics_listening", 1).await.unwrap();
+    let lines = daemon.lines();
+    let said = lines.iter().find(|line| line["event"] == "metrics_listening").unwrap();
+    said["address"].as_str().unwrap().to_owned()
+}
+
+async fn get(url: &str) -> (u16, String) {
+    let answer = reqwest::get(url).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Waits until this holds of the page.
+async fn page_with(url: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
+    let wait = async {
+        loop {
+            let (_, page) = get(url).await;
+            if so(&page) {
+                return page;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::faults::site::TIME, wait).await.unwrap_or_else(|_| panic!("never on {url}: {what}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() {
+    let site = Site::start().await;
+    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let address = address(&daemon).await;
+    daemon.stands("live").await.unwrap();
+    site.ask("one", 10, true);
+    site.until("twenty are answered", |control| control.counts().pending == 1).await.unwrap();
+    let url = format!("http://{address}/metrics");
+    let done = "doorman_answers_total{outcome=\"approved\"} 10";
+    let page = page_with(&url, done, |page| {
+        page.lines().any(|line| line == done) && page.lines().any(|line| line == "doorman_deferred 1")
+    })
+    .await;
+    for line in [
+        "doorman_answers_total{outcome=\"rejected\"} 10",
+        "doorman_decisions_total{verdict=\"approve\",by_kind=\"rule\"} 10",
+        "doorman_decisions_total{verdict=\"defer\",by_kind=\"no_match\"} 1",
+        "doorman_agents{state=\"live\"} 1",
+        "doorman_rest_requests_total{call=\"agent/contacts/requests/respond\",status=\"200\"} 20",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n\n{page}");
+    }
+    let rules = format!("{{rules=\"{}\",rule=\"friends\"}} 10", site.path("rules.toml").display());
+    assert!(page.contains(&rules), "{rules}\n\n{page}");
+    assert!(!page.contains("one-friends") && !page.contains("friends/") && !page.contains("strangers"), "{page}");
+    // Nothing was lost, so nothing was counted: such a family is absent.
+    let served = table::ROWS.iter().filter(|row| **row != table::RECONNECTS);
+    assert_eq!(families(&page), served.map(table::Row::family).collect());
+
+    let client = reqwest::Client::new();
+    let asked = client.get(&url).header("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
+    let answer = asked.send().await.unwrap();
+    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.text().await.unwrap().ends_with("# EOF\n"));
+    assert_eq!(client.post(&url).body("x").send().await.unwrap().status().as_u16(), 405);
+    assert_eq!(get(&format!("http://{address}/v1/status")).await.0, 404, "nothing else is served there");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_is_served_over_tcp_and_asked_for_by_a_command() {
+    let site = Site::start().await;
+    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let address = address(&daemon).await;
+    daemon.stands("live").await.unwrap();
+    page_with(&format!("http://{address}/readyz"), "ready", |page| page.contains("\"ok\":true,\"checks\"")).await;
+    let (code, body) = get(&format!("http://{address}/healthz")).await;
+    assert_eq!((code, serde_json::from_str::<Value>(&body).unwrap()["ok"].clone()), (200, json!(true)));
+    assert_eq!(site.cli(&["health"]).await, (0, "alive\n".to_owned(), String::new()));
+    assert_eq!(site.cli(&["health", "--ready"]).await, (0, "ready\n".to_owned(), String::new()));
+
+    // The only agent's key is refused: the daemon lives, and is not ready.
+    std::fs::write(site.path("agent.key"), "another-key-of-nobody").unwrap();
+    assert_eq!(site.cli(&["reload", "--wait"]).await.0, 0);
+    daemon.stands("refused").await.unwrap();
+    let (code, out, _) = loop {
+        let said = site.cli(&["health", "--ready"]).await;
+        if said.0 != 0 {
+            break said;
+        }
+    };
+    assert!(code == 1 && out.starts_with("agents: no agent can be served"), "{out}");
+    let (code, body) = get(&format!("http://{address}/readyz")).await;
+    assert!(code == 503 && body.contains("the key of 1"), "{body}");
+    assert_eq!(site.cli(&["health", "-q"]).await, (0, String::new(), String::new()));
+    daemon.stop().await.unwrap();
+    let (code, _, err) = site.cli(&["health"]).await;
+    assert!(code == 1 && err.contains("no doorman is running here"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_told_and_stops_nothing() {
+    let site = Site::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", &address)]);
+    daemon.said("metrics_refused", 1).await.unwrap();
+    daemon.stands("live").await.unwrap();
+    site.ask("one", 1, true);
+    site.until("both are answered", |control| control.counts().pending == 1).await.unwrap();
+    daemon.stop().await.unwrap();
+    drop(taken);
+}
