@@ -42,3 +42,4 @@ pub mod sandbox;
 pub mod secret;
 pub mod supervisor;
 pub mod transcript;
+mod variants;

@@ -20,6 +20,7 @@ mod restore;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod unexplained;
 mod view;
 
@@ -189,7 +190,7 @@ impl Core {
             Input::Restored { number, memory } => self.restored(number, memory.map(|memory| *memory), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
-            Input::Tick => self.session_input(crate::phoenix::Input::Tick, now),
+            Input::Tick => {}
             Input::Stop => self.stop(now),
         }
         self.go_on(now);
@@ -205,31 +206,6 @@ impl Core {
         action
     }
 
-    /// When to come back with [`Input::Tick`] at the latest; `None` once it is done.
-    pub fn deadline(&self, now: Now) -> Option<Mono> {
-        if self.done {
-            return None;
-        }
-        let sound = self.clock.sound();
-        let mut at = self.session.deadline().unwrap_or(now.mono + listing::FAR);
-        if !self.stopping {
-            let queue = self.inbox.next_ready().is_some() && self.may_decide();
-            let slot = match self.responder.slot(now.mono) {
-                Ok(()) => Some(self.pace_until.max(now.mono)),
-                Err(when) => when,
-            };
-            let decide = slot.filter(|_| queue);
-            let list = self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
-            let contacts = self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now));
-            let inbox = self.inbox.deadline(now, sound);
-            at = [decide, list, contacts, inbox, self.identity_due(now), self.restore_due(now)]
-                .into_iter()
-                .flatten()
-                .fold(at, Mono::min);
-        }
-        Some(at)
-    }
-
     /// Whether it has finished.
     pub fn done(&self) -> bool {
         self.done
@@ -243,19 +219,13 @@ impl Core {
     /// Everything that follows by itself, in the one order that never answers before it has looked.
     fn go_on(&mut self, now: Now) {
         self.watch_clock(now);
-        self.pump_session(now);
         self.watch_contacts(now);
         if !self.stopping {
-            self.identify(now);
-            self.begin_restore(now);
             self.learn_changes(now);
-            self.inbox.wake(now, self.clock.sound());
-            self.begin_listing(now);
-            self.begin_contacts(now);
             self.contacts_counted();
             self.doubts_changed();
-            self.decide_ready(now);
         }
+        self.fire_timers(now);
         self.flush();
         self.finish_stopping();
     }

@@ -16,6 +16,7 @@ mod key;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,8 +33,6 @@ use crate::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use crate::model::{AgentId, AgentState};
 use crate::platform::{ChannelEvent, Supersede};
 
-/// The deadline where there is nothing to wait for: far, but a live session always has one.
-const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A dial that says nothing for this many join timeouts is given up: each of its phases is bounded by one.
 const DIAL_PHASES_MAX: u32 = 4;
 
@@ -289,26 +288,12 @@ impl Session {
             (_, Input::KeyChanged) => self.key.changed(),
             (_, Input::KeyRenewed) => self.key_renewed(now),
         }
-        self.run_timers(now);
+        self.fire_timers(now);
     }
 
     /// What is to be done next; call until `None` after each `handle`.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// When to call with [`Input::Tick`]; `None` only after `Stop`.
-    pub fn deadline(&self) -> Option<Mono> {
-        let idle = self.seen + IDLE;
-        let phase = match &self.phase {
-            Phase::Stopped => return None,
-            Phase::Idle | Phase::Polling => idle,
-            Phase::Waiting { until } => *until,
-            Phase::Dialling { give_up } => *give_up,
-            Phase::Open(socket) => socket.deadline(&self.config.timing),
-            Phase::Refused { probe_at, .. } => *probe_at,
-        };
-        Some(phase.min(self.relist.due.unwrap_or(idle)).min(idle))
     }
 
     /// What people should know of the connection beside its state, a sentence each.
@@ -387,27 +372,6 @@ impl Session {
         if self.joined() && self.relist.due.is_none() {
             let earliest = self.relist.last.map_or(now, |last| last + self.config.timing.list_away);
             self.relist.due = Some(earliest.max(now));
-        }
-    }
-
-    fn run_timers(&mut self, now: Mono) {
-        if self.relist.due.is_some_and(|due| due <= now) {
-            self.relist = Relist { last: Some(now), due: None };
-            if self.joined() {
-                self.outputs.push_back(Output::Relist("an event could not be read"));
-            }
-        }
-        match &self.phase {
-            Phase::Waiting { until } if *until <= now => self.connect(now),
-            Phase::Dialling { give_up } if *give_up <= now => self.dial_timed_out(now),
-            Phase::Open(_) => self.run_socket(now),
-            Phase::Refused { probe_at, .. } if *probe_at <= now => self.probe(now),
-            Phase::Idle
-            | Phase::Polling
-            | Phase::Waiting { .. }
-            | Phase::Dialling { .. }
-            | Phase::Refused { .. }
-            | Phase::Stopped => {}
         }
     }
 

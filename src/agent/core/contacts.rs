@@ -198,12 +198,6 @@ impl Contacts {
 
 impl Core {
     pub(super) fn begin_contacts(&mut self, now: Now) {
-        if !self.may_list() || self.responder.blocked(now.mono).is_some() {
-            return;
-        }
-        if self.contacts.due().is_none_or(|due| due > now.mono) {
-            return;
-        }
         self.contacts.calls += 1;
         self.contacts.next = now.mono + RHYTHM;
         self.contacts.began = Some((self.inbox.mark(), now.mono));

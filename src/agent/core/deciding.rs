@@ -32,10 +32,18 @@ impl Core {
         !self.stopping && self.ledger_ok && self.is_us() && self.session.state() != AgentState::Refused
     }
 
-    pub(super) fn decide_ready(&mut self, now: Now) {
-        if self.pace_until > now.mono || !self.may_decide() {
-            return;
+    /// When the oldest request that is ready can be decided.
+    pub(super) fn decide_due(&self, now: Now) -> Option<Mono> {
+        if !self.may_decide() || self.inbox.next_ready().is_none() {
+            return None;
         }
+        match self.responder.slot(now.mono) {
+            Ok(()) => Some(self.pace_until.max(now.mono)),
+            Err(when) => when,
+        }
+    }
+
+    pub(super) fn decide_ready(&mut self, now: Now) {
         for _ in 0..STEP_MAX {
             if self.responder.slot(now.mono).is_err() {
                 return;

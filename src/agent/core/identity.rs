@@ -30,13 +30,7 @@ impl Core {
         self.act(Action::Me);
     }
 
-    /// Asks again for as long as nobody has said. A refused key has a rhythm of its own.
-    pub(super) fn identify(&mut self, now: Now) {
-        if self.identity_due(now).is_some_and(|due| due <= now.mono) {
-            self.ask_me(now);
-        }
-    }
-
+    /// When to ask: for as long as nobody has said. A refused key has a rhythm of its own.
     pub(super) fn identity_due(&self, now: Now) -> Option<Mono> {
         if self.identity.verified || self.session.state() == AgentState::Refused {
             return None;

@@ -36,12 +36,6 @@ impl Core {
     }
 
     pub(super) fn begin_listing(&mut self, now: Now) {
-        if !self.may_list() || self.responder.blocked(now.mono).is_some() || self.inbox.listing.reading() {
-            return;
-        }
-        if self.inbox.listing.due().is_none_or(|due| due > now.mono) {
-            return;
-        }
         let mark = self.inbox.mark();
         let rhythm = self.rhythm();
         if let Some(fetch) = self.inbox.listing.begin(mark, now.mono, rhythm) {

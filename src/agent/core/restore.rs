@@ -90,21 +90,18 @@ impl Core {
         }
     }
 
-    pub(super) fn begin_restore(&mut self, now: Now) {
-        let recorded = self.outbox.recorded(self.recording);
+    pub(super) fn begin_restore(&mut self) {
         let Some(wanted) = &mut self.restore.wanted else { return };
-        if wanted.under_way || wanted.not_before > now.mono || recorded < wanted.behind {
-            return;
-        }
         wanted.under_way = true;
         let (number, reach) = (self.restore.number, reach_of(self.policy.as_deref()));
         self.act(Action::Restore { number, reach });
     }
 
-    /// When a reading that failed is tried again. One that waits for the ledger needs no time of its own.
-    pub(super) fn restore_due(&self, now: Now) -> Option<Mono> {
+    /// When to read. `None` while the ledger does not have yet what the reading must find.
+    pub(super) fn restore_due(&self) -> Option<Mono> {
         let wanted = self.restore.wanted.as_ref()?;
-        (!wanted.under_way && wanted.not_before > now.mono).then_some(wanted.not_before)
+        let recorded = self.outbox.recorded(self.recording) >= wanted.behind;
+        (!wanted.under_way && recorded).then_some(wanted.not_before)
     }
 
     /// What was read; `None`: it could not be.

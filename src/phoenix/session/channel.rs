@@ -105,18 +105,13 @@ impl Channel {
         self.join = Join::Never;
     }
 
-    /// Whether the join was unanswered for too long.
-    pub(super) fn is_overdue(&self, timing: &Timing, now: Mono) -> bool {
-        matches!(self.join, Join::Requested { at, .. } if at + timing.join_timeout <= now)
+    /// Whether the join went out, and neither was answered nor took too long yet.
+    pub(super) fn is_requested(&self) -> bool {
+        matches!(self.join, Join::Requested { .. })
     }
 
-    /// Whether it is time to join again.
-    pub(super) fn is_due(&self, now: Mono) -> bool {
-        matches!(self.join, Join::Again { at } | Join::Late { again: at, .. } if at <= now)
-    }
-
-    /// When to look again.
-    pub(super) fn deadline(&self, timing: &Timing) -> Option<Mono> {
+    /// When the join will have been unanswered for too long, or is to be asked again.
+    pub(super) fn due(&self, timing: &Timing) -> Option<Mono> {
         match self.join {
             Join::Requested { at, .. } => Some(at + timing.join_timeout),
             Join::Again { at } | Join::Late { again: at, .. } => Some(at),

@@ -28,9 +28,9 @@ impl Heartbeat {
         Self { next: now + pause(timing, rng), last_answer: now, unanswered: VecDeque::new() }
     }
 
-    /// Whether it is time to beat.
-    pub(super) fn is_due(&self, now: Mono) -> bool {
-        self.next <= now
+    /// When to beat.
+    pub(super) fn next(&self) -> Mono {
+        self.next
     }
 
     /// A beat goes out with this ref. The next is counted from now: what was missed is not made up for.
@@ -52,17 +52,8 @@ impl Heartbeat {
         true
     }
 
-    /// Whether nobody has answered for too long.
-    pub(super) fn is_dead(&self, timing: &Timing, now: Mono) -> bool {
-        self.dead_at(timing) <= now
-    }
-
-    /// When to look again.
-    pub(super) fn deadline(&self, timing: &Timing) -> Mono {
-        self.next.min(self.dead_at(timing))
-    }
-
-    fn dead_at(&self, timing: &Timing) -> Mono {
+    /// When nobody will have answered for too long.
+    pub(super) fn dead_at(&self, timing: &Timing) -> Mono {
         self.last_answer + timing.dead_after
     }
 }

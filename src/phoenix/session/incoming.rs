@@ -1,9 +1,9 @@
-//! What the server says on an open socket, and what becomes due there. Replies are matched by ref, the ends of channels
+//! What the server says on an open socket. Replies are matched by ref, the ends of channels
 //! and their events by `join_ref`: on the wire, an old join's last words come after the new join's first \[phx\].
 
 use serde_json::Value;
 
-use super::socket::{Socket, Which};
+use super::socket::Which;
 use super::{AgentState, NoteLevel, Output, Phase, Session};
 use crate::clock::Mono;
 use crate::model::StrangerText;
@@ -142,7 +142,7 @@ impl Session {
         self.joins_failed(which, in_a_row, why, now);
     }
 
-    fn joins_failed(&mut self, which: Which, in_a_row: u32, why: String, now: Mono) {
+    pub(super) fn joins_failed(&mut self, which: Which, in_a_row: u32, why: String, now: Mono) {
         match which {
             Which::Control => {}
             Which::Contacts if in_a_row >= JOINS_FAILED_MAX => self.give_up_socket(why, now),
@@ -194,42 +194,6 @@ impl Session {
         } else {
             // `agent.control` steers the agent's own runs, which are none of ours \[sdk\].
             self.debug("event_unknown", format!("the event `{}` of agent_control was ignored", shown(event)));
-        }
-    }
-
-    /// What is due on the open socket. However late it is, each thing is done once.
-    pub(super) fn run_socket(&mut self, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
-            return;
-        };
-        let timing = &self.config.timing;
-        if socket.heartbeat.is_dead(timing, now) {
-            let why = format!("no heartbeat was answered for {} s", timing.dead_after.as_secs_f64());
-            self.note(NoteLevel::Warn, "connection_dead", why.clone());
-            return self.give_up_socket(why, now);
-        }
-        if socket.heartbeat.is_due(now) {
-            self.outputs.push_back(Output::Send(socket.beat(timing, &mut self.rng, now)));
-        }
-        for which in Which::ALL {
-            self.run_channel(which, now);
-        }
-    }
-
-    fn run_channel(&mut self, which: Which, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
-            return;
-        };
-        if socket.channel(which).is_overdue(&self.config.timing, now) {
-            let detail = format!("the join of {} was not answered", which.name());
-            let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
-            self.note(level, "join_timeout", detail.clone());
-            let Phase::Open(socket) = &mut self.phase else { return };
-            let in_a_row = socket.channel(which).late(&self.config.timing, &mut self.rng, now);
-            self.joins_failed(which, in_a_row, detail, now);
-        } else if socket.channel(which).is_due(now) {
-            let join = Socket::join(socket, which, now);
-            self.outputs.push_back(Output::Send(join));
         }
     }
 

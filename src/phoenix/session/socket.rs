@@ -109,12 +109,6 @@ impl Socket {
         })
     }
 
-    /// When to look again.
-    pub(super) fn deadline(&self, timing: &Timing) -> Mono {
-        let channels = [self.contacts.deadline(timing), self.control.deadline(timing)];
-        channels.into_iter().flatten().fold(self.heartbeat.deadline(timing), Mono::min)
-    }
-
     fn fresh_ref(&mut self) -> u64 {
         self.last_ref += 1;
         self.last_ref

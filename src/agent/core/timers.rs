@@ -1,0 +1,80 @@
+//! What an agent does at a moment of its own choice: one table, in which [`Core::due`] says when and [`Core::fire`] what.
+
+use super::Core;
+use super::listing::FAR;
+use crate::clock::{Mono, Now};
+use crate::phoenix;
+use crate::variants::with_all;
+
+with_all! {
+    /// In the order in which they fire at one moment: nothing is answered before everything else was looked at.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Timer {
+        /// The session's own timers: reconnects, heartbeats, joins, probes of a refused key.
+        Session,
+        /// Ask whose the key is.
+        Identify,
+        /// Read the record for a policy that asks further back.
+        Restore,
+        /// Requests whose wait, retry or delay is over become ready.
+        Waits,
+        /// List the pending requests.
+        Listing,
+        /// Read the contacts.
+        Contacts,
+        /// Decide what is ready.
+        Decide,
+    }
+}
+
+impl Core {
+    /// When to come back with [`super::Input::Tick`] at the latest; `None` once it is done.
+    pub fn deadline(&self, now: Now) -> Option<Mono> {
+        if self.done {
+            return None;
+        }
+        Some(Timer::ALL.iter().filter_map(|timer| self.due(*timer, now)).min().unwrap_or(now.mono + FAR))
+    }
+
+    /// Fires what is due.
+    pub(super) fn fire_timers(&mut self, now: Now) {
+        for timer in Timer::ALL {
+            if self.due(*timer, now).is_some_and(|due| due <= now.mono) {
+                self.fire(*timer, now);
+            }
+        }
+    }
+
+    /// When this is to be done next; `None` where something else has to happen first.
+    fn due(&self, timer: Timer, now: Now) -> Option<Mono> {
+        if self.stopping && timer != Timer::Session {
+            return None;
+        }
+        match timer {
+            Timer::Session => self.session.deadline(),
+            Timer::Identify => self.identity_due(now),
+            Timer::Restore => self.restore_due(),
+            Timer::Waits => self.inbox.deadline(now, self.clock.sound()),
+            Timer::Listing => {
+                self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now))
+            }
+            Timer::Contacts => self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
+            Timer::Decide => self.decide_due(now),
+        }
+    }
+
+    fn fire(&mut self, timer: Timer, now: Now) {
+        match timer {
+            Timer::Session => {
+                self.session_input(phoenix::Input::Tick, now);
+                self.watch_contacts(now);
+            }
+            Timer::Identify => self.ask_me(now),
+            Timer::Restore => self.begin_restore(),
+            Timer::Waits => self.inbox.wake(now, self.clock.sound()),
+            Timer::Listing => self.begin_listing(now),
+            Timer::Contacts => self.begin_contacts(now),
+            Timer::Decide => self.decide_ready(now),
+        }
+    }
+}
