@@ -27,7 +27,7 @@ use self::conflict::Conflict;
 use self::endings::Endings;
 use self::key::KeyStatus;
 use self::socket::Socket;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, between};
 use crate::clock::{Mono, Now};
 use crate::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use crate::model::{AgentId, AgentState};
@@ -210,6 +210,8 @@ pub struct Session {
     key: KeyStatus,
     relist: Relist,
     endings: Endings,
+    /// The last dial reached nobody: a listing that is through says that it is worth another.
+    unreached: bool,
     /// What was last said of something in between, so that it is said loudly once.
     between: Option<String>,
     /// The latest moment told of.
@@ -258,6 +260,7 @@ impl Session {
             key: KeyStatus::new(config.credentials, timing),
             relist: Relist::default(),
             endings: Endings::default(),
+            unreached: false,
             between: None,
             seen: Mono::ZERO,
             config,
@@ -336,7 +339,13 @@ impl Session {
             self.live_since = Some(now);
             self.enter(AgentState::Live, "joined and listed".to_owned());
         }
-        // REST answers again.
+        // REST answers again: so may the socket. Many agents may find that out at the same time.
+        let spread = self.config.timing.backoff_min;
+        if let Phase::Waiting { until } = &mut self.phase
+            && std::mem::take(&mut self.unreached)
+        {
+            *until = (*until).min(now + between(Duration::ZERO, spread, &mut self.rng));
+        }
         if matches!(self.phase, Phase::Polling) {
             self.poll_only();
         }

@@ -40,6 +40,7 @@ impl Session {
     pub(super) fn connect(&mut self, now: Mono) {
         let take = self.config.connection == ConnectionMode::Take;
         self.outputs.push_back(Output::Connect(ConnectPlan { take, key_in_query: self.key.ask() }));
+        self.unreached = false;
         self.phase = Phase::Dialling { give_up: now + self.config.timing.join_timeout * DIAL_PHASES_MAX };
     }
 
@@ -97,6 +98,7 @@ impl Session {
             self.note(level, "blocked_in_between", refusal.why.clone());
             self.between = Some(refusal.why.clone());
         }
+        self.unreached = refusal.status.is_none();
         self.wait(ruling, floor, refusal.why, now);
     }
 

@@ -229,6 +229,38 @@ fn every_end_is_away_and_waits_within_the_backoff() {
 }
 
 #[test]
+fn a_listing_that_is_through_pulls_the_redial_of_a_platform_that_was_out_of_reach() {
+    let mut stage = Stage::live(ConnectionMode::Yield);
+    stage.give(Input::Closed(None.into()));
+    for status in [None, Some(503)] {
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            longest = longest.max(stage.until_connect());
+            stage.give(Input::NotOpened(refusal(status)));
+        }
+        assert!(longest > seconds(45), "{longest:?}");
+        let mut waits = Vec::new();
+        for _ in 0..50 {
+            stage.give(Input::Listed);
+            assert_eq!(stage.state(), AgentState::Away, "there is no channel");
+            waits.push(stage.until_connect());
+            stage.give(Input::NotOpened(refusal(status)));
+        }
+        let soon = waits.iter().all(|wait| *wait <= stage.session.config.timing.backoff_min);
+        assert_eq!(soon, status.is_none(), "an answer, even a bad one, is the socket's own word: {waits:?}");
+    }
+    // One listing, one dial: the next is as far away as it was.
+    stage.give(Input::NotOpened(refusal(None)));
+    let waits: Vec<_> = (0..50)
+        .map(|_| {
+            stage.give(Input::NotOpened(refusal(None)));
+            stage.until_connect()
+        })
+        .collect();
+    assert!(waits.iter().any(|wait| *wait > seconds(30)), "{waits:?}");
+}
+
+#[test]
 fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
     for (live, back) in [(59, false), (60, true)] {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
