@@ -222,6 +222,21 @@ fn passes_follow_while_they_find_something_and_at_most_three() {
     assert!(inbox.listing.again(&end, mark, at(9).mono).is_none(), "nothing new: the round is over");
 }
 
+/// Ten requests came while the pages were read, on pages that were behind: the total says so, and nothing is new.
+#[test]
+fn a_pass_that_saw_fewer_rows_than_were_promised_is_read_again_at_once() {
+    let mut inbox = inbox();
+    pass(&mut inbox, &["a", "b"], at(1));
+    for (total, again) in [(12, true), (2, false)] {
+        begin(&mut inbox, at(2));
+        let (_, end) = inbox.page(page(&["a", "b"], total, 1), at(3));
+        let end = end.unwrap();
+        assert_eq!((end.new, end.short, end.whole), (0, again, !again));
+        let mark = inbox.mark();
+        assert_eq!(inbox.listing.again(&end, mark, at(3).mono).is_some(), again, "{total}");
+    }
+}
+
 #[test]
 fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);

@@ -12,6 +12,7 @@ use crate::policy::{Mode, PolicyHash};
 
 mod contacts;
 mod identity;
+mod outage;
 mod restore;
 mod vanished;
 
@@ -99,6 +100,31 @@ impl Held {
         let unreachable = CallError { fault: CallFault::Unreachable, code: None, message: None, retry_after: None };
         let me = |id| Me { id: AgentId::parse(id).unwrap(), sender: Sender::Absent, name: None };
         Reply { result: self.whose.map(me).ok_or(unreachable), date: None }
+    }
+
+    /// The socket that is asked for opens, and what is said on it is answered.
+    fn joins(&mut self) -> u64 {
+        let conn = self.dials().expect("a socket is asked for");
+        self.tell(Input::Opened { conn });
+        let sent = |action: &Action| match action {
+            Action::Send { text, .. } => serde_json::from_str::<serde_json::Value>(text).ok(),
+            _ => None,
+        };
+        for frame in self.asked.iter().filter_map(sent).collect::<Vec<_>>() {
+            let ok = serde_json::json!({"status": "ok", "response": {}});
+            let reply = serde_json::json!([frame[0], frame[1], frame[2], "phx_reply", ok]).to_string();
+            self.tell(Input::Frame { conn, text: &reply, received: now(self.at).mono });
+        }
+        assert!(self.core.session.joined());
+        conn
+    }
+
+    /// The socket that was asked for last.
+    fn dials(&self) -> Option<u64> {
+        self.asked.iter().rev().find_map(|action| match action {
+            Action::Connect { conn, .. } => Some(*conn),
+            _ => None,
+        })
     }
 
     /// So much later, the list is asked for, and shows these.

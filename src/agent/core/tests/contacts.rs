@@ -178,22 +178,7 @@ fn who_was_let_in_counts_before_anybody_sees_the_contact() {
 #[test]
 fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
     let mut held = Held::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
-    let conn = held.asked.iter().find_map(|action| match action {
-        Action::Connect { conn, .. } => Some(*conn),
-        _ => None,
-    });
-    let conn = conn.unwrap();
-    held.tell(Input::Opened { conn });
-    let sent = |action: &Action| match action {
-        Action::Send { text, .. } => serde_json::from_str::<serde_json::Value>(text).ok(),
-        _ => None,
-    };
-    for frame in held.asked.iter().filter_map(sent).collect::<Vec<_>>() {
-        let ok = serde_json::json!({"status": "ok", "response": {}});
-        let reply = serde_json::json!([frame[0], frame[1], frame[2], "phx_reply", ok]).to_string();
-        held.tell(Input::Frame { conn, text: &reply, received: now(held.at).mono });
-    }
-    assert!(held.core.session.joined());
+    held.joins();
     contacts_page(&mut held, &[], 0, 0);
     held.lists_after(Duration::ZERO, &[friend("ann")]);
     held.approve("ann", false);
