@@ -26,7 +26,7 @@ use crate::platform::Page;
 use self::listing::Counted;
 pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
-pub use entry::{Entry, QueuePosition, Stage};
+pub use entry::{Before, Entry, QueuePosition, Stage};
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
 pub use subject::Subject;
 pub use tombstones::Tombstone;
@@ -168,9 +168,17 @@ impl Inbox {
             self.changed.extend(before);
             return Seen::Known;
         }
-        // Ids are never used again, so an event for a settled one is a late or repeated one.
-        if self.tombstones.get(&request.id).is_some() {
-            return Seen::Settled;
+        // An event for a settled id is a late or repeated one, unless it tells of another sender or time: then it is another
+        // request. A moment after the end it may still be a late one, and a listing tells.
+        let tombstone = self.tombstones.get(&request.id);
+        if let Some(tombstone) = &tombstone {
+            if tombstone.subject.may_be(Subject::of(&request)) {
+                return Seen::Settled;
+            }
+            if now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
+                self.listing.want("a settled id came again", tombstone.at + tombstones::STALE_GRACE);
+                return Seen::Settled;
+            }
         }
         if self.closed || self.entries.len() >= self.capacity {
             self.dropped += 1;
@@ -179,7 +187,9 @@ impl Inbox {
             return Seen::Full;
         }
         let mark = self.mark();
-        let entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
+        self.tombstones.remove(&request.id);
+        let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
+        entry.before = tombstone.map(|_| Before::Another);
         self.insert(entry, Queue::Ready);
         Seen::New
     }
@@ -195,7 +205,7 @@ impl Inbox {
             return Seen::Known;
         }
         let mut answer = AnswerState::free();
-        let mut returned = false;
+        let mut before = None;
         if let Some(tombstone) = self.tombstones.get(&request.id) {
             // A page may be older than what we know: a replica lags, or the answer went out while it was read. Only a
             // pass that began well after the end is believed, and then only the same answer is given again.
@@ -203,10 +213,11 @@ impl Inbox {
                 return Seen::Settled;
             }
             // Another sender or time under the same id is another request: nothing that was said binds it.
-            if let Some(said) = tombstone.answer.filter(|_| tombstone.subject.may_be(Subject::of(&request))) {
+            let same = tombstone.subject.may_be(Subject::of(&request));
+            before = Some(if same { Before::Same } else { Before::Another });
+            if let Some(said) = tombstone.answer.filter(|_| same) {
                 answer = AnswerState::returned(said, tombstone.subject);
             }
-            returned = true;
         }
         if self.closed || self.entries.len() >= self.capacity {
             self.crowded = true;
@@ -215,12 +226,12 @@ impl Inbox {
         self.tombstones.remove(&request.id);
         let mark = self.mark();
         let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
-        entry.shown_in = number;
+        (entry.shown_in, entry.before) = (number, before);
         // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
         let queue =
             if first { Queue::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Queue::Ready };
         self.insert(entry, queue);
-        if returned { Seen::Returned } else { Seen::New }
+        if before == Some(Before::Same) { Seen::Returned } else { Seen::New }
     }
 
     /// A request remembered from the ledger, whose earlier answer has an open fate: it waits for a listing.
@@ -344,6 +355,16 @@ impl Inbox {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.answer.remember_malformed(answer);
         }
+    }
+
+    /// The record says that this request was answered before, longer ago than is remembered here: the same answer or none.
+    pub fn bind(&mut self, id: &RequestId, said: Said) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if matches!(entry.stage(), Stage::InFlight | Stage::Unknown { .. }) {
+            return;
+        }
+        entry.answer = AnswerState::returned(said, Subject::of(&entry.request));
+        self.requeue(id);
     }
 
     /// What was known of requests of which the platform says something else by now.

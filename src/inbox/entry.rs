@@ -44,6 +44,15 @@ pub(super) enum Queue {
     Out,
 }
 
+/// What had this id before, as far as that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// The same request, which was taken for settled.
+    Same,
+    /// A request of another sender, or another time.
+    Another,
+}
+
 /// The order of the queue: oldest first, to the microsecond, then as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
@@ -65,6 +74,8 @@ pub struct Entry {
     learned: Mark,
     /// Whose it was before it changed, until a person was told.
     was: Option<Box<Sender>>,
+    /// What had its id before.
+    pub(super) before: Option<Before>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub(super) from_memory: bool,
     /// What the passes in succession that should have shown it, and did not, weigh.
@@ -92,6 +103,7 @@ impl Entry {
             decision: None,
             learned: mark,
             was: None,
+            before: None,
             from_memory: false,
             missed: 0,
             shown_in: 0,
@@ -133,6 +145,11 @@ impl Entry {
     /// What is known of it.
     pub fn request(&self) -> &Arc<ContactRequest> {
         &self.request
+    }
+
+    /// What had its id before, as far as that is remembered.
+    pub fn before(&self) -> Option<Before> {
+        self.before
     }
 
     /// Its id.

@@ -26,6 +26,11 @@ impl Subject {
         Self { sender, inserted_at: micros(request) }
     }
 
+    /// Whether `now` says another sender than this, or one where none was known.
+    pub fn differs(self, now: Subject) -> bool {
+        now.sender != 0 && now.sender != self.sender
+    }
+
     /// Whether both may be the same request: nothing that is known of both differs.
     pub fn may_be(self, other: Subject) -> bool {
         let sender = self.sender == 0 || other.sender == 0 || self.sender == other.sender;

@@ -304,3 +304,37 @@ fn tombstones_are_forgotten_in_the_end() {
     inbox.prune(at(1000));
     assert!(inbox.tombstone(&id("a")).is_none());
 }
+
+/// Of another sender, under the same id.
+fn of_mallory(text: &str) -> ContactRequest {
+    ContactRequest { sender: Sender::parse(Some("mallory")), ..request(text) }
+}
+
+#[test]
+fn a_settled_id_that_another_sender_asks_under_is_another_request_once_nothing_stale_can_say_so() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(0));
+    inbox.settle(&id("a"), Some(said()), at(1));
+    // An event that is late tells of the request as it was.
+    assert_eq!(inbox.see_event(of_mallory("a"), at(2)), Seen::Settled);
+    assert_eq!(inbox.listing.due(), Some(at(0).mono), "it is listed sooner anyhow");
+    assert_eq!(inbox.see_event(request("a"), at(70)), Seen::Settled, "nothing of it is different");
+    assert_eq!(inbox.see_event(of_mallory("a"), at(70)), Seen::New);
+    let entry = inbox.entry(&id("a")).unwrap();
+    assert_eq!((entry.before(), entry.answer().next()), (Some(Before::Another), Some(Next::Rules)));
+    assert!(inbox.tombstone(&id("a")).is_none());
+    inbox.settle(&id("a"), None, at(80));
+    let settled = inbox.tombstone(&id("a")).unwrap();
+    assert_eq!(settled.answer, None, "what was said to the one before is not said of this one");
+}
+
+#[test]
+fn what_the_record_says_was_answered_is_bound_to_that() {
+    let mut inbox = inbox();
+    inbox.see_event(request("a"), at(0));
+    inbox.bind(&id("a"), said());
+    assert_eq!(inbox.entry(&id("a")).unwrap().answer().next(), Some(Next::Again(&said())));
+    inbox.begin_answer(&id("a"), said());
+    inbox.bind(&id("a"), Said { answer: Answer::Reject, by: By::NoMatch });
+    assert_eq!(inbox.entry(&id("a")).unwrap().answer().said(), Some(&said()), "not while it is on its way");
+}

@@ -126,6 +126,10 @@ pub enum LedgerError {
     /// An entry that the schema refuses: a fault of ours. No intent of its batch was written.
     #[error("the ledger refused an entry: {why}")]
     Refused { why: String },
+    /// Another answer to this request was carried out, for all that is on record, and only a person may give another one. No
+    /// intent of its batch was written.
+    #[error("request {request} was answered before: {}, by {}", .said.answer, .said.by)]
+    Answered { request: RequestId, said: crate::inbox::Said },
     /// The writer is gone.
     #[error("the ledger is closed")]
     Closed,

@@ -4,15 +4,17 @@
 mod answers;
 mod contacts;
 mod numbers;
+mod requests;
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use super::columns::{Micros, cut, kept, owner_of};
+use super::columns::{Micros, cut};
 use super::{Record, reasons, texts};
-use crate::model::{AgentId, ContactRequest, RequestId};
+use crate::inbox::Said;
+use crate::model::{AgentId, RequestId};
 use crate::policy::rules::SourceText;
-use crate::policy::{Mode, PolicyHash};
+use crate::policy::{By, Mode, PolicyHash};
 
 use answers::Intent;
 use numbers::LastAnswer;
@@ -23,6 +25,13 @@ pub use numbers::Numbers;
 pub enum Fault {
     /// The entry itself is at fault: the same again would fail again.
     Refused(String),
+    /// Another answer was carried out, for all that is on record, and only a person may give this one.
+    Answered {
+        /// Which request.
+        request: RequestId,
+        /// What was carried out.
+        said: Said,
+    },
     /// The file is at fault: later it may work.
     Blocked(String),
 }
@@ -74,11 +83,16 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at } => {
+            Record::Intent { agent, request, answer, by: by_whom, policy, charges, counts, attempt, at } => {
+                let id = request;
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
-                let by = &by.to_string();
+                let by = &by_whom.to_string();
                 let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
+                let by_person = matches!(by_whom, By::Person(_));
+                if let Some(said) = self.carried_out(&intent).map(|said| said.filter(|_| !by_person))? {
+                    return Err(Fault::Answered { request: id.clone(), said });
+                }
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
             }
@@ -197,7 +211,7 @@ impl Recorder<'_> {
             return Ok(Some(n));
         }
         let n = self
-            .sql("SELECT n FROM request WHERE agent = ?1 AND id = ?2")?
+            .sql("SELECT n FROM request WHERE agent = ?1 AND id = ?2 AND id_reused = 0")?
             .query_row(params![agent, request.as_str()], |row| row.get(0))
             .optional()?;
         if let Some(n) = n {
@@ -212,56 +226,6 @@ impl Recorder<'_> {
             Some(n) => Ok((agent_n, n)),
             None => Err(Fault::Refused(format!("request `{request}` of agent `{agent}` was never seen"))),
         }
-    }
-
-    fn seen(&mut self, agent: &AgentId, request: &ContactRequest, via: &str, at: Timestamp) -> Result<(), Fault> {
-        let agent = self.agent(agent)?;
-        // Not an upsert, which does not tell a new row from one that was there.
-        let new = self
-            .sql(
-                "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, id) DO NOTHING",
-            )?
-            .execute(params![
-                agent,
-                request.id.as_str(),
-                owner_of(&request.sender),
-                kept(request.sender.original()),
-                kept(request.name.as_ref()),
-                kept(request.message.as_ref()),
-                request.inserted_at.map(Micros),
-                Micros(at),
-                via,
-            ])?;
-        if new > 0 {
-            self.numbers.keep_request(agent, &request.id, self.connection.last_insert_rowid(), LastAnswer::None);
-        } else {
-            self.sql(
-                "UPDATE request SET settled = NULL, settled_at = NULL, elsewhere = NULL
-                 WHERE agent = ?1 AND id = ?2 AND settled IN ('gone', 'elsewhere')",
-            )?
-            .execute(params![agent, request.id.as_str()])?;
-        }
-        Ok(())
-    }
-
-    fn changed(&mut self, agent: &AgentId, request: &ContactRequest, at: Timestamp) -> Result<(), Fault> {
-        let (_, n) = self.known(agent, &request.id)?;
-        self.sql(
-            "INSERT INTO request_change (request, at, handle, name, message)
-             SELECT n, ?2, handle, name, message FROM request WHERE n = ?1",
-        )?
-        .execute(params![n, Micros(at)])?;
-        self.sql("UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5 WHERE n = ?1")?.execute(
-            params![
-                n,
-                owner_of(&request.sender),
-                kept(request.sender.original()),
-                kept(request.name.as_ref()),
-                kept(request.message.as_ref()),
-            ],
-        )?;
-        Ok(())
     }
 
     fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {

@@ -119,7 +119,7 @@ impl Load<'_> {
             approvals: self.approvals(since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
-                 WHERE h.agent = ?1 AND h.ended_at IS NULL AND (r.settled IS NULL OR r.settled = 'gone')
+                 WHERE h.agent = ?1 AND h.ended_at IS NULL AND r.id_reused = 0 AND (r.settled IS NULL OR r.settled = 'gone')
                  ORDER BY h.n",
                 None,
                 |row| Ok((parsed(row, 0)?, row.get(1)?)),
@@ -167,7 +167,7 @@ impl Load<'_> {
             Ok(())
         };
         take(
-            "SELECT owner, id, first_seen FROM request
+            "SELECT owner, iif(id_reused = 0, id, NULL), first_seen FROM request
              WHERE agent = ?1 AND first_seen >= ?2 AND owner IS NOT NULL ORDER BY first_seen DESC LIMIT ?3",
             Some(HistoryKind::Requested),
         )?;
@@ -186,6 +186,8 @@ impl Load<'_> {
         take(
             "SELECT o.owner, NULL, c.removed_at AS at FROM contact c JOIN contact_owner o ON o.contact = c.n
              WHERE c.agent = ?1 AND c.removed_at >= ?2
+             UNION ALL SELECT o.owner, NULL, c.at FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
+             WHERE c.agent = ?1 AND c.at >= ?2
              UNION ALL SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
              ORDER BY at DESC LIMIT ?3",
             Some(HistoryKind::Removed),
@@ -252,7 +254,8 @@ impl Load<'_> {
             "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at FROM request r
              WHERE r.agent = ?1 AND r.settled_at >= ?2 AND r.elsewhere = 1 AND r.settled IN ('gone', 'elsewhere')
                  AND r.owner IS NOT NULL
-                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner AND s.request = r.n)
+                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
+                     AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
                      WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL
                          AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen))

@@ -14,6 +14,7 @@ mod doubts;
 mod model;
 mod policies;
 mod reading;
+mod reused;
 mod schema;
 mod trouble;
 

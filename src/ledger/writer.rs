@@ -158,7 +158,7 @@ impl Writer {
                 .count();
             let begun = self.now();
             let written = match self.write(group, false) {
-                Err(Fault::Refused(_)) => self.write(group, true),
+                Err(Fault::Refused(_) | Fault::Answered { .. }) => self.write(group, true),
                 other => other,
             };
             match written {
@@ -172,6 +172,7 @@ impl Writer {
                     self.checkpoints.after_commit(&self.connection);
                 }
                 Err(Fault::Blocked(why) | Fault::Refused(why)) => return self.blocked(why),
+                Err(Fault::Answered { request, .. }) => return self.blocked(format!("request {request} was answered")),
             }
         }
     }
@@ -204,11 +205,15 @@ impl Writer {
             let mut recorder = Recorder { connection: &transaction, numbers: &mut self.numbers };
             match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
                 Ok(()) => results.push(Ok(())),
-                Err(Fault::Refused(why)) if apart => {
+                Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
                     transaction.execute_batch("ROLLBACK TO batch")?;
                     self.numbers = Numbers::default();
+                    let error = match fault {
+                        Fault::Answered { request, said } => LedgerError::Answered { request, said },
+                        Fault::Refused(why) | Fault::Blocked(why) => LedgerError::Refused { why },
+                    };
                     write_what_happened(&transaction, &mut self.numbers, &commit.batch)?;
-                    results.push(Err(LedgerError::Refused { why }));
+                    results.push(Err(error));
                 }
                 Err(fault) => return Err(fault),
             }
@@ -317,7 +322,7 @@ fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, bat
         transaction.execute_batch("SAVEPOINT entry")?;
         match (Recorder { connection: transaction, numbers }).record(entry) {
             Ok(()) => {}
-            Err(Fault::Refused(_)) => {
+            Err(Fault::Refused(_) | Fault::Answered { .. }) => {
                 transaction.execute_batch("ROLLBACK TO entry")?;
                 *numbers = Numbers::default();
             }

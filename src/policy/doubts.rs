@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
-use crate::model::{Contact, ContactId, RequestId};
+use crate::model::{Contact, ContactId, ContactRequest, RequestId};
 use changed::Changed;
 pub use changed::Concerned;
 pub(crate) use contacts::Added;
@@ -251,11 +251,15 @@ impl Doubts {
         }
     }
 
-    /// This request is here again: it has not ended.
-    pub(crate) fn still_pending(&mut self, request: &RequestId) {
-        self.listed(request);
-        if let Some(owner) = self.owner_by_request(request) {
-            self.end(&owner, |doubt| doubt.fact == Fact::Rejected && doubt.basis.request() == Some(request));
+    /// This request is here again: it has not ended. Another sender or time is another request with its id.
+    pub(crate) fn still_pending(&mut self, request: &ContactRequest) {
+        self.listed(&request.id);
+        let owner = request.sender.handle().map(|handle| handle.owner());
+        if let Some(owner) = self.owner_by_request(&request.id).filter(|known| Some(&**known) == owner) {
+            let sent = request.inserted_at.map(|at| at.as_microsecond());
+            let same = |doubt: &Doubt| sent.is_none_or(|sent| doubt.since.as_microsecond() == sent);
+            let about = |doubt: &Doubt| doubt.fact == Fact::Rejected && doubt.basis.request() == Some(&request.id);
+            self.end(&owner, |doubt| about(doubt) && same(doubt));
         }
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Gaps {
 #[derive(Debug, Default)]
 struct Requests {
     /// In order of time.
-    seen: Vec<(Timestamp, RequestId)>,
+    seen: Vec<(Timestamp, Option<RequestId>)>,
     /// The newest that was let go for this owner's own bound.
     gap: Option<Timestamp>,
 }
@@ -96,9 +96,7 @@ impl History {
     pub(crate) fn add(&mut self, owner: &str, kind: HistoryKind, request: Option<&RequestId>, at: Timestamp) {
         match kind {
             HistoryKind::Requested => {
-                if let Some(request) = request {
-                    self.requested(owner, request, at);
-                }
+                self.requested(owner, request, at);
             }
             HistoryKind::Approved if self.needs.is_some_and(|needs| !needs.approved) => self.gaps.approved = true,
             HistoryKind::Approved => {
@@ -121,7 +119,8 @@ impl History {
         }
     }
 
-    fn requested(&mut self, owner: &str, request: &RequestId, at: Timestamp) {
+    /// `None` is a request whose id another one has by now: such are told apart by their times.
+    fn requested(&mut self, owner: &str, request: Option<&RequestId>, at: Timestamp) {
         let most = match self.needs {
             Some(HistoryNeeds { requests: None, .. }) => {
                 self.gaps.requests = self.gaps.requests.max(Some(at));
@@ -135,11 +134,15 @@ impl History {
             self.requests.insert(owner.into(), Requests { seen, gap: None });
         }
         let Some(requests) = self.requests.get_mut(owner) else { return };
-        if requests.gap.is_some_and(|gap| at <= gap) || requests.seen.iter().any(|(_, known)| known == request) {
+        let known = |(known_at, known): &(Timestamp, Option<RequestId>)| match request {
+            Some(_) => known.as_ref() == request,
+            None => known.is_none() && known_at.as_microsecond() == at.as_microsecond(),
+        };
+        if requests.gap.is_some_and(|gap| at <= gap) || requests.seen.iter().any(known) {
             return;
         }
         let place = requests.seen.partition_point(|(known, _)| *known <= at);
-        requests.seen.insert(place, (at, request.clone()));
+        requests.seen.insert(place, (at, request.cloned()));
         self.requests_len += 1;
         if requests.seen.len() > most {
             let (gap, _) = requests.seen.remove(0);
@@ -152,6 +155,13 @@ impl History {
             let (_, median, _) = times.select_nth_unstable(middle);
             let median = *median;
             self.drop_requests(median);
+        }
+    }
+
+    /// A request of this owner's comes whose id one before may have had: that one keeps its time.
+    pub(crate) fn came_anew(&mut self, owner: &str, request: &RequestId) {
+        for (_, known) in self.requests.get_mut(owner).into_iter().flat_map(|requests| &mut requests.seen) {
+            known.take_if(|known| known == request);
         }
     }
 
@@ -265,7 +275,7 @@ impl History {
     ) -> impl DoubleEndedIterator<Item = Timestamp> {
         let seen = self.requests.get(owner).map_or(&[][..], |requests| &requests.seen);
         let first = seen.partition_point(|(at, _)| after(*at, per) <= now);
-        seen[first..].iter().filter(move |(_, request)| request != except).map(|(at, _)| *at)
+        seen[first..].iter().filter(move |(_, request)| request.as_ref() != Some(except)).map(|(at, _)| *at)
     }
 
     /// Whether this owner made more requests than `quota`, this one aside.

@@ -7,7 +7,7 @@ pub mod charges;
 mod people;
 mod saved;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -115,11 +115,22 @@ impl PolicyState {
     fn take_in(&mut self, memory: SavedState, charges: Option<Timestamp>, history: Option<Timestamp>) {
         self.charges.complete_since(charges);
         let empty = self.charges.len() == 0;
-        for ChargeRow { request, charge, at } in memory.charges {
-            if empty || !self.charges.has(&charge, &request) {
-                self.charges.add(&charge, &request, at);
-                self.open_for(&request, at).charges.push(charge);
+        // What is here already is the newest of each.
+        let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
+        let mut read = memory.charges;
+        read.sort_by_key(|row| row.at);
+        for ChargeRow { request, charge, at } in read.into_iter().rev() {
+            if !empty {
+                let times = || self.charges.times(&charge, &request, Timestamp::MIN);
+                let left = here.entry((request.clone(), charge.clone())).or_insert_with(times);
+                if *left > 0 {
+                    *left -= 1;
+                    continue;
+                }
             }
+            self.charges.add(&charge, &request, at);
+            let open = self.open_for(&request, at);
+            (open.at, open.charges) = (open.at.min(at), [std::mem::take(&mut open.charges), vec![charge]].concat());
         }
         if memory.history_complete {
             self.history.complete_since(history);
@@ -140,11 +151,20 @@ impl PolicyState {
             doubts.ended_unseen(&owner, basis, since, until.unwrap_or(Timestamp::MAX));
         }
         self.approvals_gap = charges;
-        let known: HashSet<RequestId> = self.approvals.iter().map(|(_, request)| request.clone()).collect();
-        for ApprovalRow { request, at } in memory.approvals {
-            if !known.contains(&request) {
-                self.open_for(&request, at);
-                self.approved(request, at);
+        let mut here: HashMap<RequestId, usize> = HashMap::new();
+        for (_, request) in &self.approvals {
+            *here.entry(request.clone()).or_default() += 1;
+        }
+        let mut read = memory.approvals;
+        read.sort_by_key(|row| row.at);
+        for ApprovalRow { request, at } in read.into_iter().rev() {
+            match here.get_mut(&request).filter(|left| **left > 0) {
+                Some(left) => *left -= 1,
+                None => {
+                    let open = self.open_for(&request, at);
+                    open.at = open.at.min(at);
+                    self.approved(request, at);
+                }
             }
         }
         self.holds.extend(memory.holds);
@@ -195,7 +215,7 @@ impl PolicyState {
                 // Decided again, by another rule perhaps, or after a reload let go of what was paid: it pays what it has
                 // not.
                 for charge in charges.iter().filter(|_| verdict == Verdict::Approve) {
-                    if !self.charges.has(charge, request) {
+                    if self.charges.times(charge, request, open.at) == 0 {
                         self.charges.add(charge, request, at);
                     }
                     if !open.charges.contains(charge) {
@@ -269,9 +289,9 @@ impl PolicyState {
     pub fn give_back(&mut self, request: &RequestId) {
         let Some(open) = self.open.remove(request) else { return };
         for charge in &open.charges {
-            self.charges.remove(charge, request);
+            self.charges.remove(charge, request, open.at);
         }
-        self.approvals.retain(|(_, approved)| approved != request);
+        self.approvals.retain(|(at, approved)| approved != request || *at < open.at);
     }
 
     /// A contact of this handle's owner was removed.
@@ -384,7 +404,7 @@ impl PolicyState {
         request: &RequestId,
         now: Timestamp,
     ) -> Used {
-        let except = self.open.contains_key(request).then_some(request);
+        let except = self.open.get(request).map(|open| (request, open.at));
         self.charges.used(rule, limit, handle, except, now)
     }
 

@@ -70,6 +70,18 @@ impl Core {
                     self.send(&id, now);
                 }
             }
+            Err(LedgerError::Answered { request, said }) => {
+                for id in intents {
+                    self.unsent(&id, None, false);
+                    self.withdraw_unsent(&id, now);
+                }
+                if let Some(known) = self.inbox.entry(&request).map(|entry| entry.request().clone()) {
+                    self.approval_ended(&request, known.sender.handle(), false, now);
+                    self.inbox.bind(&request, said);
+                    self.count("answered_before");
+                    self.tell(Notice::Returned { request: known });
+                }
+            }
             Err(error) => {
                 self.count("ledger_refused");
                 self.tell(Notice::LedgerRefused { why: error.to_string() });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Action, Core};
 use crate::agent::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Next, Said, Seen, Stage};
+use crate::inbox::{Before, Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, RequestId, Verdict};
@@ -214,16 +214,23 @@ impl Core {
     /// A request is new here: it goes on record, and the policy state hears of it.
     pub(super) fn arrived(&mut self, id: &RequestId, seen: Seen, via: Via, received: Option<Mono>, now: Now) {
         self.count("requests_seen");
-        let remembered = self.restore(id);
+        let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
+        let (remembered, changed) = self.restore(&request);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         entry.received_at(received);
-        let request = entry.request().clone();
+        let (before, bound) = (entry.before(), entry.answer().may_be_heard());
         let first_seen = remembered.unwrap_or(entry.first_seen());
         entry.first_seen_at(first_seen);
         let first_seen = first_seen.min(now.wall);
+        if remembered.is_none() && !bound && before != Some(Before::Same) {
+            self.policy_state.came_anew(id, request.sender.handle());
+        }
+        if before == Some(Before::Another) {
+            self.policy_state.id_reused(id);
+        }
         self.policy_state.seen(id, request.sender.handle(), first_seen);
-        self.policy_state.doubts_mut().still_pending(id);
-        if remembered.is_none() {
+        self.policy_state.doubts_mut().still_pending(&request);
+        if remembered.is_none() || changed {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),
                 request: request.clone(),

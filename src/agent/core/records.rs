@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use super::{Core, outbox};
 use crate::clock::Now;
-use crate::inbox::Said;
+use crate::inbox::{Said, Subject};
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer, SavedRequest};
-use crate::model::{Answer, Refusal, RequestId, Sender, Verdict};
+use crate::model::{Answer, ContactRequest, Refusal, RequestId, Sender, Verdict};
 use crate::policy::doubts::Basis;
 use crate::policy::{By, Decision, Mode};
 
@@ -20,6 +20,7 @@ pub(super) struct Remembered {
     /// When it was sent, as the platform says, and whose it is.
     inserted_at: Option<Timestamp>,
     pub(super) owner: Option<Arc<str>>,
+    subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
     malformed: Option<Answer>,
 }
@@ -74,8 +75,8 @@ impl Core {
         since: Timestamp,
     ) {
         for SavedRequest { id, sender, inserted_at, first_seen } in pending {
-            let owner = sender.handle().map(|handle| handle.owner());
-            if let Some(owner) = owner {
+            let owner = sender.handle().map(|handle| handle.owner().to_owned());
+            if let Some(owner) = &owner {
                 self.policy_state.doubts_mut().unlisted(owner, &id, since);
             }
             if let Some(entry) = self.inbox.entry_mut(&id) {
@@ -83,7 +84,10 @@ impl Core {
                 continue;
             }
             let owner = owner.map(Into::into);
-            let remembered = self.memory.entry(id).or_default();
+            let request = ContactRequest { id, sender, name: None, message: None, inserted_at };
+            let subject = Some(Subject::of(&request));
+            let remembered = self.memory.entry(request.id).or_default();
+            remembered.subject = subject;
             (remembered.first_seen, remembered.inserted_at, remembered.owner) = (Some(first_seen), inserted_at, owner);
         }
         for (id, verdict, by, mode) in decided {
@@ -93,17 +97,24 @@ impl Core {
         }
     }
 
-    /// A remembered request is here again: when it was first seen, if the ledger knows.
-    pub(super) fn restore(&mut self, id: &RequestId) -> Option<Timestamp> {
-        let remembered = self.memory.get_mut(id)?;
+    /// A remembered request is here again: when it was first seen, if the ledger knows, and whether the platform says something
+    /// else of it than is on record.
+    pub(super) fn restore(&mut self, request: &ContactRequest) -> (Option<Timestamp>, bool) {
+        let (id, now) = (&request.id, Subject::of(request));
+        let Some(remembered) = self.memory.get_mut(id) else { return (None, false) };
         let first_seen = remembered.first_seen;
+        let changed = remembered.subject.is_some_and(|known| known.differs(now));
+        if changed {
+            // It is decided, and recorded, again.
+            remembered.decided = None;
+        }
         if let Some(malformed) = remembered.malformed {
             self.inbox.remember_malformed(id, malformed);
         }
         if remembered.decided.is_none() {
             self.memory.remove(id);
         }
-        first_seen
+        (first_seen, changed)
     }
 
     /// What the ledger held as pending and a stable listing did not show ended while nobody looked.

@@ -331,6 +331,47 @@ fn a_settled_request_that_is_listed_again_is_warned_about_once() {
 }
 
 #[test]
+fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
+    use crate::inbox::Said;
+    use crate::policy::testkit::{by_handle, policy, reject};
+    let ann = || ContactRequest { sender: Sender::parse(Some("ann")), ..request("r1") };
+    let mut held = Held::new(SavedAgent::default());
+    let rules = || Some(std::sync::Arc::new(policy(vec![reject("no", by_handle(&["ann"]))])));
+    held.stalled = true;
+    held.tell(Input::Policy(rules()));
+    held.lists_after(MINUTES, &[ann()]);
+    held.tell(Input::Recorded(Ok(())));
+    // The batch with the intent: the ledger knows that the same request was let in long ago.
+    while held.intents() == 0 {
+        held.tell(Input::Recorded(Ok(())));
+    }
+    held.stalled = false;
+    let said = Said { answer: Answer::Approve, by: crate::policy::By::NoMatch };
+    let request = RequestId::parse("r1").unwrap();
+    held.tell(Input::Recorded(Err(LedgerError::Answered { request, said })));
+    held.wait(Duration::from_secs(1));
+    assert_eq!(held.answers_sent(), 0, "{:?}", held.recorded);
+    let rows = held.core.pending();
+    assert_eq!((rows.len(), rows[0].by.as_deref()), (1, Some("guard:answered-before")));
+}
+
+#[test]
+fn a_sender_that_changed_while_nobody_watched_is_recorded_and_decided_again() {
+    let of = |handle: &str| ContactRequest { sender: Sender::parse(Some(handle)), ..request("r1") };
+    for (shown, recorded) in [("carol", 0), ("@Carol", 0), ("mallory", 1)] {
+        let decided =
+            vec![(RequestId::parse("r1").unwrap(), Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)];
+        let memory = SavedAgent { pending: vec![on_record("r1", Some("carol"))], decided, ..SavedAgent::default() };
+        let mut held = Held::new(memory);
+        held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
+        held.lists_after(MINUTES, &[of(shown)]);
+        let count = |which: fn(&Record) -> bool| held.recorded.iter().filter(|entry| which(entry)).count();
+        assert_eq!(count(|entry| matches!(entry, Record::Seen { .. })), recorded, "{shown}");
+        assert_eq!(count(|entry| matches!(entry, Record::Decided { .. })), recorded, "{shown}");
+    }
+}
+
+#[test]
 fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
     let mut held = Held::new(SavedAgent::default());
     let ids: Vec<String> = (0..90).map(|number| format!("r{number}")).collect();

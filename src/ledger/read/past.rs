@@ -293,7 +293,7 @@ impl Past<'_> {
             Ok(())
         };
         take(
-            "SELECT id, first_seen, NULL FROM request
+            "SELECT iif(id_reused = 0, id, NULL), first_seen, NULL FROM request
              WHERE agent = ?1 AND owner = ?2 AND first_seen >= ?3 AND first_seen <= ?4",
             Some(HistoryKind::Requested),
         )?;
@@ -304,8 +304,10 @@ impl Past<'_> {
             None,
         )?;
         take(
-            "SELECT NULL, removed_at, NULL FROM contact
-             WHERE agent = ?1 AND removed_at IS NOT NULL AND owner = ?2 AND removed_at >= ?3 AND removed_at <= ?4",
+            "SELECT NULL, c.removed_at, NULL FROM contact c JOIN contact_owner o ON o.contact = c.n
+             WHERE c.agent = ?1 AND o.owner = ?2 AND c.removed_at >= ?3 AND c.removed_at <= ?4
+             UNION ALL SELECT NULL, c.at, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
+             WHERE c.agent = ?1 AND o.owner = ?2 AND c.at >= ?3 AND c.at <= ?4",
             Some(HistoryKind::Removed),
         )?;
         history.sort_by_key(|row| row.at);

@@ -5,9 +5,10 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::numbers::LastAnswer;
 use super::{Fault, Recorder};
+use crate::inbox::Said;
 use crate::ledger::columns::{Micros, cut};
-use crate::model::{Answer, Outcome, Refusal};
-use crate::policy::Charge;
+use crate::model::{Answer, Outcome, Refusal, Verdict};
+use crate::policy::{By, Charge};
 
 /// An [`Record::Intent`](crate::ledger::Record::Intent) by row numbers.
 #[derive(Clone, Copy)]
@@ -25,11 +26,27 @@ pub(super) struct Intent<'a> {
 struct LastRow {
     n: i64,
     same_answer: bool,
+    answer: String,
+    by: String,
     outcome: Option<String>,
     same_reason: bool,
 }
 
 impl Recorder<'_> {
+    /// Another answer than the one that is intended, which was carried out, for all that is on record.
+    pub(super) fn carried_out(&mut self, intent: &Intent<'_>) -> Result<Option<Said>, Fault> {
+        if self.numbers.last_answer(intent.request) != LastAnswer::Unread {
+            return Ok(None);
+        }
+        let Some(last) = self.last_answer(intent.request, intent)?.filter(|last| !last.same_answer) else {
+            return Ok(None);
+        };
+        let outcome = last.outcome.as_deref().and_then(Outcome::parse);
+        let carried_out = matches!(outcome, Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)));
+        let said = By::parse(&last.by).zip(Verdict::parse(&last.answer).and_then(Verdict::answer));
+        Ok(said.filter(|_| carried_out).map(|(by, answer)| Said { answer, by }))
+    }
+
     pub(super) fn intent(&mut self, intent: &Intent<'_>, attempt: u32) -> Result<(), Fault> {
         let Intent { agent, request, answer, by, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
@@ -88,12 +105,14 @@ impl Recorder<'_> {
         let last = self
             .sql("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
             .query_row([request], |row| {
+                let (answer, by): (String, String) = (row.get(1)?, row.get(3)?);
                 Ok(LastRow {
                     n: row.get(0)?,
-                    same_answer: row.get::<_, String>(1)? == intent.answer.as_str(),
+                    same_answer: answer == intent.answer.as_str(),
                     outcome: row.get(2)?,
-                    same_reason: row.get::<_, String>(3)? == intent.by
-                        && row.get::<_, Option<i64>>(4)? == intent.policy,
+                    same_reason: by == intent.by && row.get::<_, Option<i64>>(4)? == intent.policy,
+                    answer,
+                    by,
                 })
             })
             .optional()?;

@@ -22,14 +22,21 @@ impl Recorder<'_> {
             Some(request) => self.find(agent, request)?,
             None => None,
         };
+        self.sql(
+            "INSERT OR IGNORE INTO contact_removal (contact, agent, at)
+             SELECT n, agent, removed_at FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL",
+        )?
+        .execute(params![agent, contact.id.as_str()])?;
+        // One that comes again after its removal is what is said of it now.
         let n: i64 = self
             .sql(
             "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (agent, id) DO UPDATE SET owner = coalesce(excluded.owner, owner),
                  handle = coalesce(excluded.handle, handle), name = coalesce(excluded.name, name), kind = excluded.kind,
-                 inserted_at = coalesce(inserted_at, excluded.inserted_at), added_at = coalesce(added_at, excluded.added_at),
-                 request = coalesce(request, excluded.request), removed_at = NULL
+                 inserted_at = iif(removed_at IS NULL, coalesce(inserted_at, excluded.inserted_at), excluded.inserted_at),
+                 added_at = iif(removed_at IS NULL, coalesce(added_at, excluded.added_at), excluded.added_at),
+                 request = iif(removed_at IS NULL, coalesce(request, excluded.request), excluded.request), removed_at = NULL
              RETURNING n",
         )?
         .query_row(params![

@@ -114,6 +114,11 @@ impl Model {
                 let counted = (*counts && *answer == Answer::Approve).then_some((now, resumes));
                 match &mut known.last {
                     Some(last) if last.open() && last.answer != *answer => return false,
+                    Some(Last {
+                        answer: said,
+                        outcome: Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)),
+                        ..
+                    }) if said != answer => return false,
                     Some(last) if last.open() => last.attempts += 1,
                     Some(last) if last.outcome == Some(Outcome::Refused) && last.answer == *answer => {
                         last.attempts += 1;

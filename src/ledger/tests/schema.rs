@@ -54,6 +54,17 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
         "what schema 1 called `applied`"
     );
     reader.check().unwrap();
+    // Every row is there, and what one row says of another is true.
+    let sql = world.sql();
+    let count =
+        |table: &str| -> i64 { sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    assert_eq!((count("request"), count("answer"), count("contact_owner") > 0), (9, 5, true));
+    assert_eq!(count("pragma_foreign_key_check"), 0);
+    let on: bool = file::open_for_writing(&world.path(), Duration::ZERO)
+        .unwrap()
+        .pragma_query_value(None, "foreign_keys", |row| row.get(0))
+        .unwrap();
+    assert!(on, "and stays so");
     let texts = reader.policy_texts(reader.policy_in_force(&old_agent).unwrap().as_ref().unwrap()).unwrap().unwrap();
     assert_eq!(&*texts[1].text, "bob\nzoe/*\neve2\n");
 }
@@ -79,7 +90,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
     for (sql, times) in [
         ("SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0", 1),
         ("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1", 0),
-        ("SELECT n FROM request WHERE agent = ?1 AND id = ?2", 0),
+        ("SELECT n FROM request WHERE agent = ?1 AND id = ?2 AND id_reused = 0", 0),
     ] {
         let statement = connection.prepare_cached(sql).unwrap();
         assert_eq!(statement.get_status(StatementStatus::Run), times, "{sql}");

@@ -60,33 +60,31 @@ impl Charges {
         }
     }
 
-    /// Gives a request's place back.
-    pub(crate) fn remove(&mut self, charge: &Charge, request: &RequestId) {
+    /// Gives the place back that a request took since then: an earlier one may have had the same id.
+    pub(crate) fn remove(&mut self, charge: &Charge, request: &RequestId, since: Timestamp) {
         let Some(of_rule) = self.rules.get_mut(&charge.rule) else { return };
         let Some(bucket) = of_rule.buckets.get_mut(&charge.bucket) else { return };
         let before = bucket.len();
-        bucket.retain(|(_, holder)| holder != request);
+        bucket.retain(|(at, holder)| holder != request || *at < since);
         self.len -= before - bucket.len();
         if bucket.is_empty() {
             of_rule.buckets.remove(&charge.bucket);
         }
     }
 
-    /// Whether this very place is taken already.
-    pub(crate) fn has(&self, charge: &Charge, request: &RequestId) -> bool {
-        self.rules
-            .get(&charge.rule)
-            .and_then(|of_rule| of_rule.buckets.get(&charge.bucket))
-            .is_some_and(|bucket| bucket.iter().any(|(_, holder)| holder == request))
+    /// How often this very place was taken since then.
+    pub(crate) fn times(&self, charge: &Charge, request: &RequestId, since: Timestamp) -> usize {
+        let bucket = self.rules.get(&charge.rule).and_then(|of_rule| of_rule.buckets.get(&charge.bucket));
+        bucket.map_or(0, |bucket| bucket.iter().filter(|(at, holder)| holder == request && *at >= since).count())
     }
 
-    /// How a limit stands for this handle at this moment, `except`'s own places aside.
+    /// How a limit stands for this handle at this moment, `except`'s own places since then aside.
     pub(crate) fn used(
         &self,
         rule: &RuleName,
         limit: &Limit,
         handle: &Handle,
-        except: Option<&RequestId>,
+        except: Option<(&RequestId, Timestamp)>,
         now: Timestamp,
     ) -> Used {
         let per = limit.quota.per;
@@ -106,7 +104,10 @@ impl Charges {
         let mut times: Vec<Timestamp> = Vec::new();
         if count >= quota && (live.len() > 1 || except.is_some()) {
             let others = live.iter().flat_map(|bucket| bucket.iter());
-            times.extend(others.filter(|(_, holder)| Some(holder) != except).map(|(at, _)| *at));
+            let own = |at: Timestamp, holder: &RequestId| {
+                except.is_some_and(|(except, since)| holder == except && at >= since)
+            };
+            times.extend(others.filter(|(at, holder)| !own(*at, holder)).map(|(at, _)| *at));
             times.sort_unstable();
             count = times.len();
         }

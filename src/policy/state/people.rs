@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{PolicyState, RuleName};
-use crate::model::RequestId;
+use crate::model::{Handle, RequestId};
 
 impl PolicyState {
     /// A person's `defer`, and its end (an `approve` or `reject` by a person, or the request settled).
@@ -55,8 +55,55 @@ impl PolicyState {
         self.gone(request);
     }
 
+    /// A request came whose id may have been another's before: what that one cost, and that it was made, still counts, and
+    /// this one's counts besides.
+    pub fn came_anew(&mut self, request: &RequestId, handle: Option<&Handle>) {
+        self.open.remove(request);
+        if let Some(handle) = handle {
+            self.history.came_anew(handle.owner(), request);
+        }
+    }
+
+    /// The platform gave this id to another request: what people said of the one before is not said of this one.
+    pub fn id_reused(&mut self, request: &RequestId) {
+        self.forget(request);
+        for (_, rejected) in self.overdue.values_mut().flatten() {
+            rejected.take_if(|known| known == request);
+        }
+    }
+
     /// A listing shows this request no more. It may be a stale one, so what a person holds stays held.
     pub fn gone(&mut self, request: &RequestId) {
         self.notified.remove(request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Answer, Outcome, Verdict};
+    use crate::policy::testkit::{handle, hours, id, name, noon};
+    use crate::policy::{By, Charge};
+
+    #[test]
+    fn an_id_that_is_used_again_pays_again_and_gives_back_only_its_own() {
+        let mut state = PolicyState::default();
+        let (ann, by, request) = (handle("ann"), By::Rule(name("friends")), id("r1"));
+        let charges = [Charge { rule: name("friends"), bucket: "ann".into() }];
+        state.seen(&request, Some(&ann), noon());
+        state.reserve(&request, Some(&ann), Verdict::Approve, &by, &charges, noon());
+        state.settle(&request, Some(&ann), Verdict::Approve, Outcome::Applied(Answer::Approve), noon());
+        state.hold(&request, Some("zoe"));
+        let later = noon() + hours(1);
+        state.came_anew(&request, Some(&ann));
+        state.id_reused(&request);
+        state.seen(&request, Some(&ann), later);
+        assert_eq!(state.hold_of(&request), None);
+        assert_eq!(state.history.requests_within("ann", hours(9), &request, later).count(), 1, "the one before");
+        state.reserve(&request, Some(&ann), Verdict::Approve, &by, &charges, later);
+        assert_eq!(state.sizes(), (2, 2));
+        assert_eq!(state.approvals_within(hours(9), &request, later), 1);
+        state.give_back(&request);
+        assert_eq!(state.sizes(), (1, 1));
     }
 }
