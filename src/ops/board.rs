@@ -31,6 +31,8 @@ pub struct AgentBoard {
     pub status: AgentStatus,
     /// Since when the request that has waited longest for a person has been known.
     pub oldest_deferred: Option<Timestamp>,
+    /// Whether the clock can be believed, by what the platform says of the time.
+    pub clock_sound: bool,
 }
 
 /// The whole picture.

@@ -126,7 +126,7 @@ mod tests {
             last_listing: None,
             remarks: Vec::new(),
         };
-        Arc::new(AgentBoard { status, oldest_deferred: None })
+        Arc::new(AgentBoard { status, oldest_deferred: None, clock_sound: true })
     }
 
     fn board(agents: &[(AgentState, bool)]) -> Board {

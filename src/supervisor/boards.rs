@@ -83,8 +83,9 @@ impl Shared {
                 *counters.entry(name).or_default() += count;
             }
         }
-        let starting =
-            |member: &super::Member| Arc::new(AgentBoard { status: self.starting(member), oldest_deferred: None });
+        let starting = |member: &super::Member| {
+            Arc::new(AgentBoard { status: self.starting(member), oldest_deferred: None, clock_sound: true })
+        };
         let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
         self.board.board.send_replace(Arc::new(Board {
             phase: kept.phase,

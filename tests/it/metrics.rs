@@ -140,3 +140,20 @@ async fn a_port_in_use_is_told_and_stops_nothing() {
     daemon.stop().await.unwrap();
     drop(taken);
 }
+
+#[test]
+fn every_alert_has_its_section_in_the_runbook_and_no_section_is_left_over() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = std::fs::read_to_string(root.join("contrib/prometheus/alerts.yml")).unwrap();
+    let named = |start: &str| -> Vec<String> {
+        alerts.lines().filter_map(|line| Some(line.trim().strip_prefix(start)?.to_owned())).collect()
+    };
+    let alerts = named("- alert: ");
+    let links: Vec<String> =
+        named("runbook_url: ").iter().filter_map(|url| Some(url.split_once("runbook.md#")?.1.to_owned())).collect();
+    let lower: Vec<String> = alerts.iter().map(|alert| alert.to_lowercase()).collect();
+    assert_eq!(links, lower, "each alert links to the section of its own name");
+    let runbook = std::fs::read_to_string(root.join("docs/runbook.md")).unwrap();
+    let sections: Vec<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, alerts);
+}

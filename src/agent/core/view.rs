@@ -42,7 +42,7 @@ impl Core {
 
     /// How it stands, for the board.
     pub fn board(&self) -> AgentBoard {
-        AgentBoard { status: self.status(), oldest_deferred: self.oldest_deferred() }
+        AgentBoard { status: self.status(), oldest_deferred: self.oldest_deferred(), clock_sound: self.clock.sound() }
     }
 
     /// When the request that has waited longest for a person was first seen.

@@ -63,6 +63,7 @@ rows! {
     AGENTS = Gauge "doorman_agents" ["state"] "Agents in this state";
     AGENTS_PAUSED = Gauge "doorman_agents_paused" [] "Agents that answer nothing until resume";
     AGENTS_WITHOUT_RULES = Gauge "doorman_agents_without_rules" [] "Agents whose rules were refused, so that nothing is decided for them";
+    AGENTS_CLOCK_UNSOUND = Gauge "doorman_agents_clock_unsound" [] "Agents for which this machine's clock is not to be believed, so that conditions on time are unknown";
     PENDING = Gauge "doorman_pending" [] "Requests known and pending, of all agents";
     DEFERRED = Gauge "doorman_deferred" [] "Pending requests that wait for a person, of all agents";
     IN_FLIGHT = Gauge "doorman_in_flight" [] "Answers on their way, of all agents";

@@ -27,7 +27,7 @@ fn status(id: &str) -> AgentStatus {
 fn board(agents: usize) -> Board {
     let agents = (0..agents).map(|n| {
         let oldest_deferred = Some("2026-11-23T00:00:00Z".parse().unwrap());
-        Arc::new(AgentBoard { status: status(&format!("a-{n}")), oldest_deferred })
+        Arc::new(AgentBoard { status: status(&format!("a-{n}")), oldest_deferred, clock_sound: n != 0 })
     });
     Board {
         phase: Phase::Running,
@@ -85,6 +85,7 @@ fn a_page_says_what_is_on_the_board_and_what_was_counted() {
         "doorman_agent_state{agent=\"a-0\",state=\"live\"} 1",
         "doorman_agent_state_since_seconds{agent=\"a-0\"} 1795392000",
         "doorman_agent_pending{agent=\"a-0\"} 3",
+        "doorman_agents_clock_unsound 1",
         "doorman_pending 3",
         "doorman_doubts 4",
         "doorman_config_last_reload_successful 1",
