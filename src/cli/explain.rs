@@ -20,7 +20,7 @@ use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
 use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, Target, Verdict, ascii_json};
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::state::SavedState;
-use crate::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyState};
+use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 /// Most older requests of a handle that are counted, and that are named.
 const OLDER_MAX: usize = 1_000;
@@ -108,7 +108,7 @@ struct Story {
     received_at: Timestamp,
     /// The last word: a rule's, or a person's.
     verdict: Option<Verdict>,
-    by: Option<String>,
+    by: Option<By>,
     answered_at: Option<Timestamp>,
     outcome: Option<crate::model::Outcome>,
     settled: Option<String>,
@@ -133,7 +133,7 @@ struct Story {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Said {
     verdict: Verdict,
-    by: String,
+    by: By,
     policy: String,
     at: Timestamp,
 }
@@ -377,8 +377,7 @@ fn today(reader: &LedgerReader, recorded: &RecordedRequest, rules: Option<&Said>
         contacts: reader.contact_count(&recorded.agent).map_err(|error| fault(&error))?,
     };
     let decision = policy.decide(&recorded.request, &circumstances, &policy_state, now);
-    let said =
-        Said { verdict: decision.verdict, by: decision.by.to_string(), policy: hash.as_str().to_owned(), at: now };
+    let said = Said { verdict: decision.verdict, by: decision.by, policy: hash.as_str().to_owned(), at: now };
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
 }
 

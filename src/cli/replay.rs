@@ -183,9 +183,10 @@ fn second(at: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::model::RequestId;
+    use crate::policy::By;
 
     fn change(request: &str, was: Verdict, now: Verdict) -> Of {
-        let said = |verdict| Said { verdict, by: Some("friends".to_owned()) };
+        let said = |verdict| Said { verdict, by: By::parse("friends") };
         Of {
             agent: AgentId::parse("a").unwrap(),
             change: Change {

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 use super::doubts::Doubt;
 use super::rules::RuleName;
+use serde::Serialize;
+
 use crate::model::{Answer, Verdict};
 
 /// Three-valued truth. Unknown never decides.
@@ -230,6 +232,12 @@ impl By {
             By::Error(kind) => format!("not decided because of an error: {}", kind.as_str()),
             By::Person(person) => format!("by hand: {person}"),
         }
+    }
+}
+
+impl Serialize for By {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Explanation {
     /// What happens.
     pub verdict: Verdict,
     /// What gave it.
-    pub by: String,
+    pub by: By,
     /// The policy's hash, all of it.
     pub policy: String,
     /// Approved, but not before this.
@@ -96,7 +96,7 @@ pub fn explain(
     reasons.extend(of_overdue(policy, &decision, &inputs));
     Explanation {
         verdict: decision.verdict,
-        by: decision.by.to_string(),
+        by: decision.by.clone(),
         policy: policy.hash.as_str().to_owned(),
         due: decision.due,
         reasons,

@@ -32,8 +32,8 @@ pub struct Recorded {
     pub circumstances: Circumstances,
     /// The last word on it, if there was any.
     pub verdict: Option<Verdict>,
-    /// What gave it, as in the record.
-    pub by: Option<String>,
+    /// What gave it.
+    pub by: Option<By>,
     /// When the answer went out.
     pub answered_at: Option<Timestamp>,
     /// What became of it.
@@ -45,7 +45,7 @@ pub struct Recorded {
 impl Recorded {
     /// Whether a person answered through doorman.
     pub fn by_person(&self) -> bool {
-        self.by.as_deref().is_some_and(|by| by.starts_with("person:"))
+        matches!(self.by, Some(By::Person(_)))
     }
 }
 
@@ -54,8 +54,8 @@ impl Recorded {
 pub struct Said {
     /// `defer` where nothing was ever said.
     pub verdict: Verdict,
-    /// As in the record; absent where nothing was ever said.
-    pub by: Option<String>,
+    /// Absent where nothing was ever said.
+    pub by: Option<By>,
 }
 
 /// A request that would meet another verdict.
@@ -151,7 +151,7 @@ pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut prog
             policy_state.prune(policy, event.at);
         }
         let decision = decide(policy, one, &mut policy_state, event.at, &mut replay.pauses);
-        course.said = Some(Said { verdict: decision.verdict, by: Some(decision.by.to_string()) });
+        course.said = Some(Said { verdict: decision.verdict, by: Some(decision.by.clone()) });
         if decision.verdict.answer().is_some() && decision.due.is_none() {
             answer(&decision, one, &mut policy_state, event.at);
             course.over = true;
@@ -219,8 +219,8 @@ fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<Change> {
 }
 
 /// Whether a recorded `by` is this rule, so that its limit was charged.
-fn is_rule(by: Option<&str>, rule: &super::RuleName) -> bool {
-    by == Some(By::Rule(rule.clone()).to_string().as_str())
+fn is_rule(by: Option<&By>, rule: &super::RuleName) -> bool {
+    matches!(by, Some(By::Rule(name)) if name == rule)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, Handle, Sender};
 use crate::policy::audit::{self, Audit};
 use crate::policy::rules::PatternSet;
-use crate::policy::{self, Policy};
+use crate::policy::{self, By, Policy};
 
 /// Who let a contact in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(in crate::cli) enum Behind {
 
 impl Behind {
     pub(in crate::cli) fn of(contact: &RecordedContact) -> Self {
-        match contact.by.as_deref().map(|by| (by, by.strip_prefix("person:"))) {
+        match &contact.by {
             None => Behind::NobodyHere,
-            Some((_, Some(person))) => Behind::Person(person.to_owned()),
-            Some((by, None)) => Behind::Rule(by.to_owned()),
+            Some(By::Person(person)) => Behind::Person(person.to_string()),
+            Some(by) => Behind::Rule(by.to_string()),
         }
     }
 }

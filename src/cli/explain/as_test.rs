@@ -13,7 +13,7 @@ use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{RequestId, Sender, StrangerText, Verdict};
 use crate::policy::rules::SourceText;
 use crate::policy::state::{HistoryKind, SavedState};
-use crate::policy::{self, Policy};
+use crate::policy::{self, By, Policy};
 
 /// Most requests of the past that a test tells.
 const PAST_MAX: usize = 200;
@@ -32,7 +32,7 @@ pub(super) fn test(
     if recorded.blanked {
         return Err(no_test("its text was blanked for its age"));
     }
-    if decision.by == "paused" || ["hold:", "error:", "person:"].iter().any(|what| decision.by.starts_with(what)) {
+    if let By::Paused | By::Hold(_) | By::Error(_) | By::Person(_) = decision.by {
         return Err(no_test(&format!("it was decided by `{}`, which no test can bring about", decision.by)));
     }
     let policy = sources::policy_then(reader, recorded, &decision)?;
@@ -100,7 +100,11 @@ fn past(
         let Some(one) = reader.request(id).map_err(|error| fault(&error))? else { continue };
         let Some(handle) = one.request.sender.handle() else { continue };
         let answered = one.answered_at.is_some_and(|answered| answered <= at);
-        let rule = one.by.clone().filter(|by| policy.rules.iter().any(|rule| rule.name.as_str() == by));
+        let rule = one
+            .by
+            .as_ref()
+            .map(ToString::to_string)
+            .filter(|by| policy.rules.iter().any(|rule| rule.name.as_str() == by));
         past.push(Past {
             handle: handle.to_string(),
             verdict: one.verdict.filter(|_| answered).unwrap_or(Verdict::Defer),
@@ -168,7 +172,7 @@ fn table(name: &str, recorded: &RecordedRequest, decision: &RecordedDecision, pa
         fields.push(format!("contacts = {contacts}"));
     }
     text += &format!("request = {{ {} }}\n", fields.join(", "));
-    text + &format!("expect = {{ verdict = \"{}\", by = {} }}\n", decision.verdict, quoted(&decision.by))
+    text + &format!("expect = {{ verdict = \"{}\", by = {} }}\n", decision.verdict, quoted(&decision.by.to_string()))
 }
 
 /// As a rules file writes it; at least a millisecond.

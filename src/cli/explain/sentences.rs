@@ -10,6 +10,7 @@ use super::{Said, Story, Told};
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
+use crate::policy::By;
 
 const HANDLE_CHARS: usize = 64;
 const BOLD: Style = Style::new().bold();
@@ -67,7 +68,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
             "the rules in force now (policy {}) would say: {} by {}",
             short(&today.policy),
             today.verdict,
-            output::shown(&today.by)
+            output::shown(&today.by.to_string())
         );
         let _ = writeln!(out, "{}", paint(YELLOW, &said));
     }
@@ -79,7 +80,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
             "decided again from the record, the same rules say {} by {}, which is not what was decided: the record does \
              not hold everything that the decision saw. The conditions below are those of the new decision.",
             differs.verdict,
-            output::shown(&differs.by)
+            output::shown(&differs.by.to_string())
         );
         let _ = writeln!(out, "\n{}", paint(YELLOW, &said));
     } else if let (Some(rules), None) = (&story.rules, &story.unexplained) {
@@ -90,13 +91,12 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
 
 /// What happened, in one sentence that begins with the verdict.
 fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
-    let by = story.by.as_deref().map(output::shown).unwrap_or_default();
-    if let (Some(person), Some(answered), Some(verdict)) =
-        (by.strip_prefix("person:"), story.answered_at, story.verdict)
-    {
+    let by = story.by.as_ref().map(|by| output::shown(&by.to_string())).unwrap_or_default();
+    if let (Some(By::Person(person)), Some(answered), Some(verdict)) = (&story.by, story.answered_at, story.verdict) {
+        let person = output::shown(person);
         let until = match &story.rules {
             Some(Said { verdict, by, .. }) => {
-                format!("; until then the rules had said {verdict}, {}", output::shown(by))
+                format!("; until then the rules had said {verdict}, {}", output::shown(&by.to_string()))
             }
             None => "; no rules had decided it".to_owned(),
         };
@@ -189,18 +189,13 @@ mod tests {
             handle: Some("@carol\u{1b}".to_owned()),
             received_at: at(0),
             verdict: Some(Verdict::Defer),
-            by: Some("no_match".to_owned()),
+            by: Some(By::NoMatch),
             answered_at: None,
             outcome: None,
             settled: None,
             settled_at: None,
             mode: "enforce",
-            rules: Some(Said {
-                verdict: Verdict::Defer,
-                by: "no_match".to_owned(),
-                policy: "ab".repeat(32),
-                at: at(1),
-            }),
+            rules: Some(Said { verdict: Verdict::Defer, by: By::NoMatch, policy: "ab".repeat(32), at: at(1) }),
             differs: None,
             today: None,
             older: 0,
@@ -220,7 +215,7 @@ mod tests {
         assert_eq!(
             said(|story| {
                 story.verdict = Some(Verdict::Approve);
-                story.by = Some("person:ann".to_owned());
+                story.by = Some(By::Person("ann".into()));
                 (story.answered_at, story.outcome) =
                     (Some(at(9)), Some(Outcome::Applied(crate::model::Answer::Approve)));
             }),
@@ -240,7 +235,7 @@ mod tests {
         assert_eq!(
             said(|story| {
                 story.verdict = Some(Verdict::Reject);
-                (story.by, story.mode) = (Some("spam".to_owned()), "shadow");
+                (story.by, story.mode) = (By::parse("spam"), "shadow");
             }),
             "reject by spam, decided at 08:00:01; not answered: the rules are in shadow"
         );
@@ -249,8 +244,12 @@ mod tests {
     #[test]
     fn a_difference_and_the_rules_of_today_are_said_and_nothing_steers_the_terminal() {
         let mut story = story();
-        let other =
-            |by: &str| Said { verdict: Verdict::Approve, by: by.to_owned(), policy: "cd".repeat(32), at: at(1) };
+        let other = |by: &str| Said {
+            verdict: Verdict::Approve,
+            by: By::parse(by).unwrap(),
+            policy: "cd".repeat(32),
+            at: at(1),
+        };
         (story.differs, story.today) = (Some(other("friends")), Some(other("everybody")));
         (story.older, story.older_requests) = (2, vec![RequestId::parse("r-0").unwrap()]);
         let text = story_shown(&story, at(100_000), &TimeZone::UTC, false);

@@ -11,7 +11,7 @@ use crate::ledger::read::RecordedDecision;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Outcome};
 use crate::policy::replay::Recorded;
-use crate::policy::{self, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
+use crate::policy::{self, By, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
 
 /// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
@@ -110,7 +110,7 @@ pub(in crate::cli) fn rules_path(
 
 /// A request as the policy replays it. The record does not say how many contacts there were.
 pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
-    let by_person = recorded.by.as_deref().is_some_and(|by| by.starts_with("person:"));
+    let by_person = matches!(recorded.by, Some(By::Person(_)));
     let elsewhere = matches!(recorded.outcome, Some(Outcome::SettledElsewhere | Outcome::Gone));
     let last_seen = recorded.answered_at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
     Recorded {
@@ -155,7 +155,7 @@ mod tests {
             blanked: false,
             decided_at: Some(at + SignedDuration::from_secs(1)),
             verdict: Some(Verdict::Approve),
-            by: Some(by.to_owned()),
+            by: By::parse(by),
             policy: None,
             answered_at: Some(at + SignedDuration::from_secs(2)),
             answer: None,

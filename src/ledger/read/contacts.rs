@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row};
 
 use crate::ledger::columns::{Micros, Parsed};
 use crate::model::{AgentId, ContactId, ContactKind, RequestId, StrangerText};
+use crate::policy::By;
 
 /// A contact that is there, as far as the record knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct RecordedContact {
     /// The request whose answer made it; `None`: no answer of doorman.
     pub request: Option<RequestId>,
     /// Who approved that request: a rule's name, `person:NAME`, and so on.
-    pub by: Option<String>,
+    pub by: Option<By>,
 }
 
 /// All contacts of this agent, or of all, oldest first.
@@ -57,6 +58,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RecordedContact> {
         kind: row.get::<_, Option<Parsed<ContactKind>>>(4)?.map(|Parsed(kind)| kind),
         since: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
         request: row.get::<_, Option<Parsed<RequestId>>>(6)?.map(|Parsed(id)| id),
-        by: row.get(7)?,
+        by: row.get::<_, Option<Parsed<By>>>(7)?.map(|by| by.0),
     })
 }

@@ -8,12 +8,13 @@ use rusqlite::{Connection, params};
 use super::{LedgerReader, RecordedRequest, rows};
 use crate::ledger::LedgerError;
 use crate::model::{Outcome, Verdict};
+use crate::policy::By;
 
 /// Most open requests that are watched for their end; of more, the oldest are let go.
 const WATCHED_MAX: usize = 10_000;
 
 /// What is shown of a request, by which "something new" is told.
-type Shown = (Option<Verdict>, Option<String>, Option<Outcome>, Option<String>);
+type Shown = (Option<Verdict>, Option<By>, Option<Outcome>, Option<String>);
 
 /// Follows a ledger through daemons that come and go.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, RequestId, Verdict};
 use crate::policy::doubts::Doubt;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
-use crate::policy::{Charge, RuleName};
+use crate::policy::{By, Charge, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
 const OPEN_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -69,7 +69,7 @@ impl RecordedRequest {
 
     /// Whether a person answered.
     pub fn answered_by_person(&self) -> bool {
-        self.answered_at.is_some() && self.by.as_deref().is_some_and(|by| by.starts_with("person:"))
+        self.answered_at.is_some() && matches!(self.by, Some(By::Person(_)))
     }
 }
 

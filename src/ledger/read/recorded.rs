@@ -8,7 +8,7 @@ use super::rows;
 use crate::ledger::Via;
 use crate::ledger::reasons::DecisionReasons;
 use crate::model::{AgentId, Answer, ContactRequest, Outcome, Verdict};
-use crate::policy::{Mode, PolicyHash};
+use crate::policy::{By, Mode, PolicyHash};
 
 /// One request, and what was said to it in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct RecordedRequest {
     /// The last word: the answer's where one went out, else the last decision's.
     pub verdict: Option<Verdict>,
     /// What gave the verdict.
-    pub by: Option<String>,
+    pub by: Option<By>,
     /// Under which policy.
     pub policy: Option<PolicyHash>,
     /// When the answer's intent was recorded.
@@ -82,7 +82,7 @@ pub struct RecordedDecision {
     /// What.
     pub verdict: Verdict,
     /// What gave it.
-    pub by: String,
+    pub by: By,
     /// Under which policy.
     pub policy: PolicyHash,
     /// Whether the answer would have gone out.

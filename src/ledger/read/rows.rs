@@ -10,7 +10,7 @@ use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedReque
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
-use crate::policy::Mode;
+use crate::policy::{By, Mode};
 
 /// The last decision and the last answer that was not withdrawn, beside each request.
 const SELECT: &str = "
@@ -176,7 +176,7 @@ pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &Recorded
     };
     outcome
         && filter.verdict.is_none_or(|verdict| request.verdict == Some(verdict))
-        && filter.by.as_ref().is_none_or(|by| request.by.as_ref() == Some(by))
+        && filter.by.as_ref().is_none_or(|by| request.by.as_ref().is_some_and(|given| given.to_string() == *by))
         && handle.is_none_or(|wanted| wanted.is(&request.request.sender))
 }
 
@@ -260,9 +260,9 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
         Some(Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused) => answered_at >= decided_at,
     });
     let (decided_at, verdict, by, policy) = if by_answer {
-        (answered_at, answer.as_ref().map(|answer| answer.answer.verdict()), row.get(16)?, maybe(row, 17)?)
+        (answered_at, answer.as_ref().map(|answer| answer.answer.verdict()), maybe::<By>(row, 16)?, maybe(row, 17)?)
     } else {
-        (decided_at, maybe::<Verdict>(row, 12)?, row.get(13)?, maybe(row, 14)?)
+        (decided_at, maybe::<Verdict>(row, 12)?, maybe(row, 13)?, maybe(row, 14)?)
     };
     let outcome = match (&answer, settled.as_deref()) {
         (Some(AnswerRecord { outcome: Some(outcome), .. }), _) => Some(*outcome),
@@ -320,7 +320,7 @@ pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<
                 agent: get(row, 0)?,
                 at,
                 verdict: get(row, 2)?,
-                by: row.get(3)?,
+                by: row.get::<_, Parsed<By>>(3)?.0,
                 policy: get(row, 4)?,
                 mode: if row.get_ref(5)?.as_str()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
                 facts: reasons::from_json(row.get_ref(6)?.as_str()?).unwrap_or_default(),

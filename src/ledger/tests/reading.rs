@@ -68,7 +68,7 @@ async fn what_is_read_is_what_was_written() {
         let r1 = reader.request(&id("r1")).unwrap().unwrap();
         assert_eq!(r1, all[1]);
         assert_eq!(r1.request, request("r1", Some("@Ann/Bot")));
-        assert_eq!((r1.verdict, r1.by.as_deref()), (Some(Verdict::Approve), Some("friends")));
+        assert_eq!((r1.verdict, r1.by.clone()), (Some(Verdict::Approve), By::parse("friends")));
         assert_eq!((r1.decided_at, r1.outcome), (Some(at(3)), Some(Outcome::Applied(Answer::Approve))));
         assert_eq!(r1.answer.as_ref().unwrap().detail.as_deref(), Some("fine"));
         assert_eq!((all[2].settled.as_deref(), all[2].outcome), (Some("cancelled"), Some(Outcome::SettledElsewhere)));

@@ -44,7 +44,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     let requests = reader.requests(&Filter::default()).unwrap();
     let carol =
         requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
-    assert_eq!(carol.unwrap().by.as_deref(), Some("person:root"));
+    assert_eq!(carol.unwrap().by, Some(By::Person("root".into())));
     assert_eq!(requests[8].request.message.as_ref().unwrap().raw(), "y\u{FFFD}\u{FFFD}z");
     let outcomes: Vec<_> =
         requests.iter().filter_map(|one| one.answer.as_ref()?.outcome).map(Outcome::as_str).collect();

@@ -27,7 +27,7 @@ impl Explanation {
             Verdict::Reject => ("reject", RED),
             Verdict::Defer => ("defer", YELLOW),
         };
-        let _ = writeln!(out, "{} by {}", paint(style.bold(), verdict), paint(BOLD, &self.by));
+        let _ = writeln!(out, "{} by {}", paint(style.bold(), verdict), paint(BOLD, &self.by.to_string()));
         let policy = &self.policy[..self.policy.floor_char_boundary(12)];
         let about = format!("{} at {}, policy {policy}", self.sender, moment(self.at));
         let _ = writeln!(out, "{}", paint(DIM, &about));

@@ -53,18 +53,21 @@ fn what_stands_before_the_rules_is_said() {
         policy(vec![approve("all", When::Everyone), approve("one", by_handle(&["johm"]))]).protecting(&["john"]);
     let first = |from| {
         let told = told(&guarded, &request("r", from));
-        (told.by.clone(), told.reasons[0].rule.clone(), told.reasons[0].matched)
+        (told.by.to_string(), told.reasons[0].rule.clone(), told.reasons[0].matched)
     };
     let guard = "guard:look-alike".to_owned();
     assert_eq!(first("j0hn"), (guard.clone(), guard.clone(), Some(true)));
     assert_eq!(first("johm"), ("all".to_owned(), guard, Some(false)), "named in the matching rule");
     let odd = told(&guarded, &request("r", "@@\u{202e}x"));
-    assert_eq!((odd.by.as_str(), odd.reasons[0].rule.as_str()), ("guard:handle-not-plain", "guard:handle-not-plain"));
+    assert_eq!(
+        (odd.by.to_string().as_str(), odd.reasons[0].rule.as_str()),
+        ("guard:handle-not-plain", "guard:handle-not-plain")
+    );
     assert_eq!(odd.reasons.last().unwrap().matched, None, "identity is unknown");
     let mut policy_state = PolicyState::default();
     policy_state.pause();
     let paused = explain(&guarded, &request("r", "ann"), &sound(), &policy_state, noon());
-    assert_eq!((paused.by.as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
+    assert_eq!((paused.by.to_string().as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn a_full_limit_says_when_a_place_is_free() {
     carry_out(&limited, &mut policy_state, &request("other", "ann/a"), noon());
     let told = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon());
     let limit = told.reasons.last().unwrap();
-    assert_eq!((told.by.as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
+    assert_eq!((told.by.to_string().as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
     assert_eq!(limit.conditions[0].wanted, "at most 1 in 1h by owner");
     assert_eq!(limit.conditions[0].saw, "1 taken for `ann`, the next place is free at 2026-01-05T13:00:00Z");
 }

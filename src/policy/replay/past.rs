@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Recorded, is_rule};
 use crate::model::{Outcome, Verdict};
-use crate::policy::{By, Policy, PolicyState, RuleName, Truth};
+use crate::policy::{Policy, PolicyState, RuleName, Truth};
 
 /// Rebuilds the policy state for `policy` at the moment `at` from one agent's recorded requests, in order of first seen: who
 /// asked, what was answered, and what that was charged to. What was approved up to `resumed` no longer counts towards
@@ -32,12 +32,11 @@ pub fn policy_state_at(
         }
         let (Some(verdict), Some(by)) = (one.verdict, &one.by) else { continue };
         let (id, handle) = (&one.request.id, one.request.sender.handle());
-        let by = recorded_by(by);
         let charges = match (verdict, handle) {
             (Verdict::Approve, Some(handle)) => {
                 let voices = policy.decide(&one.request, &one.circumstances, &policy_state, answered).voices;
                 let matched = |name: &RuleName| {
-                    is_rule(one.by.as_deref(), name)
+                    is_rule(one.by.as_ref(), name)
                         || voices.iter().any(|voice| voice.rule == *name && voice.truth == Truth::True)
                 };
                 let rules = policy.rules.iter().filter(|rule| !rule.shadow && matched(&rule.name));
@@ -45,20 +44,11 @@ pub fn policy_state_at(
             }
             _ => Vec::new(),
         };
-        policy_state.reserve(id, handle, verdict, &by, &charges, answered);
+        policy_state.reserve(id, handle, verdict, by, &charges, answered);
         policy_state.settle(id, handle, verdict, one.outcome.unwrap_or(Outcome::Unknown), answered);
     }
     if resumed.is_some() {
         policy_state.resume();
     }
     policy_state
-}
-
-/// What gave an answer: the record's text, as far as the policy state cares.
-fn recorded_by(text: &str) -> By {
-    match text.split_once(':') {
-        Some(("person", name)) => By::Person(name.into()),
-        Some(("overdue", name)) => RuleName::parse(name).map_or(By::NoMatch, By::Overdue),
-        _ => RuleName::parse(text).map_or(By::NoMatch, By::Rule),
-    }
 }

@@ -15,7 +15,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         request: ContactRequest { inserted_at: Some(first_seen), ..request(which, from) },
         circumstances: Circumstances { first_seen, ..sound() },
         verdict: Some(verdict),
-        by: Some(by.to_owned()),
+        by: By::parse(by),
         answered_at: answered,
         outcome: verdict.answer().map(Outcome::Applied),
         ended: answered.filter(|_| by.starts_with("person:")),
@@ -24,7 +24,8 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
 
 fn run(policy: &Policy, past: &[Recorded], later: SignedDuration) -> Vec<String> {
     let found = replay(policy, past, noon() + later, |_| {});
-    let said = |said: &Said| format!("{} by {}", said.verdict, said.by.as_deref().unwrap_or("-"));
+    let said =
+        |said: &Said| format!("{} by {}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string));
     found.changes.iter().map(|one| format!("{}: {} → {}", one.request, said(&one.was), said(&one.now))).collect()
 }
 

@@ -8,6 +8,7 @@ use crate::ledger::read::Filter;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Handle, Outcome, StrangerText, Target, Verdict};
 use crate::ops::control::wire::PendingRow;
+use crate::policy::By;
 
 /// Most requests that are named in one message.
 const NAMED_MAX: usize = 5;
@@ -68,8 +69,11 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
     };
     match (&recorded.answer, &recorded.settled) {
         (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Applied(_) | Outcome::PresumedApplied(_))) => {
-            let by = recorded.by.as_deref().unwrap_or("doorman");
-            let by = by.strip_prefix("person:").map_or_else(|| format!("`{by}`"), ToOwned::to_owned);
+            let by = match &recorded.by {
+                Some(By::Person(person)) => person.to_string(),
+                Some(by) => format!("`{by}`"),
+                None => "`doorman`".to_owned(),
+            };
             let ago = age(answer.at, now);
             format!("`{target}` is already {} by {by}, {ago} ago", done(answer.answer.verdict()))
         }
