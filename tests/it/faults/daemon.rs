@@ -163,7 +163,9 @@ impl Daemon {
         match self.ends().await {
             Some(0) => {
                 let lines = self.lines();
-                let broken = lines.iter().find_map(|line| crate::logs::check_line(line).err());
+                // What is not JSON is a log for people.
+                let broken =
+                    lines.iter().filter(|line| line.is_object()).find_map(|line| crate::logs::check_line(line).err());
                 broken.map_or(Ok(lines), Err)
             }
             code => Err(format!("it ended with {code:?}; the log's end:\n{}", self.tail(25))),
