@@ -3,7 +3,12 @@
 //! `cargo bench --bench end_to_end -- [--seconds N] [--burst N] [--bursts N] [--backlog N]` runs the real binary against a
 //! sandbox in a process of its own, over loopback, and prints its settings and a table. The machine should be quiet.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints, and ends where something is wrong"
+)]
 
 use std::path::Path;
 use std::process::Stdio;

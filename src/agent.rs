@@ -9,6 +9,7 @@ mod counters;
 pub mod notice;
 pub mod notice_log;
 mod notice_metrics;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod shell;
 
 pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, OpOutcome, PersonCommand};

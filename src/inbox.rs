@@ -3,6 +3,7 @@
 //! It merges the two ways a request becomes known (listing and live event), keeps the queue of ids that are ready to be
 //! decided, oldest first, and the timers of those that are not. It holds ids, never answers: deciding happens late and
 //! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "The inbox's rules".
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod answer;
 mod entry;
@@ -303,7 +304,9 @@ impl Inbox {
                 // Missing while its answer is on its way, it may be that answer's doing: what it was before is no proof.
                 Stage::InFlight => 0,
                 Stage::Unknown { ended } if ended >= end.mark => 0,
-                _ => entry.missed.saturating_add(weight(end)),
+                Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } | Stage::Unknown { .. } => {
+                    entry.missed.saturating_add(weight(end))
+                }
             };
             let missed = entry.missed >= MISSED_ENOUGH;
             match entry.stage() {

@@ -23,23 +23,30 @@
 //! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
 
 pub mod agent;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod cli;
+#[expect(clippy::disallowed_methods, reason = "the one place where clocks are read for the pure code")]
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod diagnostics;
 pub mod document;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod files;
 pub mod inbox;
 pub mod ledger;
 pub mod model;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod ops;
 pub mod phoenix;
 pub mod platform;
 pub mod policy;
 pub mod responder;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod sandbox;
 pub mod secret;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod supervisor;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod transcript;
 mod variants;

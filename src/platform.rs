@@ -3,13 +3,17 @@
 
 pub mod bodies;
 pub mod classify;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod limiter;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod net;
 pub mod payload;
 pub mod reply;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod rest;
 pub mod retry_after;
 pub mod row;
+#[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod socket;
 pub mod tls;
 

@@ -6,6 +6,7 @@
 //!
 //! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
 //! what is unknown never decides.*
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub mod audit;
 pub mod compile;

@@ -1,6 +1,7 @@
 //! Sending answers: how many at once, how fast, and what a reply to one means. Pure.
 //!
 //! It knows nothing of rules: it is told an answer and says when there is a slot for it, and what became of it.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 use std::time::Duration;
 

@@ -7,7 +7,12 @@
 //! Nobody can ask a daemon as it ships to panic. The last row needs a build that can, and a daemon in this process:
 //! `CARGO_PROFILE_BENCH_DEBUG_ASSERTIONS=true cargo bench --bench agents`.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints, and ends where something is wrong"
+)]
 
 #[cfg(debug_assertions)]
 mod panics;

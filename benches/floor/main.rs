@@ -8,6 +8,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     reason = "a bench prints, and ends where something is wrong"
 )]
 

@@ -3,7 +3,12 @@
 //! `cargo bench --bench record -- [--requests N] [--agents N]` makes a ledger of so many requests in a directory of its
 //! own, and prints a table. The machine should be quiet.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints, and ends where something is wrong"
+)]
 
 mod filled;
 

@@ -8,7 +8,12 @@
 //! A row's latencies are those of the requests that were pushed; what is compared in the end is how long everybody waited
 //! whom a rule decides, from their request to the platform's taking the answer, pushed or only listed.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a bench prints, and ends where something is wrong")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints, and ends where something is wrong"
+)]
 
 mod daemon;
 

@@ -3,6 +3,7 @@
 //! [`Core::handle`] takes one [`Input`] at one moment; [`Core::poll`] hands out the [`Action`]s that follow;
 //! [`Core::deadline`] says when to come back. It never reads a clock, never does IO, and never answers before the
 //! ledger has the intent. Everything that may race is in here, so that the simulation can race it.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod answers;
 mod clockwatch;

@@ -356,7 +356,9 @@ impl Inbox {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match std::mem::replace(&mut entry.answer, AnswerState::free()).0 {
             State::Unknown { bound, .. } => entry.answer = AnswerState(State::Bound(bound)),
-            other => return entry.answer = AnswerState(other),
+            other @ (State::Free { .. } | State::InFlight(_) | State::Bound(_)) => {
+                return entry.answer = AnswerState(other);
+            }
         }
         self.place(id, Queue::Delayed { until, held: false });
     }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::Value;
+use serde_json::error::Category;
 
 /// Longest frame that is read (bytes). Nesting is bounded too, by serde_json's recursion limit of 128.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
@@ -77,8 +78,8 @@ pub fn parse(text: &str) -> Result<Frame<'_>, FrameProblem> {
     }
     let Wire(join_ref, reference, topic, event, payload) =
         serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => FrameProblem::NotAFrame(text.len()),
-            _ => FrameProblem::NotJson(text.len()),
+            Category::Data => FrameProblem::NotAFrame(text.len()),
+            Category::Io | Category::Syntax | Category::Eof => FrameProblem::NotJson(text.len()),
         })?;
     Ok(Frame { join_ref, reference, topic, event, payload })
 }

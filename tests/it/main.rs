@@ -1,6 +1,6 @@
 //! The integration tests: one binary, one module a subject.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails may say so")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that fails may say so")]
 
 mod blocking;
 mod commands;

@@ -239,7 +239,18 @@ impl Core {
                 self.throttle(&error, now);
                 match error.fault {
                     CallFault::InBetween(_) => self.in_between(&error, now),
-                    _ => self.tell(Notice::ListFailed { what: "contacts", error }),
+                    CallFault::Malformed(_)
+                    | CallFault::KeyRefused
+                    | CallFault::NoKey
+                    | CallFault::Forbidden
+                    | CallFault::NotFound
+                    | CallFault::Conflict
+                    | CallFault::Throttled
+                    | CallFault::Passing(_)
+                    | CallFault::Unreachable
+                    | CallFault::NoAnswer
+                    | CallFault::Unreadable(_)
+                    | CallFault::TooLarge => self.tell(Notice::ListFailed { what: "contacts", error }),
                 }
                 return;
             }

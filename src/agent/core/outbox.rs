@@ -68,9 +68,8 @@ impl Outbox {
 
 /// The requests that are answered once this batch is on record.
 pub(super) fn intents(batch: &[Record]) -> Vec<RequestId> {
-    let intent = |entry: &Record| match entry {
-        Record::Intent { request, .. } => Some(request.clone()),
-        _ => None,
+    let intent = |entry: &Record| {
+        if let Record::Intent { request, .. } = entry { Some(request.clone()) } else { None }
     };
     batch.iter().filter_map(intent).collect()
 }

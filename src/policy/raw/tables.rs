@@ -75,7 +75,12 @@ fn named<T>(
                 let reader = TableReader::open(inner, node.span(), section, &what, problems);
                 read(&reader, &what, problems)
             }
-            other => {
+            other @ (DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)) => {
                 no_table(&node.span(), other.type_str(), section, &what, problems);
                 None
             }
@@ -279,7 +284,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
             let table = conditions(table, span.clone(), &format!("`when` of {what}"), problems)?;
             Some(At { value: RawWhen::Table(table), span })
         }
-        _ => {
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) => {
             value.wrong_type(problems);
             None
         }
