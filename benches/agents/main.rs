@@ -2,7 +2,8 @@
 //! how the connects spread after the platform was away.
 //!
 //! `cargo bench --bench agents -- [--agents N] [--tls] [--idle SECONDS]` runs the real binary against a sandbox in this
-//! process and prints its settings and a table. The machine should be quiet.
+//! process and prints its settings and a table. The machine should be quiet. `--brake ROUNDS` runs only the start behind a
+//! balancer that refuses calls.
 //!
 //! Nobody can ask a daemon as it ships to panic. The last row needs a build that can, and a daemon in this process:
 //! `CARGO_PROFILE_BENCH_DEBUG_ASSERTIONS=true cargo bench --bench agents`.
@@ -14,6 +15,7 @@
     reason = "a bench prints, and ends where something is wrong"
 )]
 
+mod brake;
 #[cfg(debug_assertions)]
 mod panics;
 mod place;
@@ -43,11 +45,12 @@ struct Args {
     agents: usize,
     tls: bool,
     idle: Duration,
+    brake: Option<usize>,
 }
 
 impl Args {
     fn parse() -> Result<Self, String> {
-        let mut args = Self { agents: 1000, tls: false, idle: Duration::from_secs(30) };
+        let mut args = Self { agents: 1000, tls: false, idle: Duration::from_secs(30), brake: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -57,9 +60,14 @@ impl Args {
                 "--agents" => args.agents = usize::try_from(number()?).map_err(|error| error.to_string())?.max(8),
                 "--idle" => args.idle = Duration::from_secs(number()?),
                 "--tls" => args.tls = true,
+                "--brake" => args.brake = Some(usize::try_from(number()?).map_err(|error| error.to_string())?.max(1)),
                 // Cargo's own.
                 "--bench" => {}
-                _ => return Err(format!("unknown argument `{word}`: --agents N, --tls, --idle SECONDS")),
+                _ => {
+                    return Err(format!(
+                        "unknown argument `{word}`: --agents N, --tls, --idle SECONDS, --brake ROUNDS"
+                    ));
+                }
             }
         }
         Ok(args)
@@ -137,6 +145,9 @@ async fn spell(control: &Control, agents: usize, first: usize, mark: &str) {
 
 async fn run(args: &Args) {
     let dir = tempfile::tempdir().unwrap();
+    if let Some(rounds) = args.brake {
+        return brake::run(dir.path(), rounds).await;
+    }
     let mut world = World::new();
     for agent in 0..args.agents {
         let (owner, key) = (format!("owner{agent}/porter"), format!("key-of-agent-{agent}"));
@@ -212,6 +223,7 @@ async fn run(args: &Args) {
     row("one refused, slow, garbled, flooded", quantiles(&latencies(&control, origin, "trouble")));
     control.clear_faults();
 
+    brake::run(dir.path(), 3).await;
     let sandbox = restarts(&control, sandbox, address, healthy, &now_us).await;
     let last = usage(&child);
     row("in the end: memory", format!("{:.1} MiB", last.rss_kib / 1024.0));

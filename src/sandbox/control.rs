@@ -198,6 +198,7 @@ impl Control {
                 .map(|(fault, left)| Waiting { fault: fault.clone(), left: (*left != u64::MAX).then_some(*left) })
                 .collect(),
             struck: inner.faults.struck,
+            let_pass: inner.faults.let_pass,
         }
     }
 

@@ -256,6 +256,8 @@ pub struct Faults {
     throttles: Vec<Throttled>,
     /// How many have struck.
     pub struck: u64,
+    /// How many calls the throttles have let pass.
+    pub let_pass: u64,
 }
 
 impl Faults {
@@ -312,6 +314,7 @@ impl Faults {
             }
         }
         self.struck += u64::from(over);
+        self.let_pass += u64::from(!over && !self.throttles.is_empty());
         over
     }
 

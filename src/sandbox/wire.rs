@@ -316,4 +316,7 @@ pub struct State {
     pub faults: Vec<Waiting>,
     /// How many faults have struck.
     pub struck: u64,
+    /// How many calls a `throttle` has let pass.
+    #[serde(default)]
+    pub let_pass: u64,
 }

@@ -6,6 +6,10 @@ use crate::agent::notice::Notice;
 use crate::inbox::Entry;
 use crate::model::{Contact, RequestStatus, Verdict};
 
+/// Who else may have done it, and what to do about that.
+const ITS_OWN_CLIENT: &str =
+    "if nobody did that by hand, set the contact strategy of the agent's own client to `DISABLED`";
+
 impl Core {
     /// A contact is new, and no answer of ours made it.
     pub(super) fn unexplained(&mut self, contact: &Contact) {
@@ -38,13 +42,12 @@ impl Core {
         let counts = self.counters.all();
         let counted = |name: &str| counts.get(name).copied().filter(|count| *count > 0);
         let contacts = counted("contacts_unexplained").map(|count| {
-            format!("{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`")
+            format!(
+                "{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`; {ITS_OWN_CLIENT}"
+            )
         });
         let settled = counted("settled_against_policy").map(|count| {
-            format!(
-                "{count} request(s) approved by somebody else, against the rules in force: if nobody did that by hand, \
-                     set the contact strategy of the agent's own client to `DISABLED`"
-            )
+            format!("{count} request(s) approved by somebody else, against the rules in force; {ITS_OWN_CLIENT}")
         });
         contacts.into_iter().chain(settled)
     }

@@ -24,8 +24,8 @@ const WAIT_MIN: Duration = Duration::from_millis(250);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A host that refused nothing for this long is taken for one without a limit again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
-/// Beyond this rate, calls are spread over the second from the start.
-const SPREAD_ABOVE: f64 = 20.0;
+/// Beyond this rate, calls are spread over the second from the start: a host that takes fewer refuses one, and not all of them.
+const SPREAD_ABOVE: f64 = RATE_MIN_START;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What kind of call wants to go.

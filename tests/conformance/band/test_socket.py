@@ -203,7 +203,7 @@ class Socket(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(WebSocketUpgradeError) as refused:
             async with Door(self.sandbox):
                 pass
-        self.assertEqual((refused.exception.status_code, refused.exception.code), (400, "bad_request"))
+        self.assertEqual((refused.exception.status_code, refused.exception.code), (400, "invalid_on_conflict"))
         self.assertIsNone(refused.exception.request_id)
 
     async def test_429_at_the_upgrade_is_waited_for(self):

@@ -41,15 +41,16 @@ TIMING = {
 class Door:
     """The daemon; start it with `async with`."""
 
-    def __init__(self, rest_url, socket_url, **timing):
+    def __init__(self, rest_url, socket_url, *, key=KEY, connection="yield", **timing):
+        self.key = key
         self.directory = tempfile.TemporaryDirectory(prefix="doorman-conformance-")
         figures = "".join(f'{name} = "{figure}"\n' for name, figure in (TIMING | timing).items())
         self.write("rules.toml", RULES)
-        self.write("agent.key", KEY)
+        self.write("agent.key", key)
         self.write(
             "doorman.toml",
             f'[platform]\nrest_url = "{rest_url}"\nsocket_url = "{socket_url}"\n'
-            f'[[agents]]\nid = "{AGENT}"\napi_key_file = "agent.key"\nrules = "rules.toml"\n'
+            f'[[agents]]\nid = "{AGENT}"\napi_key_file = "agent.key"\nrules = "rules.toml"\nconnection = "{connection}"\n'
             '[ledger]\npath = "ledger.db"\n[control]\npath = "run/doorman.sock"\n'
             f'[log]\nformat = "json"\nlevel = "debug"\n[timing]\n{figures}',
         )
@@ -90,7 +91,7 @@ class Door:
         await self.reader
         self.directory.cleanup()
         said = json.dumps(self.lines)
-        assert KEY not in said, "the key is in the log"
+        assert self.key not in said, "the key is in the log"
         assert self.process.returncode == 0, f"the daemon ended with {self.process.returncode}"
 
     async def read(self):
