@@ -19,7 +19,6 @@ use crate::model::AgentId;
 use crate::ops::board;
 use crate::ops::control::server;
 use crate::ops::control::socket::Bound;
-use crate::ops::log::redact::Redact;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Listen, Readings};
@@ -30,6 +29,7 @@ use crate::platform::rest::{CallCount, Rest};
 use crate::platform::socket::Dialer;
 use crate::policy::{self, Policy};
 use crate::secret;
+use crate::secret::Redact;
 use crate::supervisor::{self, Order, Parts, Policies, Reread, Start};
 use crate::transcript::Recorder;
 
@@ -212,7 +212,7 @@ impl Daemon {
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
             .map_err(|error| setup(&error))?
-            .watched(redact, recorder)
+            .watched(redact.clone(), recorder)
             .counted({
                 let metrics = metrics.clone();
                 CallCount::new(move |call, status| metrics.rest_called(call, status))
@@ -233,9 +233,9 @@ impl Daemon {
         let readings = Readings::new(metrics, watchdog.clone());
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
         let control = settings.control.path.clone();
-        let (of_socket, served) = (readings.clone(), stop.clone());
+        let (of_socket, keys, served) = (readings.clone(), redact.clone(), stop.clone());
         let mut beside = vec![tokio::spawn(async move {
-            if let Err(error) = server::serve(bound, calls, of_socket, served).await {
+            if let Err(error) = server::serve(bound, calls, of_socket, keys, served).await {
                 warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
             }
         })];

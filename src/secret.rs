@@ -1,5 +1,7 @@
 //! Keys. A [`Key`] can be sent, and nothing else: no `Display`, no text in `Debug`, wiped when dropped.
 
+mod redact;
+
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use zeroize::Zeroize as _;
 
 use crate::config::settings::KeySource;
 use crate::files::{self, Advice, FileError, Reading, Trust};
+
+pub use redact::Redact;
 
 /// Longest key that is believed (bytes).
 const KEY_BYTES_MAX: usize = 512;

@@ -18,6 +18,7 @@ mod outbox;
 mod people;
 mod records;
 mod restore;
+mod scrubbed;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,7 @@ impl Core {
                 connection: config.connection,
                 credentials: config.credentials,
                 timing: config.timing,
+                redact: config.redact.clone(),
             },
             config.seed,
         );

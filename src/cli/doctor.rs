@@ -21,6 +21,7 @@ use crate::platform::CallFault;
 use crate::platform::net::{Net, NetError};
 use crate::platform::rest::Rest;
 use crate::platform::socket::{self, Dialer};
+use crate::secret::Redact;
 use crate::secret::{self, Key};
 
 /// How long anything of the platform's is waited for.
@@ -71,6 +72,8 @@ impl CheckResult {
 struct Findings {
     lines: Vec<(CheckResult, String, String)>,
     code: u8,
+    /// The keys that were tried.
+    redact: Redact,
 }
 
 impl Findings {
@@ -80,6 +83,13 @@ impl Findings {
 
     fn warn(&mut self, what: &str, how: impl Into<String>) {
         self.lines.push((CheckResult::Warning, what.to_owned(), how.into()));
+    }
+
+    /// No line shows a key, whatever the platform said.
+    fn scrub(&mut self) {
+        for (_, _, how) in &mut self.lines {
+            *how = self.redact.scrub(how).into_owned();
+        }
     }
 
     fn fail(&mut self, code: u8, what: &str, how: impl Into<String>) {
@@ -107,6 +117,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             super::runtime(1)?.block_on(platform(&loaded.settings, &doors, args.no_connect, &mut findings));
         }
     }
+    findings.scrub();
     show(&findings, args.json)?;
     Ok(findings.code)
 }
@@ -147,7 +158,7 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
     let rest = match Rest::new(&settings.platform, &net, LIMIT) {
-        Ok(rest) => rest,
+        Ok(rest) => rest.watched(findings.redact.clone(), None),
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
     let dialer = match Dialer::new(&settings.platform, &net) {

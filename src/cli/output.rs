@@ -10,7 +10,7 @@ use super::CliError;
 use crate::clock::Clock;
 use crate::model::{StrangerText, ascii_json};
 use crate::ops::log::fields::{PROBLEMS, clean};
-use crate::ops::log::redact::Redact;
+use crate::secret::Redact;
 
 /// Between two pages of `--watch`.
 const WATCH: Duration = Duration::from_secs(2);

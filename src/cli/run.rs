@@ -9,10 +9,10 @@ use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::daemon::{Daemon, Options};
 use crate::ops::log::events;
-use crate::ops::log::redact::Redact;
 use crate::ops::notify::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
+use crate::secret::Redact;
 use crate::supervisor::{Order, Reread};
 use crate::transcript::{RECORD_BYTES_MAX, Recorder};
 

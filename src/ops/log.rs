@@ -8,7 +8,6 @@ pub mod events;
 pub mod fields;
 pub mod format;
 mod panic;
-pub mod redact;
 pub mod writer;
 
 use std::io::IsTerminal as _;
@@ -22,12 +21,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use self::fields::{Collect, Fields, Value};
 use self::format::{Line, Look};
-use self::redact::Redact;
 use self::writer::{QUEUE_BYTES_MAX, Queue, Sink, Target};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
 use crate::config::{LevelProblem, filter};
 use crate::model::{AgentId, RequestId};
+use crate::secret::Redact;
 
 pub use self::panic::hook as panic_hook;
 

@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 
 use super::log::events;
 use super::log::fields::clean;
-use super::log::redact::Redact;
+use crate::secret::Redact;
 
 /// Longest status that is sent.
 const STATUS_CHARS_MAX: usize = 200;

@@ -32,6 +32,7 @@ use crate::clock::{Mono, Now};
 use crate::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use crate::model::{AgentId, AgentState};
 use crate::platform::{ChannelEvent, Supersede};
+use crate::secret::Redact;
 
 /// A dial that says nothing for this many join timeouts is given up: each of its phases is bounded by one.
 const DIAL_PHASES_MAX: u32 = 4;
@@ -47,6 +48,8 @@ pub struct SessionConfig {
     pub credentials: CredentialsMode,
     /// The figures.
     pub timing: Timing,
+    /// What no text of the platform's is shown with.
+    pub redact: Redact,
 }
 
 /// How to connect, this time.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::reply::{CallError, CallFault};
 use super::{bodies, retry_after};
 use crate::model::StrangerText;
+use crate::secret::Redact;
 
 /// What an error's body says, in either shape the platform uses \[docs\], or in none.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -22,10 +23,11 @@ pub struct ErrorBody {
 }
 
 /// Reads an error's body; what is no JSON says nothing.
-pub fn error_body(body: &[u8]) -> ErrorBody {
+pub fn error_body(body: &[u8], redact: &Redact) -> ErrorBody {
     let Ok(value) = bodies::json(body) else { return ErrorBody::default() };
-    let text =
-        |value: Option<&Value>| value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(StrangerText::new);
+    let text = |value: Option<&Value>| {
+        value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(|text| redact.said(text))
+    };
     match value.get("error") {
         Some(Value::Object(error)) => ErrorBody {
             code: text(error.get("code")),
@@ -65,8 +67,11 @@ pub enum Words {
 /// Most characters of a foreign page that are repeated.
 const EXCERPT_CHARS_MAX: usize = 200;
 
+/// Of so much of it: a key that is written in many bytes is found whole.
+const EXCERPT_BYTES_MAX: usize = 64 << 10;
+
 /// Whose words these are.
-pub fn words(body: &[u8]) -> Words {
+pub fn words(body: &[u8], redact: &Redact) -> Words {
     if body.trim_ascii().is_empty() {
         return Words::None;
     }
@@ -75,7 +80,7 @@ pub fn words(body: &[u8]) -> Words {
     };
     match bodies::json(body).is_ok_and(shaped) {
         true => Words::Platform,
-        false => Words::Between(excerpt(body)),
+        false => Words::Between(excerpt(body, redact)),
     }
 }
 
@@ -85,24 +90,32 @@ pub fn is_foreign_page(body: &[u8]) -> bool {
 }
 
 /// The beginning of a page, on one line.
-pub fn excerpt(body: &[u8]) -> StrangerText {
-    let text = String::from_utf8_lossy(&body[..body.len().min(8 * EXCERPT_CHARS_MAX)]);
-    let words: Vec<&str> = text.split_whitespace().collect();
+pub fn excerpt(body: &[u8], redact: &Redact) -> StrangerText {
+    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
+    let text = redact.scrub(&text);
+    let words: Vec<&str> = text.split_whitespace().take(EXCERPT_CHARS_MAX).collect();
     StrangerText::new(&words.join(" ").chars().take(EXCERPT_CHARS_MAX).collect::<String>())
 }
 
-/// Classifies an answer that is not a 2xx. `body` is `None` where it could not be read. `now` is the platform's own time
+/// Classifies an answer that is not a 2xx. `body` is `None` where it could not be read; what is repeated of it is without the
+/// keys of `redact`. `now` is the platform's own time
 /// where it said it.
 ///
 /// What a status means is believed only of the platform: every other speaker (a CDN, a proxy, a firewall, a login page)
 /// refuses for reasons of its own, and knows neither keys nor requests. 401 and 403 need the platform's own words; the
 /// others may come without a body. 407, 451 and 511 are never the platform's. 429 means the same whoever says it, and a
 /// redirection points elsewhere whoever says it.
-pub fn refusal(status: StatusCode, retry_after_header: Option<&str>, body: Option<&[u8]>, now: Timestamp) -> CallError {
+pub fn refusal(
+    status: StatusCode,
+    retry_after_header: Option<&str>,
+    body: Option<&[u8]>,
+    now: Timestamp,
+    redact: &Redact,
+) -> CallError {
     let bytes = body.unwrap_or_default();
-    let said = error_body(bytes);
+    let said = error_body(bytes, redact);
     let code = status.as_u16();
-    let words = words(bytes);
+    let words = words(bytes, redact);
     let foreign = match (code, &words) {
         (429, _) => false,
         _ if status.is_redirection() => false,
@@ -139,7 +152,7 @@ mod tests {
 
     fn classify(status: u16, header: Option<&str>, body: &str) -> CallError {
         let now = "2026-03-02T10:00:00Z".parse().unwrap();
-        refusal(StatusCode::from_u16(status).unwrap(), header, Some(body.as_bytes()), now)
+        refusal(StatusCode::from_u16(status).unwrap(), header, Some(body.as_bytes()), now, &Redact::default())
     }
 
     #[test]

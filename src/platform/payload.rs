@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::row::Row;
 use crate::model::{Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
+use crate::secret::Redact;
 
 /// Longest text that is tried as a time (bytes).
 const TIME_BYTES_MAX: usize = 64;
@@ -141,10 +142,10 @@ pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadPro
 }
 
 /// Reads `supersede` \[sdk\]. It means the same whatever it carries, so nothing in it is required.
-pub fn supersede(payload: &Value) -> Supersede {
+pub fn supersede(payload: &Value, redact: &Redact) -> Supersede {
     let text = |key| {
         let text = payload.get(key).and_then(Value::as_str)?;
-        (!text.is_empty()).then(|| StrangerText::new(text))
+        (!text.is_empty()).then(|| redact.said(text))
     };
     Supersede { reason: text("reason"), message: text("message"), correlation_id: text("correlation_id") }
 }

@@ -24,8 +24,8 @@ use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after};
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
-use crate::ops::log::redact::Redact;
 use crate::secret::Key;
+use crate::secret::Redact;
 use crate::transcript::Recorder;
 
 /// Most bytes of a page, after decompression.
@@ -141,6 +141,11 @@ impl Rest {
         Self { count, ..self }
     }
 
+    /// The keys that were used.
+    pub fn redact(&self) -> &Redact {
+        &self.redact
+    }
+
     /// Where a transcript is written, if one is.
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
@@ -239,7 +244,7 @@ impl AgentRest {
         let result = match (status.is_success(), body) {
             // A login page answers everything with 200.
             (true, Ok(body)) if classify::is_foreign_page(&body) => {
-                let page = classify::excerpt(&self.rest.redact.scrub_bytes(&body));
+                let page = classify::excerpt(&body, &self.rest.redact);
                 let fault = CallFault::InBetween(status.as_u16());
                 Err(CallError { fault, code: None, message: Some(page), retry_after: None })
             }
@@ -255,9 +260,8 @@ impl AgentRest {
             // A refusal is one even where its body breaks off or has no end; but 401 and 403 need the platform's words.
             (false, body) => {
                 let now = date.unwrap_or_else(Timestamp::now);
-                // It is shown to people, and a careless platform repeats the key in it.
-                let body = body.ok().map(|body| self.rest.redact.scrub_bytes(&body).into_owned());
-                Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now))
+                let body = body.ok();
+                Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now, &self.rest.redact))
             }
         };
         turn.ended(Some(status.as_u16()), result.as_ref().err().and_then(|error| error.retry_after));

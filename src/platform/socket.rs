@@ -21,8 +21,8 @@ use super::limiter::{Class, Limiter};
 use super::net::{Net, NetError, Route, Wire};
 pub use upgrade::open;
 
-use crate::model::StrangerText;
 use crate::phoenix::Ended;
+use crate::secret::Redact;
 
 /// Longest frame, and longest message, that is read.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -85,22 +85,25 @@ impl Dialer {
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<Wire>,
+    /// The key that opened it.
+    redact: Redact,
 }
 
 impl Socket {
-    pub(super) fn new(stream: WebSocketStream<Wire>) -> Self {
-        Self { stream }
+    pub(super) fn new(stream: WebSocketStream<Wire>, redact: Redact) -> Self {
+        Self { stream, redact }
     }
 
     /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
     /// answered. When nobody takes events any more the socket is closed. Dropping the future drops the connection.
     pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
-        Driver { stream: self.stream, events, commands, waiting: 0 }.run().await;
+        Driver { stream: self.stream, redact: self.redact, events, commands, waiting: 0 }.run().await;
     }
 }
 
 struct Driver<S> {
     stream: WebSocketStream<S>,
+    redact: Redact,
     events: mpsc::Sender<SocketEvent>,
     commands: mpsc::Receiver<SocketCommand>,
     /// Bytes of the frames handed over since the queue was last seen empty.
@@ -123,8 +126,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(mut self) {
         let end = self.frames().await;
         let ended = match &end {
-            End::Theirs(frame) => ended(frame.as_ref()),
-            End::ContactAttribution => ended(self.close(CloseCode::Normal, true).await.as_ref()),
+            End::Theirs(frame) => ended(frame.as_ref(), &self.redact),
+            End::ContactAttribution => {
+                let frame = self.close(CloseCode::Normal, true).await;
+                ended(frame.as_ref(), &self.redact)
+            }
             End::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
             End::Broken => Ended::default(),
         };
@@ -201,8 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 /// A close frame, made harmless.
-fn ended(frame: Option<&CloseFrame>) -> Ended {
-    let reason = |frame: &CloseFrame| StrangerText::new(frame.reason.as_str()).to_string();
+fn ended(frame: Option<&CloseFrame>, redact: &Redact) -> Ended {
+    let reason = |frame: &CloseFrame| redact.said(frame.reason.as_str()).to_string();
     Ended {
         code: frame.map(|frame| frame.code.into()),
         reason: frame.map(reason).unwrap_or_default(),

@@ -99,7 +99,8 @@ pub struct Fault {
     /// With `at: "push"`, only this event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// With `do: "close"`, the close frame's reason; at most [`REASON_BYTES_MAX`] bytes.
+    /// With `do: "close"`, the close frame's reason; with `do: "status"`, what the answer says, or why a join is refused. At
+    /// most [`REASON_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// With `do: "throttle"`, the calls of a second.
@@ -158,7 +159,7 @@ impl Fault {
         self
     }
 
-    /// With this reason in the close frame.
+    /// With this reason in the close frame, or in the answer.
     #[must_use]
     pub fn reason(mut self, reason: &str) -> Self {
         self.reason = Some(reason.to_owned());
@@ -201,8 +202,9 @@ impl Fault {
         if self.event.is_some() && self.at != At::Push {
             return Err("`event` needs `at` to be `push`".into());
         }
-        if self.reason.as_ref().is_some_and(|reason| self.what != Do::Close || reason.len() > REASON_BYTES_MAX) {
-            return Err(format!("`reason` is for `close`, and has at most {REASON_BYTES_MAX} bytes"));
+        let speaks = matches!(self.what, Do::Close | Do::Status);
+        if self.reason.as_ref().is_some_and(|reason| !speaks || reason.len() > REASON_BYTES_MAX) {
+            return Err(format!("`reason` is for `close` and `status`, and has at most {REASON_BYTES_MAX} bytes"));
         }
         let throttles = self.what == Do::Throttle;
         if throttles != self.per_second.is_some() || self.per_second == Some(0) || (self.shared.is_some() && !throttles)
@@ -367,7 +369,10 @@ mod tests {
                 Fault::new(At::Any, Do::Throttle),
                 "`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`",
             ),
-            (Fault::new(At::List, Do::Status).reason("x"), "`reason` is for `close`, and has at most 123 bytes"),
+            (
+                Fault::new(At::List, Do::Drop).reason("x"),
+                "`reason` is for `close` and `status`, and has at most 123 bytes",
+            ),
             (Fault::new(At::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
         ] {
             assert_eq!(fault.check(), Err(why.to_owned()));

@@ -5,6 +5,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+use super::fault::Fault;
 use super::store::Problem;
 
 /// An answer.
@@ -72,7 +73,8 @@ pub(super) fn problem(problem: &Problem, request: u64) -> Reply {
 
 /// The answer of a `status` fault: the platform's code for it, and `Retry-After` where milliseconds were given. Without
 /// a request number it is an upgrade's, which has codes of its own.
-pub(super) fn fault_status(status: u16, ms: Option<u64>, request: Option<u64>) -> Reply {
+pub(super) fn fault_status(fault: &Fault, request: Option<u64>) -> Reply {
+    let (status, ms) = (fault.code.unwrap_or(500), fault.ms);
     let code = match status {
         400 if request.is_none() => "invalid_on_conflict",
         409 if request.is_none() => "connection_conflict",
@@ -88,7 +90,7 @@ pub(super) fn fault_status(status: u16, ms: Option<u64>, request: Option<u64>) -
         503 => "unavailable",
         _ => "internal_error",
     };
-    let message = "the sandbox was told to say so";
+    let message = fault.reason.as_deref().unwrap_or("the sandbox was told to say so");
     let Some(seconds) = ms.map(|ms| ms.div_ceil(1000)) else { return error(status, code, message, request) };
     let request = request.map(|number| format!("req-{number:08}"));
     let mut reply = json_value(

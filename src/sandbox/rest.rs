@@ -224,7 +224,7 @@ impl Call<'_> {
         let reply = self.answer().unwrap_or_else(|refusal| *refusal);
         match fault {
             Some(fault) if fault.what == Do::ApplyThenFail => match fault.code {
-                Some(code) => Ok(fault_status(code, fault.ms, Some(self.number))),
+                Some(_) => Ok(fault_status(&fault, Some(self.number))),
                 None => Err(Cut),
             },
             Some(fault) if fault.what == Do::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| *refusal)),
@@ -296,7 +296,7 @@ impl Call<'_> {
                 tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
                 Some(Err(Cut))
             }
-            Do::Status => Some(Ok(fault_status(fault.code.unwrap_or(500), fault.ms, Some(self.number)))),
+            Do::Status => Some(Ok(fault_status(fault, Some(self.number)))),
             Do::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
             Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
             Do::Delay => {

@@ -222,9 +222,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<(), Order> {
         let fault = self.shared.strike(At::Join, self.agent, "");
         let known = frame.topic.split(':').next().is_some_and(|prefix| self.named(prefix).is_some());
+        let said = fault.as_ref().filter(|fault| fault.what == Do::Status).and_then(|fault| fault.reason.clone());
         let refusal = match (&fault, channel) {
             (_, None) if known => Some("unauthorized"),
             (_, None) => Some("unmatched topic"),
+            (Some(Fault { what: Do::Status, .. }), _) if said.is_some() => said.as_deref(),
             (Some(Fault { what: Do::Status, code: Some(401 | 403), .. }), _) => Some("unauthorized"),
             (Some(Fault { what: Do::Status | Do::CrashChannel, .. }), _) => Some("join crashed"),
             _ => None,

@@ -162,9 +162,9 @@ async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, 
             tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
             Some(Err(Cut))
         }
-        Do::Status => Some(Ok(match (fault.code.unwrap_or(500), fault.ms) {
-            (403, None) => empty(403),
-            (code, ms) => fault_status(code, ms, None),
+        Do::Status => Some(Ok(match (fault.code, fault.ms, &fault.reason) {
+            (Some(403), None, None) => empty(403),
+            _ => fault_status(fault, None),
         })),
         Do::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
         Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),

@@ -111,6 +111,7 @@ impl Runner {
             seed,
             capacity: ENTRIES_MAX,
             batch: BATCH_MAX,
+            redact: self.around.rest.redact().clone(),
         };
         let mut core = Core::new(config, in_force, memory, self.around.clock.now());
         core.count_on(self.counters.clone());

@@ -75,7 +75,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::ops::log::format::Look;
     use crate::ops::log::layer;
-    use crate::ops::log::redact::Redact;
+    use crate::secret::Redact;
 
     #[test]
     fn what_is_wrong_is_said_again_until_it_is_mended() {

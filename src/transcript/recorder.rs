@@ -18,8 +18,8 @@ use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::model::AgentId;
 use crate::ops::log::events;
-use crate::ops::log::redact::Redact;
 use crate::phoenix::{ConnectPlan, Refusal};
+use crate::secret::Redact;
 
 /// Largest file, unless told otherwise.
 pub const RECORD_BYTES_MAX: u64 = 256 << 20;

@@ -15,6 +15,7 @@ use doorman::policy::rules::SourceText;
 use doorman::policy::{Circumstances, ClockHealth, Loaded, Policy, PolicyState, load_texts};
 use doorman::sandbox::World;
 use doorman::sandbox::replay::Script;
+use doorman::secret::Redact;
 use doorman::transcript;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -57,7 +58,13 @@ pub fn session(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let agent = AgentId::parse("agent-1").expect("a plain id");
     let timing = Timing::default();
-    let config = SessionConfig { agent, connection: ConnectionMode::Yield, credentials: CredentialsMode::Auto, timing };
+    let config = SessionConfig {
+        agent,
+        connection: ConnectionMode::Yield,
+        credentials: CredentialsMode::Auto,
+        timing,
+        redact: Redact::default(),
+    };
     let mut session = Session::new(config, 7);
     let mut seconds = 0;
     tell(&mut session, Input::Start, seconds);
@@ -101,7 +108,7 @@ pub fn payloads(bytes: &[u8]) {
         bounded(&request);
     }
     drop(payload::contact(&value));
-    let _supersede = payload::supersede(&value);
+    let _supersede = payload::supersede(&value, &Redact::default());
 }
 
 fn bounded(request: &ContactRequest) {

@@ -44,7 +44,13 @@ impl Door {
         let path = dir.path().join("doorman.sock");
         let (sender, calls) = mpsc::channel(8);
         let stop = CancellationToken::new();
-        let server = tokio::spawn(server::serve(Bound::bind(&path).unwrap(), sender, readings(), stop.clone()));
+        let server = tokio::spawn(server::serve(
+            Bound::bind(&path).unwrap(),
+            sender,
+            readings(),
+            doorman::secret::Redact::default(),
+            stop.clone(),
+        ));
         (Self { path, stop, server, _dir: dir }, calls)
     }
 

@@ -209,8 +209,13 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     let usual = elsewhere.path().join("doorman").join("doorman.sock");
     let (calls, _nobody) = tokio::sync::mpsc::channel(1);
     let stop = tokio_util::sync::CancellationToken::new();
-    let other =
-        tokio::spawn(server::serve(Bound::bind(&usual).unwrap(), calls, crate::control::readings(), stop.clone()));
+    let other = tokio::spawn(server::serve(
+        Bound::bind(&usual).unwrap(),
+        calls,
+        crate::control::readings(),
+        doorman::secret::Redact::default(),
+        stop.clone(),
+    ));
     let doctor = async || {
         let output = site.command(&["doctor"]).env("XDG_RUNTIME_DIR", elsewhere.path()).output().await.unwrap();
         text(&output)

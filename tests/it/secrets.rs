@@ -3,6 +3,7 @@
 
 mod child;
 mod journal;
+mod repeated;
 mod seen;
 
 use std::os::unix::process::ExitStatusExt as _;

@@ -13,6 +13,7 @@ use crate::model::{AgentId, Answer, Contact, ContactRequest, RequestId};
 use crate::phoenix::{ConnectPlan, Ended, Refusal};
 use crate::platform::{Me, Page, Reply, Responded};
 use crate::policy::Policy;
+use crate::secret::Redact;
 
 /// What a core is made of.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct CoreConfig {
     pub capacity: usize,
     /// Most entries put on record at once.
     pub batch: usize,
+    /// The keys that nothing on record holds.
+    pub redact: Redact,
 }
 
 /// What happened.

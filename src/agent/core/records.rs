@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Core, outbox};
+use super::{Core, outbox, scrubbed};
 use crate::clock::Now;
 use crate::inbox::{Said, Subject};
 use crate::ledger::Record;
@@ -33,7 +33,7 @@ impl Core {
             self.count("records_left_out");
             return;
         }
-        self.outbox.push(record);
+        self.outbox.push(scrubbed::without_keys(record, &self.config.redact));
         self.inbox.closed = self.outbox.is_full();
     }
 

@@ -52,6 +52,7 @@ impl Held {
             seed: 7,
             capacity: 100,
             batch: 2,
+            redact: crate::secret::Redact::default(),
         };
         let core = Core::new(config, None, memory, now(Duration::ZERO));
         let (recorded, told, asked) = (Vec::new(), Vec::new(), Vec::new());
@@ -299,7 +300,8 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
 
 /// What the log says of the requests seen: `warn`, or `debug`, of each line.
 fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
-    use crate::ops::log::{format::Look, layer, redact::Redact};
+    use crate::ops::log::{format::Look, layer};
+    use crate::secret::Redact;
     use tracing_subscriber::layer::SubscriberExt as _;
     let sink = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let layer = layer(Look::Json, sink.clone(), Redact::default(), crate::clock::Clock::start());

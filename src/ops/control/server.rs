@@ -25,6 +25,7 @@ use super::wire::{Call, ControlOp, OpError, OpReply};
 use crate::model::ascii_json;
 use crate::ops::log::events;
 use crate::ops::metrics::listener::{self, Readings};
+use crate::secret::Redact;
 
 /// Most connections at once; more wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -47,11 +48,12 @@ pub async fn serve(
     mut socket: Bound,
     calls: mpsc::Sender<Call>,
     readings: Readings,
+    redact: Redact,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
     let listener = UnixListener::from_std(listener)?;
-    let router = router(calls, readings);
+    let router = router(calls, readings).layer(axum::middleware::map_response_with_state(redact, without_keys));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     let end = CancellationToken::new();
@@ -214,6 +216,22 @@ async fn nothing() -> Refused {
 }
 
 type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
+
+/// No reply holds a key, whatever the platform said. In JSON one is at most escaped, and is masked where it stands.
+async fn without_keys(State(redact): State<Redact>, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
+        return refuse("failed", "the reply could not be put together").into_response();
+    };
+    let scrubbed = std::str::from_utf8(&bytes).ok().map(|text| redact.scrub(text));
+    match scrubbed {
+        Some(std::borrow::Cow::Owned(scrubbed)) => {
+            head.headers.remove(axum::http::header::CONTENT_LENGTH);
+            Response::from_parts(head, scrubbed.into())
+        }
+        Some(std::borrow::Cow::Borrowed(_)) | None => Response::from_parts(head, bytes.into()),
+    }
+}
 
 /// Hands the operation to the supervisor.
 async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: ControlOp) -> Result<Reply, Refused> {

@@ -5,8 +5,8 @@ use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
 
-use super::redact::Redact;
 use crate::model::hides;
+use crate::secret::Redact;
 
 /// Most characters of one value.
 pub const VALUE_CHARS_MAX: usize = 1_000;

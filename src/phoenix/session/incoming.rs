@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::socket::Which;
 use super::{AgentState, NoteLevel, Output, Phase, Session};
 use crate::clock::Mono;
-use crate::model::StrangerText;
 use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
 use crate::platform::payload;
 
@@ -89,7 +88,7 @@ impl Session {
     }
 
     fn join_refused(&mut self, which: Which, reason: Option<&str>, now: Mono) {
-        let shown = reason.map_or_else(|| "no reason".to_owned(), |reason| format!("`{}`", shown(reason)));
+        let shown = reason.map_or_else(|| "no reason".to_owned(), |reason| format!("`{}`", self.shown(reason)));
         let detail = format!("the join of {} was refused: {shown}", which.name());
         match which {
             Which::Contacts => {
@@ -124,7 +123,8 @@ impl Session {
             channel.reference().is_some() && channel.speaks_of_this(frame.join_ref)
         });
         let Some(which) = current else {
-            return self.debug("join_stale", format!("`{}` of no join that stands was ignored", shown(&frame.event)));
+            return self
+                .debug("join_stale", format!("`{}` of no join that stands was ignored", self.shown(&frame.event)));
         };
         let did = if what == "channel_crashed" { "crashed" } else { "was closed" };
         let detail = format!("{} {did} on the platform", which.name());
@@ -160,11 +160,12 @@ impl Session {
             return;
         };
         let Some(which) = socket.by_topic(&frame.topic) else {
-            let detail = format!("`{}` on the topic `{}` was ignored", shown(&frame.event), shown(&frame.topic));
+            let detail =
+                format!("`{}` on the topic `{}` was ignored", self.shown(&frame.event), self.shown(&frame.topic));
             return self.debug("topic_unknown", detail);
         };
         if !socket.channel(which).speaks_of_this(frame.join_ref) {
-            return self.debug("join_stale", format!("`{}` of an earlier join was ignored", shown(&frame.event)));
+            return self.debug("join_stale", format!("`{}` of an earlier join was ignored", self.shown(&frame.event)));
         }
         match which {
             Which::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
@@ -183,26 +184,26 @@ impl Session {
                     self.outputs.push_back(Output::ContactEventUnread);
                 }
             }
-            None => self.debug("event_unknown", format!("the event `{}` was ignored", shown(event))),
+            None => self.debug("event_unknown", format!("the event `{}` was ignored", self.shown(event))),
         }
     }
 
     fn control_event(&mut self, event: &str, payload: &Value, now: Mono) {
         if event == "supersede" {
-            self.outputs.push_back(Output::Superseded(payload::supersede(payload)));
+            self.outputs.push_back(Output::Superseded(payload::supersede(payload, &self.config.redact)));
             self.superseded(now);
         } else {
             // `agent.control` steers the agent's own runs, which are none of ours \[sdk\].
-            self.debug("event_unknown", format!("the event `{}` of agent_control was ignored", shown(event)));
+            self.debug("event_unknown", format!("the event `{}` of agent_control was ignored", self.shown(event)));
         }
+    }
+
+    /// A name off the wire, made harmless.
+    fn shown(&self, name: &str) -> String {
+        self.config.redact.said(name).shown(NAME_SHOWN_MAX)
     }
 
     fn debug(&mut self, what: &'static str, detail: String) {
         self.note(NoteLevel::Debug, what, detail);
     }
-}
-
-/// A name off the wire, made harmless.
-fn shown(name: &str) -> String {
-    StrangerText::new(name).shown(NAME_SHOWN_MAX)
 }

@@ -10,6 +10,7 @@ mod wire;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::secret::Redact;
 
 const CONTACTS: &str = "agent_contacts:agent-1";
 const CONTROL: &str = "agent_control:agent-1";
@@ -40,7 +41,13 @@ struct Stage {
 
 impl Stage {
     fn new(connection: ConnectionMode, credentials: CredentialsMode, seed: u64) -> Self {
-        let config = SessionConfig { agent: agent("agent-1"), connection, credentials, timing: Timing::default() };
+        let config = SessionConfig {
+            agent: agent("agent-1"),
+            connection,
+            credentials,
+            timing: Timing::default(),
+            redact: Redact::default(),
+        };
         let now = Mono::from_origin(seconds(1000));
         Self { session: Session::new(config, seed), now, out: Vec::new(), answers_beats: true, older: false }
     }

@@ -157,8 +157,9 @@ fn every_event_is_known_by_name() {
 fn a_supersede_is_one_whatever_it_carries() {
     let none = Supersede { reason: None, message: None, correlation_id: None };
     for payload in [json!({}), json!([]), json!(null), json!({"reason": 7, "message": ""})] {
-        assert_eq!(supersede(&payload), none);
+        assert_eq!(supersede(&payload, &Redact::default()), none);
     }
-    let full = supersede(&json!({"reason": "new_connection", "message": "bye", "retryable": false}));
+    let full =
+        supersede(&json!({"reason": "new_connection", "message": "bye", "retryable": false}), &Redact::default());
     assert_eq!(full.reason.unwrap().raw(), "new_connection");
 }

@@ -19,7 +19,9 @@ async fn pipe(size: usize) -> Pipe {
     let platform = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let (sender, events) = mpsc::channel(1024);
     let (commands, receiver) = mpsc::channel(16);
-    let driver = tokio::spawn(Driver { stream, events: sender, commands: receiver, waiting: 0 }.run());
+    let driver = tokio::spawn(
+        Driver { stream, redact: Redact::default(), events: sender, commands: receiver, waiting: 0 }.run(),
+    );
     Pipe { platform, events, commands, driver }
 }
 

@@ -22,12 +22,12 @@ use url::Position;
 
 use super::{Class, Dialer, FRAME_BYTES_MAX, Socket, Wire};
 use crate::model::AgentId;
-use crate::ops::log::redact::Redact;
 use crate::phoenix::{ConnectPlan, Refusal, RefusedBy};
 use crate::platform::limiter::Paused;
 use crate::platform::rest::ACCEPT_LANGUAGE;
 use crate::platform::{classify, retry_after, tls};
 use crate::secret::Key;
+use crate::secret::Redact;
 
 /// Read ahead, and written at once: small, since there may be a thousand sockets that are mostly idle.
 const BUFFER_BYTES: usize = 8 << 10;
@@ -72,20 +72,18 @@ async fn try_open(
     limit: Duration,
 ) -> Result<Socket, Refusal> {
     let wire = dialer.route.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
+    // What the platform says is shown to people, and a careless one repeats the key in it.
+    let redact = Redact::default();
+    redact.add(key.expose());
     let nonce = generate_key();
     let request = request(dialer, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
         Ok(Ok(Answered::Upgraded { head, wire, ahead })) => {
             check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
-            Ok(Socket::new(WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await))
+            let stream = WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await;
+            Ok(Socket::new(stream, redact))
         }
-        Ok(Ok(Answered::Refused { head, body })) => {
-            // It is shown to people, and a careless platform repeats the key in it.
-            let redact = Redact::default();
-            redact.add(key.expose());
-            let body = body.map(|body| redact.scrub_bytes(&body).into_owned());
-            Err(refused(&head, body.as_deref()))
-        }
+        Ok(Ok(Answered::Refused { head, body })) => Err(refused(&head, body.as_deref(), &redact)),
         Ok(Err(error)) => {
             Err(unanswered(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
         }
@@ -211,11 +209,11 @@ fn unanswered(why: String) -> Refusal {
 }
 
 /// Reads a refused upgrade.
-fn refused(head: &Response<()>, body: Option<&[u8]>) -> Refusal {
+fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> Refusal {
     let status = head.status();
     let now = text(head.headers(), header::DATE).and_then(retry_after::date).unwrap_or_else(Timestamp::now);
-    let said = classify::refusal(status, text(head.headers(), header::RETRY_AFTER), body, now);
-    let by = match (body.map(classify::words), status.as_u16()) {
+    let said = classify::refusal(status, text(head.headers(), header::RETRY_AFTER), body, now, redact);
+    let by = match (body.map(|body| classify::words(body, redact)), status.as_u16()) {
         (_, 407 | 451 | 511) => RefusedBy::Between(said.message.map(|page| page.to_string()).unwrap_or_default()),
         (None, _) => RefusedBy::Unknown,
         (Some(classify::Words::None), _) => RefusedBy::Empty,

@@ -35,7 +35,9 @@ pub(super) fn reply_frame(join_ref: &str, r#ref: &str, topic: &str, body: Result
     let topic = Value::from(topic);
     let payload = match body {
         Ok(()) => "{\"response\":{},\"status\":\"ok\"}".to_owned(),
-        Err(reason) => format!("{{\"response\":{{\"reason\":\"{reason}\"}},\"status\":\"error\"}}"),
+        Err(reason) => {
+            format!("{{\"response\":{{\"reason\":{}}},\"status\":\"error\"}}", Value::from(reason))
+        }
     };
     format!("[{join_ref},{ref},{topic},\"phx_reply\",{payload}]")
 }

@@ -7,7 +7,7 @@ use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
 use doorman::daemon::Options;
 use doorman::ops::log::init_at;
-use doorman::ops::log::redact::Redact;
+use doorman::secret::Redact;
 use doorman::supervisor::Order;
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;

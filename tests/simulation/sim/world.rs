@@ -319,5 +319,6 @@ pub fn config(life: u64, seed: u64) -> CoreConfig {
         capacity: 10_000,
         // So few that what belongs together is often recorded apart.
         batch: [1, 2, 5, BATCH_MAX][usize::try_from(seed / 8 % 4).unwrap()],
+        redact: doorman::secret::Redact::default(),
     }
 }

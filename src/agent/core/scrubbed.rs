@@ -1,0 +1,86 @@
+//! The record holds no key, whatever the platform said: in a reason, in a refusal, or as a stranger's text.
+
+use std::sync::Arc;
+
+use crate::ledger::Record;
+use crate::model::{ContactRequest, Sender, StrangerText};
+use crate::secret::Redact;
+
+/// The entry without keys. Ids and handles were compared before; only what is kept of them changes.
+pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
+    match &mut record {
+        Record::Seen { request, .. } | Record::Changed { request, .. } => scrub_request(request, redact),
+        Record::ContactAdded { contact, .. } => {
+            scrub_sender(&mut contact.sender, redact);
+            scrub_text(&mut contact.name, redact);
+        }
+        Record::Outcome { detail: Some(text), .. }
+        | Record::Session { why: text, .. }
+        | Record::Pause { by: text, .. } => {
+            if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(text) {
+                *text = scrubbed;
+            }
+        }
+        Record::Outcome { detail: None, .. }
+        | Record::Decided { .. }
+        | Record::Intent { .. }
+        | Record::Withdrawn { .. }
+        | Record::Settled { .. }
+        | Record::ContactRemoved { .. }
+        | Record::Settlement { .. }
+        | Record::Hold { .. }
+        | Record::Notified { .. }
+        | Record::Policy { .. } => {}
+    }
+    record
+}
+
+fn scrub_request(request: &mut Arc<ContactRequest>, redact: &Redact) {
+    let texts = [request.sender.original(), request.name.as_ref(), request.message.as_ref()];
+    let holds = |text: &StrangerText| matches!(redact.scrub(text.raw()), std::borrow::Cow::Owned(_));
+    if texts.into_iter().flatten().any(holds) {
+        let request = Arc::make_mut(request);
+        scrub_sender(&mut request.sender, redact);
+        scrub_text(&mut request.name, redact);
+        scrub_text(&mut request.message, redact);
+    }
+}
+
+fn scrub_sender(sender: &mut Sender, redact: &Redact) {
+    if let Some(std::borrow::Cow::Owned(scrubbed)) = sender.original().map(|text| redact.scrub(text.raw())) {
+        *sender = Sender::parse(Some(&scrubbed));
+    }
+}
+
+fn scrub_text(text: &mut Option<StrangerText>, redact: &Redact) {
+    if let Some(known) = text {
+        *known = redact.said(known.raw());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::entry::Via;
+    use crate::model::{AgentId, RequestId};
+
+    #[test]
+    fn no_text_of_a_request_brings_a_key_on_record() {
+        let redact = Redact::default();
+        redact.add("band_12345678");
+        let text = |text: &str| Some(StrangerText::new(text));
+        let request = ContactRequest {
+            id: RequestId::parse("r").unwrap(),
+            sender: Sender::parse(Some("ann/band_12345678")),
+            name: text("it is band%5F12345678"),
+            message: text("bare \\u0062and_12345678"),
+            inserted_at: None,
+        };
+        let (agent, at) = (AgentId::parse("a").unwrap(), jiff::Timestamp::UNIX_EPOCH);
+        let seen = Record::Seen { agent, request: request.into(), via: Via::Event, at };
+        let Record::Seen { request, .. } = without_keys(seen, &redact) else { panic!() };
+        let raw = |text: &Option<StrangerText>| text.as_ref().unwrap().raw().to_owned();
+        assert_eq!((raw(&request.name), raw(&request.message)), ("it is ***".to_owned(), "bare ***".to_owned()));
+        assert_eq!(request.sender.original().unwrap().raw(), "ann/***");
+    }
+}

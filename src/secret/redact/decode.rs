@@ -1,0 +1,158 @@
+//! A text as those see it who undo its escapes, and where each byte of that stands in the text.
+
+use std::ops::Range;
+
+/// Escapes are undone so many times.
+const DEPTH_MAX: usize = 3;
+
+/// See the module. A key is visible ASCII, so bytes do.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) bytes: Vec<u8>,
+    /// Of each byte, in the text.
+    places: Vec<Range<usize>>,
+}
+
+/// What undoes escapes: how long the one at the beginning is, and what it stands for.
+type Undo = fn(&[u8]) -> Option<(usize, u8)>;
+
+impl Decoded {
+    pub(super) fn of(text: &str) -> Self {
+        let bytes = text.as_bytes().to_vec();
+        let places = (0..bytes.len()).map(|at| at..at + 1).collect();
+        Self { bytes, places }
+    }
+
+    /// Where this piece stands in the text.
+    pub(super) fn place(&self, piece: Range<usize>) -> Range<usize> {
+        let first = self.places.get(piece.start).map_or(0, |place| place.start);
+        let last = piece.end.checked_sub(1).and_then(|last| self.places.get(last));
+        first..last.map_or(first, |place| place.end)
+    }
+
+    /// Calls `look` with the text, and with what it is when escapes are undone, in whatever order, up to three times.
+    pub(super) fn each(self, mut look: impl FnMut(&Decoded)) {
+        self.look(&mut look, DEPTH_MAX);
+    }
+
+    fn look(&self, look: &mut impl FnMut(&Decoded), depth: usize) {
+        look(self);
+        if depth == 0 {
+            return;
+        }
+        for (mark, undo) in [(b'\\', backslash as Undo), (b'%', percent), (b'&', entity)] {
+            if let Some(undone) = self.undone(mark, undo) {
+                undone.look(look, depth - 1);
+            }
+        }
+    }
+
+    /// Without the escapes that begin with this mark; `None` where there are none.
+    fn undone(&self, mark: u8, undo: Undo) -> Option<Self> {
+        if !self.bytes.contains(&mark) {
+            return None;
+        }
+        let (mut bytes, mut places) = (Vec::with_capacity(self.bytes.len()), Vec::with_capacity(self.bytes.len()));
+        let mut at = 0;
+        while let Some(byte) = self.bytes.get(at) {
+            let (length, byte) = (*byte == mark).then(|| undo(&self.bytes[at..])).flatten().unwrap_or((1, *byte));
+            bytes.push(byte);
+            places.push(self.place(at..at + length));
+            at += length;
+        }
+        (bytes.len() < self.bytes.len()).then_some(Self { bytes, places })
+    }
+}
+
+/// A visible ASCII character by the number that these digits write.
+fn visible(digits: &[u8], radix: u32) -> Option<u8> {
+    let number = u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()?;
+    u8::try_from(number).ok().filter(u8::is_ascii)
+}
+
+/// `\u0062`, `\u{62}`, `\x62`, `\/`, `\"`.
+fn backslash(text: &[u8]) -> Option<(usize, u8)> {
+    match text.get(1)? {
+        b'u' if text.get(2) == Some(&b'{') => {
+            let length = text.iter().take(10).position(|byte| *byte == b'}')?;
+            Some((length + 1, visible(&text[3..length], 16)?))
+        }
+        b'u' => Some((6, visible(text.get(2..6)?, 16)?)),
+        b'x' => Some((4, visible(text.get(2..4)?, 16)?)),
+        byte @ (b'/' | b'"' | b'\\' | b'\'') => Some((2, *byte)),
+        _ => None,
+    }
+}
+
+/// `%62`.
+fn percent(text: &[u8]) -> Option<(usize, u8)> {
+    Some((3, visible(text.get(1..3)?, 16)?))
+}
+
+/// `&#98;`, `&#x62;`, and the named ones.
+fn entity(text: &[u8]) -> Option<(usize, u8)> {
+    let length = text.iter().take(10).position(|byte| *byte == b';')?;
+    let byte = match &text[1..length] {
+        b"amp" => b'&',
+        b"lt" => b'<',
+        b"gt" => b'>',
+        b"quot" => b'"',
+        b"apos" => b'\'',
+        [b'#', b'x' | b'X', digits @ ..] => visible(digits, 16)?,
+        [b'#', digits @ ..] => visible(digits, 10)?,
+        _ => return None,
+    };
+    Some((length + 1, byte))
+}
+
+/// The runs of base64 or hexadecimal that hold something of so many bytes at least.
+pub(super) fn runs(text: &[u8], least: usize, holds: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Range<usize>> {
+    let run_min = least.saturating_mul(4).div_ceil(3);
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let length = text[at..].iter().take_while(|byte| sextet(**byte).is_some()).count();
+            let run = at..at + length;
+            at = run.end + 1;
+            if length >= run_min && is_in_run(&text[run.clone()], &holds) {
+                return Some(run);
+            }
+        }
+        None
+    })
+}
+
+/// Whether this run holds something, wherever in it that begins.
+fn is_in_run(run: &[u8], holds: &impl Fn(&[u8]) -> bool) -> bool {
+    let base64 = (0..4).any(|skipped| holds(&joined(&run[skipped.min(run.len())..], 6, sextet)));
+    base64 || (0..2).any(|skipped| holds(&joined(&run[skipped..], 4, nibble)))
+}
+
+/// The bytes that these digits write; up to the first that is none.
+fn joined(digits: &[u8], bits: u32, value: fn(u8) -> Option<u8>) -> Vec<u8> {
+    let (mut bytes, mut held, mut count) = (Vec::with_capacity(digits.len()), 0_u32, 0);
+    for digit in digits.iter().map_while(|digit| value(*digit)) {
+        (held, count) = (held << bits | u32::from(digit), count + bits);
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(held >> count & 0xff).unwrap_or_default());
+        }
+    }
+    bytes
+}
+
+/// A digit of base64, in both alphabets.
+fn sextet(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+fn nibble(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
