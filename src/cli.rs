@@ -151,7 +151,7 @@ fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliEr
     use std::io::IsTerminal as _;
     crate::config::places(global.config.as_deref(), &crate::config::Env::of_command()).map_err(|report| {
         let shown = report.render(std::io::stderr().is_terminal());
-        CliError::new(78, format!("the configuration cannot be read: mend it, or use `{instead}`\n{shown}"))
+        CliError::new(78, format!("the configuration cannot be read: correct it, or use `{instead}`\n{shown}"))
     })
 }
 

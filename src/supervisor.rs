@@ -143,7 +143,7 @@ impl Shared {
                 ok = false,
                 policies,
                 latency_ms,
-                "not everything was taken: what was in force stays"
+                "some files were refused; what was in force stays"
             );
         }
         self.notifier.ready();
@@ -294,7 +294,7 @@ async fn drain_agents(
 ) {
     shared.notifier.stopping();
     shared.publish(Phase::Draining);
-    info!(event = events::DRAINING, "draining: what is on its way is finished, the rest stays pending");
+    info!(event = events::DRAINING, "stopping: answers on their way are finished, the rest stays pending");
     let begun = Instant::now();
     drain.cancel();
     // The agents keep their own time; this is for one that hangs.
@@ -319,7 +319,7 @@ fn tell_health(health: &Health, blocked_since: &mut Option<Instant>) {
         }
         Health::Blocked { why, .. } => {
             blocked_since.get_or_insert_with(Instant::now);
-            error!(event = events::LEDGER_BLOCKED, why, "the ledger cannot be written: every answer waits");
+            error!(event = events::LEDGER_BLOCKED, why, "the ledger cannot be written; every answer waits");
         }
     }
 }

@@ -143,7 +143,7 @@ pub enum ReadError {
     #[error("it has more than {READ_BYTES_MAX} bytes")]
     TooLong,
     /// A line that is none.
-    #[error("line {line} is no line of a transcript: {why}")]
+    #[error("line {line} is not a line of a transcript: {why}")]
     Line {
         /// From 1.
         line: usize,

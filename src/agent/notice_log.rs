@@ -65,7 +65,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
             );
         }
         Notice::IdentityUnknown { error } => {
-            warn!(event = events::IDENTITY_UNKNOWN, status = status(error), why = %error, "the platform could not say whose the key is: asked again, and nothing is read or answered before");
+            warn!(event = events::IDENTITY_UNKNOWN, status = status(error), why = %error, "could not verify whose key this is; retrying. Nothing is read or answered until then");
         }
         Notice::InBetween { error, again } => {
             let (status, why) = (status(error), error.to_string());
@@ -74,9 +74,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
             } else {
                 warn!(
                     event = events::BLOCKED_IN_BETWEEN,
-                    status,
-                    why,
-                    "something between doorman and the platform answers in its place; doorman keeps trying"
+                    status, why, "a server between doorman and the platform answers in its place; doorman keeps trying"
                 );
             }
         }
@@ -91,7 +89,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                     handle = handle(request),
                     name = shown(request.name.as_ref()),
                     via,
-                    "somebody knocks"
+                    "new contact request"
                 );
             });
         }
@@ -110,7 +108,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 handle = handle(request),
                 name = shown(request.name.as_ref()),
                 before = handle(before),
-                "the platform says something else of this request than before: it is decided again"
+                "this request changed on the platform; it is decided again"
             );
         }),
         Notice::Decided { .. }
@@ -148,14 +146,13 @@ pub fn write(notice: &Notice, key: &KeySource) {
         Notice::KeyRefused { error } => {
             let (source, why) = (secret::describe(key), error.to_string());
             if error.fault == CallFault::NoKey {
-                let advice = "there is no key: put it where it is read from; it is looked for again by itself, and by `doorman reload`";
+                let advice =
+                    "no API key was found: put it there; doorman looks again by itself and at `doorman reload`";
                 error!(event = events::KEY_REFUSED, source, why, "{advice}");
             } else {
                 error!(
                     event = events::KEY_REFUSED,
-                    source,
-                    why,
-                    "the platform refuses the key: mend it where it is read from, or `doorman reload` after"
+                    source, why, "the platform refuses the API key: replace it there, then run `doorman reload`"
                 );
             }
         }

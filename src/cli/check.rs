@@ -126,7 +126,7 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
             Err(error) => {
                 report
                     .push(Severity::Warning, None, None, format!("what was recorded is not looked at: {error}"))
-                    .help("run `check` as a user who may read the ledger, or mend it with `doorman ledger`");
+                    .help("run `check` as a user who may read the ledger, or repair it with `doorman ledger`");
             }
         }
     }

@@ -198,7 +198,10 @@ fn client(given: Option<AgentClient>, rejects: bool) -> Result<Client, CliError>
                 match word.to_ascii_lowercase().as_str() {
                     "y" | "yes" => Ok(true),
                     "n" | "no" => Ok(false),
-                    _ => Err(CliError::new(2, "answer `yes` or `no`; the Python SDK does not, unless it is told to")),
+                    _ => Err(CliError::new(
+                        2,
+                        "answer `yes` or `no`; the Python SDK does not unless you configured it to",
+                    )),
                 }
             })?
         }

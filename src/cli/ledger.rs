@@ -213,7 +213,7 @@ fn agreed(path: &Path) -> Result<bool, CliError> {
         return Err(CliError::new(2, "say `--yes` where nobody can be asked"));
     }
     let question = format!(
-        "begin a new ledger at `{}`, and move the old one aside? limits, holds and history begin anew [y/N] ",
+        "begin a new ledger at `{}`, and move the old one aside? Limits, holds and history start empty [y/N] ",
         path.display()
     );
     let mut answer = String::new();

@@ -39,7 +39,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if !args.wait {
         return match remote.give(&op)? {
             Submitted::Accepted => {
-                output::print("the daemon loads its rules anew; `doorman status` or its log says what came of it\n")?;
+                output::print("the daemon loads its rules again; `doorman status` and its log show the result\n")?;
                 Ok(0)
             }
             Submitted::Reply(_) => Err(super::remote::unexpected()),

@@ -139,7 +139,7 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
     let agents = agents(&world);
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
     let mut err = anstream::stderr();
-    let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is no platform");
+    let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is not the platform");
     if !sandbox.address().ip().is_loopback() {
         let _ = writeln!(err, "doorman: whoever can reach {} controls it", sandbox.address());
     }

@@ -24,19 +24,24 @@ pub static FILE: Section = Section {
     meaning: "doorman's configuration.",
     keys: &[
         key("platform", Takes::Table(&PLATFORM), "all defaults", "Where the platform is."),
-        key("agents", Takes::Tables(&AGENT), "the environment's agent", "The agents at whose doors doorman stands."),
-        key("answers", Takes::Table(&ANSWERS), "all defaults", "How fast is answered, for each agent."),
+        key(
+            "agents",
+            Takes::Tables(&AGENT),
+            "the environment's agent",
+            "The agents whose contact requests doorman answers.",
+        ),
+        key("answers", Takes::Table(&ANSWERS), "all defaults", "How fast doorman answers, for each agent."),
         key("ledger", Takes::Table(&LEDGER), "all defaults", "The record."),
         key(
             "control",
             Takes::Table(&CONTROL),
             "all defaults",
-            "The socket that `doorman status` and its like speak to.",
+            "The socket that commands such as `doorman status` use.",
         ),
         key("metrics", Takes::Table(&METRICS), "all defaults", "Metrics and health over TCP."),
-        key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded anew."),
-        key("log", Takes::Table(&LOG), "all defaults", "What is said, and how."),
-        key("timing", Takes::Table(&TIMING), "all defaults", "Times, for tests and unusual platforms."),
+        key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded again."),
+        key("log", Takes::Table(&LOG), "all defaults", "What is logged, and in which format."),
+        key("timing", Takes::Table(&TIMING), "all defaults", "Time limits, for tests and unusual platforms."),
     ],
     elsewhere: &[
         (&AGENT, "it belongs in `[[agents]]`"),
@@ -57,14 +62,14 @@ pub static PLATFORM: Section = Section {
     meaning: "Where the platform is.",
     keys: &[
         key("url", Takes::Text, "https://app.band.ai", "Its address; the other two follow from it."),
-        key("rest_url", Takes::Text, "from `url`", "The address of its REST interface, where that is another."),
-        key("socket_url", Takes::Text, "from `url`", "The address of its WebSocket, where that is another."),
+        key("rest_url", Takes::Text, "from `url`", "The address of its REST interface, if it is a different one."),
+        key("socket_url", Takes::Text, "from `url`", "The address of its WebSocket, if it is a different one."),
         key("ca_file", Takes::Text, "none", "One more certificate authority to trust, a PEM file."),
         key(
             "credentials",
             Takes::Word(CREDENTIALS),
             "auto",
-            "How the socket is told the key: in a header, in the query, or in the query once the header was refused.",
+            "How the API key is sent when the WebSocket opens: `header`, `query`, or `auto` (header first).",
         ),
         key(
             "user_agent",
@@ -76,13 +81,13 @@ pub static PLATFORM: Section = Section {
             "headers",
             Takes::TextList,
             "none",
-            "More headers for every request, each written `Name: value`; a firewall may want one. Values are never shown.",
+            "More headers for every request, each as `Name: value`, for example for a firewall. Values are never shown.",
         ),
         key(
             "calls_per_second_max",
             Takes::Count(1, 10_000),
             "200",
-            "Most dials and listings begun in a second, all agents together; far fewer once the platform refuses calls.",
+            "Most connections and listings that all agents together begin in a second. doorman slows down by itself when the platform refuses calls.",
         ),
     ],
     ..OURS
@@ -94,7 +99,12 @@ pub static AGENT: Section = Section {
     meaning: "One agent.",
     keys: &[
         required("id", Takes::Text, "The agent's id, a UUID."),
-        key("api_key_file", Takes::Text, "none", "The file that holds its key, readable by nobody else."),
+        key(
+            "api_key_file",
+            Takes::Text,
+            "none",
+            "The file that holds its API key. Only the daemon's user may read it.",
+        ),
         key("api_key_env", Takes::Text, "none", "The environment variable that holds its key."),
         key("api_key_credential", Takes::Text, "none", "The systemd credential that holds its key, by name."),
         key("rules", Takes::Text, "rules.toml", "Its rules file; several agents may share one."),
@@ -102,7 +112,7 @@ pub static AGENT: Section = Section {
             "connection",
             Takes::Word(CONNECTIONS),
             "yield",
-            "What to do about the agent's own connection: never take it, take it, or never open one.",
+            "What to do when the agent itself is connected: `yield` never takes its connection, `take` does, `poll` never opens one.",
         ),
     ],
     ..OURS
@@ -111,10 +121,10 @@ pub static AGENT: Section = Section {
 /// `[answers]`.
 pub static ANSWERS: Section = Section {
     path: "answers",
-    meaning: "How fast is answered, for each agent.",
+    meaning: "How fast doorman answers, for each agent.",
     keys: &[
-        key("in_flight", Takes::Count(1, IN_FLIGHT_MAX), "8", "Answers on their way at once."),
-        key("per_second", Takes::Count(0, 1_000_000), "20", "Answers begun in a second; 0 is no limit."),
+        key("in_flight", Takes::Count(1, IN_FLIGHT_MAX), "8", "Most answers sent at the same time."),
+        key("per_second", Takes::Count(0, 1_000_000), "20", "Most answers begun in a second; 0 means no limit."),
     ],
     ..OURS
 };
@@ -125,7 +135,12 @@ pub static LEDGER: Section = Section {
     meaning: "The record.",
     keys: &[
         key("path", Takes::Text, "ledger.db in the state directory", "The database."),
-        key("keep", Takes::Duration, "400d", "The texts of older requests are blanked; all else is kept."),
+        key(
+            "keep",
+            Takes::Duration,
+            "400d",
+            "Names and messages of older requests are deleted; everything else is kept.",
+        ),
     ],
     ..OURS
 };
@@ -133,7 +148,7 @@ pub static LEDGER: Section = Section {
 /// `[control]`.
 pub static CONTROL: Section = Section {
     path: "control",
-    meaning: "The socket that `doorman status` and its like speak to.",
+    meaning: "The socket that commands such as `doorman status` use.",
     keys: &[key("path", Takes::Text, "doorman.sock in the runtime directory", "The Unix socket, at most 107 bytes.")],
     ..OURS
 };
@@ -168,17 +183,22 @@ pub static METRICS: Section = Section {
 /// `[reload]`.
 pub static RELOAD: Section = Section {
     path: "reload",
-    meaning: "When rules are loaded anew.",
-    keys: &[key("watch", Takes::Bool, "false", "Look at the rules and their lists every two seconds.")],
+    meaning: "When rules are loaded again.",
+    keys: &[key("watch", Takes::Bool, "false", "Check the rules and their lists for changes every two seconds.")],
     ..OURS
 };
 
 /// `[log]`.
 pub static LOG: Section = Section {
     path: "log",
-    meaning: "What is said, and how.",
+    meaning: "What is logged, and in which format.",
     keys: &[
-        key("format", Takes::Word(FORMATS), "auto", "For people on a terminal and JSON otherwise, or always one."),
+        key(
+            "format",
+            Takes::Word(FORMATS),
+            "auto",
+            "`auto` (for people on a terminal, else JSON), `human`, `json` or `journald`.",
+        ),
         key("level", Takes::Text, "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter by module."),
     ],
     ..OURS
@@ -187,28 +207,48 @@ pub static LOG: Section = Section {
 /// `[timing]`.
 pub static TIMING: Section = Section {
     path: "timing",
-    meaning: "Times, for tests and unusual platforms.",
+    meaning: "Time limits, for tests and unusual platforms.",
     keys: &[
-        key("heartbeat", Takes::Duration, "25s", "Between heartbeats, ± 10 %."),
-        key("dead_after", Takes::Duration, "55s", "Without a heartbeat's reply for this long, the connection is dead."),
-        key("join_timeout", Takes::Duration, "15s", "The bound of a join, of connecting and of each REST call."),
-        key("backoff_min", Takes::Duration, "500ms", "The first ceiling of the wait before connecting again."),
-        key("backoff_max", Takes::Duration, "60s", "The last such ceiling; the wait is anything below it."),
+        key("heartbeat", Takes::Duration, "25s", "The time between heartbeats, ± 10 %."),
+        key(
+            "dead_after",
+            Takes::Duration,
+            "55s",
+            "The connection counts as dead after this time without a heartbeat reply.",
+        ),
+        key(
+            "join_timeout",
+            Takes::Duration,
+            "15s",
+            "The longest time for a join, for connecting, and for each REST call.",
+        ),
+        key(
+            "backoff_min",
+            Takes::Duration,
+            "500ms",
+            "The first upper limit of the random wait before connecting again.",
+        ),
+        key("backoff_max", Takes::Duration, "60s", "The largest upper limit of that wait."),
         key(
             "proven_after",
             Takes::Duration,
             "60s",
-            "A connection that lasts this long is proven: the wait begins small again, and nobody took it.",
+            "After a connection has lasted this long, the wait starts small again.",
         ),
-        key("list_live", Takes::Duration, "5m", "Between listings while live, ± 20 %."),
-        key("list_away", Takes::Duration, "30s", "Between listings otherwise, ± 20 %."),
-        key("yield_retry", Takes::Duration, "5m", "Between tries while somebody else has the connection."),
-        key("ghost_window", Takes::Duration, "90s", "Refused this soon after our own drop, it may be our ghost."),
-        key("ghost_retry", Takes::Duration, "15s", "Between tries then, up to a third more."),
-        key("refused_min", Takes::Duration, "60s", "The first wait after the key was refused."),
-        key("refused_max", Takes::Duration, "15m", "The last such wait."),
-        key("retry_after_max", Takes::Duration, "15m", "`Retry-After` is believed up to this."),
-        key("drain", Takes::Duration, "10s", "The longest drain at the end."),
+        key("list_live", Takes::Duration, "5m", "The time between listings while live, ± 20 %."),
+        key("list_away", Takes::Duration, "30s", "The time between listings otherwise, ± 20 %."),
+        key("yield_retry", Takes::Duration, "5m", "The time between attempts while another client has the connection."),
+        key(
+            "ghost_window",
+            Takes::Duration,
+            "90s",
+            "A refusal (409) this soon after doorman's own connection broke may be caused by that old connection.",
+        ),
+        key("ghost_retry", Takes::Duration, "15s", "The time between attempts in that case, up to a third more."),
+        key("refused_min", Takes::Duration, "60s", "The first wait after the platform refused the key."),
+        key("refused_max", Takes::Duration, "15m", "The longest such wait."),
+        key("retry_after_max", Takes::Duration, "15m", "The longest `Retry-After` that doorman follows."),
+        key("drain", Takes::Duration, "10s", "The longest time to finish answers when doorman stops."),
     ],
     ..OURS
 };

@@ -213,7 +213,7 @@ pub enum LogFormat {
 /// `[timing]`: the figures of `docs/configuration.md`, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Between heartbeats, ± 10 %.
+    /// The time between heartbeats, ± 10 %.
     pub heartbeat: Duration,
     /// Without a matching heartbeat reply for this long, the connection is dead.
     pub dead_after: Duration,
@@ -225,9 +225,9 @@ pub struct Timing {
     pub backoff_max: Duration,
     /// Live for this long: backoff is back at its base. What ends sooner may have been taken by somebody.
     pub proven_after: Duration,
-    /// Between listings while live, ± 20 %.
+    /// The time between listings while live, ± 20 %.
     pub list_live: Duration,
-    /// Between listings otherwise, ± 20 %.
+    /// The time between listings otherwise, ± 20 %.
     pub list_away: Duration,
     /// Between tries while yielded.
     pub yield_retry: Duration,
@@ -239,7 +239,7 @@ pub struct Timing {
     pub refused_min: Duration,
     /// Last wait after a refused key.
     pub refused_max: Duration,
-    /// `Retry-After` is believed up to this.
+    /// The longest `Retry-After` that doorman follows.
     pub retry_after_max: Duration,
     /// Longest drain at the end.
     pub drain: Duration,

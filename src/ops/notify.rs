@@ -101,7 +101,7 @@ impl Notifier {
 }
 
 fn failed(error: &io::Error) {
-    tracing::warn!(event = events::NOTIFY_FAILED, why = %error, "systemd could not be told");
+    tracing::warn!(event = events::NOTIFY_FAILED, why = %error, "a message to systemd could not be sent");
 }
 
 /// How often systemd wants to hear that all is well (`WatchdogSec=`), where it does and means this process.

@@ -62,10 +62,10 @@ pub enum FieldProblem {
     #[error("is missing")]
     Missing,
     /// The payload itself.
-    #[error("is no object")]
+    #[error("is not an object")]
     NotAnObject,
     /// A number, a list, …
-    #[error("is no text")]
+    #[error("is not text")]
     NotText,
     /// An empty text where there has to be one.
     #[error("is empty")]
@@ -74,7 +74,7 @@ pub enum FieldProblem {
     #[error("holds a character that does not exist")]
     NoCharacter,
     /// No id.
-    #[error("is no id")]
+    #[error("is not a valid id")]
     NotAnId,
     /// A request that is said to be waiting and is not.
     #[error("is not `pending`")]

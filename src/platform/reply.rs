@@ -161,7 +161,7 @@ pub enum CallFault {
     #[error("no answer from the platform")]
     NoAnswer,
     /// A 2xx whose body is not what it should be (or is too large).
-    #[error("the platform's answer makes no sense (http {0})")]
+    #[error("the platform's answer cannot be read (http {0})")]
     Unreadable(u16),
     /// A page of a list that is larger than is taken. The same rows in smaller pages may fit.
     #[error("the page is too large")]

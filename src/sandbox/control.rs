@@ -160,7 +160,7 @@ impl Control {
     pub fn kick(&self, agent: &str, code: Option<u16>) -> Result<(), ControlError> {
         let code = code.unwrap_or(1001);
         if !is_close_code(code) {
-            return Err(ControlError::Invalid(format!("`{code}` is no code for a close frame")));
+            return Err(ControlError::Invalid(format!("`{code}` is not a valid close code")));
         }
         let inner = self.0.lock();
         if inner.hub.order(party(&inner, agent)?, Order::Close(code, "kicked")) {

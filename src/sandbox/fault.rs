@@ -217,7 +217,7 @@ impl Fault {
             Do::Close => is_close_code(code),
             _ => true,
         };
-        if status { Ok(()) } else { Err(format!("`{code}` is no code for `{}`", word(&self.what))) }
+        if status { Ok(()) } else { Err(format!("`{code}` is not a valid code for `{}`", word(&self.what))) }
     }
 
     fn can(&self, point: At) -> bool {
@@ -361,8 +361,8 @@ mod tests {
         for (fault, why) in [
             (Fault::new(At::Push, Do::Status), "`status` cannot be done at `push`"),
             (Fault::new(At::Respond, Do::StaleList), "`stale-list` cannot be done at `respond`"),
-            (Fault::new(At::Join, Do::Close).code(1005), "`1005` is no code for `close`"),
-            (Fault::new(At::List, Do::Status).code(99), "`99` is no code for `status`"),
+            (Fault::new(At::Join, Do::Close).code(1005), "`1005` is not a valid code for `close`"),
+            (Fault::new(At::List, Do::Status).code(99), "`99` is not a valid code for `status`"),
             (Fault::new(At::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
             (Fault::new(At::Push, Do::EdgePage), "`edge-page` cannot be done at `push`"),
             (

@@ -86,7 +86,7 @@ fn the_documentation_is_the_contract() {
         if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
             std::fs::write(&path, format!("{}{}{}", &page[..start], events::markdown(), &page[stop..])).unwrap();
         }
-        panic!("docs/logs.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it anew");
+        panic!("docs/logs.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it again");
     }
 }
 

@@ -67,7 +67,7 @@ fn the_page_says_what_the_code_says() {
         if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
             std::fs::write(&path, format!("{}{made}", &text[..begin])).unwrap();
         }
-        panic!("docs/rules-reference.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it anew");
+        panic!("docs/rules-reference.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it again");
     }
 }
 

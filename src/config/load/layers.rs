@@ -73,7 +73,9 @@ impl Loading<'_> {
         }
         let name = key.rsplit('.').next().unwrap_or(key);
         let problem = match &layered.layer {
-            Layer::File(span) => self.problems.error(span, format!("`{value}` is no `{name}`")).label(expected),
+            Layer::File(span) => {
+                self.problems.error(span, format!("`{value}` is not a valid `{name}`")).label(expected)
+            }
             Layer::Variable(variable) => {
                 self.problems.plain(Severity::Error, format!("`{variable}` = `{value}`: {expected}"))
             }

@@ -111,7 +111,7 @@ fn take_is_warned_about() {
 #[test]
 fn a_mistyped_log_level_is_refused_where_it_stands() {
     let said = refused(&format!("{AGENT}[log]\nlevel = 'loud'\n"), &[("DOORMAN_TIMING_DRAIN", "x")]);
-    assert!(said.contains("doorman.toml:4:9") && said.contains("`loud` is no `level`"), "{said}");
+    assert!(said.contains("doorman.toml:4:9") && said.contains("`loud` is not a valid `level`"), "{said}");
     let said = refused(AGENT, &[("DOORMAN_LOG_LEVEL", "inof")]);
     assert!(said.contains("`DOORMAN_LOG_LEVEL` = `inof`") && said.contains("did you mean `info`?"), "{said}");
     let mut overrides = Overrides::default();

@@ -192,7 +192,7 @@ async fn operate(
     body: Body,
 ) -> Result<Response, Refused> {
     let op: ControlOp = serde_json::from_slice(&body.0)
-        .map_err(|error| refuse("malformed", format!("the body is no operation: {error}")))?;
+        .map_err(|error| refuse("malformed", format!("the body is not a valid operation: {error}")))?;
     let reply = call(&calls, peer, op).await?;
     if manner.wait {
         let reply = answer(reply).await?;

@@ -25,7 +25,7 @@ pub enum SocketError {
     )]
     Directory(PathBuf),
     /// The path is something else.
-    #[error("`{0}` is there already and is no socket: remove it, or choose another `control.path`")]
+    #[error("`{0}` exists and is not a socket: remove it, or choose another `control.path`")]
     NotASocket(PathBuf),
     /// A Unix socket's path is short.
     #[error("the control socket's path `{0}` is longer than {PATH_BYTES_MAX} bytes: choose a shorter `control.path`")]

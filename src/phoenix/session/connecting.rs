@@ -157,7 +157,7 @@ impl Session {
     }
 
     pub(super) fn dial_timed_out(&mut self, now: Mono) {
-        self.give_up_socket("dialling came to no end".to_owned(), now);
+        self.give_up_socket("connecting took too long".to_owned(), now);
     }
 
     /// Gives the socket up and tries for a new one.

@@ -76,7 +76,7 @@ fn every_broken_field_is_named_and_no_text_repeated() {
     .unwrap_err();
     assert_eq!(
         problem.to_string(),
-        "`id` is no id, `status` is not `pending`, `inserted_at` is no text, `from_name` is no text"
+        "`id` is not a valid id, `status` is not `pending`, `inserted_at` is not text, `from_name` is not text"
     );
 }
 
@@ -101,7 +101,7 @@ fn what_is_required_is_required() {
 #[test]
 fn what_is_no_object_is_refused() {
     for payload in [json!(null), json!([]), json!("x"), json!(1), json!(true)] {
-        assert_eq!(contact_request(&payload).unwrap_err().to_string(), "`payload` is no object");
+        assert_eq!(contact_request(&payload).unwrap_err().to_string(), "`payload` is not an object");
         assert!(contact(&payload).is_err());
         for event in ["contact_request_updated", "contact_removed"] {
             assert!(channel_event(event, &payload).unwrap().is_err());

@@ -40,7 +40,7 @@ pub(super) async fn upgrade(
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let Some(accept) = header_text(&parts, "sec-websocket-key").map(|key| derive_accept_key(key.as_bytes())) else {
-        return Ok(raw(400, "text/plain", "this is no upgrade"));
+        return Ok(raw(400, "text/plain", "not a WebSocket upgrade"));
     };
     let number = {
         let mut scene = stage.scene();

@@ -48,7 +48,7 @@ impl Store {
             None => wire_time(now),
             Some(text) => text
                 .parse()
-                .map_err(|_| Problem::Invalid("`inserted_at` is no time, such as 2026-01-31T12:00:00Z".into()))?,
+                .map_err(|_| Problem::Invalid("`inserted_at` is not a time such as 2026-01-31T12:00:00Z".into()))?,
         };
         let mut ids = Vec::new();
         for number in numbers {

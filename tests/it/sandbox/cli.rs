@@ -50,7 +50,7 @@ async fn it_says_where_it_listens_and_ends_when_told() {
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
     let mut said = String::new();
     running.0.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("it is no platform"), "{said}");
+    assert!(said.contains("it is not the platform"), "{said}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::schedule::{Happening, Rates, programme};
 use super::summary::Summary;
 
 pub const AGENT: &str = "6b0f2c7e-2d86-4f0e-9a60-4a5c6f5c9d11";
-/// Answers on their way at once.
+/// Most answers sent at the same time.
 pub const IN_FLIGHT: u32 = 3;
 /// How long the rough part's programme lasts; what began in it may last until [`CALM`].
 const ROUGH: Duration = Duration::from_secs(900);

@@ -49,7 +49,7 @@ fn a_password_in_an_address_is_not_shown() {
     let addresses = ["https://me:SECRET@host", "ftp://SECRET@", "http://me:SECRET@[", "https://host/?api_key=SECRET"];
     for address in addresses {
         let said = refused(&format!("{AGENT}[platform]\nurl = \"{address}\"\nrest_url = \"{address}\"\n"), &[]);
-        assert!(said.contains("://***` is no `url`") && !said.contains("SECRET"), "{said}");
+        assert!(said.contains("://***` is not a valid `url`") && !said.contains("SECRET"), "{said}");
         for variable in ["DOORMAN_PLATFORM_URL", "BAND_WS_URL"] {
             let said = refused(AGENT, &[(variable, address)]);
             assert!(said.contains("://***`") && !said.contains("SECRET"), "{said}");
