@@ -128,7 +128,7 @@ fn stranger(from: &str, message: &str) -> ContactRequest {
 fn measure(criterion: &mut Criterion, group: &str, cases: &[(String, Policy, ContactRequest)], naive: bool) {
     let policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     let circumstances =
-        Circumstances { first_seen: Timestamp::UNIX_EPOCH, clock: ClockHealth::Sound, contacts: Some(3) };
+        Circumstances { contacts: Some(3), ..Circumstances::new(Timestamp::UNIX_EPOCH, ClockHealth::Sound) };
     let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
     let mut group = criterion.benchmark_group(group);
     for (name, policy, request) in cases {

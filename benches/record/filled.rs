@@ -34,7 +34,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
         let by = By::Rule(RuleName::parse("everybody").unwrap());
         let decision = Decision { verdict: Verdict::Approve, by, ..Decision::error(ErrorKind::Internal, hash()) };
         let at = Timestamp::now();
-        let circumstances = Circumstances { first_seen: at, clock: ClockHealth::Sound, contacts: None };
+        let circumstances = Circumstances::new(at, ClockHealth::Sound);
         let agent = agent.clone();
         [
             Record::Seen { agent: agent.clone(), request: Arc::new(request), via: Via::Event, at },

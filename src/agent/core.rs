@@ -226,6 +226,7 @@ impl Core {
         if !self.stopping {
             self.learn_changes(now);
             self.contacts_counted();
+            self.contacts_believed(now);
             self.doubts_changed();
         }
         self.fire_timers(now);

@@ -60,6 +60,9 @@ pub struct Args {
     /// How many contacts the agent has; else what the record says, or unknown
     #[arg(long, value_name = "N")]
     contacts: Option<u64>,
+    /// Who is a contact: the sender (`self`), somebody of the sender's owner, or neither; else as recorded
+    #[arg(long, value_name = "WHO", value_parser = crate::policy::keys::TEST_CONTACT.to_vec())]
+    contact: Option<String>,
     /// Hypothetical: to an agent that has seen nothing, without the limits and the history of the record
     #[arg(long)]
     fresh: bool,
@@ -184,7 +187,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 of_hypothetical(&args, at, agent.or(Some(recorded.agent)), Some(reader), global)?
             } else if args.now {
                 of_now(&args, reader, &recorded, global)?
-            } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() {
+            } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() || args.contact.is_some() {
                 of_recorded_otherwise(&args, at, reader, &recorded)?
             } else {
                 of_recorded(reader, &recorded, &older)?
@@ -371,11 +374,8 @@ fn today(reader: &LedgerReader, recorded: &RecordedRequest, rules: Option<&Said>
     let now = Clock::start().now().wall;
     let policy_state =
         policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, Moment::at(now))?;
-    let circumstances = Circumstances {
-        first_seen: recorded.first_seen,
-        clock: ClockHealth::Sound,
-        contacts: reader.contact_count(&recorded.agent).map_err(|error| fault(&error))?,
-    };
+    let seen = Circumstances::new(recorded.first_seen, ClockHealth::Sound);
+    let circumstances = contacts_on_record(reader, &recorded.agent, &recorded.request.sender, seen, now)?;
     let decision = policy.decide(&recorded.request, &circumstances, &policy_state, now);
     let said = Said { verdict: decision.verdict, by: decision.by, policy: hash.as_str().to_owned(), at: now };
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
@@ -408,9 +408,9 @@ fn of_recorded_otherwise(
     };
     let mut circumstances = match &decision {
         Some(decision) if decision.at <= moment.at => sources::circumstances_then(recorded, decision),
-        Some(_) | None => Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: None },
+        Some(_) | None => Circumstances::new(recorded.first_seen, ClockHealth::Sound),
     };
-    circumstances.contacts = args.contacts.or(circumstances.contacts);
+    said_to_be(args, &mut circumstances);
     let policy_state =
         policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
     let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
@@ -466,6 +466,30 @@ fn of_hypothetical(
     told_now("hypothetical", args, at, came, whose, &request, &policy)
 }
 
+/// What the record knows of an agent's contacts at a moment.
+fn contacts_on_record(
+    reader: &LedgerReader,
+    agent: &AgentId,
+    sender: &Sender,
+    seen: Circumstances,
+    at: Timestamp,
+) -> Result<Circumstances, CliError> {
+    let contacts = reader.contact_count(agent).map_err(|error| fault(&error))?;
+    let spans = reader.contact_spans(agent).map_err(|error| fault(&error))?;
+    let is = spans.zip(sender.handle()).map(|(spans, handle)| spans.at(handle, at));
+    let (owner, sender) = is.unzip();
+    Ok(Circumstances { contacts, owner_is_contact: owner, sender_is_contact: sender, ..seen })
+}
+
+/// What the command line says of the contacts.
+fn said_to_be(args: &Args, circumstances: &mut Circumstances) {
+    circumstances.contacts = args.contacts.or(circumstances.contacts);
+    if let Some(word) = &args.contact {
+        circumstances.owner_is_contact = Some(word != "none");
+        circumstances.sender_is_contact = Some(word == "self");
+    }
+}
+
 fn told_now(
     basis: &'static str,
     args: &Args,
@@ -475,15 +499,15 @@ fn told_now(
     request: &ContactRequest,
     policy: &Policy,
 ) -> Result<Told, CliError> {
-    let (policy_state, contacts) = match whose {
+    let seen = Circumstances::new(came, ClockHealth::Sound);
+    let (policy_state, mut circumstances) = match whose {
         Some((reader, agent)) => {
-            let contacts = reader.contact_count(agent).map_err(|error| fault(&error))?;
-            (policy_state(reader, agent, None, &request.sender, policy, Moment::at(at))?, contacts)
+            let circumstances = contacts_on_record(reader, agent, &request.sender, seen, at)?;
+            (policy_state(reader, agent, None, &request.sender, policy, Moment::at(at))?, circumstances)
         }
-        None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), None),
+        None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), seen),
     };
-    let contacts = args.contacts.or(contacts);
-    let circumstances = Circumstances { first_seen: came, clock: ClockHealth::Sound, contacts };
+    said_to_be(args, &mut circumstances);
     let explanation = explain(policy, request, &circumstances, &policy_state, at);
     Ok(Told { basis, record: None, explanation: Some(explanation) })
 }

@@ -85,6 +85,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let bar = progress_bar(found.requests);
     for (agent, mut recorded) in agents {
+        let spans = reader.contact_spans(&agent).map_err(|error| fault(&error))?;
+        for one in &mut recorded {
+            let seen = &mut one.circumstances;
+            let is = spans.as_ref().zip(one.request.sender.handle());
+            let is = is.map(|(spans, handle)| spans.at(handle, seen.first_seen));
+            (seen.owner_is_contact, seen.sender_is_contact) = is.unzip();
+        }
         recorded.sort_by_key(|one| one.circumstances.first_seen);
         let one = replay(&policy, &recorded, now, |_| bar.inc(1));
         found.pauses += one.pauses;

@@ -193,6 +193,17 @@ impl LedgerReader {
         self.connection.query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
     }
 
+    /// When which handles were contacts of an agent, as far as the record knows; `None` where its contacts were never read.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn contact_spans(&self, agent: &AgentId) -> Result<Option<contacts::ContactSpans>, LedgerError> {
+        if self.contact_count(agent)?.is_none() {
+            return Ok(None);
+        }
+        contacts::spans(&self.connection, agent).map(Some).map_err(|error| self.fault(&error))
+    }
+
     /// The ids of requests that begin so, at most two.
     ///
     /// # Errors

@@ -49,6 +49,10 @@ struct CircumstancesRow {
     sound_clock: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contacts: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner_is_contact: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender_is_contact: Option<bool>,
 }
 
 /// One rule's say.
@@ -103,6 +107,8 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
             first_seen: circumstances.first_seen,
             sound_clock: circumstances.clock == ClockHealth::Sound,
             contacts: circumstances.contacts,
+            owner_is_contact: circumstances.owner_is_contact,
+            sender_is_contact: circumstances.sender_is_contact,
         }),
     };
     // Strings, numbers and booleans only: there is nothing in it that JSON cannot say.
@@ -132,6 +138,8 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
             first_seen: row.first_seen,
             clock: if row.sound_clock { ClockHealth::Sound } else { ClockHealth::Unsound },
             contacts: row.contacts,
+            owner_is_contact: row.owner_is_contact,
+            sender_is_contact: row.sender_is_contact,
         }),
     })
 }

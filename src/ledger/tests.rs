@@ -57,7 +57,7 @@ pub(super) fn decision(verdict: Verdict, by: By) -> Decision {
 }
 
 pub(super) fn circumstances() -> Circumstances {
-    Circumstances { first_seen: at(1), clock: ClockHealth::Unsound, contacts: Some(7) }
+    Circumstances { contacts: Some(7), ..Circumstances::new(at(1), ClockHealth::Unsound) }
 }
 
 pub(super) fn decided(name: &str, verdict: Verdict, by: &str, second: i64) -> Record {

@@ -93,7 +93,7 @@ impl Policy {
         };
         let sender = Sender::parse(Some(handle.as_str()));
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
-        let circumstances = Circumstances { first_seen: now, clock: ClockHealth::Sound, contacts: None };
+        let circumstances = Circumstances::new(now, ClockHealth::Sound);
         let policy_state = PolicyState::restore(SavedState::default());
         let inputs = Inputs::new(&request, &circumstances, &policy_state, now);
         let heard: Vec<Heard<'_>> =

@@ -5,6 +5,7 @@
 //! The order of that list is the order of the keys on the reference page.
 
 pub(crate) mod compared;
+mod contact;
 mod contacts;
 mod handle;
 mod handle_parts;
@@ -18,6 +19,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
+pub use contact::IsContact;
 pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
 pub use handle_parts::{Kind, OwnerIs, SenderKind, SlugIs};
@@ -256,6 +258,7 @@ conditions![
     MessageLongerThan,
     InWindow,
     AgeOver,
+    IsContact,
     ContactsOver,
     History,
 ];

@@ -276,6 +276,17 @@ pub struct Circumstances {
     pub clock: ClockHealth,
     /// How many contacts the agent has; `None` where the list cannot tell.
     pub contacts: Option<u64>,
+    /// Whether somebody of the sender's owner is a contact now; `None` where that is not known.
+    pub owner_is_contact: Option<bool>,
+    /// Whether the sender is.
+    pub sender_is_contact: Option<bool>,
+}
+
+impl Circumstances {
+    /// Nothing is known of the contacts.
+    pub fn new(first_seen: Timestamp, clock: ClockHealth) -> Self {
+        Self { first_seen, clock, contacts: None, owner_is_contact: None, sender_is_contact: None }
+    }
 }
 
 /// One place taken in a rule's limit, in a bucket (owner, handle, or the rule itself).

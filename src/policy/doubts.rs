@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
-use crate::model::{Contact, ContactId, ContactRequest, RequestId};
+use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId};
 use changed::Changed;
 pub use changed::Concerned;
 pub(crate) use contacts::Added;
@@ -79,6 +79,15 @@ pub struct Doubts {
 }
 
 impl Doubts {
+    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, as far as the contacts that
+    /// were shown tell; `None` where that is in doubt.
+    pub(crate) fn is_contact(&self, handle: &Handle, now: Timestamp) -> (Option<bool>, Option<bool>) {
+        if self.unknown(handle.owner(), Fact::Identity, None, now).is_some() {
+            return (None, None);
+        }
+        self.contacts.is_contact(handle)
+    }
+
     /// Takes in a doubt. The same one again is no change, unless it may have happened later than was known.
     pub fn add(&mut self, doubt: Doubt) {
         let about = self.by_owner.entry(doubt.owner.clone()).or_default();

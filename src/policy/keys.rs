@@ -12,6 +12,8 @@ pub use super::conditions::HISTORY;
 pub const COUNT_MAX: u64 = 1_000_000;
 /// The words of `then` in a rule, and of `verdict`.
 pub const VERDICTS: &[&str] = &["approve", "reject", "defer"];
+/// The words of `contact` in a test's `request`.
+pub const TEST_CONTACT: &[&str] = &["self", "owner", "none"];
 /// The days of a window, Monday first.
 pub const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
@@ -255,6 +257,12 @@ pub static TEST_REQUEST: Section = Section {
         key("message", Takes::Text, "absent", "The message."),
         key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
         key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
+        key(
+            "contact",
+            Takes::Word(TEST_CONTACT),
+            "unknown",
+            "Who is a contact: the sender, somebody of the sender's owner, or neither.",
+        ),
     ],
     ..Section::PLAIN
 };

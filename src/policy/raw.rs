@@ -198,6 +198,8 @@ pub(crate) struct RawTest {
     pub(crate) message: Option<String>,
     pub(crate) ago: SignedDuration,
     pub(crate) contacts: Option<u64>,
+    /// Whether the owner has a contact, and whether the sender is one.
+    pub(crate) contact: Option<(bool, bool)>,
     pub(crate) expect: Range<usize>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) by: Option<At<String>>,

@@ -3,7 +3,8 @@
 //!
 //! What is simulated: an answer goes out at the moment it is decided and is applied; a pause is resumed at once (and
 //! counted); a request that a person or somebody else ended is pending no longer than it was. What the record does not
-//! hold (the number of contacts) is unknown, as it is to a daemon that cannot list them.
+//! hold (the number of contacts) is unknown, as it is to a daemon that cannot list them. Who was a contact is as the record
+//! knows it of the moment at which a request came.
 
 mod past;
 

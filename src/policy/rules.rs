@@ -390,4 +390,6 @@ pub struct TestRequest {
     pub ago: SignedDuration,
     /// How many contacts the agent has; unknown where the test does not say.
     pub contacts: Option<u64>,
+    /// Whether the sender's owner has a contact, and whether the sender is one; likewise.
+    pub contact: Option<(bool, bool)>,
 }

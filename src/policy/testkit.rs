@@ -221,7 +221,7 @@ pub(crate) fn saying(from: &str, name: Option<&str>, message: Option<&str>) -> C
 }
 
 pub(crate) fn sound() -> Circumstances {
-    Circumstances { first_seen: noon(), clock: ClockHealth::Sound, contacts: None }
+    Circumstances::new(noon(), ClockHealth::Sound)
 }
 
 pub(crate) fn unsound() -> Circumstances {

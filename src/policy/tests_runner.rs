@@ -91,8 +91,12 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
             message: test.request.message.clone(),
             inserted_at: Some(sent),
         };
-        let circumstances =
-            Circumstances { first_seen: sent, clock: ClockHealth::Sound, contacts: test.request.contacts };
+        let circumstances = Circumstances {
+            contacts: test.request.contacts,
+            owner_is_contact: test.request.contact.map(|(owner, _)| owner),
+            sender_is_contact: test.request.contact.map(|(_, sender)| sender),
+            ..Circumstances::new(sent, ClockHealth::Sound)
+        };
         policy.decide(&request, &circumstances, &policy_state, test.at)
     });
     let got = decision.unwrap_or_else(|| Decision::error(super::ErrorKind::Internal, policy.hash.clone()));

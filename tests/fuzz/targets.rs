@@ -189,7 +189,7 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
     let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
     let policy_state = PolicyState::default();
     for clock in [ClockHealth::Sound, ClockHealth::Unsound] {
-        let circumstances = Circumstances { first_seen: now, clock, contacts: None };
+        let circumstances = Circumstances::new(now, clock);
         let decision = policy.decide(&request, &circumstances, &policy_state, now);
         let naive = policy.decide_naive(&request, &circumstances, &policy_state, now);
         assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));

@@ -100,7 +100,7 @@ fn request(name: &str, from: &str) -> ContactRequest {
 /// Somebody asked, and was decided about under these rules, with so many contacts; an approval was carried out.
 fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Timestamp) -> Vec<Record> {
     let request = request(name, from);
-    let circumstances = Circumstances { first_seen: at, clock: ClockHealth::Sound, contacts };
+    let circumstances = Circumstances { contacts, ..Circumstances::new(at, ClockHealth::Sound) };
     let policy_state =
         policy::PolicyState::restore(policy::state::SavedState { history_complete: true, ..Default::default() });
     let decision = policy.decide(&request, &circumstances, &policy_state, at);

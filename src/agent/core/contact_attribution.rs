@@ -108,14 +108,24 @@ impl ContactAttribution {
         handle.and_then(|handle| self.by_handle.get(handle)).is_some_and(|approval| approval.applied)
     }
 
+    /// Whether an approval of somebody of this handle's owner was carried out, and its contact is not here yet: of anybody of
+    /// theirs, and of this very handle.
+    pub(super) fn awaits_of(&self, handle: &Handle) -> (bool, bool) {
+        let Ok(owner) = Handle::parse(handle.owner()) else { return (false, false) };
+        let near =
+            self.by_handle.range(owner.clone()..).take_while(|(one, _)| one.as_str().starts_with(owner.as_str()));
+        let mut theirs = near.filter(|(one, approval)| one.owner() == owner.as_str() && approval.applied);
+        (theirs.next().is_some(), self.awaits(Some(handle)))
+    }
+
     /// What has an age up to this was there before now.
     pub(super) fn age(&self) -> u64 {
         self.age
     }
 
     /// All contacts were read, and met. An approval that had been carried out before the reading began, by its age, and whose
-    /// contact time and again is not among them, made one that came and went unseen: it waits no more.
-    pub(super) fn not_among_all(&mut self, before: u64) {
+    /// contact time and again is not among them, made one that came and went unseen: it waits no more. Whether there was one.
+    pub(super) fn not_among_all(&mut self, before: u64) -> bool {
         let mut gone = Vec::new();
         for handle in self.ages.range(..=before).map(|(_, handle)| handle) {
             if let Some(approval) = self.by_handle.get_mut(handle).filter(|approval| approval.applied) {
@@ -126,9 +136,10 @@ impl ContactAttribution {
                 }
             }
         }
-        for handle in gone {
-            self.remove(&handle);
+        for handle in &gone {
+            self.remove(handle);
         }
+        !gone.is_empty()
     }
 
     /// A contact that waits no more for the end of its answer: others needed the room.

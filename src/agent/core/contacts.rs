@@ -26,6 +26,10 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) const MISSED_MAX: u8 = 3;
 /// While nobody tells of contacts, a reading that began longer ago does not show who is there now; and a second a page besides.
 const FRESH: Duration = Duration::from_secs(60);
+/// Between readings while nobody tells of contacts and the policy asks who is one.
+const ASKED_RHYTHM: Duration = Duration::from_secs(300);
+/// So long after its beginning, a reading shows who is a contact where nobody tells of them.
+const BELIEVED: Duration = Duration::from_secs(900);
 /// Removed contacts whose second removal is known for what it is.
 const LEFT_MAX: usize = 256;
 /// Twice the pages that as many contacts take as are kept.
@@ -40,6 +44,12 @@ pub(super) struct Contacts {
     calls: u64,
     /// The place of the last reading's beginning among what came to the inbox, and when it began.
     began: Option<(Mark, Mono)>,
+    /// The same of the last one that came to its end.
+    read: Option<(Mark, Mono)>,
+    /// It had a row without a readable id, which may be anybody.
+    read_odd: bool,
+    /// Only readings that began later show, with what the channel told since, who is a contact.
+    told_since: Option<Mark>,
     /// Pages of the last reading.
     pages: u32,
     /// How many there are, as the last page said, and as the channel told since, and which approvals came later; `None` where
@@ -55,6 +65,10 @@ pub(super) struct Contacts {
     asked: Vec<u64>,
     /// The policy asks who was removed.
     asks_removed: bool,
+    /// The policy asks who is a contact.
+    asks_contacts: bool,
+    /// Whether it can be told who is a contact, and who is none, as what rests was decided by.
+    tells: (bool, bool),
     /// How many of them are exceeded, if that is known, as what rests was decided by.
     exceeded: Option<usize>,
 }
@@ -92,6 +106,9 @@ impl Contacts {
             next: now.mono + super::listing::FIRST_LISTING,
             calls: 0,
             began: None,
+            read: None,
+            read_odd: false,
+            told_since: None,
             pages: 1,
             total: None,
             watched: false,
@@ -100,6 +117,8 @@ impl Contacts {
             attribution: ContactAttribution::default(),
             asked: Vec::new(),
             asks_removed: false,
+            asks_contacts: false,
+            tells: (false, false),
             exceeded: None,
         };
         contacts.asked_by(policy, 0);
@@ -119,11 +138,34 @@ impl Contacts {
     pub(super) fn asked_by(&mut self, policy: Option<&Policy>, known: usize) {
         self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
         self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed.is_some());
+        self.asks_contacts = policy.is_some_and(Policy::asks_contacts);
+        self.keep_up();
         self.exceeded = self.count_exceeded(known);
     }
 
     fn count_exceeded(&self, known: usize) -> Option<usize> {
         self.count(known).map(|count| self.asked.partition_point(|asked| *asked < count))
+    }
+
+    /// How long it is between two readings while nothing asks for one.
+    fn rhythm(&self) -> Duration {
+        if self.asks_contacts && !self.watched { ASKED_RHYTHM } else { RHYTHM }
+    }
+
+    /// The next reading comes no later than the rhythm asks.
+    fn keep_up(&mut self) {
+        if let Some((_, began)) = self.began {
+            self.next = self.next.min(began + self.rhythm());
+        }
+    }
+
+    /// Whether the last reading, with what was told since, shows who is a contact now.
+    fn believed(&self, now: Mono) -> bool {
+        self.whole
+            && self.read.is_some_and(|(mark, began)| {
+                let told = self.watched && self.told_since.is_some_and(|since| mark > since);
+                told || now.since(began) <= BELIEVED
+            })
     }
 
     /// Reads the list soon, but not all the time where it is long.
@@ -199,7 +241,7 @@ impl Contacts {
 impl Core {
     pub(super) fn begin_contacts(&mut self, now: Now) {
         self.contacts.calls += 1;
-        self.contacts.next = now.mono + RHYTHM;
+        self.contacts.next = now.mono + self.contacts.rhythm();
         self.contacts.began = Some((self.inbox.mark(), now.mono));
         let call = self.contacts.calls;
         self.contacts.reading = Some(Reading {
@@ -309,9 +351,14 @@ impl Core {
             self.removed_contact(&contact, now);
         }
         self.contacts.whole = !reading.crowded;
+        self.contacts.read = self.contacts.began;
+        self.contacts.read_odd = reading.odd;
         self.baseline(self.policy_state.doubts().contacts().len());
         if !reading.odd && !reading.crowded && reading.unread == 0 {
-            self.contacts.attribution.not_among_all(reading.approvals);
+            let gave_up = self.contacts.attribution.not_among_all(reading.approvals);
+            if gave_up && self.contacts.asks_contacts {
+                self.inbox.requeue_resting(|_| true);
+            }
         }
     }
 
@@ -326,6 +373,7 @@ impl Core {
         let joined = self.session.joined();
         if std::mem::replace(&mut self.contacts.watched, joined) && !joined {
             self.contacts.unwatched = now.wall;
+            self.contacts.keep_up();
         }
     }
 
@@ -339,6 +387,7 @@ impl Core {
         let since = self.unwatched_since(now);
         let reading = self.contacts.calls + 1;
         self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
+        self.contacts.told_since = Some(self.inbox.mark());
         self.contacts.read_next(now.mono);
     }
 
@@ -362,6 +411,42 @@ impl Core {
             (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
             (Concerned::Owners(_), None) => false,
         });
+    }
+
+    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, where the policy asks and
+    /// that is known.
+    pub(super) fn is_contact(&self, handle: Option<&Handle>, now: Now) -> (Option<bool>, Option<bool>) {
+        let Some(handle) = handle.filter(|_| self.contacts.asks_contacts && self.contacts.believed(now.mono)) else {
+            return (None, None);
+        };
+        // Whoever was let in and not shown yet is a contact by now, or was removed again.
+        let awaited = self.contacts.attribution.awaits_of(handle);
+        let odd = self.contacts.read_odd;
+        let known = |is: Option<bool>, awaited: bool| is.filter(|is| *is || !(awaited || odd));
+        let (owner, sender) = self.policy_state.doubts().is_contact(handle, now.wall);
+        (known(owner, awaited.0), known(sender, awaited.1))
+    }
+
+    /// Where it can be told who is a contact, or no longer can, what rests is decided again.
+    pub(super) fn contacts_believed(&mut self, now: Now) {
+        if !self.contacts.asks_contacts {
+            return;
+        }
+        let absence = !self.contacts.read_odd && self.policy_state.doubts().contacts().tells_absence();
+        let tells = (self.contacts.believed(now.mono), absence);
+        if std::mem::replace(&mut self.contacts.tells, tells) != tells {
+            self.inbox.requeue_resting(|_| true);
+        }
+    }
+
+    /// Who of these are contacts has changed.
+    fn contact_changed(&mut self, contact: &Contact) {
+        if !self.contacts.asks_contacts {
+            return;
+        }
+        let doubts = self.policy_state.doubts_mut();
+        let owners = doubts.contacts().owners_of(&contact.id).to_vec();
+        owners.iter().for_each(|owner| doubts.touch(owner));
     }
 
     /// How many contacts there are, if that is known.
@@ -429,6 +514,7 @@ impl Core {
     /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
     /// telling.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        self.contact_changed(&contact);
         if let Some(handle) = contact.sender.handle() {
             self.policy_state.doubts_mut().recognised(handle.owner());
         }
@@ -445,6 +531,9 @@ impl Core {
 
     /// An approval was carried out, or certainly was not and will not be.
     pub(super) fn approval_ended(&mut self, id: &RequestId, handle: Option<&Handle>, applied: bool, now: Now) {
+        if let Some(handle) = handle.filter(|_| applied && self.contacts.asks_contacts) {
+            self.policy_state.doubts_mut().touch(handle.owner());
+        }
         if applied {
             if let Some(met) = self.contacts.attribution.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);

@@ -89,8 +89,10 @@ impl Core {
         // First seen while the clock ran ahead: counted from now, or a wait would last as long as the clock was off.
         let first_seen = if self.clock.sound() { entry.first_seen().min(now.wall) } else { entry.first_seen() };
         let contacts = self.contact_count();
-        let circumstances = Circumstances { first_seen, clock: self.clock.health(), contacts };
         let (request, mark) = (entry.request().clone(), entry.mark());
+        let (owner_is_contact, sender_is_contact) = self.is_contact(request.sender.handle(), now);
+        let known = Circumstances::new(first_seen, self.clock.health());
+        let circumstances = Circumstances { contacts, owner_is_contact, sender_is_contact, ..known };
         self.look_for_contacts(mark, request.sender.handle(), now);
         if let Some(entry) = self.inbox.entry_mut(id) {
             entry.first_seen_at(first_seen);

@@ -171,6 +171,17 @@ fn table(name: &str, recorded: &RecordedRequest, decision: &RecordedDecision, pa
     if let Some(contacts) = circumstances.and_then(|circumstances| circumstances.contacts) {
         fields.push(format!("contacts = {contacts}"));
     }
+    let contact = circumstances.and_then(|known| known.owner_is_contact.zip(known.sender_is_contact));
+    if let Some((owner, sender)) = contact {
+        let word = if sender {
+            "self"
+        } else if owner {
+            "owner"
+        } else {
+            "none"
+        };
+        fields.push(format!("contact = \"{word}\""));
+    }
     text += &format!("request = {{ {} }}\n", fields.join(", "));
     text + &format!("expect = {{ verdict = \"{}\", by = {} }}\n", decision.verdict, quoted(&decision.by.to_string()))
 }

@@ -69,7 +69,7 @@ pub(super) fn policy_on_record(reader: &LedgerReader, hash: &PolicyHash) -> Resu
 
 /// What was known beside the request when it was decided. What the record lacks is unknown, the time with it.
 pub(super) fn circumstances_then(recorded: &RecordedRequest, decision: &RecordedDecision) -> Circumstances {
-    let unsaid = Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Unsound, contacts: None };
+    let unsaid = Circumstances::new(recorded.first_seen, ClockHealth::Unsound);
     decision.facts.circumstances.unwrap_or(unsaid)
 }
 
@@ -108,13 +108,13 @@ pub(in crate::cli) fn rules_path(
     }
 }
 
-/// A request as the policy replays it. The record does not say how many contacts there were.
+/// A request as the policy replays it. The record does not say how many contacts there were; who was one, the caller adds.
 pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
     let by_person = matches!(recorded.by, Some(By::Person(_)));
     let elsewhere = matches!(recorded.outcome, Some(Outcome::SettledElsewhere | Outcome::Gone));
     let last_seen = recorded.answered_at.or(recorded.decided_at).unwrap_or(recorded.first_seen);
     Recorded {
-        circumstances: Circumstances { first_seen: recorded.first_seen, clock: ClockHealth::Sound, contacts: None },
+        circumstances: Circumstances::new(recorded.first_seen, ClockHealth::Sound),
         verdict: recorded.verdict,
         by: recorded.by,
         answered_at: recorded.answered_at,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
 use crate::ledger::columns::{Micros, Parsed};
-use crate::model::{AgentId, ContactId, ContactKind, RequestId, StrangerText};
+use crate::model::{AgentId, ContactId, ContactKind, Handle, RequestId, StrangerText};
 use crate::policy::By;
 
 /// A contact that is there, as far as the record knows.
@@ -42,6 +42,39 @@ pub fn all(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result
         )?
         .query_map([agent.map(AgentId::as_str)], read)?
         .collect()
+}
+
+/// From when to when the handles of an agent's contacts were contacts, as far as the record knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContactSpans(Vec<(Handle, Option<Timestamp>, Option<Timestamp>)>);
+
+impl ContactSpans {
+    /// Whether somebody of this handle's owner was a contact at that moment, and whether this very handle was.
+    pub fn at(&self, handle: &Handle, at: Timestamp) -> (bool, bool) {
+        let there = |since: Option<Timestamp>, until: Option<Timestamp>| {
+            since.is_none_or(|since| since <= at) && until.is_none_or(|until| until > at)
+        };
+        let theirs = self.0.iter().filter(|(one, since, until)| one.owner() == handle.owner() && there(*since, *until));
+        theirs.fold((false, false), |(_, sender), (one, ..)| (true, sender || one == handle))
+    }
+}
+
+/// When which handles were contacts of this agent; those without a readable handle are left out.
+pub fn spans(connection: &Connection, agent: &AgentId) -> rusqlite::Result<ContactSpans> {
+    let sql = "SELECT coalesce(c.handle, r.handle), coalesce(c.inserted_at, c.added_at), c.removed_at
+               FROM agent a JOIN contact c ON c.agent = a.n LEFT JOIN request r ON r.n = c.request WHERE a.id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([agent.as_str()], |row| {
+        let handle = row.get_ref(0)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+        let moment = |column: usize| Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at));
+        let (since, until): (_, rusqlite::Result<_>) = (moment(1)?, moment(2));
+        Ok(handle.zip(Some((since, until?))))
+    })?;
+    let mut spans = Vec::new();
+    for row in rows {
+        spans.extend(row?.map(|(handle, (since, until))| (handle, since, until)));
+    }
+    Ok(ContactSpans(spans))
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<RecordedContact> {

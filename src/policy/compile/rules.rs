@@ -123,7 +123,7 @@ impl Compiling<'_> {
                     .label(label)
                     .help(
                         "name an `owner`, a `handle` or `list` with a plain owner part, a `handle_regex` that begins with one, \
-                         or `history = { approved_before = true }`; to approve strangers all the same, write both \
+                         `history = { approved_before = true }`, or `contact = \"owner\"`; to approve strangers all the same, write both \
                          `dangerously_approve_everyone = true` and a `limit`",
                     );
             }

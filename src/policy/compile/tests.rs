@@ -63,6 +63,7 @@ impl Compiling<'_> {
                 message: text(&test.message),
                 ago: test.ago,
                 contacts: test.contacts,
+                contact: test.contact,
             },
             verdict: test.verdict?,
             by: test.by.as_ref().map(|by| by.value.clone()),

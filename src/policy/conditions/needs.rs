@@ -13,6 +13,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) history: HistoryNeeds,
     /// The numbers of contacts that are asked for.
     pub(crate) contact_counts: Vec<u64>,
+    /// Whether somebody is a contact now is asked.
+    pub(crate) contacts: bool,
     /// The lists that rules speak of.
     pub(crate) lists: Vec<&'a List>,
 }
@@ -40,6 +42,11 @@ impl Policy {
         let mut needs = Needs::default();
         self.conditions().for_each(|condition| condition.0.needs(&mut needs));
         needs
+    }
+
+    /// Whether some condition asks who is a contact now.
+    pub fn asks_contacts(&self) -> bool {
+        self.needs().contacts
     }
 
     /// The numbers of contacts that `contacts_over` names, in order, each once.

@@ -66,6 +66,8 @@ struct Open {
     wanted_since: Timestamp,
     /// Readings in succession without it.
     missed: u8,
+    /// Its handle could be read when it was last shown.
+    readable: bool,
 }
 
 /// What came of adding a contact.
@@ -117,6 +119,7 @@ impl OpenContacts {
                 wanted: 0,
                 wanted_since: since,
                 missed: 0,
+                readable: true,
             };
             self.open.insert(id, open);
         }
@@ -195,6 +198,24 @@ impl OpenContacts {
         !ids.is_empty()
     }
 
+    /// Whether somebody of this handle's owner is a contact, and whether this very handle is; `None` where that is in doubt.
+    pub(crate) fn is_contact(&self, handle: &Handle) -> (Option<bool>, Option<bool>) {
+        let none = self.tells_absence().then_some(false);
+        let (mut owner, mut sender) = (none, none);
+        for open in self.of(handle.owner()).filter_map(|id| self.open.get(id)) {
+            let known = open.readable && !self.is_doubtful(open);
+            let is = open.handle.as_ref();
+            also(&mut owner, known.then(|| is.is_some_and(|is| is.owner() == handle.owner())));
+            also(&mut sender, known.then(|| is == Some(handle)));
+        }
+        (owner, sender)
+    }
+
+    /// Whether somebody who is not among them is none: nobody was left out, and no handle is unreadable.
+    pub(crate) fn tells_absence(&self) -> bool {
+        !self.crowded && self.nameless.is_empty()
+    }
+
     /// A person says that nobody of this owner was removed up to now.
     pub(super) fn vouched(&mut self, owner: &str) {
         let ids: Vec<ContactId> = self.of(owner).cloned().collect();
@@ -242,7 +263,8 @@ impl OpenContacts {
         match self.open.entry(contact.id.clone()) {
             Entry::Occupied(entry) => {
                 let open = entry.into_mut();
-                let doubtful = open.proven < self.floor.max(open.wanted);
+                let doubtful = open.proven < self.floor.max(open.wanted) || open.readable != handle.is_some();
+                open.readable = handle.is_some();
                 (open.seen, open.missed) = (reading, 0);
                 open.proven = open.proven.max(reading);
                 let Some(handle) = handle else { return (Added::Known, doubtful) };
@@ -272,6 +294,7 @@ impl OpenContacts {
                 if owners.is_empty() {
                     self.nameless.insert(contact.id.clone());
                 }
+                let readable = handle.is_some();
                 let handle = handle.cloned();
                 entry.insert(Open {
                     handle,
@@ -283,6 +306,7 @@ impl OpenContacts {
                     wanted: 0,
                     wanted_since: Timestamp::MIN,
                     missed: 0,
+                    readable,
                 });
                 (Added::New, false)
             }
@@ -290,7 +314,7 @@ impl OpenContacts {
     }
 
     /// Every owner that it ever had.
-    pub(super) fn owners_of(&self, id: &ContactId) -> &[Arc<str>] {
+    pub(crate) fn owners_of(&self, id: &ContactId) -> &[Arc<str>] {
         self.open.get(id).map_or(&[], |open| &open.owners)
     }
 
@@ -308,4 +332,13 @@ impl OpenContacts {
     pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
         self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
     }
+}
+
+/// Takes in what is known of one more: one that is outweighs all, and one that may be outweighs those that are not.
+fn also(known: &mut Option<bool>, is: Option<bool>) {
+    *known = match (*known, is) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (None, _) | (_, None) => None,
+        (Some(false), Some(false)) => Some(false),
+    };
 }

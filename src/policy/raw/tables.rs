@@ -407,6 +407,8 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         (text("from_handle", problems), text("from_name", problems), text("message", problems));
     let ago = request.as_ref().and_then(|reader| reader.get("ago")).and_then(|value| value.duration_or_zero(problems));
     let contacts = request.as_ref().and_then(|reader| reader.get("contacts")).and_then(|value| value.count(problems));
+    let contact = request.as_ref().and_then(|reader| reader.get("contact")).and_then(|value| value.word(problems));
+    let contact = contact.map(|word| (word.value != "none", word.value == "self"));
     let (span, expect) = expected?;
     let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
     let by = expect.get("by").and_then(|value| value.text(problems));
@@ -418,6 +420,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         message,
         ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
         contacts: contacts.map(|count| count.value),
+        contact,
         expect: span,
         verdict: verdict.map(|verdict| verdict.value),
         by,

@@ -58,7 +58,7 @@ pub(super) fn seen(name: &str, handle: Option<&str>, message: &str, second: i64)
 pub(super) fn decided(name: &str, verdict: Verdict, by: By, second: i64) -> Record {
     let policy = PolicyHash::new(&"0f".repeat(32));
     let decision = Box::new(Decision { verdict, by, ..Decision::error(ErrorKind::Internal, policy) });
-    let circumstances = Circumstances { first_seen: at(second), clock: ClockHealth::Sound, contacts: None };
+    let circumstances = Circumstances::new(at(second), ClockHealth::Sound);
     Record::Decided { agent: agent(), request: id(name), decision, circumstances, at: at(second) }
 }
 

@@ -39,6 +39,7 @@ pub(super) enum Spec {
     Window(usize),
     Age(i64),
     Contacts,
+    IsContact(bool),
     Approved(bool),
     Rejected(i64),
     Removed(i64),
@@ -81,6 +82,7 @@ impl Spec {
             Spec::Window(_) => window(&[Weekday::Sunday, Weekday::Monday], "00:00", "13:30"),
             Spec::Age(age) => AgeOver(hours(*age)).into(),
             Spec::Contacts => unknown(),
+            Spec::IsContact(owner) => if *owner { IsContact::OfOwner } else { IsContact::Sender }.into(),
             Spec::Approved(before) => history(&|history| history.approved_before = Some(*before)),
             Spec::Rejected(within) => history(&|history| history.rejected_within = Some(hours(*within))),
             Spec::Removed(within) => history(&|history| history.removed_within = Some(hours(*within))),
@@ -241,6 +243,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         2 => (0..3_usize).prop_map(Spec::Window),
         1 => (0..30_i64).prop_map(Spec::Age),
         1 => Just(Spec::Contacts),
+        1 => any::<bool>().prop_map(Spec::IsContact),
         1 => any::<bool>().prop_map(Spec::Approved),
         1 => (1..9_i64).prop_map(Spec::Rejected),
         1 => (1..9_i64).prop_map(Spec::Removed),
@@ -298,15 +301,21 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
     let age = prop::option::weighted(0.9, -1..40_i64);
     let past = prop::collection::vec((0..HANDLES.len(), 0..6_u8, 0..600_i64), 0..12);
     let clock = prop_oneof![9 => Just(ClockHealth::Sound), 1 => Just(ClockHealth::Unsound)];
+    let contact =
+        prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(owner, sender)| (owner || sender, sender)));
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
-    (from, name, message, age, past, clock, flags, 0..40_i64, 0..48_i64).prop_map(
-        |(sender, name, message, age, past, clock, (complete, paused, held), seen_ago, later)| {
+    (from, name, message, age, past, (clock, contact), flags, 0..40_i64, 0..48_i64).prop_map(
+        |(sender, name, message, age, past, (clock, contact), (complete, paused, held), seen_ago, later)| {
             let now = noon() + SignedDuration::from_mins(30 * later);
             let inserted_at = age.map(|age| now - hours(age));
             let first_seen = now - hours(seen_ago);
             Scene {
                 request: ContactRequest { id: id("r"), sender, name, message, inserted_at },
-                circumstances: Circumstances { first_seen, clock, contacts: None },
+                circumstances: Circumstances {
+                    owner_is_contact: contact.map(|(owner, _)| owner),
+                    sender_is_contact: contact.map(|(_, sender)| sender),
+                    ..Circumstances::new(first_seen, clock)
+                },
                 now,
                 past,
                 complete,

@@ -1,0 +1,106 @@
+//! `contact`: whether the sender, or somebody of the sender's owner, is a contact of the agent now. Unknown while the list
+//! of contacts cannot tell.
+
+use super::{Compile, Condition, ConditionKind, Needs, OfContact, Who, row};
+use crate::document::keys::{Key, Takes, key};
+use crate::policy::compile::Compiling;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
+use crate::policy::explain::values;
+use crate::policy::raw::RawCondition;
+
+/// `contact = "owner"` or `"self"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IsContact {
+    /// Somebody of the sender's owner: the owner, or any agent of theirs, the sender too.
+    OfOwner,
+    /// This very handle.
+    Sender,
+}
+
+impl IsContact {
+    /// The words of `contact`.
+    pub const WORDS: &'static [&'static str] = &["owner", "self"];
+
+    /// One of [`IsContact::WORDS`].
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "owner" => Some(Self::OfOwner),
+            "self" => Some(Self::Sender),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::OfOwner => "owner",
+            Self::Sender => "self",
+        }
+    }
+
+    fn known(self, inputs: &Inputs<'_>) -> Option<bool> {
+        match self {
+            Self::OfOwner => inputs.circumstances.owner_is_contact,
+            Self::Sender => inputs.circumstances.sender_is_contact,
+        }
+    }
+}
+
+impl Compile for IsContact {
+    const KEY: Key = key(
+        "contact",
+        Takes::Word(Self::WORDS),
+        "",
+        "`\"owner\"`: somebody of the sender's owner is a contact of the agent now; `\"self\"`: the sender is.",
+    );
+
+    fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
+        Self::parse(written.word()?)
+    }
+}
+
+impl ConditionKind for IsContact {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::OfTheMoment
+    }
+
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        self.known(inputs).map_or(Evaluation::UNKNOWN, Evaluation::fact)
+    }
+
+    fn wanted(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        let Some(handle) = inputs.handle else { return values::handle(inputs) };
+        match (self.known(inputs), self) {
+            (None, _) => "not known: the list of contacts was not read lately, or may have changed since".to_owned(),
+            (Some(true), Self::OfOwner) => format!("`{}` has a contact", handle.owner()),
+            (Some(false), Self::OfOwner) => format!("nobody of `{}` is a contact", handle.owner()),
+            (Some(true), Self::Sender) => format!("`{handle}` is a contact"),
+            (Some(false), Self::Sender) => format!("`{handle}` is no contact"),
+        }
+    }
+
+    fn canonical(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn needs<'a>(&'a self, needs: &mut Needs<'a>) {
+        needs.contacts = true;
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        let follows = |one: &IsContact| *one == *self || *self == Self::OfOwner;
+        narrow.downcast::<IsContact>().is_some_and(follows)
+    }
+
+    fn says_who(&self, _written: &RawCondition) -> Who {
+        Who::Said
+    }
+}
