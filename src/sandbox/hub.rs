@@ -29,6 +29,11 @@ impl Channel {
     /// All of them.
     pub const ALL: [Channel; 3] = [Channel::Contacts, Channel::Control, Channel::Rooms];
 
+    /// Where an event of this name is pushed.
+    fn of(event: &str) -> Self {
+        if event == "room_added" { Channel::Rooms } else { Channel::Contacts }
+    }
+
     /// The topic's first part.
     pub fn prefix(self) -> &'static str {
         match self {
@@ -46,6 +51,8 @@ pub struct Event {
     pub name: &'static str,
     /// JSON.
     pub payload: Arc<str>,
+    /// The channel on which it is pushed.
+    pub channel: Channel,
     /// The join that it belongs to, as JSON.
     pub join_ref: Arc<str>,
     /// The request whose arrival it tells.
@@ -171,12 +178,13 @@ impl Hub {
         }
     }
 
-    /// Puts an event into the queue of its party, if that has joined the contacts channel. Nothing is kept otherwise.
+    /// Puts an event into the queue of its party, if that has joined the event's channel. Nothing is kept otherwise.
     pub fn tell(&mut self, pushed: PushedEvent) {
         let Some(Slot::Open(conn)) = self.places.get(&pushed.to) else { return };
-        let Some(join_ref) = &conn.joined[Channel::Contacts as usize] else { return };
-        let event =
-            Event { name: pushed.event, payload: pushed.payload, join_ref: join_ref.clone(), request: pushed.request };
+        let channel = Channel::of(pushed.event);
+        let Some(join_ref) = &conn.joined[channel as usize] else { return };
+        let PushedEvent { event: name, payload, request, .. } = pushed;
+        let event = Event { name, payload, channel, join_ref: join_ref.clone(), request };
         if let Err(mpsc::error::TrySendError::Full(_)) = conn.queue.try_send(event) {
             let _ = conn.orders.send(Order::Close(1013, "slow"));
         }

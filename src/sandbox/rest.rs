@@ -1,6 +1,8 @@
 //! The platform's REST calls (`docs/platform.md`): who asks, what is answered, in which shape. The rules are the
 //! store's.
 
+mod chats;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use super::malformed;
 use super::reply::{Cut, Reply, error, fault_status, invalid, json_text, json_value, malformed, problem};
 use super::server::{header as header_text, query};
 use super::shared::{STALL, Shared, note};
-use super::store::{Action, PageWanted, PartyIndex, Rows, micros};
+use super::store::{Action, PageWanted, PartyIndex, micros};
 use super::wire::{Listing, Status};
 use super::world::PartyKind;
 use crate::clock::Now;
@@ -78,7 +80,7 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
             | "agent/contacts/add"
             | "agent/contacts/remove",
         ) => Ok(error(405, "method_not_allowed", "not with this method", Some(number))),
-        _ => Ok(error(404, "not_found", "no such call", Some(number))),
+        _ => Ok(call.chats(path).unwrap_or_else(|| error(404, "not_found", "no such call", Some(number)))),
     }
 }
 
@@ -123,17 +125,11 @@ impl Call<'_> {
     }
 
     fn contacts(&self) -> Reply {
-        let page = match self.page() {
-            Ok(page) => page,
-            Err(refusal) => return *refusal,
-        };
-        let inner = self.shared.lock();
-        let online = |party| inner.hub.is_live(party, self.read.mono);
-        let Rows { rows, total } = inner.store.list_contacts(self.agent, page, online);
-        let metadata = json!({
-            "page": page.page, "page_size": page.size, "total_count": total, "total_pages": pages(total, page),
-        });
-        json_text(200, format!("{{\"data\":[{}],\"metadata\":{metadata}}}", rows.join(",")))
+        self.paged(|page| {
+            let inner = self.shared.lock();
+            let online = |party| inner.hub.is_live(party, self.read.mono);
+            inner.store.list_contacts(self.agent, page, online)
+        })
     }
 
     async fn requests(&self) -> Result<Reply, Cut> {

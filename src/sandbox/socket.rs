@@ -2,8 +2,10 @@
 //! real Phoenix server \[phx\].
 
 mod frames;
+mod rooms;
 mod writing;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +68,8 @@ where
     let id = guest.agent.map(|agent| shared.lock().store.parties[agent].id.clone()).unwrap_or_default();
     let Guest { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
     let joined = Default::default();
-    let mut link = Link { socket, shared, agent, number, id, orders, stop, joined, late: Vec::new() };
+    let mut link =
+        Link { socket, shared, agent, number, id, orders, stop, joined, rooms: HashMap::new(), late: Vec::new() };
     let first = match &fault {
         _ if old_vsn => Some(Order::Close(1011, "protocol")),
         Some(fault) if matches!(fault.what, Do::Close | Do::Supersede | Do::Ghost) => link.strike_self(fault),
@@ -95,6 +98,8 @@ struct Link<'a, I> {
     stop: &'a CancellationToken,
     /// The join_ref of each channel as JSON, by position in [`Channel::ALL`].
     joined: [Option<Arc<str>>; 3],
+    /// The join_ref of each topic of a room as JSON, by topic.
+    rooms: HashMap<String, String>,
     /// Frames that a fault holds back, with when they go at the latest; those with `true` go after the next frame.
     late: Vec<(Instant, bool, Message)>,
 }
@@ -170,6 +175,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             let failed = fault.as_ref().is_some_and(|fault| fault.what == Do::Status);
             let body = if failed { Err("unavailable") } else { Ok(()) };
             return self.deliver(fault, reply_frame(NULL, &frame.r#ref, "phoenix", body), "phoenix").await;
+        }
+        if self.is_room(&frame.topic) {
+            return self.room_frame(&frame).await;
         }
         let channel = self.channel(&frame.topic);
         match (frame.event.as_str(), channel) {
@@ -268,7 +276,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
 
     /// Writes what is in the batch, as fast as the socket takes it.
     async fn push(&mut self, batch: &mut Vec<Event>) -> Result<(), Order> {
-        let topic = format!("{}:{}", Channel::Contacts.prefix(), self.id);
         let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
         if !arrivals.is_empty() {
             let (mut inner, now) = (self.shared.lock(), self.shared.clock.now().mono);
@@ -278,7 +285,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
         let mut events = batch.drain(..);
         while let Some(event) = events.next() {
-            if let Err(order) = self.push_one(&event, &topic).await {
+            if let Err(order) = self.push_one(&event).await {
                 events.for_each(|event| self.unpushed(&event));
                 return Err(order);
             }
@@ -287,8 +294,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.flush().await
     }
 
-    async fn push_one(&mut self, event: &Event, topic: &str) -> Result<(), Order> {
-        if Some(&event.join_ref) != self.joined[Channel::Contacts as usize].as_ref() {
+    async fn push_one(&mut self, event: &Event) -> Result<(), Order> {
+        let topic = &format!("{}:{}", event.channel.prefix(), self.id);
+        if Some(&event.join_ref) != self.joined[event.channel as usize].as_ref() {
             // What was on its way to a join that is over is lost with it.
             self.unpushed(event);
             return Ok(());

@@ -4,6 +4,7 @@
 mod contacts;
 mod create;
 mod lists;
+mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::world::{Party, World};
 use crate::clock::{Mono, Now};
 use contacts::ContactRow;
 pub use lists::{PageWanted, Rows};
+use rooms::Room;
 
 /// Most requests in one sandbox.
 pub const REQUESTS_MAX: usize = 1_000_000;
@@ -150,6 +152,9 @@ pub struct Store {
     contacts: Vec<BTreeMap<u64, ContactRow>>,
     contact_by_handle: HashMap<(PartyIndex, String), u64>,
     next_contact: u64,
+    /// Of each party.
+    rooms: Vec<Vec<Room>>,
+    next_room: u64,
     /// Random, so that two sandboxes never give the same id to two requests.
     salt: u128,
 }
@@ -175,6 +180,8 @@ impl Store {
             contacts: std::iter::repeat_with(BTreeMap::new).take(count).collect(),
             contact_by_handle: HashMap::new(),
             next_contact: 0,
+            rooms: std::iter::repeat_with(Vec::new).take(count).collect(),
+            next_room: 0,
             salt: salt & !0xffff_ffff_ffff,
         }
     }

@@ -87,6 +87,39 @@ async fn a_leave_of_nothing_is_ok_and_of_another_join_does_nothing() {
     assert!(client.hear().await.contains("phx_close"));
 }
 
+/// Enough of rooms for an agent of the official SDK to start: it hears of a room that it makes, and may join its topics.
+#[tokio::test]
+async fn an_agent_may_join_its_own_room_and_nobody_elses() {
+    let place = TestSandbox::start().await;
+    let mut client = place.connect(A).await;
+    client.say(r#"["1","1","agent_rooms:a","phx_join",{}]"#).await;
+    assert!(client.hear().await.contains("\"ok\""));
+    let made = place.call("POST", "chats", A, r#"{"chat":{"task_id":null}}"#).await;
+    assert_eq!(made.status, 201);
+    let room = made.json()["data"]["id"].as_str().unwrap().to_owned();
+    let told: serde_json::Value = serde_json::from_str(&client.hear().await).unwrap();
+    assert_eq!((&told[2], &told[3]), (&json!("agent_rooms:a"), &json!("room_added")));
+    assert_eq!(told[4], made.json()["data"]);
+    for topic in ["chat_room", "room_participants"] {
+        client.say(&format!(r#"["2","2","{topic}:{room}","phx_join",{{}}]"#)).await;
+        assert!(client.hear().await.contains("\"ok\""));
+        client.say(&format!(r#"["3","3","{topic}:{room}","phx_leave",{{}}]"#)).await;
+        client.say(&format!(r#"["2","4","{topic}:{room}","phx_leave",{{}}]"#)).await;
+        assert!(client.hear().await.starts_with(r#"["2","4","#), "the leave of another join does nothing");
+        assert_eq!(client.hear().await, format!(r#"["2","2","{topic}:{room}","phx_close",{{}}]"#));
+        client.say(&format!(r#"["2","5","{topic}:{room}","shout",{{}}]"#)).await;
+        assert!(client.hear().await.contains("unmatched topic"));
+    }
+    let mut other = place.connect(B).await;
+    other.say(&format!(r#"["1","1","chat_room:{room}","phx_join",{{}}]"#)).await;
+    assert!(other.hear().await.contains("unauthorized"));
+    for path in ["chats/{room}", "chats/{room}/participants", "chats/{room}/messages"] {
+        let path = path.replace("{room}", &room);
+        assert_eq!(place.call("GET", &path, A, "").await.status, 200, "{path}");
+        assert_eq!(place.call("GET", &path, B, "").await.status, 404, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn an_event_that_the_channel_does_not_know_crashes_it() {
     let place = TestSandbox::start().await;
