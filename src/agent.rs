@@ -1,18 +1,14 @@
 //! One agent: wires the stages session → inbox → policy → responder → ledger.
 //!
 //! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives it as it is. [`shell`]
-//! carries the actions out against the real socket, platform and ledger. [`notice`] is what there is to tell about it,
+//! carries the actions out against the real socket, platform and ledger. [`core::notice`] is what there is to tell about it,
 //! and [`notice_log`] puts that into the log.
 
 pub mod core;
-mod counters;
-pub mod notice;
 pub mod notice_log;
 mod notice_metrics;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod shell;
 
-pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, OpOutcome, PersonCommand};
-pub use counters::Counters;
-pub use notice::Notice;
+pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Counters, Input, Notice, OpOutcome, PersonCommand};
 pub use shell::{Agent, AgentHandle};

@@ -4,6 +4,7 @@
 //! bounded there. Nothing in here does IO. Strangers' text is kept in [`StrangerText`], whose only way out without
 //! escaping is [`StrangerText::raw`].
 
+mod connection;
 mod handle;
 mod ids;
 mod target;
@@ -14,6 +15,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 pub use handle::{Handle, HandleProblem, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
 pub use target::Target;

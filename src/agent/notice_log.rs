@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::notice::Notice;
+use super::core::notice::Notice;
 use crate::config::settings::KeySource;
 use crate::model::{AgentState, Answer, ContactRequest, StrangerText};
 use crate::ops::log::{events, request_span};

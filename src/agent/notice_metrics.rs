@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::notice::Notice;
+use super::core::notice::Notice;
 use crate::ops::metrics::Metrics;
 use crate::policy::{By, Truth};
 

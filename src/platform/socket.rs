@@ -21,7 +21,7 @@ use super::limiter::{Class, Limiter};
 use super::net::{Net, NetError, Route, Wire};
 pub use upgrade::open;
 
-use crate::phoenix::Ended;
+use crate::model::Ended;
 use crate::secret::Redact;
 
 /// Longest frame, and longest message, that is read.

@@ -17,8 +17,8 @@ use super::{Dir, Line, Rest, Upgrade, VERSION};
 use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::model::AgentId;
+use crate::model::{ConnectFailure, ConnectPlan};
 use crate::ops::log::events;
-use crate::phoenix::{ConnectPlan, Refusal};
 use crate::secret::Redact;
 
 /// Largest file, unless told otherwise.
@@ -127,7 +127,7 @@ impl Recorder {
     }
 
     /// There is no socket.
-    pub fn refused(&self, agent: &AgentId, conn: u64, refusal: &Refusal) {
+    pub fn refused(&self, agent: &AgentId, conn: u64, refusal: &ConnectFailure) {
         let upgrade = Upgrade {
             status: refusal.status,
             code: refusal.code.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Action, Core, OpOutcome, outbox};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Flight, Said, Stage};
 use crate::ledger::LedgerError;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::contact_attribution::{ContactAttribution, Met};
 use super::{Action, Core};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
 use crate::ledger::Record;

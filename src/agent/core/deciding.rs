@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Core};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Before, Next, Said, Seen, Stage};
 use crate::ledger::Record;

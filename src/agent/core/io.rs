@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::PersonCommand;
 use super::people::OpOutcome;
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::Mono;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, Contact, ContactRequest, RequestId};
-use crate::phoenix::{ConnectPlan, Ended, Refusal};
+use crate::model::{ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{Me, Page, Reply, Responded};
 use crate::policy::Policy;
 use crate::secret::Redact;
@@ -55,7 +55,7 @@ pub enum Input<'a> {
         /// Its number.
         conn: u64,
         /// Why.
-        refusal: Refusal,
+        refusal: ConnectFailure,
     },
     /// A text frame.
     Frame {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::answers::Ending;
 use super::{Action, Core};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
 use crate::ledger::entry::Via;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Action, Core};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Entry, Said, Stage};
 use crate::ledger::Record;

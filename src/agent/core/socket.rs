@@ -1,13 +1,14 @@
 //! The session's side: frames in, plans out, and what the channel's events mean for the inbox.
 
 use super::{Action, Core};
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::Seen;
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
-use crate::phoenix::{Ended, Input, Output, Refusal};
+use crate::model::{ConnectFailure, Ended};
+use crate::phoenix::{Input, Output};
 use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
 
 /// What the session notes when nobody answers on a connection.
@@ -22,7 +23,7 @@ impl Core {
         }
     }
 
-    pub(super) fn not_opened(&mut self, conn: u64, refusal: Refusal, now: Now) {
+    pub(super) fn not_opened(&mut self, conn: u64, refusal: ConnectFailure, now: Now) {
         if conn == self.conn && self.connected {
             self.connected = false;
             self.session_input(Input::NotOpened(refusal), now);

@@ -2,7 +2,7 @@
 //! though the rules in force did not.
 
 use super::Core;
-use crate::agent::notice::Notice;
+use crate::agent::core::notice::Notice;
 use crate::inbox::Entry;
 use crate::model::{Contact, RequestStatus, Verdict};
 

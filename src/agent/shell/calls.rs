@@ -9,8 +9,8 @@ use crate::config::settings::AgentSettings;
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Reach};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
+use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
-use crate::phoenix::{ConnectPlan, Ended, Refusal, RefusedBy};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
@@ -27,7 +27,7 @@ const SENDS_WAITING: usize = 16;
 #[derive(Debug)]
 pub enum Done {
     /// The socket of this number is open, or is not.
-    Connected(u64, Result<Box<Socket>, Refusal>),
+    Connected(u64, Result<Box<Socket>, ConnectFailure>),
     /// The socket's task has ended; its last event said so.
     SocketEnded,
     /// `me`: which question, the key with which it was asked, and what came.
@@ -125,7 +125,7 @@ impl Agent {
         let task = self.tasks.spawn(async move {
             let opened = match key {
                 Ok(key) => socket::open(&dialer, &agent, &key, plan, timeout).await,
-                Err(why) => Err(Refusal {
+                Err(why) => Err(ConnectFailure {
                     status: None,
                     code: None,
                     by: RefusedBy::Unknown,

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::conflict::Ruling;
 use super::socket::Socket;
-use super::{
-    AgentState, ConnectPlan, ConnectionMode, DIAL_PHASES_MAX, Ended, NoteLevel, Output, Phase, Refusal, RefusedBy,
-    Session,
-};
+use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, Output, Phase, Session};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
+use crate::model::{AgentState, ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::phoenix::backoff::between;
 
 /// The platform restarts \[sdk\].
@@ -61,7 +59,7 @@ impl Session {
         }
     }
 
-    pub(super) fn not_opened(&mut self, refusal: Refusal, now: Mono) {
+    pub(super) fn not_opened(&mut self, refusal: ConnectFailure, now: Mono) {
         if !matches!(self.phase, Phase::Dialling { .. }) {
             return;
         }

@@ -10,6 +10,7 @@ mod wire;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{ConnectPlan, RefusedBy};
 use crate::secret::Redact;
 
 const CONTACTS: &str = "agent_contacts:agent-1";
@@ -23,9 +24,9 @@ fn agent(id: &str) -> AgentId {
     AgentId::parse(id).unwrap()
 }
 
-fn refusal(status: Option<u16>) -> Refusal {
+fn refusal(status: Option<u16>) -> ConnectFailure {
     let by = if status.is_some() { RefusedBy::Empty } else { RefusedBy::Unknown };
-    Refusal { status, code: None, by, retry_after: None, asked: false, why: format!("http {status:?}") }
+    ConnectFailure { status, code: None, by, retry_after: None, asked: false, why: format!("http {status:?}") }
 }
 
 /// A session, the time, and everything that came out since it was last looked at.

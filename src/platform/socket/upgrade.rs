@@ -22,7 +22,7 @@ use url::Position;
 
 use super::{Class, Dialer, FRAME_BYTES_MAX, Socket, Wire};
 use crate::model::AgentId;
-use crate::phoenix::{ConnectPlan, Refusal, RefusedBy};
+use crate::model::{ConnectFailure, ConnectPlan, RefusedBy};
 use crate::platform::limiter::Paused;
 use crate::platform::rest::ACCEPT_LANGUAGE;
 use crate::platform::{classify, retry_after, tls};
@@ -48,12 +48,12 @@ pub async fn open(
     key: &Key,
     plan: ConnectPlan,
     limit: Duration,
-) -> Result<Socket, Refusal> {
+) -> Result<Socket, ConnectFailure> {
     let turn = match dialer.limiter.turn(Class::Call).await {
         Ok(turn) => turn,
         Err(Paused(left)) => {
             let why = format!("not tried: the host takes no calls for {:.0} s more", left.as_secs_f64());
-            return Err(Refusal { retry_after: Some(left), ..refusal(why) });
+            return Err(ConnectFailure { retry_after: Some(left), ..refusal(why) });
         }
     };
     let opened = try_open(dialer, agent, key, plan, limit).await;
@@ -61,7 +61,7 @@ pub async fn open(
         Ok(_) => turn.ended(Some(101), None),
         Err(refusal) => turn.ended(refusal.status, refusal.retry_after),
     }
-    opened.map_err(|refusal| Refusal { why: format!("{} (tried {})", refusal.why, dialer.url), ..refusal })
+    opened.map_err(|refusal| ConnectFailure { why: format!("{} (tried {})", refusal.why, dialer.url), ..refusal })
 }
 
 async fn try_open(
@@ -70,7 +70,7 @@ async fn try_open(
     key: &Key,
     plan: ConnectPlan,
     limit: Duration,
-) -> Result<Socket, Refusal> {
+) -> Result<Socket, ConnectFailure> {
     let wire = dialer.route.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
     // What the platform says is shown to people, and a careless one repeats the key in it.
     let redact = Redact::default();
@@ -108,7 +108,7 @@ fn request(
     key: &Key,
     plan: ConnectPlan,
     nonce: &str,
-) -> Result<Request<Empty<Bytes>>, Refusal> {
+) -> Result<Request<Empty<Bytes>>, ConnectFailure> {
     let mut url = dialer.url.clone();
     {
         let mut query = url.query_pairs_mut();
@@ -199,17 +199,17 @@ fn check(head: &Response<()>, nonce: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn refusal(why: String) -> Refusal {
-    Refusal { status: None, code: None, by: RefusedBy::Unknown, retry_after: None, asked: false, why }
+fn refusal(why: String) -> ConnectFailure {
+    ConnectFailure { status: None, code: None, by: RefusedBy::Unknown, retry_after: None, asked: false, why }
 }
 
 /// The platform was asked, and may have said yes.
-fn unanswered(why: String) -> Refusal {
-    Refusal { asked: true, ..refusal(why) }
+fn unanswered(why: String) -> ConnectFailure {
+    ConnectFailure { asked: true, ..refusal(why) }
 }
 
 /// Reads a refused upgrade.
-fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> Refusal {
+fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> ConnectFailure {
     let status = head.status();
     let now = text(head.headers(), header::DATE).and_then(retry_after::date).unwrap_or_else(Timestamp::now);
     let said = classify::refusal(status, text(head.headers(), header::RETRY_AFTER), body, now, redact);
@@ -231,7 +231,7 @@ fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> Refusal
         RefusedBy::Unknown | RefusedBy::Empty | RefusedBy::Platform => String::new(),
     };
     let elsewhere = if status.is_redirection() { ", it points elsewhere: is `platform.url` right?" } else { "" };
-    Refusal {
+    ConnectFailure {
         status: Some(status.as_u16()),
         retry_after: said.retry_after,
         asked: false,

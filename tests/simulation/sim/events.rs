@@ -6,7 +6,7 @@ use doorman::clock::Mono;
 use doorman::inbox::Fetch;
 use doorman::ledger::{LedgerError, Reach, Record};
 use doorman::model::{Answer, Contact, ContactRequest, RequestId};
-use doorman::phoenix::{ConnectPlan, Refusal};
+use doorman::model::{ConnectFailure, ConnectPlan};
 use doorman::platform::{Me, Page, Reply, Responded};
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ use super::schedule::Happening;
 #[derive(Debug)]
 pub enum Owned {
     Opened(u64),
-    NotOpened(u64, Refusal),
+    NotOpened(u64, ConnectFailure),
     /// On which socket, what, and its place among the frames of this run.
     Frame(u64, String, u64),
     Closed(u64, Option<u16>),

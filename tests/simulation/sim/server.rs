@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorman::model::{Answer, Contact, ContactId, ContactKind, RequestId, Sender};
-use doorman::phoenix::{ConnectPlan, Refusal, RefusedBy};
+use doorman::model::{ConnectFailure, ConnectPlan, RefusedBy};
 use doorman::platform::{CallError, CallFault, Page, Reply, Responded};
 use serde_json::{Value, json};
 
@@ -16,8 +16,8 @@ fn error(fault: CallFault, retry_after: Option<Duration>) -> CallError {
     CallError { fault, code: None, message: None, retry_after }
 }
 
-fn refusal(status: Option<u16>) -> Refusal {
-    Refusal {
+fn refusal(status: Option<u16>) -> ConnectFailure {
+    ConnectFailure {
         status,
         code: status.filter(|status| *status == 409).map(|_| "connection_conflict".to_owned()),
         by: if status.is_some() { RefusedBy::Empty } else { RefusedBy::Unknown },

@@ -1,7 +1,7 @@
 //! A platform that is out of reach for a while: how seldom it is asked meanwhile, and how soon all goes on after it.
 
 use super::*;
-use crate::phoenix::{Refusal, RefusedBy};
+use crate::model::{ConnectFailure, RefusedBy};
 use crate::platform::Responded;
 
 /// Passes second by second, and answers every call as `reply` says.
@@ -91,7 +91,7 @@ fn a_listing_that_is_through_pulls_a_waiting_redial() {
     held.listed_after(Duration::ZERO, &[]);
     held.tell(Input::Closed { conn, ended: None.into() });
     // Nobody is there for ten minutes.
-    let refused = || Refusal {
+    let refused = || ConnectFailure {
         status: None,
         code: None,
         by: RefusedBy::Unknown,

@@ -3,7 +3,7 @@
 use super::*;
 
 fn conflict() -> Input<'static> {
-    Input::NotOpened(Refusal { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
+    Input::NotOpened(ConnectFailure { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
 }
 
 fn supersede(stage: &mut Stage) {
@@ -48,7 +48,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
             // The next try is taken in by the platform, whose answer is lost.
             stage.give(Input::Closed(Some(1012).into()));
             stage.until_connect();
-            stage.give(Input::NotOpened(Refusal { asked: true, ..refusal(None) }));
+            stage.give(Input::NotOpened(ConnectFailure { asked: true, ..refusal(None) }));
         },
         |stage| {
             stage.answers_beats = false;

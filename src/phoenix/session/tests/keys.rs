@@ -243,7 +243,7 @@ fn an_answer_that_comes_while_dialling_again_counts_for_the_next_time() {
 #[test]
 fn something_in_between_refuses_no_key_and_leaks_none() {
     let page = || {
-        Input::NotOpened(Refusal {
+        Input::NotOpened(ConnectFailure {
             by: RefusedBy::Between("<html>".to_owned()),
             why: "upgrade: http 403 <html>".to_owned(),
             ..refusal(Some(403))
@@ -262,7 +262,7 @@ fn something_in_between_refuses_no_key_and_leaks_none() {
     let loud = |output: &&Output| matches!(output, Output::Note(note) if note.what == "blocked_in_between" && note.level == NoteLevel::Warn);
     assert_eq!(stage.out.iter().filter(loud).count(), 1, "loudly once");
     // A conflict that is not the platform's is none.
-    let conflict = Refusal { by: RefusedBy::Between("x".to_owned()), ..refusal(Some(409)) };
+    let conflict = ConnectFailure { by: RefusedBy::Between("x".to_owned()), ..refusal(Some(409)) };
     stage.give(Input::NotOpened(conflict));
     assert_eq!(stage.state(), AgentState::Away);
 }

@@ -175,7 +175,7 @@ impl Watch {
             },
             Step::NotOpened { status, retry_after } => {
                 let retry_after = retry_after.map(seconds);
-                self.give(Input::NotOpened(Refusal { retry_after, ..refusal(*status) }));
+                self.give(Input::NotOpened(ConnectFailure { retry_after, ..refusal(*status) }));
             }
             Step::Closed(code) => self.give(Input::Closed((*code).into())),
             Step::Listed => self.give(Input::Listed),

@@ -311,8 +311,9 @@ fn what_the_platform_asks_for_raises_the_floor() {
             stage.give(Input::Closed(None.into()));
             stage.until_connect();
         };
-        let told =
-            |status, after| Input::NotOpened(Refusal { retry_after: Some(seconds(after)), ..refusal(Some(status)) });
+        let told = |status, after| {
+            Input::NotOpened(ConnectFailure { retry_after: Some(seconds(after)), ..refusal(Some(status)) })
+        };
         between(Input::Closed(Some(1012).into()), 1, 5);
         between(Input::Closed(Some(1013).into()), 30, 60);
         // A bare 429 waits for the brake that all agents share, and for plain backoff.

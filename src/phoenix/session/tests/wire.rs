@@ -101,7 +101,7 @@ impl Player {
                 return self.give(Input::Opened);
             }
             self.waiting_since = self.stage.now;
-            self.give(Input::NotOpened(Refusal {
+            self.give(Input::NotOpened(ConnectFailure {
                 status: upgrade.status,
                 code: upgrade.code.clone(),
                 by: if upgrade.code.is_some() { RefusedBy::Platform } else { RefusedBy::Empty },

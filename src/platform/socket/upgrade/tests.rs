@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(1);
 const PLAN: ConnectPlan = ConnectPlan { take: false, key_in_query: false };
 
-async fn refused_by(raw: &Raw, plan: ConnectPlan, limit: Duration) -> Refusal {
+async fn refused_by(raw: &Raw, plan: ConnectPlan, limit: Duration) -> ConnectFailure {
     let dialer = Dialer::new(&raw.platform(), &Net::new(&raw.platform()).unwrap()).unwrap();
     let (agent, key) = (AgentId::parse("a-1").unwrap(), Key::parse(KEY).unwrap());
     let refusal = open(&dialer, &agent, &key, plan, limit).await.unwrap_err();
