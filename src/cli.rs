@@ -38,6 +38,7 @@ mod schema;
 mod status;
 mod table;
 mod test;
+mod who;
 
 /// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.
 #[derive(Debug, Parser)]

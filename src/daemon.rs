@@ -13,11 +13,12 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::AgentSettings;
+use crate::config::settings::{AgentSettings, ControlSettings};
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::ops::board;
-use crate::ops::control::server;
+use crate::ops::control::inherited::Inherited;
+use crate::ops::control::server::{self, Purpose};
 use crate::ops::control::socket::Bound;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
@@ -59,6 +60,8 @@ pub struct Options {
     pub recorder: Option<Recorder>,
     /// Reads the configuration anew, for a reload.
     pub reread: Reread,
+    /// Sockets that the service manager made.
+    pub inherited: Inherited,
 }
 
 impl Options {
@@ -76,6 +79,7 @@ impl Options {
             redact: Redact::default(),
             recorder: None,
             reread: Reread { from: from.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
+            inherited: Inherited::default(),
         }
     }
 }
@@ -110,6 +114,7 @@ struct Prepared {
     ledger: Ledger,
     net: Net,
     bound: Bound,
+    read: Option<Bound>,
 }
 
 impl Prepared {
@@ -120,6 +125,7 @@ impl Prepared {
         clock: Clock,
         redact: &Redact,
         metrics: &Metrics,
+        inherited: Inherited,
     ) -> Result<Self, StartError> {
         let reader = LedgerReader::open(&settings.ledger.path).ok();
         let last = |rules: &Path, policy: &Policy| {
@@ -139,9 +145,26 @@ impl Prepared {
         keys(&settings.agents, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
-        let bound = Bound::bind(&settings.control.path).map_err(|error| setup(&error))?;
-        Ok(Self { policies, ledger, net, bound })
+        let (bound, read) = sockets(&settings.control, inherited)?;
+        Ok(Self { policies, ledger, net, bound, read })
     }
+}
+
+/// The control socket and the one for reading: what the service manager handed over, else made here.
+fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(Bound, Option<Bound>), StartError> {
+    let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
+    let take = |listener| Bound::inherited(listener).map_err(|error| setup(&error));
+    let make = |path: &Path, group: Option<&str>| Bound::bind_for(path, group).map_err(|error| setup(&error));
+    let bound = match inherited.control {
+        Some(listener) => take(listener)?,
+        None => make(&settings.path, settings.group.as_deref())?,
+    };
+    let read = match (inherited.read, &settings.read_path) {
+        (Some(listener), _) => Some(take(listener)?),
+        (None, Some(path)) => Some(make(path, settings.read_group.as_deref())?),
+        (None, None) => None,
+    };
+    Ok((bound, read))
 }
 
 /// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.
@@ -198,6 +221,7 @@ impl Daemon {
             redact,
             recorder,
             reread,
+            inherited,
         } = options;
         // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
@@ -205,9 +229,11 @@ impl Daemon {
         let metrics = Metrics::new(reader, clock.clone(), settings.metrics.per_agent);
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
         let of_ledger = metrics.clone();
-        let prepared =
-            tokio::task::spawn_blocking(move || Prepared::from_files(&of_files, start, time, &keys, &of_ledger)).await;
-        let Prepared { policies, ledger, net, bound } =
+        let prepared = tokio::task::spawn_blocking(move || {
+            Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
+        })
+        .await;
+        let Prepared { policies, ledger, net, bound, read } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
@@ -232,13 +258,18 @@ impl Daemon {
         let watchdog = Watchdog::new();
         let readings = Readings::new(metrics, watchdog.clone());
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
-        let control = settings.control.path.clone();
-        let (of_socket, keys, served) = (readings.clone(), redact.clone(), stop.clone());
-        let mut beside = vec![tokio::spawn(async move {
-            if let Err(error) = server::serve(bound, calls, of_socket, keys, served).await {
-                warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
-            }
-        })];
+        let control = bound.path().to_owned();
+        let mut beside = Vec::new();
+        for (bound, purpose) in [(Some(bound), Purpose::Everything), (read, Purpose::Reading)] {
+            let Some(bound) = bound else { continue };
+            let (calls, of_socket, keys, served) = (calls.clone(), readings.clone(), redact.clone(), stop.clone());
+            beside.push(tokio::spawn(async move {
+                if let Err(error) = server::serve(bound, purpose, calls, of_socket, keys, served).await {
+                    warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket failed");
+                }
+            }));
+        }
+        drop(calls);
         if let Some(address) = settings.metrics.listen {
             beside.push(tokio::spawn(listener::serve(Listen::At(address), readings, stop.clone())));
         }

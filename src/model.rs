@@ -7,6 +7,7 @@
 mod connection;
 mod handle;
 mod ids;
+mod person;
 mod target;
 mod text;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 pub use handle::{Handle, HandleProblem, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
+pub use person::Person;
 pub use target::Target;
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, hides};

@@ -195,6 +195,7 @@ impl Core {
             Input::Restored { number, memory } => self.restored(number, memory.map(|memory| *memory), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
+            Input::Revoked { contact, person } => self.revoked(contact, person, now),
             Input::Tick => {}
             Input::Stop => self.stop(now),
         }

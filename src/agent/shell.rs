@@ -281,7 +281,7 @@ impl Agent {
             Command::Pending(reply) => drop(reply.send(self.core.pending())),
             Command::Doubts(reply) => drop(reply.send(self.core.doubts())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
-            Command::Remove { contact, reply } => self.remove_contact(contact, reply),
+            Command::Remove { contact, person, reply } => self.remove_contact(contact, person, reply),
             #[cfg(any(test, debug_assertions))]
             Command::Panic => panic!("asked to panic, by a test"),
         }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::agents::AgentArg;
 use super::confirm::confirmed;
 use super::remote::{Remote, RemoteArgs};
+use super::who::WhoArgs;
 use super::{CliError, Global, completions, list, output, pending};
 use crate::model::{AgentId, Outcome, Verdict};
 use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
@@ -68,6 +69,8 @@ pub struct Args {
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
     remote: RemoteArgs,
 }
 
@@ -81,7 +84,7 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
         Some(name) => Some(list::ListFile::find(name, args.whom.agent.given(), global)?),
         None => None,
     };
-    let remote = args.whom.remote.open(global)?;
+    let remote = args.whom.remote.open_as(&args.whom.who, global)?;
     let answered = say(&args.whom, Verdict::Approve, &remote)?;
     let Some(list) = list else { return Ok(answered.code) };
     let handles: Vec<&str> = answered.done.iter().filter_map(|one| one.handle.as_deref()).collect();
@@ -100,7 +103,7 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
 /// # Errors
 /// As [`approve`].
 pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError> {
-    let remote = args.remote.open(global)?;
+    let remote = args.remote.open_as(&args.who, global)?;
     Ok(say(&args, verdict, &remote)?.code)
 }
 

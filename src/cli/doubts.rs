@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;
+use super::who::WhoArgs;
 use super::{CliError, Global, output, table};
 use crate::ops::control::wire::{ControlOp, DoubtRow, Doubts, Settled};
 use crate::policy::doubts::Said;
@@ -52,6 +53,8 @@ pub struct SettleArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
     remote: RemoteArgs,
 }
 
@@ -80,7 +83,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// # Errors
 /// 69 where no daemon answers, 1 where there is no such doubt.
 pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
-    let remote = args.remote.open(global)?;
+    let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
     let op = ControlOp::Settle { target: args.target, said: args.said, agent };
     let Settled { ended } = remote.ask(&op)?;

@@ -112,10 +112,14 @@ struct Story {
     /// The last word: a rule's, or a person's.
     verdict: Option<Verdict>,
     by: Option<By>,
+    /// What the person noted who answered it, or holds it.
+    note: Option<String>,
     answered_at: Option<Timestamp>,
     outcome: Option<crate::model::Outcome>,
     settled: Option<String>,
     settled_at: Option<Timestamp>,
+    /// Who removed the contact that came of it, where a person did.
+    revoked: Option<Revoked>,
     /// `enforce`, or `shadow`: decided, and not to be answered.
     mode: &'static str,
     /// What the rules had decided last, and when.
@@ -130,6 +134,14 @@ struct Story {
     older_requests: Vec<RequestId>,
     /// Why there are no reasons, where there are none.
     unexplained: Option<String>,
+}
+
+/// A contact that a person removed.
+#[derive(Debug, Serialize)]
+struct Revoked {
+    by: String,
+    at: Timestamp,
+    note: Option<String>,
 }
 
 /// A verdict, what gave it, under which policy, and when.
@@ -344,10 +356,16 @@ fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[Reque
         received_at: recorded.first_seen,
         verdict: recorded.verdict,
         by: recorded.by.clone(),
+        note: recorded.note.clone(),
         answered_at: recorded.answered_at,
         outcome: recorded.outcome,
         settled: recorded.settled.clone(),
         settled_at: recorded.settled_at,
+        revoked: recorded.revoked.as_ref().map(|one| Revoked {
+            by: format!("person:{}", one.person),
+            at: one.at,
+            note: one.note.clone(),
+        }),
         mode: match recorded.mode {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",

@@ -89,9 +89,8 @@ const SYSTEMD: &str = "/etc/doorman";
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let path = |name: &str| args.directory.join(name);
-    for name in
-        ["doorman.toml", "rules.toml", "agent.key", "doorman.schema.json", "rules.schema.json", "doorman.service"]
-    {
+    let files = ["doorman.toml", "rules.toml", "agent.key", "doorman.schema.json", "rules.schema.json"];
+    for name in files.into_iter().chain(UNITS.iter().map(|(name, ..)| *name)) {
         if path(name).exists() {
             let there = path(name).display().to_string();
             return Err(CliError::new(
@@ -124,7 +123,9 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
     if args.systemd {
-        write(&path("doorman.service"), &unit()?, 0o644).map_err(failed)?;
+        for (name, _, text) in UNITS {
+            write(&path(name), &unit(text)?, 0o644).map_err(failed)?;
+        }
     }
     // A credential is there in the unit only: what names it was judged before.
     let checked = check::Args::of(args.systemd.then(|| path("rules.toml")));
@@ -143,9 +144,9 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     }
     let next = match args.systemd {
         true => format!(
-            "\nNext, as root:\n  install -m 644 {}/doorman.service /etc/systemd/system/\n  systemctl daemon-reload\n  \
-             systemctl enable --now doorman\n  doorman status\n",
-            args.directory.display()
+            "\nNext, as root:\n{}  systemd-sysusers\n  systemctl daemon-reload\n  systemctl enable --now doorman\n  \
+             usermod -aG doorman-admin YOU   # and log in again: then `doorman status` needs no root\n",
+            installs(&args.directory)
         ),
         false => format!(
             "\nNext:\n  export DOORMAN_CONFIG={}\n  doorman doctor     # does everything work?\n  doorman run\n",
@@ -159,10 +160,25 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     Ok(code)
 }
 
-/// The shipped unit, for this program where it is.
-fn unit() -> Result<String, CliError> {
+/// The shipped units and the groups of their sockets: name, where it is installed, text.
+const UNITS: [(&str, &str, &str); 4] = [
+    ("doorman.service", "/etc/systemd/system/", include_str!("../../systemd/doorman.service")),
+    ("doorman.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman.socket")),
+    ("doorman-read.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-read.socket")),
+    ("doorman.sysusers.conf", "/etc/sysusers.d/doorman.conf", include_str!("../../systemd/doorman.sysusers.conf")),
+];
+
+/// A shipped unit, for this program where it is.
+fn unit(text: &str) -> Result<String, CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::new(1, error.to_string()))?;
-    Ok(include_str!("../../systemd/doorman.service").replace("/usr/bin/doorman", &program.display().to_string()))
+    Ok(text.replace("/usr/bin/doorman", &program.display().to_string()))
+}
+
+/// The commands that install them.
+fn installs(directory: &Path) -> String {
+    let line =
+        |(name, to, _): &(&str, &str, &str)| format!("  install -D -m 644 {} {to}\n", directory.join(name).display());
+    UNITS.iter().map(line).collect()
 }
 
 /// How the agent's own client gets its connection.

@@ -2,6 +2,7 @@
 
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;
+use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ops::control::wire::{ControlOp, Done, OpReply};
 
@@ -25,6 +26,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
     remote: RemoteArgs,
 }
 
@@ -33,7 +36,7 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
-    let remote = args.remote.open(global)?;
+    let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;
     let done: Done = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     if args.json {

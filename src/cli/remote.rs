@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
-use crate::ops::control::socket::usual_places;
+use crate::ops::control::socket::{READ_NAME, usual_places};
 use crate::ops::control::wire::{ControlOp, OpReply, Status};
 use crate::ops::health::Health;
 
@@ -29,6 +30,14 @@ impl RemoteArgs {
     /// # Errors
     /// Exit code 69 where no daemon answers, 78 where the configuration named by hand cannot be read.
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
+        self.open_as(&WhoArgs::default(), global)
+    }
+
+    /// Connects, for somebody who says this of themselves.
+    ///
+    /// # Errors
+    /// As [`RemoteArgs::open`].
+    pub fn open_as(&self, who: &WhoArgs, global: &Global) -> Result<Remote, CliError> {
         let places = match self.socket.clone().or_else(|| super::variable("DOORMAN_CONTROL_PATH")) {
             Some(path) => vec![path],
             None => doors(global)?,
@@ -37,20 +46,28 @@ impl RemoteArgs {
             .enable_all()
             .build()
             .map_err(|error| CliError::new(1, format!("the runtime cannot be started: {error}")))?;
-        let client = runtime.block_on(Client::find(&places)).map_err(refused)?;
+        let client = runtime.block_on(Client::find(&places)).map_err(refused)?.saying(who.claim());
         Ok(Remote { runtime, client })
     }
 }
 
-/// Where the daemon of this configuration has its control socket: where somebody said, else in one of the usual places. One
+/// Where the daemon of this configuration has its control socket, and then the one for reading: where somebody said, else in one of the usual places. One
 /// in a usual place is another's, where somebody said otherwise.
 ///
 /// # Errors
 /// Exit code 78 where the configuration named by hand cannot be read.
 pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
-    Ok(match super::places(global, "--socket PATH")?.control {
-        Some(control) => vec![control],
-        None => usual_places(|name| std::env::var_os(name)),
+    let places = super::places(global, "--socket PATH")?;
+    Ok(match places.control {
+        Some(control) => {
+            let beside = control.with_file_name(READ_NAME);
+            vec![control, places.read.unwrap_or(beside)]
+        }
+        None => {
+            let usual = usual_places(|name| std::env::var_os(name));
+            let beside: Vec<PathBuf> = usual.iter().map(|path| path.with_file_name(READ_NAME)).collect();
+            usual.into_iter().chain(places.read).chain(beside).collect()
+        }
     })
 }
 

@@ -7,6 +7,7 @@ use super::agents::AgentArg;
 use super::answer::{done, one, sentence};
 use super::ledger::path;
 use super::remote::{Remote, RemoteArgs};
+use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
 use crate::model::{RequestId, Verdict};
@@ -30,6 +31,8 @@ pub struct Args {
     by: Option<String>,
     #[command(flatten)]
     agent: AgentArg,
+    #[command(flatten)]
+    who: WhoArgs,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -62,7 +65,7 @@ impl Choice {
 /// # Errors
 /// 69 where no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = args.remote.open(global)?;
+    let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
     let Pending { mut requests } = remote.ask(&ControlOp::Pending { agent })?;
     requests.retain(|row| args.by.is_none() || row.by == args.by);

@@ -11,6 +11,7 @@ use super::contacts::{as_json, page};
 use super::history::moment;
 use super::ledger::{fault, path};
 use super::remote::RemoteArgs;
+use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
@@ -87,6 +88,8 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
     remote: RemoteArgs,
 }
 
@@ -137,7 +140,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if args.dry_run {
         return Ok(0);
     }
-    let remote = args.remote.open(global)?;
+    let remote = args.remote.open_as(&args.who, global)?;
     let question = match choice.chosen.len() {
         1 => "remove this contact?".to_owned(),
         several => format!("remove these {several} contacts?"),

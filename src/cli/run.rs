@@ -8,6 +8,7 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::daemon::{Daemon, Options};
+use crate::ops::control::inherited::Inherited;
 use crate::ops::log::events;
 use crate::ops::notify::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal, Signals};
@@ -72,6 +73,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if let Err(error) = harden::process() {
         return Err(CliError::new(78, format!("core dumps cannot be switched off: {error}")));
     }
+    let inherited = Inherited::take().map_err(|why| CliError::new(78, why))?;
     let clock = Clock::start();
     let redact = Redact::default();
     let handle = log::init(&loaded.settings.log, &clock, redact.clone())
@@ -103,7 +105,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let runtime = super::runtime(loaded.settings.agents.len())?;
     let watched = (redact, recorder.clone());
     let how = (args.shadow, args.accept_shrunk);
-    let code = runtime.block_on(serve(loaded.settings, how, clock, watched, reread, signals));
+    let code = runtime.block_on(serve(loaded.settings, how, clock, watched, (reread, inherited), signals));
     if let Some(recorder) = recorder {
         recorder.finish();
     }
@@ -124,7 +126,7 @@ async fn serve(
     (shadow, accept_shrunk): (bool, bool),
     clock: Clock,
     (redact, recorder): (Redact, Option<Recorder>),
-    reread: Reread,
+    (reread, inherited): (Reread, Inherited),
     mut signals: Signals,
 ) -> Result<u8, CliError> {
     let notifier =
@@ -140,6 +142,7 @@ async fn serve(
         redact,
         recorder,
         reread,
+        inherited,
     };
     let starting = Daemon::start(settings, options);
     tokio::pin!(starting);

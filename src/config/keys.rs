@@ -149,7 +149,17 @@ pub static LEDGER: Section = Section {
 pub static CONTROL: Section = Section {
     path: "control",
     meaning: "The socket that commands such as `doorman status` use.",
-    keys: &[key("path", Takes::Text, "doorman.sock in the runtime directory", "The Unix socket, at most 107 bytes.")],
+    keys: &[
+        key("path", Takes::Text, "doorman.sock in the runtime directory", "The Unix socket, at most 107 bytes."),
+        key("group", Takes::Text, "none", "The group whose members may use it, besides root and doorman's own user."),
+        key(
+            "read_path",
+            Takes::Text,
+            "none",
+            "A second socket, for commands that only read; with `read_group` alone it is `read.sock` beside `path`.",
+        ),
+        key("read_group", Takes::Text, "none", "The group whose members may use that one."),
+    ],
     ..OURS
 };
 

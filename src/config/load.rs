@@ -29,6 +29,7 @@ use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
 use crate::files::{self, Advice, Contents, FileError, Reading, Trust};
 use crate::model::AgentId;
+use crate::ops::control::socket;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
@@ -201,6 +202,8 @@ impl<'a> Loading<'a> {
             let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
             self.refuse("control.path", &control, &expected, None);
         }
+        let (group, read_group) = (self.given("control.group"), self.given("control.read_group"));
+        let read_path = self.read_path(&control_path, read_group.is_some());
         let metrics = self.metrics();
         let watch = self.flag("reload.watch", false);
         let format = self.scalar("log.format", None, "auto");
@@ -213,7 +216,7 @@ impl<'a> Loading<'a> {
             agents: agents?,
             answers: Answers { in_flight: in_flight?, per_second: per_second? },
             ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
-            control: ControlSettings { path: control_path },
+            control: ControlSettings { path: control_path, group, read_path, read_group },
             metrics: metrics?,
             reload: ReloadSettings { watch: watch? },
             log: LogSettings { format: log_format(format?), level: level? },
@@ -244,6 +247,27 @@ impl<'a> Loading<'a> {
             (None, None) => self.state_directory(),
         };
         self.scalar("control.path", None, &directory.join("doorman.sock").display().to_string())
+    }
+
+    /// A text that is empty where nobody said.
+    fn given(&mut self, key: &str) -> Option<String> {
+        Some(self.scalar(key, None, "").value).filter(|text| !text.is_empty())
+    }
+
+    /// The socket for reading: where somebody said, else beside the other one where a group is to use it.
+    fn read_path(&mut self, control: &Path, wanted: bool) -> Option<PathBuf> {
+        let layered = self.scalar("control.read_path", None, "");
+        if layered.value.is_empty() {
+            return wanted.then(|| control.with_file_name(socket::READ_NAME));
+        }
+        let path = self.resolve(&layered.value);
+        if path == control {
+            self.refuse("control.read_path", &layered, "expected another path than `control.path`", None);
+        } else if path.as_os_str().len() > SOCKET_PATH_MAX {
+            let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
+            self.refuse("control.read_path", &layered, &expected, None);
+        }
+        Some(path)
     }
 
     /// Paths are relative to the file.

@@ -143,6 +143,12 @@ pub struct LedgerSettings {
 pub struct ControlSettings {
     /// The socket.
     pub path: PathBuf,
+    /// Whose members may use it, besides root and doorman's own user.
+    pub group: Option<String>,
+    /// The socket that only reads, if there is one.
+    pub read_path: Option<PathBuf>,
+    /// Whose members may use that one.
+    pub read_group: Option<String>,
 }
 
 /// `[metrics]`.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, Refusal, RequestId,
+    RequestStatus, Sender,
 };
 use crate::policy::doubts::Said;
 use crate::policy::rules::SourceText;
@@ -88,15 +89,17 @@ pub enum Record {
         owner: Arc<str>,
         request: Option<RequestId>,
         said: Said,
-        person: Arc<str>,
+        person: Person,
         at: Timestamp,
     },
+    /// A person removed a contact; that it is gone is said by [`Record::ContactRemoved`].
+    Revoked { agent: AgentId, contact: ContactId, person: Person, at: Timestamp },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
     /// The agent is paused (`on`) or resumed. A resume starts the count of approvals anew.
-    Pause { agent: AgentId, on: bool, by: String, at: Timestamp },
+    Pause { agent: AgentId, on: bool, by: String, note: Option<Box<str>>, at: Timestamp },
     /// A person's `defer` (`Some`), or its end.
-    Hold { agent: AgentId, request: RequestId, person: Option<Arc<str>>, at: Timestamp },
+    Hold { agent: AgentId, request: RequestId, person: Option<Person>, at: Timestamp },
     /// An `overdue` notice was given.
     Notified { agent: AgentId, request: RequestId, overdue: RuleName, at: Timestamp },
     /// A policy is in force for this agent; its texts are stored once.

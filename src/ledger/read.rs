@@ -26,7 +26,9 @@ pub use contacts::RecordedContact;
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
-pub use recorded::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TableSize, TimeOf, Totals};
+pub use recorded::{
+    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RevokedRecord, TableSize, TimeOf, Totals,
+};
 
 /// See the module.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::columns::{Micros, cut};
 use super::{Record, reasons, texts};
 use crate::inbox::Said;
-use crate::model::{AgentId, RequestId};
+use crate::model::{AgentId, Person, RequestId};
 use crate::policy::rules::SourceText;
-use crate::policy::{By, Mode, PolicyHash};
+use crate::policy::{Mode, PolicyHash};
 
 use answers::Intent;
 use numbers::LastAnswer;
@@ -88,8 +88,9 @@ impl Recorder<'_> {
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
                 let by = &by_whom.to_string();
-                let intent = Intent { agent, request, answer: *answer, by, policy, counts: *counts, at: *at };
-                let by_person = matches!(by_whom, By::Person(_));
+                let note = by_whom.person().and_then(Person::note);
+                let intent = Intent { agent, request, answer: *answer, by, note, policy, counts: *counts, at: *at };
+                let by_person = by_whom.person().is_some();
                 if let Some(said) = self.carried_out(&intent).map(|said| said.filter(|_| !by_person))? {
                     return Err(Fault::Answered { request: id.clone(), said });
                 }
@@ -120,6 +121,7 @@ impl Recorder<'_> {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
             Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
+            Record::Revoked { agent, contact, person, at } => self.revoked(agent, contact, person, *at),
             Record::Settlement { agent, owner, request, said, person, at } => {
                 self.settlement(agent, owner, request.as_ref(), *said, person, *at)
             }
@@ -133,14 +135,14 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Record::Pause { agent, on, by, at } => {
+            Record::Pause { agent, on, by, note, at } => {
                 let agent = self.agent(agent)?;
                 let n = self
                     .sql(
-                        "INSERT INTO pause (agent, paused, \"by\", at, after_decision)
-                         VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))",
+                        "INSERT INTO pause (agent, paused, \"by\", at, note, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, ?5, (SELECT max(n) FROM decision))",
                     )?
-                    .insert(params![agent, on, cut(by), Micros(*at)])?;
+                    .insert(params![agent, on, cut(by), Micros(*at), note])?;
                 if !on {
                     self.numbers.keep_last_resume(agent, n);
                 }
@@ -148,7 +150,7 @@ impl Recorder<'_> {
             }
             Record::Hold { agent, request, person, at } => {
                 let (agent, request) = self.known(agent, request)?;
-                self.hold(agent, request, person.as_deref(), *at)
+                self.hold(agent, request, person.as_ref(), *at)
             }
             Record::Notified { agent, request, overdue, at } => {
                 let (_, request) = self.known(agent, request)?;
@@ -228,19 +230,19 @@ impl Recorder<'_> {
         }
     }
 
-    fn hold(&mut self, agent: i64, request: i64, person: Option<&str>, at: Timestamp) -> Result<(), Fault> {
+    fn hold(&mut self, agent: i64, request: i64, person: Option<&Person>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
             "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
         )?
-        .execute(params![agent, request, Micros(at), person])?;
+        .execute(params![agent, request, Micros(at), person.map(Person::name)])?;
         if let Some(person) = person {
             self.sql(
-                "INSERT INTO hold (agent, request, person, at, after_decision)
-                 VALUES (?1, ?2, ?3, ?4, (SELECT max(n) FROM decision))
+                "INSERT INTO hold (agent, request, person, at, note, after_decision)
+                 VALUES (?1, ?2, ?3, ?4, ?5, (SELECT max(n) FROM decision))
                  ON CONFLICT (agent, request) WHERE ended_at IS NULL DO NOTHING",
             )?
-            .execute(params![agent, request, person, Micros(at)])?;
+            .execute(params![agent, request, person.name(), Micros(at), person.note()])?;
         }
         Ok(())
     }

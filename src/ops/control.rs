@@ -2,6 +2,8 @@
 //! supervisor; the client is what the CLI's commands use.
 
 pub mod client;
+pub mod inherited;
+pub mod peer;
 pub mod server;
 pub mod socket;
 pub mod wire;

@@ -10,7 +10,7 @@ use super::doubts::Doubt;
 use super::rules::RuleName;
 use serde::Serialize;
 
-use crate::model::{Answer, Verdict};
+use crate::model::{Answer, Person, Verdict};
 
 /// Three-valued truth. Unknown never decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,7 +193,7 @@ pub enum By {
     /// `error:WHAT`.
     Error(ErrorKind),
     /// `person:NAME`.
-    Person(Arc<str>),
+    Person(Person),
 }
 
 impl By {
@@ -214,6 +214,21 @@ impl By {
             "error" => ErrorKind::ALL.into_iter().find(|error| error.as_str() == name).map(By::Error),
             "person" => Some(By::Person(name.into())),
             _ => None,
+        }
+    }
+
+    /// The person who gave it, if one did.
+    pub fn person(&self) -> Option<&Person> {
+        match self {
+            By::Person(person) => Some(person),
+            By::Rule(_)
+            | By::Guard(_)
+            | By::Limit(_)
+            | By::Overdue(_)
+            | By::Hold(_)
+            | By::NoMatch
+            | By::Paused
+            | By::Error(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::Health;
-use crate::model::{AgentId, AgentState, RequestId, StrangerText, Target, Verdict};
+use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
     Revoked, Settled, Status,
@@ -119,10 +119,10 @@ impl Shared {
         verdict: Verdict,
         target: &str,
         agent: Option<&AgentId>,
-        person: &str,
+        person: &Person,
     ) -> Result<OpReply, OpError> {
         let (handle, request) = self.find(target, agent).await?;
-        let person: Arc<str> = person.into();
+        let person = person.clone();
         let op = PersonCommand::Answer { verdict, request };
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
             Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered)),
@@ -219,7 +219,7 @@ impl Shared {
         target: &str,
         said: Said,
         agent: Option<&AgentId>,
-        person: &str,
+        person: &Person,
     ) -> Result<OpReply, OpError> {
         let target = Target::parse(target);
         let owner = target.handle().map(|handle| handle.owner().to_owned());
@@ -242,7 +242,7 @@ impl Shared {
             let message = "no such doubt: `doorman doubts` lists what may have happened unseen";
             return Err(error("gone", message));
         };
-        let (op, person) = (PersonCommand::Settle { target, said }, person.into());
+        let (op, person) = (PersonCommand::Settle { target, said }, person.clone());
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
             Some(OpOutcome::Settled(ended)) => Ok(OpReply::Settled(Settled { ended })),
             Some(OpOutcome::Failed(why)) => Err(why),
@@ -252,11 +252,16 @@ impl Shared {
         }
     }
 
-    async fn everywhere(&self, op: PersonCommand, agent: Option<&AgentId>, person: &str) -> Result<OpReply, OpError> {
+    async fn everywhere(
+        &self,
+        op: PersonCommand,
+        agent: Option<&AgentId>,
+        person: &Person,
+    ) -> Result<OpReply, OpError> {
         let mut agents = Vec::new();
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
-            let (op, person) = (op.clone(), person.into());
+            let (op, person) = (op.clone(), person.clone());
             if handle.ask(|reply| Command::Op { op, person, reply }).await.is_some() {
                 agents.push(member.id.clone());
             }
@@ -265,7 +270,7 @@ impl Shared {
     }
 
     /// Removes them one after the other. Whoever is gone already counts as a failure, with the platform's word.
-    async fn revoke(&self, contacts: Vec<ChosenContact>, person: &str) -> Result<OpReply, OpError> {
+    async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
         let mut revoked = Revoked::default();
         for ChosenContact { agent, contact, handle } in contacts {
             let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
@@ -274,7 +279,10 @@ impl Shared {
                 continue;
             };
             let asked = match member.handle.load_full() {
-                Some(task) => task.ask(|reply| Command::Remove { contact: contact.clone(), reply }).await,
+                Some(task) => {
+                    let (contact, person) = (contact.clone(), person.clone());
+                    task.ask(|reply| Command::Remove { contact, person, reply }).await
+                }
                 None => None,
             };
             match asked {

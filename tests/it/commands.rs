@@ -130,7 +130,13 @@ async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_s
 #[tokio::test]
 async fn explain_of_a_paused_agent_says_paused() {
     let place = Folder::new();
-    let pause = |on: bool| Record::Pause { agent: agent(ANA), on, by: "person:kim".to_owned(), at: Timestamp::now() };
+    let pause = |on: bool| Record::Pause {
+        agent: agent(ANA),
+        on,
+        by: "person:kim".to_owned(),
+        note: None,
+        at: Timestamp::now(),
+    };
     let by = || {
         let (code, out, err) = place.doorman(&["explain", "ann", "--json", "--agent", "a000"]);
         assert_eq!(code, 0, "{err}");

@@ -8,7 +8,8 @@ use doorman::config::settings::PerAgent;
 use doorman::model::{AgentId, AgentState, Outcome, Verdict};
 use doorman::ops::board;
 use doorman::ops::control::client::{Client, ClientError, Submitted};
-use doorman::ops::control::server::{self, BODY_BYTES_MAX};
+use doorman::ops::control::peer;
+use doorman::ops::control::server::{self, BODY_BYTES_MAX, Purpose};
 use doorman::ops::control::socket::Bound;
 use doorman::ops::control::wire::{
     AgentStatus, Answered, Call, ControlOp, Done, Doubts, OpError, OpReply, Pending, PendingRow, PolicyStatus,
@@ -46,6 +47,7 @@ impl Door {
         let stop = CancellationToken::new();
         let server = tokio::spawn(server::serve(
             Bound::bind(&path).unwrap(),
+            Purpose::Everything,
             sender,
             readings(),
             doorman::secret::Redact::default(),
@@ -59,7 +61,7 @@ impl Door {
         let (door, mut calls) = Self::open();
         tokio::spawn(async move {
             while let Some(call) = calls.recv().await {
-                let reply = answer(call.op, &call.person);
+                let reply = answer(call.op, call.person.name());
                 let _ = call.reply.send(reply);
             }
         });
@@ -206,7 +208,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
             call.op,
             ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) }
         );
-        assert_eq!(call.person, server::person(nix::unistd::geteuid().as_raw()));
+        assert_eq!(call.person.name(), peer::account(nix::unistd::geteuid().as_raw()));
         call.reply.send(Ok(OpReply::Done(Done { agents: vec![agent()] }))).unwrap();
     };
     let op = ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) };
@@ -339,7 +341,7 @@ async fn no_daemon_is_said_with_what_to_do() {
 #[tokio::test]
 async fn the_commands() {
     let door = Door::staffed();
-    let person = server::person(nix::unistd::geteuid().as_raw());
+    let person = peer::account(nix::unistd::geteuid().as_raw());
     let (code, out, err) = door.doorman(&["status"]).await;
     assert!(
         code == 0 && out.starts_with("doorman 9.9.9, ledger: ok\n") && out.contains("no route to host"),

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use doorman::ops::control::server;
+use doorman::ops::control::server::{self, Purpose};
 use doorman::ops::control::socket::Bound;
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
 
@@ -143,6 +143,11 @@ async fn init_for_systemd_writes_the_unit_and_names_the_key_by_its_credential() 
     assert!(read("doorman.toml").contains("api_key_credential = \"agent.key\""), "{}", read("doorman.toml"));
     let program = format!("ExecStart={} run\n", env!("CARGO_BIN_EXE_doorman"));
     assert!(read("doorman.service").contains(&program), "{}", read("doorman.service"));
+    for (unit, group) in [("doorman.socket", "doorman-admin"), ("doorman-read.socket", "doorman-read")] {
+        assert!(read(unit).contains(&format!("SocketGroup={group}\n")), "{}", read(unit));
+        assert!(read("doorman.sysusers.conf").contains(&format!("\ng {group} -\n")));
+        assert!(text(&output).contains(&format!("{unit} /etc/systemd/system/")), "{}", text(&output));
+    }
     for schema in ["rules", "doorman"] {
         serde_json::from_str::<serde_json::Value>(&read(&format!("{schema}.schema.json"))).unwrap();
         assert!(read(&format!("{schema}.toml")).starts_with(&format!("#:schema ./{schema}.schema.json\n")));
@@ -211,6 +216,7 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     let stop = tokio_util::sync::CancellationToken::new();
     let other = tokio::spawn(server::serve(
         Bound::bind(&usual).unwrap(),
+        Purpose::Everything,
         calls,
         crate::control::readings(),
         doorman::secret::Redact::default(),

@@ -30,3 +30,4 @@ mod systemd;
 mod tls;
 mod transcripts;
 mod ways;
+mod who;

@@ -279,7 +279,8 @@ async fn a_pause_and_a_hold_of_then_are_told() {
     let place = Folder::new(RULES);
     let policy = place.policy();
     let (agent, id) = (agent(), RequestId::parse("r1").unwrap());
-    let pause = |on, days| Record::Pause { agent: agent.clone(), on, by: "person:kim".to_owned(), at: ago(days) };
+    let pause =
+        |on, days| Record::Pause { agent: agent.clone(), on, by: "person:kim".to_owned(), note: None, at: ago(days) };
     place.record(vec![pause(true, 9)]).await;
     place.record(asked(&policy, "r1", "bob", None, ago(8))).await;
     let hold = Record::Hold { agent: agent.clone(), request: id, person: Some("kim".into()), at: ago(4) };

@@ -103,7 +103,7 @@ impl Core {
         }
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
-            self.pause("approvals_max".to_owned(), now);
+            self.pause("approvals_max".to_owned(), None, now);
         }
         self.put_decision(id, &decision, circumstances, shadow, now);
         let rest_until = decision.reconsider_at;
@@ -300,22 +300,24 @@ impl Core {
     }
 
     /// Nothing is answered until `resume`.
-    pub(super) fn pause(&mut self, by: String, now: Now) {
+    pub(super) fn pause(&mut self, by: String, note: Option<&str>, now: Now) {
         if self.policy_state.paused() {
             return;
         }
         self.policy_state.pause();
-        self.record(Record::Pause { agent: self.config.agent.clone(), on: true, by: by.clone(), at: now.wall });
+        let (agent, note) = (self.config.agent.clone(), note.map(Into::into));
+        self.record(Record::Pause { agent, on: true, by: by.clone(), note, at: now.wall });
         self.count("pauses");
         self.tell(Notice::Paused { by });
         self.inbox.requeue_resting(|_| true);
     }
 
     /// Answers go out again, and `approvals_max` counts anew.
-    pub(super) fn resume(&mut self, by: String, now: Now) {
+    pub(super) fn resume(&mut self, by: String, note: Option<&str>, now: Now) {
         let was = self.policy_state.paused();
         self.policy_state.resume();
-        self.record(Record::Pause { agent: self.config.agent.clone(), on: false, by: by.clone(), at: now.wall });
+        let (agent, note) = (self.config.agent.clone(), note.map(Into::into));
+        self.record(Record::Pause { agent, on: false, by: by.clone(), note, at: now.wall });
         self.restore_again();
         if was {
             self.tell(Notice::Resumed { by });

@@ -1,13 +1,11 @@
 //! What may have happened unseen, as people see it, and what they say of it.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::Core;
 use crate::clock::Now;
 use crate::ledger::Record;
-use crate::model::{ContactRequest, RequestId, RequestStatus, Target};
+use crate::model::{ContactRequest, Person, RequestId, RequestStatus, Target};
 use crate::ops::control::wire::DoubtRow;
 use crate::platform::Page;
 use crate::policy::Policy;
@@ -110,7 +108,7 @@ impl Core {
     }
 
     /// A person says what a doubt comes to: of an owner, by a handle, or of a request, by its id.
-    pub(super) fn settle(&mut self, target: &Target, said: Said, person: &Arc<str>, now: Now) -> OpOutcome {
+    pub(super) fn settle(&mut self, target: &Target, said: Said, person: &Person, now: Now) -> OpOutcome {
         let fact = said.fact();
         let needs = HistoryNeeds {
             removed: Some(jiff::SignedDuration::MAX),

@@ -9,7 +9,7 @@ use crate::clock::Mono;
 use crate::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Record};
-use crate::model::{AgentId, Answer, Contact, ContactRequest, RequestId};
+use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{Me, Page, Reply, Responded};
 use crate::policy::Policy;
@@ -132,7 +132,14 @@ pub enum Input<'a> {
         /// What.
         op: PersonCommand,
         /// Who.
-        person: Arc<str>,
+        person: Person,
+    },
+    /// A contact was removed for a person.
+    Revoked {
+        /// Which.
+        contact: ContactId,
+        /// For whom.
+        person: Person,
     },
     /// The deadline has come.
     Tick,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, RequestId, RequestStatus, StrangerText, Verdict,
+    AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, RequestId, RequestStatus, StrangerText,
+    Verdict,
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
@@ -187,7 +188,7 @@ pub enum Notice {
         /// What.
         verdict: Verdict,
         /// Who.
-        person: Arc<str>,
+        person: Person,
     },
     /// A request has been pending for long.
     Overdue {

@@ -8,7 +8,7 @@ use crate::agent::core::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Entry, Said, Stage};
 use crate::ledger::Record;
-use crate::model::{ContactRequest, RequestId, Sender, Target, Verdict};
+use crate::model::{ContactId, ContactRequest, Person, RequestId, Sender, Target, Verdict};
 use crate::ops::control::wire::{Answered, DoubtRow, OpError};
 use crate::policy::By;
 use crate::policy::doubts::Said as SaidOfDoubt;
@@ -81,14 +81,14 @@ impl Core {
         target.id().filter(|id| self.inbox.entry(id).is_some()).into_iter().collect()
     }
 
-    pub(super) fn op(&mut self, token: u64, op: PersonCommand, person: Arc<str>, now: Now) {
+    pub(super) fn op(&mut self, token: u64, op: PersonCommand, person: Person, now: Now) {
         let outcome = match op {
             PersonCommand::Pause => {
-                self.pause(format!("person:{person}"), now);
+                self.pause(format!("person:{person}"), person.note(), now);
                 Some(OpOutcome::Done)
             }
             PersonCommand::Resume => {
-                self.resume(format!("person:{person}"), now);
+                self.resume(format!("person:{person}"), person.note(), now);
                 Some(OpOutcome::Done)
             }
             PersonCommand::Settle { target, said } => Some(self.settle(&target, said, &person, now)),
@@ -105,7 +105,7 @@ impl Core {
         token: u64,
         verdict: Verdict,
         id: &RequestId,
-        person: &Arc<str>,
+        person: &Person,
         now: Now,
     ) -> Option<OpOutcome> {
         if self.stopping {
@@ -147,8 +147,8 @@ impl Core {
         None
     }
 
-    fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Arc<str>, now: Now) -> OpOutcome {
-        self.policy_state.hold(id, Some(person));
+    fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Person, now: Now) -> OpOutcome {
+        self.policy_state.hold(id, Some(person.name()));
         self.record(Record::Hold {
             agent: self.config.agent.clone(),
             request: id.clone(),
@@ -159,6 +159,11 @@ impl Core {
         self.count("person_answers");
         self.tell(Notice::Person { request: request.clone(), verdict: Verdict::Defer, person: person.clone() });
         OpOutcome::Answered(self.answered(request, Verdict::Defer, "held"))
+    }
+
+    /// A contact was removed for this person.
+    pub(super) fn revoked(&mut self, contact: ContactId, person: Person, now: Now) {
+        self.record(Record::Revoked { agent: self.config.agent.clone(), contact, person, at: now.wall });
     }
 
     fn answered(&self, request: &ContactRequest, verdict: Verdict, outcome: &str) -> Answered {

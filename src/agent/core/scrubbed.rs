@@ -27,7 +27,9 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         | Record::Withdrawn { .. }
         | Record::Settled { .. }
         | Record::ContactRemoved { .. }
+        // What a person says is without keys when it comes in.
         | Record::Settlement { .. }
+        | Record::Revoked { .. }
         | Record::Hold { .. }
         | Record::Notified { .. }
         | Record::Policy { .. } => {}

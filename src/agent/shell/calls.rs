@@ -8,7 +8,7 @@ use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Reach};
-use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
+use crate::model::{Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
 use crate::platform::rest::{AgentRest, Rest};
@@ -53,8 +53,8 @@ pub enum Done {
     Recorded(Result<(), LedgerError>),
     /// What the ledger remembers, read again for a policy that asks for more.
     Restored(u64, Result<Box<SavedState>, LedgerError>),
-    /// A contact was removed for a person, who has been told.
-    Removed,
+    /// Whether a contact was removed for a person, who has been told.
+    Removed(Option<(ContactId, Person)>),
 }
 
 /// The key, and the client that carries it; why not, for people, otherwise.
@@ -90,7 +90,8 @@ impl Agent {
                 }
                 self.core.handle(Input::NotOpened { conn, refusal }, now);
             }
-            Done::SocketEnded | Done::Removed => {}
+            Done::SocketEnded | Done::Removed(None) => {}
+            Done::Removed(Some((contact, person))) => self.core.handle(Input::Revoked { contact, person }, now),
             Done::Me(question, key, reply) if question == self.questions => {
                 let changed = self.take_key(*key);
                 self.core.handle(Input::Me { reply, changed }, now);
@@ -223,15 +224,21 @@ impl Agent {
         });
     }
 
-    pub(super) fn remove_contact(&mut self, contact: ContactId, told: oneshot::Sender<Result<(), String>>) {
+    pub(super) fn remove_contact(
+        &mut self,
+        contact: ContactId,
+        person: Person,
+        told: oneshot::Sender<Result<(), String>>,
+    ) {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
                 Ok(client) => client.remove_contact(&contact).await,
                 Err(why) => no_key(&why),
             };
+            let removed = reply.result.is_ok();
             let _ = told.send(reply.result.map_err(|error| error.to_string()));
-            Done::Removed
+            Done::Removed(removed.then_some((contact, person)))
         });
     }
 

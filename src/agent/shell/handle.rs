@@ -1,11 +1,9 @@
 //! How the rest of the daemon speaks to an agent's task.
 
-use std::sync::Arc;
-
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{OpOutcome, PersonCommand};
-use crate::model::{AgentId, ContactId, RequestId, Target};
+use crate::model::{AgentId, ContactId, Person, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
 /// What an agent's task can be told.
@@ -18,7 +16,7 @@ pub enum Command {
         /// What.
         op: PersonCommand,
         /// Who.
-        person: Arc<str>,
+        person: Person,
         /// What came of it.
         reply: oneshot::Sender<OpOutcome>,
     },
@@ -39,6 +37,8 @@ pub enum Command {
     Remove {
         /// Which.
         contact: ContactId,
+        /// For whom.
+        person: Person,
         /// Why not, if it could not be removed.
         reply: oneshot::Sender<Result<(), String>>,
     },

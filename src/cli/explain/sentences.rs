@@ -51,6 +51,14 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
         story.agent,
         time(story.received_at)
     );
+    if let Some(note) = &story.note {
+        let _ = writeln!(out, "note: {}", output::shown(note));
+    }
+    if let Some(revoked) = &story.revoked {
+        let by = output::shown(revoked.by.strip_prefix("person:").unwrap_or(&revoked.by));
+        let note = revoked.note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default();
+        let _ = writeln!(out, "the contact was removed by {by} at {}{note}", time(revoked.at));
+    }
     match story.older_requests.as_slice() {
         [] => {}
         named => {
@@ -93,7 +101,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
 fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
     let by = story.by.as_ref().map(|by| output::shown(&by.to_string())).unwrap_or_default();
     if let (Some(By::Person(person)), Some(answered), Some(verdict)) = (&story.by, story.answered_at, story.verdict) {
-        let person = output::shown(person);
+        let person = output::shown(person.name());
         let until = match &story.rules {
             Some(Said { verdict, by, .. }) => {
                 format!("; until then the rules had said {verdict}, {}", output::shown(&by.to_string()))
@@ -190,6 +198,8 @@ mod tests {
             received_at: at(0),
             verdict: Some(Verdict::Defer),
             by: Some(By::NoMatch),
+            note: None,
+            revoked: None,
             answered_at: None,
             outcome: None,
             settled: None,

@@ -161,6 +161,8 @@ mod tests {
             answer: None,
             settled: None,
             outcome,
+            note: None,
+            revoked: None,
         }
     }
 

@@ -42,6 +42,8 @@ pub fn json(request: &RecordedRequest) -> String {
         .settled
         .as_ref()
         .map(|word| json!({ "as": word, "at": request.settled_at, "elsewhere": request.elsewhere }));
+    let revoked = request.revoked.as_ref();
+    let revoked = revoked.map(|one| json!({ "by": format!("person:{}", one.person), "at": one.at, "note": one.note }));
     // In this order, which `json!` would not keep.
     let fields = [
         ("request", json!(request.request.id)),
@@ -54,10 +56,12 @@ pub fn json(request: &RecordedRequest) -> String {
         ("answered_at", json!(request.answered_at)),
         ("verdict", json!(request.verdict)),
         ("by", json!(request.by)),
+        ("note", json!(request.note)),
         ("mode", json!(mode(request))),
         ("policy", json!(request.policy.as_ref().map(|policy| policy.as_str()))),
         ("answer", json!(answer)),
         ("settled", json!(settled)),
+        ("revoked", json!(revoked)),
     ];
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
     ascii_json(&format!("{{{}}}\n", fields.join(",")))
@@ -71,7 +75,7 @@ fn mode(request: &RecordedRequest) -> &'static str {
 }
 
 /// The header of [`csv`].
-pub const CSV_HEADER: &str = "request,agent,handle,name,message,received_at,decided_at,answered_at,verdict,by,mode,outcome,settled,settled_at,policy\n";
+pub const CSV_HEADER: &str = "request,agent,handle,name,message,received_at,decided_at,answered_at,verdict,by,note,mode,outcome,settled,settled_at,policy\n";
 
 /// One line of CSV (RFC 4180), times in UTC. Strangers' text is escaped, and never begins like a spreadsheet's formula.
 pub fn csv(request: &RecordedRequest) -> String {
@@ -97,6 +101,7 @@ pub fn csv(request: &RecordedRequest) -> String {
         time(request.answered_at),
         request.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
         escaped(request.by.as_ref().map(ToString::to_string).as_deref()),
+        stranger(request.note.as_deref().map(StrangerText::new).as_ref()),
         mode(request).to_owned(),
         request.outcome.map(|outcome| outcome.to_string()).unwrap_or_default(),
         escaped(request.settled.as_deref()),
@@ -149,7 +154,13 @@ impl Page {
             None => "-".to_owned(),
         };
         let said = [&request.request.name, &request.request.message].into_iter().flatten();
-        let said: Vec<String> = said.map(|text| text.shown(TEXT_MAX)).collect();
+        let mut said: Vec<String> = vec![said.map(|text| text.shown(TEXT_MAX)).collect::<Vec<_>>().join(": ")];
+        let noted = |who: &str, note: &Option<String>| {
+            note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).shown(TEXT_MAX)))
+        };
+        said.extend(noted("note", &request.note));
+        said.extend(request.revoked.as_ref().map(|one| format!("[removed by {}]", escaped(&one.person))));
+        said.retain(|text| !text.is_empty());
         [
             time(Some(request.first_seen)),
             time(request.decided_at),
@@ -159,7 +170,7 @@ impl Page {
             request.by.as_ref().map_or("-".to_owned(), |by| escaped(&by.to_string())),
             outcome(request),
             escaped(request.request.id.as_str()),
-            if said.is_empty() { "-".to_owned() } else { said.join(": ") },
+            if said.is_empty() { "-".to_owned() } else { said.join(" ") },
         ]
     }
 

@@ -20,6 +20,8 @@ pub struct Places {
     pub ledger: PathBuf,
     /// The control socket, where somebody said; else it is in one of the usual places.
     pub control: Option<PathBuf>,
+    /// The socket for reading, where somebody said.
+    pub read: Option<PathBuf>,
     /// Each agent's id, as far as it is one, and its rules.
     pub rules: Vec<(String, PathBuf)>,
 }
@@ -41,6 +43,8 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let ledger = loading.ledger_path().value;
     let control = loading.control_path();
     let named = !matches!(control.layer, Layer::Default);
+    let read = loading.scalar("control.read_path", None, "").value;
+    let read = (!read.is_empty()).then(|| loading.resolve(&read));
     let mut rules: Vec<(String, PathBuf)> = Vec::new();
     for agent in &loading.raw.agents {
         let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();
@@ -51,7 +55,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         rules.push((canonical(id), path));
     }
     let control = named.then(|| loading.resolve(&control.value));
-    Ok(Places { ledger: loading.resolve(&ledger), control, rules, file })
+    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, file })
 }
 
 /// As it is in the record, if it is an id at all.

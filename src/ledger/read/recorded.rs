@@ -43,6 +43,8 @@ pub struct RecordedRequest {
     pub verdict: Option<Verdict>,
     /// What gave the verdict.
     pub by: Option<By>,
+    /// What the person who answered it, or holds it, noted.
+    pub note: Option<String>,
     /// Under which policy.
     pub policy: Option<PolicyHash>,
     /// When the answer's intent was recorded.
@@ -53,6 +55,19 @@ pub struct RecordedRequest {
     pub settled: Option<String>,
     /// What became of it, with an answer of ours or without; `None` while it is pending.
     pub outcome: Option<Outcome>,
+    /// Who removed the contact that came of it, where a person did.
+    pub revoked: Option<RevokedRecord>,
+}
+
+/// The last removal, by a person, of the contact that an answer made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedRecord {
+    /// Who.
+    pub person: String,
+    /// When.
+    pub at: Timestamp,
+    /// What they noted.
+    pub note: Option<String>,
 }
 
 /// The last answer to a request.

@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::{AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, TableSize, TimeOf, Totals};
+use super::{
+    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RevokedRecord, TableSize, TimeOf, Totals,
+};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
@@ -18,13 +20,15 @@ const SELECT: &str = "
         d.at, d.verdict, d.\"by\", dp.hash,
         w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
         d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
-        (SELECT h.at FROM hold h WHERE h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL)
+        h.at, w.note, h.note, v.person, v.at, v.note
     FROM request r
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
     LEFT JOIN policy dp ON dp.n = d.policy
     LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND outcome IS NOT 'withdrawn')
-    LEFT JOIN policy wp ON wp.n = w.policy ";
+    LEFT JOIN policy wp ON wp.n = w.policy
+    LEFT JOIN hold h ON h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL
+    LEFT JOIN revocation v ON v.n = (SELECT max(n) FROM revocation WHERE request = r.n) ";
 
 /// Calls `take` with what the filter lets through, oldest first.
 pub fn for_each(
@@ -125,6 +129,8 @@ fn touched_since(
         "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.elsewhere = 1 AND r.settled_at >= ?1
              WHERE ?2 IS NULL OR a.id = ?2",
         "SELECT h.request FROM agent a CROSS JOIN hold h ON h.agent = a.n AND max(h.at, coalesce(h.ended_at, h.at)) >= ?1
+             WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT v.request FROM agent a CROSS JOIN revocation v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
              WHERE ?2 IS NULL OR a.id = ?2",
     ] {
         let mut statement = connection.prepare_cached(sql)?;
@@ -270,11 +276,19 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
         (_, Some("gone")) => Some(Outcome::Gone),
         (_, Some(_)) => Some(Outcome::SettledElsewhere),
     };
-    let happened = [time(row, 11)?, answered_at, time(row, 20)?, time(row, 21)?, time(row, 25)?, time(row, 30)?]
-        .into_iter()
-        .flatten();
+    let happened =
+        [time(row, 11)?, answered_at, time(row, 20)?, time(row, 21)?, time(row, 25)?, time(row, 30)?, time(row, 34)?]
+            .into_iter()
+            .flatten();
     let shadow = !by_answer && row.get_ref(24)?.as_str_or_null()?.is_some_and(|mode| mode == "shadow");
+    let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
+    let revoked = match row.get::<_, Option<String>>(33)? {
+        Some(person) => Some(RevokedRecord { person, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
+        None => None,
+    };
     Ok(RecordedRequest {
+        note,
+        revoked,
         row: row.get(0)?,
         decision_row: row.get(27)?,
         answer_row: row.get(28)?,

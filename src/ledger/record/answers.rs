@@ -17,6 +17,7 @@ pub(super) struct Intent<'a> {
     pub(super) request: i64,
     pub(super) answer: Answer,
     pub(super) by: &'a str,
+    pub(super) note: Option<&'a str>,
     pub(super) policy: Option<i64>,
     pub(super) counts: bool,
     pub(super) at: Timestamp,
@@ -48,7 +49,7 @@ impl Recorder<'_> {
     }
 
     pub(super) fn intent(&mut self, intent: &Intent<'_>, attempt: u32) -> Result<(), Fault> {
-        let Intent { agent, request, answer, by, policy, counts, at } = *intent;
+        let Intent { agent, request, answer, by, note, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
         let since = if counts && answer == Answer::Approve { Some(self.last_resume(agent)?) } else { None };
         let last = match self.numbers.last_answer(request) {
@@ -79,10 +80,10 @@ impl Recorder<'_> {
                 let n = self
                     .sql(
                         "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
-                             after_decision)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, (SELECT max(n) FROM decision))",
+                             note, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, ?9, (SELECT max(n) FROM decision))",
                     )?
-                    .insert(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt])?;
+                    .insert(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt, note])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut, kept, owner_of};
-use crate::model::{AgentId, Contact, ContactId, RequestId};
+use crate::model::{AgentId, Contact, ContactId, Person, RequestId};
 use crate::policy::doubts::Said;
 
 impl Recorder<'_> {
@@ -66,7 +66,7 @@ impl Recorder<'_> {
         owner: &str,
         request: Option<&RequestId>,
         said: Said,
-        person: &str,
+        person: &Person,
         at: Timestamp,
     ) -> Result<(), Fault> {
         let agent = self.agent(agent)?;
@@ -74,8 +74,24 @@ impl Recorder<'_> {
             Some(request) => self.find(agent, request)?,
             None => None,
         };
-        self.sql("INSERT INTO settlement (agent, owner, request, said, person, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![agent, owner, request, said.as_str(), cut(person), Micros(at)])?;
+        self.sql("INSERT INTO settlement (agent, owner, request, said, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![agent, owner, request, said.as_str(), cut(person.name()), Micros(at), person.note()])?;
+        Ok(())
+    }
+
+    pub(super) fn revoked(
+        &mut self,
+        agent: &AgentId,
+        contact: &ContactId,
+        person: &Person,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let agent = self.agent(agent)?;
+        self.sql(
+            "INSERT INTO revocation (agent, contact, request, person, at, note)
+             VALUES (?1, ?2, (SELECT request FROM contact WHERE agent = ?1 AND id = ?2), ?3, ?4, ?5)",
+        )?
+        .execute(params![agent, contact.as_str(), cut(person.name()), Micros(at), person.note()])?;
         Ok(())
     }
 

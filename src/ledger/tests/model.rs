@@ -232,7 +232,7 @@ fn entry(op: &Step, now: i64) -> Option<Record> {
         Step::Hold(n, person) => {
             Record::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
         }
-        Step::Pause(on) => Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), at: at(now) },
+        Step::Pause(on) => Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), note: None, at: at(now) },
         Step::Notified(n) => {
             Record::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }
         }

@@ -10,7 +10,8 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::wire::{ControlOp, OpError, OpReply};
+use super::socket::READ_NAME;
+use super::wire::{Asked, Claim, ControlOp, OpError, OpReply};
 use crate::ops::health::Health;
 
 /// Most bytes of a reply that are read: 10,000 pending requests of 500 characters each, and room.
@@ -32,7 +33,9 @@ pub enum ClientError {
         places: String,
     },
     /// The socket is there, but not for us.
-    #[error("you may not use the control socket `{0}`: be root (`sudo doorman …`) or the daemon's own user")]
+    #[error(
+        "you may not use the control socket `{0}`: be root (`sudo doorman …`), the daemon's own user, or a member of its group (`control.group`)"
+    )]
     Forbidden(PathBuf),
     /// Something was said that makes no sense, or nothing.
     #[error("the control socket `{path}` failed: {why}")]
@@ -60,6 +63,7 @@ pub enum Submitted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     path: PathBuf,
+    who: Claim,
 }
 
 impl Client {
@@ -71,7 +75,7 @@ impl Client {
         let mut forbidden = None;
         for path in places {
             match UnixStream::connect(path).await {
-                Ok(_) => return Ok(Self { path: path.clone() }),
+                Ok(_) => return Ok(Self { path: path.clone(), who: Claim::default() }),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     forbidden.get_or_insert_with(|| path.clone());
                 }
@@ -81,8 +85,16 @@ impl Client {
         if let Some(path) = forbidden {
             return Err(ClientError::Forbidden(path));
         }
-        let places: Vec<String> = places.iter().map(|path| format!("`{}`", path.display())).collect();
+        // The socket for reading stands beside one that is named already.
+        let named = places.iter().filter(|path| !path.ends_with(READ_NAME));
+        let places: Vec<String> = named.map(|path| format!("`{}`", path.display())).collect();
         Err(ClientError::Absent { places: places.join(", ") })
+    }
+
+    /// The same, and this is said of whoever asks.
+    #[must_use]
+    pub fn saying(self, who: Claim) -> Self {
+        Self { who, ..self }
     }
 
     /// The socket.
@@ -128,7 +140,8 @@ impl Client {
     }
 
     async fn exchange(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
-        let body = serde_json::to_vec(op).map_err(|error| self.broken(error))?;
+        let asked = Asked { op: op.clone(), who: self.who.clone() };
+        let body = serde_json::to_vec(&asked).map_err(|error| self.broken(error))?;
         let request = Request::post(if wait { "/v1/op" } else { "/v1/op?wait=false" })
             .header(header::HOST, "doorman")
             .header(header::CONTENT_TYPE, "application/json")

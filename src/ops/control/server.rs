@@ -1,4 +1,5 @@
-//! The daemon's side of the control socket. It lets in root and the daemon's own user, turns each request into a
+//! The daemon's side of the control sockets. It lets in root and the daemon's own user, and whoever may use the file where a
+//! group was given it; turns each request into a
 //! [`Call`] for the supervisor, and knows nothing else. Everything is bounded: connections, headers, bodies, waiting.
 
 use std::sync::Arc;
@@ -13,16 +14,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::peer::Peer;
 use super::socket::Bound;
-use super::wire::{Call, ControlOp, OpError, OpReply};
-use crate::model::ascii_json;
+use super::wire::{Asked, Call, Claim, ControlOp, OpError, OpReply};
+use crate::model::{Person, ascii_json};
 use crate::ops::log::events;
 use crate::ops::metrics::listener::{self, Readings};
 use crate::secret::Redact;
@@ -40,12 +41,30 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// After `stop`, calls that are under way may end.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything.
+    Everything,
+    /// Only what changes nothing.
+    Reading,
+}
+
+/// The socket that a call came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Door {
+    purpose: Purpose,
+    /// The file's mode says who may use it.
+    shared: bool,
+}
+
 /// Serves the socket until `stop`, and removes it then. A call that is under way at that moment may end within 2 s.
 ///
 /// # Errors
 /// The listener cannot be used with this runtime.
 pub async fn serve(
     mut socket: Bound,
+    purpose: Purpose,
     calls: mpsc::Sender<Call>,
     readings: Readings,
     redact: Redact,
@@ -53,7 +72,9 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
     let listener = UnixListener::from_std(listener)?;
-    let router = router(calls, readings).layer(axum::middleware::map_response_with_state(redact, without_keys));
+    let door = Door { purpose, shared: socket.shared() };
+    let router = router(calls, readings).layer(Extension(door)).layer(Extension(redact.clone()));
+    let router = router.layer(axum::middleware::map_response_with_state(redact, without_keys));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     let end = CancellationToken::new();
@@ -101,7 +122,7 @@ async fn accept(listener: &UnixListener, places: &Arc<Semaphore>) -> (tokio::syn
 
 async fn connection(stream: UnixStream, router: Router) {
     let Ok(peer) = stream.peer_cred() else { return };
-    let router = router.layer(Extension(Peer { uid: peer.uid() }));
+    let router = router.layer(Extension(Peer { uid: peer.uid(), pid: peer.pid() }));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SPEAK_MAX)
@@ -115,40 +136,36 @@ async fn connection(stream: UnixStream, router: Router) {
     }
 }
 
-/// Who is at the other end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Peer {
-    uid: u32,
-}
-
-impl Peer {
-    /// Root and the daemon's own user may do everything, others nothing.
-    fn allowed(self) -> bool {
-        self.uid == 0 || self.uid == geteuid().as_raw()
-    }
-
+impl Door {
     /// Whoever is not allowed is told so, and the log as well.
-    fn check(self) -> Result<(), Refused> {
-        if self.allowed() {
+    fn check(self, peer: Peer) -> Result<(), Refused> {
+        if self.shared || peer.is_ours() {
             return Ok(());
         }
         tracing::warn!(
             event = events::CONTROL_REFUSED,
-            why = format!("user {} may not", self.uid),
+            why = format!("user {} may not", peer.uid),
             "a call was refused"
         );
         Err(refuse("forbidden", "only root and the daemon's own user may use this socket"))
     }
-}
 
-/// The user's name, as it stands in `by = "person:NAME"`; `uid:N` for one without a plain name. May read files.
-pub fn person(uid: u32) -> String {
-    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-    let plain = |name: &String| {
-        (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@$".contains(&byte))
-    };
-    name.filter(plain).unwrap_or_else(|| format!("uid:{uid}"))
+    /// The same of an operation: a socket for reading takes none that changes anything.
+    fn check_op(self, peer: Peer, op: &ControlOp) -> Result<(), Refused> {
+        self.check(peer)?;
+        if self.purpose == Purpose::Everything || op.only_reads() {
+            return Ok(());
+        }
+        let name = op.name();
+        tracing::warn!(
+            event = events::CONTROL_REFUSED,
+            why = format!("user {} asked for `{name}` on the socket for reading", peer.uid),
+            "a call was refused"
+        );
+        let message =
+            "you may only read here: for this, be a member of the control socket's group, or use `sudo doorman …`";
+        Err(refuse("read-only", message))
+    }
 }
 
 type Calls = State<mpsc::Sender<Call>>;
@@ -167,10 +184,11 @@ fn router(calls: mpsc::Sender<Call>, readings: Readings) -> Router {
 /// What only reads the board is for the same people as everything else here.
 async fn only_allowed(
     Extension(peer): Extension<Peer>,
+    Extension(door): Extension<Door>,
     request: axum::extract::Request,
     next: Next,
 ) -> Result<Response, Refused> {
-    peer.check()?;
+    door.check(peer)?;
     Ok(next.run(request).await)
 }
 
@@ -188,12 +206,17 @@ fn yes() -> bool {
 async fn operate(
     State(calls): Calls,
     Extension(peer): Extension<Peer>,
+    Extension(door): Extension<Door>,
+    Extension(redact): Extension<Redact>,
     Query(manner): Query<Manner>,
     body: Body,
 ) -> Result<Response, Refused> {
-    let op: ControlOp = serde_json::from_slice(&body.0)
+    let Asked { op, mut who } = serde_json::from_slice(&body.0)
         .map_err(|error| refuse("malformed", format!("the body is not a valid operation: {error}")))?;
-    let reply = call(&calls, peer, op).await?;
+    for said in [&mut who.name, &mut who.note].into_iter().flatten() {
+        *said = redact.scrub(said).into_owned();
+    }
+    let reply = call(&calls, (peer, door), op, who).await?;
     if manner.wait {
         let reply = answer(reply).await?;
         Ok(json(&reply))
@@ -204,8 +227,12 @@ async fn operate(
     }
 }
 
-async fn status(State(calls): Calls, Extension(peer): Extension<Peer>) -> Result<Response, Refused> {
-    match answer(call(&calls, peer, ControlOp::Status).await?).await? {
+async fn status(
+    State(calls): Calls,
+    Extension(peer): Extension<Peer>,
+    Extension(door): Extension<Door>,
+) -> Result<Response, Refused> {
+    match answer(call(&calls, (peer, door), ControlOp::Status, Claim::default()).await?).await? {
         OpReply::Status(status) => Ok(json(&status)),
         _ => Err(refuse("failed", "the daemon gave another answer than it was asked for")),
     }
@@ -234,11 +261,19 @@ async fn without_keys(State(redact): State<Redact>, response: Response) -> Respo
 }
 
 /// Hands the operation to the supervisor.
-async fn call(calls: &mpsc::Sender<Call>, peer: Peer, op: ControlOp) -> Result<Reply, Refused> {
-    peer.check()?;
-    let person =
-        tokio::task::spawn_blocking(move || person(peer.uid)).await.unwrap_or_else(|_| format!("uid:{}", peer.uid));
-    tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person, "the control socket is used");
+async fn call(
+    calls: &mpsc::Sender<Call>,
+    (peer, door): (Peer, Door),
+    op: ControlOp,
+    who: Claim,
+) -> Result<Reply, Refused> {
+    door.check_op(peer, &op)?;
+    if let Some(problem) = who.problem() {
+        return Err(refuse("malformed", problem));
+    }
+    let person = tokio::task::spawn_blocking(move || peer.person(&who)).await;
+    let person = person.unwrap_or_else(|_| Person::from(format!("uid:{}", peer.uid).as_str()));
+    tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person.name(), "the control socket is used");
     let (reply, receiver) = oneshot::channel();
     match tokio::time::timeout(SPEAK_MAX, calls.send(Call { op, person, reply })).await {
         Ok(Ok(())) => Ok(receiver),
@@ -293,7 +328,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.0.code.as_str() {
             "malformed" => StatusCode::BAD_REQUEST,
-            "forbidden" => StatusCode::FORBIDDEN,
+            "forbidden" | "read-only" => StatusCode::FORBIDDEN,
             "unknown" | "no-agent" => StatusCode::NOT_FOUND,
             "gone" => StatusCode::GONE,
             "ambiguous" | "shadow" => StatusCode::CONFLICT,
@@ -308,24 +343,33 @@ impl IntoResponse for Refused {
 mod tests {
     use super::*;
 
-    #[test]
-    fn root_and_ourselves_are_let_in() {
-        assert!(Peer { uid: 0 }.allowed());
-        assert!(Peer { uid: geteuid().as_raw() }.allowed());
-        assert!(!Peer { uid: 64_321 }.allowed());
+    fn peer(uid: u32) -> Peer {
+        Peer { uid, pid: None }
     }
 
     #[test]
-    fn a_person_has_a_plain_name() {
-        assert_eq!(person(0), "root");
-        assert_eq!(person(3_999_999_999), "uid:3999999999");
+    fn root_and_ourselves_are_let_in() {
+        assert!(peer(0).is_ours());
+        assert!(peer(nix::unistd::geteuid().as_raw()).is_ours());
+        assert!(!peer(64_321).is_ours());
     }
 
     #[tokio::test]
     async fn a_stranger_is_refused_before_the_supervisor_hears_of_it() {
         let (calls, mut heard) = mpsc::channel(1);
-        let refused = call(&calls, Peer { uid: 64_321 }, ControlOp::Status).await.err().unwrap();
-        assert_eq!(refused.0.code, "forbidden");
+        let ask = async |shared, purpose, op| {
+            let door = Door { purpose, shared };
+            call(&calls, (peer(64_321), door), op, Claim::default()).await.err().map(|refused| refused.0.code)
+        };
+        let pause = || ControlOp::Pause { agent: None };
+        for purpose in [Purpose::Everything, Purpose::Reading] {
+            assert_eq!(ask(false, purpose, ControlOp::Status).await.as_deref(), Some("forbidden"));
+        }
+        assert_eq!(ask(true, Purpose::Reading, pause()).await.as_deref(), Some("read-only"));
         assert!(heard.try_recv().is_err());
+        assert_eq!(ask(true, Purpose::Reading, ControlOp::Status).await, None);
+        assert_eq!(heard.try_recv().unwrap().op, ControlOp::Status);
+        assert_eq!(ask(true, Purpose::Everything, pause()).await, None);
+        assert_eq!(heard.try_recv().unwrap().person.name(), "uid:64321");
     }
 }

@@ -4,12 +4,16 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Group;
+
 /// The socket's name in a directory of its own.
 pub const NAME: &str = "doorman.sock";
+/// The same for the socket that only reads.
+pub const READ_NAME: &str = "read.sock";
 /// Longest path of a socket (bytes); the system's limit less its final zero.
 const PATH_BYTES_MAX: usize = 107;
 
@@ -24,6 +28,24 @@ pub enum SocketError {
         "the directory `{0}` belongs to somebody else or others may write to it: give the control socket a directory of its own with mode 0700"
     )]
     Directory(PathBuf),
+    /// There is no such group, or it cannot be given the socket.
+    #[error("the control socket cannot be given to the group `{group}`: {why}")]
+    Group {
+        /// Which.
+        group: String,
+        /// Why.
+        why: String,
+    },
+    /// Its members cannot come near.
+    #[error(
+        "the group `{group}` cannot pass through `{directory}` to the control socket: put the socket into a directory that it can enter, for example `/run/doorman`, with `control.path` and `control.read_path`"
+    )]
+    OutOfReach {
+        /// Whose members.
+        group: String,
+        /// Which directory keeps them out.
+        directory: PathBuf,
+    },
     /// The path is something else.
     #[error("`{0}` exists and is not a socket: remove it, or choose another `control.path`")]
     NotASocket(PathBuf),
@@ -45,10 +67,54 @@ pub enum SocketError {
 pub struct Bound {
     listener: Option<UnixListener>,
     path: PathBuf,
-    identity: (u64, u64),
+    /// `None`: somebody else made the file, and removes it.
+    identity: Option<(u64, u64)>,
+    /// The file's mode says who may use it.
+    shared: bool,
 }
 
 impl Bound {
+    /// The same, and the members of this group may use it: the file is theirs, with mode 0660.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn bind_for(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
+        let Some(group) = group else { return Self::bind(path) };
+        let failed = |why: String| SocketError::Group { group: group.to_owned(), why };
+        let found = Group::from_name(group).map_err(|error| failed(error.to_string()))?;
+        let gid = found.ok_or_else(|| failed("there is no such group".to_owned()))?.gid.as_raw();
+        let missing = path.parent().filter(|directory| !directory.exists()).map(Path::to_owned);
+        let mut bound = Self::bind(path)?;
+        if let Some(directory) = missing {
+            // Made just now, for this socket: others may pass through it, and see nothing.
+            fs::set_permissions(&directory, Permissions::from_mode(0o711))
+                .map_err(|why| SocketError::Io { path: directory.clone(), why })?;
+        }
+        if let Some(directory) = path.ancestors().skip(1).find(|directory| !lets_through(directory, gid)) {
+            return Err(SocketError::OutOfReach { group: group.to_owned(), directory: directory.to_owned() });
+        }
+        let why = "doorman must be root, or a member of it";
+        chown(path, None, Some(gid)).map_err(|error| failed(format!("{error}: {why}")))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(|error| failed(error.to_string()))?;
+        bound.shared = true;
+        Ok(bound)
+    }
+
+    /// A socket that the service manager made. Whoever its mode lets through may use it, and the file is not ours to remove.
+    ///
+    /// # Errors
+    /// The listener cannot be used.
+    pub fn inherited(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { listener: Some(listener), path, identity: None, shared: true })
+    }
+
+    /// Whether the file's mode alone says who may use it.
+    pub(super) fn shared(&self) -> bool {
+        self.shared
+    }
+
     /// Binds `path`. Its directory is made with mode 0700 if it is missing; otherwise it must belong to this user or to
     /// root, and nobody else may write to it. A socket that nobody answers on is replaced.
     ///
@@ -83,7 +149,8 @@ impl Bound {
         let metadata = fs::symlink_metadata(&born).map_err(io)?;
         fs::rename(&born, path).map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
-        Ok(Self { listener: Some(listener), path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        let identity = Some((metadata.dev(), metadata.ino()));
+        Ok(Self { listener: Some(listener), path: path.to_owned(), identity, shared: false })
     }
 
     /// Where it is.
@@ -99,7 +166,8 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        let ours =
+            fs::symlink_metadata(&self.path).is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity);
         if ours {
             let _ = fs::remove_file(&self.path);
         }
@@ -144,6 +212,13 @@ fn private_directory(directory: &Path) -> io::Result<bool> {
     let owner = found.uid();
     let mine = owner == nix::unistd::geteuid().as_raw() || owner == 0;
     Ok(found.is_dir() && mine && found.mode() & 0o022 == 0)
+}
+
+/// Whether members of this group can pass through the directory.
+fn lets_through(directory: &Path, gid: u32) -> bool {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    fs::metadata(directory)
+        .is_ok_and(|found| found.mode() & 0o001 != 0 || (found.gid() == gid && found.mode() & 0o010 != 0))
 }
 
 /// Where a running daemon's socket may be, first the likeliest: `$RUNTIME_DIRECTORY` (systemd's), `$XDG_RUNTIME_DIR/doorman`,
@@ -193,6 +268,44 @@ mod tests {
         assert_eq!(names, ["doorman.sock"], "nothing is left of the binding");
         drop(bound);
         assert!(!path.exists());
+    }
+
+    fn own_group() -> String {
+        Group::from_gid(nix::unistd::getegid()).unwrap().unwrap().name
+    }
+
+    #[test]
+    fn a_group_may_use_it_where_its_members_can_reach_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/doorman.sock");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+        let group = own_group();
+        let error = Bound::bind_for(&path, Some(&group)).unwrap_err();
+        assert!(matches!(&error, SocketError::OutOfReach { directory, .. } if directory == dir.path()), "{error}");
+        assert!(!path.exists(), "nothing is left");
+
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+        fs::remove_dir(dir.path().join("run")).unwrap();
+        let bound = Bound::bind_for(&path, Some(&group)).unwrap();
+        assert!(bound.shared());
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o711));
+        assert_eq!(fs::metadata(&path).unwrap().gid(), nix::unistd::getegid().as_raw());
+        drop(bound);
+        assert!(!Bound::bind_for(&path, None).unwrap().shared());
+        assert_eq!(mode(path.parent().unwrap()), 0o711);
+
+        let error = Bound::bind_for(&path, Some("no-such-group-here")).unwrap_err();
+        assert!(matches!(error, SocketError::Group { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_socket_of_the_service_manager_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let bound = Bound::inherited(UnixListener::bind(&path).unwrap()).unwrap();
+        assert_eq!((bound.path(), bound.shared()), (path.as_path(), true));
+        drop(bound);
+        assert!(path.exists());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{AgentId, AgentState, ContactId, Verdict};
+use crate::model::{AgentId, AgentState, ContactId, Person, Verdict};
 use crate::policy::doubts::Said;
 
 /// One question to the supervisor and where its answer goes.
@@ -13,9 +13,53 @@ pub struct Call {
     /// What is asked.
     pub op: ControlOp,
     /// Who asks: the user behind the socket's peer.
-    pub person: String,
+    pub person: Person,
     /// Where the answer goes; dropping it is an internal error to the client. Nobody may want it any more by then.
     pub reply: oneshot::Sender<Result<OpReply, OpError>>,
+}
+
+/// What goes over the socket: an operation, and what is said of whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What is asked.
+    #[serde(flatten)]
+    pub op: ControlOp,
+    /// What the other end says of itself.
+    #[serde(default, skip_serializing_if = "Claim::is_empty")]
+    pub who: Claim,
+}
+
+/// What somebody who asks says of themselves; nobody can prove it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The login behind a shared account, as `SUDO_USER` or the session says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// `--as NAME`.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `--note TEXT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Claim {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Why it cannot be put on record.
+    pub fn problem(&self) -> Option<String> {
+        if self.name.as_ref().is_some_and(|name| !Person::may_be_claimed(name)) {
+            return Some(format!(
+                "`as` takes letters, digits, spaces and `-_.@$+:/`, at most {} of them",
+                Person::CLAIM_MAX
+            ));
+        }
+        let refused = self.note.as_ref().is_some_and(|note| !Person::may_be_noted(note));
+        refused.then(|| format!("a note has 1 to {} characters", Person::NOTE_MAX))
+    }
 }
 
 /// What can be asked.
@@ -75,6 +119,19 @@ pub enum ControlOp {
 }
 
 impl ControlOp {
+    /// Whether it changes nothing: such an operation may go over the socket for reading.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            ControlOp::Status | ControlOp::Pending { .. } | ControlOp::Doubts { .. } => true,
+            ControlOp::Answer { .. }
+            | ControlOp::Revoke { .. }
+            | ControlOp::Reload { .. }
+            | ControlOp::Settle { .. }
+            | ControlOp::Pause { .. }
+            | ControlOp::Resume { .. } => false,
+        }
+    }
+
     /// The word on the wire and in the log.
     pub fn name(&self) -> &'static str {
         match self {
@@ -216,7 +273,7 @@ pub struct DoubtRow {
 #[error("{message}")]
 pub struct OpError {
     /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `failed`; and from the socket itself
-    /// `malformed`, `forbidden`.
+    /// `malformed`, `forbidden`, `read-only`.
     pub code: String,
     /// For people: lower case, what to do next.
     pub message: String,

@@ -204,7 +204,7 @@ impl LedgerModel {
                 self.resumes += u32::from(!on);
             }
             Record::Hold { request, person: Some(person), .. } => {
-                drop(self.holds.insert(request.clone(), person.clone()))
+                drop(self.holds.insert(request.clone(), person.name().into()))
             }
             Record::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
             Record::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
@@ -220,7 +220,7 @@ impl LedgerModel {
                     seen.1 = owner;
                 }
             }
-            Record::Settlement { .. } | Record::Session { .. } | Record::Policy { .. } => {}
+            Record::Settlement { .. } | Record::Revoked { .. } | Record::Session { .. } | Record::Policy { .. } => {}
         }
     }
 

@@ -1,0 +1,104 @@
+//! Who said something through the control socket, and what they noted beside it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A person as they stand on record: `ann`, `ann (as root)`, `eve (claimed by ann)`. Cheap to clone. Two are the same
+/// where the names are, whatever was noted.
+#[derive(Debug, Clone)]
+pub struct Person(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: Box<str>,
+    note: Option<Box<str>>,
+}
+
+impl Person {
+    /// Longest note (characters).
+    pub const NOTE_MAX: usize = 500;
+    /// Longest name that somebody may claim (characters).
+    pub const CLAIM_MAX: usize = 64;
+
+    /// Somebody with a note.
+    pub fn noting(name: &str, note: Option<&str>) -> Self {
+        Self(Arc::new(Inner { name: name.into(), note: note.map(Into::into) }))
+    }
+
+    /// The name as it stands on record, without `person:`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What they noted.
+    pub fn note(&self) -> Option<&str> {
+        self.0.note.as_deref()
+    }
+
+    /// Whether this may be claimed for a name. It cannot look like what doorman itself adds to a name.
+    pub fn may_be_claimed(name: &str) -> bool {
+        let plain = |character: char| character.is_ascii_alphanumeric() || "-_.@$+:/ ".contains(character);
+        (1..=Self::CLAIM_MAX).contains(&name.len()) && name.trim() == name && name.chars().all(plain)
+    }
+
+    /// Whether this may be a note: something in one paragraph, not too long.
+    pub fn may_be_noted(note: &str) -> bool {
+        !note.trim().is_empty() && note.chars().count() <= Self::NOTE_MAX && !note.contains('\0')
+    }
+}
+
+impl From<&str> for Person {
+    fn from(name: &str) -> Self {
+        Self::noting(name, None)
+    }
+}
+
+impl fmt::Display for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for Person {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Person {}
+
+impl Hash for Person {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_cannot_look_like_what_doorman_knows() {
+        for name in ["ann", "ann.b@example.org", "slack:U0123", "Ann B"] {
+            assert!(Person::may_be_claimed(name), "{name}");
+        }
+        let long = "a".repeat(65);
+        for name in ["", " ann", "ann (as root)", "ann\n", "an\u{301}n", long.as_str()] {
+            assert!(!Person::may_be_claimed(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_note_is_short_text() {
+        let (long, longest) = ("é".repeat(501), "é".repeat(500));
+        assert!(Person::may_be_noted(&longest) && Person::may_be_noted("she called"));
+        assert!(["", "  ", "a\0b", long.as_str()].iter().all(|note| !Person::may_be_noted(note)));
+    }
+
+    #[test]
+    fn the_name_makes_the_person() {
+        assert_eq!(Person::noting("ann", Some("x")), Person::from("ann"));
+        assert_ne!(Person::from("ann"), Person::from("ann (as root)"));
+    }
+}

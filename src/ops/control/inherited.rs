@@ -1,0 +1,52 @@
+//! Sockets that the service manager made and handed over: systemd's socket units, by name.
+
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+
+/// The names that the socket units give (`FileDescriptorName=`): for everything, and for reading.
+const CONTROL: &str = "control";
+const READ: &str = "read";
+
+/// What was handed over; those that were not are made by doorman itself, if at all.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// The socket for everything.
+    pub control: Option<UnixListener>,
+    /// The socket for reading.
+    pub read: Option<UnixListener>,
+}
+
+impl Inherited {
+    /// Takes over what this process was started with. Once, and before it has threads.
+    ///
+    /// # Errors
+    /// For people: a socket that doorman has no use for, or that is of another kind.
+    pub fn take() -> Result<Self, String> {
+        // Read first: taking them over forgets the names.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut sockets = ListenFd::from_env();
+        let names: Vec<&str> = names.split(':').collect();
+        let mut taken = Self::default();
+        for place in 0..sockets.len() {
+            let name = names.get(place).copied().unwrap_or_default();
+            let slot = match name {
+                CONTROL => &mut taken.control,
+                READ => &mut taken.read,
+                // A single one without a name of ours is the control socket, as `systemd-socket-activate` hands it over.
+                _ if sockets.len() == 1 => &mut taken.control,
+                other => {
+                    return Err(format!(
+                        "a socket named `{other}` was handed over: name it `{CONTROL}` or `{READ}` with `FileDescriptorName=`"
+                    ));
+                }
+            };
+            let socket = sockets.take_unix_listener(place).map_err(|error| error.to_string())?;
+            if slot.is_some() {
+                return Err(format!("two sockets named `{name}` were handed over: one is enough"));
+            }
+            *slot = socket;
+        }
+        Ok(taken)
+    }
+}
