@@ -16,8 +16,11 @@ const GROUP_MAX: usize = 4096;
 const SCHEMA_B: &str = "CREATE TABLE intent (n INTEGER PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
                         CREATE TABLE outcome (intent INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;";
 /// The steps of doorman's own schema.
-const SCHEMA_C: &[&str] =
-    &[include_str!("../../src/ledger/schema/1.sql"), include_str!("../../src/ledger/schema/2.sql")];
+const SCHEMA_C: &[&str] = &[
+    include_str!("../../src/ledger/schema/1.sql"),
+    include_str!("../../src/ledger/schema/2.sql"),
+    include_str!("../../src/ledger/schema/3.sql"),
+];
 
 /// Which floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

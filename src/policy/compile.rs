@@ -142,6 +142,7 @@ fn whole(
         overdue,
         tests,
     };
+    lists::only_let_in(&raw.lists, &policy, problems);
     *results = tests_runner::run_tests(&policy);
     tell_failures(results, problems);
     lint::of_file(&policy, &raw, &used, results, problems);

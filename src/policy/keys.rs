@@ -3,7 +3,7 @@
 
 use super::conditions;
 use super::decision::Mode;
-use super::rules::{LimitBy, OverdueThen};
+use super::rules::{LimitBy, OnBadLine, OverdueThen};
 use crate::document::keys::{Section, Takes, key, required};
 
 pub use super::conditions::HISTORY;
@@ -112,6 +112,12 @@ pub static LIST: Section = Section {
             Takes::Count(0, 100),
             "`10` where the list rejects or stands in `unless`, else `50`",
             "The share of its entries, in percent, that a new version may lack without `--accept-shrunk`.",
+        ),
+        key(
+            "on_bad_line",
+            Takes::Word(OnBadLine::WORDS),
+            "`\"refuse\"`",
+            "What a line of the file that is not a handle pattern does: it refuses the whole file, or is left out with a warning. `skip` is only for a list that stands nowhere but in `when` of approve rules, and never skips a last line without an end.",
         ),
     ],
     ..Section::PLAIN

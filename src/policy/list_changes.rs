@@ -12,6 +12,8 @@ pub(crate) struct Used<'p> {
     pub(crate) list: &'p List,
     /// Whether its entries keep somebody out: it stands in an `unless`, or where something is rejected.
     pub(crate) restricts: bool,
+    /// Whether it stands anywhere but in `when` of an approve rule.
+    pub(crate) elsewhere: bool,
 }
 
 /// What changed in one list.
@@ -32,21 +34,23 @@ pub(crate) fn used(policy: &Policy) -> HashMap<&str, Used<'_>> {
     let mut all = HashMap::new();
     for rule in &policy.rules {
         if let When::Table(table) = &rule.when {
-            add(&mut all, table, rule.then == Verdict::Reject);
+            add(&mut all, table, rule.then == Verdict::Reject, rule.then != Verdict::Approve);
         }
-        rule.unless.iter().for_each(|table| add(&mut all, table, true));
+        rule.unless.iter().for_each(|table| add(&mut all, table, true, true));
     }
     for table in policy.overdue.iter().flat_map(|overdue| &overdue.unless) {
-        add(&mut all, table, true);
+        add(&mut all, table, true, true);
     }
     all
 }
 
-fn add<'p>(all: &mut HashMap<&'p str, Used<'p>>, table: &'p Table, restricts: bool) {
+fn add<'p>(all: &mut HashMap<&'p str, Used<'p>>, table: &'p Table, restricts: bool, elsewhere: bool) {
     let mut needs = Needs::default();
     table.conditions.iter().for_each(|condition| condition.0.needs(&mut needs));
     for list in needs.lists {
-        all.entry(list.name.as_str()).or_insert(Used { list, restricts: false }).restricts |= restricts;
+        let used = all.entry(list.name.as_str()).or_insert(Used { list, restricts: false, elsewhere: false });
+        used.restricts |= restricts;
+        used.elsewhere |= elsewhere;
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct RawList {
     pub(crate) allow_empty: bool,
     /// In percent.
     pub(crate) max_shrink: Option<u8>,
+    /// Where `on_bad_line = "skip"` stands.
+    pub(crate) skip_bad_lines: Option<Range<usize>>,
 }
 
 /// `[windows.NAME]`.

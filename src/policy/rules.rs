@@ -266,6 +266,25 @@ pub struct Window {
     pub only: Vec<Date>,
 }
 
+/// What a line of a list file that is not a handle pattern does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBadLine {
+    /// It refuses the whole file.
+    Refuse,
+    /// It is left out, with a warning.
+    Skip,
+}
+
+impl OnBadLine {
+    /// The words of `on_bad_line`.
+    pub const WORDS: &'static [&'static str] = &["refuse", "skip"];
+
+    /// One of [`OnBadLine::WORDS`]; whatever is not `skip` refuses.
+    pub fn parse(word: &str) -> Self {
+        if word == "skip" { Self::Skip } else { Self::Refuse }
+    }
+}
+
 /// One `[lists.NAME]`, entries and file together.
 #[derive(Debug)]
 pub struct List {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
 use crate::diagnostics::Severity;
-use crate::document::{At, shown};
+use crate::document::{At, Problems, shown};
 use crate::policy::list_changes::{Used, used};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
-use crate::policy::rules::{List, PatternSet, SourceText};
+use crate::policy::rules::{List, OnBadLine, PatternSet, Policy, SourceText};
 
 /// The lines of a file.
 pub(crate) struct FileLines {
@@ -31,8 +31,25 @@ const TOLD_MAX: usize = 20;
 pub(super) struct FileText {
     text: Arc<str>,
     source: usize,
-    /// Its problems were reported.
-    told: bool,
+    /// Its warnings were reported.
+    warned: bool,
+    /// Its errors were reported.
+    refused: bool,
+}
+
+/// Refuses `on_bad_line = "skip"` where an entry that is left out could let somebody in: a list that stands anywhere
+/// but in `when` of approve rules.
+pub(super) fn only_let_in(raw: &[Named<RawList>], policy: &Policy, problems: &mut Problems) {
+    let used = used(policy);
+    for Named { name, value } in raw {
+        let Some(span) = value.as_ref().and_then(|list| list.skip_bad_lines.as_ref()) else { continue };
+        if used.get(name.value.as_str()).is_some_and(|used| used.elsewhere) {
+            problems
+                .error(span, format!("the list `{}` cannot skip bad lines", shown(&name.value)))
+                .label("it does more than to let in: it stands in an `unless`, or in a rule that does not approve")
+                .help("an entry that is left out would keep nobody out: remove `on_bad_line`, or make two lists of it");
+        }
+    }
 }
 
 impl Compiling<'_> {
@@ -117,7 +134,12 @@ impl Compiling<'_> {
                 }
                 let text: Arc<str> = text.into();
                 let path = self.path.parent().unwrap_or(Path::new("")).join(&file.value);
-                Some(FileText { source: self.problems.add_source(&path, text.clone()), text, told: false })
+                Some(FileText {
+                    source: self.problems.add_source(&path, text.clone()),
+                    text,
+                    warned: false,
+                    refused: false,
+                })
             }
             Ok(_) => {
                 self.problems.error(&file.span, format!("a list file has at most {} MiB", TEXT_MAX >> 20));
@@ -146,7 +168,8 @@ impl Compiling<'_> {
         }
         let in_file = file.is_some();
         if let Some(file) = file {
-            len += self.lines(file, &mut patterns);
+            let bad = raw.skip_bad_lines.as_ref().map_or(OnBadLine::Refuse, |_| OnBadLine::Skip);
+            len += self.lines(file, bad, &mut patterns);
         }
         if self.problems.errors() > errors {
             return None;
@@ -184,9 +207,9 @@ impl Compiling<'_> {
     }
 
     /// The lines of a list file; how many entries were new.
-    fn lines(&mut self, file: &mut FileText, patterns: &mut PatternSet) -> usize {
+    fn lines(&mut self, file: &mut FileText, on_bad_line: OnBadLine, patterns: &mut PatternSet) -> usize {
         let (text, source) = (file.text.clone(), file.source);
-        let (mut len, mut errors, mut twice) = (0, 0, 0);
+        let (mut len, mut errors, mut twice, mut skipped) = (0, 0, 0, 0);
         let mut start = 0;
         for line in text.split('\n') {
             let begin = start;
@@ -199,43 +222,57 @@ impl Compiling<'_> {
             }
             let from = bare.as_ptr().addr() - text.as_ptr().addr();
             let span = Some(from..from + bare.len());
-            let parsed = HandlePattern::parse(bare);
-            let added = match &parsed {
-                Ok(pattern) => self.add(pattern, patterns),
-                Err(_) => Ok(false),
-            };
-            match (parsed, added) {
-                (Ok(_), Ok(true)) => len += 1,
-                _ if file.told => {}
-                (Ok(_), Ok(false)) => {
-                    twice += 1;
-                    if twice <= TOLD_MAX {
-                        self.problems.push(
-                            Severity::Warning,
-                            source,
-                            span,
-                            format!("`{}` is in the list twice", shown(bare)),
-                        );
+            match HandlePattern::parse(bare) {
+                Ok(pattern) => match self.add(&pattern, patterns) {
+                    Ok(true) => len += 1,
+                    Ok(false) => {
+                        twice += 1;
+                        if !file.warned && twice <= TOLD_MAX {
+                            let message = format!("`{}` is in the list twice", shown(bare));
+                            self.problems.push(Severity::Warning, source, span, message);
+                        }
+                    }
+                    Err(why) => {
+                        errors += 1;
+                        if !file.refused {
+                            self.problems.push(Severity::Error, source, span, why);
+                        }
+                    }
+                },
+                // A last line without an end may be half of one that is still written.
+                Err(problem) if on_bad_line == OnBadLine::Skip && start <= text.len() => {
+                    skipped += 1;
+                    if !file.warned && skipped <= TOLD_MAX {
+                        let number = text.as_bytes()[..begin].iter().filter(|byte| **byte == b'\n').count() + 1;
+                        let message = format!("line {number} is left out: `{}` is not a handle pattern", shown(bare));
+                        let diagnostic = self.problems.push(Severity::Warning, source, span, message);
+                        diagnostic.label(problem.label);
+                        diagnostic.help = problem.help.map(str::to_owned);
                     }
                 }
-                (Ok(_), Err(why)) => {
+                Err(problem) => {
                     errors += 1;
-                    self.problems.push(Severity::Error, source, span, why);
-                }
-                (Err(problem), _) => {
-                    errors += 1;
-                    let message = format!("`{}` is not a handle pattern", shown(bare));
-                    let diagnostic = self.problems.push(Severity::Error, source, span, message);
-                    diagnostic.label(problem.label);
-                    diagnostic.help = problem.help.map(str::to_owned);
+                    if !file.refused {
+                        let message = format!("`{}` is not a handle pattern", shown(bare));
+                        let diagnostic = self.problems.push(Severity::Error, source, span, message);
+                        diagnostic.label(problem.label);
+                        diagnostic.help = problem.help.map(str::to_owned);
+                    }
                 }
             }
             if errors == TOLD_MAX {
-                self.problems.push(Severity::Error, source, None, "more lines like these may follow".to_owned());
+                if !file.refused {
+                    self.problems.push(Severity::Error, source, None, "more lines like these may follow".to_owned());
+                }
                 break;
             }
         }
-        file.told = true;
+        if skipped > TOLD_MAX && !file.warned {
+            let message = format!("{skipped} lines are left out, since they are not handle patterns");
+            self.problems.push(Severity::Warning, source, None, message);
+        }
+        file.warned = true;
+        file.refused |= errors > 0;
         len
     }
 

@@ -158,6 +158,67 @@ fn a_list_file_emptied_deleted_or_cut_is_refused() {
     assert!(dir.refused().contains("cannot be read"));
 }
 
+/// Rules whose list skips bad lines, with more rules after them.
+fn skipping(more: &str) -> String {
+    RULES.replace("file =", "on_bad_line = \"skip\"\nfile =") + more
+}
+
+#[test]
+fn a_bad_line_is_left_out_where_that_lets_nobody_in() {
+    let dir = Dir::new();
+    dir.write("rules.toml", skipping(""));
+    dir.write("friends.txt", "ann\nnot a handle\n# more\nbob\n");
+    let loaded = dir.load();
+    let said = loaded.report.render(false);
+    assert!(said.contains("line 2 is left out: `not a handle` is not a handle pattern"), "{said}");
+    let texts = loaded.policy.unwrap().texts.clone();
+    assert!(texts[1].text.contains("not a handle"), "the record has the file as it was");
+    assert!(load_texts(Path::new("rules.toml"), &texts).policy.is_some(), "and can be loaded from it");
+    dir.write("friends.txt", "ann\n".to_owned() + &"not a handle\n".repeat(30));
+    assert!(dir.load().report.render(false).contains("30 lines are left out"));
+    dir.write("friends.txt", "not a handle\n");
+    assert!(dir.refused().contains("is empty"), "a file of bad lines alone");
+    dir.write("friends.txt", "ann\nbob\nnot a hand");
+    assert!(dir.refused().contains("`not a hand` is not a handle pattern"), "a last line without an end");
+}
+
+#[test]
+fn a_bad_line_refuses_the_file_where_the_list_keeps_somebody_out() {
+    let bob = "[rules.bob]\nthen = \"approve\"\nwhen = { owner = \"bob\" }\n";
+    for (title, more) in [
+        (
+            "a reject rule",
+            "[rules.no]\nthen = \"reject\"\nwhen = { list = \"friends\", kind = \"agent\" }\n".to_owned(),
+        ),
+        ("a defer rule", "[rules.no]\nthen = \"defer\"\nwhen = { list = \"friends\", kind = \"agent\" }\n".to_owned()),
+        ("an unless", format!("{bob}unless = [{{ list = \"friends\" }}]\n")),
+        (
+            "an overdue rule",
+            "[overdue.no]\nafter = \"1d\"\nthen = \"reject\"\nunless = [{ list = \"friends\" }]\n".to_owned(),
+        ),
+    ] {
+        let dir = Dir::new();
+        dir.write("rules.toml", skipping(&more));
+        assert!(dir.refused().contains("cannot skip bad lines"), "{title}");
+    }
+    let dir = Dir::new();
+    dir.write("rules.toml", RULES.replace("file = \"friends.txt\"", "entries = [\"ann\"]\non_bad_line = \"skip\""));
+    assert!(dir.refused().contains("is for a list with a `file`"));
+}
+
+#[test]
+fn two_lists_of_one_file_each_say_what_a_bad_line_does() {
+    // The first list skips the line, and the second, which keeps people out, must still refuse it.
+    let more = "[lists.knaves]\nfile = \"friends.txt\"\n[rules.knaves]\nthen = \"reject\"\nwhen = { list = \"knaves\", kind = \"agent\" }\n";
+    for more in [more.to_owned(), more.replace("knaves", "all")] {
+        let dir = Dir::new();
+        dir.write("rules.toml", skipping(&more));
+        assert!(dir.load().policy.is_some(), "sound lines do for both");
+        dir.write("friends.txt", "ann\nnot a handle\nbob\n");
+        assert!(dir.refused().contains("error: `not a handle` is not a handle pattern"), "{more}");
+    }
+}
+
 #[test]
 fn list_files_may_come_from_windows() {
     let dir = Dir::new();

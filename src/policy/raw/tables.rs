@@ -16,7 +16,7 @@ use crate::model::Verdict;
 use crate::policy::RuleName;
 use crate::policy::decision::Mode;
 use crate::policy::keys;
-use crate::policy::rules::{Limit, LimitBy, OverdueThen, Quota};
+use crate::policy::rules::{Limit, LimitBy, OnBadLine, OverdueThen, Quota};
 
 /// When a test plays that does not say.
 const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
@@ -161,6 +161,15 @@ fn list(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
     let allow_empty = reader.get("allow_empty").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
     let max_shrink = reader.get("max_shrink").and_then(|value| value.count(problems));
     let max_shrink = max_shrink.and_then(|at| u8::try_from(at.value).ok());
+    let on_bad_line = reader.get("on_bad_line").and_then(|value| value.word(problems));
+    if let (Some(word), None) = (&on_bad_line, &file) {
+        problems
+            .error(&word.span, "`on_bad_line` is for a list with a `file`")
+            .label("this list has none")
+            .help("remove it: it would do nothing");
+    }
+    let skip_bad_lines =
+        on_bad_line.filter(|word| OnBadLine::parse(word.value) == OnBadLine::Skip).map(|word| word.span);
     // An array without entries is an empty list, which has a message of its own.
     let bare = entries.is_some_and(|value| value.node.get_ref().as_array().is_some_and(|array| array.is_empty()));
     let file = file.and_then(|value| value.text(problems));
@@ -171,7 +180,14 @@ fn list(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
     }
     let entries = entries.filter(|_| !bare).and_then(|value| value.texts(problems)).unwrap_or_default();
     // A list that is only partly made out would look shrunk or empty.
-    (problems.errors() == before).then(|| RawList { span: reader.span.clone(), entries, file, allow_empty, max_shrink })
+    (problems.errors() == before).then(|| RawList {
+        span: reader.span.clone(),
+        entries,
+        file,
+        allow_empty,
+        max_shrink,
+        skip_bad_lines,
+    })
 }
 
 fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> Option<RawWindow> {
