@@ -10,17 +10,17 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{CliError, Global, output, remote};
-use crate::config::settings::AgentSettings;
+use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode};
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::ledger::LedgerReader;
-use crate::model::ConnectPlan;
+use crate::model::{ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply};
-use crate::platform::CallFault;
 use crate::platform::net::{Net, NetError};
 use crate::platform::rest::Rest;
 use crate::platform::socket::{self, Dialer};
+use crate::platform::{CallError, CallFault};
 use crate::secret::Redact;
 use crate::secret::{self, Key};
 
@@ -35,7 +35,8 @@ answers and what it has noticed, each agent's key, and for each agent the
 platform's REST interface and its WebSocket. The WebSocket is only tried where
 no daemon runs, with `on_conflict=reject`, and closed at once: an agent that is
 connected stays connected. An older platform that ignores `on_conflict` would
-throw it off for a moment; `--no-connect` leaves that check out.
+throw it off for a moment; `--no-connect` leaves that check out, and so does
+`connection = \"poll\"`.
 
 Exit codes: 0 all well, warnings included · 69 the platform cannot be reached ·
 74 the ledger · 77 a key is refused · 78 configuration or rules; of several, the
@@ -190,8 +191,11 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
             findings.ok(&what, "its socket is the running daemon's, and not tried");
         } else if no_connect {
             findings.ok(&what, "its socket is not tried");
+        } else if agent.connection == ConnectionMode::Poll {
+            // For a moment its own client could not connect, and one that rejects ends for good.
+            findings.ok(&what, "its socket is not tried: `connection` is `poll`");
         } else {
-            connect(&dialer, agent, &key, &what, findings).await;
+            connect(&dialer, settings.platform.credentials, (agent, &key), &what, findings).await;
         }
     }
 }
@@ -217,6 +221,19 @@ async fn daemon(doors: &[PathBuf], findings: &mut Findings) -> bool {
     true
 }
 
+/// Why REST does not work, and where to look.
+fn unreached(error: &CallError, rest: &Rest) -> String {
+    let why = error.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let (fault, base) = (error.fault, rest.base());
+    match fault {
+        CallFault::InBetween(_) => format!(
+            "{fault}{why}: a proxy, a firewall or a CDN answers in the platform's place; look there, the key is not the reason"
+        ),
+        CallFault::NotFound => format!("{fault}{why} (at {base}): is `platform.url` right?"),
+        _ => format!("{fault}{why}: is `platform.url` right?"),
+    }
+}
+
 /// Asks the platform whose key it is.
 async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, findings: &mut Findings) -> bool {
     let client = rest.agent(agent.id.clone(), key.clone());
@@ -237,7 +254,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
                 CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => {
                     findings.fail(77, what, format!("the platform refuses the key from {source}{why}"));
                 }
-                fault => findings.fail(69, what, format!("{fault}{why}: is `platform.url` right?")),
+                _ => findings.fail(69, what, unreached(&error, rest)),
             }
             return false;
         }
@@ -247,14 +264,27 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             let pending = page.total.map_or_else(|| "some".to_owned(), |total| total.to_string());
             findings.ok(what, format!("its pending requests can be listed: {pending}"));
         }
-        Err(error) => findings.fail(69, what, format!("its pending requests cannot be listed: {}", error.fault)),
+        Err(error) => {
+            findings.fail(69, what, format!("its pending requests cannot be listed: {}", unreached(&error, rest)));
+        }
     }
     true
 }
 
 /// Opens the socket as the daemon would, without taking it from anybody, and closes it.
-async fn connect(dialer: &Dialer, agent: &AgentSettings, key: &Key, what: &str, findings: &mut Findings) {
-    for key_in_query in [false, true] {
+async fn connect(
+    dialer: &Dialer,
+    credentials: CredentialsMode,
+    (agent, key): (&AgentSettings, &Key),
+    what: &str,
+    findings: &mut Findings,
+) {
+    let ways = match credentials {
+        CredentialsMode::Auto => &[false, true][..],
+        CredentialsMode::Header => &[false],
+        CredentialsMode::Query => &[true],
+    };
+    for &key_in_query in ways {
         let plan = ConnectPlan { take: false, key_in_query };
         match socket::open(dialer, &agent.id, key, plan, LIMIT).await {
             Ok(socket) => {
@@ -265,10 +295,13 @@ async fn connect(dialer: &Dialer, agent: &AgentSettings, key: &Key, what: &str, 
                 let how = if key_in_query { ", with the key in the query" } else { "" };
                 return findings.ok(what, format!("its socket opens{how}"));
             }
-            Err(refusal) if refusal.status == Some(409) => {
+            Err(refusal) if refusal.status == Some(409) && !matches!(refusal.by, RefusedBy::Between(_)) => {
                 return findings.ok(what, "its socket is in use by the agent itself: doorman would yield, and list");
             }
-            Err(refusal) if matches!(refusal.status, Some(401 | 403)) && !key_in_query => {}
+            // So the platform itself refuses a header that it does not read; nobody else is shown a key in a URL.
+            Err(refusal)
+                if refusal.status == Some(403) && refusal.by == RefusedBy::Empty && ways.len() > 1 && !key_in_query => {
+            }
             Err(refusal) => return findings.fail(69, what, format!("its socket does not open: {}", refusal.why)),
         }
     }

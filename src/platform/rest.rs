@@ -151,6 +151,11 @@ impl Rest {
         self.recorder.as_ref()
     }
 
+    /// Where it is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// Which proxy is used, in words.
     pub fn proxy(&self) -> Option<&str> {
         self.proxy.as_deref()

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use doorman::ops::control::server::{self, Purpose};
 use doorman::ops::control::socket::Bound;
-use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{At, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
 
 use crate::faults::site::Site;
 
@@ -204,6 +204,34 @@ async fn doctor_throws_nobody_off() {
     agent.send(Message::text(r#"[null,"1","phoenix","heartbeat",{}]"#)).await.unwrap();
     let reply = agent.next().await.unwrap().unwrap();
     assert!(reply.to_text().unwrap().contains("phx_reply"), "the agent is still connected: {reply:?}");
+}
+
+/// What something in between says is no word about the key, and `platform.url` is not to blame.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_a_page_in_between_from_the_platform() {
+    let site = Site::start().await;
+    let key = std::fs::metadata(site.path("agent.key")).unwrap().permissions().mode();
+    std::fs::set_permissions(site.path("agent.key"), std::fs::Permissions::from_mode(key & 0o600)).unwrap();
+    for (at, code) in [(At::Me, 403), (At::Me, 200), (At::List, 407), (At::Upgrade, 403)] {
+        site.control.fault(Fault::new(at, Do::EdgePage).code(code)).unwrap();
+        let output = site.command(&["doctor"]).output().await.unwrap();
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(69), "{told}");
+        assert!(told.contains("something in between") && told.contains("error code: 1010"), "{told}");
+        assert!(!told.contains("is `platform.url` right") && !told.contains("refuses the key"), "{told}");
+    }
+    let keys = || site.control.overview().connects.into_iter().map(|connect| connect.key).collect::<Vec<_>>();
+    assert_eq!(keys().last().map(String::as_str), Some("header"));
+    assert!(keys().iter().all(|key| key == "header"), "no key in a URL: {:?}", keys());
+    // The platform's own empty 403 is what the query is tried for.
+    site.control.fault(Fault::new(At::Upgrade, Do::Status).code(403)).unwrap();
+    let told = text(&site.command(&["doctor"]).output().await.unwrap());
+    assert!(told.contains("its socket opens, with the key in the query"), "{told}");
+    // An agent that polls has no socket that is worth a try: its own client could not connect meanwhile.
+    let before = keys().len();
+    site.configure(site.address, "connection = \"poll\"", "");
+    let told = text(&site.command(&["doctor"]).output().await.unwrap());
+    assert!(told.contains("`connection` is `poll`") && keys().len() == before, "{told}");
 }
 
 /// Another daemon in one of the usual places is not this configuration's, which names a socket of its own.
