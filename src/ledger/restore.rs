@@ -162,38 +162,45 @@ impl Load<'_> {
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
-                history.push(HistoryRow { owner: row.get::<_, Arc<str>>(0)?, request, kind, at: time(row, 2)? });
+                let handle = row.get_ref(4)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+                history.push(HistoryRow {
+                    owner: row.get::<_, Arc<str>>(0)?,
+                    handle,
+                    request,
+                    kind,
+                    at: time(row, 2)?,
+                });
             }
             Ok(())
         };
         take(
-            "SELECT owner, iif(id_reused = 0, id, NULL), first_seen FROM request
+            "SELECT owner, iif(id_reused = 0, id, NULL), first_seen, NULL, handle FROM request
              WHERE agent = ?1 AND first_seen >= ?2 AND owner IS NOT NULL ORDER BY first_seen DESC LIMIT ?3",
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.owner, r.id, w.outcome_at, w.answer FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.owner, r.id, w.outcome_at, w.answer, r.handle FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
         )?;
         take(
-            "SELECT owner, id, settled_at FROM request
+            "SELECT owner, id, settled_at, NULL, handle FROM request
              WHERE agent = ?1 AND settled_at >= ?2 AND elsewhere = 1 AND settled = 'rejected' AND owner IS NOT NULL
              ORDER BY settled_at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
         )?;
         take(
-            "SELECT o.owner, NULL, c.removed_at AS at FROM contact c JOIN contact_owner o ON o.contact = c.n
+            "SELECT o.owner, NULL, c.removed_at AS at, NULL, c.handle FROM contact c JOIN contact_owner o ON o.contact = c.n
              WHERE c.agent = ?1 AND c.removed_at >= ?2
-             UNION ALL SELECT o.owner, NULL, c.at FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
+             UNION ALL SELECT o.owner, NULL, c.at, NULL, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
              WHERE c.agent = ?1 AND c.at >= ?2
-             UNION ALL SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
+             UNION ALL SELECT owner, NULL, at, NULL, NULL FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
              ORDER BY at DESC LIMIT ?3",
             Some(HistoryKind::Removed),
         )?;
         take(
-            "SELECT owner, NULL, at FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'rejected'
+            "SELECT owner, NULL, at, NULL, NULL FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'rejected'
              ORDER BY at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
         )?;

@@ -23,7 +23,7 @@ pub use contact::IsContact;
 pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
 pub use handle_parts::{Kind, OwnerIs, SenderKind, SlugIs};
-pub use history::{HISTORY, History};
+pub use history::{HISTORY, History, Over};
 pub use message::{MessageAbsent, MessageContains, MessageContainsFile, MessageLongerThan, MessageRegex};
 pub use name::{NameContains, NameIs, NameRegex};
 pub(crate) use needs::Needs;

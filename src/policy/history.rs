@@ -3,8 +3,10 @@
 //! Kept only as far back as the policy asks ([`HistoryNeeds`]), and bounded besides; what was let go is remembered as a
 //! gap, and a question that reaches into a gap is answered "unknown", never "no".
 //!
-//! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three.
+//! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three, and
+//! [`COUNTED_MAX`](counted::COUNTED_MAX) approvals, rejections and removals each, where they are counted.
 
+mod counted;
 mod needs;
 
 use std::collections::{HashMap, HashSet};
@@ -13,13 +15,15 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Truth;
+use super::conditions::Over;
 use super::doubts::{Doubts, Fact, Unknown};
 use super::evaluate::conditions::Evaluation;
 use super::evaluate::inputs::after;
 use super::rules::Quota;
 use super::state::HistoryKind;
-use crate::model::RequestId;
-pub use needs::HistoryNeeds;
+use crate::model::{Handle, RequestId};
+use counted::Counted;
+pub use needs::{Counting, HistoryNeeds};
 
 /// Most requests that are remembered; past it the older half is let go.
 pub const REQUESTS_MAX: usize = 100_000;
@@ -36,6 +40,7 @@ pub(crate) struct History {
     rejected: HashMap<Arc<str>, Timestamp>,
     removed: HashMap<Arc<str>, Timestamp>,
     approved: HashSet<Arc<str>>,
+    counted: Counts,
     gaps: Gaps,
     /// What may have happened unseen. No question is answered "no" without asking it.
     pub(crate) doubts: Doubts,
@@ -50,6 +55,22 @@ pub(crate) struct Gaps {
     rejected: Option<Timestamp>,
     removed: Option<Timestamp>,
     approved: bool,
+    /// Of what is counted: approvals, rejections, removals.
+    counted: [Option<Timestamp>; 3],
+}
+
+/// What is counted, by kind.
+#[derive(Debug, Default)]
+struct Counts {
+    approved: Counted,
+    rejected: Counted,
+    removed: Counted,
+}
+
+impl Counts {
+    fn each(&mut self) -> [&mut Counted; 3] {
+        [&mut self.approved, &mut self.rejected, &mut self.removed]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,12 +85,15 @@ impl History {
     /// Says that nothing at or before `until` can be relied on but what is positively known.
     pub(crate) fn unreliable(&mut self, until: Timestamp) {
         let gap = Some(until);
-        self.gaps = Gaps { requests: gap, rejected: gap, removed: gap, approved: true };
+        self.gaps = Gaps { requests: gap, rejected: gap, removed: gap, approved: true, ..Gaps::default() };
+        self.counted.each().into_iter().for_each(|counted| counted.unreliable(until));
     }
 
     /// Says that all is known from `since` on, because it was read from the record again.
     pub(crate) fn complete_since(&mut self, since: Option<Timestamp>) {
-        self.gaps = Gaps { requests: since, rejected: since, removed: since, approved: since.is_some() };
+        self.gaps =
+            Gaps { requests: since, rejected: since, removed: since, approved: since.is_some(), ..Gaps::default() };
+        self.counted.each().into_iter().for_each(|counted| counted.complete_since(since));
         self.needs = None;
         self.requests.values_mut().for_each(|requests| requests.gap = None);
     }
@@ -78,7 +102,9 @@ impl History {
     pub(crate) fn lost(&self, since: Timestamp, now: Timestamp) -> Gaps {
         let late = |gap: Option<Timestamp>| gap.filter(|gap| (since..=now).contains(gap));
         let Gaps { requests, rejected, removed, .. } = self.gaps;
-        Gaps { requests: late(requests), rejected: late(rejected), removed: late(removed), approved: false }
+        let Counts { approved, rejected: rejections, removed: removals } = &self.counted;
+        let counted = [approved.gap(), rejections.gap(), removals.gap()].map(late);
+        Gaps { requests: late(requests), rejected: late(rejected), removed: late(removed), approved: false, counted }
     }
 
     /// This is missing, too.
@@ -86,6 +112,7 @@ impl History {
         self.gaps.requests = self.gaps.requests.max(lost.requests);
         self.gaps.rejected = self.gaps.rejected.max(lost.rejected);
         self.gaps.removed = self.gaps.removed.max(lost.removed);
+        self.counted.each().into_iter().zip(lost.counted).for_each(|(counted, gap)| counted.in_doubt(gap));
     }
 
     /// From now on this is asked about, and therefore kept.
@@ -93,7 +120,36 @@ impl History {
         self.needs = Some(needs);
     }
 
+    /// Something happened to this owner, by whichever of their handles.
     pub(crate) fn add(&mut self, owner: &str, kind: HistoryKind, request: Option<&RequestId>, at: Timestamp) {
+        self.add_of(owner, None, kind, request, at);
+    }
+
+    /// The same, by this handle where it is known.
+    pub(crate) fn add_of(
+        &mut self,
+        owner: &str,
+        handle: Option<&Handle>,
+        kind: HistoryKind,
+        request: Option<&RequestId>,
+        at: Timestamp,
+    ) {
+        let counting = |of: fn(&HistoryNeeds) -> Option<Counting>| self.needs.as_ref().map(of);
+        match kind {
+            HistoryKind::Requested => {}
+            HistoryKind::Approved => {
+                let needs = counting(|needs| needs.approvals);
+                self.counted.approved.add(owner, request, handle, at, needs);
+            }
+            HistoryKind::Rejected => {
+                let needs = counting(|needs| needs.rejections);
+                self.counted.rejected.add(owner, request, handle, at, needs);
+            }
+            HistoryKind::Removed => {
+                let needs = counting(|needs| needs.removals);
+                self.counted.removed.add(owner, request, handle, at, needs);
+            }
+        }
         match kind {
             HistoryKind::Requested => {
                 self.requested(owner, request, at);
@@ -160,6 +216,7 @@ impl History {
 
     /// A request of this owner's comes whose id one before may have had: that one keeps its time.
     pub(crate) fn came_anew(&mut self, owner: &str, request: &RequestId) {
+        self.counted.each().into_iter().for_each(|counted| counted.came_anew(owner, request));
         for (_, known) in self.requests.get_mut(owner).into_iter().flat_map(|requests| &mut requests.seen) {
             known.take_if(|known| known == request);
         }
@@ -194,7 +251,15 @@ impl History {
             self.approved = HashSet::new();
             self.gaps.approved = true;
         }
+        self.counted.approved.prune(needs.approvals, now);
+        self.counted.rejected.prune(needs.rejections, now);
+        self.counted.removed.prune(needs.removals, now);
         for (fact, until) in self.doubts.prune(&needs, now) {
+            match fact {
+                Fact::Removed => self.counted.removed.in_doubt(Some(until)),
+                Fact::Rejected => self.counted.rejected.in_doubt(Some(until)),
+                Fact::Identity => {}
+            }
             let gap = match fact {
                 Fact::Removed => &mut self.gaps.removed,
                 Fact::Rejected => &mut self.gaps.rejected,
@@ -213,6 +278,9 @@ impl History {
             && clear(self.gaps.rejected, needs.rejected)
             && clear(self.gaps.removed, needs.removed)
             && !(needs.approved && self.gaps.approved)
+            && self.counted.approved.covers(needs.approvals.map(|counting| counting.per), now)
+            && self.counted.rejected.covers(needs.rejections.map(|counting| counting.per), now)
+            && self.counted.removed.covers(needs.removals.map(|counting| counting.per), now)
     }
 
     /// How many requests and owners are remembered.
@@ -239,6 +307,40 @@ impl History {
     pub(crate) fn removed_within(&self, owner: &str, within: SignedDuration, now: Timestamp) -> Evaluation {
         let evaluation = lately(self.removed.get(owner).copied(), self.gaps.removed, within, now);
         self.unless_doubted(evaluation, owner, Fact::Removed, within, now)
+    }
+
+    /// Whether this owner, or this very handle, was approved more often than that.
+    pub(crate) fn approved_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+        let evaluation = self.counted.approved.over(handle, over, now);
+        // Whoever was approved may be somebody else than who asks now.
+        let other = self.doubts.unknown(handle.owner(), Fact::Identity, None, now).is_some();
+        if other && evaluation.truth == Truth::True {
+            Evaluation { truth: Truth::Unknown, ..evaluation }
+        } else {
+            evaluation
+        }
+    }
+
+    /// Whether this owner, or this very handle, was rejected more often than that.
+    pub(crate) fn rejected_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+        let evaluation = self.counted.rejected.over(handle, over, now);
+        self.unless_doubted(evaluation, handle.owner(), Fact::Rejected, over.quota.per, now)
+    }
+
+    /// Whether contacts of this owner, or of this very handle, were removed more often than that.
+    pub(crate) fn removed_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+        let evaluation = self.counted.removed.over(handle, over, now);
+        self.unless_doubted(evaluation, handle.owner(), Fact::Removed, over.quota.per, now)
+    }
+
+    /// How often this happened, and how often it may have.
+    pub(crate) fn count(&self, kind: HistoryKind, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
+        match kind {
+            HistoryKind::Requested => (0, 0),
+            HistoryKind::Approved => self.counted.approved.count(handle, over, now),
+            HistoryKind::Rejected => self.counted.rejected.count(handle, over, now),
+            HistoryKind::Removed => self.counted.removed.count(handle, over, now),
+        }
     }
 
     /// "No" is unknown where it may have happened unseen.
@@ -345,7 +447,8 @@ fn drop_old(map: &mut HashMap<Arc<str>, Timestamp>, gap: &mut Option<Timestamp>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::testkit::{hours, id, minutes, noon};
+    use crate::policy::doubts::{Basis, Doubt};
+    use crate::policy::testkit::{handle, hours, id, minutes, noon};
 
     fn over(count: u32, per: SignedDuration) -> HistoryNeeds {
         HistoryNeeds { requests: Some((per, count)), ..HistoryNeeds::default() }
@@ -370,6 +473,30 @@ mod tests {
         history.add("ann", HistoryKind::Requested, Some(&id("new")), noon());
         assert_eq!(history.len(), 0, "nobody asks");
         assert!(!history.covers(&over(1, minutes(1)), noon()));
+    }
+
+    #[test]
+    fn what_is_counted_is_unknown_where_more_may_have_happened_unseen() {
+        let mut history = History::default();
+        let ann = handle("ann/bot");
+        let over = |by_handle| Over { quota: Quota { count: 1, per: hours(2) }, by_handle };
+        for (kind, request) in
+            [(HistoryKind::Rejected, "r1"), (HistoryKind::Approved, "a1"), (HistoryKind::Approved, "a2")]
+        {
+            history.add_of("ann", Some(&ann), kind, Some(&id(request)), noon() - hours(1));
+        }
+        assert_eq!(history.rejected_over(&ann, over(false), noon()), Evaluation::FALSE);
+        let basis = |id: &str| Basis::Vanished(RequestId::parse(id).unwrap());
+        let doubt =
+            |fact, until| Doubt { owner: "ann".into(), fact, since: noon() - hours(1), until, basis: basis("v") };
+        history.doubts.add(doubt(Fact::Rejected, Some(noon() - hours(1))));
+        let evaluation = history.rejected_over(&ann, over(true), noon());
+        assert_eq!(evaluation, Evaluation::until(Truth::Unknown, noon() + hours(1)), "it may have been a second one");
+        history.add_of("ann", Some(&ann), HistoryKind::Rejected, Some(&id("r2")), noon());
+        assert_eq!(history.rejected_over(&ann, over(true), noon()).truth, Truth::True, "two are two");
+        assert_eq!(history.approved_over(&ann, over(true), noon()).truth, Truth::True);
+        history.doubts.add(doubt(Fact::Identity, None));
+        assert_eq!(history.approved_over(&ann, over(true), noon()).truth, Truth::Unknown, "of somebody else, perhaps");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
 //! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
 
-use super::conditions;
+use super::conditions::{self, Over};
 use super::decision::Mode;
 use super::rules::{LimitBy, OnBadLine, OverdueThen};
 use crate::document::keys::{Section, Takes, key, required};
@@ -90,6 +90,18 @@ pub static QUOTA: Section = Section {
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
         required("per", Takes::Duration, "The length of the window."),
+    ],
+    ..Section::PLAIN
+};
+
+/// `{ count, per, by }`.
+pub static COUNTED: Section = Section {
+    path: "{ count, per, by }",
+    meaning: "A number of things that happened to an owner in a sliding window of time.",
+    keys: &[
+        required("count", Takes::Count(1, COUNT_MAX), "How many."),
+        required("per", Takes::Duration, "The length of the window."),
+        key("by", Takes::Word(Over::WORDS), "`\"owner\"`", "Of all of the owner's handles, or of the sender's alone."),
     ],
     ..Section::PLAIN
 };
@@ -295,6 +307,7 @@ pub static SECTIONS: &[&Section] = &[
     &POLICY,
     &PROTECT,
     &QUOTA,
+    &COUNTED,
     &LIST,
     &WINDOW,
     &RULE,

@@ -138,7 +138,7 @@ impl PolicyState {
             self.history.unreliable(Timestamp::MAX);
         }
         for row in &memory.history {
-            self.history.add(&row.owner, row.kind, row.request.as_ref(), row.at);
+            self.history.add_of(&row.owner, row.handle.as_ref(), row.kind, row.request.as_ref(), row.at);
         }
         let doubts = &mut self.history.doubts;
         for (owner, at) in memory.unmet {
@@ -265,7 +265,7 @@ impl PolicyState {
                     Verdict::Defer => None,
                 };
                 if let (Some(kind), Some(handle)) = (kind, handle) {
-                    self.history.add(handle.owner(), kind, Some(request), at);
+                    self.history.add_of(handle.owner(), Some(handle), kind, Some(request), at);
                     if kind == HistoryKind::Approved {
                         self.history.doubts.let_in(handle.owner(), at);
                     }
@@ -281,7 +281,7 @@ impl PolicyState {
     /// Somebody else rejected a request that was sent to us: on the platform, or by another client.
     pub fn rejected_elsewhere(&mut self, request: &RequestId, handle: Option<&Handle>, at: Timestamp) {
         if let Some(handle) = handle {
-            self.history.add(handle.owner(), HistoryKind::Rejected, Some(request), at);
+            self.history.add_of(handle.owner(), Some(handle), HistoryKind::Rejected, Some(request), at);
         }
     }
 
@@ -296,7 +296,7 @@ impl PolicyState {
 
     /// A contact of this handle's owner was removed.
     pub fn removed(&mut self, handle: &Handle, at: Timestamp) {
-        self.history.add(handle.owner(), HistoryKind::Removed, None, at);
+        self.history.add_of(handle.owner(), Some(handle), HistoryKind::Removed, None, at);
     }
 
     /// A contact is no more: that counts for every owner that it ever had. One that never had any, or was never on record, may
@@ -305,7 +305,8 @@ impl PolicyState {
         let gone = self.history.doubts.contacts.remove(contact);
         let owners = gone.as_ref().map_or(&[][..], |gone| &gone.owners);
         for owner in owners {
-            self.history.add(owner, HistoryKind::Removed, None, at);
+            let handle = gone.as_ref().and_then(|gone| gone.handle.as_ref());
+            self.history.add_of(owner, handle, HistoryKind::Removed, None, at);
             self.history.doubts.touch(owner);
         }
         if owners.is_empty() {

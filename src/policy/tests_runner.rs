@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::PolicyState;
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
@@ -78,7 +78,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
         for _ in 0..one.times {
             number += 1;
             if let Some(id) = id(&format!("history-{number}")) {
-                happen(policy, &mut policy_state, one, &id, at);
+                happen(policy, &mut policy_state, one, &id, number, at);
             }
         }
     }
@@ -119,7 +119,14 @@ fn id(text: &str) -> Option<RequestId> {
 }
 
 /// One request of the history: seen, answered, and perhaps its contact removed, all at one moment.
-fn happen(policy: &Policy, policy_state: &mut PolicyState, past: &TestHistory, id: &RequestId, at: Timestamp) {
+fn happen(
+    policy: &Policy,
+    policy_state: &mut PolicyState,
+    past: &TestHistory,
+    id: &RequestId,
+    number: u32,
+    at: Timestamp,
+) {
     let Sender::Plain { handle, .. } = &past.sender else { return };
     policy_state.seen(id, Some(handle), at);
     let Some(answer) = past.verdict.answer() else { return };
@@ -130,6 +137,8 @@ fn happen(policy: &Policy, policy_state: &mut PolicyState, past: &TestHistory, i
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
     policy_state.settle(id, Some(handle), past.verdict, Outcome::Applied(answer), at);
     if past.removed {
-        policy_state.removed(handle, at);
+        // Removals are told apart by their times.
+        let apart = SignedDuration::from_micros(number.into());
+        policy_state.removed(handle, at.checked_sub(apart).unwrap_or(at));
     }
 }

@@ -77,6 +77,11 @@ fn file_with(section: &Section, key: &str, example: &str) -> String {
         "policy" => ("[policy]\n", &[], "\n"),
         "policy.protect" => ("[policy]\nprotect = { ", &["names = [\"john\"]"], " }\n"),
         "{ count, per }" => ("[policy]\napprovals_max = { ", &["count = 9", "per = \"1h\""], " }\n"),
+        "{ count, per, by }" => (
+            "[rules.more]\nthen = \"defer\"\nwhen = { history = { rejected_over = { ",
+            &["count = 9", "per = \"1h\""],
+            " } } }\n",
+        ),
         "lists.NAME" => ("[lists.more]\n", &["entries = [\"x\"]", "file = \"friends.txt\""], "\n"),
         "windows.NAME" => ("[windows.more]\n", &["tz = \"UTC\"", "from = \"09:00\""], "\n"),
         "rules.NAME" => ("[rules.more]\n", &["then = \"approve\"", "when = { owner = \"acme\" }"], "\n"),

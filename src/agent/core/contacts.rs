@@ -137,7 +137,7 @@ impl Contacts {
     /// This policy is in force, and everything is decided anew.
     pub(super) fn asked_by(&mut self, policy: Option<&Policy>, known: usize) {
         self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
-        self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed.is_some());
+        self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed_reach().is_some());
         self.asks_contacts = policy.is_some_and(Policy::asks_contacts);
         self.keep_up();
         self.exceeded = self.count_exceeded(known);

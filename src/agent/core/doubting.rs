@@ -76,8 +76,8 @@ impl Core {
 
     fn too_many(&self, fact: Fact, until: Timestamp, needs: &HistoryNeeds) -> Option<DoubtRow> {
         let reach = match fact {
-            Fact::Removed => needs.removed?,
-            Fact::Rejected => needs.rejected?,
+            Fact::Removed => needs.removed_reach()?,
+            Fact::Rejected => needs.rejected_reach()?,
             Fact::Identity => return None,
         };
         let ends_at = until.checked_add(reach).ok();

@@ -11,7 +11,7 @@ use super::{RecordedRequest, rows};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::ledger::{HistoryReach, Reach};
-use crate::model::{AgentId, RequestId, Verdict};
+use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::Doubt;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{By, Charge, RuleName};
@@ -288,25 +288,26 @@ impl Past<'_> {
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
                 let Micros(at) = row.get(1)?;
-                history.push(HistoryRow { owner: owner.into(), request, kind, at });
+                let handle = row.get_ref(3)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+                history.push(HistoryRow { owner: owner.into(), handle, request, kind, at });
             }
             Ok(())
         };
         take(
-            "SELECT iif(id_reused = 0, id, NULL), first_seen, NULL FROM request
+            "SELECT iif(id_reused = 0, id, NULL), first_seen, NULL, handle FROM request
              WHERE agent = ?1 AND owner = ?2 AND first_seen >= ?3 AND first_seen <= ?4",
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.id, w.outcome_at, w.answer FROM request r JOIN answer w ON w.request = r.n
+            "SELECT r.id, w.outcome_at, w.answer, r.handle FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,
         )?;
         take(
-            "SELECT NULL, c.removed_at, NULL FROM contact c JOIN contact_owner o ON o.contact = c.n
+            "SELECT NULL, c.removed_at, NULL, c.handle FROM contact c JOIN contact_owner o ON o.contact = c.n
              WHERE c.agent = ?1 AND o.owner = ?2 AND c.removed_at >= ?3 AND c.removed_at <= ?4
-             UNION ALL SELECT NULL, c.at, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
+             UNION ALL SELECT NULL, c.at, NULL, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
              WHERE c.agent = ?1 AND o.owner = ?2 AND c.at >= ?3 AND c.at <= ?4",
             Some(HistoryKind::Removed),
         )?;

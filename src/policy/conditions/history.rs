@@ -11,9 +11,41 @@ use crate::policy::doubts::Fact;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::explain::values;
-use crate::policy::keys::QUOTA;
+use crate::policy::keys::{COUNTED, QUOTA};
 use crate::policy::raw::{RawCondition, RawTableOf};
 use crate::policy::rules::Quota;
+use crate::policy::state::HistoryKind;
+
+/// More often than a quota, counted by owner or by handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// More than this.
+    pub quota: Quota,
+    /// Of the sender's handle alone, not of all of the owner's.
+    pub by_handle: bool,
+}
+
+impl Over {
+    /// The words of `by`.
+    pub const WORDS: &'static [&'static str] = &["owner", "handle"];
+
+    fn of(table: &RawTableOf) -> Option<Self> {
+        let by_handle = table.get("by").and_then(RawCondition::word) == Some("handle");
+        Some(Self { quota: table.quota()?, by_handle })
+    }
+
+    fn follows_from(self, narrow: Over) -> bool {
+        // Of all of the owner's there are at least as many as of one handle.
+        narrow.quota.per <= self.quota.per
+            && narrow.quota.count >= self.quota.count
+            && (narrow.by_handle == self.by_handle || narrow.by_handle)
+    }
+
+    fn wanted(self) -> String {
+        let by = if self.by_handle { ", by handle" } else { "" };
+        format!("more than {} in {}{by}", self.quota.count, values::duration(self.quota.per))
+    }
+}
 
 /// `history = { … }`.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +58,12 @@ pub struct History {
     pub removed_within: Option<SignedDuration>,
     /// This owner made more requests than this.
     pub requests_over: Option<Quota>,
+    /// This owner was approved more often than this.
+    pub approved_over: Option<Over>,
+    /// This owner was rejected more often than this.
+    pub rejected_over: Option<Over>,
+    /// Contacts of this owner were removed more often than this.
+    pub removed_over: Option<Over>,
 }
 
 /// `history = { … }`.
@@ -37,6 +75,9 @@ pub static HISTORY: Section = Section {
         key("rejected_within", Takes::Duration, "", "A request of this owner was rejected within this time."),
         key("removed_within", Takes::Duration, "", "A contact of this owner was removed within this time."),
         key("requests_over", Takes::Table(&QUOTA), "", "This owner made more requests than this."),
+        key("approved_over", Takes::Table(&COUNTED), "", "Requests of this owner were approved more often than this."),
+        key("rejected_over", Takes::Table(&COUNTED), "", "Requests of this owner were rejected more often than this."),
+        key("removed_over", Takes::Table(&COUNTED), "", "Contacts of this owner were removed more often than this."),
     ],
     at_least_one: true,
     ..Section::PLAIN
@@ -49,6 +90,9 @@ enum Part {
     RejectedWithin(SignedDuration),
     RemovedWithin(SignedDuration),
     RequestsOver(Quota),
+    ApprovedOver(Over),
+    RejectedOver(Over),
+    RemovedOver(Over),
 }
 
 impl History {
@@ -58,6 +102,9 @@ impl History {
             self.rejected_within.map(Part::RejectedWithin),
             self.removed_within.map(Part::RemovedWithin),
             self.requests_over.map(Part::RequestsOver),
+            self.approved_over.map(Part::ApprovedOver),
+            self.rejected_over.map(Part::RejectedOver),
+            self.removed_over.map(Part::RemovedOver),
         ];
         parts.into_iter().flatten()
     }
@@ -66,7 +113,8 @@ impl History {
 impl Part {
     fn evaluate(self, inputs: &Inputs<'_>) -> Evaluation {
         let known = &inputs.policy_state.history;
-        let Some(owner) = inputs.handle.map(Handle::owner) else { return Evaluation::UNKNOWN };
+        let Some(handle) = inputs.handle else { return Evaluation::UNKNOWN };
+        let owner = handle.owner();
         if !inputs.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
             return Evaluation::UNKNOWN;
         }
@@ -78,15 +126,18 @@ impl Part {
             Part::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
             Part::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
             Part::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
+            Part::ApprovedOver(over) => known.approved_over(handle, over, inputs.now),
+            Part::RejectedOver(over) => known.rejected_over(handle, over, inputs.now),
+            Part::RemovedOver(over) => known.removed_over(handle, over, inputs.now),
         }
     }
 
     /// The fact about the owner that may be in doubt.
     fn fact(self) -> Option<Fact> {
         match self {
-            Part::ApprovedBefore(_) => Some(Fact::Identity),
-            Part::RejectedWithin(_) => Some(Fact::Rejected),
-            Part::RemovedWithin(_) => Some(Fact::Removed),
+            Part::ApprovedBefore(_) | Part::ApprovedOver(_) => Some(Fact::Identity),
+            Part::RejectedWithin(_) | Part::RejectedOver(_) => Some(Fact::Rejected),
+            Part::RemovedWithin(_) | Part::RemovedOver(_) => Some(Fact::Removed),
             Part::RequestsOver(_) => None,
         }
     }
@@ -97,6 +148,9 @@ impl Part {
             Part::RejectedWithin(_) => "history.rejected_within",
             Part::RemovedWithin(_) => "history.removed_within",
             Part::RequestsOver(_) => "history.requests_over",
+            Part::ApprovedOver(_) => "history.approved_over",
+            Part::RejectedOver(_) => "history.rejected_over",
+            Part::RemovedOver(_) => "history.removed_over",
         }
     }
 
@@ -105,6 +159,7 @@ impl Part {
             Part::ApprovedBefore(before) => before.to_string(),
             Part::RejectedWithin(within) | Part::RemovedWithin(within) => values::duration(within),
             Part::RequestsOver(quota) => format!("more than {} in {}", quota.count, values::duration(quota.per)),
+            Part::ApprovedOver(over) | Part::RejectedOver(over) | Part::RemovedOver(over) => over.wanted(),
         }
     }
 
@@ -136,8 +191,19 @@ impl Part {
                     .count();
                 format!("{count} others by `{owner}`")
             }
+            Part::ApprovedOver(over) => counted(HistoryKind::Approved, over, "approvals", inputs),
+            Part::RejectedOver(over) => counted(HistoryKind::Rejected, over, "rejections", inputs),
+            Part::RemovedOver(over) => counted(HistoryKind::Removed, over, "removals", inputs),
         }
     }
+}
+
+/// How often it happened, as far as that is known.
+fn counted(kind: HistoryKind, over: Over, what: &str, inputs: &Inputs<'_>) -> String {
+    let Some(handle) = inputs.handle else { return values::handle(inputs) };
+    let (count, _) = inputs.policy_state.history.count(kind, handle, over, inputs.now);
+    let whose = if over.by_handle { handle.as_str() } else { handle.owner() };
+    format!("{count} {what} of `{whose}`")
 }
 
 impl Compile for History {
@@ -150,6 +216,9 @@ impl Compile for History {
             rejected_within: table.get("rejected_within").and_then(RawCondition::duration),
             removed_within: table.get("removed_within").and_then(RawCondition::duration),
             requests_over: table.get("requests_over").and_then(RawCondition::table).and_then(RawTableOf::quota),
+            approved_over: table.get("approved_over").and_then(RawCondition::table).and_then(Over::of),
+            rejected_over: table.get("rejected_over").and_then(RawCondition::table).and_then(Over::of),
+            removed_over: table.get("removed_over").and_then(RawCondition::table).and_then(Over::of),
         })
     }
 }
@@ -195,12 +264,15 @@ impl ConditionKind for History {
                 (Part::RejectedWithin(one), Part::RejectedWithin(of))
                 | (Part::RemovedWithin(one), Part::RemovedWithin(of)) => one <= of,
                 (Part::RequestsOver(one), Part::RequestsOver(of)) => one.per <= of.per && one.count >= of.count,
+                (Part::ApprovedOver(one), Part::ApprovedOver(of))
+                | (Part::RejectedOver(one), Part::RejectedOver(of))
+                | (Part::RemovedOver(one), Part::RemovedOver(of)) => of.follows_from(one),
                 _ => false,
             })
         })
     }
 
     fn says_who(&self, _written: &RawCondition) -> Who {
-        if self.approved_before == Some(true) { Who::Said } else { Who::Silent }
+        if self.approved_before == Some(true) || self.approved_over.is_some() { Who::Said } else { Who::Silent }
     }
 }

@@ -194,8 +194,8 @@ impl Doubt {
     /// When it ends by itself under a policy with these needs; `None`: when it is seen, or a person says.
     pub fn ends(&self, needs: &HistoryNeeds) -> Option<Timestamp> {
         let reach = match self.fact {
-            Fact::Removed => needs.removed,
-            Fact::Rejected => needs.rejected,
+            Fact::Removed => needs.removed_reach(),
+            Fact::Rejected => needs.rejected_reach(),
             Fact::Identity => None,
         };
         Some(after(self.until?, reach?)).filter(|end| *end < Timestamp::MAX)
@@ -204,8 +204,8 @@ impl Doubt {
     /// Whether a question of a policy with these needs can touch it now.
     pub(super) fn matters(&self, needs: &HistoryNeeds, now: Timestamp) -> bool {
         let reach = match self.fact {
-            Fact::Removed => needs.removed,
-            Fact::Rejected => needs.rejected,
+            Fact::Removed => needs.removed_reach(),
+            Fact::Rejected => needs.rejected_reach(),
             Fact::Identity => return true,
         };
         reach.is_some_and(|reach| self.until.is_none_or(|until| after(until, reach) > now))

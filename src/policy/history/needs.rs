@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::policy::conditions::History;
+use crate::policy::conditions::{History, Over};
 use crate::policy::rules::Policy;
 
 /// How far back a policy's `history` conditions ask.
@@ -16,6 +16,29 @@ pub struct HistoryNeeds {
     pub removed: Option<SignedDuration>,
     /// `approved_before`: reaches back for ever.
     pub approved: bool,
+    /// `approved_over`.
+    pub approvals: Option<Counting>,
+    /// `rejected_over`.
+    pub rejections: Option<Counting>,
+    /// `removed_over`.
+    pub removals: Option<Counting>,
+}
+
+/// How far back something is counted, and how far up: the longest, and the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counting {
+    /// The longest window.
+    pub per: SignedDuration,
+    /// The largest count.
+    pub count: u32,
+}
+
+impl Counting {
+    fn add(known: &mut Option<Counting>, over: Option<Over>) {
+        let Some(Over { quota, .. }) = over else { return };
+        let Counting { per, count } = known.unwrap_or(Counting { per: SignedDuration::ZERO, count: 0 });
+        *known = Some(Counting { per: per.max(quota.per), count: count.max(quota.count) });
+    }
 }
 
 impl HistoryNeeds {
@@ -24,16 +47,30 @@ impl HistoryNeeds {
         self.approved |= history.approved_before.is_some();
         self.rejected = self.rejected.max(history.rejected_within);
         self.removed = self.removed.max(history.removed_within);
+        Counting::add(&mut self.approvals, history.approved_over);
+        Counting::add(&mut self.rejections, history.rejected_over);
+        Counting::add(&mut self.removals, history.removed_over);
         if let Some(quota) = history.requests_over {
             let (per, count) = self.requests.unwrap_or((SignedDuration::ZERO, 0));
             self.requests = Some((per.max(quota.per), count.max(quota.count)));
         }
     }
 
+    /// How far back it is asked whether a contact was removed.
+    pub fn removed_reach(&self) -> Option<SignedDuration> {
+        self.removed.max(self.removals.map(|counting| counting.per))
+    }
+
+    /// How far back it is asked whether a request was rejected.
+    pub fn rejected_reach(&self) -> Option<SignedDuration> {
+        self.rejected.max(self.rejections.map(|counting| counting.per))
+    }
+
     /// The furthest of all; [`SignedDuration::MAX`] is for ever.
     pub fn reach(&self) -> Option<SignedDuration> {
         let for_ever = self.approved.then_some(SignedDuration::MAX);
-        for_ever.max(self.rejected).max(self.removed).max(self.requests.map(|(per, _)| per))
+        let counted = [self.approvals, self.rejections, self.removals].into_iter().flatten().map(|one| one.per).max();
+        for_ever.max(self.rejected).max(self.removed).max(self.requests.map(|(per, _)| per)).max(counted)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{ContactId, RequestId};
+use crate::model::{ContactId, Handle, RequestId};
 use crate::policy::decision::Charge;
 use crate::policy::doubts::Doubt;
 use crate::policy::rules::RuleName;
@@ -38,6 +38,8 @@ pub enum HistoryKind {
 pub struct HistoryRow {
     /// Whose.
     pub owner: Arc<str>,
+    /// By which handle, where it is known.
+    pub handle: Option<Handle>,
     /// By which request; `None` for removals.
     pub request: Option<RequestId>,
     /// What.

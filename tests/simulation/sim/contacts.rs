@@ -80,6 +80,7 @@ impl Contacts {
         let rows = gone.flat_map(|(row, at)| {
             let removed = move |owner: &Arc<str>| HistoryRow {
                 owner: owner.clone(),
+                handle: None,
                 request: None,
                 kind: HistoryKind::Removed,
                 at,

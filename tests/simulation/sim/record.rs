@@ -403,7 +403,7 @@ impl LedgerModel {
         let met = self.done.iter().map(|(id, kind, at)| (id, *kind, *at));
         let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
             let owner = self.seen.get(id)?.1.as_deref()?.into();
-            (at >= since).then(|| HistoryRow { owner, request: Some(id.clone()), kind, at })
+            (at >= since).then(|| HistoryRow { owner, handle: None, request: Some(id.clone()), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
         rows.extend(self.contacts.history(since));

@@ -58,7 +58,7 @@ fn nothing() -> Option<Box<SavedState>> {
 
 /// Somebody was rejected so long ago.
 fn rejected_before(at: jiff::Timestamp) -> HistoryRow {
-    HistoryRow { owner: "ann".into(), request: None, kind: HistoryKind::Rejected, at }
+    HistoryRow { owner: "ann".into(), handle: None, request: None, kind: HistoryKind::Rejected, at }
 }
 
 fn let_in(held: &Held, id: &str) -> bool {

@@ -104,7 +104,13 @@ fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
     let asking = |history| policy(vec![reject("r", history)]);
     let before = asking(History { approved_before: Some(false), ..History::default() });
     let rejected = asking(History { rejected_within: Some(hours(1)), ..History::default() });
-    let row = |kind| HistoryRow { owner: "ann".into(), request: Some(id("old")), kind, at: noon() - minutes(30) };
+    let row = |kind| HistoryRow {
+        owner: "ann".into(),
+        handle: None,
+        request: Some(id("old")),
+        kind,
+        at: noon() - minutes(30),
+    };
     let policy_state = |history: Vec<HistoryRow>, complete| {
         PolicyState::restore(SavedState { history, history_complete: complete, ..SavedState::default() })
     };

@@ -242,7 +242,7 @@ proptest! {
             pruned.seen(&request, Some(&who), at);
             pruned.prune(&needs, at);
             let owner = who.owner().into();
-            rows.push(HistoryRow { owner, request: Some(request), kind: HistoryKind::Requested, at });
+            rows.push(HistoryRow { owner, handle: None, request: Some(request), kind: HistoryKind::Requested, at });
         }
         let memory = SavedState { history: rows, history_complete: true, ..SavedState::default() };
         let read = PolicyState::restore_for(memory, &needs, now);

@@ -44,6 +44,8 @@ pub(super) enum Spec {
     Rejected(i64),
     Removed(i64),
     Requests(u32, i64),
+    /// Which kind, the count, the window, by handle.
+    Over(u8, u32, i64, bool),
 }
 
 fn disclosing(pattern: Pattern) -> Pattern {
@@ -86,6 +88,15 @@ impl Spec {
             Spec::Approved(before) => history(&|history| history.approved_before = Some(*before)),
             Spec::Rejected(within) => history(&|history| history.rejected_within = Some(hours(*within))),
             Spec::Removed(within) => history(&|history| history.removed_within = Some(hours(*within))),
+            Spec::Over(kind, count, per, by_handle) => history(&|history| {
+                let quota = Quota { count: *count, per: hours(*per) };
+                let over = Some(Over { quota, by_handle: *by_handle });
+                match kind {
+                    0 => history.approved_over = over,
+                    1 => history.rejected_over = over,
+                    _ => history.removed_over = over,
+                }
+            }),
             Spec::Requests(count, per) => {
                 history(&|history| history.requests_over = Some(Quota { count: *count, per: hours(*per) }))
             }
@@ -220,7 +231,7 @@ impl Scene {
 
     fn removal(&self, (from, _, ago): &(usize, u8, i64)) -> HistoryRow {
         let owner: Arc<str> = handle(HANDLES[*from]).owner().into();
-        HistoryRow { owner, request: None, kind: HistoryKind::Removed, at: self.now - minutes(*ago) }
+        HistoryRow { owner, handle: None, request: None, kind: HistoryKind::Removed, at: self.now - minutes(*ago) }
     }
 }
 
@@ -248,6 +259,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => (1..9_i64).prop_map(Spec::Rejected),
         1 => (1..9_i64).prop_map(Spec::Removed),
         1 => (1..4_u32, 1..9_i64).prop_map(|(count, per)| Spec::Requests(count, per)),
+        2 => (0..3_u8, 1..4_u32, 1..9_i64, any::<bool>()).prop_map(|(kind, count, per, by)| Spec::Over(kind, count, per, by)),
     ]
 }
 

@@ -1,0 +1,265 @@
+//! What happened to owners how often: approvals, rejections, removals, each with its time and its handle.
+//!
+//! Bounds: [`COUNTED_MAX`] of each kind; past it the older half is let go, and of one owner all but the newest that the
+//! policy counts. What was let go is a gap, and a question that reaches into it is unknown.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::needs::Counting;
+use super::unless_gap;
+use crate::model::{Handle, RequestId};
+use crate::policy::Truth;
+use crate::policy::conditions::Over;
+use crate::policy::evaluate::conditions::Evaluation;
+use crate::policy::evaluate::inputs::after;
+
+/// Most that are remembered, of each kind.
+pub const COUNTED_MAX: usize = 100_000;
+/// Of one owner, as many are kept at least, where a policy counts at all.
+const PER_OWNER_MIN: usize = 64;
+/// Most of one owner before a policy has said how many it asks for.
+const PER_OWNER_MAX: usize = 1_024;
+
+/// One kind of things that happened.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    owners: HashMap<Arc<str>, OfOwner>,
+    len: usize,
+    /// Anything at or before this moment may be missing.
+    gap: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct OfOwner {
+    /// In order of time.
+    happened: Vec<Happened>,
+    /// The newest that was let go for this owner's own bound.
+    gap: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Happened {
+    at: Timestamp,
+    request: Option<RequestId>,
+    handle: Option<Handle>,
+}
+
+impl Happened {
+    /// Whether this is the same, read from the record: it keeps microseconds.
+    fn is(&self, other: &Happened) -> bool {
+        match (&self.request, &other.request) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => self.handle == other.handle && self.at.as_microsecond() == other.at.as_microsecond(),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+impl Counted {
+    /// It happened. `needs` is what the policy counts: `None` before there is one.
+    pub(super) fn add(
+        &mut self,
+        owner: &str,
+        request: Option<&RequestId>,
+        handle: Option<&Handle>,
+        at: Timestamp,
+        needs: Option<Option<Counting>>,
+    ) {
+        let most = match needs {
+            Some(None) => {
+                self.gap = self.gap.max(Some(at));
+                return;
+            }
+            Some(Some(counting)) => (counting.count as usize).saturating_add(2).max(PER_OWNER_MIN),
+            None => PER_OWNER_MAX,
+        };
+        let one = Happened { at, request: request.cloned(), handle: handle.cloned() };
+        if !self.owners.contains_key(owner) {
+            self.owners.insert(owner.into(), OfOwner::default());
+        }
+        let Some(of_owner) = self.owners.get_mut(owner) else { return };
+        if of_owner.gap.is_some_and(|gap| at <= gap) || of_owner.happened.iter().any(|known| known.is(&one)) {
+            return;
+        }
+        let place = of_owner.happened.partition_point(|known| known.at <= at);
+        of_owner.happened.insert(place, one);
+        self.len += 1;
+        if of_owner.happened.len() > most {
+            of_owner.gap = of_owner.gap.max(Some(of_owner.happened.remove(0).at));
+            self.len -= 1;
+        }
+        if self.len > COUNTED_MAX {
+            let mut times: Vec<_> =
+                self.owners.values().flat_map(|one| one.happened.iter().map(|one| one.at)).collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            self.drop_until(median);
+        }
+    }
+
+    /// Another request has this id from now on: what the one before met stays.
+    pub(super) fn came_anew(&mut self, owner: &str, request: &RequestId) {
+        for one in self.owners.get_mut(owner).into_iter().flat_map(|of_owner| &mut of_owner.happened) {
+            one.request.take_if(|known| known == request);
+        }
+    }
+
+    /// Lets go what happened at or before this moment.
+    fn drop_until(&mut self, until: Timestamp) {
+        let mut newest = None;
+        self.owners.retain(|_, of_owner| {
+            let old = of_owner.happened.partition_point(|one| one.at <= until);
+            newest = newest.max(old.checked_sub(1).map(|last| of_owner.happened[last].at));
+            of_owner.happened.drain(..old);
+            !of_owner.happened.is_empty()
+        });
+        self.len = self.owners.values().map(|of_owner| of_owner.happened.len()).sum();
+        self.gap = self.gap.max(newest);
+    }
+
+    /// Keeps what this policy counts.
+    pub(super) fn prune(&mut self, needs: Option<Counting>, now: Timestamp) {
+        match needs {
+            Some(counting) => self.drop_until(now.checked_sub(counting.per).unwrap_or(Timestamp::MIN)),
+            None => self.drop_until(Timestamp::MAX),
+        }
+        self.owners.shrink_to_fit();
+    }
+
+    /// Nothing at or before this moment can be relied on but what is there.
+    pub(super) fn unreliable(&mut self, until: Timestamp) {
+        self.gap = Some(until);
+    }
+
+    /// All is known from `since` on.
+    pub(super) fn complete_since(&mut self, since: Option<Timestamp>) {
+        self.gap = since;
+        self.owners.values_mut().for_each(|of_owner| of_owner.gap = None);
+    }
+
+    /// The newest that was let go, or never read.
+    pub(super) fn gap(&self) -> Option<Timestamp> {
+        self.gap
+    }
+
+    /// This is missing, too.
+    pub(super) fn in_doubt(&mut self, gap: Option<Timestamp>) {
+        self.gap = self.gap.max(gap);
+    }
+
+    /// How often it happened to this handle, or to its owner, within that time; and how often it may have.
+    pub(super) fn count(&self, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
+        let (certain, possible) = self.times(handle, over, now);
+        (certain.len(), possible.len())
+    }
+
+    /// The times, newest first: of what certainly counts, and of what may.
+    fn times(&self, handle: &Handle, over: Over, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
+        let happened = self.owners.get(handle.owner()).map_or(&[][..], |of_owner| &of_owner.happened);
+        let first = happened.partition_point(|one| after(one.at, over.quota.per) <= now);
+        let newest = || happened[first..].iter().rev();
+        let certain = newest().filter(|one| !over.by_handle || one.handle.as_ref() == Some(handle));
+        let possible = newest().filter(|one| !over.by_handle || one.handle.as_ref().is_none_or(|one| one == handle));
+        (certain.map(|one| one.at).collect(), possible.map(|one| one.at).collect())
+    }
+
+    /// Whether it happened more often than that.
+    pub(super) fn over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+        let (certain, possible) = self.times(handle, over, now);
+        let (nth, per) = (over.quota.count as usize, over.quota.per);
+        // The newest `count + 1` are what it rests on: when the oldest of them slides out, it no longer holds.
+        if let Some(oldest) = certain.get(nth) {
+            return Evaluation::until(Truth::True, after(*oldest, per));
+        }
+        let own_gap = self.owners.get(handle.owner()).and_then(|of_owner| of_owner.gap);
+        let evaluation = unless_gap(self.gap.max(own_gap), per, now);
+        match possible.get(nth).map(|oldest| after(*oldest, per)) {
+            Some(end) if evaluation.truth == Truth::False => Evaluation::until(Truth::Unknown, end),
+            Some(end) => Evaluation { flips: evaluation.flips.map(|flips| flips.max(end)), ..evaluation },
+            None => evaluation,
+        }
+    }
+
+    /// Whether every question that reaches so far back can be answered now.
+    pub(super) fn covers(&self, needs: Option<SignedDuration>, now: Timestamp) -> bool {
+        needs.is_none_or(|per| self.gap.is_none_or(|gap| after(gap, per) <= now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rules::Quota;
+    use crate::policy::testkit::{handle, hours, id, minutes, noon};
+
+    fn over(count: u32, per: SignedDuration, by_handle: bool) -> Over {
+        Over { quota: Quota { count, per }, by_handle }
+    }
+
+    fn counting(count: u32, per: SignedDuration) -> Option<Option<Counting>> {
+        Some(Some(Counting { per, count }))
+    }
+
+    #[test]
+    fn more_than_the_count_within_the_window_and_no_longer() {
+        let mut counted = Counted::default();
+        let needs = counting(1, hours(1));
+        for (request, from, ago) in [("r1", "acme/a", 50), ("r2", "acme/b", 30), ("r2", "acme/b", 30)] {
+            let from = handle(from);
+            counted.add("acme", Some(&id(request)), Some(&from), noon() - minutes(ago), needs);
+        }
+        let ask = |from: &str, over| counted.over(&handle(from), over, noon());
+        assert_eq!(ask("acme/c", over(1, hours(1), false)), Evaluation::until(Truth::True, noon() + minutes(10)));
+        assert_eq!(ask("acme/c", over(2, hours(1), false)), Evaluation::FALSE, "the same twice is one");
+        assert_eq!(ask("acme/c", over(1, minutes(45), false)), Evaluation::FALSE);
+        assert_eq!(ask("acme/b", over(1, hours(1), true)), Evaluation::FALSE, "one by this handle");
+        assert_eq!(ask("ann", over(1, hours(1), false)), Evaluation::FALSE);
+    }
+
+    #[test]
+    fn what_has_no_handle_may_be_of_any() {
+        let mut counted = Counted::default();
+        let needs = counting(1, hours(1));
+        counted.add("acme", None, None, noon() - minutes(20), needs);
+        counted.add("acme", None, Some(&handle("acme/a")), noon() - minutes(10), needs);
+        let by = |from: &str, by_handle| counted.over(&handle(from), over(1, hours(1), by_handle), noon());
+        assert_eq!(by("acme/a", true), Evaluation::until(Truth::Unknown, noon() + minutes(40)));
+        assert_eq!((by("acme/b", true), by("acme/b", false).truth), (Evaluation::FALSE, Truth::True));
+        assert_eq!(counted.count(&handle("acme/a"), over(1, hours(1), true), noon()), (1, 2));
+    }
+
+    #[test]
+    fn what_was_let_go_is_unknown() {
+        let mut counted = Counted::default();
+        let long = over(1, hours(9), false);
+        counted.add("ann", Some(&id("r")), None, noon() - hours(2), counting(1, hours(3)));
+        counted.prune(Some(Counting { per: hours(1), count: 1 }), noon());
+        assert_eq!(counted.over(&handle("ann"), long, noon()), Evaluation::until(Truth::Unknown, noon() + hours(7)));
+        assert!(counted.covers(Some(hours(1)), noon()) && !counted.covers(Some(hours(3)), noon()));
+        counted.complete_since(None);
+        assert_eq!(counted.over(&handle("ann"), long, noon()), Evaluation::FALSE);
+        counted.add("ann", Some(&id("s")), None, noon(), Some(None));
+        assert_eq!(counted.over(&handle("ann"), long, noon()).truth, Truth::Unknown, "nobody counted");
+    }
+
+    #[test]
+    fn the_bounds_hold() {
+        let mut counted = Counted::default();
+        for which in 0..200 {
+            counted.add("ann", Some(&id(&format!("r{which}"))), None, noon() + minutes(which), counting(1, hours(9)));
+        }
+        assert_eq!(counted.len, PER_OWNER_MIN);
+        assert_eq!(counted.over(&handle("ann"), over(99, hours(9), false), noon() + hours(3)).truth, Truth::Unknown);
+        let mut counted = Counted::default();
+        for which in 0..=COUNTED_MAX {
+            let at = noon() + SignedDuration::from_secs(which as i64);
+            counted.add(&format!("o{which}"), None, None, at, counting(1, hours(99)));
+        }
+        assert!(counted.len <= COUNTED_MAX / 2 + 1, "{}", counted.len);
+        assert_eq!(counted.over(&handle("o1"), over(1, hours(99), false), noon() + hours(1)).truth, Truth::Unknown);
+    }
+}
