@@ -43,15 +43,17 @@ use crate::responder::Responder;
 use clockwatch::ClockWatch;
 use contacts::Contacts;
 pub use counters::Counters;
+pub use doubting::OpenDoubt;
 use identity::Identity;
 pub use io::{Action, CoreConfig, Input};
 pub use notice::Notice;
 pub use outbox::BATCH_MAX;
 use outbox::Outbox;
-pub use people::{OpOutcome, PersonCommand};
+pub use people::{OpFailure, OpOutcome, PersonAnswered, PersonCommand};
 use records::Remembered;
 use restore::Restore;
 pub use restore::reach_of;
+pub use view::{AgentView, PendingRequest};
 
 /// Room for so many actions is kept between two inputs.
 const ACTIONS_KEPT: usize = 64;

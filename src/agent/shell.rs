@@ -5,6 +5,7 @@
 mod calls;
 mod handle;
 mod handout;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -277,9 +278,9 @@ impl Agent {
                 self.core.handle(Input::Op { token: self.tokens, op, person }, now);
             }
             // Nobody waits any more where a send fails; that is theirs to know.
-            Command::Status(reply) => drop(reply.send(self.core.status())),
-            Command::Pending(reply) => drop(reply.send(self.core.pending())),
-            Command::Doubts(reply) => drop(reply.send(self.core.doubts())),
+            Command::Status(reply) => drop(reply.send(self.core.status().into())),
+            Command::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
+            Command::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
             Command::Remove { contact, person, reply } => self.remove_contact(contact, person, reply),
             #[cfg(any(test, debug_assertions))]

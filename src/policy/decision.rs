@@ -157,11 +157,13 @@ pub enum ErrorKind {
     Clock,
     /// A fault of ours.
     Internal,
+    /// The agent is without rules.
+    Policy,
 }
 
 impl ErrorKind {
     /// All of them.
-    pub const ALL: [ErrorKind; 3] = [ErrorKind::Ledger, ErrorKind::Clock, ErrorKind::Internal];
+    pub const ALL: [ErrorKind; 4] = [ErrorKind::Ledger, ErrorKind::Clock, ErrorKind::Internal, ErrorKind::Policy];
 
     /// The name after `error:`.
     pub fn as_str(self) -> &'static str {
@@ -169,6 +171,7 @@ impl ErrorKind {
             ErrorKind::Ledger => "ledger",
             ErrorKind::Clock => "clock",
             ErrorKind::Internal => "internal",
+            ErrorKind::Policy => "policy",
         }
     }
 }

@@ -125,8 +125,8 @@ impl Shared {
         let person = person.clone();
         let op = PersonCommand::Answer { verdict, request };
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
-            Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered)),
-            Some(OpOutcome::Failed(why)) => Err(why),
+            Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered.into())),
+            Some(OpOutcome::Failed(why)) => Err(why.into()),
             Some(OpOutcome::Settled(_) | OpOutcome::Done) | None => {
                 Err(error("failed", "the agent's task is being restarted: ask again"))
             }
@@ -244,8 +244,10 @@ impl Shared {
         };
         let (op, person) = (PersonCommand::Settle { target, said }, person.clone());
         match handle.ask(|reply| Command::Op { op, person, reply }).await {
-            Some(OpOutcome::Settled(ended)) => Ok(OpReply::Settled(Settled { ended })),
-            Some(OpOutcome::Failed(why)) => Err(why),
+            Some(OpOutcome::Settled(ended)) => {
+                Ok(OpReply::Settled(Settled { ended: ended.into_iter().map(Into::into).collect() }))
+            }
+            Some(OpOutcome::Failed(why)) => Err(why.into()),
             Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => {
                 Err(error("failed", "the agent's task is being restarted: ask again"))
             }

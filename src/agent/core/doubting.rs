@@ -1,18 +1,36 @@
 //! What may have happened unseen, as people see it, and what they say of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::Core;
 use crate::clock::Now;
 use crate::ledger::Record;
-use crate::model::{ContactRequest, Person, RequestId, RequestStatus, Target};
-use crate::ops::control::wire::DoubtRow;
+use crate::model::{AgentId, ContactRequest, Person, RequestId, RequestStatus, Target};
 use crate::platform::Page;
 use crate::policy::Policy;
 use crate::policy::doubts::{Basis, Doubt, Fact, Said};
 use crate::policy::history::HistoryNeeds;
 
 use super::OpOutcome;
+
+/// Something that may have happened unseen, as the rules in force ask about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenDoubt {
+    /// At whose door.
+    pub agent: AgentId,
+    /// Whom it concerns; `None`: everybody.
+    pub owner: Option<Arc<str>>,
+    /// What is unknown.
+    pub fact: Fact,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it rests on; `None`: there are more doubts than are kept.
+    pub basis: Option<Basis>,
+    /// When it ends by itself, where that is a moment.
+    pub ends_at: Option<Timestamp>,
+}
 
 /// Most doubts that are shown at once.
 const SHOWN_MAX: usize = 1_000;
@@ -65,7 +83,7 @@ impl Core {
     }
 
     /// All doubts that the rules in force ask about, by owner.
-    pub fn doubts(&self) -> Vec<DoubtRow> {
+    pub fn doubts(&self) -> Vec<OpenDoubt> {
         let needs = self.history_needs();
         let known = self.policy_state.doubts();
         let now = self.wall;
@@ -74,7 +92,7 @@ impl Core {
         everybody.chain(each.iter().map(|doubt| self.doubt_row(doubt, &needs))).take(SHOWN_MAX).collect()
     }
 
-    fn too_many(&self, fact: Fact, until: Timestamp, needs: &HistoryNeeds) -> Option<DoubtRow> {
+    fn too_many(&self, fact: Fact, until: Timestamp, needs: &HistoryNeeds) -> Option<OpenDoubt> {
         let reach = match fact {
             Fact::Removed => needs.removed_reach()?,
             Fact::Rejected => needs.rejected_reach()?,
@@ -82,27 +100,17 @@ impl Core {
         };
         let ends_at = until.checked_add(reach).ok();
         let agent = self.config.agent.clone();
-        ends_at.filter(|end| *end > self.wall).map(|_| DoubtRow {
-            agent,
-            owner: "*".to_owned(),
-            fact: fact.as_str().to_owned(),
-            since: until,
-            basis: "too-many".to_owned(),
-            subject: String::new(),
-            rests_on: "more doubts than are kept".to_owned(),
-            ends_at,
-        })
+        let running = ends_at.is_some_and(|end| end > self.wall);
+        running.then_some(OpenDoubt { agent, owner: None, fact, since: until, basis: None, ends_at })
     }
 
-    fn doubt_row(&self, doubt: &Doubt, needs: &HistoryNeeds) -> DoubtRow {
-        DoubtRow {
+    fn doubt_row(&self, doubt: &Doubt, needs: &HistoryNeeds) -> OpenDoubt {
+        OpenDoubt {
             agent: self.config.agent.clone(),
-            owner: doubt.owner.to_string(),
-            fact: doubt.fact.as_str().to_owned(),
+            owner: Some(doubt.owner.clone()),
+            fact: doubt.fact,
             since: doubt.since,
-            basis: doubt.basis.as_str().to_owned(),
-            subject: doubt.basis.subject().to_owned(),
-            rests_on: doubt.basis.to_string(),
+            basis: Some(doubt.basis.clone()),
             ends_at: doubt.ends(needs),
         }
     }

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use super::doubting::OpenDoubt;
 use super::{Action, Core};
 use crate::agent::core::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Entry, Said, Stage};
 use crate::ledger::Record;
-use crate::model::{ContactId, ContactRequest, Person, RequestId, Sender, Target, Verdict};
-use crate::ops::control::wire::{Answered, DoubtRow, OpError};
+use crate::model::{AgentId, ContactId, ContactRequest, Person, RequestId, Sender, StrangerText, Target, Verdict};
 use crate::policy::By;
 use crate::policy::doubts::Said as SaidOfDoubt;
 
@@ -40,18 +40,42 @@ pub enum PersonCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpOutcome {
     /// The request got its answer, or its hold.
-    Answered(Answered),
+    Answered(PersonAnswered),
     /// These doubts ended.
-    Settled(Vec<DoubtRow>),
+    Settled(Vec<OpenDoubt>),
     /// Done.
     Done,
     /// Not done.
-    Failed(OpError),
+    Failed(OpFailure),
+}
+
+/// How a person's answer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonAnswered {
+    /// Which request.
+    pub request: RequestId,
+    /// At whose door.
+    pub agent: AgentId,
+    /// Whose it is.
+    pub handle: Option<StrangerText>,
+    /// What was said.
+    pub verdict: Verdict,
+    /// `held` (it is on hold), or an outcome's word.
+    pub outcome: String,
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpFailure {
+    /// `gone`, `changed`, `shadow`, `busy`, `failed`, …: stable.
+    pub code: &'static str,
+    /// For people: what to do next.
+    pub message: String,
 }
 
 impl OpOutcome {
-    pub(super) fn error(code: &str, message: impl Into<String>) -> Self {
-        OpOutcome::Failed(OpError { code: code.to_owned(), message: message.into() })
+    pub(super) fn error(code: &'static str, message: impl Into<String>) -> Self {
+        OpOutcome::Failed(OpFailure { code, message: message.into() })
     }
 
     pub(super) fn busy(message: &str) -> Self {
@@ -166,11 +190,11 @@ impl Core {
         self.record(Record::Revoked { agent: self.config.agent.clone(), contact, person, at: now.wall });
     }
 
-    fn answered(&self, request: &ContactRequest, verdict: Verdict, outcome: &str) -> Answered {
-        Answered {
-            request: request.id.to_string(),
+    fn answered(&self, request: &ContactRequest, verdict: Verdict, outcome: &str) -> PersonAnswered {
+        PersonAnswered {
+            request: request.id.clone(),
             agent: self.config.agent.clone(),
-            handle: request.sender.original().map(|text| text.raw().to_owned()),
+            handle: request.sender.original().cloned(),
             verdict,
             outcome: outcome.to_owned(),
         }

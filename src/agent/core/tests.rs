@@ -355,7 +355,7 @@ fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
     held.wait(Duration::from_secs(1));
     assert_eq!(held.answers_sent(), 0, "{:?}", held.recorded);
     let rows = held.core.pending();
-    assert_eq!((rows.len(), rows[0].by.as_deref()), (1, Some("guard:answered-before")));
+    assert_eq!((rows.len(), rows[0].by.clone()), (1, crate::policy::By::parse("guard:answered-before")));
 }
 
 #[test]
@@ -381,7 +381,10 @@ fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
     held.listed_after(MINUTES, &ids.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(held.core.inbox.next_ready().is_none(), "nobody waits to be decided by rules that there are not");
     let rows = held.core.pending();
-    assert!(rows.iter().all(|row| row.stage == "waiting" && row.by.as_deref() == Some("error:policy")), "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row.stage == "waiting" && row.by == crate::policy::By::parse("error:policy")),
+        "{rows:?}"
+    );
     held.approve("r7", false);
     assert_eq!(held.answers_sent(), 1);
     held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));

@@ -1,15 +1,72 @@
-//! How an agent stands, for `status`, `pending` and the metrics.
+//! How an agent stands, for `status`, `pending` and the metrics. The shell puts it into words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::Core;
-use crate::agent::Counters;
+use super::Counters;
 use crate::inbox::Stage;
-use crate::model::{AgentState, StrangerText, Verdict};
-use crate::ops::board::AgentBoard;
-use crate::ops::control::wire::{AgentStatus, PendingRow};
+use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
+use crate::policy::doubts::Doubt;
+use crate::policy::{By, ErrorKind};
+
+/// How an agent stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentView {
+    /// Its id.
+    pub id: AgentId,
+    /// Its handle, once the platform said it.
+    pub handle: Option<StrangerText>,
+    /// Where it stands.
+    pub state: AgentState,
+    /// Nothing is answered until `resume`.
+    pub paused: bool,
+    /// Its rules were refused at start.
+    pub without_rules: bool,
+    /// In this state since.
+    pub since: Timestamp,
+    /// Why, for people.
+    pub why: String,
+    /// Known and pending with the platform.
+    pub pending: u64,
+    /// Of these: decided `defer`.
+    pub deferred: u64,
+    /// Answers on their way.
+    pub in_flight: u64,
+    /// Doubts that the rules in force ask about.
+    pub doubts: u64,
+    /// The end of the last whole listing.
+    pub last_listing: Option<Timestamp>,
+    /// What people should know beside the state, a sentence each; escaped.
+    pub remarks: Vec<String>,
+    /// When the request that has waited longest for a person was first seen.
+    pub oldest_deferred: Option<Timestamp>,
+    /// Whether the clock can be believed.
+    pub clock_sound: bool,
+}
+
+/// One pending request.
+#[derive(Debug, Clone)]
+pub struct PendingRequest {
+    /// The request.
+    pub request: Arc<ContactRequest>,
+    /// At whose door.
+    pub agent: AgentId,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// The last decision, if there was one.
+    pub verdict: Option<Verdict>,
+    /// What gave it, or keeps it waiting.
+    pub by: Option<By>,
+    /// What may have happened unseen to its sender's owner, where that made a rule unknown.
+    pub doubts: Vec<Doubt>,
+    /// When it will be answered, where it waits.
+    pub due: Option<Timestamp>,
+    /// The word for where it is: see [`crate::inbox::Entry::stage_word`].
+    pub stage: &'static str,
+}
 
 impl Core {
     /// How many charges and approvals are remembered; in time, only those that some window reaches.
@@ -17,15 +74,15 @@ impl Core {
         self.policy_state.sizes()
     }
 
-    /// Its line in `status`.
-    pub fn status(&self) -> AgentStatus {
+    /// How it stands.
+    pub fn status(&self) -> AgentView {
         let resting = |stage: Stage| matches!(stage, Stage::Resting { .. });
         let deferred = self.inbox.entries().filter(|entry| {
             resting(entry.stage()) && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         });
-        AgentStatus {
+        AgentView {
             id: self.config.agent.clone(),
-            handle: self.handle.as_ref().map(ToString::to_string),
+            handle: self.handle.clone(),
             state: self.state,
             paused: self.policy_state.paused(),
             without_rules: self.policy.is_none(),
@@ -37,12 +94,9 @@ impl Core {
             doubts: self.doubts().len() as u64,
             last_listing: self.last_listing,
             remarks: self.remarks(),
+            oldest_deferred: self.oldest_deferred(),
+            clock_sound: self.clock.sound(),
         }
-    }
-
-    /// How it stands, for the board.
-    pub fn board(&self) -> AgentBoard {
-        AgentBoard { status: self.status(), oldest_deferred: self.oldest_deferred(), clock_sound: self.clock.sound() }
     }
 
     /// When the request that has waited longest for a person was first seen.
@@ -84,39 +138,29 @@ impl Core {
     }
 
     /// What is pending, oldest first.
-    pub fn pending(&self) -> Vec<PendingRow> {
+    pub fn pending(&self) -> Vec<PendingRequest> {
         let mut entries: Vec<_> = self.inbox.entries().collect();
         entries.sort_by_key(|entry| entry.position());
-        let text = |text: Option<&StrangerText>| text.map(|text| text.raw_prefix(500).to_owned());
         entries
             .into_iter()
-            .map(|entry| PendingRow {
-                request: entry.id().to_string(),
+            .map(|entry| PendingRequest {
+                request: entry.request().clone(),
                 agent: self.config.agent.clone(),
-                handle: text(entry.request().sender.original()),
-                name: text(entry.request().name.as_ref()),
-                message: text(entry.request().message.as_ref()),
-                inserted_at: entry.request().inserted_at,
                 first_seen: entry.first_seen(),
                 verdict: entry.decision().map(|decision| decision.verdict),
                 by: match (entry.answer().said(), entry.decision()) {
                     // What keeps an answered request waiting, rather than what answered it.
                     (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
-                        Some(decision.by.to_string())
+                        Some(decision.by.clone())
                     }
-                    (Some(said), _) => Some(said.by.to_string()),
-                    (None, Some(decision)) => Some(decision.by.to_string()),
-                    (None, None) if self.policy.is_none() => Some("error:policy".to_owned()),
+                    (Some(said), _) => Some(said.by.clone()),
+                    (None, Some(decision)) => Some(decision.by.clone()),
+                    (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
                     (None, None) => None,
                 },
-                doubts: entry
-                    .decision()
-                    .iter()
-                    .flat_map(|decision| &decision.doubts)
-                    .map(|doubt| doubt.basis.to_string())
-                    .collect(),
+                doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
                 due: entry.decision().and_then(|decision| decision.due),
-                stage: entry.stage_word().to_owned(),
+                stage: entry.stage_word(),
             })
             .collect()
     }

@@ -37,7 +37,7 @@ impl Handout {
         match self.last {
             Some((at, of)) if of == state && now < at + RHYTHM => self.due = Some(at + RHYTHM),
             Some(_) | None => {
-                self.slot.put(core.board());
+                self.slot.put(core.status().into());
                 self.last = Some((now, state));
                 self.due = None;
             }

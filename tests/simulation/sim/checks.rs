@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorman::config::settings::ConnectionMode;
 use doorman::ledger::{LedgerError, Record};
 use doorman::model::{AgentState, Answer, RequestId, Verdict};
-use doorman::policy::{By, Charge};
+use doorman::policy::{By, Charge, GuardKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -243,7 +243,7 @@ impl World {
         if self.platform.removed_at >= joined || self.platform.stale_at >= joined {
             return;
         }
-        let known: Vec<String> = self.core.pending().into_iter().map(|row| row.request).collect();
+        let known: Vec<String> = self.core.pending().into_iter().map(|row| row.request.id.to_string()).collect();
         for (id, knock) in &self.platform.knocks {
             // One that a stale page once called gone is taken up again when pages insist.
             let misled = self.platform.stale_at > Duration::ZERO && (self.record.ended(id) || self.life.gap);
@@ -292,10 +292,10 @@ impl World {
         let rows = self.core.pending();
         let now = self.now().wall;
         for (id, knock) in self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending") {
-            let Some(row) = rows.iter().find(|row| row.request == *id) else {
+            let Some(row) = rows.iter().find(|row| row.request.id.as_str() == *id) else {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
             };
-            let held = row.by.as_deref().is_some_and(|by| by.starts_with("hold:") || by == "guard:answered-before");
+            let held = matches!(row.by, Some(By::Hold(_) | By::Guard(GuardKind::AnsweredBefore)));
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
@@ -317,8 +317,8 @@ impl World {
             ));
         }
         for row in &rows {
-            if self.platform.knocks.get(&row.request).is_none_or(|knock| knock.status != "pending") {
-                self.fail(&format!("{} was settled long ago, and doorman still keeps it", row.request));
+            if self.platform.knocks.get(row.request.id.as_str()).is_none_or(|knock| knock.status != "pending") {
+                self.fail(&format!("{} was settled long ago, and doorman still keeps it", row.request.id));
             }
         }
     }

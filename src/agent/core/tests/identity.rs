@@ -71,7 +71,7 @@ fn a_new_key_is_another_agents_until_the_platform_says_otherwise() {
         matches!(action, Action::Page(_) | Action::Contacts { .. } | Action::Respond { .. } | Action::Connect { .. })
     };
     assert_eq!(held.asked[asked..].iter().filter(with_the_key).count(), 0, "{:?}", &held.asked[asked..]);
-    assert!(held.core.pending().iter().all(|row| row.request != "theirs"));
+    assert!(held.core.pending().iter().all(|row| row.request.id.as_str() != "theirs"));
 
     held.whose = Some("agent-2");
     held.wait(MINUTES);

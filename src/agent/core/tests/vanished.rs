@@ -40,7 +40,8 @@ fn let_in(held: &Held, id: &str) -> bool {
 }
 
 fn bases(held: &Held) -> Vec<(String, String)> {
-    held.core.doubts().into_iter().map(|row| (row.basis, row.subject)).collect()
+    let basis = |row: OpenDoubt| row.basis.map(|basis| (basis.as_str().to_owned(), basis.subject().to_owned()));
+    held.core.doubts().into_iter().filter_map(basis).collect()
 }
 
 fn doubt(basis: &str, id: &str) -> Vec<(String, String)> {

@@ -1,0 +1,91 @@
+//! What the core says of an agent, in the words of the control socket.
+
+use crate::agent::core::{AgentView, OpFailure, OpenDoubt, PendingRequest, PersonAnswered};
+use crate::model::StrangerText;
+use crate::ops::board::AgentBoard;
+use crate::ops::control::wire::{AgentStatus, Answered, DoubtRow, OpError, PendingRow};
+use crate::policy::doubts::Basis;
+
+/// Most characters of a stranger's text in a row.
+const TEXT_CHARS_MAX: usize = 500;
+
+impl From<AgentView> for AgentBoard {
+    fn from(view: AgentView) -> Self {
+        let (oldest_deferred, clock_sound) = (view.oldest_deferred, view.clock_sound);
+        AgentBoard { status: view.into(), oldest_deferred, clock_sound }
+    }
+}
+
+impl From<AgentView> for AgentStatus {
+    fn from(view: AgentView) -> Self {
+        AgentStatus {
+            id: view.id,
+            handle: view.handle.as_ref().map(ToString::to_string),
+            state: view.state,
+            paused: view.paused,
+            without_rules: view.without_rules,
+            since: view.since,
+            why: view.why,
+            pending: view.pending,
+            deferred: view.deferred,
+            in_flight: view.in_flight,
+            doubts: view.doubts,
+            last_listing: view.last_listing,
+            remarks: view.remarks,
+        }
+    }
+}
+
+impl From<PendingRequest> for PendingRow {
+    fn from(row: PendingRequest) -> Self {
+        let text = |text: Option<&StrangerText>| text.map(|text| text.raw_prefix(TEXT_CHARS_MAX).to_owned());
+        PendingRow {
+            request: row.request.id.to_string(),
+            agent: row.agent,
+            handle: text(row.request.sender.original()),
+            name: text(row.request.name.as_ref()),
+            message: text(row.request.message.as_ref()),
+            inserted_at: row.request.inserted_at,
+            first_seen: row.first_seen,
+            verdict: row.verdict,
+            by: row.by.map(|by| by.to_string()),
+            doubts: row.doubts.iter().map(|doubt| doubt.basis.to_string()).collect(),
+            due: row.due,
+            stage: row.stage.to_owned(),
+        }
+    }
+}
+
+impl From<OpenDoubt> for DoubtRow {
+    fn from(doubt: OpenDoubt) -> Self {
+        let basis = doubt.basis.as_ref();
+        DoubtRow {
+            agent: doubt.agent,
+            owner: doubt.owner.as_deref().unwrap_or("*").to_owned(),
+            fact: doubt.fact.as_str().to_owned(),
+            since: doubt.since,
+            basis: basis.map_or("too-many", Basis::as_str).to_owned(),
+            subject: basis.map_or("", Basis::subject).to_owned(),
+            rests_on: basis.map_or_else(|| "more doubts than are kept".to_owned(), ToString::to_string),
+            ends_at: doubt.ends_at,
+        }
+    }
+}
+
+impl From<PersonAnswered> for Answered {
+    fn from(answered: PersonAnswered) -> Self {
+        Answered {
+            request: answered.request.to_string(),
+            agent: answered.agent,
+            handle: answered.handle.map(|text| text.raw().to_owned()),
+            verdict: answered.verdict,
+            outcome: answered.outcome,
+        }
+    }
+}
+
+impl From<OpFailure> for OpError {
+    fn from(failure: OpFailure) -> Self {
+        OpError { code: failure.code.to_owned(), message: failure.message }
+    }
+}
