@@ -17,6 +17,8 @@ mod demo;
 mod doctor;
 mod doubts;
 mod explain;
+#[cfg(test)]
+mod forged;
 mod health;
 mod history;
 mod init;

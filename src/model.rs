@@ -22,7 +22,7 @@ pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
 pub use person::Person;
 pub use target::Target;
 pub use text::StrangerText;
-pub(crate) use text::{ascii_json, hides};
+pub(crate) use text::{ascii_json, columns, hides};
 
 /// What is said to a request in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -138,7 +138,7 @@ fn say(args: &Args, verdict: Verdict, remote: &Remote) -> Result<Said, CliError>
         if args.json {
             output::print_json(&answered)?;
         } else if !args.quiet || !done(&answered) {
-            output::print(&sentence(&answered))?;
+            output::print_page(&sentence(&answered))?;
         }
         if done(&answered) {
             said.done.push(answered);

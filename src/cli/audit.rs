@@ -76,7 +76,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let (rejected, not_approved) = (count("rejected"), count("not-approved"));
     if !args.json {
         if !shown.is_empty() {
-            output::print(&(page(&shown, &said, now) + "\n"))?;
+            output::print_page(&(page(&shown, &said, now) + "\n"))?;
         }
         output::print(&format!(
             "{} contacts: {} approved, {rejected} rejected, {not_approved} not approved, {} cannot be evaluated\n",

@@ -79,7 +79,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         output::note("no such contact is on record\n");
         return Ok(0);
     }
-    output::print(&page(&contacts, &[], output::now()))?;
+    output::print_page(&page(&contacts, &[], output::now()))?;
     Ok(0)
 }
 
@@ -100,6 +100,11 @@ pub(super) fn as_json(contact: &RecordedContact) -> Value {
 
 /// The table; with a last column of what is said of each, where there is such.
 pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp) -> String {
+    page_of(contacts, said, now, output::width())
+}
+
+/// The same on a terminal of so many columns.
+pub(super) fn page_of(contacts: &[RecordedContact], said: &[String], now: Timestamp, width: Option<usize>) -> String {
     let several = contacts.iter().any(|contact| contact.agent != contacts[0].agent);
     let mut header = vec!["HANDLE", "KIND", "SINCE", "REQUEST", "BY"];
     if several {
@@ -111,7 +116,7 @@ pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp
     let row = |(n, contact): (usize, &RecordedContact)| {
         let handle = contact.handle.as_ref().map_or_else(
             || format!("({})", output::shown(contact.contact.as_str())),
-            |text| output::stranger(Some(text.raw()), HANDLE_CHARS),
+            |text| output::handle(text.raw(), HANDLE_CHARS),
         );
         let mut cells = vec![
             handle,
@@ -126,5 +131,5 @@ pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp
         cells.extend(said.get(n).cloned());
         cells
     };
-    table::table(&header, contacts.iter().enumerate().map(row).collect())
+    table::fitted(&header, contacts.iter().enumerate().map(row).collect(), width)
 }

@@ -73,7 +73,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     } else if doubts.is_empty() {
         output::print("nothing that the rules ask about is in doubt\n")?;
     } else {
-        output::print(&page(&doubts, output::now()))?;
+        output::print_page(&page(&doubts, output::now(), output::width()))?;
     }
     Ok(0)
 }
@@ -92,19 +92,19 @@ pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
             output::print_json(row)?;
         } else {
             let (owner, rests_on) = (output::shown(&row.owner), output::shown(&row.rests_on));
-            output::print(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
+            output::print_page(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
         }
     }
     Ok(0)
 }
 
-fn page(doubts: &[DoubtRow], now: Timestamp) -> String {
+pub(super) fn page(doubts: &[DoubtRow], now: Timestamp, width: Option<usize>) -> String {
     let several = doubts.iter().any(|row| row.agent != doubts[0].agent);
     let mut header = vec!["OWNER", "UNKNOWN", "SINCE", "RESTS ON", "ENDS"];
     if several {
         header.insert(0, "AGENT");
     }
-    table::table(&header, doubts.iter().map(|row| cells(row, several, now)).collect())
+    table::fitted(&header, doubts.iter().map(|row| cells(row, several, now)).collect(), width)
 }
 
 fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
@@ -115,7 +115,7 @@ fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
         None => "by a person".to_owned(),
     };
     let mut cells = vec![
-        output::stranger(Some(&row.owner), 48),
+        if row.owner == "*" { row.owner.clone() } else { output::handle(&row.owner, 48) },
         output::shown(&row.fact),
         format!("{} ago", output::ago(row.since, now)),
         output::shown(&row.rests_on),

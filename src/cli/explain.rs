@@ -213,14 +213,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         }
         (Found::Recorded(..) | Found::Nobody, reader) => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
     };
-    let text = if args.json {
+    if args.json {
         let json = serde_json::to_string_pretty(&told);
         let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
-        ascii_json(&json) + "\n"
+        print(&(ascii_json(&json) + "\n"))?;
     } else {
-        sentences::shown(&told, std::io::stdout().is_terminal())
-    };
-    print(&text)?;
+        super::output::print_page(&sentences::shown(&told, std::io::stdout().is_terminal()))?;
+    }
     Ok(0)
 }
 

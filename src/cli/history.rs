@@ -1,6 +1,6 @@
 //! `doorman history`: what was decided, and why. Reads the ledger itself, so it works without a daemon, too.
 
-mod lines;
+pub(super) mod lines;
 pub(super) mod moment;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -247,6 +247,6 @@ impl Out {
         let table = self.page.table(&self.rows, !self.headed);
         self.headed = true;
         self.rows.clear();
-        print(&table)
+        super::output::print_page(&table)
     }
 }

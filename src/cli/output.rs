@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::CliError;
 use crate::clock::Clock;
-use crate::model::{StrangerText, ascii_json};
+use crate::model::{Handle, StrangerText, ascii_json, columns};
 use crate::ops::log::fields::{PROBLEMS, clean};
 use crate::secret::Redact;
 
@@ -29,13 +29,69 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Prints a page for people. On a terminal no line is left for it to wrap: what a stranger chose could begin the next.
+///
+/// # Errors
+/// As `print`.
+pub fn print_page(text: &str) -> Result<(), CliError> {
+    match width() {
+        Some(width) => print(&folded(text, width)),
+        None => print(text),
+    }
+}
+
+/// Columns of the terminal that stdout is, if it is one.
+pub fn width() -> Option<usize> {
+    comfy_table::Table::new().width().map(usize::from).filter(|_| io::stdout().is_terminal())
+}
+
+/// What stands before the rest of a line that is too long.
+const REST: &str = "    | ";
+
+/// Lines of so many columns at most: the rest of a longer one is marked on the next. Colours take none.
+pub(super) fn folded(text: &str, width: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    if width < 4 * REST.len() {
+        return text.to_owned();
+    }
+    for line in text.split_inclusive('\n') {
+        let (mut at, mut rest) = (0, line);
+        while let Some((character, after)) = next(rest) {
+            let wide = if character.starts_with('\u{1b}') { 0 } else { columns(character.trim_end_matches('\n')) };
+            if at + wide > width {
+                out.push('\n');
+                out.push_str(REST);
+                at = REST.len();
+                if character == " " {
+                    rest = after;
+                    continue;
+                }
+            }
+            out.push_str(character);
+            (at, rest) = (at + wide, after);
+        }
+    }
+    out
+}
+
+/// A character, or a colour of our own.
+fn next(text: &str) -> Option<(&str, &str)> {
+    let first = text.chars().next()?;
+    let end = match first {
+        '\u{1b}' => text.find('m').map_or(1, |end| end + 1),
+        character => character.len_utf8(),
+    };
+    Some(text.split_at(end))
+}
+
 /// Prints a page of `--watch`, and waits until the next. Only a terminal is cleared; elsewhere pages stand below each other.
 ///
 /// # Errors
 /// As `print`.
 pub fn watched(page: &str) -> Result<(), CliError> {
     let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
-    print(&format!("{clear}{page}"))?;
+    print(clear)?;
+    print_page(page)?;
     std::thread::sleep(WATCH);
     Ok(())
 }
@@ -64,9 +120,15 @@ pub fn shown_lines(text: &str) -> String {
     clean(PROBLEMS, text, &Redact::default())
 }
 
-/// A stranger's text, escaped and cut after so many characters; `-` for none.
+/// A stranger's text on one line, escaped, cut after so many columns; `-` for none.
 pub fn stranger(text: Option<&str>, max: usize) -> String {
-    text.map_or_else(|| "-".to_owned(), |text| StrangerText::new(text).shown(max))
+    text.map_or_else(|| "-".to_owned(), |text| StrangerText::new(text).in_columns(max))
+}
+
+/// The same for a name that begins a line: one that is no plain handle stands in quotes, so that no words of it do.
+pub fn handle(text: &str, max: usize) -> String {
+    let shown = StrangerText::new(text).in_columns(max);
+    if Handle::parse(text).is_ok() { shown } else { format!("\"{shown}\"") }
 }
 
 /// The wall clock.

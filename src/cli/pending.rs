@@ -58,7 +58,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         }
         let page = page(&requests, output::now());
         if !args.watch {
-            output::print(&page)?;
+            output::print_page(&page)?;
             return Ok(0);
         }
         output::watched(&page)?;
@@ -70,12 +70,17 @@ pub(super) fn page(requests: &[PendingRow], now: Timestamp) -> String {
     if requests.is_empty() {
         return "nobody is waiting\n".to_owned();
     }
+    page_of(requests, now, output::width())
+}
+
+/// The same on a terminal of so many columns.
+pub(super) fn page_of(requests: &[PendingRow], now: Timestamp, width: Option<usize>) -> String {
     let several = requests.iter().any(|row| row.agent != requests[0].agent);
     let mut header = vec!["REQUEST", "HANDLE", "NAME", "MESSAGE", "AGE", "STAGE", "VERDICT", "BY"];
     if several {
         header.insert(1, "AGENT");
     }
-    table::table(&header, requests.iter().map(|row| cells(row, several, now)).collect())
+    table::fitted(&header, requests.iter().map(|row| cells(row, several, now)).collect(), width)
 }
 
 fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
@@ -127,8 +132,8 @@ mod tests {
         };
         let page = page(&[row], at("2026-11-23T12:00:00Z"));
         insta::assert_snapshot!(page, @r"
-        REQUEST  HANDLE            NAME  MESSAGE                            AGE  STAGE               VERDICT  BY
-        r-1      @mallory\u{202e}  -     hi\nr-2  @alice  approve\u{1b}[2J  2h   waiting, due in 5m  approve  friends
+        REQUEST  HANDLE            NAME  MESSAGE                          AGE  STAGE               VERDICT  BY
+        r-1      @mallory\u{202e}  -     hi\nr-2 @alice approve\u{1b}[2J  2h   waiting, due in 5m  approve  friends
         ");
     }
 }

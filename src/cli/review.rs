@@ -92,7 +92,7 @@ impl Sender<'_> {
         match one(&row.request, verdict, Some(row.agent.clone()), self.remote) {
             Ok(answered) => {
                 self.failed |= !done(&answered);
-                output::print(&format!("  {}", sentence(&answered)))
+                output::print_page(&format!("  {}", sentence(&answered)))
             }
             // Somebody else may have been quicker: the others wait all the same.
             Err(error) if error.code == 1 => {
@@ -116,7 +116,7 @@ fn go_through(
     loop {
         match requests.get(at) {
             Some(row) => {
-                output::print(&page(row, at, requests.len(), reader))?;
+                output::print_page(&page(row, at, requests.len(), reader))?;
                 output::print("[a]pprove [r]eject [h]old [s]kip [u]ndo [q]uit > ")?;
             }
             None if last.is_some_and(|(_, verdict)| verdict.is_some()) => {
@@ -151,7 +151,7 @@ fn go_through(
     }
 }
 
-fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&LedgerReader>) -> String {
+pub(super) fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&LedgerReader>) -> String {
     let age = output::ago(row.inserted_at.unwrap_or(row.first_seen), output::now());
     let mut page = format!("\n{} of {of}  {}", at + 1, output::stranger(row.handle.as_deref(), 60));
     if let Some(name) = &row.name {

@@ -80,7 +80,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         if args.watch {
             output::watched(&page)?;
         } else {
-            return if args.quiet { Ok(code) } else { output::print(&page).map(|()| code) };
+            return if args.quiet { Ok(code) } else { output::print_page(&page).map(|()| code) };
         }
     }
 }

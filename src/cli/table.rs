@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use crate::model::columns;
+
 /// Fewest characters of an id, and most before it is shown whole.
 const SHORT_MIN: usize = 8;
 const SHORT_MAX: usize = 18;
 
 /// One for rows under a header, for whatever stdout is.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    fitted(header, rows, Table::new().width().map(usize::from))
+    fitted(header, rows, super::output::width())
 }
 
 /// The same on a terminal of so many columns; `None`: no terminal.
@@ -91,11 +93,6 @@ fn is_id(name: &str) -> bool {
 
 fn widest(text: &str) -> usize {
     text.lines().map(columns).max().unwrap_or_default()
-}
-
-/// Columns of a terminal that a text takes at most.
-fn columns(text: &str) -> usize {
-    text.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum()
 }
 
 #[cfg(test)]

@@ -43,6 +43,27 @@ impl StrangerText {
         }
     }
 
+    /// On one line, for a table: escaped, runs of blanks as one, and cut so that it takes at most `max` columns of a terminal.
+    pub fn in_columns(&self, max: usize) -> String {
+        let mut out = String::with_capacity(self.kept.len().min(max * 2));
+        let (mut wide, mut blank) = (0, true);
+        for character in self.kept.trim_end_matches(' ').chars() {
+            if std::mem::replace(&mut blank, character == ' ') && blank {
+                continue;
+            }
+            let before = out.len();
+            escape_into(character, &mut out);
+            wide += columns(&out[before..]);
+            if wide > max {
+                out.truncate(before);
+                while columns(&out) + 2 > max && out.pop().is_some() {}
+                out.push('…');
+                break;
+            }
+        }
+        out
+    }
+
     /// Escaped, and cut after `max` characters of the original.
     pub fn shown(&self, max: usize) -> String {
         let mut out = String::with_capacity(self.kept.len().min(max * 4));
@@ -55,6 +76,11 @@ impl StrangerText {
         }
         out
     }
+}
+
+/// Columns of a terminal that a text takes at most.
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum()
 }
 
 /// Visible characters pass; what could move a cursor, hide, or reorder its neighbours is written as `\u{…}`.
@@ -122,6 +148,21 @@ mod tests {
         let text = StrangerText::new("a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
         assert_eq!(text.to_string(), r"a\u{1b}[31mred\r\n\u{202e}evil\u{200b}\\ é 名");
         assert!(format!("{text:?}").starts_with("\"a\\u{1b}"));
+    }
+
+    #[test]
+    fn in_a_table_blanks_are_one_and_escapes_count_as_they_are_shown() {
+        let shown = |text: &str, max| StrangerText::new(text).in_columns(max);
+        assert_eq!(shown("  a   b  c  ", 60), "a b c");
+        assert_eq!(shown("\u{1b}\u{1b}\u{1b}x", 60), r"\u{1b}\u{1b}\u{1b}x");
+        assert_eq!(shown("\u{1b}\u{1b}\u{1b}x", 12), "\\u{1b}\\u{1…");
+        assert_eq!(shown("名名名", 6), "名名名");
+        for text in ["\u{200b}", "名", "ab", "é ", "\\"] {
+            for max in 2..40 {
+                let shown = shown(&text.repeat(50), max);
+                assert!(columns(&shown) <= max && shown.ends_with('…'), "{shown} in {max}");
+            }
+        }
     }
 
     #[test]

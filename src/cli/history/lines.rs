@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::ledger::RecordedRequest;
-use crate::model::{Outcome, StrangerText, Verdict, ascii_json};
+use crate::model::{Outcome, StrangerText, Verdict, ascii_json, columns};
 use crate::policy::Mode;
 
 /// How many columns a row has.
@@ -149,14 +149,14 @@ impl Page {
         let escaped = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
         let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| self.time(at));
         let handle = match request.request.sender.original() {
-            Some(handle) => handle.shown(HANDLE_MAX),
+            Some(handle) => crate::cli::output::handle(handle.raw(), HANDLE_MAX),
             None if request.blanked => "(blanked)".to_owned(),
             None => "-".to_owned(),
         };
         let said = [&request.request.name, &request.request.message].into_iter().flatten();
-        let mut said: Vec<String> = vec![said.map(|text| text.shown(TEXT_MAX)).collect::<Vec<_>>().join(": ")];
+        let mut said: Vec<String> = vec![said.map(|text| text.in_columns(TEXT_MAX)).collect::<Vec<_>>().join(": ")];
         let noted = |who: &str, note: &Option<String>| {
-            note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).shown(TEXT_MAX)))
+            note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).in_columns(TEXT_MAX)))
         };
         said.extend(noted("note", &request.note));
         said.extend(request.revoked.as_ref().map(|one| format!("[removed by {}]", escaped(&one.person))));
@@ -211,7 +211,7 @@ impl Page {
 
     /// Columns that this column takes.
     fn wide(&self, rows: &[[String; COLUMNS]], column: usize) -> usize {
-        let cells = rows.iter().map(|row| wide(&row[column])).max().unwrap_or_default();
+        let cells = rows.iter().map(|row| columns(&row[column])).max().unwrap_or_default();
         cells.max(HEADER[column].len()).max(self.least()[column])
     }
 
@@ -251,19 +251,14 @@ fn short_ids(rows: &[[String; COLUMNS]]) -> usize {
     (SHORT_MIN..=SHORT_MAX).find(|length| differ(*length)).unwrap_or(usize::MAX)
 }
 
-/// Columns of a terminal that a text takes at most.
-fn wide(text: &str) -> usize {
-    text.chars().map(|character| if character.is_ascii() { 1 } else { 2 }).sum()
-}
-
 /// As much of a text as fits, with a sign that it is not all.
 fn fit(text: &str, room: usize) -> String {
-    if wide(text) <= room {
+    if columns(text) <= room {
         return text.to_owned();
     }
     let mut shown = String::new();
     for character in text.chars() {
-        if wide(&shown) + wide(character.encode_utf8(&mut [0; 4])) + 2 > room {
+        if columns(&shown) + columns(character.encode_utf8(&mut [0; 4])) + 2 > room {
             break;
         }
         shown.push(character);
@@ -286,7 +281,9 @@ fn drawn(
     } else {
         table.force_no_tty();
     }
-    let padded = |text: &str, column: usize| format!("{text}{}", " ".repeat(least[column].saturating_sub(wide(text))));
+    let padded = |text: &str, column: usize| {
+        format!("{text}{}", " ".repeat(least[column].saturating_sub(crate::model::columns(text))))
+    };
     if header {
         table.set_header(columns.iter().map(|column| padded(HEADER[*column], *column)).collect::<Vec<_>>());
     }

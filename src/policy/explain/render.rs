@@ -29,7 +29,7 @@ impl Explanation {
         };
         let _ = writeln!(out, "{} by {}", paint(style.bold(), verdict), paint(BOLD, &self.by.to_string()));
         let policy = &self.policy[..self.policy.floor_char_boundary(12)];
-        let about = format!("{} at {}, policy {policy}", self.sender, moment(self.at));
+        let about = format!("request by {} at {}, policy {policy}", self.sender, moment(self.at));
         let _ = writeln!(out, "{}", paint(DIM, &about));
         if let Some(due) = self.due {
             let _ = writeln!(out, "not before {}", moment(due));

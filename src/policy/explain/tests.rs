@@ -92,7 +92,7 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
     assert_eq!(
         told.render(false),
         "approve by ann\n\
-         ann at 2026-01-05T12:00:00Z, policy abababababab\n\
+         request by ann at 2026-01-05T12:00:00Z, policy abababababab\n\
          decided again at 2026-01-05T13:00:00Z\n\
          \n\
          ann (approve): matches\n  \
