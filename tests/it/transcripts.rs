@@ -169,7 +169,7 @@ async fn what_cannot_be_recorded_or_played_is_refused_with_a_reason() {
     let (code, said) = site.run(&["--record", &nowhere], &[]).ended().await;
     assert!(code == Some(78) && said.contains("no transcript can be written to"), "{code:?} {said}");
     for (text, why) in [
-        ("hello\n", "line 1 is no line of a transcript"),
+        ("hello\n", "line 1 is not a line of a transcript"),
         ("{\"transcript\": 99}\n", "use a newer one"),
         ("{\"dir\":\"\\u001b[2J\"}\n", "unknown variant `\\u{1b}[2J`"),
         ("", "the platform says nothing in it"),
