@@ -72,6 +72,7 @@ fn policy(rules: Vec<Rule>) -> Policy {
         approvals_max: None,
         overdue: Vec::new(),
         tests: Vec::new(),
+        steps: 0,
         index: Index::build(&rules, &protect),
         rules,
         protect,

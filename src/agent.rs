@@ -5,6 +5,7 @@
 //! and [`notice_log`] puts that into the log.
 
 pub mod core;
+mod noise;
 pub mod notice_log;
 mod notice_metrics;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]

@@ -243,7 +243,9 @@ impl Daemon {
                 let metrics = metrics.clone();
                 CallCount::new(move |call, status| metrics.rest_called(call, status))
             });
+        let rest_proxy = rest.proxy().map(str::to_owned);
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
+        let socket_proxy = dialer.proxy();
         let around = Surroundings {
             clock,
             net,
@@ -282,6 +284,8 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             agents,
             pid = std::process::id(),
+            rest_proxy,
+            socket_proxy,
             "doorman is up"
         );
         let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board };

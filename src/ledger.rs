@@ -11,6 +11,7 @@ mod columns;
 pub mod entry;
 mod file;
 mod lock;
+mod place;
 pub mod read;
 mod readers;
 pub mod reasons;

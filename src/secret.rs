@@ -2,6 +2,7 @@
 
 mod redact;
 
+use std::env::VarError;
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -151,7 +152,11 @@ fn key(source: &KeySource, warnings: &mut Vec<String>) -> Result<Key, String> {
             }
             text(contents.bytes)?
         }
-        KeySource::Env(name) => std::env::var(name).map_err(|_| "it is not set, or is not UTF-8".to_owned())?,
+        KeySource::Env(name) => match std::env::var(name) {
+            Ok(text) => text,
+            Err(VarError::NotPresent) => return Err("it is not set".to_owned()),
+            Err(VarError::NotUnicode(_)) => return Err("it is not UTF-8: set it to the key's plain text".to_owned()),
+        },
         // What systemd hands over is its own matter.
         KeySource::Credential(name) => text(read_file(&credential(name)?)?.bytes)?,
         KeySource::Missing => {

@@ -12,7 +12,7 @@ mod settings_watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
@@ -25,7 +25,7 @@ use crate::config::Settings;
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
 use crate::ops::board::{AgentSlot, Board, Phase};
-use crate::ops::control::wire::{Call, Reloaded};
+use crate::ops::control::wire::{Call, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
@@ -88,6 +88,8 @@ pub struct Parts {
 pub(crate) struct Shared {
     settings: Settings,
     policies: Mutex<Policies>,
+    /// How the rules files stood when that was last known: a reload that takes long does not keep `status` waiting.
+    policies_status: ArcSwap<Vec<PolicyStatus>>,
     around: Surroundings,
     notifier: Notifier,
     members: Vec<Member>,
@@ -151,6 +153,14 @@ impl Shared {
         reloaded
     }
 
+    /// Every rules file's line in `status`; of the moment before, while they are being loaded.
+    pub(crate) fn policies_status(&self) -> Vec<PolicyStatus> {
+        if let Ok(policies) = self.policies.try_lock() {
+            self.policies_status.store(Arc::new(policies.status()));
+        }
+        self.policies_status.load().as_ref().clone()
+    }
+
     async fn put_status(&self) {
         if !self.notifier.listens() {
             return;
@@ -200,8 +210,19 @@ pub async fn run(
         board: board.slot(),
     };
     let members = settings.agents.iter().map(member).collect();
+    let policies_status = ArcSwap::from_pointee(policies.status());
     let (policies, settings_watch) = (Mutex::new(policies), Arc::new(settings_watch::SettingsWatch::new(reread)));
-    let shared = Arc::new(Shared { settings, policies, around, notifier, members, shadow, settings_watch, board });
+    let shared = Arc::new(Shared {
+        settings,
+        policies,
+        policies_status,
+        around,
+        notifier,
+        members,
+        shadow,
+        settings_watch,
+        board,
+    });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();
     for (index, settings) in shared.settings.agents.iter().enumerate() {

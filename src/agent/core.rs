@@ -101,7 +101,7 @@ pub struct Core {
     /// What something in between last said over REST; `None` once the platform answered.
     between: Option<CallError>,
     /// No more decisions in this step; a long queue must not starve the socket.
-    pace_until: Mono,
+    pace: deciding::Pace,
     counters: Counters,
     rng: fastrand::Rng,
     stopping: bool,
@@ -159,7 +159,7 @@ impl Core {
             state_why: "starting".to_owned(),
             refusals_told: HashSet::new(),
             between: None,
-            pace_until: Mono::ZERO,
+            pace: deciding::Pace::default(),
             counters: Counters::default(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
             stopping: false,
@@ -226,6 +226,7 @@ impl Core {
 
     /// Everything that follows by itself, in the one order that never answers before it has looked.
     fn go_on(&mut self, now: Now) {
+        self.pace.measure(now.mono);
         self.watch_clock(now);
         self.watch_contacts(now);
         if !self.stopping {

@@ -6,7 +6,7 @@ use tracing::{debug, error, info, warn};
 
 use super::core::notice::Notice;
 use crate::config::settings::KeySource;
-use crate::model::{AgentState, Answer, ContactRequest, StrangerText};
+use crate::model::{AgentState, Answer, ContactRequest, StrangerText, Verdict};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
@@ -38,6 +38,33 @@ fn status(error: &CallError) -> Option<u64> {
         CallFault::Conflict => Some(409),
         CallFault::Throttled => Some(429),
         CallFault::NoKey | CallFault::Unreachable | CallFault::NoAnswer | CallFault::TooLarge => None,
+    }
+}
+
+/// The line of a decision at this level: a level is part of the place in the code, not a value.
+macro_rules! decided {
+    ($level:ident, $request:ident, $decision:ident, $in_shadow:ident) => {
+        $level!(
+            event = events::DECIDED,
+            handle = handle($request),
+            name = shown($request.name.as_ref()),
+            verdict = $decision.verdict.as_str(),
+            by = %$decision.by,
+            policy = $decision.policy.short(),
+            due = $decision.due.map(|due| format!("{due:.0}")),
+            mode = if $in_shadow { "shadow" } else { "enforce" },
+            "{} by {}", $decision.verdict, $decision.by
+        )
+    };
+}
+
+/// Says of which events lines were kept back, and how many.
+pub fn kept_back(lines: Vec<(&'static str, u64)>) {
+    for (what, lines) in lines {
+        warn!(
+            event = events::LOG_KEPT_BACK,
+            what, lines, "{lines} more lines of `{what}` within 10 s were not written"
+        );
     }
 }
 
@@ -202,18 +229,13 @@ fn session(note: &Note) {
 fn about_request(notice: &Notice) {
     match notice {
         Notice::Decided { request, decision, shadow } => request_span(&request.id).in_scope(|| {
-            let mode = if *shadow || decision.mode == Mode::Shadow { "shadow" } else { "enforce" };
-            info!(
-                event = events::DECIDED,
-                handle = handle(request),
-                name = shown(request.name.as_ref()),
-                verdict = decision.verdict.as_str(),
-                by = %decision.by,
-                policy = decision.policy.short(),
-                due = decision.due.map(|due| format!("{due:.0}")),
-                mode,
-                "{} by {}", decision.verdict, decision.by
-            );
+            let in_shadow = *shadow || decision.mode == Mode::Shadow;
+            // What is answered at once has its one line when the answer ends.
+            if decision.verdict == Verdict::Defer || in_shadow || decision.due.is_some() {
+                decided!(info, request, decision, in_shadow);
+            } else {
+                decided!(debug, request, decision, in_shadow);
+            }
         }),
         Notice::Answering { request, answer, attempt } => request_span(&request.id).in_scope(|| {
             debug!(event = events::ANSWERING, verdict = answer.as_str(), attempt, "the answer goes out");
@@ -245,7 +267,7 @@ fn about_request(notice: &Notice) {
                 );
             } else {
                 let status = error.as_ref().and_then(status);
-                info!(
+                debug!(
                     event = events::ANSWER_RETRY,
                     verdict = answer.as_str(),
                     attempt = attempts,
@@ -267,8 +289,23 @@ fn about_request(notice: &Notice) {
         }),
         Notice::Person { request, verdict, person } => request_span(&request.id).in_scope(|| {
             let by = format!("person:{person}");
-            let word = verdict.answer().map_or("hold", Answer::as_str);
-            info!(event = events::PERSON_ANSWERED, handle = handle(request), verdict = word, by, "{word} by a person");
+            match verdict.answer().map(Answer::as_str) {
+                None => info!(
+                    event = events::PERSON_ANSWERED,
+                    handle = handle(request),
+                    verdict = "hold",
+                    by,
+                    "hold by a person"
+                ),
+                // The answer's own line names the person.
+                Some(word) => debug!(
+                    event = events::PERSON_ANSWERED,
+                    handle = handle(request),
+                    verdict = word,
+                    by,
+                    "{word} by a person"
+                ),
+            }
         }),
         Notice::Overdue { request, overdue } => request_span(&request.id).in_scope(|| {
             let by = format!("overdue:{overdue}");
@@ -288,14 +325,9 @@ fn contacts(notice: &Notice) {
     match notice {
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
-            info!(
-                event = events::CONTACT_ADDED,
-                contact = id,
-                handle,
-                name = shown(contact.name.as_ref()),
-                kind = contact.kind.as_str(),
-                "a new contact"
-            );
+            let (name, kind) = (shown(contact.name.as_ref()), contact.kind.as_str());
+            // Beside it stands the answer's line, or `contact_unexplained`.
+            debug!(event = events::CONTACT_ADDED, contact = id, handle, name, kind, "a new contact");
             if let Some(request) = request {
                 request_span(request).in_scope(|| {
                     debug!(

@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 
 use super::core::notice::Notice;
 use super::core::{Action, Core, Input, OpOutcome};
+use super::noise::Noise;
 use super::notice_log;
 use super::notice_metrics::Counting;
 use crate::clock::{Clock, Now};
@@ -91,6 +92,7 @@ pub struct Agent {
     drain_until: Option<Instant>,
     counting: Counting,
     handout: Handout,
+    noise: Noise,
 }
 
 /// The current socket, open or opening.
@@ -157,6 +159,7 @@ impl Agent {
             replies: std::collections::HashMap::new(),
             tokens: 0,
             drain_until: None,
+            noise: Noise::default(),
         };
         (agent, handle)
     }
@@ -176,6 +179,7 @@ impl Agent {
                 }
                 happened = self.turn().await;
                 self.beat.tick();
+                notice_log::kept_back(self.noise.kept_back(self.now().mono));
             }
         }
         .instrument(span)
@@ -310,7 +314,9 @@ impl Agent {
                     }
                 }
                 Action::Tell(notice) => {
-                    notice_log::write(&notice, &self.settings.key);
+                    if self.noise.admits(&notice, self.now().mono) {
+                        notice_log::write(&notice, &self.settings.key);
+                    }
                     self.counting.count(&notice);
                     if let Some(observer) = &self.around.observer {
                         let _ = observer.send((self.settings.id.clone(), notice));

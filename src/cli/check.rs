@@ -1,5 +1,6 @@
 //! `doorman check`: every problem and warning, by the daemon's own loader, and what time and the ledger know besides.
 
+mod cost;
 mod remembered;
 
 use std::collections::BTreeMap;
@@ -65,11 +66,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         },
     };
     let files = rules.len();
+    let mut took = Vec::new();
     for (file, agents) in &rules {
         let mut loaded = if named { policy::load_named(file) } else { policy::load(file, None, false) };
         let facts = facts(ledger.as_ref(), agents, &mut loaded.report);
         policy::lint(&mut loaded, &facts);
         checked.show(&loaded.report);
+        if let Some(policy) = &loaded.policy {
+            took.push((file, cost::measured(policy)));
+        }
     }
     let Checked { errors, warnings } = checked;
     let code = match (errors, warnings) {
@@ -77,6 +82,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (0, _) => u8::from(args.strict),
         _ => 78,
     };
+    for (file, time) in took {
+        output::print(&cost::said(file, time))?;
+    }
     output::print(&format!("{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n"))?;
     Ok(code)
 }

@@ -167,9 +167,9 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
     for (what, proxy) in [("REST", rest.proxy().map(str::to_owned)), ("the WebSocket", dialer.proxy())] {
-        if let Some(proxy) = proxy {
-            findings.ok("proxy", format!("{what} goes through {proxy}"));
-        }
+        let way =
+            proxy.map_or_else(|| "goes straight, through no proxy".to_owned(), |proxy| format!("goes through {proxy}"));
+        findings.ok("proxy", format!("{what} {way}"));
     }
     for agent in &settings.agents {
         let what = format!("agent {}", agent.id);
@@ -230,7 +230,10 @@ fn unreached(error: &CallError, rest: &Rest) -> String {
             "{fault}{why}: a proxy, a firewall or a CDN answers in the platform's place; look there, the key is not the reason"
         ),
         CallFault::NotFound => format!("{fault}{why} (at {base}): is `platform.url` right?"),
-        _ => format!("{fault}{why}: is `platform.url` right?"),
+        _ => match rest.proxy() {
+            Some(proxy) => format!("{fault}{why}: does {proxy} work, and is `platform.url` right?"),
+            None => format!("{fault}{why}: is `platform.url` right?"),
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::ledger::{fault, path, print};
+use super::output::reader_left;
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::read::{Follow, OutcomeFilter, TimeOf};
@@ -142,6 +143,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let mut failed = None;
     let read = reader.for_each(&filter, |request| match out.take(&request) {
+        Ok(()) if reader_left() => ControlFlow::Break(()),
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
@@ -151,6 +153,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     failed.map_or(Ok(()), Err)?;
     read.map_err(|error| fault(&error))?;
     out.flush()?;
+    if reader_left() {
+        return Ok(0);
+    }
     if !out.any && !args.follow {
         let _ = writeln!(anstream::stderr(), "nothing on record fits");
     }
@@ -172,6 +177,9 @@ fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliEr
             }
         }
         out.flush()?;
+        if reader_left() {
+            return Ok(0);
+        }
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -1,9 +1,12 @@
 //! What every command prints: for people and for pipes, and never so that a stranger's text can steer the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::CliError;
@@ -15,17 +18,23 @@ use crate::secret::Redact;
 /// Between two pages of `--watch`.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// Prints, with colours where they are wanted. A reader that went away is no error.
+/// Set once a write to stdout found nobody who reads.
+static NOBODY_READS: AtomicBool = AtomicBool::new(false);
+
+/// Prints, with colours where they are wanted. A reader that went away is no error: whatever the command does besides
+/// printing, it does. A command that only prints, and prints on and on, asks [`reader_left`] and ends.
 ///
 /// # Errors
 /// Exit code 1 where the text cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(1, format!("the output cannot be written: {error}")))
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            NOBODY_READS.store(true, Ordering::Relaxed);
+            Ok(())
         }
-        _ => Ok(()),
+        Err(error) => Err(CliError::new(1, format!("the output cannot be written: {error}"))),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -84,16 +93,33 @@ fn next(text: &str) -> Option<(&str, &str)> {
     Some(text.split_at(end))
 }
 
-/// Prints a page of `--watch`, and waits until the next. Only a terminal is cleared; elsewhere pages stand below each other.
+/// Whether nobody can read any more what is printed: the end of a command that prints in a loop, as in `… | head -1`. Tells
+/// without writing, too, so that a command that has nothing to say just now ends as well.
+pub fn reader_left() -> bool {
+    if NOBODY_READS.load(Ordering::Relaxed) {
+        return true;
+    }
+    let out = io::stdout();
+    let mut polled = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let asked = poll(&mut polled, PollTimeout::ZERO);
+    let ended = PollFlags::POLLERR | PollFlags::POLLHUP;
+    asked.is_ok() && polled[0].revents().is_some_and(|found| found.intersects(ended))
+}
+
+/// Prints a page of `--watch`, and waits until the next; `false` where nobody reads any more. Only a terminal is cleared;
+/// elsewhere pages stand below each other.
 ///
 /// # Errors
 /// As `print`.
-pub fn watched(page: &str) -> Result<(), CliError> {
+pub fn watched(page: &str) -> Result<bool, CliError> {
     let clear = if io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
     print(clear)?;
     print_page(page)?;
+    if reader_left() {
+        return Ok(false);
+    }
     std::thread::sleep(WATCH);
-    Ok(())
+    Ok(!reader_left())
 }
 
 /// Says something beside the output, on stderr. Nobody may be reading.

@@ -61,7 +61,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             output::print_page(&page)?;
             return Ok(0);
         }
-        output::watched(&page)?;
+        if !output::watched(&page)? {
+            return Ok(0);
+        }
     }
 }
 

@@ -124,6 +124,10 @@ fn go_through(
             }
             None => return Ok(()),
         }
+        // Nobody sees what is asked: an answer that was not sent yet is not sent.
+        if output::reader_left() {
+            return Ok(());
+        }
         let mut line = String::new();
         let read = lines.read_line(&mut line).map_err(|error| CliError::new(1, error.to_string()))?;
         let choice = match Choice::parse(&line) {

@@ -8,6 +8,7 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::daemon::{Daemon, Options};
+use crate::files;
 use crate::ops::control::inherited::Inherited;
 use crate::ops::log::events;
 use crate::ops::notify::{Notifier, watchdog_limit};
@@ -107,7 +108,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let how = (args.shadow, args.accept_shrunk);
     let code = runtime.block_on(serve(loaded.settings, how, clock, watched, (reread, inherited), signals));
     if let Some(recorder) = recorder {
-        recorder.finish();
+        recorder.finish(files::TIME);
     }
     // Whatever still blocks a thread must not keep the process.
     runtime.shutdown_background();

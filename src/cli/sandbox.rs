@@ -189,6 +189,9 @@ async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
             _ = signals.next() => break,
             Some(sentence) = heard.recv() => super::output::print(&format!("{sentence}\n"))?,
         }
+        if super::output::reader_left() {
+            break;
+        }
     }
     replay.stop().await;
     Ok(0)

@@ -78,7 +78,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
         }
         if args.watch {
-            output::watched(&page)?;
+            if !output::watched(&page)? {
+                return Ok(0);
+            }
         } else {
             return if args.quiet { Ok(code) } else { output::print_page(&page).map(|()| code) };
         }

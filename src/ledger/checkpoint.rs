@@ -67,6 +67,11 @@ impl Checkpoints {
         }
     }
 
+    /// Moves all that can be moved, at once.
+    pub fn rescue(&mut self, connection: &Connection) {
+        checkpoint(connection, "PASSIVE");
+    }
+
     /// Ends the thread and waits for it.
     pub fn stop(&mut self) {
         self.wake = None;

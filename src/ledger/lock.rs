@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use crate::files;
 /// Held for as long as the ledger is open; the kernel drops it with the process, however that ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 impl Lock {
@@ -42,13 +42,20 @@ impl Lock {
                     // The lock is the kernel's; its text only names the holder, and a full disk must not matter here.
                     tracing::debug!(%error, "the ledger's lock file does not say who holds it");
                 }
-                Ok(Self { _file: file })
+                Ok(Self { file })
             }
             Err((file, Errno::EWOULDBLOCK)) => {
                 Err(LedgerError::Locked { path: path.display().to_string(), pid: holder(file) })
             }
             Err((_, errno)) => Err(unusable(errno.desc().to_owned())),
         }
+    }
+}
+
+impl Lock {
+    /// Whether the file that is locked is the one with this device and inode.
+    pub fn is(&self, device: u64, inode: u64) -> bool {
+        self.file.metadata().is_ok_and(|held| (held.dev(), held.ino()) == (device, inode))
     }
 }
 

@@ -90,15 +90,17 @@ impl LedgerReader {
     /// [`LedgerError::Corrupt`] or [`LedgerError::Unusable`], as all of these.
     pub fn requests(&self, filter: &Filter) -> Result<Vec<RecordedRequest>, LedgerError> {
         let mut requests = Vec::new();
-        self.for_each(filter, |request| {
+        let take = |request| {
             requests.push(request);
             ControlFlow::Continue(())
-        })?;
+        };
+        rows::for_each(&self.connection, filter, rows::Moment::One, take).map_err(|error| self.fault(&error))?;
         Ok(requests)
     }
 
-    /// Calls `take` with each request that a filter lets through, oldest first, without holding more than one of them
-    /// (with [`Filter::limit`]: than so many).
+    /// Calls `take` with each request that a filter lets through, oldest first, without holding more than a page of them
+    /// (with [`Filter::limit`]: than so many). `take` may wait: no transaction is open meanwhile, and what changes between two
+    /// pages is seen as it is then.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -107,7 +109,7 @@ impl LedgerReader {
         filter: &Filter,
         take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        rows::for_each(&self.connection, filter, take).map_err(|error| self.fault(&error))
+        rows::for_each(&self.connection, filter, rows::Moment::EachPage, take).map_err(|error| self.fault(&error))
     }
 
     /// All requests first seen since then, oldest first.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -13,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use super::blank::Blanking;
 use super::checkpoint::Checkpoints;
 use super::lock::Lock;
+use super::place::{Misplaced, Place};
 use super::readers::Readers;
 use super::record::{Fault, Numbers, Recorder};
-use super::{Health, LedgerError, Options, Record, file};
+use super::{Health, LedgerError, Options, Record};
 use crate::clock::Mono;
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
@@ -42,7 +44,7 @@ pub enum Job {
 struct Writer {
     connection: Connection,
     path: PathBuf,
-    identity: Option<file::Identity>,
+    place: Place,
     options: Options,
     jobs: mpsc::Receiver<Job>,
     health: watch::Sender<Health>,
@@ -54,7 +56,8 @@ struct Writer {
     checkpoints: Checkpoints,
     /// Ended before the file is closed, so that the last connection takes the log away.
     readers: Readers,
-    _lock: Lock,
+    /// When the files were last looked at.
+    looked_at: Mono,
 }
 
 /// Starts the thread.
@@ -72,7 +75,8 @@ pub fn start(
     let writer = Writer {
         connection,
         path: path.to_owned(),
-        identity: file::identity(path).ok(),
+        place: Place::new(path, lock),
+        looked_at: options.clock.now().mono,
         options,
         jobs,
         health,
@@ -82,7 +86,6 @@ pub fn start(
         blanking: None,
         checkpoints,
         readers,
-        _lock: lock,
     };
     std::thread::Builder::new()
         .name("ledger".to_owned())
@@ -105,6 +108,7 @@ impl Writer {
             }
             if self.retry_at.is_none_or(|at| self.now() >= at) {
                 self.write_waiting();
+                self.look_while_idle();
             }
             match job {
                 None | Some(Job::Commit(_)) => {}
@@ -132,9 +136,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => Err(AllGone),
             };
         }
-        let Some(at) = self.retry_at else {
-            return self.jobs.recv().map(Some).map_err(|_| AllGone);
-        };
+        let at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
         match self.jobs.recv_timeout(at.since(self.now())) {
             Ok(job) => Ok(Some(job)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -188,7 +190,7 @@ impl Writer {
     }
 
     fn write_in_transaction(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
-        self.check_unmoved()?;
+        self.check_unmoved().map_err(Fault::Blocked)?;
         if let Some(pages) = &self.options.pages_max {
             let pages = match pages.load(Ordering::Relaxed) {
                 0 => 0x7fff_ffff,
@@ -225,16 +227,35 @@ impl Writer {
         Ok(results)
     }
 
-    /// A file that was deleted or replaced under an open ledger takes writes that nobody will ever read.
-    fn check_unmoved(&self) -> Result<(), Fault> {
-        match file::identity(&self.path) {
-            Ok(now) if Some(now) == self.identity => Ok(()),
-            Ok(_) => Err(Fault::Blocked("another file is in its place: put it back, or restart doorman".to_owned())),
-            Err(error) => Err(Fault::Blocked(format!("it is gone ({error}): put it back, or restart doorman"))),
+    /// Between two looks at the files where nothing is written.
+    fn between_looks(&self) -> Duration {
+        self.options.retry * 5
+    }
+
+    /// Files that were deleted or replaced are noticed even where nothing is to be written.
+    fn look_while_idle(&mut self) {
+        let due = self.now() >= self.looked_at + self.between_looks() || self.retry_at.is_some();
+        if !self.waiting.is_empty() || !due {
+            return;
+        }
+        match self.check_unmoved() {
+            Ok(()) => self.unblocked(),
+            Err(why) => self.blocked(why),
         }
     }
 
-    /// The log hears of it from whoever watches the health, once.
+    /// Files that were deleted or replaced under an open ledger take writes that nobody will ever read.
+    fn check_unmoved(&mut self) -> Result<(), String> {
+        self.looked_at = self.now();
+        self.place.look().map_err(|misplaced| {
+            if matches!(misplaced, Misplaced::Log(_)) {
+                // What is only in the log that was deleted goes into the database while somebody still has it open.
+                self.checkpoints.rescue(&self.connection);
+            }
+            misplaced.why()
+        })
+    }
+
     fn blocked(&mut self, why: String) {
         self.retry_at = Some(self.now() + self.options.retry);
         let now = self.options.clock.now().wall;
@@ -301,7 +322,7 @@ impl Writer {
         if let Err((_, error)) = self.connection.close() {
             tracing::debug!(%error, "the ledger did not close cleanly");
         }
-        drop(self._lock);
+        drop(self.place);
         if let Some(reply) = reply {
             let _ = reply.send(unwritten.map_or(Ok(()), Err));
         }

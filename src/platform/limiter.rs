@@ -15,12 +15,16 @@ use tracing::{debug, warn};
 
 pub use self::pace::Class;
 use self::pace::Pace;
+use crate::clock;
 use crate::ops::log::events;
 
 /// A longer pause is not waited for: the call comes back unsent, as the host would refuse it.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A host that is quiet for this long and refuses again is worth a new line.
 const EPISODE: Duration = Duration::from_secs(60);
+
+/// A shorter suspend does not count.
+const SUSPEND_MIN: Duration = Duration::from_secs(1);
 
 /// The limiters of a process, one a host. Clones share them.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ impl Limiters {
 pub struct Limiter {
     host: String,
     origin: Instant,
+    /// For how long the machine had been suspended then.
+    suspended: Duration,
     state: Mutex<State>,
     /// Who waits for an answer's turn, or has it.
     answers: AtomicUsize,
@@ -81,6 +87,7 @@ impl Limiter {
         Self {
             host,
             origin: Instant::now(),
+            suspended: clock::suspended(),
             state: Mutex::new(state),
             answers: AtomicUsize::new(0),
             answer_queue: tokio::sync::Mutex::new(()),
@@ -114,7 +121,7 @@ impl Limiter {
             if pause > WAIT_MAX {
                 return Err(Paused(pause));
             }
-            sleep_until(self.origin + at).await;
+            sleep_until(Instant::now() + self.left(at)).await;
         }
     }
 
@@ -124,8 +131,11 @@ impl Limiter {
         Ok(Turn { limiter: self.clone(), began })
     }
 
+    /// The host's pause runs on while this machine is suspended.
     fn now(&self) -> Duration {
-        self.origin.elapsed()
+        let suspended = clock::suspended().saturating_sub(self.suspended);
+        // Two clocks that are read one after the other differ a little.
+        self.origin.elapsed() + if suspended < SUSPEND_MIN { Duration::ZERO } else { suspended }
     }
 
     fn left(&self, at: Duration) -> Duration {

@@ -79,7 +79,7 @@ impl Net {
     }
 }
 
-/// A variable of this process, as text.
+/// A variable of this process, as text. One that is not UTF-8 is set all the same, and is no address.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }

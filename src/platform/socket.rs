@@ -28,6 +28,8 @@ use crate::secret::Redact;
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// So many bytes of frames may wait to be taken; then nothing is read until all of them were.
 pub const WAITING_BYTES_MAX: usize = 4 << 20;
+/// Most pings and pongs that are read in a second.
+pub const PINGS_MAX: u32 = 50;
 /// A frame that cannot be written for this long ends the connection.
 const WRITE_MAX: Duration = Duration::from_secs(15);
 /// How long a closing handshake is waited for.
@@ -97,7 +99,8 @@ impl Socket {
     /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
     /// answered. When nobody takes events any more the socket is closed. Dropping the future drops the connection.
     pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
-        Driver { stream: self.stream, redact: self.redact, events, commands, waiting: 0 }.run().await;
+        let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
+        Driver { stream: self.stream, redact: self.redact, events, commands, waiting: 0, pings }.run().await;
     }
 }
 
@@ -108,6 +111,25 @@ struct Driver<S> {
     commands: mpsc::Receiver<SocketCommand>,
     /// Bytes of the frames handed over since the queue was last seen empty.
     waiting: usize,
+    pings: Pings,
+}
+
+/// Pings of this second. Each is answered, so after [`PINGS_MAX`] nothing is read before the second is over.
+struct Pings {
+    count: u32,
+    second_ends: tokio::time::Instant,
+}
+
+impl Pings {
+    /// One more; until when nothing more is read, if that is so.
+    fn one_more(&mut self) -> Option<tokio::time::Instant> {
+        let now = tokio::time::Instant::now();
+        if now >= self.second_ends {
+            *self = Self { count: 0, second_ends: now + Duration::from_secs(1) };
+        }
+        self.count += 1;
+        (self.count >= PINGS_MAX).then_some(self.second_ends)
+    }
 }
 
 /// How it ends.
@@ -145,9 +167,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     async fn frames(&mut self) -> End {
+        // Nothing is read before then.
+        let mut silent_until = None;
         loop {
             tokio::select! {
-                message = self.stream.next() => {
+                () = until(silent_until), if silent_until.is_some() => silent_until = None,
+                message = self.stream.next(), if silent_until.is_none() => {
                     let (event, bytes) = match message {
                         Some(Ok(Message::Text(text))) => {
                             let bytes = text.len();
@@ -156,7 +181,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Some(Ok(Message::Binary(data))) => (SocketEvent::Binary(data.len()), 0),
                         Some(Ok(Message::Close(frame))) => return End::Theirs(frame),
                         // Reading writes the pong, too.
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                            silent_until = self.pings.one_more();
+                            continue;
+                        }
                         Some(Err(Error::Capacity(_))) => return End::Refused(CloseCode::Size),
                         Some(Err(Error::Utf8(_))) => return End::Refused(CloseCode::Invalid),
                         Some(Err(_)) | None => return End::Broken,
@@ -203,6 +231,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             None
         };
         timeout(CLOSE_MAX, closing).await.ok().flatten()
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

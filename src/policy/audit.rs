@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::conditions::OfContact;
 use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
+use super::regexes;
 use super::rules::{PatternSet, Policy, Rule, Table, When};
 use super::state::SavedState;
 use super::{By, Circumstances, ClockHealth, GuardKind, PolicyState, RuleName, Truth, evaluate};
@@ -95,7 +96,8 @@ impl Policy {
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
         let circumstances = Circumstances::new(now, ClockHealth::Sound);
         let policy_state = PolicyState::restore(SavedState::default());
-        let inputs = Inputs::new(&request, &circumstances, &policy_state, now);
+        let inputs =
+            Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));
         let heard: Vec<Heard<'_>> =
             self.rules.iter().filter(|rule| !rule.shadow).map(|rule| hear(rule, &inputs)).collect();
         let find = |then: Verdict, truth: Truth| heard.iter().find(|one| one.rule.then == then && one.truth == truth);

@@ -123,6 +123,7 @@ fn whole(
     let tests = compiling.tests(&raw);
     *shrunk = compiling.shrunk;
     let used = std::mem::take(&mut compiling.used);
+    let steps = compiling.regexes.steps();
     let texts = compiling.texts();
     if problems.errors() > 0 {
         return None;
@@ -135,6 +136,7 @@ fn whole(
         texts,
         mode: raw.policy.mode,
         no_match: raw.policy.no_match.unwrap_or(Verdict::Defer),
+        steps,
         index: Index::build(&rules, &protect),
         protect,
         approvals_max: raw.policy.approvals_max,

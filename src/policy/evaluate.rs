@@ -17,6 +17,7 @@ use inputs::{Inputs, after};
 
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
+use super::regexes;
 use super::rules::{Limit, Policy, Quota, Rule, RuleName, When};
 use super::state::charges::Used;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
@@ -50,7 +51,8 @@ impl Policy {
         policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let inputs = Inputs::new(request, circumstances, policy_state, now);
+        let inputs =
+            Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(self.steps));
         self.decide_among(&inputs, self.index.offer(&inputs, self.rules.len()))
     }
 
@@ -63,7 +65,8 @@ impl Policy {
         policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let inputs = Inputs::new(request, circumstances, policy_state, now);
+        let inputs =
+            Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(self.steps));
         self.decide_among(&inputs, (0..self.rules.len() as u32).collect())
     }
 

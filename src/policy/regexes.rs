@@ -9,6 +9,7 @@ use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::rules::Pattern;
+use crate::model::StrangerText;
 
 /// Longest pattern (bytes).
 const LENGTH_MAX: usize = 8 * 1024;
@@ -24,7 +25,7 @@ const LARGE_MAX: usize = 256;
 /// The text that costs are computed for (bytes): 500 characters, the most that the platform takes, of four bytes each.
 const TEXT: u64 = 2_000;
 /// Most steps that all patterns of a file may take for such a text. It depends on the file alone, not on the machine.
-const STEPS_MAX: u64 = 1_000_000_000;
+const STEPS_MAX: u64 = 250_000_000;
 
 /// What a pattern is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,11 @@ impl Compiler {
         Ok(())
     }
 
+    /// What all patterns take for a text of [`TEXT`], in steps.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
     fn build(&mut self, text: &str) -> Result<regex::Regex, RegexProblem> {
         let sized = |size| RegexBuilder::new(text).size_limit(size).dfa_size_limit(SIZE_MAX).build();
         let too_large = || RegexProblem::new("too large once compiled", Some("shorten its repetitions"));
@@ -124,6 +130,13 @@ impl Compiler {
             Err(error) => Err(RegexProblem::new(last_line(&error.to_string()), None)),
         }
     }
+}
+
+/// How much of a text patterns look at (bytes) that together take so many steps for [`TEXT`]: longer texts do not cost more than
+/// the budget either.
+pub(crate) fn searched_max(steps: u64) -> usize {
+    let most = (STEPS_MAX / (steps / TEXT).max(1)).max(TEXT);
+    usize::try_from(most).unwrap_or(usize::MAX).min(StrangerText::KEPT_MAX)
 }
 
 /// About how many states a pattern has once it is compiled: computed from its syntax, so that it is the same everywhere.
@@ -242,6 +255,9 @@ mod tests {
         let mut compiler = Compiler::default();
         let huge = (0..40).filter(|_| compiler.compile(r"\w{180}x", Use::Search, true).is_ok()).count();
         assert!(huge < 20, "forty of the largest are not taken: {huge}");
+        assert_eq!(searched_max(0), StrangerText::KEPT_MAX);
+        assert_eq!(searched_max(STEPS_MAX), 2_000);
+        assert!(searched_max(compiler.steps()) >= 2_000, "what the platform takes is looked at whole");
     }
 
     #[test]

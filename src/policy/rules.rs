@@ -68,6 +68,8 @@ pub struct Policy {
     pub overdue: Vec<Overdue>,
     /// The file's own tests, in alphabetical order.
     pub tests: Vec<PolicyTest>,
+    /// What its regular expressions take for one text of 500 characters, in steps: computed, the same on every machine.
+    pub steps: u64,
     /// Finds the rules that can match a request without asking all of them. Built from `rules` and `protect`.
     pub index: super::index::Index,
 }

@@ -57,6 +57,7 @@ pub(crate) fn policy(rules: Vec<Rule>) -> Policy {
         rules,
         overdue: Vec::new(),
         tests: Vec::new(),
+        steps: 0,
         index: Index::default(),
     }
     .indexed()

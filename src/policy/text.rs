@@ -18,6 +18,9 @@ use super::Truth;
 use super::rules::{Folded, Pattern};
 use crate::model::StrangerText;
 
+/// No form has more than so many times the bytes of its text.
+const FORM_GROWTH_MAX: usize = 40;
+
 /// Folds width (NFKC) and case.
 pub fn fold(text: &str) -> String {
     width(text).to_lowercase()
@@ -165,13 +168,26 @@ pub(crate) struct Forms<'a> {
     folded: OnceCell<String>,
     disclosed: OnceCell<String>,
     disclosed_folded: OnceCell<String>,
+    /// So many bytes of a form are searched by regular expressions.
+    search_max: usize,
 }
 
 impl<'a> Forms<'a> {
     pub(crate) fn new(text: &'a StrangerText) -> Self {
         let (plain, folded) = (OnceCell::new(), OnceCell::new());
         let (disclosed, disclosed_folded) = (OnceCell::new(), OnceCell::new());
-        Self { text, plain, folded, disclosed, disclosed_folded }
+        Self { text, plain, folded, disclosed, disclosed_folded, search_max: StrangerText::KEPT_MAX }
+    }
+
+    /// Regular expressions search so many bytes of each form, and what is not found there is unknown.
+    pub(crate) fn search_at_most(&mut self, bytes: usize) {
+        self.search_max = bytes;
+    }
+
+    /// Whether regular expressions see all of every form.
+    pub(crate) fn is_searched_whole(&self) -> bool {
+        self.text.raw().len() * FORM_GROWTH_MAX <= self.search_max
+            || self.searched(true).iter().all(|form| form.len() <= self.search_max)
     }
 
     /// The text as it came.
@@ -237,15 +253,34 @@ impl<'a> Forms<'a> {
 
     /// Whether one of these expressions is found in the text.
     pub(crate) fn matches(&self, patterns: &[Pattern]) -> Truth {
-        self.known(patterns.iter().any(|one| {
-            let found = |form: &&str| one.regex.is_match(form);
-            self.searched(one.disclosing && one.letters.is_none()).iter().any(found)
-                || one.letters.as_ref().filter(|_| one.disclosing).is_some_and(|letters| {
-                    let disclosed = disclose(self.plain(), letters);
-                    let folded = disclosed.to_lowercase();
-                    one.regex.is_match(&disclosed) || one.regex.is_match(&folded)
-                })
-        }))
+        let mut sought = Truth::False;
+        for one in patterns {
+            let mut found = Truth::False;
+            for form in self.searched(one.disclosing && one.letters.is_none()) {
+                found = found.or(self.found(one, form));
+            }
+            if let Some(letters) = one.letters.as_ref().filter(|_| one.disclosing && found != Truth::True) {
+                let disclosed = disclose(self.plain(), letters);
+                found = found.or(self.found(one, &disclosed)).or(self.found(one, &disclosed.to_lowercase()));
+            }
+            if found == Truth::True {
+                return Truth::True;
+            }
+            sought = sought.or(found);
+        }
+        sought.or(self.known(false))
+    }
+
+    /// Whether an expression is found in what is searched of a form. What ends where the search ends may depend on the rest.
+    fn found(&self, pattern: &Pattern, form: &str) -> Truth {
+        if form.len() <= self.search_max {
+            return pattern.regex.is_match(form).into();
+        }
+        let searched = &form[..form.floor_char_boundary(self.search_max)];
+        match pattern.regex.shortest_match(searched) {
+            Some(end) if end < searched.len() => Truth::True,
+            Some(_) | None => Truth::Unknown,
+        }
     }
 
     /// Whether the text has more characters than this, counted in the original.
@@ -279,6 +314,9 @@ impl<'a> Forms<'a> {
         }
         if self.text.is_cut() {
             shown.push_str(" (too long: the rest was cut off)");
+        }
+        if !self.is_searched_whole() {
+            shown.push_str(" (regular expressions search its beginning only)");
         }
         shown
     }
@@ -356,5 +394,22 @@ mod tests {
         let text = StrangerText::new("e\u{301}\u{200B}");
         assert_eq!(Forms::new(&text).longer_than(2), Truth::True);
         assert_eq!(Forms::new(&text).longer_than(3), Truth::False);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_searched_part_is_unknown() {
+        let pattern = |text: &str| [Pattern::new(text, regex::Regex::new(text).unwrap(), true)];
+        let of = |text: &str, sought: &str| {
+            let text = StrangerText::new(text);
+            let mut forms = Forms::new(&text);
+            forms.search_at_most(2_000);
+            forms.matches(&pattern(sought))
+        };
+        let filler = "x".repeat(3_000);
+        assert_eq!(of(&format!("crypto {filler}"), "crypto"), Truth::True);
+        assert_eq!(of(&format!("{filler} crypto"), "crypto"), Truth::Unknown);
+        // What seems to end there goes on.
+        assert_eq!(of(&filler, r"x\z"), Truth::Unknown);
+        assert_eq!(of(&filler[..2_000], r"y"), Truth::False);
     }
 }

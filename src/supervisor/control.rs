@@ -78,7 +78,7 @@ impl Shared {
             Health::Ok => "ok".to_owned(),
             Health::Blocked { why, .. } => format!("blocked: {why}"),
         };
-        let policies = self.policies.lock().await.status();
+        let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         Status { version, agents, configuration, policies, ledger, counters }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Lines, and bytes of lines, that wait to be written.
 const LINES_WAITING: usize = 16_384;
 const BYTES_WAITING: usize = 32 << 20;
+/// How often it is looked at whether the file is still in its place.
+const LOOK_RHYTHM: Duration = Duration::from_secs(2);
 /// Longest text that is no JSON and is repeated where that was asked for.
 const RAW_BYTES_MAX: usize = 64 << 10;
 
@@ -70,6 +73,8 @@ impl Recorder {
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let writer = Writer {
             file: BufWriter::new(file),
+            identity: (about.dev(), about.ino()),
+            looked: Instant::now(),
             path: path.to_owned(),
             size: about.size(),
             most,
@@ -100,13 +105,21 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Writes what waits, and ends; what is handed over later is lost. Blocks until it is written.
-    pub fn finish(&self) {
-        if self.0.lines.send(Order::End).is_ok()
-            && let Some(thread) = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-        {
+    /// Writes what waits, and ends; what is handed over later is lost. Blocks until it is written, for `at_most` at the
+    /// longest: a file system may hang. Whether all of it was written.
+    pub fn finish(&self, at_most: Duration) -> bool {
+        let Some(thread) = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() else {
+            return true;
+        };
+        let (done, ended) = sync_channel(1);
+        let lines = self.0.lines.clone();
+        let waiting = std::thread::Builder::new().name("transcript-end".to_owned()).spawn(move || {
+            // Where the writer has ended by itself nobody takes the order.
+            let _ = lines.send(Order::End);
             let _ = thread.join();
-        }
+            let _ = done.send(());
+        });
+        waiting.is_ok() && ended.recv_timeout(at_most).is_ok()
     }
 
     /// The client asks for a socket.
@@ -224,6 +237,9 @@ impl Recorder {
 
 struct Writer {
     file: BufWriter<File>,
+    /// Device and inode of the open file.
+    identity: (u64, u64),
+    looked: Instant,
     path: PathBuf,
     size: u64,
     most: u64,
@@ -259,11 +275,25 @@ impl Writer {
             };
             let Order::Line(text) = order else { return self.file.flush() };
             self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
+            self.look()?;
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 self.line(&note(format!("{dropped} lines are missing here: the disk was too slow")))?;
             }
             self.line(&text)?;
+        }
+    }
+
+    /// What is written to a file that was deleted or replaced reaches nobody.
+    fn look(&mut self) -> io::Result<()> {
+        if self.looked.elapsed() < LOOK_RHYTHM {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let found = std::fs::metadata(&self.path).map_err(|error| io::Error::other(format!("it is gone ({error})")))?;
+        match (found.dev(), found.ino()) == self.identity {
+            true => Ok(()),
+            false => Err(io::Error::other("another file is in its place")),
         }
     }
 

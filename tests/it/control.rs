@@ -383,3 +383,45 @@ async fn the_commands() {
     assert_eq!((code, out), (0, format!("resumed {AGENT}\n")));
     door.close().await;
 }
+
+#[tokio::test]
+async fn a_socket_whose_file_is_deleted_is_made_again_with_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/doorman.sock");
+    let (sender, mut calls) = mpsc::channel(8);
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(server::serve(
+        Bound::bind(&path).unwrap(),
+        server::Purpose::Everything,
+        sender,
+        readings(),
+        doorman::secret::Redact::default(),
+        stop.clone(),
+    ));
+    tokio::spawn(async move {
+        while let Some(call) = calls.recv().await {
+            let reply = answer(call.op, call.person.name());
+            let _ = call.reply.send(reply);
+        }
+    });
+    let reached = async |path: &PathBuf| {
+        let found = async {
+            loop {
+                match Client::find(std::slice::from_ref(path)).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let client = tokio::time::timeout(crate::process::TIME, found).await.expect("the socket comes back");
+        client.call(&ControlOp::Status).await.unwrap();
+    };
+    reached(&path).await;
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    reached(&path).await;
+    std::fs::remove_file(&path).unwrap();
+    reached(&path).await;
+    stop.cancel();
+    server.await.unwrap().unwrap();
+    assert!(!path.exists(), "the one that was made again is removed at the end, too");
+}

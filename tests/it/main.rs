@@ -16,6 +16,7 @@ mod life;
 mod logs;
 mod metrics;
 mod people;
+mod pipes;
 mod policy_commands;
 mod process;
 mod reference;

@@ -1,6 +1,7 @@
 //! What a configuration is found to be by the commands that read it: `check` refuses what `run` would, `init` writes nothing
 //! that it would refuse, `config` says where everything came from, and keys stay where they are.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -160,4 +161,32 @@ fn init_says_to_run_the_daemon_only_where_its_check_is_content() {
     assert!(said.contains("doorman run"), "{said}");
     let written = std::fs::read_to_string(here.join("b/doorman.toml")).unwrap();
     assert!(written.contains(AGENT), "the id is written as the platform does: {written}");
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused_by_its_name() {
+    let directory = place("", "");
+    let here = directory.path();
+    for variable in ["DOORMAN_LOG_LEVEL", "HOME", "DOORMAN_CONTROL_PATH"] {
+        for command in ["run", "check", "doctor", "status", "history"] {
+            let output = Command::new(env!("CARGO_BIN_EXE_doorman"))
+                .args([command, "--config", "doorman.toml"])
+                .current_dir(here)
+                .env_clear()
+                .env("HOME", here)
+                .env(variable, std::ffi::OsStr::from_bytes(b"/tmp/\xff"))
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            if (command, variable) == ("status", "DOORMAN_CONTROL_PATH") {
+                // A socket's path may be any bytes.
+                assert_eq!(output.status.code(), Some(69), "{said}");
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(78), "{command} {variable}: {said}");
+            assert!(said.contains(&format!("`{variable}` is not UTF-8")), "{command}: {said}");
+        }
+    }
 }

@@ -232,3 +232,30 @@ async fn the_sandbox_speaks_tls_on_the_command_line_too() {
     site.configure(&format!("url = \"{url}\"\nca_file = \"ca.pem\""));
     site.run(&[], &[]).is("refused").await;
 }
+
+#[tokio::test]
+async fn a_proxy_that_is_dead_is_named_by_its_variable_at_start_and_where_it_fails() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let site = Site::new(
+        "rest_url = \"http://platform.test/api/v1\"\nsocket_url = \"wss://platform.test/api/v1/socket/websocket\"",
+    );
+    let address = format!("http://{dead}");
+    let variables = [("HTTP_PROXY", address.as_str()), ("ALL_PROXY", address.as_str())];
+    let mut doorman = site.run(&[], &variables);
+    let started = doorman.says("started", |line| line["event"] == "started").await;
+    assert_eq!(started["rest_proxy"], format!("the proxy of `HTTP_PROXY` ({dead})"), "{started}");
+    assert_eq!(started["socket_proxy"], format!("the proxy of `ALL_PROXY` ({dead})"), "{started}");
+    let named = |line: &serde_json::Value| line["why"].as_str().is_some_and(|why| why.contains("`HTTP_PROXY`"));
+    doorman.says("the proxy's variable", |line| line["event"] == "identity_unknown" && named(line)).await;
+    doorman.stop().await;
+    let output = site.command(&["doctor"]).envs(variables).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    for wanted in [
+        "REST goes through the proxy of `HTTP_PROXY`",
+        "the WebSocket goes through the proxy of `ALL_PROXY`",
+        "does the proxy of `HTTP_PROXY`",
+    ] {
+        assert!(said.contains(wanted), "{said}");
+    }
+}

@@ -79,3 +79,32 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(minutes: i64, mono: u64) -> Now {
+        Now {
+            mono: Mono::from_origin(Duration::from_secs(mono * 60)),
+            wall: Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_suspend_of_both_clocks_is_no_doubt_and_a_jump_of_one_is() {
+        let mut watch = ClockWatch::new(None);
+        watch.date = Some((at(0, 0).wall, at(0, 0).mono));
+        assert_eq!(watch.judge(at(0, 0)), None);
+        // 90 minutes of suspend: the elapsed time goes on with the wall clock.
+        assert_eq!(watch.judge(at(90, 90)), None);
+        assert!(watch.sound());
+        // By an elapsed time that stops in suspend the right clock would be called wrong.
+        assert_eq!(watch.judge(at(180, 90)), Some(false));
+        assert_eq!(watch.judge(at(180, 180)), Some(true));
+        assert_eq!(watch.judge(at(184, 180)), None);
+        assert_eq!(watch.judge(at(174, 180)), Some(false));
+    }
+}

@@ -13,10 +13,59 @@ use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, RequestId, Verdict};
 use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHash};
 
-/// Decisions in one step, before the socket has its turn again.
+/// Decisions in one step, before everything else has its turn again.
 const STEP_MAX: u32 = 128;
 /// The pause after such a step.
 const STEP_PAUSE: Duration = Duration::from_millis(2);
+/// What the decisions of one step may cost together, in the steps of the policy's regular expressions: less than a tenth of a
+/// second on any machine of today.
+const STEP_COST_MAX: u64 = 25_000_000;
+/// A step that took longer than this makes the next one smaller.
+const STEP_TIME_MAX: Duration = Duration::from_millis(100);
+
+/// How many requests are decided in one step, by what a decision costs and by what the last step took.
+#[derive(Debug)]
+pub(super) struct Pace {
+    size: u32,
+    /// When the last step began, until it is known how long it took.
+    began: Option<Mono>,
+    /// No step before then.
+    until: Mono,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { size: STEP_MAX, began: None, until: Mono::ZERO }
+    }
+}
+
+impl Pace {
+    /// No step before then.
+    pub(super) fn until(&self) -> Mono {
+        self.until
+    }
+
+    /// Whatever comes after a step tells how long it took.
+    pub(super) fn measure(&mut self, now: Mono) {
+        let Some(began) = self.began.take() else { return };
+        self.size = match now.since(began) > STEP_TIME_MAX {
+            true => (self.size / 2).max(1),
+            false => (self.size * 2).min(STEP_MAX),
+        };
+    }
+
+    /// How many are decided now, under a policy with this cost.
+    pub(super) fn step(&self, cost: u64) -> u32 {
+        u32::try_from(STEP_COST_MAX / cost.max(1)).unwrap_or(u32::MAX).clamp(1, self.size.max(1))
+    }
+
+    /// A step is over that decided as many as it might.
+    pub(super) fn full(&mut self, decided: u32, now: Mono) {
+        self.began = Some(now);
+        // A small step is followed by the next as soon as everything else had its turn.
+        self.until = if decided < STEP_MAX { now } else { now + STEP_PAUSE };
+    }
+}
 
 /// An answer that is to be sent, and what it rests on.
 struct Intent {
@@ -38,20 +87,21 @@ impl Core {
             return None;
         }
         match self.responder.slot(now.mono) {
-            Ok(()) => Some(self.pace_until.max(now.mono)),
+            Ok(()) => Some(self.pace.until().max(now.mono)),
             Err(when) => when,
         }
     }
 
     pub(super) fn decide_ready(&mut self, now: Now) {
-        for _ in 0..STEP_MAX {
+        let step = self.pace.step(self.policy.as_ref().map_or(0, |policy| policy.steps));
+        for _ in 0..step {
             if self.responder.slot(now.mono).is_err() {
                 return;
             }
             let Some(id) = self.inbox.next_ready().cloned() else { return };
             self.decide(&id, now);
         }
-        self.pace_until = now.mono + STEP_PAUSE;
+        self.pace.full(step, now.mono);
     }
 
     fn shadow(&self, policy: Option<&Policy>) -> bool {

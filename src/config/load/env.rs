@@ -81,6 +81,10 @@ impl Env {
         }
     }
 
+    pub(super) fn any_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// A variable's text; what is empty is not set.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|text| !text.is_empty())

@@ -34,6 +34,10 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         report.add_source(file.clone(), text.as_str());
     }
     let mut problems = Problems::new(report);
+    env.refuse_unreadable(&mut problems);
+    if env.any_unreadable() {
+        return Err(problems.finish());
+    }
     let raw = text.as_deref().map(|text| raw::read(text, &mut problems)).unwrap_or_default();
     if raw.unreadable {
         return Err(problems.finish());

@@ -30,55 +30,152 @@ const SELECT: &str = "
     LEFT JOIN hold h ON h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL
     LEFT JOIN revocation v ON v.n = (SELECT max(n) FROM revocation WHERE request = r.n) ";
 
+/// Rows that are read in one transaction where nobody asks for one moment of the file.
+const PAGE_ROWS: usize = 512;
+
+/// How consistent a reading is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// One moment of the file, all in memory.
+    One,
+    /// One for each page of [`PAGE_ROWS`]: no transaction is open while `take` works, which may wait for a person. An open one
+    /// keeps the daemon's write-ahead log from being begun again.
+    EachPage,
+}
+
 /// Calls `take` with what the filter lets through, oldest first.
 pub fn for_each(
     connection: &Connection,
     filter: &Filter,
+    moment: Moment,
     mut take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
-    // One moment of the file, however long this takes.
-    let reading = connection.unchecked_transaction()?;
-    let mut newest = Vec::new();
     let handle = filter.handle.as_deref().map(Wanted::parse);
-    let mut sift = |request: RecordedRequest| {
-        if !within(filter, &request) || !lets_through(filter, handle.as_ref(), &request) {
-            return ControlFlow::Continue(());
-        }
-        let Some(limit) = filter.limit else { return take(request) };
-        newest.push(request);
-        if newest.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    if filter.limit != Some(0) {
-        match (filter.time, filter.since) {
-            (TimeOf::Received, _) | (_, None) => scan(&reading, filter, handle.as_ref(), &mut sift)?,
-            (TimeOf::Happened | TimeOf::Decided, Some(since)) => {
-                let touched = touched_since(&reading, filter.agent.as_ref(), since)?;
-                let ordered: Box<dyn Iterator<Item = i64>> = match filter.limit {
-                    Some(_) => Box::new(touched.into_iter().rev()),
-                    None => Box::new(touched.into_iter()),
-                };
-                for n in ordered {
-                    if one(&reading, n)?.is_some_and(|request| sift(request).is_break()) {
-                        break;
-                    }
-                }
-            }
-        }
+    let fits = |request: &RecordedRequest| within(filter, request) && lets_through(filter, handle.as_ref(), request);
+    if let Some(limit) = filter.limit {
+        let newest = newest(connection, filter, handle.as_ref(), limit, fits)?;
+        // Whether or not all of them were taken.
+        let _ = newest.into_iter().rev().try_for_each(take);
+        return Ok(());
     }
-    for request in newest.into_iter().rev() {
-        if take(request).is_break() {
+    let mut pages = Pages::of(connection, filter, handle.as_ref(), moment)?;
+    while let Some(page) = pages.next(connection)? {
+        if page.into_iter().filter(&fits).try_for_each(&mut take).is_break() {
             break;
         }
     }
     Ok(())
 }
 
-/// All requests in the order of their rows, backwards with a limit, as far as an index knows them.
+/// The newest so many that fit, the newest first.
+fn newest(
+    connection: &Connection,
+    filter: &Filter,
+    handle: Option<&Wanted>,
+    limit: usize,
+    fits: impl Fn(&RecordedRequest) -> bool,
+) -> rusqlite::Result<Vec<RecordedRequest>> {
+    // One moment of the file, however long this takes.
+    let reading = connection.unchecked_transaction()?;
+    let mut newest = Vec::new();
+    if limit == 0 {
+        return Ok(newest);
+    }
+    let mut sift = |request: RecordedRequest| {
+        if fits(&request) {
+            newest.push(request);
+        }
+        if newest.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    match touched(&reading, filter)? {
+        None => scan(&reading, filter, handle, i64::MIN, i64::MAX, |_, request| sift(request))?,
+        Some(touched) => {
+            for n in touched.into_iter().rev() {
+                if one(&reading, n)?.is_some_and(|request| sift(request).is_break()) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(newest)
+}
+
+/// All requests that a filter may let through, in the order of their rows, page by page.
+struct Pages<'a> {
+    filter: &'a Filter,
+    handle: Option<&'a Wanted>,
+    rows: usize,
+    left: Left,
+}
+
+enum Left {
+    /// Whatever comes after this row.
+    After(i64),
+    /// These rows.
+    These(std::collections::btree_set::IntoIter<i64>),
+    Nothing,
+}
+
+impl<'a> Pages<'a> {
+    fn of(
+        connection: &Connection,
+        filter: &'a Filter,
+        handle: Option<&'a Wanted>,
+        moment: Moment,
+    ) -> rusqlite::Result<Self> {
+        let rows = match moment {
+            Moment::One => usize::MAX,
+            Moment::EachPage => PAGE_ROWS,
+        };
+        let left =
+            touched(connection, filter)?.map_or(Left::After(i64::MIN), |touched| Left::These(touched.into_iter()));
+        Ok(Self { filter, handle, rows, left })
+    }
+
+    fn next(&mut self, connection: &Connection) -> rusqlite::Result<Option<Vec<RecordedRequest>>> {
+        let reading = connection.unchecked_transaction()?;
+        let mut page = Vec::new();
+        match &mut self.left {
+            Left::Nothing => return Ok(None),
+            Left::After(after) => {
+                let (from, most) = (*after, i64::try_from(self.rows).unwrap_or(i64::MAX));
+                scan(&reading, self.filter, self.handle, from, most, |n, request| {
+                    *after = n;
+                    page.push(request);
+                    ControlFlow::Continue(())
+                })?;
+            }
+            Left::These(rows) => {
+                for n in rows.by_ref().take(self.rows) {
+                    page.extend(one(&reading, n)?);
+                }
+            }
+        }
+        if page.len() < self.rows && !matches!(&self.left, Left::These(rows) if rows.len() > 0) {
+            self.left = Left::Nothing;
+        }
+        Ok(Some(page))
+    }
+}
+
+/// The rows of requests to which something happened in the filter's time, where that is what it goes by.
+fn touched(connection: &Connection, filter: &Filter) -> rusqlite::Result<Option<BTreeSet<i64>>> {
+    match (filter.time, filter.since) {
+        (TimeOf::Received, _) | (_, None) => Ok(None),
+        (TimeOf::Happened | TimeOf::Decided, Some(since)) => {
+            touched_since(connection, filter.agent.as_ref(), since).map(Some)
+        }
+    }
+}
+
+/// At most so many requests after a row, in the order of their rows, backwards with a limit, as far as an index knows them.
 fn scan(
     connection: &Connection,
     filter: &Filter,
     handle: Option<&Wanted>,
-    sift: &mut impl FnMut(RecordedRequest) -> ControlFlow<()>,
+    after: i64,
+    most: i64,
+    mut sift: impl FnMut(i64, RecordedRequest) -> ControlFlow<()>,
 ) -> rusqlite::Result<()> {
     let agent = filter.agent.as_ref().map(AgentId::as_str);
     let since = filter.since.filter(|_| filter.time == TimeOf::Received);
@@ -91,7 +188,7 @@ fn scan(
             |row| row.get(0),
         )?,
     };
-    let Some(first) = first else { return Ok(()) };
+    let Some(first) = first.map(|first| first.max(after.saturating_add(1))) else { return Ok(()) };
     let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
     let (owner, owned) = match handle {
         None => (None, "?3 IS NULL"),
@@ -99,11 +196,12 @@ fn scan(
         Some(Wanted::AgentsOf(owner)) => (Some(owner.as_str()), "r.owner = ?3"),
         Some(Wanted::Text(_)) => (None, "r.owner IS ?3"),
     };
-    let sql = format!("{SELECT} WHERE r.n >= ?1 AND (?2 IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order}");
+    let sql =
+        format!("{SELECT} WHERE r.n >= ?1 AND (?2 IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order} LIMIT ?4");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![first, agent, owner])?;
+    let mut rows = statement.query(params![first, agent, owner, most])?;
     while let Some(row) = rows.next()? {
-        if sift(recorded(row)?).is_break() {
+        if sift(row.get(0)?, recorded(row)?).is_break() {
             break;
         }
     }

@@ -1,5 +1,7 @@
 //! What a reader sees is what was committed, while the daemon has the file and after.
 
+use std::ops::ControlFlow;
+
 use super::*;
 
 #[tokio::test]
@@ -110,4 +112,37 @@ async fn what_is_read_is_what_was_written() {
             ledger.clone().close().await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn while_a_page_of_output_waits_no_transaction_is_open() {
+    let world = World::new();
+    let ledger = world.open();
+    for hundred in 0..12 {
+        let batch = (0..100).map(|n| seen(&format!("r{}", hundred * 100 + n), Some("ann"), hundred * 100 + n));
+        ledger.commit(batch.collect()).await.unwrap();
+    }
+    let reader = LedgerReader::open(&world.path()).unwrap();
+    let other = world.sql();
+    let mut read = Vec::new();
+    let limited = Filter { limit: Some(5), ..Filter::default() };
+    let since = Filter { since: Some(at(100)), ..Filter::default() };
+    for filter in [Filter::default(), limited, since] {
+        let mut rows = 0;
+        let waiting = |_| {
+            // Somebody looks at the page; meanwhile the daemon writes, and the log can be begun again.
+            if rows % 400 == 0 {
+                other.execute_batch("UPDATE request SET via = via WHERE n = 1").unwrap();
+                let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+                let busy: i64 = other.query_row(sql, [], |row| row.get(0)).unwrap();
+                assert_eq!(busy, 0, "a reader keeps the log");
+            }
+            rows += 1;
+            ControlFlow::Continue(())
+        };
+        reader.for_each(&filter, waiting).unwrap();
+        read.push(rows);
+    }
+    assert_eq!(read, [1_200, 5, 1_100]);
+    assert_eq!(reader.requests(&Filter::default()).unwrap().len(), 1_200);
 }

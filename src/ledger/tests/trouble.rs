@@ -1,6 +1,7 @@
 //! A ledger that cannot write: a full disk, another writer, a file that was taken away; and how it is closed then.
 
 use super::*;
+use crate::ledger::lock::beside;
 
 async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
     let health = tokio::select! {
@@ -99,4 +100,40 @@ async fn closing_a_blocked_ledger_says_what_is_lost() {
     blocked(&mut health, &mut writing).await;
     assert!(matches!(ledger.close().await, Err(LedgerError::Unusable { .. })));
     assert!(matches!(writing.await.unwrap(), Err(LedgerError::Unusable { .. })));
+}
+
+#[tokio::test]
+async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
+    let mut health = ledger.health();
+    let log = beside(&world.path(), "-wal");
+    std::fs::remove_file(&log).unwrap();
+    let gone = |health: &Health| matches!(health, Health::Blocked { why, .. } if why.contains("write-ahead log"));
+    health.wait_for(gone).await.unwrap();
+    drop(health);
+    // Whoever opens it later finds what was only in the log.
+    ledger.close().await.unwrap();
+    let ledger = world.open();
+    assert!(load(&ledger, 1).await.pending.iter().any(|one| one.id == id("r1")));
+}
+
+#[tokio::test]
+async fn a_lock_file_that_was_deleted_is_made_again_and_held() {
+    let world = World::new();
+    let ledger = world.open();
+    let lock = lock::lock_path(&world.path());
+    std::fs::remove_file(&lock).unwrap();
+    ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
+    assert!(lock.exists());
+    assert!(matches!(lock::Lock::take(&world.path()), Err(LedgerError::Locked { .. })));
+    // Another doorman that was quicker has it: nothing is written beside it.
+    std::fs::remove_file(&lock).unwrap();
+    let other = lock::Lock::take(&world.path()).unwrap();
+    let mut health = ledger.health();
+    let mut writing = write_in_background(&ledger, seen("r2", None, 1));
+    assert!(blocked(&mut health, &mut writing).await.contains("another doorman"));
+    drop(other);
+    writing.await.unwrap().unwrap();
 }

@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ const SPEAK_MAX: Duration = Duration::from_secs(10);
 const REPLY_MAX: Duration = Duration::from_secs(120);
 /// Between tries when the system cannot accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// How often the socket's file is looked at: others may delete what is in a runtime directory.
+const LOOK_RHYTHM: Duration = Duration::from_secs(2);
 /// After `stop`, calls that are under way may end.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -59,6 +62,7 @@ struct Door {
 }
 
 /// Serves the socket until `stop`, and removes it then. A call that is under way at that moment may end within 2 s.
+/// A socket whose file was deleted or replaced is made again.
 ///
 /// # Errors
 /// The listener cannot be used with this runtime.
@@ -71,10 +75,12 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
-    let listener = UnixListener::from_std(listener)?;
+    let mut listener = UnixListener::from_std(listener)?;
     let door = Door { purpose, shared: socket.shared() };
     let router = router(calls, readings).layer(Extension(door)).layer(Extension(redact.clone()));
     let router = router.layer(axum::middleware::map_response_with_state(redact, without_keys));
+    let (made, mut again) = mpsc::channel(1);
+    let kept = tokio::spawn(keep_in_place(socket, made, stop.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     let end = CancellationToken::new();
@@ -82,6 +88,10 @@ pub async fn serve(
         let (place, stream) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accept(&listener, &places) => accepted,
+            Some(new) = again.recv() => {
+                listener = new;
+                continue;
+            }
         };
         let (router, end) = (router.clone(), end.clone());
         tasks.spawn(async move {
@@ -93,13 +103,59 @@ pub async fn serve(
         });
     }
     drop(listener);
-    drop(socket);
+    // A file system that hangs must not keep the process.
+    let _ = tokio::time::timeout(STOP_MAX, kept).await;
     tasks.close();
     if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {
         end.cancel();
         tasks.wait().await;
     }
     Ok(())
+}
+
+/// Looks at the socket's file until `stop`, and removes it then. Where it was deleted or replaced, another is made in its
+/// place, and its listener is handed to `made`.
+async fn keep_in_place(socket: Bound, made: mpsc::Sender<UnixListener>, stop: CancellationToken) {
+    let mut socket = Arc::new(socket);
+    // Why there is none, so that it is said once.
+    let mut missing = None;
+    let mut looks = interval_at(Instant::now() + LOOK_RHYTHM, LOOK_RHYTHM);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let old = Arc::clone(&socket);
+        let bound = tokio::task::spawn_blocking(move || old.made_again()).await;
+        let why = match bound {
+            Ok(None) | Err(_) => None,
+            Ok(Some(Ok(mut bound))) => match bound.take_listener().map(UnixListener::from_std) {
+                Some(Ok(listener)) => {
+                    let path = bound.path().display().to_string();
+                    socket = Arc::new(bound);
+                    tracing::warn!(
+                        event = events::CONTROL_REMADE,
+                        path,
+                        "the control socket's file was gone: made again"
+                    );
+                    if made.send(listener).await.is_err() {
+                        return;
+                    }
+                    None
+                }
+                Some(Err(error)) => Some(error.to_string()),
+                None => None,
+            },
+            Ok(Some(Err(error))) => Some(error.to_string()),
+        };
+        if why.is_some() && why != missing {
+            let message =
+                "the control socket's file is gone, and another cannot be made: no command reaches this daemon";
+            tracing::warn!(event = events::CONTROL_REFUSED, why, "{message}");
+        }
+        missing = why;
+    }
 }
 
 /// The next connection and its place. Without descriptors it waits for some: the socket must come back by itself.

@@ -71,6 +71,8 @@ pub struct Bound {
     identity: Option<(u64, u64)>,
     /// The file's mode says who may use it.
     shared: bool,
+    /// Whose members may use it.
+    group: Option<Box<str>>,
 }
 
 impl Bound {
@@ -97,6 +99,7 @@ impl Bound {
         chown(path, None, Some(gid)).map_err(|error| failed(format!("{error}: {why}")))?;
         fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(|error| failed(error.to_string()))?;
         bound.shared = true;
+        bound.group = Some(group.into());
         Ok(bound)
     }
 
@@ -107,7 +110,7 @@ impl Bound {
     pub fn inherited(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { listener: Some(listener), path, identity: None, shared: true })
+        Ok(Self { listener: Some(listener), path, identity: None, shared: true, group: None })
     }
 
     /// Whether the file's mode alone says who may use it.
@@ -150,12 +153,24 @@ impl Bound {
         fs::rename(&born, path).map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
         let identity = Some((metadata.dev(), metadata.ino()));
-        Ok(Self { listener: Some(listener), path: path.to_owned(), identity, shared: false })
+        Ok(Self { listener: Some(listener), path: path.to_owned(), identity, shared: false, group: None })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether this socket's file is still where it was made. Blocks on the file system.
+    fn in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity)
+    }
+
+    /// Another one in its place, for the same users, where its file is no longer there. A file that somebody else made is theirs
+    /// to look after. Blocks on the file system.
+    pub(super) fn made_again(&self) -> Option<Result<Self, SocketError>> {
+        let lost = self.identity.is_some() && !self.in_place();
+        lost.then(|| Self::bind_for(&self.path, self.group.as_deref()))
     }
 
     /// The listener, once; it does not block.
@@ -166,9 +181,7 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity);
-        if ours {
+        if self.in_place() {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -53,7 +53,7 @@ macro_rules! fields {
 }
 
 events! {
-    STARTED = "started", INFO, ["version", "agents", "pid"], "doorman is up: configuration, ledger and control socket are there";
+    STARTED = "started", INFO, ["version", "agents", "pid", "rest_proxy", "socket_proxy"], "doorman is up: configuration, ledger and control socket are there";
     CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
     CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found an error in the configuration; the configuration read at the start stays in force; logged again every 5 minutes until a reload finds no error";
@@ -86,15 +86,15 @@ events! {
     REQUEST_SEEN = "request_seen", DEBUG or WARN, ["handle", "name", "via"], "doorman sees a request for the first time; a warning if the platform lists a settled request again";
     REQUEST_CHANGED = "request_changed", WARN, ["handle", "name", "before"], "a pending request has another sender, name or message than before; it is decided again";
     INBOX_FULL = "inbox_full", WARN, [], "more requests are pending than fit into memory; a later listing brings the rest";
-    DECIDED = "decided", INFO, ["handle", "name", "verdict", "by", "policy", "due", "mode"], "the policy's decision about a request: the first one, and each one that differs from the last";
+    DECIDED = "decided", INFO or DEBUG, ["handle", "name", "verdict", "by", "policy", "due", "mode"], "the policy's decision about a request: the first one, and each one that differs from the last; at debug if the answer goes out at once, since `answered` follows";
     ANSWERING = "answering", DEBUG, ["verdict", "attempt"], "the intent is on record and doorman sends the answer";
     ANSWERED = "answered", INFO, ["handle", "name", "verdict", "by", "outcome", "attempt", "latency_ms"], "the platform's final word on an answer; `latency_ms` is the time from the event to that word";
-    ANSWER_RETRY = "answer_retry", INFO, ["verdict", "attempt", "status", "why"], "an answer failed for a passing reason; doorman will send it again";
+    ANSWER_RETRY = "answer_retry", DEBUG, ["verdict", "attempt", "status", "why"], "an answer failed for a passing reason; doorman will send it again";
     ANSWER_REFUSED = "answer_refused", WARN, ["verdict", "status", "code", "why"], "the platform refused this answer (400, 403, 422)";
     ANSWER_UNKNOWN = "answer_unknown", WARN, ["verdict", "attempt", "why"], "doorman does not know whether an answer arrived; it lists the pending requests before it sends another";
     SETTLED = "settled", INFO, ["status"], "somebody else settled a request, or an answer with unknown outcome turned out to have arrived";
     GONE = "gone", INFO, [], "a request is no longer listed";
-    CONTACT_ADDED = "contact_added", INFO, ["contact", "handle", "name", "kind"], "the agent has a new contact";
+    CONTACT_ADDED = "contact_added", DEBUG, ["contact", "handle", "name", "kind"], "the agent has a new contact: `answered` or `contact_unexplained` is about the same";
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
@@ -102,7 +102,7 @@ events! {
     SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are the rules' decision";
     AGENT_PAUSED = "agent_paused", WARN, ["by"], "doorman answers nothing for this agent until `doorman resume`";
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "doorman answers for this agent again";
-    PERSON_ANSWERED = "person_answered", INFO, ["handle", "verdict", "by"], "a person approved or rejected a request, or put it on hold";
+    PERSON_ANSWERED = "person_answered", INFO or DEBUG, ["handle", "verdict", "by"], "a person put a request on hold; at debug if a person approved or rejected it, since `answered` names the person";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "a person removed a contact with `doorman revoke`";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";
     FRAME_MALFORMED = "frame_malformed", WARN or DEBUG, ["why"], "a frame on the socket could not be read; it was counted and dropped; a warning once for each connection";
@@ -116,6 +116,7 @@ events! {
     LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written; every answer waits";
     LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, and doorman cannot change that";
     LEDGER_UNREADABLE = "ledger_unreadable", ERROR, ["why", "in_ms"], "an agent's data could not be read from the ledger; doorman retries after `in_ms` and answers nothing for the agent until then";
+    LEDGER_LOCK_REMADE = "ledger_lock_remade", WARN, ["path"], "the ledger's lock file was deleted while doorman runs; doorman made it again and locked it";
     LEDGER_RECOVERED = "ledger_recovered", INFO, ["for_ms"], "the ledger can be written again";
     CLOCK_UNSOUND = "clock_unsound", WARN, ["why"], "this machine's clock is wrong; conditions on time are unknown and timers wait";
     CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock is right again";
@@ -125,10 +126,12 @@ events! {
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`; tried again every 30 s";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
+    CONTROL_REMADE = "control_remade", WARN, ["path"], "the control socket's file was deleted or replaced while doorman runs; doorman made it again";
     WATCHDOG_LATE = "watchdog_late", ERROR, ["loop", "late_ms"], "a loop of the daemon hangs; systemd's watchdog gets no signal until the loop runs again";
     WATCHDOG_RECOVERED = "watchdog_recovered", INFO, ["loop"], "a loop that hung runs again";
     NOTIFY_FAILED = "notify_failed", WARN, ["why"], "a message to systemd could not be sent";
     LOG_DROPPED = "log_dropped", WARN, ["lines"], "this many lines were dropped because nobody read the log fast enough";
+    LOG_KEPT_BACK = "log_kept_back", WARN, ["what", "lines"], "the platform caused more lines of the event `what` than are written; `lines` of them were left out within 10 s";
     RECORD_ENDED = "record_ended", WARN, ["path", "why"], "the transcript of `run --record` ended early";
     DRAINING = "draining", INFO, [], "doorman is stopping: it finishes the answers on their way; the rest stays pending";
     DRAINED = "drained", INFO, ["agents", "latency_ms"], "doorman finished its answers; `agents` counts those that did not finish in time, whose open answers are settled at the next start";
@@ -164,13 +167,15 @@ fields! {
     "late_ms", "number", "by how much it is late, in milliseconds";
     "state", "text", "`starting`, `live`, `away`, `yielded`, `polling` or `refused`";
     "why", "text", "the reason, for people";
-    "what", "text", "what kind of row it was";
+    "what", "text", "what kind of row it was; or the name of an event";
     "via", "text", "`event` or `listing`";
     "kind", "text", "`user`, `agent` or `other`";
     "contact", "text", "the id of a contact";
     "contacts", "number", "how many contacts";
     "pending", "number", "how many requests are pending";
     "pages", "number", "how many pages a listing had";
+    "rest_proxy", "text", "the variable that names the proxy for REST, and its place; absent where there is none";
+    "socket_proxy", "text", "the same for the WebSocket";
     "agents", "number", "how many agents";
     "policies", "number", "how many rules files";
     "rules", "number", "how many rules";

@@ -156,7 +156,7 @@ impl Pace {
         }
         while now >= self.second + SECOND {
             // Long pauses are not counted out second by second.
-            let seconds = (now - self.second).as_secs();
+            let seconds = now.saturating_sub(self.second).as_secs();
             let busy = self.recent.back().is_some_and(|at| *at + SECOND >= self.second);
             self.rate = match self.step {
                 None => self.rate * 2.0,

@@ -176,7 +176,16 @@ impl Route {
         Ok(Wire::new(Box::new(stream), peer, suspects.clone()).agreed(h2, false))
     }
 
+    /// A failure names the variable that names the proxy: whoever reads it knows where to look.
     async fn through(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
+        let failed = |failure: DialFailure| {
+            let why = format!("{} (through {})", failure.why, proxy.describe());
+            DialFailure { phase: failure.phase, why }
+        };
+        self.proxied(proxy, until, limit).await.map_err(failed)
+    }
+
+    async fn proxied(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
         let addresses = phase("resolve", until, limit, self.net.resolve(&proxy.host, proxy.port)).await?;
         let (tcp, peer) = phase("connect", until, limit, race(addresses, NEXT_ADDRESS, tcp)).await?;
         let mut io: Box<dyn Bytes> = Box::new(tcp);

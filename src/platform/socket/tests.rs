@@ -19,8 +19,9 @@ async fn pipe(size: usize) -> Pipe {
     let platform = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let (sender, events) = mpsc::channel(1024);
     let (commands, receiver) = mpsc::channel(16);
+    let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
     let driver = tokio::spawn(
-        Driver { stream, redact: Redact::default(), events: sender, commands: receiver, waiting: 0 }.run(),
+        Driver { stream, redact: Redact::default(), events: sender, commands: receiver, waiting: 0, pings }.run(),
     );
     Pipe { platform, events, commands, driver }
 }
@@ -47,6 +48,39 @@ async fn frames_are_moved_both_ways_and_pings_answered() {
     assert_eq!(pipe.platform.next().await.unwrap().unwrap(), Message::Pong("beat".into()));
     pipe.commands.send(SocketCommand::Send("hello".to_owned())).await.unwrap();
     assert_eq!(pipe.platform.next().await.unwrap().unwrap(), Message::text("hello"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_pings_is_answered_at_a_bounded_rate_and_commands_go_on() {
+    let pipe = pipe(1 << 20).await;
+    let (mut sink, mut stream) = pipe.platform.split();
+    let began = tokio::time::Instant::now();
+    let pings = 10 * PINGS_MAX;
+    let flood = tokio::spawn(async move {
+        for ping in 0..pings {
+            sink.send(Message::Ping(ping.to_string().into())).await.unwrap();
+        }
+        sink
+    });
+    pipe.commands.send(SocketCommand::Send("hello".to_owned())).await.unwrap();
+    let last = Message::Pong((pings - 1).to_string().into());
+    let (mut pongs, mut heard) = (0, None);
+    loop {
+        match stream.next().await.unwrap().unwrap() {
+            Message::Text(_) => heard = Some(began.elapsed()),
+            pong => {
+                pongs += 1;
+                let most = PINGS_MAX * u32::try_from(began.elapsed().as_secs() + 1).unwrap() + 1;
+                assert!(pongs <= most, "{pongs} pongs after {:?}", began.elapsed());
+                if pong == last {
+                    break;
+                }
+            }
+        }
+    }
+    assert!(heard.is_some_and(|after| after < Duration::from_secs(2)), "{heard:?}");
+    assert!(began.elapsed() >= Duration::from_secs(8), "{:?}", began.elapsed());
+    drop(flood.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,14 @@ impl<'a> Inputs<'a> {
         Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
     }
 
+    /// Regular expressions look at so many bytes of a text, and no further.
+    pub(crate) fn searching(mut self, bytes: usize) -> Self {
+        for forms in [&mut self.name, &mut self.message].into_iter().flatten() {
+            forms.search_at_most(bytes);
+        }
+        self
+    }
+
     /// Whether conditions on time can be answered at all.
     pub(crate) fn clock_is_sound(&self) -> bool {
         self.circumstances.clock == ClockHealth::Sound
@@ -59,9 +67,12 @@ impl<'a> Inputs<'a> {
         self.message.as_ref()
     }
 
-    /// Whether a text was cut, so that conditions on text may be unknown.
+    /// Whether a text was cut, or is searched in part, so that conditions on text may be unknown.
     pub(crate) fn some_text_is_cut(&self) -> bool {
-        [self.name(), self.message()].into_iter().flatten().any(|forms| forms.original().is_cut())
+        [self.name(), self.message()]
+            .into_iter()
+            .flatten()
+            .any(|forms| forms.original().is_cut() || !forms.is_searched_whole())
     }
 
     pub(crate) fn inserted(&self) -> Inserted {

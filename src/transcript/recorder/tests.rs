@@ -10,7 +10,7 @@ fn recorded(text: bool, most: u64, work: impl FnOnce(&Recorder, &AgentId)) -> (S
     redact.add("band-key-of-the-porter");
     let recorder = Recorder::open(&path, text, most, redact, Clock::start()).unwrap();
     work(&recorder, &AgentId::parse("a-1").unwrap());
-    recorder.finish();
+    assert!(recorder.finish(files::TIME));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     (std::fs::read_to_string(&path).unwrap(), mode)
 }
@@ -62,7 +62,7 @@ fn a_file_is_appended_to_made_private_and_never_reached_by_a_link() {
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     for _ in 0..2 {
-        Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).unwrap().finish();
+        Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).unwrap().finish(files::TIME);
     }
     assert_eq!(read(&std::fs::read_to_string(&path).unwrap()).unwrap().len(), 2);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,0 +1,118 @@
+//! What the platform can make an agent say in the log in a second is bounded: of each event that it causes without an answer
+//! of ours, so many lines at once and so many a second; what is more is counted, and told as one line.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Notice;
+use crate::clock::Mono;
+use crate::ops::log::events;
+use crate::phoenix::session::NoteLevel;
+
+/// Lines of one event at once.
+pub const LINES_AT_ONCE: u32 = 100;
+/// And a second, in the long run.
+const LINES_PER_SECOND: u32 = 10;
+/// Lines that were kept back are told of after this long.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// How many lines of each event went out lately, for one agent.
+#[derive(Debug, Default)]
+pub struct Noise {
+    // Bounded: an event's name is one of a fixed set.
+    events: BTreeMap<&'static str, Event>,
+    /// When lines that were kept back are told of next.
+    due: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Event {
+    lines: u32,
+    /// Since when the lines that are left count.
+    since: Mono,
+    kept_back: u64,
+}
+
+impl Noise {
+    /// Whether this notice's line may go out.
+    pub fn admits(&mut self, notice: &Notice, now: Mono) -> bool {
+        let Some(name) = caused_by_platform(notice) else { return true };
+        let event = self.events.entry(name).or_insert(Event { lines: LINES_AT_ONCE, since: now, kept_back: 0 });
+        let between = Duration::from_secs(1) / LINES_PER_SECOND;
+        let more = u32::try_from(now.since(event.since).as_nanos() / between.as_nanos()).unwrap_or(u32::MAX);
+        if event.lines.saturating_add(more) >= LINES_AT_ONCE {
+            (event.lines, event.since) = (LINES_AT_ONCE, now);
+        } else {
+            event.lines += more;
+            event.since = event.since + between * more;
+        }
+        if event.lines > 0 {
+            event.lines -= 1;
+            return true;
+        }
+        event.kept_back += 1;
+        self.due.get_or_insert(now + TOLD_EVERY);
+        false
+    }
+
+    /// Of which events how many lines were kept back, when it is time to say so.
+    pub fn kept_back(&mut self, now: Mono) -> Vec<(&'static str, u64)> {
+        if self.due.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        self.due = None;
+        let taken = |(name, event): (&&'static str, &mut Event)| (*name, std::mem::take(&mut event.kept_back));
+        self.events.iter_mut().map(taken).filter(|(_, lines)| *lines > 0).collect()
+    }
+}
+
+/// The event of a line above debug that one frame of the platform is enough for.
+fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
+    match notice {
+        Notice::Session(note) if note.level != NoteLevel::Debug => Some(note.what),
+        Notice::Superseded(_) => Some(events::SUPERSEDED),
+        Notice::Returned { .. } => Some(events::REQUEST_SEEN),
+        Notice::Changed { .. } => Some(events::REQUEST_CHANGED),
+        Notice::ContactUnexplained { .. } => Some(events::CONTACT_UNEXPLAINED),
+        Notice::ContactRemoved { .. } => Some(events::CONTACT_REMOVED),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ContactId;
+    use crate::phoenix::session::Note;
+
+    fn malformed() -> Notice {
+        Notice::Session(Note { level: NoteLevel::Warn, what: "payload_malformed", detail: "x".to_owned() })
+    }
+
+    fn removed() -> Notice {
+        Notice::ContactRemoved { contact: ContactId::parse("c-1").unwrap(), handle: None }
+    }
+
+    fn at(ms: u64) -> Mono {
+        Mono::from_origin(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_flood_becomes_some_lines_and_a_count_and_each_event_has_its_own_share() {
+        let mut noise = Noise::default();
+        let out = (0..100_000).filter(|n| noise.admits(&malformed(), at(n / 10))).count();
+        // Ten seconds: what is at once, and ten a second.
+        assert!((190..=200).contains(&out), "{out}");
+        assert!(noise.admits(&removed(), at(10_000)), "another event is not kept back");
+        let said = noise.kept_back(at(11_000));
+        assert_eq!(said, [("payload_malformed", 100_000 - out as u64)]);
+        assert!(noise.kept_back(at(60_000)).is_empty(), "said once");
+        assert!(noise.admits(&malformed(), at(60_000)));
+    }
+
+    #[test]
+    fn what_an_answer_of_ours_came_to_is_never_kept_back() {
+        let mut noise = Noise::default();
+        assert!((0..10_000).all(|_| noise.admits(&Notice::Resumed { by: "person:ann".to_owned() }, at(0))));
+    }
+}
