@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use doorman::ledger::{Ledger, Options};
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, params};
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,13 +16,6 @@ const GROUP_MAX: usize = 4096;
 /// Two rows a request: what was about to be said, and that it was.
 const SCHEMA_B: &str = "CREATE TABLE intent (n INTEGER PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
                         CREATE TABLE outcome (intent INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;";
-/// The steps of doorman's own schema.
-const SCHEMA_C: &[&str] = &[
-    include_str!("../../src/ledger/schema/1.sql"),
-    include_str!("../../src/ledger/schema/2.sql"),
-    include_str!("../../src/ledger/schema/3.sql"),
-];
-
 /// Which floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -49,21 +43,22 @@ pub struct Records(Sender<Entry>);
 impl Records {
     /// Starts the thread; none for floor A. `told` hears of each intent that is on record.
     pub fn start(kind: Kind, path: &Path, told: UnboundedSender<String>) -> Option<Self> {
-        let steps: &[&str] = match kind {
-            Kind::A => return None,
-            Kind::B => &[SCHEMA_B],
-            Kind::C => SCHEMA_C,
-        };
         // The backlog comes to the record that the bursts left.
         let new = !path.exists();
+        match kind {
+            Kind::A => return None,
+            Kind::B => {}
+            Kind::C if new => make_ledger(path),
+            Kind::C => {}
+        }
         let connection = Connection::open(path).unwrap();
         connection.set_prepared_statement_cache_capacity(64);
         connection
             .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
             .unwrap();
         connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).unwrap();
-        for step in steps.iter().filter(|_| new) {
-            connection.execute_batch(step).unwrap();
+        if new && kind == Kind::B {
+            connection.execute_batch(SCHEMA_B).unwrap();
         }
         let (push, entries) = mpsc::channel();
         let mut writer =
@@ -162,18 +157,20 @@ impl Writer {
                 at
             ])
             .unwrap();
-        self.sql(
-            "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)
-             VALUES (?1, ?2, 'approve', 'friends', ?3, 'enforce', ?4)",
-        )
-        .execute(params![row, at, self.policy, r#"{"circumstances":{"clock":"sound","contacts":0}}"#])
-        .unwrap();
+        let decision = self
+            .sql(
+                "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)
+                 VALUES (?1, ?2, 'approve', 'friends', ?3, 'enforce', ?4)",
+            )
+            .insert(params![row, at, self.policy, r#"{"circumstances":{"clock":"sound","contacts":0}}"#])
+            .unwrap();
         let answer = self
             .sql(
-                "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at)
-                 VALUES (?1, ?2, 'approve', 'friends', ?3, 0, ?4, 1, ?4, ?4)",
+                "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
+                     after_decision)
+                 VALUES (?1, ?2, 'approve', 'friends', ?3, 0, ?4, 1, ?4, ?4, ?5)",
             )
-            .insert(params![self.agent, row, self.policy, at])
+            .insert(params![self.agent, row, self.policy, at, decision])
             .unwrap();
         self.sql("INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, 'friends', 'rule', ?2, ?3)")
             .execute(params![row, self.agent, at])
@@ -199,22 +196,38 @@ impl Writer {
         let handle = contact.handle.as_deref().unwrap();
         let request = self.let_in.remove(handle);
         let inserted: Timestamp = contact.inserted_at.as_deref().unwrap().parse().unwrap();
-        self.sql(
-            "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'agent', ?6, ?7, ?8)",
-        )
-        .execute(params![
-            self.agent,
-            contact.id(),
-            handle.split('/').next().unwrap(),
-            handle,
-            contact.name,
-            inserted.as_microsecond(),
-            now(),
-            request
-        ])
-        .unwrap();
+        let (owner, at) = (handle.split('/').next().unwrap(), now());
+        let n = self
+            .sql(
+                "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'agent', ?6, ?7, ?8)",
+            )
+            .insert(params![
+                self.agent,
+                contact.id(),
+                owner,
+                handle,
+                contact.name,
+                inserted.as_microsecond(),
+                at,
+                request
+            ])
+            .unwrap();
+        self.sql("INSERT INTO contact_owner (contact, owner, agent, at) VALUES (?1, ?2, ?3, ?4)")
+            .execute(params![n, owner, self.agent, at])
+            .unwrap();
     }
+}
+
+/// The file as doorman makes it, with its schema as that stands.
+fn make_ledger(path: &Path) {
+    let path = path.to_owned();
+    // On a thread of its own, since the caller is on a runtime.
+    let made = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { Ledger::open(&path, Options::default()).unwrap().close().await }).unwrap();
+    });
+    made.join().unwrap();
 }
 
 fn now() -> i64 {

@@ -61,13 +61,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let mut contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
+    let keep = |handle: Option<&str>, at: Option<Timestamp>| {
+        since.is_none_or(|since| at.is_some_and(|at| at >= since))
+            && args.matching.as_ref().is_none_or(|patterns| select::fits_handle(patterns, handle))
+    };
+    let mut contacts = reader.contacts_kept(agent.as_ref(), keep).map_err(|error| fault(&error))?;
     contacts.retain(|contact| {
         let behind = Behind::of(contact);
         (!args.not_by_doorman || behind == Behind::NobodyHere)
             && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
-            && args.matching.as_ref().is_none_or(|patterns| select::fits(patterns, contact))
-            && since.is_none_or(|since| contact.since.is_some_and(|at| at >= since))
     });
     if args.json {
         for contact in &contacts {

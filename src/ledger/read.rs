@@ -240,7 +240,24 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn contacts(&self, agent: Option<&AgentId>) -> Result<Vec<RecordedContact>, LedgerError> {
-        contacts::all(&self.connection, agent).map_err(|error| self.fault(&error))
+        self.contacts_kept(agent, |_, _| true)
+    }
+
+    /// The same, but only those whose handle, as received, and time are kept.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn contacts_kept(
+        &self,
+        agent: Option<&AgentId>,
+        keep: impl Fn(Option<&str>, Option<Timestamp>) -> bool,
+    ) -> Result<Vec<RecordedContact>, LedgerError> {
+        let read = || {
+            // Both reads see one moment.
+            let reading = self.connection.unchecked_transaction()?;
+            contacts::kept(&reading, agent, keep)
+        };
+        read().map_err(|error| self.fault(&error))
     }
 
     /// The policies that an agent stood under, and since when, oldest first.

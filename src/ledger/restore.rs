@@ -222,8 +222,9 @@ impl Load<'_> {
         )?;
         let mut owners: HashMap<i64, Vec<Arc<str>>> = HashMap::new();
         self.rows(
-            "SELECT o.contact, o.owner FROM contact c JOIN contact_owner o ON o.contact = c.n
-             WHERE c.agent = ?1 AND c.removed_at IS NULL ORDER BY o.contact, o.at, o.owner",
+            "SELECT o.contact, o.owner FROM (SELECT n FROM contact WHERE agent = ?1 AND removed_at IS NULL
+                 ORDER BY request IS NULL, n DESC LIMIT 100001) c JOIN contact_owner o ON o.contact = c.n
+             ORDER BY o.contact, o.at, o.owner",
             None,
             |row| {
                 owners.entry(row.get(0)?).or_default().push(row.get(1)?);
@@ -303,8 +304,9 @@ impl Load<'_> {
         let sql = format!(
             "{columns} WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND {counts}
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
-             UNION ALL {columns} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
-             ORDER BY 2, 1"
+             UNION ALL {} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
+             ORDER BY 2, 1",
+            columns.replace("answer w", "answer w INDEXED BY answer_open")
         );
         self.rows(&sql, Some(since), |row| Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)? }))
     }
@@ -315,7 +317,7 @@ impl Load<'_> {
              WHERE agent = ?1 AND outcome_at >= ?2 AND reserved_at >= ?2 AND answer = 'reject' AND \"by\" GLOB 'overdue:*'
                  AND outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              UNION ALL
-             SELECT substr(\"by\", 9), reserved_at FROM answer
+             SELECT substr(\"by\", 9), reserved_at FROM answer INDEXED BY answer_open
              WHERE agent = ?1 AND (outcome IS NULL OR outcome = 'unknown') AND reserved_at >= ?2 AND answer = 'reject'
                  AND \"by\" GLOB 'overdue:*'
              ORDER BY 2",
@@ -325,9 +327,11 @@ impl Load<'_> {
         Ok(rows.into_iter().filter_map(|(name, at)| Some((RuleName::parse(&name)?, at))).collect())
     }
 
+    /// SQLite would walk through all answers of the agent in their order, were it not told the index.
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM answer w
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle
+             FROM answer w INDEXED BY answer_open
              JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
             None,

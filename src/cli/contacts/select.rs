@@ -58,6 +58,11 @@ pub(in crate::cli) fn handle(contact: &RecordedContact) -> Option<Handle> {
     Sender::parse(contact.handle.as_ref().map(|text| text.raw())).handle().cloned()
 }
 
+/// Whether one of the patterns is that of a handle as received.
+pub(in crate::cli) fn fits_handle(patterns: &PatternSet, handle: Option<&str>) -> bool {
+    Sender::parse(handle).handle().is_some_and(|handle| patterns.contains(handle))
+}
+
 /// Whether one of the patterns is the contact's.
 pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> bool {
     handle(contact).is_some_and(|handle| patterns.contains(&handle))

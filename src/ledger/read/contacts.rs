@@ -28,20 +28,36 @@ pub struct RecordedContact {
     pub by: Option<By>,
 }
 
-/// All contacts of this agent, or of all, oldest first.
-pub fn all(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result<Vec<RecordedContact>> {
+/// The contacts of this agent, or of all, oldest first, whose handle and time `keep` keeps: only of those the request and
+/// its answer are looked up.
+pub fn kept(
+    connection: &Connection,
+    agent: Option<&AgentId>,
+    keep: impl Fn(Option<&str>, Option<Timestamp>) -> bool,
+) -> rusqlite::Result<Vec<RecordedContact>> {
+    let mut find = connection.prepare_cached(
+        "SELECT c.n, coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request)),
+             coalesce(c.inserted_at, c.added_at) AS since
+         FROM agent a CROSS JOIN contact c ON c.agent = a.n
+         WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY since, c.n",
+    )?;
+    let mut numbers: Vec<i64> = Vec::new();
+    let mut rows = find.query([agent.map(AgentId::as_str)])?;
+    while let Some(row) = rows.next()? {
+        if keep(row.get_ref(1)?.as_str_or_null()?, row.get::<_, Option<Micros>>(2)?.map(|Micros(at)| at)) {
+            numbers.push(row.get(0)?);
+        }
+    }
     // An answer that certainly let nobody in explains nobody.
-    connection
-        .prepare_cached(
-            "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
+    let mut one = connection.prepare_cached(
+        "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
                  CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\"
              FROM contact c JOIN agent a ON a.n = c.agent LEFT JOIN request r ON r.n = c.request
              LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND answer = 'approve'
                  AND (outcome IS NULL OR outcome NOT IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')))
-             WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY coalesce(c.inserted_at, c.added_at), c.n",
-        )?
-        .query_map([agent.map(AgentId::as_str)], read)?
-        .collect()
+             WHERE c.n = ?1",
+    )?;
+    numbers.into_iter().map(|n| one.query_row([n], read)).collect()
 }
 
 /// From when to when the handles of an agent's contacts were contacts, as far as the record knows.

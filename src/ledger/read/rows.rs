@@ -222,7 +222,7 @@ fn touched_since(
     for sql in [
         "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
         "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n AND w.outcome_at >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
-        "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n
+        "SELECT w.request FROM agent a CROSS JOIN answer w INDEXED BY answer_open ON w.agent = a.n
              WHERE (w.outcome IS NULL OR w.outcome = 'unknown') AND w.last_at >= ?1 AND (?2 IS NULL OR a.id = ?2)",
         "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.elsewhere = 1 AND r.settled_at >= ?1
              WHERE ?2 IS NULL OR a.id = ?2",

@@ -22,6 +22,19 @@ impl Recorder<'_> {
             Some(request) => self.find(agent, request)?,
             None => None,
         };
+        let (owner, handle) = (owner_of(&contact.sender), kept(contact.sender.original()));
+        let (name, sent) = (kept(contact.name.as_ref()), contact.inserted_at.map(Micros));
+        let (id, kind, added) = (contact.id.as_str(), contact.kind.as_str(), Micros(at));
+        let new = self
+            .sql(
+                "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, id) DO NOTHING",
+            )?
+            .execute(params![agent, id, owner, handle, name, kind, sent, added, request])?;
+        if new > 0 {
+            let n = self.connection.last_insert_rowid();
+            return self.new_contact_owners(agent, n, owner, request, at);
+        }
         self.sql(
             "INSERT OR IGNORE INTO contact_removal (contact, agent, at)
              SELECT n, agent, removed_at FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL",
@@ -30,26 +43,13 @@ impl Recorder<'_> {
         // One that comes again after its removal is what is said of it now.
         let n: i64 = self
             .sql(
-            "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (agent, id) DO UPDATE SET owner = coalesce(excluded.owner, owner),
-                 handle = coalesce(excluded.handle, handle), name = coalesce(excluded.name, name), kind = excluded.kind,
-                 inserted_at = iif(removed_at IS NULL, coalesce(inserted_at, excluded.inserted_at), excluded.inserted_at),
-                 added_at = iif(removed_at IS NULL, coalesce(added_at, excluded.added_at), excluded.added_at),
-                 request = iif(removed_at IS NULL, coalesce(request, excluded.request), excluded.request), removed_at = NULL
-             RETURNING n",
+            "UPDATE contact SET owner = coalesce(?3, owner), handle = coalesce(?4, handle), name = coalesce(?5, name), kind = ?6,
+                 inserted_at = iif(removed_at IS NULL, coalesce(inserted_at, ?7), ?7),
+                 added_at = iif(removed_at IS NULL, coalesce(added_at, ?8), ?8),
+                 request = iif(removed_at IS NULL, coalesce(request, ?9), ?9), removed_at = NULL
+             WHERE agent = ?1 AND id = ?2 RETURNING n",
         )?
-        .query_row(params![
-            agent,
-            contact.id.as_str(),
-            owner_of(&contact.sender),
-            kept(contact.sender.original()),
-            kept(contact.name.as_ref()),
-            contact.kind.as_str(),
-            contact.inserted_at.map(Micros),
-            Micros(at),
-            request,
-        ], |row| row.get(0))?;
+        .query_row(params![agent, id, owner, handle, name, kind, sent, added, request], |row| row.get(0))?;
         self.sql(
             "INSERT OR IGNORE INTO contact_owner (contact, owner, agent, at)
              SELECT ?1, owner, ?2, ?3 FROM contact WHERE n = ?1 AND owner IS NOT NULL
@@ -57,6 +57,29 @@ impl Recorder<'_> {
                  WHERE c.n = ?1 AND r.owner IS NOT NULL",
         )?
         .execute(params![n, agent, Micros(at)])?;
+        Ok(())
+    }
+
+    /// The owners of a contact whose row is new: its own, and that of the request whose answer made it.
+    fn new_contact_owners(
+        &self,
+        agent: i64,
+        contact: i64,
+        own: Option<&str>,
+        request: Option<i64>,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        if let Some(own) = own {
+            self.sql("INSERT INTO contact_owner (contact, owner, agent, at) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![contact, own, agent, Micros(at)])?;
+        }
+        if let Some(request) = request {
+            self.sql(
+                "INSERT INTO contact_owner (contact, owner, agent, at)
+                 SELECT ?1, owner, ?2, ?3 FROM request WHERE n = ?4 AND owner IS NOT NULL AND owner IS NOT ?5",
+            )?
+            .execute(params![contact, agent, Micros(at), request, own])?;
+        }
         Ok(())
     }
 
