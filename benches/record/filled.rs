@@ -124,7 +124,7 @@ pub fn commands(args: &Args) -> Vec<Vec<String>> {
         words("history --handle owner-77/bot"),
         words(&format!("explain {middle:08x}-2222-7000-8000-000000000000")),
         words("explain @owner-77/bot"),
-        words("contacts"),
-        words("pending"),
+        words(&format!("contacts --agent {}", agent(middle % args.agents).as_str())),
+        words("contacts --matching owner-77/*"),
     ]
 }

@@ -492,7 +492,8 @@ fn contacts_on_record(
     at: Timestamp,
 ) -> Result<Circumstances, CliError> {
     let contacts = reader.contact_count(agent).map_err(|error| fault(&error))?;
-    let spans = reader.contact_spans(agent).map_err(|error| fault(&error))?;
+    let owner = sender.handle().map(|handle| handle.owner());
+    let spans = reader.contact_spans(agent, owner).map_err(|error| fault(&error))?;
     let is = spans.zip(sender.handle()).map(|(spans, handle)| spans.at(handle, at));
     let (owner, sender) = is.unzip();
     Ok(Circumstances { contacts, owner_is_contact: owner, sender_is_contact: sender, ..seen })

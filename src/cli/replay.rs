@@ -85,7 +85,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let bar = progress_bar(found.requests);
     for (agent, mut recorded) in agents {
-        let spans = reader.contact_spans(&agent).map_err(|error| fault(&error))?;
+        let spans = reader.contact_spans(&agent, None).map_err(|error| fault(&error))?;
         for one in &mut recorded {
             let seen = &mut one.circumstances;
             let is = spans.as_ref().zip(one.request.sender.handle());

@@ -197,15 +197,20 @@ impl LedgerReader {
         self.connection.query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
     }
 
-    /// When which handles were contacts of an agent, as far as the record knows; `None` where its contacts were never read.
+    /// When which handles of this owner, or of all, were contacts of an agent, as far as the record knows; `None` where its
+    /// contacts were never read.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn contact_spans(&self, agent: &AgentId) -> Result<Option<contacts::ContactSpans>, LedgerError> {
+    pub fn contact_spans(
+        &self,
+        agent: &AgentId,
+        owner: Option<&str>,
+    ) -> Result<Option<contacts::ContactSpans>, LedgerError> {
         if self.contact_count(agent)?.is_none() {
             return Ok(None);
         }
-        contacts::spans(&self.connection, agent).map(Some).map_err(|error| self.fault(&error))
+        contacts::spans(&self.connection, agent, owner).map(Some).map_err(|error| self.fault(&error))
     }
 
     /// The ids of requests that begin so, at most two.

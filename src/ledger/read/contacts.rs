@@ -75,12 +75,18 @@ impl ContactSpans {
     }
 }
 
-/// When which handles were contacts of this agent; those without a readable handle are left out.
-pub fn spans(connection: &Connection, agent: &AgentId) -> rusqlite::Result<ContactSpans> {
-    let sql = "SELECT coalesce(c.handle, r.handle), coalesce(c.inserted_at, c.added_at), c.removed_at
-               FROM agent a JOIN contact c ON c.agent = a.n LEFT JOIN request r ON r.n = c.request WHERE a.id = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([agent.as_str()], |row| {
+/// When which handles were contacts of this agent, of one owner or of all; those without a readable handle are left out.
+pub fn spans(connection: &Connection, agent: &AgentId, owner: Option<&str>) -> rusqlite::Result<ContactSpans> {
+    let from = match owner {
+        None => "contact c ON c.agent = a.n AND ?2 IS NULL",
+        Some(_) => "contact_owner o ON o.agent = a.n AND o.owner = ?2 CROSS JOIN contact c ON c.n = o.contact",
+    };
+    let sql = format!(
+        "SELECT coalesce(c.handle, r.handle), coalesce(c.inserted_at, c.added_at), c.removed_at
+         FROM agent a CROSS JOIN {from} LEFT JOIN request r ON r.n = c.request WHERE a.id = ?1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(rusqlite::params![agent.as_str(), owner], |row| {
         let handle = row.get_ref(0)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
         let moment = |column: usize| Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at));
         let (since, until): (_, rusqlite::Result<_>) = (moment(1)?, moment(2));

@@ -256,12 +256,22 @@ impl Past<'_> {
     /// Approvals that counted towards `approvals_max`, since the last resume.
     fn approvals(&self, since: Timestamp, resumed: i64) -> rusqlite::Result<Vec<ApprovalRow>> {
         let (at, decision, tie) = self.order();
-        let sql = format!(
-            "SELECT r.id, w.reserved_at FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.counts = ?7 AND w.reserved_at >= ?2 AND (w.outcome_at IS NULL OR w.outcome_at >= ?2)
+        let columns = |by: &str| {
+            format!("SELECT r.id, w.reserved_at FROM answer w INDEXED BY {by} JOIN request r ON r.n = w.request")
+        };
+        let counts = format!(
+            "w.agent = ?1 AND w.counts = ?7 AND w.reserved_at >= ?2
                  AND (w.outcome IS NULL OR w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected', 'unknown') OR w.outcome_at > ?3)
-                 AND {} ORDER BY w.reserved_at",
+                 AND {}",
             Self::answered_before()
+        );
+        // Two ways in, each by an index of its own: otherwise SQLite walks through all answers of the agent.
+        let sql = format!(
+            "{} WHERE w.outcome_at >= ?2 AND {counts}
+             UNION ALL {} WHERE (w.outcome IS NULL OR w.outcome = 'unknown') AND w.outcome_at IS NULL AND {counts}
+             ORDER BY 2",
+            columns("answer_time"),
+            columns("answer_open")
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map(
