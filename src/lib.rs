@@ -8,8 +8,8 @@
 //!
 //! | stage | pure | what it owns |
 //! | --- | --- | --- |
-//! | [`phoenix`] | yes | frames, the session's states, backoff |
 //! | [`platform`] | parsing is | REST, TLS, the socket's driver; what comes back, parsed once and bounded |
+//! | [`phoenix`] | yes | frames, the session's states, backoff |
 //! | [`inbox`] | yes | one owner per request id, listing passes, tombstones |
 //! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
 //! | [`responder`] | yes | slots, rate, and what a reply to an answer means |

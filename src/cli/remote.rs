@@ -6,9 +6,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::who::WhoArgs;
 use super::{CliError, Global, output};
+use crate::config::settings::CONTROL_READ_NAME;
 use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
-use crate::ops::control::socket::{READ_NAME, usual_places};
+use crate::ops::control::socket::usual_places;
 use crate::ops::control::wire::{ControlOp, OpReply, Status};
 use crate::ops::health::Health;
 
@@ -60,12 +61,12 @@ pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
     let places = super::places(global, "--socket PATH")?;
     Ok(match places.control {
         Some(control) => {
-            let beside = control.with_file_name(READ_NAME);
+            let beside = control.with_file_name(CONTROL_READ_NAME);
             vec![control, places.read.unwrap_or(beside)]
         }
         None => {
             let usual = usual_places(|name| std::env::var_os(name));
-            let beside: Vec<PathBuf> = usual.iter().map(|path| path.with_file_name(READ_NAME)).collect();
+            let beside: Vec<PathBuf> = usual.iter().map(|path| path.with_file_name(CONTROL_READ_NAME)).collect();
             usual.into_iter().chain(places.read).chain(beside).collect()
         }
     })

@@ -24,12 +24,13 @@ use layers::Layered;
 use super::keys;
 use super::level::filter;
 use super::raw::{self, Raw};
-use super::settings::{Answers, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings};
+use super::settings::{
+    Answers, CONTROL_READ_NAME, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings,
+};
 use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
 use crate::files::{self, Advice, Contents, FileError, Reading, Trust};
 use crate::model::AgentId;
-use crate::ops::control::socket;
 
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
@@ -258,7 +259,7 @@ impl<'a> Loading<'a> {
     fn read_path(&mut self, control: &Path, wanted: bool) -> Option<PathBuf> {
         let layered = self.scalar("control.read_path", None, "");
         if layered.value.is_empty() {
-            return wanted.then(|| control.with_file_name(socket::READ_NAME));
+            return wanted.then(|| control.with_file_name(CONTROL_READ_NAME));
         }
         let path = self.resolve(&layered.value);
         if path == control {

@@ -138,6 +138,9 @@ pub struct LedgerSettings {
     pub keep: Duration,
 }
 
+/// The usual name of the control socket that only reads, beside the other one.
+pub const CONTROL_READ_NAME: &str = "read.sock";
+
 /// `[control]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlSettings {

@@ -21,6 +21,7 @@ mod policy_commands;
 mod process;
 mod reference;
 mod reload;
+mod rooms;
 mod rules_reference;
 mod sandbox;
 mod secrets;

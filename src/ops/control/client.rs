@@ -10,8 +10,8 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::socket::READ_NAME;
 use super::wire::{Asked, Claim, ControlOp, OpError, OpReply};
+use crate::config::settings::CONTROL_READ_NAME;
 use crate::ops::health::Health;
 
 /// Most bytes of a reply that are read: 10,000 pending requests of 500 characters each, and room.
@@ -86,7 +86,7 @@ impl Client {
             return Err(ClientError::Forbidden(path));
         }
         // The socket for reading stands beside one that is named already.
-        let named = places.iter().filter(|path| !path.ends_with(READ_NAME));
+        let named = places.iter().filter(|path| !path.ends_with(CONTROL_READ_NAME));
         let places: Vec<String> = named.map(|path| format!("`{}`", path.display())).collect();
         Err(ClientError::Absent { places: places.join(", ") })
     }

@@ -12,8 +12,6 @@ use nix::unistd::Group;
 
 /// The socket's name in a directory of its own.
 pub const NAME: &str = "doorman.sock";
-/// The same for the socket that only reads.
-pub const READ_NAME: &str = "read.sock";
 /// Longest path of a socket (bytes); the system's limit less its final zero.
 const PATH_BYTES_MAX: usize = 107;
 
