@@ -99,16 +99,6 @@ impl Report {
         self.problems.iter().filter(|problem| problem.severity == severity).count()
     }
 
-    /// Adds another report's texts and problems to this one's.
-    pub fn merge(&mut self, other: Report) {
-        let shift = self.sources.len();
-        self.sources.extend(other.sources);
-        self.problems.extend(other.problems.into_iter().map(|mut problem| {
-            problem.source = problem.source.map(|source| source + shift);
-            problem
-        }));
-    }
-
     /// Whether anything is refused.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)

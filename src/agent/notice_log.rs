@@ -220,9 +220,7 @@ fn session(note: &Note) {
     let (event, why) = (note.what, note.detail.as_str());
     match note.level {
         NoteLevel::Debug => debug!(event, why, "{why}"),
-        NoteLevel::Info => info!(event, why, "{why}"),
         NoteLevel::Warn => warn!(event, why, "{why}"),
-        NoteLevel::Error => error!(event, why, "{why}"),
     }
 }
 

@@ -133,12 +133,8 @@ pub struct Note {
 pub enum NoteLevel {
     /// For whoever looks into the session.
     Debug,
-    /// Worth a line.
-    Info,
     /// Somebody may have to look.
     Warn,
-    /// Somebody has to look.
-    Error,
 }
 
 /// See the module. Call [`Session::handle`] with what happened, then [`Session::poll`] until `None`.

@@ -4,7 +4,7 @@ use doorman::sandbox::NewRequest;
 use serde_json::{Value, json};
 
 use crate::faults::daemon::Daemon;
-use crate::faults::site::{AGENT, Site};
+use crate::faults::site::{AGENT, Site, TIME};
 
 /// A limit, a condition on history, and what rejects.
 const RULES: &str = "version = 1\n\
@@ -34,6 +34,19 @@ async fn explain(site: &Site, arguments: &[&str]) -> Value {
     let (code, out, err) = site.cli(&[&["explain", "--json"], arguments].concat()).await;
     assert_eq!(code, 0, "{arguments:?}: {out}{err}");
     serde_json::from_str(&out).unwrap()
+}
+
+/// Waits until the record says that this gave the verdict: the log may be a little ahead of it.
+async fn explained_by(site: &Site, id: &str, by: &str) -> Value {
+    let wait = async {
+        loop {
+            let told = explain(site, &[id]).await;
+            if told["by"] == by {
+                return told;
+            }
+        }
+    };
+    tokio::time::timeout(TIME, wait).await.unwrap_or_else(|_| panic!("{id} is not on record by {by}"))
 }
 
 async fn said(site: &Site, arguments: &[&str]) -> String {
@@ -110,12 +123,12 @@ async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
     decided(&daemon, "c1", "no_match").await;
     assert_eq!(site.cli(&["pause"]).await.0, 0);
     decided(&daemon, "c1", "paused").await;
-    let paused = explain(&site, &["c1"]).await;
+    let paused = explained_by(&site, "c1", "paused").await;
     assert_eq!((&paused["by"], &paused["record"]["differs"]), (&json!("paused"), &Value::Null), "{paused}");
     let before = daemon.count("decided");
     assert_eq!(site.cli(&["resume"]).await.0, 0);
     daemon.said("decided", before + 1).await.unwrap();
-    let resumed = explain(&site, &["c1"]).await;
+    let resumed = explained_by(&site, "c1", "no_match").await;
     assert_eq!((&resumed["by"], &resumed["record"]["differs"]), (&json!("no_match"), &Value::Null), "{resumed}");
 
     assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
