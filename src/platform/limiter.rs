@@ -1,8 +1,10 @@
 //! One brake for everybody: all agents of a process share what a host gives. Whoever wants to call waits here for a turn.
 //!
-//! Turns are given in the order of asking, answers before everything else. The arithmetic is in [`pace`].
+//! Turns are given in the order of asking, answers before everything else. The arithmetic is in [`pace`]. While a host is
+//! out of reach, the answers of all agents share one wait, too.
 
 pub mod pace;
+mod reach;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +17,7 @@ use tracing::{debug, warn};
 
 pub use self::pace::Class;
 use self::pace::Pace;
+use self::reach::Reach;
 use crate::clock;
 use crate::ops::log::events;
 
@@ -65,14 +68,20 @@ pub struct Limiter {
 #[derive(Debug)]
 struct State {
     pace: Pace,
+    reach: Reach,
     rng: Rng,
     /// When the host last refused a call.
     refused_at: Option<Instant>,
 }
 
-/// The host asked for a longer pause than is waited for.
+/// Why a call cannot go now, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Paused(pub Duration);
+pub enum NoTurn {
+    /// The host asked for a longer pause than is waited for.
+    Paused(Duration),
+    /// The host is out of reach; never said to a [`Class::Call`].
+    Unreached(Duration),
+}
 
 /// A call that may go now. Say what came of it with [`Turn::ended`].
 #[derive(Debug)]
@@ -83,7 +92,8 @@ pub struct Turn {
 
 impl Limiter {
     fn new(host: String, calls_per_second_max: u32) -> Self {
-        let state = State { pace: Pace::new(calls_per_second_max), rng: Rng::new(), refused_at: None };
+        let state =
+            State { pace: Pace::new(calls_per_second_max), reach: Reach::default(), rng: Rng::new(), refused_at: None };
         Self {
             host,
             origin: Instant::now(),
@@ -96,11 +106,14 @@ impl Limiter {
     }
 
     /// Waits for a turn. Dropping the future gives the place in the queue back, and costs nobody a turn.
-    pub async fn turn(self: &Arc<Self>, class: Class) -> Result<Turn, Paused> {
+    pub async fn turn(self: &Arc<Self>, class: Class) -> Result<Turn, NoTurn> {
+        if class == Class::Answer {
+            self.lock().reach.take(self.now()).map_err(NoTurn::Unreached)?;
+        }
         let _counted = (class == Class::Answer).then(|| Counted::new(&self.answers));
         // An answer that is not paced waits for nobody.
         if class == Class::Answer && !self.lock().pace.limited() {
-            return self.try_turn(class).map_err(|at| Paused(self.left(at)));
+            return self.try_turn(class).map_err(|at| NoTurn::Paused(self.left(at)));
         }
         let queue = match class {
             Class::Answer => &self.answer_queue,
@@ -119,7 +132,7 @@ impl Limiter {
             };
             let pause = self.lock().pace.paused_until().saturating_sub(self.now());
             if pause > WAIT_MAX {
-                return Err(Paused(pause));
+                return Err(NoTurn::Paused(pause));
             }
             sleep_until(Instant::now() + self.left(at)).await;
         }
@@ -149,7 +162,7 @@ impl Limiter {
     fn refused(&self, began: Duration, status: u16, wait: Option<Duration>) {
         let now = self.now();
         let mut state = self.lock();
-        let State { pace, rng, refused_at } = &mut *state;
+        let State { pace, rng, refused_at, reach: _ } = &mut *state;
         let Some(pause) = pace.refused(began, wait, now, rng) else { return };
         let first = refused_at.is_none_or(|at| at.elapsed() > EPISODE);
         *refused_at = Some(Instant::now());
@@ -169,8 +182,19 @@ impl Limiter {
 }
 
 impl Turn {
+    /// The host was not reached.
+    pub fn unreached(self) {
+        let now = self.limiter.now();
+        let mut state = self.limiter.lock();
+        let State { reach, rng, .. } = &mut *state;
+        reach.failed(self.began, now, rng);
+    }
+
     /// What the host said: a status, and what it asked to wait. `None` where it said nothing.
     pub fn ended(self, status: Option<u16>, retry_after: Option<Duration>) {
+        if status.is_some() {
+            self.limiter.lock().reach.reached();
+        }
         match (status, retry_after) {
             (Some(status @ 429), wait) | (Some(status @ 503), wait @ Some(_)) => {
                 self.limiter.refused(self.began, status, wait);
@@ -229,6 +253,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_host_out_of_reach_holds_answers_and_no_other_call() {
+        let limiter = limiter();
+        limiter.turn(Class::Answer).await.unwrap().unreached();
+        assert!(matches!(limiter.turn(Class::Answer).await, Err(NoTurn::Unreached(_))));
+        // A listing finds out that it is back.
+        limiter.turn(Class::Call).await.unwrap().ended(Some(500), None);
+        assert!(limiter.turn(Class::Answer).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn answers_go_first_once_the_host_has_refused_a_call() {
         let limiter = limiter();
         limiter.turn(Class::Call).await.unwrap().ended(Some(429), None);
@@ -255,7 +289,7 @@ mod tests {
         let limiter = limiter();
         limiter.turn(Class::Call).await.unwrap().ended(Some(503), Some(Duration::from_secs(120)));
         for class in [Class::Answer, Class::Call] {
-            let Paused(left) = limiter.turn(class).await.unwrap_err();
+            let NoTurn::Paused(left) = limiter.turn(class).await.unwrap_err() else { panic!("{class:?}") };
             assert!(left > Duration::from_secs(119), "{left:?}");
         }
         // A 503 that does not say how long is a failure of its own, and no limit.

@@ -18,7 +18,7 @@ use url::Url;
 
 use self::transport::{Connector, Cut};
 use super::bodies::{self, BodyProblem};
-use super::limiter::{Class, Limiter, Paused};
+use super::limiter::{Class, Limiter, NoTurn};
 use super::net::{Net, NetError};
 use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after};
@@ -213,7 +213,8 @@ impl AgentRest {
     ) -> Reply<T> {
         let turn = match self.rest.limiter.turn(class).await {
             Ok(turn) => turn,
-            Err(Paused(left)) => return Reply { result: Err(transport::paused(left)), date: None },
+            Err(NoTurn::Paused(left)) => return Reply { result: Err(transport::paused(left)), date: None },
+            Err(NoTurn::Unreached(left)) => return Reply { result: Err(transport::unreached(left)), date: None },
         };
         let recorded = self.recorded(&asked);
         let until = Instant::now() + self.rest.timeout;
@@ -228,7 +229,10 @@ impl AgentRest {
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
-                turn.ended(None, None);
+                match error.fault {
+                    CallFault::Unreachable => turn.unreached(),
+                    _ => turn.ended(None, None),
+                }
                 (self.rest.count.0)(asked.path, None);
                 let error = error.about(&self.url(asked.path));
                 if let Some((recorder, call)) = recorded {

@@ -110,6 +110,11 @@ pub(super) fn paused(left: Duration) -> CallError {
     CallError { retry_after: Some(left), ..fault(CallFault::Throttled, &why) }
 }
 
+/// Nothing was sent, since the host was just found to be out of reach.
+pub(super) fn unreached(left: Duration) -> CallError {
+    CallError { retry_after: Some(left), ..unsent("not sent: the host was just out of reach") }
+}
+
 fn fault(fault: CallFault, why: &str) -> CallError {
     CallError { fault, code: None, message: Some(StrangerText::new(why)), retry_after: None }
 }

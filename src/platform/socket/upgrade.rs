@@ -23,7 +23,7 @@ use url::Position;
 use super::{Class, Dialer, FRAME_BYTES_MAX, Socket, Wire};
 use crate::model::AgentId;
 use crate::model::{ConnectFailure, ConnectPlan, RefusedBy};
-use crate::platform::limiter::Paused;
+use crate::platform::limiter::NoTurn;
 use crate::platform::rest::ACCEPT_LANGUAGE;
 use crate::platform::{classify, retry_after, tls};
 use crate::secret::Key;
@@ -51,7 +51,7 @@ pub async fn open(
 ) -> Result<Socket, ConnectFailure> {
     let turn = match dialer.limiter.turn(Class::Call).await {
         Ok(turn) => turn,
-        Err(Paused(left)) => {
+        Err(NoTurn::Paused(left) | NoTurn::Unreached(left)) => {
             let why = format!("not tried: the host takes no calls for {:.0} s more", left.as_secs_f64());
             return Err(ConnectFailure { retry_after: Some(left), ..refusal(why) });
         }
