@@ -40,7 +40,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts it on the files of this directory, with nothing of this process's surroundings.
     pub(super) fn start(directory: &Path) -> Result<Self, Failure> {
-        let mut child = command(directory, &["run", "--log-format", "json", "--log-level", "info"])?
+        let mut child = command(directory, &["run", "--log-format", "json", "--log-level", "debug"])?
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // A Ctrl-C is for the demo, which ends the daemon.
