@@ -327,10 +327,13 @@ impl Load<'_> {
         Ok(rows.into_iter().filter_map(|(name, at)| Some((RuleName::parse(&name)?, at))).collect())
     }
 
-    /// SQLite would walk through all answers of the agent in their order, were it not told the index.
+    /// Each with the sender that its request had when it was last tried: a change since does not make it an answer to somebody
+    /// else. SQLite would walk through all answers of the agent in their order, were it not told the index.
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused,
+                 coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
+                     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)
              FROM answer w INDEXED BY answer_open
              JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
              WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",

@@ -1,6 +1,7 @@
 //! Evenings at the door under virtual time, each from one number: the real core against a model of the platform and of
 //! the ledger, with everything going wrong. See `docs/simulation.md`.
 
+mod behind;
 mod checks;
 mod contacts;
 mod doings;
@@ -14,6 +15,7 @@ mod schedule;
 mod server;
 mod steps;
 mod summary;
+mod truth;
 mod world;
 
 use std::any::Any;

@@ -38,6 +38,7 @@ const SHOWN_MAX: usize = 1_000;
 impl Core {
     /// A page shows these requests: they are pending.
     pub(super) fn shown(&mut self, page: &Page<ContactRequest>) {
+        page.unreadable.iter().for_each(|row| self.remembered_listed(&row.id));
         let doubts = self.policy_state.doubts_mut();
         if doubts.any_unlisted() {
             page.items.iter().for_each(|request| doubts.listed(&request.id));

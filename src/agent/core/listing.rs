@@ -110,9 +110,7 @@ impl Core {
             self.gone(&id, now);
         }
         self.not_shown(&verified.missing);
-        if end.stable && !end.full {
-            self.forget_unlisted(now);
-        }
+        self.forget_unlisted(end.stable && !end.full, now);
         self.last_listing = Some(now.wall);
         // Others of an owner whom somebody has let in meanwhile. Once a round, not at each answer: all that rests is looked at.
         let approved = |policy: &Policy| policy.history_needs().approved;

@@ -1,5 +1,6 @@
 //! What goes to the ledger, and what came from it at start.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,6 +23,8 @@ pub(super) struct Remembered {
     pub(super) owner: Option<Arc<str>>,
     subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
+    /// The pass under way lists it, in a row of which only the id can be read.
+    listed: bool,
     malformed: Option<Answer>,
 }
 
@@ -117,10 +120,25 @@ impl Core {
         (first_seen, changed)
     }
 
-    /// What the ledger held as pending and a stable listing did not show ended while nobody looked.
-    pub(super) fn forget_unlisted(&mut self, now: Now) {
+    /// A page lists this request in a row of which only the id can be read: it has not ended.
+    pub(super) fn remembered_listed(&mut self, id: &RequestId) {
+        if let Some(remembered) = self.memory.get_mut(id) {
+            remembered.listed = true;
+        }
+    }
+
+    /// A pass ended; where it was a stable one, what the ledger held as pending and it did not list ended while nobody looked.
+    pub(super) fn forget_unlisted(&mut self, stable: bool, now: Now) {
+        let listed: HashSet<RequestId> = self
+            .memory
+            .iter_mut()
+            .filter_map(|(id, one)| std::mem::take(&mut one.listed).then(|| id.clone()))
+            .collect();
+        if !stable {
+            return;
+        }
         // One that is here is remembered for its last decision alone, until there is another.
-        let here = |id: &&RequestId| self.inbox.entry(id).is_some();
+        let here = |id: &&RequestId| self.inbox.entry(id).is_some() || listed.contains(*id);
         let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
         for id in gone {
             let Some(remembered) = self.memory.remove(&id) else { continue };

@@ -199,6 +199,30 @@ const AGENT: &str = "agent-1";
 const MINUTES: Duration = Duration::from_secs(60);
 
 #[test]
+fn what_is_listed_in_a_row_that_cannot_be_read_has_not_ended() {
+    let pending = vec![on_record("r1", Some("ann")), on_record("r2", Some("bob"))];
+    let mut held = Held::new(SavedAgent { pending, ..SavedAgent::default() });
+    let gone = |held: &Held| {
+        let ended = held.recorded.iter().filter_map(|entry| match entry {
+            Record::Settled { request, .. } => Some(request.to_string()),
+            _ => None,
+        });
+        ended.collect::<Vec<_>>()
+    };
+    held.wait(MINUTES);
+    while let Some(place) = held.asked.iter().position(|action| matches!(action, Action::Page(_))) {
+        let Action::Page(fetch) = held.asked.remove(place) else { continue };
+        let (id, why) = (RequestId::parse("r1").unwrap(), "`from_handle` is no text".to_owned());
+        let unreadable = vec![crate::platform::Unreadable { id, position: 1, why }];
+        let page = Page { items: vec![], unreadable, nameless: vec![], total: Some(1), pages: Some(1) };
+        held.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+    }
+    assert_eq!(gone(&held), ["r2"]);
+    held.listed_after(MINUTES, &[]);
+    assert_eq!(gone(&held), ["r2", "r1"]);
+}
+
+#[test]
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
     let id = RequestId::parse("r1").unwrap();
     let memory = SavedAgent {

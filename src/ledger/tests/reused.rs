@@ -140,3 +140,25 @@ async fn a_contact_that_comes_again_does_not_undo_its_removal() {
     assert!(removed(&memory).contains(&("carol".to_owned(), at(20))) && memory.contacts.is_empty());
     assert_eq!(removed(&memory).iter().filter(|(owner, _)| owner == "mallory").count(), 2);
 }
+
+#[tokio::test]
+async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_since() {
+    let world = World::new();
+    let ledger = world.open();
+    let changed = |handle: &str, second| Record::Changed {
+        agent: agent(),
+        request: request("r1", Some(handle)).into(),
+        at: at(second),
+    };
+    // Decided in the very step in which a change was learnt: for the new sender.
+    let batch =
+        vec![sent("r1", None, 0, 0), changed("ann", 1), changed("bob", 2), intent("r1", Answer::Approve, vec![], 1, 2)];
+    ledger.commit(batch).await.unwrap();
+    let senders = |memory: SavedAgent| {
+        let senders = memory.open_answers.into_iter().map(|open| open.sender);
+        senders.map(|sender| sender.handle().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(senders(load(&ledger, 3).await), ["bob"]);
+    ledger.commit(vec![outcome("r1", Outcome::Unknown, 3), changed("mallory", 4), changed("eve", 5)]).await.unwrap();
+    assert_eq!(senders(load(&ledger, 6).await), ["bob"]);
+}

@@ -22,6 +22,8 @@ struct Intent<'a> {
     at: Timestamp,
 }
 
+/// An answer that was carried out this lately is remembered without the ledger.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(14);
 /// So many connects within a minute are a storm.
 const CONNECTS_MAX: usize = 20;
 /// Where no policy counts approvals, only those on their way are remembered.
@@ -92,6 +94,14 @@ impl World {
     /// A batch goes on record. The ledger refuses one that goes against what it holds, which it only may where an earlier
     /// one never came through.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), LedgerError> {
+        if let Some((request, said, at)) = self.record.carried_out(batch) {
+            self.saw("answered before, longer ago than is remembered");
+            if !self.jumped && self.now().wall.duration_since(at) < REMEMBERED {
+                self.fail(&format!("only the ledger knew that {request} was answered {}", said.answer));
+            }
+            self.record.commit_but(batch, None);
+            return Err(LedgerError::Answered { request, said });
+        }
         if let Err(why) = self.record.commit(batch) {
             if !self.life.gap {
                 self.fail(&why);
@@ -107,7 +117,10 @@ impl World {
     fn check_intent(&mut self, intent: &Intent<'_>) {
         let Intent { id, answer, by, policy, at } = *intent;
         let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
-        let (kind, bound, since, status) = (knock.kind, knock.bound, knock.inserted_at, knock.status);
+        let (bound, since, status) = (knock.bound, knock.inserted_at, knock.status);
+        // Whoever it may be from, for all that the daemon was shown; where that is certain, who it is.
+        let senders: Vec<usize> = self.senders(id.as_str(), at).iter().map(|version| version.kind).collect();
+        let kind = if senders.len() == 1 { senders[0] } else { usize::MAX };
         let Some(policy) = policy else {
             let said = self.person.get(id.as_str()).is_some_and(|said| said.contains(&answer.verdict()));
             let by_person = matches!(by, By::Person(_));
@@ -120,8 +133,16 @@ impl World {
                 ));
             }
             let number = self.policies.iter().position(|one| Some(one.hash.as_str()) == self.life.policy.as_deref());
-            if !by_person && !number.is_some_and(|number| allowed(number, kind, answer)) {
+            let says = |number: usize| senders.iter().any(|kind| allowed(number, *kind, answer));
+            if !by_person && !number.is_some_and(says) {
                 self.fail(&format!("{answer} to {id} by `{by}` once more, which the rules in force do not say"));
+            }
+            if by_person {
+                return self.check_order(id, answer, at);
+            }
+            self.check_subject(id, answer, None, at);
+            if let (Answer::Approve, Some(number)) = (answer, number) {
+                self.check_truth(number, id, kind, at);
             }
             return;
         };
@@ -130,13 +151,15 @@ impl World {
         }
         let number = self.policies.iter().position(|one| one.hash.as_str() == policy);
         let Some(number) = number else { self.fail("an answer under rules that nobody wrote") };
-        if !allowed(number, kind, answer) {
-            self.fail(&format!("{answer} to {id} (kind {kind}) by `{by}`: policy {number} says no such thing"));
+        self.check_subject(id, answer, Some(number), at);
+        if !senders.iter().any(|kind| allowed(number, *kind, answer)) {
+            self.fail(&format!("{answer} to {id} (kinds {senders:?}) by `{by}`: policy {number} says no such thing"));
         }
         if answer == Answer::Approve {
             self.check_past(number, id, kind, at);
+            self.check_truth(number, id, kind, at);
         }
-        if self.record.holds(id) && status == "pending" {
+        if self.record.holds(id) && status == "pending" && !self.renewed.contains(id) {
             self.fail(&format!("{answer} to {id} by `{by}`, which a person holds"));
         }
         if kind == SLOW && !self.jumped && self.true_wall().duration_since(since) < WAITS[number] {
@@ -164,11 +187,15 @@ impl World {
         if !self.life.contacts_read {
             self.saw("contacts unknown while somebody is decided");
         }
-        let Some(knock) = self.platform.knocks.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
+        let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
         // Somebody else ended it, and a page that is behind brought it back: no answer of ours is heard any more.
         let over = knock.status != "pending" && knock.taken.is_none();
         // A person may say otherwise.
         let by_person = self.record.by_person(id);
+        if !by_person {
+            self.check_leaves(id, answer);
+        }
+        let Some(knock) = self.platform.knocks.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
         if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over && !by_person) {
             self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
         }
@@ -219,10 +246,12 @@ impl World {
         match event.as_str() {
             Some("phx_reply") if in_time && payload["status"] == "ok" => {
                 self.life.told_join = join.as_str().map(|join| (conn, join.to_owned()));
+                self.truth_joined();
             }
             Some("phx_error" | "phx_close") => {
                 self.life.told_join.take_if(|(_, told)| join.is_null() || join.as_str() == Some(told));
             }
+            Some(event) if self.life.socket == Some(conn) => self.truth_hears(event, payload),
             _ => {}
         }
     }
@@ -247,7 +276,8 @@ impl World {
         for (id, knock) in &self.platform.knocks {
             // One that a stale page once called gone is taken up again when pages insist.
             let misled = self.platform.stale_at > Duration::ZERO && (self.record.ended(id) || self.life.gap);
-            if knock.status == "pending" && knock.at < joined && !known.contains(id) && !misled {
+            let garbled = !self.platform.garbled.is_empty() || self.platform.readable_at >= joined || knock.returned;
+            if knock.status == "pending" && knock.at < joined && !known.contains(id) && !misled && !garbled {
                 self.fail(&format!("live, and {id} was pending at the join and is not known"));
             }
         }
@@ -299,7 +329,9 @@ impl World {
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
-            let excused = held || self.malformed.contains(id) || self.in_the_way(id, now);
+            // By a clock that was wrong, somebody may be known to be removed for longer than the evening lasts.
+            let parted = knock.kind == super::rules::KNOWN && (self.jumped || self.gaps);
+            let excused = held || parted || self.malformed.contains(id) || self.in_the_way(id, now);
             if must_end(self.in_force, knock.kind) && !excused {
                 self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
             }

@@ -14,6 +14,8 @@ struct Row {
     owners: Vec<Arc<str>>,
     added: Option<Timestamp>,
     removed: Option<Timestamp>,
+    /// When it was removed before it came again.
+    before: Vec<Timestamp>,
     /// An answer on record made it.
     ours: bool,
     /// When it came to be, as the platform says.
@@ -30,7 +32,7 @@ impl Contacts {
         let handle = contact.sender.handle();
         row.handle = handle.cloned().or_else(|| row.handle.take());
         row.added = row.added.or(Some(at));
-        row.removed = None;
+        row.before.extend(row.removed.take());
         row.ours |= made.is_some();
         row.inserted = row.inserted.or(contact.inserted_at);
         for owner in handle.map(|handle| handle.owner().to_owned()).into_iter().chain(made) {
@@ -63,6 +65,11 @@ impl Contacts {
         self.0.values().any(|row| came(row) && row.owners.iter().any(|known| **known == *owner))
     }
 
+    /// Whether this contact was ever on record.
+    pub fn ever_had(&self, id: &str) -> bool {
+        ContactId::parse(id).is_ok_and(|id| self.0.contains_key(&id))
+    }
+
     /// Whether a contact of this owner was ever on record.
     pub fn ever(&self, owner: &str) -> bool {
         self.0.values().any(|row| row.owners.iter().any(|known| **known == *owner))
@@ -76,7 +83,9 @@ impl Contacts {
 
     /// Removals since then.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
-        let gone = self.0.values().filter_map(|row| Some((row, row.removed.filter(|at| *at >= since)?)));
+        let times = |row: &'_ Row| row.before.iter().copied().chain(row.removed).collect::<Vec<_>>();
+        let gone = self.0.values().flat_map(|row| times(row).into_iter().map(move |at| (row, at)));
+        let gone = gone.filter(|(_, at)| *at >= since);
         let rows = gone.flat_map(|(row, at)| {
             let removed = move |owner: &Arc<str>| HistoryRow {
                 owner: owner.clone(),

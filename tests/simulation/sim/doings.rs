@@ -9,7 +9,7 @@ use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
 use super::events::What;
-use super::platform::{Holder, Knock};
+use super::platform::{Fellow, Holder, Knock, Version};
 use super::rules::{at_once, stranger};
 use super::schedule::Happening;
 use super::world::{Life, World, config};
@@ -28,6 +28,7 @@ impl World {
             Happening::Knock { kind } => self.knock(kind),
             Happening::Answered { id } => self.check_answered(&id),
             Happening::End { nth, status } => self.end(nth, status),
+            Happening::Behind(behind) => self.behind(behind),
             Happening::Person { nth, verdict } => self.person_says(nth, verdict),
             Happening::Drop { code, ghost } => self.end_socket(code, ghost),
             Happening::HalfOpen => {
@@ -116,9 +117,11 @@ impl World {
         let id = format!("req-{number:04}");
         let knock = Knock {
             number,
+            versions: vec![Version { handle: handle.clone(), kind }],
             handle,
             message,
             inserted_at: self.true_wall(),
+            returned: false,
             status: "pending",
             taken: None,
             bound: None,
@@ -142,9 +145,15 @@ impl World {
 
     fn end(&mut self, nth: usize, status: &'static str) {
         let Some(id) = self.nth_pending(nth) else { return };
-        if !self.platform.end(&id, status) {
+        self.ends(&id, status, true);
+    }
+
+    /// A request ends without an answer of the daemon's; an event tells of it, or does not.
+    pub fn ends(&mut self, id: &str, status: &'static str, told: bool) {
+        if !self.platform.end(id, status) {
             return;
         }
+        self.truth_ends(id, status);
         self.platform.removed_at = self.at;
         self.saw(match status {
             "cancelled" => "cancelled",
@@ -152,10 +161,15 @@ impl World {
             _ => "answered by a person elsewhere",
         });
         if status == "approved" {
-            let handle = self.platform.knocks[&id].handle.clone();
-            self.platform.contacts.push((format!("contact-{id}"), handle));
+            let handle = self.platform.knocks[id].handle.clone();
+            let fellow = Fellow::new(format!("contact-{id}"), handle.as_deref(), self.true_wall());
+            self.truth_befriends(&fellow);
+            self.platform.contacts.retain(|one| one.id != fellow.id);
+            self.platform.contacts.push(fellow);
         }
-        self.tell_end(&id);
+        if told {
+            self.tell_end(id);
+        }
     }
 
     fn person_says(&mut self, nth: usize, verdict: Verdict) {
@@ -165,11 +179,12 @@ impl World {
             Verdict::Approve | Verdict::Reject => "answered by a person through doorman",
         });
         let request = RequestId::parse(&id).unwrap();
+        self.truth_ordered(&id, verdict);
         self.person.entry(id).or_default().push(verdict);
         self.input(Input::Op { token: 1, op: PersonCommand::Answer { verdict, request }, person: "alice".into() });
     }
 
-    fn nth_pending(&self, nth: usize) -> Option<String> {
+    pub fn nth_pending(&self, nth: usize) -> Option<String> {
         let pending: Vec<&String> =
             self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending").map(|(id, _)| id).collect();
         (!pending.is_empty()).then(|| pending[nth % pending.len()].clone())

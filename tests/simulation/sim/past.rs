@@ -31,6 +31,8 @@ pub struct Past {
     said: BTreeMap<RequestId, Answer>,
     /// Approvals that stand: since when, and whether `approvals_max` counts them.
     let_in: BTreeMap<RequestId, (Timestamp, bool)>,
+    /// Whose each request is.
+    owners: BTreeMap<RequestId, Option<String>>,
     /// Owners of whom the ledger ever refused something: to read it again does not help.
     unsure: BTreeSet<String>,
 }
@@ -78,7 +80,8 @@ impl Past {
             entry
             && let Some(owner) = &owner
         {
-            self.unseen.insert(owner.clone(), *at);
+            let last = self.unseen.entry(owner.clone()).or_insert(*at);
+            *last = (*at).max(*last);
         }
         match entry {
             Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), at, .. } => {
@@ -94,7 +97,7 @@ impl Past {
                     self.met(owner, HistoryKind::Rejected, None, *at, heard);
                 }
             }
-            Record::Seen { request, at, .. } => {
+            Record::Seen { request, at, .. } | Record::Changed { request, at, .. } => {
                 if let Some(owner) = owner {
                     self.met(owner, HistoryKind::Requested, Some(request.id.clone()), *at, heard);
                 }
@@ -136,15 +139,27 @@ impl Past {
 }
 
 impl World {
+    /// Whose a request is, as it was put on record.
     fn owner(&self, request: &RequestId) -> Option<String> {
-        let handle = self.platform.knocks.get(request.as_str())?.handle.as_deref()?;
-        handle.split('/').next().map(str::to_owned)
+        self.past.owners.get(request).cloned().unwrap_or_else(|| self.record.owner(request))
+    }
+
+    /// Whether the ledger ever refused something of this owner's.
+    pub fn unsure(&self, owner: &str) -> bool {
+        self.past.unsure.contains(owner)
     }
 
     /// The daemon puts something on record: it knows it from now on.
     pub fn past_hears(&mut self, entry: &Record) {
+        if let Record::Seen { request, .. } | Record::Changed { request, .. } = entry {
+            if matches!(entry, Record::Seen { .. }) && self.record.is_another(request) {
+                self.another(&request.id);
+            }
+            let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
+            self.past.owners.insert(request.id.clone(), owner);
+        }
         let request = match entry {
-            Record::Seen { request, .. } => Some(&request.id),
+            Record::Seen { request, .. } | Record::Changed { request, .. } => Some(&request.id),
             Record::Outcome { request, .. } | Record::Settled { request, .. } => Some(request),
             Record::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
                 if self.in_the_way(request.as_str(), *at) {
@@ -158,10 +173,39 @@ impl World {
         self.past.hear(entry, owner, self.at);
     }
 
+    /// An id is another request's by now: nothing that was said of the one before is said of this one, and what that one was
+    /// and cost still counts.
+    fn another(&mut self, id: &RequestId) {
+        self.saw("an id used again");
+        self.note(|| format!("== {id} is another's now"));
+        let name = RequestId::parse(&format!("{id}~{}", self.summary.steps)).unwrap();
+        for asked in self.past.asked.values_mut() {
+            if let Some(at) = asked.remove(id) {
+                asked.insert(name.clone(), at);
+            }
+        }
+        if let Some(row) = self.past.let_in.remove(id) {
+            self.past.let_in.insert(name.clone(), row);
+        }
+        if let Some(at) = self.charged.remove(id) {
+            self.charged.insert(name, at);
+        }
+        self.inherited.remove(id);
+        self.renewed.insert(id.clone());
+        self.malformed.remove(id.as_str());
+        self.person.remove(id.as_str());
+        if let Some(knock) = self.platform.knocks.get_mut(id.as_str()) {
+            (knock.bound, knock.taken, knock.uncertain) = (None, None, 0);
+        }
+    }
+
     /// The ledger refused an entry: what it would have told is not found there.
     pub fn past_loses(&mut self, entry: &Record) {
+        if let Record::ContactAdded { contact, .. } = entry {
+            self.past.unsure.extend(contact.sender.handle().map(|handle| handle.owner().to_owned()));
+        }
         let request = match entry {
-            Record::Seen { request, .. } => &request.id,
+            Record::Seen { request, .. } | Record::Changed { request, .. } => &request.id,
             Record::Outcome { request, .. } | Record::Settled { request, .. } | Record::Withdrawn { request, .. } => {
                 request
             }

@@ -1,11 +1,11 @@
 //! A model of the platform for the simulation: requests, one connection an agent, paged lists, answers. It knows what is
 //! true; what the daemon hears of it is the schedule's business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doorman::model::{Answer, ContactRequest, RequestId, Sender, StrangerText};
-use doorman::platform::{CallError, CallFault, Page, Responded};
+use doorman::model::{Answer, Contact, ContactId, ContactKind, ContactRequest, RequestId, Sender, StrangerText};
+use doorman::platform::{CallError, CallFault, Page, Responded, Unreadable};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -26,6 +26,47 @@ pub struct Knock {
     pub kind: usize,
     /// When it came.
     pub at: Duration,
+    /// Its senders, one after the other; the last is the one that the platform shows.
+    pub versions: Vec<Version>,
+    /// It had ended, and is pending again.
+    pub returned: bool,
+}
+
+/// A sender of a request, and what kind of stranger that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    pub handle: Option<String>,
+    pub kind: usize,
+}
+
+/// A contact of the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fellow {
+    pub id: String,
+    /// As the platform shows it now.
+    pub handle: Option<String>,
+    /// Whose it is and ever was, whatever was shown.
+    pub owners: BTreeSet<String>,
+    pub inserted_at: Timestamp,
+}
+
+/// The user that a handle belongs to, as the platform writes them.
+pub fn owner_of(handle: &str) -> String {
+    handle.trim_start_matches('@').split('/').next().unwrap_or_default().to_lowercase()
+}
+
+impl Fellow {
+    pub fn new(id: String, handle: Option<&str>, inserted_at: Timestamp) -> Self {
+        let owners = handle.map(owner_of).into_iter().collect();
+        Self { id, handle: handle.map(str::to_owned), owners, inserted_at }
+    }
+
+    pub fn payload(&self) -> Value {
+        json!({
+            "id": self.id, "type": "User", "inserted_at": self.inserted_at.to_string(), "handle": self.handle,
+            "name": null,
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +76,13 @@ pub struct Platform {
     pub holder: Option<Holder>,
     /// An older connection still counts as live until then.
     pub ghost_until: Option<Duration>,
-    pub contacts: Vec<(String, Option<String>)>,
+    pub contacts: Vec<Fellow>,
+    /// Contacts that were removed, for those that come again.
+    pub parted: Vec<Fellow>,
+    /// Rows of the lists that cannot be read; `true`: nor can their ids.
+    pub garbled: BTreeMap<String, bool>,
+    /// Since when all can.
+    pub readable_at: Duration,
     /// Another client that wants the connection, and whether it takes it back when it is thrown off.
     pub rival: Option<bool>,
     /// An earlier list, for pages from a replica that lags.
@@ -118,18 +165,50 @@ impl Platform {
             _ => self.pending(),
         };
         let from = (page as usize - 1) * size;
-        let items = ids.iter().skip(from).take(size).map(|id| self.knocks[id].request(id)).collect();
+        let shown: Vec<&String> = ids.iter().skip(from).take(size).collect();
+        let readable = shown.iter().filter(|id| !self.garbled.contains_key(**id));
+        let items = readable.map(|id| self.knocks[*id].request(id)).collect();
+        let (unreadable, nameless) = self.garbled(shown.iter().map(|id| id.as_str()), RequestId::parse);
         Page {
             items,
-            unreadable: vec![],
-            nameless: vec![],
+            unreadable,
+            nameless,
             total: Some(ids.len() as u64),
             pages: Some(ids.len().div_ceil(size).max(1) as u32),
         }
     }
 
+    /// One page of the contacts.
+    pub fn contacts_page(&self, page: u32, size: usize) -> Page<Contact> {
+        let shown = self.contacts.iter().skip((page as usize - 1) * size).take(size);
+        let items = shown.clone().filter(|fellow| !self.garbled.contains_key(&fellow.id)).map(contact).collect();
+        let (unreadable, nameless) = self.garbled(shown.map(|fellow| fellow.id.as_str()), ContactId::parse);
+        let (total, pages) = (self.contacts.len() as u64, self.contacts.len().div_ceil(size).max(1) as u32);
+        Page { items, unreadable, nameless, total: Some(total), pages: Some(pages) }
+    }
+
+    /// Those of a page's rows that cannot be read: by their ids, and by their places where the id cannot be read either.
+    fn garbled<'a, I, E: std::fmt::Debug>(
+        &self,
+        ids: impl Iterator<Item = &'a str>,
+        parse: impl Fn(&str) -> Result<I, E>,
+    ) -> (Vec<Unreadable<I>>, Vec<u32>) {
+        let (mut unreadable, mut nameless) = (Vec::new(), Vec::new());
+        for (id, position) in ids.zip(1..) {
+            match self.garbled.get(id) {
+                None => {}
+                Some(true) => nameless.push(position),
+                Some(false) => {
+                    let why = "`from_handle` is no text".to_owned();
+                    unreadable.push(Unreadable { id: parse(id).unwrap(), position, why });
+                }
+            }
+        }
+        (unreadable, nameless)
+    }
+
     /// Takes an answer, as the platform does: all ends are final.
-    pub fn respond(&mut self, id: &str, answer: Answer) -> Result<Responded, CallError> {
+    pub fn respond(&mut self, id: &str, answer: Answer, now: Timestamp) -> Result<Responded, CallError> {
         let Some(knock) = self.knocks.get_mut(id) else { return failed(CallFault::NotFound) };
         if knock.status != "pending" {
             let fault = if knock.status == "cancelled" { CallFault::NotFound } else { CallFault::Conflict };
@@ -140,8 +219,9 @@ impl Platform {
             Answer::Reject => "rejected",
         };
         knock.taken = Some(answer);
-        if answer == Answer::Approve {
-            self.contacts.push((format!("contact-{id}"), knock.handle.clone()));
+        if answer == Answer::Approve && !self.contacts.iter().any(|one| one.id == format!("contact-{id}")) {
+            let fellow = Fellow::new(format!("contact-{id}"), knock.handle.as_deref(), now);
+            self.contacts.push(fellow);
         }
         Ok(Responded { status: doorman::model::RequestStatus::parse(self.knocks[id].status) })
     }
@@ -186,5 +266,15 @@ impl Platform {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+fn contact(fellow: &Fellow) -> Contact {
+    Contact {
+        id: ContactId::parse(&fellow.id).unwrap(),
+        sender: Sender::parse(fellow.handle.as_deref()),
+        name: None,
+        kind: ContactKind::User,
+        inserted_at: Some(fellow.inserted_at),
     }
 }

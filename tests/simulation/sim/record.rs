@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::contacts::Contacts;
+use doorman::inbox::Said;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
 use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
@@ -25,6 +26,8 @@ struct Row {
     /// Towards `approvals_max`: how many resumes there had been.
     counts: Option<u32>,
     refusal: Option<Refusal>,
+    /// Whose the request was then.
+    sender: Sender,
 }
 
 impl Row {
@@ -63,10 +66,60 @@ pub struct LedgerModel {
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
     pub contacts: Contacts,
+    /// Requests whose ids others had later.
+    retired: u32,
     newest: Option<Timestamp>,
 }
 
 impl LedgerModel {
+    /// Whether a request of this id is on record that ended, and had another sender or was sent at another time.
+    pub fn is_another(&self, request: &ContactRequest) -> bool {
+        let sender = match (self.senders.get(&request.id), &request.sender) {
+            (None | Some(Sender::Absent), _) | (_, Sender::Absent) => false,
+            (Some(known), now) => known.handle() != now.handle() || (known.handle().is_none() && known != now),
+        };
+        let sent = self.sent.get(&request.id).zip(request.inserted_at);
+        self.settled.contains(&request.id) && (sender || sent.is_some_and(|(known, now)| *known != now))
+    }
+
+    /// The id is another request's by now: what was on record of the one before stays there under a name of its own.
+    fn retire(&mut self, id: &RequestId) {
+        self.retired += 1;
+        let name = RequestId::parse(&format!("{id}~{}", self.retired)).unwrap();
+        move_to(&mut self.seen, id, &name);
+        move_to(&mut self.senders, id, &name);
+        move_to(&mut self.answers, id, &name);
+        move_to(&mut self.unseen, id, &name);
+        move_to(&mut self.sent, id, &name);
+        move_to(&mut self.decided, id, &name);
+        move_to(&mut self.charges, id, &name);
+        self.holds.remove(id);
+        for set in [&mut self.settled, &mut self.gone, &mut self.elsewhere] {
+            if set.remove(id) {
+                set.insert(name.clone());
+            }
+        }
+        self.older.iter_mut().filter(|(one, _)| one == id).for_each(|(one, _)| *one = name.clone());
+        self.done.iter_mut().filter(|(one, ..)| one == id).for_each(|(one, ..)| *one = name.clone());
+        self.notified.retain(|(one, _)| one != id);
+    }
+
+    /// Another answer than a rule intends, which was carried out, for all that is on record, and when that was heard.
+    pub fn carried_out(&self, batch: &[Record]) -> Option<(RequestId, Said, Timestamp)> {
+        let mut anew = HashSet::new();
+        batch.iter().find_map(|entry| {
+            if let Record::Seen { request, .. } = entry
+                && self.is_another(request)
+            {
+                anew.insert(&request.id);
+            }
+            let Record::Intent { request, answer, by: By::Rule(_) | By::Overdue(_), .. } = entry else { return None };
+            let row = self.answers.get(request).filter(|row| row.answer != *answer && !anew.contains(request))?;
+            let (Outcome::Applied(_) | Outcome::PresumedApplied(_), at) = row.outcome? else { return None };
+            Some((request.clone(), Said { answer: row.answer, by: row.by.clone() }, at))
+        })
+    }
+
     /// Takes in a batch, or nothing of it and says what in it must not be: as the ledger itself does.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), String> {
         // What this batch itself opens and ends.
@@ -111,8 +164,14 @@ impl LedgerModel {
     fn put(&mut self, entry: &Record) {
         match entry {
             Record::Seen { request, at, .. } => {
+                if self.is_another(request) {
+                    self.retire(&request.id);
+                }
                 let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
                 self.seen.entry(request.id.clone()).or_insert((*at, owner));
+                if request.sender != Sender::Absent && !self.settled.contains(&request.id) {
+                    self.now_of(request);
+                }
                 self.senders.entry(request.id.clone()).or_insert_with(|| request.sender.clone());
                 if self.gone.remove(&request.id) | self.elsewhere.remove(&request.id) {
                     self.settled.remove(&request.id);
@@ -150,6 +209,7 @@ impl LedgerModel {
                     outcome: None,
                     counts,
                     refusal: None,
+                    sender: self.senders.get(request).cloned().unwrap_or(Sender::Absent),
                 };
                 let last = self.answers.insert(request.clone(), row);
                 self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
@@ -214,13 +274,16 @@ impl LedgerModel {
             }
             Record::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
             Record::Changed { request, .. } => {
-                self.senders.insert(request.id.clone(), request.sender.clone());
-                let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
-                if let Some(seen) = self.seen.get_mut(&request.id) {
-                    seen.1 = owner;
-                }
+                self.now_of(request);
             }
             Record::Settlement { .. } | Record::Revoked { .. } | Record::Session { .. } | Record::Policy { .. } => {}
+        }
+    }
+
+    fn now_of(&mut self, request: &ContactRequest) {
+        self.senders.insert(request.id.clone(), request.sender.clone());
+        if let Some(seen) = self.seen.get_mut(&request.id) {
+            seen.1 = request.sender.handle().map(|handle| handle.owner().to_owned());
         }
     }
 
@@ -246,6 +309,11 @@ impl LedgerModel {
     /// Whether it stands on record as ended.
     pub fn ended(&self, request: &str) -> bool {
         RequestId::parse(request).is_ok_and(|id| self.settled.contains(&id))
+    }
+
+    /// Whose it is.
+    pub fn owner(&self, request: &RequestId) -> Option<String> {
+        self.seen.get(request)?.1.clone()
     }
 
     /// Whether the last answer is a person's word.
@@ -291,7 +359,7 @@ impl LedgerModel {
     /// Of those, the ones that `approvals_max` counts, and since when.
     pub fn let_in(&self) -> impl Iterator<Item = ApprovalRow> {
         let counted = self.standing().filter(|(_, row)| row.counts == Some(self.resumes));
-        counted.map(|(id, row)| ApprovalRow { request: id.clone(), at: row.since })
+        counted.map(|(id, row)| ApprovalRow { request: original(id), at: row.since })
     }
 
     /// What an agent is told that asks so far back.
@@ -300,7 +368,7 @@ impl LedgerModel {
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
             request: id.clone(),
-            sender: sender(id).unwrap_or(Sender::Absent),
+            sender: row.sender.clone(),
             answer: row.answer,
             by: row.by.clone(),
             policy: row.policy.clone(),
@@ -321,11 +389,11 @@ impl LedgerModel {
             .filter(|(_, row)| recent(row))
             .map(|(id, row)| RecentAnswer {
                 request: ContactRequest {
-                    id: id.clone(),
+                    id: original(id),
                     sender: sender(id).unwrap_or(Sender::Absent),
                     name: None,
                     message: None,
-                    inserted_at: None,
+                    inserted_at: self.sent.get(id).copied(),
                 },
                 unmet: sender(id).filter(|_| row.answer == Answer::Approve),
                 answer: row.answer,
@@ -375,8 +443,8 @@ impl LedgerModel {
             let (first_seen, owner) = self.seen.get(id)?;
             let (owner, since) = (owner.as_deref()?, self.sent.get(id).copied().unwrap_or(*first_seen));
             let basis = match self.gone.contains(id) {
-                true => Basis::Vanished(id.clone()),
-                false => Basis::SettledElsewhere(id.clone()),
+                true => Basis::Vanished(original(id)),
+                false => Basis::SettledElsewhere(original(id)),
             };
             let doubt = Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(*at), basis };
             (!self.contacts.let_in_elsewhere(owner, since)).then_some(doubt)
@@ -400,14 +468,27 @@ impl LedgerModel {
     /// What the owners did and met since then, oldest first.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
         let asked = self.seen.iter().map(|(id, (at, _))| (id, HistoryKind::Requested, *at));
+        let known =
+            |id: &RequestId, kind| (kind != HistoryKind::Requested || original(id) == *id).then(|| original(id));
         let met = self.done.iter().map(|(id, kind, at)| (id, *kind, *at));
         let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
             let owner = self.seen.get(id)?.1.as_deref()?.into();
-            (at >= since).then(|| HistoryRow { owner, handle: None, request: Some(id.clone()), kind, at })
+            (at >= since).then(|| HistoryRow { owner, handle: None, request: known(id, kind), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
         rows.extend(self.contacts.history(since));
         rows.sort_by_key(|row| row.at);
         rows
     }
+}
+
+fn move_to<T>(map: &mut BTreeMap<RequestId, T>, id: &RequestId, name: &RequestId) {
+    if let Some(row) = map.remove(id) {
+        map.insert(name.clone(), row);
+    }
+}
+
+/// The id that a request had on the platform.
+fn original(id: &RequestId) -> RequestId {
+    RequestId::parse(id.as_str().split('~').next().unwrap()).unwrap()
 }

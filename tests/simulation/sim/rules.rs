@@ -7,7 +7,7 @@ use doorman::policy::Policy;
 use jiff::SignedDuration;
 
 /// The kinds of strangers.
-pub const KINDS: usize = 13;
+pub const KINDS: usize = 14;
 /// Approvals of acme's an hour.
 pub const ACME_MAX: usize = 3;
 /// Those who wait, and how long under each policy.
@@ -28,6 +28,12 @@ pub const OFTEN_MAX: usize = 3;
 pub const OFTEN_PER: SignedDuration = SignedDuration::from_mins(20);
 /// Those whom the third policy lets in if they were let in before.
 pub const BACK: usize = 12;
+/// Those who are let in unless a contact of theirs was removed a while ago.
+pub const KNOWN: usize = 13;
+pub const PARTED: [Option<SignedDuration>; 3] =
+    [None, Some(SignedDuration::from_hours(1)), Some(SignedDuration::from_mins(20))];
+/// Those whose handle is not shown.
+pub const UNNAMED: usize = 5;
 /// Approvals an hour under the third policy; then it pauses.
 pub const THIRD: usize = 2;
 pub const APPROVALS_MAX: usize = 8;
@@ -64,6 +70,9 @@ limit = { count = 3, per = "1h", by = "owner" }
 then = "approve"
 when = { handle = ["slow/*"] }
 wait = "90s"
+[rules.known]
+then = "approve"
+when = { handle = ["known0/*", "known1/*", "known2/*", "known3/*"] }
 [rules.again]
 then = "approve"
 when = { handle = ["again0/*", "again1/*", "again2/*", "often0/*", "often1/*", "back0/*", "back1/*"] }
@@ -87,6 +96,10 @@ when = { handle = ["often0/*", "often1/*"] }
 then = "approve"
 when = { handle = ["again0/*", "again1/*", "again2/*"] }
 unless = [{ history = { rejected_within = "1h" } }]
+[rules.known]
+then = "approve"
+when = { handle = ["known0/*", "known1/*", "known2/*", "known3/*"] }
+unless = [{ history = { removed_within = "1h" } }]
 "#,
     r#"
 version = 1
@@ -107,6 +120,10 @@ wait = "60s"
 then = "approve"
 when = { handle = ["again0/*", "again1/*", "again2/*"] }
 unless = [{ history = { rejected_within = "20m" } }]
+[rules.known]
+then = "approve"
+when = { handle = ["known0/*", "known1/*", "known2/*", "known3/*"] }
+unless = [{ history = { removed_within = "20m" } }]
 [rules.often]
 then = "approve"
 when = { handle = ["often0/*", "often1/*"] }
@@ -137,21 +154,22 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         2 => (Some("bad/actor".to_owned()), None),
         3 => (Some(format!("acme/bot-{number}")), None),
         4 => (Some(format!("stranger{number}")), Some("who are you".to_owned())),
-        5 => (None, Some("no handle".to_owned())),
+        UNNAMED => (None, Some("no handle".to_owned())),
         6 => (Some(format!("odd{number}//x")), None),
         SLOW => (Some(format!("slow/s{number}")), None),
         CROWD => (Some(format!("crowd/c{number}")), None),
         AGAIN => (Some(format!("again{}/a{number}", number % 3)), Some("hello again".to_owned())),
         RUDE => (Some(format!("again{}/r{number}", number % 3)), Some("how rude of you".to_owned())),
         OFTEN => (Some(format!("often{}/o{number}", number % 2)), None),
-        _ => (Some(format!("back{}/b{number}", number % 2)), None),
+        BACK => (Some(format!("back{}/b{number}", number % 2)), None),
+        _ => (Some(format!("known{}/k{number}", number % 4)), None),
     }
 }
 
 /// The answers that a policy may ever give to a kind of stranger; where it asks for the past, see `past.rs`.
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
-        (0 | 1 | SLOW | AGAIN | OFTEN, Answer::Approve) | (2, Answer::Reject) | (CROWD, _) => true,
+        (0 | 1 | SLOW | AGAIN | OFTEN | KNOWN, Answer::Approve) | (2, Answer::Reject) | (CROWD, _) => true,
         // The second policy blocks acme instead of letting three an hour in.
         (3, Answer::Approve) => policy != 1,
         (3, Answer::Reject) => policy == 1,
@@ -165,7 +183,7 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
 /// Whether a kind of stranger is certain to be answered in the end, if nothing of the past stands in the way.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
-        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN => true,
+        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN => true,
         3 => policy == 1,
         BACK => policy != 1,
         _ => false,
@@ -174,5 +192,5 @@ pub fn must_end(policy: usize, kind: usize) -> bool {
 
 /// Whether a kind of stranger is certain to be answered as soon as they are heard of, if nothing of the past stands in the way.
 pub fn at_once(policy: usize, kind: usize) -> bool {
-    kind != SLOW && must_end(policy, kind)
+    kind != SLOW && kind != KNOWN && must_end(policy, kind)
 }

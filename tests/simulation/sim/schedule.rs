@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use doorman::model::Verdict;
 
+use super::behind::{Behind, kinds};
+
 /// How likely things go wrong, each time they might. All zero is a calm world.
 #[derive(Debug, Clone, Default)]
 pub struct Rates {
@@ -92,6 +94,8 @@ pub enum Happening {
         nth: usize,
         status: &'static str,
     },
+    /// Something happens behind the daemon's back.
+    Behind(Behind),
     /// A person answers a pending request through doorman.
     Person {
         nth: usize,
@@ -154,14 +158,14 @@ pub enum Happening {
 }
 
 /// The evening's programme of one seed. Its rough part is so long; what comes in the calm one is there to be answered.
-pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration) -> Vec<(Duration, Happening)> {
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behind: bool) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(10..50) {
         let when = at(rng);
         // Strangers come alone, or in bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {
-            list.push((when, Happening::Knock { kind: rng.usize(..super::rules::KINDS) }));
+            list.push((when, Happening::Knock { kind: rng.usize(..kinds(behind)) }));
         }
     }
     for _ in 0..rng.usize(..10) {
@@ -207,7 +211,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration) -> Ve
     }
     for _ in 0..4 {
         let when = calm + Duration::from_secs(rng.u64(1_000..6_000));
-        list.push((when, Happening::Knock { kind: rng.usize(..super::rules::KINDS) }));
+        list.push((when, Happening::Knock { kind: rng.usize(..kinds(behind)) }));
     }
     list.sort_by_key(|(at, _)| *at);
     list

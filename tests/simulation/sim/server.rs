@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use doorman::model::{Answer, Contact, ContactId, ContactKind, RequestId, Sender};
-use doorman::model::{ConnectFailure, ConnectPlan, RefusedBy};
-use doorman::platform::{CallError, CallFault, Page, Reply, Responded};
+use doorman::model::{Answer, ConnectFailure, ConnectPlan, RefusedBy, RequestId};
+use doorman::platform::{CallError, CallFault, Reply, Responded};
 use serde_json::{Value, json};
 
 use super::events::{Call, Owned, What};
@@ -52,12 +51,7 @@ impl World {
                 self.back(life, Owned::Page(fetch, reply));
             }
             Call::Contacts(call, number) => {
-                let all = &self.platform.contacts;
-                let from = (number as usize - 1) * PAGE;
-                let items =
-                    all.iter().skip(from).take(PAGE).map(|(id, handle)| contact(id, handle.as_deref())).collect();
-                let pages = Some(all.len().div_ceil(PAGE).max(1) as u32);
-                let page = Page { items, unreadable: vec![], nameless: vec![], total: Some(all.len() as u64), pages };
+                let page = self.platform.contacts_page(number, PAGE);
                 let result = self.passing().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
                 self.back(life, Owned::Contacts(call, reply));
@@ -112,10 +106,14 @@ impl World {
             self.saw("malformed");
             return Err(error(CallFault::Malformed(422), None));
         }
-        let done = self.platform.respond(id.as_str(), answer);
+        let done = self.platform.respond(id.as_str(), answer, self.true_wall());
         if done.is_ok() {
             self.summary.answers += 1;
             self.platform.removed_at = self.at;
+            self.unnamed(id.as_str());
+            if answer == Answer::Approve {
+                self.truth_welcomes(id);
+            }
             self.tell_end(id.as_str());
         } else if self.platform.knocks.get(id.as_str()).is_some_and(|knock| knock.status == "cancelled") {
             self.saw("answer cancelled by its sender meanwhile");
@@ -303,16 +301,20 @@ impl World {
         }
     }
 
+    /// The channel tells of a contact.
+    pub fn tell_contact(&mut self, id: &str) {
+        let fellow = self.platform.contacts.iter().find(|fellow| fellow.id == id);
+        if let Some(payload) = fellow.map(|fellow| fellow.payload()) {
+            self.push("contact_added", &payload);
+        }
+    }
+
     /// Everybody concerned hears how a request ended.
     pub fn tell_end(&mut self, id: &str) {
         let Some(knock) = self.platform.knocks.get(id).cloned() else { return };
         self.push("contact_request_updated", &json!({"id": id, "status": knock.status}));
         if knock.status == "approved" {
-            let payload = json!({
-                "id": format!("contact-{id}"), "type": "User", "inserted_at": self.true_wall().to_string(),
-                "handle": knock.handle, "name": null,
-            });
-            self.push("contact_added", &payload);
+            self.tell_contact(&format!("contact-{id}"));
         }
     }
 
@@ -327,15 +329,5 @@ impl World {
             let frame = json!([join, join, format!("agent_contacts:{AGENT}"), "phx_error", {}]).to_string();
             self.frame(conn, frame);
         }
-    }
-}
-
-fn contact(id: &str, handle: Option<&str>) -> Contact {
-    Contact {
-        id: ContactId::parse(id).unwrap(),
-        sender: Sender::parse(handle),
-        name: None,
-        kind: ContactKind::User,
-        inserted_at: None,
     }
 }

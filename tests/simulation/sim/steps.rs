@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorman::agent::{Action, Input};
+use doorman::agent::{Action, Input, Notice};
 use doorman::ledger::{LedgerError, Reach};
 use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
@@ -79,10 +79,18 @@ impl World {
                 self.input(Input::Closed { conn, ended: code.into() });
             }
             Owned::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
-            Owned::Page(fetch, reply) => self.input(Input::Page(fetch, reply)),
+            Owned::Page(fetch, reply) => {
+                if let Ok(page) = &reply.result {
+                    self.truth_lists(fetch, page);
+                }
+                self.input(Input::Page(fetch, reply));
+            }
             Owned::Contacts(call, reply) => {
                 // The first page says how many there are.
                 self.life.contacts_read |= reply.result.is_ok();
+                if let Ok(page) = &reply.result {
+                    self.truth_reads(page);
+                }
                 self.input(Input::Contacts { call, reply });
             }
             Owned::Responded { request, attempt, reply, written } => {
@@ -165,6 +173,7 @@ impl World {
             Action::Me => self.asks_me(),
             Action::Page(fetch) => {
                 self.life.listed_at = Some(self.at);
+                self.truth_asks(fetch);
                 self.after(What::Server(Call::Page(fetch)));
             }
             Action::Contacts { call, page, .. } => self.after(What::Server(Call::Contacts(call, page))),
@@ -184,6 +193,7 @@ impl World {
                 let now = self.now().wall;
                 self.after(What::Reading { number, reach, now });
             }
+            Action::Tell(Notice::Listed { .. }) => self.truth_listed(),
             Action::Reply { .. } | Action::Tell(_) => {}
             Action::Done if self.life.stopping => self.ended(),
             Action::Done => self.fail("nobody told it to stop"),
@@ -222,8 +232,11 @@ impl World {
 
     /// Nobody runs now; somebody does a while later.
     pub fn ended(&mut self) {
+        self.truth_dies();
         self.life = super::world::Life { number: self.life.number + 1, down: true, ..Default::default() };
         let wait = if self.rng.bool() { self.rng.u64(50..2_000) } else { self.rng.u64(2_000..120_000) };
-        self.happens_in(Duration::from_millis(wait), Happening::Start);
+        let wait = Duration::from_millis(wait);
+        self.happens_in(wait, Happening::Start);
+        self.unwatched(wait);
     }
 }

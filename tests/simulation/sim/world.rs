@@ -20,6 +20,7 @@ use super::platform::{Holder, Platform};
 use super::record::LedgerModel;
 use super::schedule::{Happening, Rates, programme};
 use super::summary::Summary;
+use super::truth::Truth;
 
 pub const AGENT: &str = "6b0f2c7e-2d86-4f0e-9a60-4a5c6f5c9d11";
 /// Most answers sent at the same time.
@@ -74,6 +75,10 @@ pub struct Life {
 pub struct World {
     pub seed: u64,
     pub rng: fastrand::Rng,
+    /// What happens behind the daemon's back, on evenings that have it.
+    pub behind: Option<fastrand::Rng>,
+    /// What is true, whatever the daemon knows.
+    pub truth: Truth,
     pub rates: Rates,
     pub at: Duration,
     origin: Timestamp,
@@ -106,6 +111,8 @@ pub struct World {
     pub person: BTreeMap<String, Vec<Verdict>>,
     /// Requests whose answer was open when some daemon began: for all that it knows, somebody heard it.
     pub inherited: BTreeSet<RequestId>,
+    /// Ids that others had before.
+    pub renewed: BTreeSet<RequestId>,
     /// Acme's approvals as this daemon must count them, whatever became of the record: when each was charged.
     pub charged: BTreeMap<RequestId, Timestamp>,
     /// What it knows of owners and of approvals.
@@ -156,15 +163,22 @@ impl World {
             trace: traced.then(Vec::new),
             person: BTreeMap::new(),
             inherited: BTreeSet::new(),
+            renewed: BTreeSet::new(),
             charged: BTreeMap::new(),
             past: Past::default(),
             gaps: false,
             malformed: BTreeSet::new(),
             jumped: false,
             summary: Summary::default(),
+            behind: (seed % 2 == 1).then(|| fastrand::Rng::with_seed(seed ^ 0xBAC4)),
+            truth: Truth::default(),
             rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
         };
-        for (at, happening) in programme(&mut rng, ROUGH, CALM) {
+        let behind = world.behind.as_mut().map(|rng| super::behind::programme(rng, ROUGH));
+        for (at, happening) in behind.into_iter().flatten() {
+            world.schedule(at, What::World(happening));
+        }
+        for (at, happening) in programme(&mut rng, ROUGH, CALM, seed % 2 == 1) {
             world.schedule(at, What::World(happening));
         }
         world.saw(match connection(seed) {
@@ -184,6 +198,11 @@ impl World {
 
     pub fn true_wall(&self) -> Timestamp {
         self.origin.checked_add(SignedDuration::try_from(self.at).unwrap()).unwrap()
+    }
+
+    /// When it was then by a clock that is right.
+    pub fn since_origin(&self, at: Timestamp) -> Duration {
+        Duration::try_from(at.duration_since(self.origin)).unwrap_or_default()
     }
 
     pub fn schedule(&mut self, at: Duration, what: What) {

@@ -1,0 +1,254 @@
+//! What happens behind the daemon's back: contacts that come and go, ends that no event tells, names that change, rows that
+//! cannot be read, ids that come again. Every second evening has it; on the others, answers have to come within tight bounds.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::platform::{Fellow, Version};
+use super::rules::{AGAIN, KINDS, KNOWN, RUDE, UNNAMED, stranger};
+use super::schedule::Happening;
+use super::world::World;
+
+/// Somebody does something, and the daemon hears of it late, or never.
+#[derive(Debug, Clone)]
+pub enum Behind {
+    /// A contact is removed.
+    Parts {
+        nth: usize,
+    },
+    /// One that was removed is made again, under its id or another.
+    Comes {
+        nth: usize,
+        same: bool,
+    },
+    /// Somebody else makes a contact of an owner who also asks.
+    Befriends {
+        number: usize,
+        kind: usize,
+    },
+    /// A contact's handle is not shown any more, or is again, or is another's.
+    Renames {
+        nth: usize,
+        to: Name,
+    },
+    /// A request ends, and no event tells of it.
+    EndsUntold {
+        nth: usize,
+        status: &'static str,
+    },
+    /// A pending request has another sender by now.
+    Alters {
+        nth: usize,
+        kind: usize,
+    },
+    /// A row of a list cannot be read; `id`: nor can its id. Later it can.
+    Garbles {
+        nth: usize,
+        contact: bool,
+        id: bool,
+    },
+    Readable,
+    /// A request that ended is pending again; or its id is another's by now.
+    Returns {
+        nth: usize,
+        another: Option<usize>,
+    },
+}
+
+/// What a contact is called.
+#[derive(Debug, Clone, Copy)]
+pub enum Name {
+    Hidden,
+    Shown,
+    Anothers,
+}
+
+/// What happens besides, and who asks after it.
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
+    let mut list = Vec::new();
+    let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
+    for _ in 0..rng.usize(5..30) {
+        let kind = rng.choice([KNOWN, KNOWN, KNOWN, AGAIN, UNNAMED]).unwrap_or(KNOWN);
+        list.push((at(rng), Happening::Knock { kind }));
+    }
+    for _ in 0..rng.usize(2..14) {
+        let (when, nth) = (at(rng), rng.usize(..40));
+        let name = rng.choice([Name::Hidden, Name::Shown, Name::Shown, Name::Anothers]).unwrap_or(Name::Shown);
+        let kind = rng.usize(..=KNOWN);
+        let status = rng.choice(["cancelled", "expired", "approved", "rejected", "rejected"]).unwrap_or("rejected");
+        let behind = match rng.u8(..9) {
+            0 | 1 => Behind::Parts { nth },
+            2 => Behind::Comes { nth, same: rng.bool() },
+            3 => Behind::Befriends { number: nth, kind: rng.choice([KNOWN, AGAIN]).unwrap_or(KNOWN) },
+            4 => Behind::Renames { nth, to: name },
+            5 => Behind::EndsUntold { nth, status },
+            6 => Behind::Alters { nth, kind },
+            7 => Behind::Garbles { nth, contact: rng.bool(), id: rng.bool() },
+            _ => Behind::Returns { nth, another: rng.bool().then_some(kind) },
+        };
+        if matches!(behind, Behind::Garbles { .. }) {
+            list.push((when + Duration::from_secs(rng.u64(1..200)), Happening::Behind(Behind::Readable)));
+        }
+        list.push((when, Happening::Behind(behind)));
+    }
+    list
+}
+
+impl World {
+    /// While nobody runs, or nobody is joined, somebody may do something; and somebody of the same owner asks later.
+    pub fn unwatched(&mut self, wait: Duration) {
+        let Some(rng) = &mut self.behind else { return };
+        if self.calm_since.is_some() || rng.u8(..) < 80 {
+            return;
+        }
+        let nth = rng.usize(..40);
+        let behind = match rng.u8(..4) {
+            0 | 1 => Behind::Parts { nth },
+            2 => Behind::EndsUntold { nth, status: "rejected" },
+            _ => Behind::Alters { nth, kind: rng.usize(..=KNOWN) },
+        };
+        let (during, after) = (wait.mul_f64(rng.f64()), wait + Duration::from_millis(rng.u64(1..20_000)));
+        let kinds: Vec<usize> =
+            (0..rng.usize(1..6)).map(|_| rng.choice([KNOWN, KNOWN, AGAIN]).unwrap_or(KNOWN)).collect();
+        for kind in kinds {
+            self.happens_in(after, Happening::Knock { kind });
+        }
+        self.happens_in(during, Happening::Behind(behind));
+    }
+
+    /// Somebody was let in: the platform may not say by which handle.
+    pub fn unnamed(&mut self, id: &str) {
+        let Some(rng) = &mut self.behind else { return };
+        if rng.u8(..) < 60 {
+            if let Some(fellow) = self.platform.contacts.iter_mut().find(|fellow| fellow.id == format!("contact-{id}"))
+            {
+                fellow.handle = None;
+            }
+            self.saw("contact without a handle");
+        }
+    }
+
+    pub fn behind(&mut self, behind: Behind) {
+        if self.calm_since.is_some() && !matches!(behind, Behind::Readable) {
+            return;
+        }
+        if self.life.down {
+            self.saw("something changed while nobody ran");
+        }
+        match behind {
+            Behind::Parts { nth } => self.parts(nth),
+            Behind::Comes { nth, same } => {
+                let Some(mut fellow) = pick(&self.platform.parted, nth).cloned() else { return };
+                if !same {
+                    fellow.id = format!("{}-again", fellow.id);
+                }
+                fellow.inserted_at = self.true_wall();
+                self.befriend(fellow);
+            }
+            Behind::Befriends { number, kind } => {
+                let (handle, _) = stranger(kind, number);
+                let fellow = Fellow::new(format!("contact-x{number}"), handle.as_deref(), self.true_wall());
+                self.befriend(fellow);
+            }
+            Behind::Renames { nth, to } => {
+                let another = stranger(KNOWN, nth).0;
+                let count = self.platform.contacts.len().max(1);
+                let Some(fellow) = self.platform.contacts.get_mut(nth % count) else { return };
+                fellow.handle = match to {
+                    Name::Hidden => None,
+                    Name::Shown => fellow.owners.first().map(|owner| format!("{owner}/shown")),
+                    Name::Anothers => another,
+                };
+                fellow.owners.extend(fellow.handle.as_deref().map(super::platform::owner_of));
+                self.saw("contact renamed");
+            }
+            Behind::EndsUntold { nth, status } => {
+                let again = |kind: usize| matches!(kind, AGAIN | RUDE);
+                let pending = self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending");
+                let pending: Vec<(String, bool)> = pending.map(|(id, one)| (id.clone(), again(one.kind))).collect();
+                let some = pending.iter().filter(|(_, again)| *again).chain(pending.iter().filter(|(_, again)| !again));
+                if let Some((id, _)) = some.cycle().nth(nth % pending.len().max(1)).filter(|_| !pending.is_empty()) {
+                    self.ends(&id.clone(), status, false);
+                    self.saw("ended, and no event told");
+                }
+            }
+            Behind::Alters { nth, kind } => {
+                let Some(id) = self.nth_pending(nth) else { return };
+                let Some(knock) = self.platform.knocks.get_mut(&id) else { return };
+                let (handle, message) = stranger(kind, knock.number);
+                (knock.handle, knock.message, knock.kind) = (handle.clone(), message, kind);
+                knock.versions.push(Version { handle, kind });
+                self.saw("sender changed");
+            }
+            Behind::Garbles { nth, contact, id } => {
+                let contacts = self.platform.contacts.iter().map(|fellow| fellow.id.clone());
+                let requests = self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending");
+                let rows: Vec<String> =
+                    if contact { contacts.collect() } else { requests.map(|row| row.0.clone()).collect() };
+                if let Some(row) = pick(&rows, nth) {
+                    self.platform.garbled.insert(row.clone(), id);
+                    self.saw(if id { "row without a readable id" } else { "row that cannot be read" });
+                }
+            }
+            Behind::Readable => {
+                self.platform.garbled.clear();
+                self.platform.readable_at = self.at;
+            }
+            Behind::Returns { nth, another } => {
+                let now = self.true_wall();
+                let ended = self
+                    .platform
+                    .knocks
+                    .iter()
+                    .filter(|(id, knock)| knock.status != "pending" && self.record.ended(id));
+                let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
+                let Some(id) = pick(&ended, nth) else { return };
+                let Some(knock) = self.platform.knocks.get_mut(id) else { return };
+                (knock.status, knock.returned) = ("pending", true);
+                if let Some(kind) = another {
+                    let (handle, message) = stranger(kind, knock.number + 1);
+                    (knock.handle, knock.message, knock.kind) = (handle.clone(), message, kind);
+                    knock.inserted_at = now;
+                    knock.versions.push(Version { handle, kind });
+                }
+                self.saw("pending again");
+            }
+        }
+    }
+
+    /// A contact is removed; whoever is joined is told.
+    fn parts(&mut self, nth: usize) {
+        let known = |fellow: &Fellow| fellow.owners.iter().any(|owner| owner.starts_with("known"));
+        let mut order: Vec<usize> = (0..self.platform.contacts.len()).collect();
+        order.sort_by_key(|number| !known(&self.platform.contacts[*number]));
+        let count = self.platform.contacts.iter().filter(|fellow| known(fellow)).count().max(1);
+        let Some(number) = order.get(nth % count).copied() else { return };
+        let fellow = self.platform.contacts.remove(number);
+        self.saw("contact removed");
+        self.truth_parts(&fellow);
+        self.push("contact_removed", &json!({"id": fellow.id}));
+        self.platform.parted.push(fellow);
+        self.platform.parted.dedup();
+    }
+
+    fn befriend(&mut self, fellow: Fellow) {
+        if self.platform.contacts.iter().any(|one| one.id == fellow.id) {
+            return;
+        }
+        self.saw("contact made by somebody else");
+        let id = fellow.id.clone();
+        self.truth_befriends(&fellow);
+        self.platform.contacts.push(fellow);
+        self.tell_contact(&id);
+    }
+}
+
+fn pick<T>(list: &[T], nth: usize) -> Option<&T> {
+    list.get(nth % list.len().max(1))
+}
+
+/// Which kinds of strangers an evening has.
+pub fn kinds(behind: bool) -> usize {
+    if behind { KINDS } else { KNOWN }
+}
