@@ -62,7 +62,11 @@ impl World {
                 Record::Outcome { request, outcome, .. } if !outcome.keeps_charge() => {
                     self.charged.remove(request);
                 }
+                Record::ContactRemoved { contact, .. } => self.check_removed(contact),
                 Record::Withdrawn { request, .. } | Record::Settled { request, .. } => {
+                    if matches!(entry, Record::Settled { status: None, .. }) {
+                        self.check_gone(request);
+                    }
                     self.charged.remove(request);
                 }
                 _ => {}

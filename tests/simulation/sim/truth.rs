@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use doorman::inbox::Fetch;
-use doorman::model::{Answer, ContactRequest, RequestId, Verdict};
+use doorman::model::{Answer, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::platform::Page;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -258,6 +258,23 @@ impl World {
         let Some(policy) = self.truth.answered.get(id).and_then(|one| one.policy).filter(|_| !open) else { return };
         if !versions.is_empty() && !versions.iter().any(|version| allowed(policy, version.kind, answer)) {
             self.fail(&format!("{answer} to {id} leaves, and it has another sender by now"));
+        }
+    }
+
+    /// A request goes on record as gone: it is, unless a stale page said so.
+    pub fn check_gone(&self, id: &RequestId) {
+        let Some(knock) = self.platform.knocks.get(id.as_str()) else { return };
+        if knock.status == "pending" && !knock.returned && self.platform.stale_at == Duration::ZERO {
+            self.fail(&format!("{id} goes on record as gone, and every page lists it"));
+        }
+    }
+
+    /// A contact goes on record as removed: it is, or was when the daemon was told.
+    pub fn check_removed(&self, contact: &ContactId) {
+        let there = self.platform.contacts.iter().any(|fellow| fellow.id == contact.as_str());
+        let told = self.truth.parted.iter().any(|change| change.id == contact.as_str());
+        if there && !told {
+            self.fail(&format!("{contact} goes on record as removed, and it is there"));
         }
     }
 
