@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use doorman::inbox::Fetch;
-use doorman::model::{Answer, ContactId, ContactRequest, RequestId, Verdict};
+use doorman::model::{AgentState, Answer, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::platform::Page;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -99,9 +99,13 @@ impl World {
     }
 
     pub fn truth_ends(&mut self, id: &str, status: &str) {
-        let handle = self.platform.knocks[id].handle.clone();
         if status == "rejected" {
-            let change = self.change(id.to_owned(), handle.as_deref().map(owner_of).into_iter().collect());
+            // Where another sender was never shown, nobody can know whose it was.
+            let owners = match self.senders(id, self.now().wall) {
+                [Version { handle: Some(handle), .. }] => BTreeSet::from([owner_of(handle)]),
+                _ => BTreeSet::new(),
+            };
+            let change = self.change(id.to_owned(), owners);
             self.truth.rejected.push(change);
         }
     }
@@ -116,7 +120,8 @@ impl World {
 
     fn change(&self, id: String, owners: BTreeSet<String>) -> Change {
         let life = (!self.life.down).then_some(self.life.number);
-        let joined = self.platform.joined();
+        // Where the crash of the channel got lost on the way, the daemon takes itself for joined.
+        let joined = self.platform.joined() || (life.is_some() && self.core.state() == AgentState::Live);
         Change { id, owners, at: self.at, life, told: None, joined, shown: BTreeMap::new() }
     }
 
@@ -244,6 +249,7 @@ impl World {
             && let (Some(before), Some(now)) =
                 (self.truth.answered.get(id).and_then(|one| one.handle.as_ref()), &handle)
             && before != now
+            && !self.record.ended(id.as_str())
         {
             self.fail(&format!("{answer} to {id} once more, which was for {before} and would be for {now}"));
         }
