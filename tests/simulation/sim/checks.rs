@@ -99,7 +99,6 @@ impl World {
     /// one never came through.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), LedgerError> {
         if let Some((request, said, at)) = self.record.carried_out(batch) {
-            self.saw("answered before, longer ago than is remembered");
             if !self.jumped && self.now().wall.duration_since(at) < REMEMBERED {
                 self.fail(&format!("only the ledger knew that {request} was answered {}", said.answer));
             }

@@ -14,7 +14,6 @@ pub const FAULTS: &[&str] = &[
     "answer cancelled by its sender meanwhile",
     "answer on its way when the daemon died",
     "an id used again",
-    "answered before, longer ago than is remembered",
     "answered by a person elsewhere",
     "answered by a person through doorman",
     "cancelled",
