@@ -87,6 +87,8 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
+    /// How many wait for a doubt was said.
+    doubts_told: bool,
     /// Its contacts have no line on record yet: those that are there are its baseline.
     new_to_record: bool,
     /// Somebody was let in since then.
@@ -151,6 +153,7 @@ impl Core {
             joined: None,
             handle: None,
             last_listing: None,
+            doubts_told: false,
             new_to_record: memory.newest.is_none(),
             let_in: false,
             state: AgentState::Starting,
@@ -236,6 +239,7 @@ impl Core {
             self.doubts_changed();
         }
         self.fire_timers(now);
+        self.tell_doubts();
         self.flush();
         self.finish_stopping();
     }

@@ -151,6 +151,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }),
         Notice::ContactAdded { .. }
         | Notice::ContactUnexplained { .. }
+        | Notice::InDoubt { .. }
         | Notice::ContactsBaseline { .. }
         | Notice::ContactRemoved { .. } => contacts(notice),
         Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
@@ -345,6 +346,14 @@ fn contacts(notice: &Notice) {
                 name = shown(contact.name.as_ref()),
                 kind = contact.kind.as_str(),
                 "a new contact that no answer of doorman explains"
+            );
+        }
+        Notice::InDoubt { requests, doubts } => {
+            let number = |count: &usize| u64::try_from(*count).unwrap_or(u64::MAX);
+            let (requests, doubts) = (number(requests), number(doubts));
+            info!(
+                event = events::IN_DOUBT,
+                requests, doubts, "{requests} request(s) wait for what is in doubt: see `doorman doubts`"
             );
         }
         Notice::ContactsBaseline { contacts } => {

@@ -7,6 +7,7 @@ mod commands;
 mod contacts;
 mod control;
 mod demo;
+mod doubts;
 mod explained;
 mod faults;
 mod first_day;

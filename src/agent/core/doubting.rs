@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Core;
+use super::notice::Notice;
 use crate::clock::Now;
 use crate::ledger::Record;
 use crate::model::{AgentId, ContactRequest, Person, RequestId, RequestStatus, Target};
@@ -77,6 +78,20 @@ impl Core {
         self.policy_state.settled_by_word(&owner, Some(id), Fact::Rejected, rejected, now.wall);
         let (agent, request, status) = (self.config.agent.clone(), id.clone(), Some(status.clone()));
         self.record(Record::Settled { agent, request, status, at: now.wall });
+    }
+
+    /// Once after the start, when all that was listed has been decided: how many requests wait for a doubt.
+    pub(super) fn tell_doubts(&mut self) {
+        if self.doubts_told || self.last_listing.is_none() || self.policy.is_none() || self.inbox.next_ready().is_some()
+        {
+            return;
+        }
+        self.doubts_told = true;
+        let waits = |entry: &&crate::inbox::Entry| entry.decision().is_some_and(|decision| !decision.doubts.is_empty());
+        let (requests, doubts) = (self.inbox.entries().filter(waits).count(), self.doubts().len());
+        if doubts > 0 {
+            self.tell(Notice::InDoubt { requests, doubts });
+        }
     }
 
     fn history_needs(&self) -> HistoryNeeds {

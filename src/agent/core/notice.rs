@@ -150,6 +150,13 @@ pub enum Notice {
         /// Who.
         contact: Contact,
     },
+    /// The pending requests were decided for the first time since the start.
+    InDoubt {
+        /// How many pending requests wait for a doubt.
+        requests: usize,
+        /// How many doubts there are.
+        doubts: usize,
+    },
     /// All contacts of an agent that is new to the record were read.
     ContactsBaseline {
         /// How many there are.

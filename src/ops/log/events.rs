@@ -98,6 +98,7 @@ events! {
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
+    IN_DOUBT = "in_doubt", INFO, ["requests", "doubts"], "the pending requests were decided for the first time since the start, and something that the rules ask about is in doubt";
     CONTACTS_BASELINE = "contacts_baseline", INFO, ["contacts"], "doorman read all contacts of an agent for the first time; existing contacts cause no warning";
     SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are the rules' decision";
     AGENT_PAUSED = "agent_paused", WARN, ["by"], "doorman answers nothing for this agent until `doorman resume`";
@@ -172,12 +173,14 @@ fields! {
     "kind", "text", "`user`, `agent` or `other`";
     "contact", "text", "the id of a contact";
     "contacts", "number", "how many contacts";
+    "doubts", "number", "how many doubts there are";
     "pending", "number", "how many requests are pending";
     "pages", "number", "how many pages a listing had";
     "rest_proxy", "text", "the variable that names the proxy for REST, and its place; absent where there is none";
     "socket_proxy", "text", "the same for the WebSocket";
     "agents", "number", "how many agents";
     "policies", "number", "how many rules files";
+    "requests", "number", "how many pending requests wait for a doubt";
     "rules", "number", "how many rules";
     "list", "text", "the name of a list in a rules file";
     "added", "number", "how many entries are new";

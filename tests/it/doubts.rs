@@ -1,0 +1,207 @@
+//! What ends while nobody looks, and what comes back as something else, against the real binary.
+
+use std::path::Path;
+
+use doorman::sandbox::wire::RequestState;
+use doorman::sandbox::{NewRequest, SandboxOptions, Status};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::faults::daemon::Daemon;
+use crate::faults::site::{AGENT, Site};
+
+/// Lets carol and her agents in, unless somebody of hers was rejected lately.
+const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[rules.known]\nthen = \"approve\"\nwhen = { owner = \"carol\" }\nunless = [{ history = { rejected_within = \"30d\" } }]\n";
+/// The same, and nobody is answered yet.
+const CLOSED: &str = "version = 1\n[policy]\nmode = \"enforce\"\n";
+
+fn request(site: &Site, id: &str) -> RequestState {
+    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
+}
+
+fn ask(site: &Site, handle: &str, id: &str) {
+    site.control.request(&NewRequest::to(AGENT).from(handle).id(id)).unwrap();
+}
+
+fn decided(lines: &[Value], request: &str) -> Option<String> {
+    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
+    Some(line["verdict"].as_str()?.to_owned())
+}
+
+async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
+    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
+    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
+    assert_eq!(request(site, id).status, Status::Pending);
+    Ok(())
+}
+
+/// Carol waits, the daemon ends by this signal, and she is rejected meanwhile.
+async fn rejected_while_down(ending: Signal) -> Result<Site, String> {
+    let site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), CLOSED).unwrap();
+    let mut daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol/bot", "first");
+    waits(&site, &daemon, "first").await?;
+    // What never came on record is nobody's doubt.
+    site.until("it is on record", |_| {
+        let seen = "SELECT count(*) FROM decision";
+        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+        ledger.query_row(seen, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+    })
+    .await?;
+    daemon.signal(ending);
+    daemon.ended().await;
+    site.control.settle("first", Status::Rejected).unwrap();
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    Ok(site)
+}
+
+async fn doubts(site: &Site) -> Vec<(String, String)> {
+    let (code, out, err) = site.cli(&["doubts", "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        (row["basis"].as_str().unwrap().to_owned(), row["subject"].as_str().unwrap().to_owned())
+    };
+    out.lines().map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_says() -> Result<(), String> {
+    for (ending, said, lets_in) in [(Signal::SIGTERM, "cancelled", true), (Signal::SIGKILL, "rejected", false)] {
+        let site = rejected_while_down(ending).await?;
+        ask(&site, "carol", "second");
+        let daemon = site.daemon();
+        waits(&site, &daemon, "second").await?;
+        daemon.said("in_doubt", 1).await?;
+        let vanished = [("request-vanished".to_owned(), "first".to_owned())];
+        daemon
+            .until("it is known to have ended", |lines| {
+                lines.iter().any(|line| line["event"] == "listed" || line["event"] == "in_doubt")
+            })
+            .await?;
+        assert_eq!(doubts(&site).await, vanished);
+        let (_, pending, _) = site.cli(&["pending"]).await;
+        assert!(pending.contains("in doubt"), "{pending}");
+        let (_, explained, _) = site.cli(&["explain", "second"]).await;
+        assert!(explained.contains("first") && explained.contains("nobody said how it ended"), "{explained}");
+        let (_, status, _) = site.cli(&["status"]).await;
+        assert!(status.contains("1 in doubt"), "{status}");
+        daemon.stop().await?;
+        // The record tells the next daemon.
+        let daemon = site.daemon();
+        daemon.said("in_doubt", 1).await?;
+        assert_eq!(doubts(&site).await, vanished);
+        let (code, _, err) = site.cli(&["settle", "first", said]).await;
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(doubts(&site).await, []);
+        if lets_in {
+            site.until("she comes in", |_| request(&site, "second").status == Status::Approved).await?;
+            daemon.stop().await?;
+            continue;
+        }
+        daemon.stop().await?;
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        ask(&site, "carol", "third");
+        waits(&site, &daemon, "third").await?;
+        assert_eq!((doubts(&site).await, request(&site, "second").status), (vec![], Status::Pending));
+        daemon.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_that_is_said_elsewhere_is_a_no() -> Result<(), String> {
+    let site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), CLOSED).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol/bot", "first");
+    waits(&site, &daemon, "first").await?;
+    site.control.settle("first", Status::Rejected).unwrap();
+    daemon.said("settled", 1).await?;
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    let (code, _, err) = site.cli(&["reload", "--wait"]).await;
+    assert_eq!(code, 0, "{err}");
+    ask(&site, "carol", "second");
+    waits(&site, &daemon, "second").await?;
+    assert_eq!(doubts(&site).await, [], "that is known");
+    daemon.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
+    let mut site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), CLOSED).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol", "r-1");
+    waits(&site, &daemon, "r-1").await?;
+    site.control.settle("r-1", Status::Cancelled).unwrap();
+    daemon.said("settled", 1).await?;
+    daemon.stop().await?;
+    site.stop_platform().await;
+    // Another platform in its place, which knows nothing of what was.
+    let other = Site::of(SandboxOptions::default()).await;
+    ask(&other, "mallory", "r-1");
+    std::fs::copy(site.path("ledger.db"), other.path("ledger.db")).unwrap();
+    std::fs::write(other.path("rules.toml"), RULES).unwrap();
+    let daemon = other.daemon();
+    waits(&other, &daemon, "r-1").await?;
+    let (_, explained, _) = other.cli(&["explain", "r-1"]).await;
+    assert!(explained.contains("request r-1 by mallory"), "{explained}");
+    daemon.stop().await?;
+    let (_, history, _) = other.cli(&["history", "--json"]).await;
+    let handles: Vec<String> = history
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["handle"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(handles, ["carol", "mallory"]);
+    Ok(())
+}
+
+/// Who is let in by each recipe that asks about removals.
+const RECIPES: [(&str, &str); 4] = [
+    ("friends-and-their-agents.toml", "ann"),
+    ("one-chance-a-month.toml", "mallory"),
+    ("public-agent.toml", "mallory"),
+    ("quarantine-and-review.toml", "mallory"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again() -> Result<(), String> {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes");
+    for entry in std::fs::read_dir(&recipes).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let asks = std::fs::read_to_string(&path).unwrap().contains("removed_within");
+        assert_eq!(asks, RECIPES.iter().any(|(known, _)| *known == name), "{name}");
+    }
+    for (recipe, handle) in RECIPES {
+        let mut site = Site::start().await;
+        std::fs::copy(recipes.join(recipe), site.path("rules.toml")).unwrap();
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        ask(&site, handle, "first");
+        daemon.until("it is decided", |lines| decided(lines, "first").is_some()).await?;
+        if decided(&daemon.lines(), "first").as_deref() == Some("defer") {
+            let (code, _, err) = site.cli(&["approve", "first"]).await;
+            assert_eq!(code, 0, "{recipe}: {err}");
+        }
+        daemon.said("contact_added", 1).await?;
+        daemon.stop().await?;
+        site.control.remove_contact(AGENT, handle).unwrap();
+        ask(&site, handle, "second");
+        let daemon = site.daemon();
+        daemon.said("contact_removed", 1).await?;
+        daemon.until("it is decided", |lines| decided(lines, "second").is_some()).await?;
+        let status = request(&site, "second").status;
+        assert_ne!(status, Status::Approved, "{recipe}:\n{}", daemon.tail(20));
+        daemon.stop().await?;
+        site.crash_platform().await;
+    }
+    Ok(())
+}
