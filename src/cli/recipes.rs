@@ -3,7 +3,7 @@
 use super::{CliError, Global, output, table};
 
 /// By name: what it is for, and the rules.
-const RECIPES: [(&str, &str); 13] = [
+const RECIPES: [(&str, &str); 14] = [
     ("by-owner", include_str!("../../config/recipes/by-owner.toml")),
     ("close-after-a-week", include_str!("../../config/recipes/close-after-a-week.toml")),
     ("code-and-quota", include_str!("../../config/recipes/code-and-quota.toml")),
@@ -11,6 +11,7 @@ const RECIPES: [(&str, &str); 13] = [
     ("friends-and-their-agents", include_str!("../../config/recipes/friends-and-their-agents.toml")),
     ("holidays", include_str!("../../config/recipes/holidays.toml")),
     ("invite-code", include_str!("../../config/recipes/invite-code.toml")),
+    ("known-organisations", include_str!("../../config/recipes/known-organisations.toml")),
     ("office-hours", include_str!("../../config/recipes/office-hours.toml")),
     ("one-chance-a-month", include_str!("../../config/recipes/one-chance-a-month.toml")),
     ("only-these-owners", include_str!("../../config/recipes/only-these-owners.toml")),

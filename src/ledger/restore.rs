@@ -88,6 +88,17 @@ impl Load<'_> {
         }
     }
 
+    /// The charged requests whose last answer was carried out.
+    fn applied(&self, since: Timestamp) -> rusqlite::Result<Vec<RequestId>> {
+        self.rows(
+            "SELECT DISTINCT r.id FROM charge c JOIN request r ON r.n = c.request
+             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request)
+             WHERE c.agent = ?1 AND c.at >= ?2 AND r.id_reused = 0 AND w.outcome IN ('approved', 'presumed-approved')",
+            Some(since),
+            |row| parsed(row, 0),
+        )
+    }
+
     fn policy_state(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
@@ -107,6 +118,7 @@ impl Load<'_> {
         let asked = reach.history.is_some();
         Ok(SavedState {
             charges,
+            applied: self.applied(since)?,
             history,
             history_complete,
             unmet: if asked { self.unmet()? } else { Vec::new() },

@@ -8,12 +8,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 pub use context::{LintContext, RuleHistory, lint};
 
 use super::conditions::compared::{BUDGET, canonical, covers};
-use super::decision::{By, Truth};
+use super::decision::{By, Circumstances, ClockHealth, Truth};
+use super::evaluate::conditions;
+use super::evaluate::inputs::Inputs;
 use super::raw::{Named, RawFile, RawRule};
 use super::rules::{Policy, Rule, When};
+use super::state::PolicyState;
 use super::tests_runner::TestResult;
 use crate::document::{Problems, shown};
-use crate::model::Verdict;
+use crate::model::{ContactRequest, RequestId, Sender, Verdict};
 use crate::policy::rules::{LimitBy, Quota};
 
 /// A rule as compiled and as written.
@@ -36,6 +39,7 @@ pub(crate) fn of_file(
     covered(&rules, problems);
     twins(&rules, problems);
     untested(&rules, results, problems);
+    uncharged(policy, raw, problems);
     for one in &rules {
         rejects_everyone(*one, problems);
         above_global(*one, policy.approvals_max, problems);
@@ -142,6 +146,28 @@ fn untested(rules: &[Both<'_>], results: &[TestResult], problems: &mut Problems)
             .warning(one.name, format!("the rule `{name}` has no test"))
             .label("no test has a request that it matches")
             .help(format!("add `[tests.{name}]` with a `request` that it matches, and what you `expect`"));
+    }
+}
+
+/// Approvals in the history of a test that name no rule, although a rule with a limit would have given them.
+fn uncharged(policy: &Policy, raw: &RawFile, problems: &mut Problems) {
+    let limited: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.limit.is_some() && !rule.shadow).collect();
+    let state = PolicyState::default();
+    for test in raw.tests.iter().filter_map(|test| test.value.as_ref()) {
+        for past in test.history.iter().filter(|past| past.verdict.value == Verdict::Approve && past.by.is_none()) {
+            let Ok(id) = RequestId::parse("history") else { return };
+            let sender = Sender::parse(Some(&past.from_handle));
+            let request = ContactRequest { id, sender, name: None, message: None, inserted_at: Some(test.at) };
+            let circumstances = Circumstances::new(test.at, ClockHealth::Sound);
+            let inputs = Inputs::new(&request, &circumstances, &state, test.at);
+            let rule = limited.iter().find(|rule| conditions::rule(rule, &inputs).truth != Truth::False);
+            if let Some(rule) = rule {
+                problems
+                    .warning(&past.span, format!("this approval does not count for the limit of `{}`", rule.name))
+                    .label("without `by`, a person gave it")
+                    .help(format!("add `by = \"{}\"`, or `by` another rule that gave it", rule.name));
+            }
+        }
     }
 }
 

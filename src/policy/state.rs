@@ -167,6 +167,10 @@ impl PolicyState {
                 }
             }
         }
+        // What is known to have been carried out gives nothing back, and counts for a limit that rejects.
+        for request in memory.applied {
+            self.open.remove(&request);
+        }
         self.holds.extend(memory.holds);
         self.paused |= memory.paused;
         for (name, at) in memory.overdue_rejects {

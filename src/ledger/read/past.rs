@@ -98,6 +98,7 @@ pub fn memory(
     let (paused, resumed) = past.pauses()?;
     let since = back(reach.charges);
     let mut charges = past.charges(since)?;
+    let applied = past.applied(since)?;
     charges.extend(past.charges_given_back(since)?);
     let history = match (reach.history, owner) {
         (None, _) | (_, None) => Vec::new(),
@@ -111,6 +112,7 @@ pub fn memory(
     }
     charges.sort_by_key(|row| row.at);
     Ok(SavedState {
+        applied,
         charges,
         history,
         history_complete: true,
@@ -188,6 +190,17 @@ impl Past<'_> {
     }
 
     /// Places that were taken, and are still on record.
+    /// The charged requests whose last answer was known by then to be carried out.
+    fn applied(&self, since: Timestamp) -> rusqlite::Result<Vec<RequestId>> {
+        let sql = "SELECT DISTINCT r.id FROM charge c JOIN request r ON r.n = c.request
+                   JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request)
+                   WHERE c.agent = ?1 AND c.at >= ?2 AND r.id_reused = 0 AND w.outcome_at <= ?3
+                       AND w.outcome IN ('approved', 'presumed-approved')";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let ids = statement.query_map(params![self.agent, Micros(since), Micros(self.moment.at)], |row| row.get(0))?;
+        ids.map(|id| id.map(|Parsed(id)| id)).collect()
+    }
+
     fn charges(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(

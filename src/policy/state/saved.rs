@@ -62,6 +62,8 @@ pub struct ApprovalRow {
 pub struct SavedState {
     /// Live charges.
     pub charges: Vec<ChargeRow>,
+    /// The requests of charges whose last answer is known to have been carried out.
+    pub applied: Vec<RequestId>,
     /// History, as far back as the policy asks.
     pub history: Vec<HistoryRow>,
     /// Whether `history` is all there is that far back; `false` makes history unknown.

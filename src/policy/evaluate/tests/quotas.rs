@@ -3,7 +3,7 @@
 use crate::model::{Answer, ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
-use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{By, Circumstances, Mode, Policy, PolicyState};
 
@@ -240,4 +240,30 @@ fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
     assert_eq!(said(&decide(&state, noon() + hours(1))), "approve by also", "the window has passed");
     state.hold(&second.id, Some("eve"));
     assert_eq!(said(&decide(&state, noon())), "defer by hold:eve", "a hold comes first");
+}
+
+#[test]
+fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carried_out() {
+    let mut rules = vec![approve("bots", by_owner(&["acme"])).limit(1, hours(1), LimitBy::Owner)];
+    rules[0].limit.as_mut().unwrap().then = Verdict::Reject;
+    let policy = policy(rules);
+    let first = request("one", "acme/a");
+    let charge = policy.rules[0].charge(first.sender.handle().unwrap()).unwrap();
+    let restored = |applied: &[&str], read| {
+        let memory = SavedState {
+            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at: noon() - minutes(5) }],
+            approvals: vec![ApprovalRow { request: first.id.clone(), at: noon() - minutes(5) }],
+            applied: applied.iter().map(|one| id(one)).collect(),
+            history_complete: true,
+            ..SavedState::default()
+        };
+        let state = match read {
+            true => PolicyState::restore_for(memory, &policy, noon()),
+            false => PolicyState::restore_without_rules(memory, Some(noon() - minutes(10))),
+        };
+        said(&policy.decide(&request("two", "acme/b"), &sound(), &state, noon()))
+    };
+    assert_eq!(restored(&["one"], true), "reject by limit:bots");
+    assert_eq!(restored(&["other"], true), "defer by limit:bots", "the fate of that answer is open");
+    assert_eq!(restored(&["one"], false), "defer by limit:bots", "not all of the window was read");
 }
