@@ -258,10 +258,10 @@ fn loading(criterion: &mut Criterion) {
     for (lists, listed) in [(10, 100), (10, 10_000), (3, 100_000)] {
         let directory = tempfile::tempdir().expect("a directory");
         let path = file(directory.path(), lists, listed);
-        let loaded = doorman::policy::load(&path, None, false);
+        let loaded = doorman::policy::load(&path, None, &doorman::policy::Shrunk::Refuse);
         assert!(loaded.policy.is_some(), "{}", loaded.report.render(false));
         group.bench_function(BenchmarkId::new("lists", format!("{lists} of {listed}")), |bencher| {
-            bencher.iter(|| black_box(doorman::policy::load(black_box(&path), None, false)));
+            bencher.iter(|| black_box(doorman::policy::load(black_box(&path), None, &doorman::policy::Shrunk::Refuse)));
         });
     }
     group.finish();

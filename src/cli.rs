@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod doubts;
 mod explain;
+mod findings;
 #[cfg(test)]
 mod forged;
 mod health;

@@ -29,6 +29,7 @@ use crate::ops::control::wire::{Call, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::policy::Shrunk;
 
 pub use policies::{Policies, Start};
 pub use settings_watch::Reread;
@@ -112,11 +113,11 @@ pub(crate) struct Member {
 
 impl Shared {
     /// Reads every rules file and every key anew. Anything wrong keeps what is in force.
-    async fn reload(&self, by: &str, accept_shrunk: bool) -> Reloaded {
+    async fn reload(&self, by: &str, shrunk: Shrunk) -> Reloaded {
         let begun = Instant::now();
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
-        let mut reloaded = self.policies.lock().await.reload_all(accept_shrunk, self.around.clock.now().wall).await;
+        let mut reloaded = self.policies.lock().await.reload_all(shrunk, self.around.clock.now().wall).await;
         let configured = self.settings_watch.clone();
         let read = tokio::task::spawn_blocking(move || configured.reload()).await;
         match read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n"))) {
@@ -275,7 +276,7 @@ async fn watch_over(
         let shared = shared.clone();
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", false).await) })),
+                Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", Shrunk::Refuse).await) })),
                 Some(Order::Stop) | None => return,
                 #[cfg(any(test, debug_assertions))]
                 Some(Order::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {

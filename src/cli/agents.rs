@@ -59,14 +59,14 @@ pub(super) fn on_record(
 ) -> Result<Option<AgentId>, CliError> {
     let Some(text) = text else { return Ok(None) };
     let recorded = match reader {
-        Some(reader) => reader.agents().map_err(|error| super::ledger::fault(&error))?,
+        Some(reader) => reader.agent_handles().map_err(|error| super::ledger::fault(&error))?,
         None => Vec::new(),
     };
     let configured = super::places(global, "--ledger PATH").map(|places| places.rules).unwrap_or_default();
-    let mut known: Vec<(&str, Option<&str>)> = configured.iter().map(|(id, _)| (id.as_str(), None)).collect();
-    known.extend(recorded.iter().map(|id| (id.as_str(), None)));
-    known.sort_unstable();
-    known.dedup();
+    let mut known: Vec<(&str, Option<&str>)> =
+        recorded.iter().map(|(id, handle)| (id.as_str(), handle.as_deref())).collect();
+    let more = configured.iter().filter(|(id, _)| recorded.iter().all(|(other, _)| other.as_str() != id));
+    known.extend(more.map(|(id, _)| (id.as_str(), None)));
     let id = AgentId::parse(pick(text, &known)?).map_err(|problem| CliError::new(1, problem.to_string()))?;
     Ok(Some(id))
 }

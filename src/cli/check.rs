@@ -5,10 +5,12 @@ mod remembered;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
+use serde_json::json;
 
+use super::findings::{self, Finding, Format};
 use super::{CliError, Global, output};
 use crate::clock::Clock;
 use crate::config::settings::LedgerSettings;
@@ -22,7 +24,16 @@ use crate::secret;
 
 /// Arguments.
 #[derive(Debug, Default, clap::Args)]
-#[command(after_help = "Exit codes: 0 good · 1 warnings under --strict · 78 refused")]
+#[command(after_help = "Examples:
+  doorman check                        doorman.toml and the rules that it names
+  doorman check --rules rules.toml     a rules file alone
+  doorman check --format github        annotations in a workflow
+
+Without --config and DOORMAN_CONFIG, a doorman.toml in the current directory
+counts, then /etc/doorman/doorman.toml. Problems of doorman.toml and of the
+rules are told together.
+
+Exit status: 0 good, 1 warnings under --strict, 78 refused.")]
 pub struct Args {
     /// Refuse warnings, too
     #[arg(long)]
@@ -30,6 +41,12 @@ pub struct Args {
     /// Check this rules file alone; needs no doorman.toml
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    format: Format,
+    /// The same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
 }
 
 impl Args {
@@ -39,22 +56,32 @@ impl Args {
     }
 }
 
+/// The configuration that counts: the one that is named, else the one in this directory, if there is one.
+pub(super) fn nearest(global: &Global) -> Global {
+    let here = || Some(PathBuf::from("doorman.toml")).filter(|file| file.is_file());
+    Global { config: global.config.clone().or_else(here) }
+}
+
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let mut checked = Checked::default();
+    let format = if args.json { Format::Json } else { args.format };
+    let global = nearest(global);
+    let mut checked = Checked { format, ..Checked::default() };
     let mut ledger = None;
     let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
         None => match config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()) {
             Err(report) => {
+                checked.files.extend(global.config.clone());
                 checked.show(&report);
-                BTreeMap::new()
+                rules_of_broken(global.config.as_deref())
             }
             Ok(mut loaded) => {
                 keys(&mut loaded);
                 tls(&mut loaded);
                 loaded.report.sort();
+                checked.files.extend(loaded.file.clone());
                 checked.show(&loaded.report);
                 ledger = Some(loaded.settings.ledger);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
@@ -65,28 +92,65 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
         },
     };
-    let files = rules.len();
     let mut took = Vec::new();
     for (file, agents) in &rules {
-        let mut loaded = if named { policy::load_named(file) } else { policy::load(file, None, false) };
+        let mut loaded =
+            if named { policy::load_named(file) } else { policy::load(file, None, &policy::Shrunk::Refuse) };
         let facts = facts(ledger.as_ref(), agents, &mut loaded.report);
         policy::lint(&mut loaded, &facts);
+        checked.files.push(file.clone());
         checked.show(&loaded.report);
         if let Some(policy) = &loaded.policy {
             took.push((file, cost::measured(policy)));
         }
     }
-    let Checked { errors, warnings } = checked;
+    let (errors, warnings) = (checked.count(Severity::Error), checked.count(Severity::Warning));
     let code = match (errors, warnings) {
         (0, 0) => 0,
         (0, _) => u8::from(args.strict),
         _ => 78,
     };
-    for (file, time) in took {
-        output::print(&cost::said(file, time))?;
+    if format == Format::Human {
+        for (file, time) in took {
+            output::print(&cost::said(file, time))?;
+        }
     }
-    output::print(&format!("{files} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n"))?;
+    let text = match format {
+        Format::Human => {
+            let from = global
+                .config
+                .filter(|_| !named)
+                .map(|file| format!("{}: ", output::shown(&file.display().to_string())));
+            let from = from.unwrap_or_default();
+            format!("{from}{} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n", rules.len())
+        }
+        Format::Json => {
+            let files: Vec<String> = checked.files.iter().map(|file| file.display().to_string()).collect();
+            let problems: Vec<_> = checked.findings.iter().map(Finding::json).collect();
+            let (all, good) = (json!(files), code == 0);
+            return output::print_json(
+                &json!({ "files": all, "errors": errors, "warnings": warnings, "ok": good, "problems": problems }),
+            )
+            .map(|()| code);
+        }
+        Format::Github => checked.findings.iter().map(Finding::github).collect(),
+        Format::Junit => {
+            findings::junit("doorman check", &findings::cases(&checked.files, &checked.findings, args.strict))
+        }
+    };
+    output::print(&text)?;
     Ok(code)
+}
+
+/// The rules files that a refused configuration names, as far as it can be read; else those beside it.
+fn rules_of_broken(file: Option<&Path>) -> BTreeMap<PathBuf, Vec<AgentId>> {
+    let named = config::places(file, &Env::of_command()).map(|places| places.rules).unwrap_or_default();
+    let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = named.into_iter().map(|(_, path)| (path, Vec::new())).collect();
+    if rules.is_empty() {
+        let beside = file.unwrap_or(Path::new(config::DEFAULT_FILE)).with_file_name("rules.toml");
+        rules.extend(Some((beside, Vec::new())).filter(|(path, _)| path.is_file()));
+    }
+    rules
 }
 
 /// Whether each key is there, and nobody else's.
@@ -143,14 +207,20 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
 
 #[derive(Default)]
 struct Checked {
-    errors: usize,
-    warnings: usize,
+    format: Format,
+    files: Vec<PathBuf>,
+    findings: Vec<Finding>,
 }
 
 impl Checked {
     fn show(&mut self, report: &Report) {
-        self.errors += report.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        self.warnings += report.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
-        let _ = write!(anstream::stderr(), "{}", report.render(std::io::stderr().is_terminal()));
+        self.findings.extend(findings::of_report(report));
+        if self.format == Format::Human {
+            let _ = write!(anstream::stderr(), "{}", report.render(std::io::stderr().is_terminal()));
+        }
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 }

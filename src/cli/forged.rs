@@ -180,7 +180,7 @@ fn explain_shows_no_line_of_a_strangers() {
         write!(text, "[rules.sales]\nthen = \"reject\"\nwhen = {{ message_contains = \"invoice\", name = \"bob\" }}\n");
     let _ = write!(text, "[rules.friends]\nthen = \"approve\"\nwhen = {{ handle = \"friends/*\" }}\n");
     std::fs::write(&path, text).unwrap();
-    let policy = crate::policy::load(&path, None, false).policy.unwrap();
+    let policy = crate::policy::load(&path, None, &crate::policy::Shrunk::Refuse).policy.unwrap();
     let circumstances = Circumstances {
         first_seen: now(),
         clock: ClockHealth::Sound,

@@ -10,7 +10,7 @@ use super::agents::{self, AgentArg};
 use super::explain::sources::{policy_of, refused};
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, output};
-use crate::ops::control::wire::{ControlOp, Reloaded};
+use crate::ops::control::wire::{ControlOp, Reloaded, RemovedEntries};
 use crate::policy::{audit, load_texts};
 use edit::Edit;
 
@@ -241,10 +241,10 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
             said + &format!("now {done} the list `{name}`: {whom}; no daemon is running, the next start loads it\n")
         );
     };
-    // Somebody named each entry that went: that the list lost more than half of them is what they meant.
-    let left = edit::entries(&edit.text).count();
-    let accept_shrunk = edit.removes && left < edit.changed.len();
-    let reloaded: Reloaded = remote.ask(&ControlOp::Reload { accept_shrunk })?;
+    // Somebody named each entry that went: that the list lost so many is what they meant, and no more.
+    let entries = edit.changed.len();
+    let removed = edit.removes.then(|| RemovedEntries { file: list.path.clone(), entries });
+    let reloaded: Reloaded = remote.ask(&ControlOp::Reload { accept_shrunk: false, removed })?;
     if !reloaded.ok {
         let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
         let why = format!("{whom} is {done} the list in `{}`, but not all was loaded\n{problems}", list.path.display());

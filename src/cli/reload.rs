@@ -35,7 +35,7 @@ pub struct Args {
 /// 69 where no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
-    let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk };
+    let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk, removed: None };
     if !args.wait {
         return match remote.give(&op)? {
             Submitted::Accepted => {

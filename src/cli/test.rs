@@ -2,42 +2,92 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::explain::sources::{refused, rules_path};
+use super::findings::{self, Case, Finding, Format};
 use super::ledger::print;
-use super::{CliError, Global};
+use super::{CliError, Global, check};
+use crate::diagnostics::Severity;
 use crate::policy::{self, Loaded, TestResult};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman test                       the tests of the configured rules
+  doorman test --rules new.toml
+  doorman test --format junit > report.xml
+
+Exit status: 0 all pass, 1 one fails, 78 the rules cannot be read.")]
 pub struct Args {
     /// The rules file; else the configured one
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    format: Format,
+    /// The same as `--format json`
+    #[arg(long, conflicts_with = "format")]
     json: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let path = rules_path(args.rules, None, global)?;
+    let format = if args.json { Format::Json } else { args.format };
+    let path = rules_path(args.rules, None, &check::nearest(global))?;
     let loaded = policy::load_named(&path);
     if loaded.policy.is_none() && loaded.tests.is_empty() {
+        let found = findings::of_report(&loaded.report);
+        match format {
+            Format::Human | Format::Json => {}
+            Format::Github => print(&found.iter().map(Finding::github).collect::<String>())?,
+            Format::Junit => {
+                print(&findings::junit("doorman test", &findings::cases(std::slice::from_ref(&path), &found, false)))?
+            }
+        }
         return Err(refused(&path, &loaded.report));
     }
     let failed = loaded.tests.iter().filter(|test| !test.passed).count();
-    let text = if args.json {
-        let json = as_json(&path.display().to_string(), &loaded, failed);
-        format!("{json:#}\n")
-    } else {
-        table(&loaded.tests, failed, std::io::stdout().is_terminal())
+    let text = match format {
+        Format::Human => table(&loaded.tests, failed, std::io::stdout().is_terminal()),
+        Format::Json => format!("{:#}\n", as_json(&path.display().to_string(), &loaded, failed)),
+        Format::Github => github(&path, &loaded),
+        Format::Junit => findings::junit("doorman test", &cases(&path, &loaded.tests)),
     };
     print(&text)?;
     Ok(u8::from(failed > 0))
+}
+
+/// Why a test failed.
+fn why(test: &TestResult) -> String {
+    let hint = test.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("test `{}`: expected {}, got {}{hint}", test.name, test.expected, test.said())
+}
+
+/// An annotation for each test that fails.
+fn github(path: &Path, loaded: &Loaded) -> String {
+    let source = loaded.report.sources.first();
+    let failed = loaded.tests.iter().filter(|test| !test.passed);
+    let finding = |test: &TestResult| Finding {
+        severity: Severity::Error,
+        path: Some(path.to_owned()),
+        place: source.map(|source| findings::place(source, test.span.start)),
+        message: why(test),
+        help: None,
+    };
+    failed.map(|test| finding(test).github()).collect()
+}
+
+fn cases(path: &Path, tests: &[TestResult]) -> Vec<Case> {
+    let case = |test: &TestResult| Case {
+        class: path.display().to_string(),
+        name: test.name.to_string(),
+        failures: (!test.passed).then(|| why(test)).into_iter().collect(),
+        said: Vec::new(),
+    };
+    tests.iter().map(case).collect()
 }
 
 fn as_json(path: &str, loaded: &Loaded, failed: usize) -> serde_json::Value {

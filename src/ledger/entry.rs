@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, Refusal, RequestId,
-    RequestStatus, Sender,
+    RequestStatus, Sender, StrangerText,
 };
 use crate::policy::doubts::Said;
 use crate::policy::rules::SourceText;
@@ -43,6 +43,8 @@ impl Via {
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields are what their types say; the variants tell the rest")]
 pub enum Record {
+    /// The platform says what the agent is called.
+    Named { agent: AgentId, handle: StrangerText, at: Timestamp },
     /// A request was first seen. Again is no change, but that it is no longer taken for gone.
     Seen { agent: AgentId, request: Arc<ContactRequest>, via: Via, at: Timestamp },
     /// The platform says something else of a request than before: the row says what is so now, and what was is kept.

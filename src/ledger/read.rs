@@ -240,6 +240,18 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
+    /// What each agent was called last, as the platform said.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn agent_handles(&self) -> Result<Vec<(AgentId, Option<String>)>, LedgerError> {
+        let read = || -> rusqlite::Result<Vec<(AgentId, Option<String>)>> {
+            let mut statement = self.connection.prepare_cached("SELECT id, handle FROM agent ORDER BY n")?;
+            statement.query_map([], |row| Ok((row.get(0).map(|Parsed(id)| id)?, row.get(1)?)))?.collect()
+        };
+        read().map_err(|error| self.fault(&error))
+    }
+
     /// The contacts that are there now, of this agent or of all, oldest first.
     ///
     /// # Errors

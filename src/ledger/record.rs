@@ -59,6 +59,13 @@ impl Recorder<'_> {
     /// Writes one entry.
     pub fn record(&mut self, entry: &Record) -> Result<(), Fault> {
         match entry {
+            Record::Named { agent, handle, at: _ } => {
+                let agent = self.agent(agent)?;
+                let handle = handle.raw().replace('\0', "\u{FFFD}");
+                self.sql("UPDATE agent SET handle = ?2 WHERE n = ?1 AND handle IS NOT ?2")?
+                    .execute(params![agent, cut(&handle)])?;
+                Ok(())
+            }
             Record::Seen { agent, request, via, at } => self.seen(agent, request, via.as_str(), *at),
             Record::Changed { agent, request, at } => self.changed(agent, request, *at),
             Record::Decided { agent, request, decision, circumstances, at } => {

@@ -11,7 +11,7 @@ mod tables;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -57,24 +57,57 @@ pub(crate) struct Compiling<'p> {
     cover_budget: u32,
 }
 
+/// Which lists may have lost more of their entries than their `max_shrink`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Shrunk {
+    /// None.
+    #[default]
+    Refuse,
+    /// Any: somebody has seen them.
+    Accept,
+    /// The one with this file, which lost no more than somebody took off it.
+    Removed {
+        /// Its file.
+        file: PathBuf,
+        /// How many entries were taken off.
+        entries: usize,
+    },
+}
+
+impl Shrunk {
+    /// [`Shrunk::Accept`], or else none.
+    pub fn accepted(all: bool) -> Self {
+        if all { Shrunk::Accept } else { Shrunk::Refuse }
+    }
+
+    /// Whether a list with this file may have lost so many.
+    fn allows(&self, list: Option<&Path>, lost: usize) -> bool {
+        match self {
+            Shrunk::Refuse => false,
+            Shrunk::Accept => true,
+            Shrunk::Removed { file, entries } => list == Some(file) && lost <= *entries,
+        }
+    }
+}
+
 /// Compiles the text of a rules file.
 ///
 /// `lists` gives the text of a list file by its path as written; `previous` is the running policy, against which lists
-/// must not have lost more than their `max_shrink`, unless `accept_shrunk`. Never panics, and takes time linear in the input but
+/// must not have lost more than their `max_shrink`, unless `shrunk` accepts it. Never panics, and takes time linear in the input but
 /// for regular expressions, which are bounded.
 pub fn compile(
     path: &Path,
     text: &str,
     lists: &dyn Fn(&str) -> Result<ListText, Advice>,
     previous: Option<&Policy>,
-    accept_shrunk: bool,
+    shrunk: &Shrunk,
 ) -> Loaded {
     let mut report = Report::default();
     let shared: Arc<str> = text.into();
     report.add_source(path, shared.clone());
     let mut problems = Problems::new(report);
-    let (mut tests, mut shrunk) = (Vec::new(), false);
-    let running = Running { previous, accept_shrunk };
+    let (mut tests, running) = (Vec::new(), Running { previous, accepted: shrunk });
+    let mut shrunk = false;
     let policy = whole(path, &shared, lists, running, &mut problems, (&mut tests, &mut shrunk));
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
     Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk }
@@ -84,7 +117,7 @@ pub fn compile(
 #[derive(Clone, Copy)]
 struct Running<'a> {
     previous: Option<&'a Policy>,
-    accept_shrunk: bool,
+    accepted: &'a Shrunk,
 }
 
 fn whole(

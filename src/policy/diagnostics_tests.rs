@@ -34,7 +34,7 @@ fn list(name: &str) -> Result<ListText, Advice> {
 }
 
 pub(super) fn compiled(text: &str, running: Option<&Policy>) -> Loaded {
-    compile(Path::new("rules.toml"), text, &list, running, false)
+    compile(Path::new("rules.toml"), text, &list, running, &crate::policy::Shrunk::Refuse)
 }
 
 /// A sound file around one part.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::Policy;
-use super::compile::{TEXT_MAX, compile};
+use super::compile::{Shrunk, TEXT_MAX, compile};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
 use crate::diagnostics::{Report, Severity};
@@ -46,17 +46,17 @@ pub struct ListText {
 /// Loads a rules file and the list files that it names: reads, checks and compiles them and runs the file's own tests.
 ///
 /// `running` is the policy that this one would take the place of; no list may have lost more of its entries since than its
-/// `max_shrink`, unless `accept_shrunk`. Blocks while it reads; call it where blocking is allowed.
-pub fn load(path: &Path, running: Option<&Policy>, accept_shrunk: bool) -> Loaded {
-    load_as(path, DAEMON, running, accept_shrunk)
+/// `max_shrink`, unless `shrunk` accepts it. Blocks while it reads; call it where blocking is allowed.
+pub fn load(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
+    load_as(path, DAEMON, running, shrunk)
 }
 
 /// Loads a rules file that a person named to a command: it may be a pipe, and its directory is not judged.
 pub fn load_named(path: &Path) -> Loaded {
-    load_as(path, COMMAND, None, false)
+    load_as(path, COMMAND, None, &Shrunk::Refuse)
 }
 
-fn load_as(path: &Path, how: Reading, running: Option<&Policy>, accept_shrunk: bool) -> Loaded {
+fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
     let stamps = RefCell::default();
     let ListText { text, warning } = match read(path, how, &stamps) {
         Ok(read) => read,
@@ -69,7 +69,7 @@ fn load_as(path: &Path, how: Reading, running: Option<&Policy>, accept_shrunk: b
     };
     let beside = path.parent().unwrap_or(Path::new(""));
     let list = |list: &str| read(&beside.join(list), Reading { pipes: false, ..how }, &stamps);
-    let mut loaded = compile(path, &text, &list, running, accept_shrunk);
+    let mut loaded = compile(path, &text, &list, running, shrunk);
     loaded.files = stamps.into_inner();
     if let Some(Advice { message, help }) = warning {
         loaded.report.push(Severity::Warning, Some(0), None, message).help = help;
@@ -87,7 +87,7 @@ pub fn load_texts(path: &Path, texts: &[SourceText]) -> Loaded {
             || Advice::new(format!("the list file `{name}` is not on record"), "name the rules with `--rules FILE`");
         found.map(|list| ListText { text: list.text.to_string(), warning: None }).ok_or_else(missing)
     };
-    compile(path, rules, &list, None, true)
+    compile(path, rules, &list, None, &Shrunk::Accept)
 }
 
 /// A file as it was at one moment. Two that are the same stood still in between.

@@ -14,9 +14,10 @@ use crate::ledger::Health;
 use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
-    Revoked, Settled, Status,
+    RemovedEntries, Revoked, Settled, Status,
 };
 use crate::ops::log::events;
+use crate::policy::Shrunk;
 use crate::policy::doubts::{Fact, Said};
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
@@ -33,8 +34,12 @@ impl Shared {
                 self.answer(verdict, &target, agent.as_ref(), &call.person).await
             }
             ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
-            ControlOp::Reload { accept_shrunk } => {
-                Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), accept_shrunk).await))
+            ControlOp::Reload { accept_shrunk, removed } => {
+                let shrunk = match removed {
+                    Some(RemovedEntries { file, entries }) if !accept_shrunk => Shrunk::Removed { file, entries },
+                    Some(_) | None => Shrunk::accepted(accept_shrunk),
+                };
+                Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), shrunk).await))
             }
             ControlOp::Doubts { agent } => {
                 self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))

@@ -14,7 +14,7 @@ use crate::diagnostics::Severity;
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::policy::load::Stamp;
-use crate::policy::{self, ListChange, Loaded, Mode, Policy};
+use crate::policy::{self, ListChange, Loaded, Mode, Policy, Shrunk};
 
 /// Looks between tries to load a file that was refused, even if it looks the same: a missing list may have come.
 const RETRY_LOOKS: u32 = 5;
@@ -79,12 +79,12 @@ impl Policies {
         let mut said = String::new();
         let paths: BTreeSet<PathBuf> = paths.into_iter().collect();
         let loaded: Vec<(PathBuf, Loaded)> =
-            settled(paths.into_iter().map(|path| (path, None)).collect(), start.accept_shrunk);
+            settled(paths.into_iter().map(|path| (path, None)).collect(), &Shrunk::accepted(start.accept_shrunk));
         for (path, mut loaded) in loaded {
             let with_lists = loaded.policy.as_deref().filter(|policy| policy::uses_lists(policy));
             let last = with_lists.and_then(|policy| last(&path, policy));
             if let Some(last) = &last {
-                loaded = policy::load(&path, Some(last), start.accept_shrunk);
+                loaded = policy::load(&path, Some(last), &Shrunk::accepted(start.accept_shrunk));
             }
             let mut file = RulesFile {
                 in_force: watch::Sender::new(None),
@@ -120,12 +120,12 @@ impl Policies {
     }
 
     /// Loads every file anew.
-    pub async fn reload_all(&mut self, accept_shrunk: bool, now: Timestamp) -> Reloaded {
+    pub async fn reload_all(&mut self, shrunk: Shrunk, now: Timestamp) -> Reloaded {
         let mut problems = String::new();
         let mut ok = true;
         let running = self.files.iter().map(|(path, file)| (path.clone(), file.before()));
         let running: Vec<(PathBuf, Option<Arc<Policy>>)> = running.collect();
-        match tokio::task::spawn_blocking(move || settled(running, accept_shrunk)).await {
+        match tokio::task::spawn_blocking(move || settled(running, &shrunk)).await {
             Ok(all) => {
                 for (path, loaded) in all {
                     let Some(file) = self.files.get_mut(&path) else { continue };
@@ -158,7 +158,7 @@ impl Policies {
             }
             let before = file.before();
             let (name, running) = (path.clone(), before.clone());
-            let loaded = tokio::task::spawn_blocking(move || policy::load(&name, running.as_deref(), false));
+            let loaded = tokio::task::spawn_blocking(move || policy::load(&name, running.as_deref(), &Shrunk::Refuse));
             let Ok(loaded) = loaded.await else { continue };
             match &file.found {
                 Some((found, since)) if *found == loaded.files => {
@@ -276,9 +276,9 @@ impl RulesFile {
 
 /// Loads each file once it stood still: one that was changed a moment ago is looked at again a little later. One that goes
 /// on changing is refused.
-fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, accept_shrunk: bool) -> Vec<(PathBuf, Loaded)> {
+fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(PathBuf, Loaded)> {
     let load = |(path, running): (PathBuf, Option<Arc<Policy>>)| {
-        let loaded = policy::load(&path, running.as_deref(), accept_shrunk);
+        let loaded = policy::load(&path, running.as_deref(), shrunk);
         (path, running, loaded)
     };
     let mut all: Vec<_> = files.into_iter().map(load).collect();
@@ -296,7 +296,7 @@ fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, accept_shrunk: bool) -> V
                 continue;
             }
             changed = true;
-            *loaded = policy::load(path, running.as_deref(), accept_shrunk);
+            *loaded = policy::load(path, running.as_deref(), shrunk);
             if look == LOOKS_MAX {
                 loaded.policy = None;
                 let message = format!("`{}`, or a list of it, is being written", path.display());
@@ -341,7 +341,7 @@ mod tests {
             let in_force = policies.subscribe(&path).unwrap();
             assert_eq!(in_force.borrow().as_ref().map(|policy| policy.mode), Some(mode), "{said}");
             rules("reject");
-            policies.reload_all(false, Timestamp::UNIX_EPOCH).await;
+            policies.reload_all(Shrunk::Refuse, Timestamp::UNIX_EPOCH).await;
             let policy = in_force.borrow().clone().unwrap();
             assert_eq!((policy.mode, policy.no_match), (mode, crate::model::Verdict::Reject));
         }

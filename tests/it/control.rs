@@ -159,7 +159,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
             let removed = contacts.into_iter().map(|contact| contact.contact.to_string()).collect();
             Ok(OpReply::Revoked(Revoked { removed, failed: Vec::new() }))
         }
-        ControlOp::Reload { accept_shrunk } => {
+        ControlOp::Reload { accept_shrunk, .. } => {
             let problem = (!accept_shrunk).then(|| "error: the list shrank\n  --> rules.toml:3".to_owned());
             Ok(OpReply::Reloaded(Reloaded {
                 ok: accept_shrunk,
@@ -244,7 +244,7 @@ async fn a_supervisor_that_gives_no_answer_or_is_gone_is_said_to() {
 async fn what_is_not_waited_for_is_still_done() {
     let (door, mut calls) = Door::open();
     let client = door.client().await;
-    let op = ControlOp::Reload { accept_shrunk: false };
+    let op = ControlOp::Reload { accept_shrunk: false, removed: None };
     let (given, call) = tokio::join!(client.give(&op, false), async { calls.recv().await.unwrap() });
     assert_eq!(given.unwrap(), Submitted::Accepted);
     assert_eq!(call.op, op);

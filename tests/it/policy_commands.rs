@@ -46,7 +46,7 @@ impl Folder {
     }
 
     fn policy(&self) -> std::sync::Arc<Policy> {
-        policy::load(&self.path("rules.toml"), None, false).policy.unwrap()
+        policy::load(&self.path("rules.toml"), None, &policy::Shrunk::Refuse).policy.unwrap()
     }
 
     async fn record(&self, entries: Vec<Record>) {
@@ -168,6 +168,37 @@ fn check_exits_by_what_it_found() {
     std::fs::write(place.path("rules.toml"), tested.replace("verdict = \"approve\"", "verdict = \"defer\"")).unwrap();
     assert_eq!(place.doorman(&["check"]).code, 78, "a test that fails");
     assert_eq!(place.doorman(&["check", "--rules", "nowhere.toml"]).code, 78);
+}
+
+/// Runs it in the directory, which is all that tells where the configuration is.
+fn here(place: &Folder, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_doorman"));
+    command.args(arguments).env_clear().current_dir(place.path("rules.toml").parent().unwrap());
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn check_finds_the_file_beside_it_and_tells_of_both_files_together() {
+    let place = Folder::new(&RULES.replace("owner", "onwer"));
+    let (code, out, _) = here(&place, &["check"]);
+    assert!(code == 78 && out.starts_with("doorman.toml: 1 rules file(s) checked: "), "{out}");
+    let good = std::fs::read_to_string(place.path("doorman.toml")).unwrap();
+    for bad in [format!("{good}\n[ledgre]\n"), "no toml at all".to_owned()] {
+        std::fs::write(place.path("doorman.toml"), bad).unwrap();
+        let (code, _, err) = here(&place, &["check"]);
+        assert!(code == 78 && err.contains("doorman.toml:") && err.contains("did you mean `owner`?"), "{err}");
+    }
+    let (code, out, err) = here(&place, &["check", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, told["ok"].as_bool(), err.as_str()), (78, Some(false), ""));
+    let problems = told["problems"].as_array().unwrap();
+    assert!(problems.iter().any(|one| one["path"] == "rules.toml" && one["line"] == 4), "{out}");
+    let (_, out, _) = here(&place, &["check", "--format", "github"]);
+    assert!(out.contains("::error file=rules.toml,title=doorman,line=4,col="), "{out}");
+    let (_, out, _) = here(&place, &["check", "--format", "junit"]);
+    assert!(out.contains("<testsuite name=\"doorman check\" tests=\"2\" failures=\"2\">"), "{out}");
 }
 
 #[tokio::test]

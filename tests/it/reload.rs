@@ -7,7 +7,7 @@ mod watched;
 use std::path::PathBuf;
 
 use doorman::ops::control::wire::PolicyStatus;
-use doorman::policy::Policy;
+use doorman::policy::{Policy, Shrunk};
 use doorman::supervisor::{Policies, Start};
 use jiff::Timestamp;
 
@@ -72,11 +72,11 @@ async fn what_is_good_is_taken_and_the_same_content_is_no_change() {
     let mut told = policies.subscribe(&files.path("rules.toml")).unwrap();
     let before = hash(&policies).unwrap();
     told.mark_unchanged();
-    assert!(policies.reload_all(false, now()).await.ok);
+    assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(!told.has_changed().unwrap(), "the same content is no change");
     files.write("rules.toml", &rules("bob"));
     assert_eq!(hash(&policies).unwrap(), before, "not before it is told to");
-    assert!(policies.reload_all(false, now()).await.ok);
+    assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(told.has_changed().unwrap());
     assert_ne!(hash(&policies).unwrap(), before);
 }
@@ -92,13 +92,13 @@ async fn what_is_refused_changes_nothing_and_is_taken_once_mended() {
     );
     for broken in [rules("ann").replace("owner", "onwer"), "version =".to_owned(), String::new(), failing] {
         files.write("rules.toml", &broken);
-        let reloaded = policies.reload_all(false, now()).await;
+        let reloaded = policies.reload_all(Shrunk::Refuse, now()).await;
         assert!(!reloaded.ok && reloaded.problems.is_some(), "{broken}");
         assert_eq!(hash(&policies), before, "the last good one stays");
         assert!(only(&policies).problem.is_some());
     }
     files.write("rules.toml", &rules("bob"));
-    assert!(policies.reload_all(false, now()).await.ok);
+    assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert_ne!(hash(&policies), before);
     assert_eq!(only(&policies).problem, None);
 }
@@ -111,28 +111,28 @@ async fn a_list_that_is_emptied_shrunk_or_deleted_changes_nothing() {
     assert!(before.is_some());
     for (text, word) in [("# nobody\n", "empty"), ("", "empty"), ("ann\nbob\n", "lost")] {
         files.write("list.txt", text);
-        let reloaded = policies.reload_all(false, now()).await;
+        let reloaded = policies.reload_all(Shrunk::Refuse, now()).await;
         assert!(!reloaded.ok);
         assert!(reloaded.problems.as_ref().is_some_and(|said| said.contains(word)), "{:?}", reloaded.problems);
         assert_eq!(hash(&policies), before);
     }
     std::fs::remove_file(files.path("list.txt")).unwrap();
-    assert!(!policies.reload_all(false, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert_eq!(hash(&policies), before);
 
     // Fewer, but not less than half; or less than half on purpose.
     files.write("list.txt", "ann\nbob\ncid\n");
-    assert!(policies.reload_all(false, now()).await.ok);
+    assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     let less = hash(&policies);
     assert_ne!(less, before);
     files.write("list.txt", "ann\n");
-    assert!(!policies.reload_all(false, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert_eq!(hash(&policies), less);
-    assert!(policies.reload_all(true, now()).await.ok, "--accept-shrunk");
+    assert!(policies.reload_all(Shrunk::Accept, now()).await.ok, "--accept-shrunk");
     assert_ne!(hash(&policies), less);
     // Even on purpose, empty is an accident.
     files.write("list.txt", "");
-    assert!(!policies.reload_all(true, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Accept, now()).await.ok);
 }
 
 #[tokio::test]
@@ -141,9 +141,9 @@ async fn rules_that_are_deleted_change_nothing() {
     let mut policies = files.load(&["rules.toml"]);
     let before = hash(&policies);
     std::fs::remove_file(files.path("rules.toml")).unwrap();
-    assert!(!policies.reload_all(false, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     std::fs::create_dir(files.path("rules.toml")).unwrap();
-    assert!(!policies.reload_all(false, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert_eq!(hash(&policies), before);
 }
 
@@ -154,7 +154,7 @@ async fn one_of_two_broken_holds_nobody_else_up() {
     let (a, b) = (in_force(&policies, &files, "a.toml"), in_force(&policies, &files, "b.toml"));
     files.write("a.toml", "version = 1\n[rules.x]\n");
     files.write("b.toml", &rules("cid"));
-    let reloaded = policies.reload_all(false, now()).await;
+    let reloaded = policies.reload_all(Shrunk::Refuse, now()).await;
     assert!(!reloaded.ok);
     assert_eq!(reloaded.policies.iter().filter(|one| one.problem.is_some()).count(), 1);
     assert_eq!(in_force(&policies, &files, "a.toml").unwrap().hash, a.unwrap().hash);
@@ -166,10 +166,10 @@ async fn what_was_held_at_the_start_is_in_force_once_mended() {
     let files = Files::new(&[("rules.toml", LISTED)]);
     let (mut policies, said) = Policies::load([files.path("rules.toml")], START, &|_, _| None);
     assert!(policies.none_usable() && said.contains("list.txt"), "{said}");
-    assert!(!policies.reload_all(false, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(policies.none_usable());
     files.write("list.txt", "ann\n");
-    assert!(policies.reload_all(false, now()).await.ok);
+    assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(!policies.none_usable());
 }
 
@@ -188,8 +188,8 @@ async fn a_list_that_lost_entries_while_doorman_was_down_needs_a_word() {
     let (mut policies, said) = load(false);
     assert!(said.contains("lost more than 10 %") && hash(&policies).is_none(), "{said}");
     assert!(!policies.none_usable(), "the daemon starts, so that `reload --accept-shrunk` can be said to it");
-    assert!(!policies.reload_all(false, now()).await.ok, "the record still counts");
-    assert!(policies.reload_all(true, now()).await.ok);
+    assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok, "the record still counts");
+    assert!(policies.reload_all(Shrunk::Accept, now()).await.ok);
     assert!(hash(&policies).is_some());
     assert!(hash(&load(true).0).is_some(), "run --accept-shrunk");
 }

@@ -130,7 +130,7 @@ fn every_example_is_of_its_key_and_loads() {
             if !section.path.is_empty() {
                 let file = file_with(section, key.name, example);
                 std::fs::write(&rules, &file).unwrap();
-                let loaded = policy::load(&rules, None, false);
+                let loaded = policy::load(&rules, None, &policy::Shrunk::Refuse);
                 let policy = loaded.policy.unwrap_or_else(|| panic!("{file}\n{}", loaded.report.render(false)));
                 if section.path == "rules.NAME.when" {
                     let rule = policy.rules.iter().find(|rule| rule.name.as_str() == "more").unwrap();

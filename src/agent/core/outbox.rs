@@ -79,6 +79,7 @@ pub(super) fn may_be_missing(entry: &Record) -> bool {
     matches!(
         entry,
         Record::Session { .. }
+            | Record::Named { .. }
             | Record::Settled {
                 status: None | Some(RequestStatus::Approved | RequestStatus::Expired | RequestStatus::Cancelled),
                 ..

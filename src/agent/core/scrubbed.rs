@@ -9,6 +9,7 @@ use crate::secret::Redact;
 /// The entry without keys. Ids and handles were compared before; only what is kept of them changes.
 pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
     match &mut record {
+        Record::Named { handle, .. } => *handle = redact.said(handle.raw()),
         Record::Seen { request, .. } | Record::Changed { request, .. } => scrub_request(request, redact),
         Record::ContactAdded { contact, .. } => {
             scrub_sender(&mut contact.sender, redact);

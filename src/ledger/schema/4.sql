@@ -1,5 +1,8 @@
 -- Schema 4. `docs/ledger.md` explains each table.
 
+-- What the agent was called last, as the platform says.
+ALTER TABLE agent ADD COLUMN handle TEXT CHECK (length(handle) <= 500);
+
 -- What a person noted beside what they said.
 ALTER TABLE answer ADD COLUMN note TEXT CHECK (length(note) <= 500);
 ALTER TABLE hold ADD COLUMN note TEXT CHECK (length(note) <= 500);

@@ -1,5 +1,7 @@
 //! What goes over the control socket, as JSON, and what the supervisor is asked. The same types serve `--json`.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -91,6 +93,9 @@ pub enum ControlOp {
     Reload {
         /// Take lists that lost more than half of their entries.
         accept_shrunk: bool,
+        /// Or only what somebody took off one list.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        removed: Option<RemovedEntries>,
     },
     /// `doorman doubts`.
     Doubts {
@@ -146,6 +151,15 @@ impl ControlOp {
             ControlOp::Resume { .. } => "resume",
         }
     }
+}
+
+/// What `doorman list remove` took off a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedEntries {
+    /// The list's file.
+    pub file: PathBuf,
+    /// How many entries.
+    pub entries: usize,
 }
 
 /// What is answered.

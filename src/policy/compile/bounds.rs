@@ -21,7 +21,7 @@ fn with_list(text: &str, list: &str) -> Loaded {
             Ok(ListText { text: shipped.unwrap_or(list).to_owned(), warning: None })
         },
         None,
-        false,
+        &crate::policy::Shrunk::Refuse,
     );
     assert_eq!(loaded.policy.is_none(), loaded.report.has_errors(), "refused with a reason, or not refused");
     loaded.report.render(true);

@@ -183,9 +183,7 @@ impl Compiling<'_> {
                 .help("if that is meant, write `allow_empty = true`");
             return None;
         }
-        if let Some(was) = before.get(name.value.as_str())
-            && !running.accept_shrunk
-        {
+        if let Some(was) = before.get(name.value.as_str()) {
             let default = if was.restricts { MAX_SHRINK_RESTRICTING } else { MAX_SHRINK };
             let most = raw.max_shrink.unwrap_or(default);
             // Whoever is not kept out any more matters, however many others are kept out instead.
@@ -194,7 +192,10 @@ impl Compiling<'_> {
             } else {
                 was.list.len.saturating_sub(len)
             };
-            if lost as u64 * 100 > was.list.len as u64 * u64::from(most) {
+            let file = raw.file.as_ref().map(|file| self.path.parent().unwrap_or(Path::new("")).join(&file.value));
+            if lost as u64 * 100 > was.list.len as u64 * u64::from(most)
+                && !running.accepted.allows(file.as_deref(), lost)
+            {
                 self.shrunk = true;
                 self.problems
                     .error(place, format!("the list `{shown_name}` lost more than {most} % of its entries"))

@@ -131,7 +131,13 @@ fn a_list_that_shrank_is_refused() {
       |
       = help: if that is meant, run `doorman reload --accept-shrunk`, or set `max_shrink` for this list
     ");
-    let accepted = super::super::compile(std::path::Path::new("r"), &file("\"a\""), &super::list, Some(&running), true);
+    let accepted = super::super::compile(
+        std::path::Path::new("r"),
+        &file("\"a\""),
+        &super::list,
+        Some(&running),
+        &crate::policy::Shrunk::Accept,
+    );
     assert!(accepted.policy.is_some());
 }
 

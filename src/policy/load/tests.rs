@@ -32,7 +32,7 @@ impl Dir {
     }
 
     fn load(&self) -> Loaded {
-        load(&self.path("rules.toml"), None, false)
+        load(&self.path("rules.toml"), None, &Shrunk::Refuse)
     }
 
     fn refused(&self) -> String {
@@ -138,11 +138,16 @@ fn a_list_file_that_shrank_needs_a_word() {
     let running = dir.load().policy.unwrap();
     dir.write("friends.txt", "ann\n");
     let path = dir.path("rules.toml");
-    let loaded = load(&path, Some(&running), false);
+    let loaded = load(&path, Some(&running), &Shrunk::Refuse);
     assert!(loaded.policy.is_none());
     assert!(loaded.report.render(false).contains("2 of 3 entries are gone, 1 are there now"));
-    assert!(load(&path, Some(&running), true).policy.is_some());
-    assert!(load(&path, None, false).policy.is_some(), "at start there is nothing to shrink from");
+    assert!(load(&path, Some(&running), &Shrunk::Accept).policy.is_some());
+    // What somebody took off one list is accepted there, and nothing that went with it.
+    let removed = |file: &str, entries| Shrunk::Removed { file: dir.path(file), entries };
+    let taken = |shrunk| load(&path, Some(&running), &shrunk).policy.is_some();
+    assert!(taken(removed("friends.txt", 2)));
+    assert!(!taken(removed("friends.txt", 1)) && !taken(removed("others.txt", 2)));
+    assert!(load(&path, None, &Shrunk::Refuse).policy.is_some(), "at start there is nothing to shrink from");
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn a_list_file_emptied_deleted_or_cut_is_refused() {
     let running = dir.load().policy.unwrap();
     for text in ["", "# nobody\n", "\u{feff}\r\n\t\n"] {
         dir.write("friends.txt", text);
-        let loaded = load(&dir.path("rules.toml"), Some(&running), true);
+        let loaded = load(&dir.path("rules.toml"), Some(&running), &Shrunk::Accept);
         assert!(loaded.report.render(false).contains("is empty"), "{text:?}");
     }
     fs::remove_file(dir.path("friends.txt")).unwrap();

@@ -276,7 +276,11 @@ impl LedgerModel {
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
-            Record::Settlement { .. } | Record::Revoked { .. } | Record::Session { .. } | Record::Policy { .. } => {}
+            Record::Named { .. }
+            | Record::Settlement { .. }
+            | Record::Revoked { .. }
+            | Record::Session { .. }
+            | Record::Policy { .. } => {}
         }
     }
 

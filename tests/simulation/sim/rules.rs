@@ -140,7 +140,7 @@ pub fn policies() -> Vec<Arc<Policy>> {
     let load = |(number, text): (usize, &&str)| {
         let path = directory.path().join(format!("rules{number}.toml"));
         std::fs::write(&path, format!("{text}{COMMON}")).unwrap();
-        let loaded = doorman::policy::load(&path, None, false);
+        let loaded = doorman::policy::load(&path, None, &doorman::policy::Shrunk::Refuse);
         loaded.policy.unwrap_or_else(|| panic!("{}", loaded.report.render(false)))
     };
     TEXTS.iter().enumerate().map(load).collect()

@@ -10,7 +10,8 @@ use crate::policy::{Policy, PolicyState, compile};
 
 fn rules(text: &str) -> std::sync::Arc<Policy> {
     let words = |_: &str| Ok(ListText { text: "# words\ncrypto\nsecond phrase\n".to_owned(), warning: None });
-    let loaded = compile(Path::new("rules.toml"), &format!("version = 1\n{text}"), &words, None, false);
+    let loaded =
+        compile(Path::new("rules.toml"), &format!("version = 1\n{text}"), &words, None, &crate::policy::Shrunk::Refuse);
     loaded.policy.unwrap_or_else(|| panic!("{}", loaded.report.render(false)))
 }
 
