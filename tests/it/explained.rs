@@ -164,7 +164,16 @@ async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
     std::fs::write(site.path("rules.toml"), other).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    let told = explain(&site, &["@carol"]).await;
+    // That the policy is in use is on record soon after the daemon is live, not before.
+    let other_rules = async {
+        loop {
+            let told = explain(&site, &["@carol"]).await;
+            if !told["record"]["today"].is_null() {
+                return told;
+            }
+        }
+    };
+    let told = tokio::time::timeout(crate::faults::site::TIME, other_rules).await.expect("today's rules are explained");
     assert_eq!(told["record"]["today"]["by"], "carol", "{told}");
     assert!(said(&site, &["@carol"]).await.contains("would say: reject by carol"));
     daemon.stop().await.unwrap();
