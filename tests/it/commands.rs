@@ -99,9 +99,11 @@ fn output_that_cannot_be_written_is_a_failure() {
 #[tokio::test]
 async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_silence() {
     let place = Folder::new();
-    place.record(vec![seen("r1")]).await;
+    let handle = doorman::model::StrangerText::new("ana/helper");
+    place.record(vec![seen("r1"), Record::Named { agent: agent(ANA), handle, at: Timestamp::now() }]).await;
     let requests = |agent: &str| place.doorman(&["history", "--json", "--agent", agent]);
-    for whole_or_beginning in [ANA, "a000"] {
+    // By its handle, too, while no daemon runs.
+    for whole_or_beginning in [ANA, "a000", "ana/helper", "@Ana/Helper"] {
         let (code, out, err) = requests(whole_or_beginning);
         assert!(code == 0 && out.contains("\"r1\""), "{whole_or_beginning}: {out}{err}");
     }
