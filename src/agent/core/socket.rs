@@ -82,9 +82,6 @@ impl Core {
                 let first = self.handle.is_none();
                 self.handle = me.sender.original().cloned();
                 self.identity_told(&me.id);
-                if let (true, Some(handle)) = (first && self.is_us(), self.handle.clone()) {
-                    self.record(Record::Named { agent: self.config.agent.clone(), handle, at: now.wall });
-                }
                 if first && self.is_us() {
                     self.tell(Notice::Identified { handle: self.handle.clone() });
                 }

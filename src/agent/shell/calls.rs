@@ -7,7 +7,7 @@ use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::inbox::Fetch;
-use crate::ledger::{LedgerError, Reach};
+use crate::ledger::{LedgerError, Reach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
@@ -53,6 +53,8 @@ pub enum Done {
     Recorded(Result<(), LedgerError>),
     /// What the ledger remembers, read again for a policy that asks for more.
     Restored(u64, Result<Box<SavedState>, LedgerError>),
+    /// Something went on record that nobody waits for.
+    Noted,
     /// Whether a contact was removed for a person, who has been told.
     Removed(Option<(ContactId, Person)>),
 }
@@ -90,10 +92,11 @@ impl Agent {
                 }
                 self.core.handle(Input::NotOpened { conn, refusal }, now);
             }
-            Done::SocketEnded | Done::Removed(None) => {}
+            Done::SocketEnded | Done::Removed(None) | Done::Noted => {}
             Done::Removed(Some((contact, person))) => self.core.handle(Input::Revoked { contact, person }, now),
             Done::Me(question, key, reply) if question == self.questions => {
                 let changed = self.take_key(*key);
+                self.name_on_record(&reply, now.wall);
                 self.core.handle(Input::Me { reply, changed }, now);
             }
             Done::Me(..) => {}
@@ -116,6 +119,19 @@ impl Agent {
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
+    }
+
+    /// What the agent is called goes on record, for commands that run without a daemon. Nothing waits for it.
+    fn name_on_record(&mut self, reply: &Reply<Me>, at: jiff::Timestamp) {
+        let Ok(me) = &reply.result else { return };
+        let ours = me.id.as_str().eq_ignore_ascii_case(self.settings.id.as_str());
+        let Some(handle) = me.sender.original().filter(|_| ours).cloned() else { return };
+        let (ledger, agent) = (self.around.ledger.clone(), self.settings.id.clone());
+        self.tasks.spawn(async move {
+            // Without it only the handle is not known there.
+            let _ = ledger.commit(vec![Record::Named { agent, handle, at }]).await;
+            Done::Noted
+        });
     }
 
     pub(super) fn connect(&mut self, number: u64, plan: ConnectPlan) {
