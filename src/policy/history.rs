@@ -4,7 +4,7 @@
 //! gap, and a question that reaches into a gap is answered "unknown", never "no".
 //!
 //! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three, and
-//! [`COUNTED_MAX`](counted::COUNTED_MAX) approvals, rejections and removals each, where they are counted.
+//! `COUNTED_MAX` approvals, rejections and removals each, where they are counted.
 
 mod counted;
 mod needs;

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Redact {
 }
 
 impl Redact {
-    /// Remembers a key. A key known already, or shorter than [`KEY_BYTES_MIN`], changes nothing.
+    /// Remembers a key. A key known already, or shorter than `KEY_BYTES_MIN`, changes nothing.
     pub fn add(&self, key: &str) {
         self.add_all([key]);
     }
