@@ -88,26 +88,17 @@ impl Load<'_> {
         }
     }
 
-    /// The charged requests whose last answer was carried out.
-    fn applied(&self, since: Timestamp) -> rusqlite::Result<Vec<RequestId>> {
-        self.rows(
-            "SELECT DISTINCT r.id FROM charge c JOIN request r ON r.n = c.request
-             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request)
-             WHERE c.agent = ?1 AND c.at >= ?2 AND r.id_reused = 0 AND w.outcome IN ('approved', 'presumed-approved')",
-            Some(since),
-            |row| parsed(row, 0),
-        )
-    }
-
     fn policy_state(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
-            "SELECT r.id, c.rule, c.bucket, c.at FROM charge c JOIN request r ON r.n = c.request
+            "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
+                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 1)
+             FROM charge c JOIN request r ON r.n = c.request
              WHERE c.agent = ?1 AND c.at >= ?2 ORDER BY c.at, c.request",
             Some(since),
             |row| {
                 let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };
-                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)? })
+                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)?, open: row.get(4)? })
             },
         )?;
         let (history, history_complete) = match reach.history {
@@ -118,7 +109,6 @@ impl Load<'_> {
         let asked = reach.history.is_some();
         Ok(SavedState {
             charges,
-            applied: self.applied(since)?,
             history,
             history_complete,
             unmet: if asked { self.unmet()? } else { Vec::new() },
@@ -309,7 +299,8 @@ impl Load<'_> {
 
     /// Approvals that count towards `approvals_max` and were not given back, since the last resume.
     fn approvals(&self, since: Timestamp) -> rusqlite::Result<Vec<ApprovalRow>> {
-        let columns = "SELECT r.id, w.reserved_at FROM answer w JOIN request r ON r.n = w.request";
+        let columns = "SELECT r.id, w.reserved_at, w.outcome IS NULL OR w.outcome = 'unknown'
+             FROM answer w JOIN request r ON r.n = w.request";
         let counts = "w.reserved_at >= ?2
              AND w.counts = (SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0)";
         // Two ways in, each by an index of its own: answers with an outcome, and those still without.
@@ -320,7 +311,9 @@ impl Load<'_> {
              ORDER BY 2, 1",
             columns.replace("answer w", "answer w INDEXED BY answer_open")
         );
-        self.rows(&sql, Some(since), |row| Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)? }))
+        self.rows(&sql, Some(since), |row| {
+            Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)?, open: row.get(2)? })
+        })
     }
 
     fn overdue_rejects(&self, since: Timestamp) -> rusqlite::Result<Vec<(RuleName, Timestamp)>> {

@@ -119,7 +119,7 @@ impl PolicyState {
         let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
         let mut read = memory.charges;
         read.sort_by_key(|row| row.at);
-        for ChargeRow { request, charge, at } in read.into_iter().rev() {
+        for ChargeRow { request, charge, at, open } in read.into_iter().rev() {
             if !empty {
                 let times = || self.charges.times(&charge, &request, Timestamp::MIN);
                 let left = here.entry((request.clone(), charge.clone())).or_insert_with(times);
@@ -129,8 +129,11 @@ impl PolicyState {
                 }
             }
             self.charges.add(&charge, &request, at);
-            let open = self.open_for(&request, at);
-            (open.at, open.charges) = (open.at.min(at), [std::mem::take(&mut open.charges), vec![charge]].concat());
+            if open {
+                let open = self.open_for(&request, at);
+                open.at = open.at.min(at);
+                open.charges.push(charge);
+            }
         }
         if memory.history_complete {
             self.history.complete_since(history);
@@ -157,19 +160,17 @@ impl PolicyState {
         }
         let mut read = memory.approvals;
         read.sort_by_key(|row| row.at);
-        for ApprovalRow { request, at } in read.into_iter().rev() {
+        for ApprovalRow { request, at, open } in read.into_iter().rev() {
             match here.get_mut(&request).filter(|left| **left > 0) {
                 Some(left) => *left -= 1,
                 None => {
-                    let open = self.open_for(&request, at);
-                    open.at = open.at.min(at);
+                    if open {
+                        let open = self.open_for(&request, at);
+                        open.at = open.at.min(at);
+                    }
                     self.approved(request, at);
                 }
             }
-        }
-        // What is known to have been carried out gives nothing back, and counts for a limit that rejects.
-        for request in memory.applied {
-            self.open.remove(&request);
         }
         self.holds.extend(memory.holds);
         self.paused |= memory.paused;

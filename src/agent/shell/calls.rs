@@ -125,7 +125,9 @@ impl Agent {
     fn name_on_record(&mut self, reply: &Reply<Me>, at: jiff::Timestamp) {
         let Ok(me) = &reply.result else { return };
         let ours = me.id.as_str().eq_ignore_ascii_case(self.settings.id.as_str());
-        let Some(handle) = me.sender.original().filter(|_| ours).cloned() else { return };
+        let Some(handle) = me.sender.original().filter(|_| ours) else { return };
+        // A platform may repeat the key wherever it likes.
+        let handle = self.around.rest.redact().said(handle.raw());
         let (ledger, agent) = (self.around.ledger.clone(), self.settings.id.clone());
         self.tasks.spawn(async move {
             // Without it only the handle is not known there.

@@ -98,7 +98,6 @@ pub fn memory(
     let (paused, resumed) = past.pauses()?;
     let since = back(reach.charges);
     let mut charges = past.charges(since)?;
-    let applied = past.applied(since)?;
     charges.extend(past.charges_given_back(since)?);
     let history = match (reach.history, owner) {
         (None, _) | (_, None) => Vec::new(),
@@ -112,7 +111,6 @@ pub fn memory(
     }
     charges.sort_by_key(|row| row.at);
     Ok(SavedState {
-        applied,
         charges,
         history,
         history_complete: true,
@@ -190,21 +188,12 @@ impl Past<'_> {
     }
 
     /// Places that were taken, and are still on record.
-    /// The charged requests whose last answer was known by then to be carried out.
-    fn applied(&self, since: Timestamp) -> rusqlite::Result<Vec<RequestId>> {
-        let sql = "SELECT DISTINCT r.id FROM charge c JOIN request r ON r.n = c.request
-                   JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request)
-                   WHERE c.agent = ?1 AND c.at >= ?2 AND r.id_reused = 0 AND w.outcome_at <= ?3
-                       AND w.outcome IN ('approved', 'presumed-approved')";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let ids = statement.query_map(params![self.agent, Micros(since), Micros(self.moment.at)], |row| row.get(0))?;
-        ids.map(|id| id.map(|Parsed(id)| id)).collect()
-    }
-
     fn charges(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
-            "SELECT r.id, c.rule, c.bucket, c.at FROM charge c JOIN request r ON r.n = c.request
+            "SELECT r.id, c.rule, c.bucket, c.at,
+                 r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3)
+             FROM charge c JOIN request r ON r.n = c.request
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS NOT 'withdrawn')
              WHERE c.agent = ?1 AND c.at >= ?2 AND {}",
             Self::answered_before()
@@ -214,7 +203,7 @@ impl Past<'_> {
             statement.query_map(params![self.agent, Micros(since), at, decision, tie, self.moment.answer], |row| {
                 let (Parsed(request), Parsed(rule), Micros(at)) = (row.get(0)?, row.get(1)?, row.get(3)?);
                 let charge = Charge { rule, bucket: row.get::<_, String>(2)?.into() };
-                Ok(ChargeRow { request, charge, at })
+                Ok(ChargeRow { request, charge, at, open: row.get(4)? })
             })?;
         rows.collect()
     }
@@ -270,7 +259,11 @@ impl Past<'_> {
     fn approvals(&self, since: Timestamp, resumed: i64) -> rusqlite::Result<Vec<ApprovalRow>> {
         let (at, decision, tie) = self.order();
         let columns = |by: &str| {
-            format!("SELECT r.id, w.reserved_at FROM answer w INDEXED BY {by} JOIN request r ON r.n = w.request")
+            format!(
+                "SELECT r.id, w.reserved_at,
+                     r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3)
+                 FROM answer w INDEXED BY {by} JOIN request r ON r.n = w.request"
+            )
         };
         let counts = format!(
             "w.agent = ?1 AND w.counts = ?7 AND w.reserved_at >= ?2
@@ -291,7 +284,7 @@ impl Past<'_> {
             params![self.agent, Micros(since), at, decision, tie, self.moment.answer, resumed],
             |row| {
                 let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
-                Ok(ApprovalRow { request, at })
+                Ok(ApprovalRow { request, at, open: row.get(2)? })
             },
         )?;
         rows.collect()
@@ -360,7 +353,8 @@ impl Past<'_> {
 
 fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
     let charges = reasons::from_json(facts).unwrap_or_default().charges;
-    charges.into_iter().map(move |charge| ChargeRow { request: request.clone(), charge, at })
+    // These answers came to nothing later, or never went out.
+    charges.into_iter().map(move |charge| ChargeRow { request: request.clone(), charge, at, open: true })
 }
 
 /// The rows of the newest requests of a handle, newest first, at most so many.

@@ -162,3 +162,25 @@ async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_sin
     ledger.commit(vec![outcome("r1", Outcome::Unknown, 3), changed("mallory", 4), changed("eve", 5)]).await.unwrap();
     assert_eq!(senders(load(&ledger, 6).await), ["bob"]);
 }
+
+#[tokio::test]
+async fn only_what_an_open_answer_costs_can_be_given_back() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1)];
+    batch.extend(approved("r1", 2));
+    batch.push(intent("r2", Answer::Approve, vec![charge("friends", "ann")], 1, 3));
+    // The id of the one that was let in is another's now, who will be rejected.
+    batch.extend([sent("r1", Some("bob"), 100, 101), sent("r3", Some("ann"), 100, 101)]);
+    ledger.commit(batch).await.unwrap();
+    let memory = load(&ledger, 102).await.policy_state;
+    let charges: Vec<_> = memory.charges.iter().map(|row| (row.request.as_str(), row.open)).collect();
+    assert_eq!(charges, [("r1", false), ("r2", true)]);
+    let approvals: Vec<_> = memory.approvals.iter().map(|row| (row.request.as_str(), row.open)).collect();
+    assert_eq!(approvals, [("r1", false), ("r2", true)]);
+    let mut state = crate::policy::PolicyState::restore(memory);
+    for name in ["r1", "r2"] {
+        state.reserve(&id(name), None, crate::model::Verdict::Reject, &By::parse("foes").unwrap(), &[], at(103));
+    }
+    assert_eq!(state.sizes(), (1, 1), "what r1 cost before stays, what r2 had reserved is given back");
+}

@@ -18,6 +18,9 @@ pub struct ChargeRow {
     pub charge: Charge,
     /// Since when.
     pub at: Timestamp,
+    /// Whether the answer that it pays for may still come to nothing, so that the place would be given back. Never that of an
+    /// earlier request of the same id.
+    pub open: bool,
 }
 
 /// Something an owner did or met, as the ledger remembers it.
@@ -55,6 +58,8 @@ pub struct ApprovalRow {
     pub request: RequestId,
     /// When its intent was recorded.
     pub at: Timestamp,
+    /// Whether that answer may still come to nothing; as [`ChargeRow::open`].
+    pub open: bool,
 }
 
 /// All that a policy state is rebuilt from.
@@ -62,8 +67,6 @@ pub struct ApprovalRow {
 pub struct SavedState {
     /// Live charges.
     pub charges: Vec<ChargeRow>,
-    /// The requests of charges whose last answer is known to have been carried out.
-    pub applied: Vec<RequestId>,
     /// History, as far back as the policy asks.
     pub history: Vec<HistoryRow>,
     /// Whether `history` is all there is that far back; `false` makes history unknown.

@@ -196,7 +196,12 @@ impl LedgerModel {
                 let charged = self.charges.entry(request.clone()).or_default();
                 for charge in charges {
                     if !charged.iter().any(|row| row.charge == *charge) {
-                        charged.push(ChargeRow { request: request.clone(), charge: charge.clone(), at: *at });
+                        charged.push(ChargeRow {
+                            request: request.clone(),
+                            charge: charge.clone(),
+                            at: *at,
+                            open: true,
+                        });
                     }
                 }
                 let row = Row {
@@ -363,7 +368,16 @@ impl LedgerModel {
     /// Of those, the ones that `approvals_max` counts, and since when.
     pub fn let_in(&self) -> impl Iterator<Item = ApprovalRow> {
         let counted = self.standing().filter(|(_, row)| row.counts == Some(self.resumes));
-        counted.map(|(id, row)| ApprovalRow { request: original(id), at: row.since })
+        counted.map(|(id, row)| ApprovalRow { request: original(id), at: row.since, open: row.open() })
+    }
+
+    /// Places that were taken since then, and whether they may still be given back.
+    fn charges_since(&self, since: Timestamp) -> Vec<ChargeRow> {
+        let of_request = |(id, rows): (&RequestId, &Vec<ChargeRow>)| {
+            let open = self.answers.get(id).is_some_and(Row::open);
+            rows.iter().map(|row| ChargeRow { open, ..row.clone() }).collect::<Vec<_>>()
+        };
+        self.charges.iter().flat_map(of_request).filter(|row| row.at >= since).collect()
     }
 
     /// What an agent is told that asks so far back.
@@ -418,7 +432,7 @@ impl LedgerModel {
             .map(|(id, (verdict, by, mode))| (id.clone(), *verdict, by.clone(), *mode))
             .collect();
         let since = back(reach.charges);
-        memory.policy_state.charges = self.charges.values().flatten().filter(|row| row.at >= since).cloned().collect();
+        memory.policy_state.charges = self.charges_since(since);
         memory.policy_state.approvals = self.let_in().filter(|row| row.at >= since).collect();
         // For rules that ask nothing, nothing is read, and that is all they asked for.
         memory.policy_state.history_complete = true;

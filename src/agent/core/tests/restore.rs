@@ -200,7 +200,7 @@ fn one_an_hour() -> Option<Arc<Policy>> {
 
 /// What the ledger says: this one was let in, or is about to be.
 fn approved(held: &Held, id: &str) -> Option<Box<SavedState>> {
-    let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall };
+    let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall, open: true };
     Some(Box::new(SavedState { approvals: vec![row], paused: true, ..*nothing().unwrap() }))
 }
 

@@ -249,11 +249,15 @@ fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carri
     let policy = policy(rules);
     let first = request("one", "acme/a");
     let charge = policy.rules[0].charge(first.sender.handle().unwrap()).unwrap();
-    let restored = |applied: &[&str], read| {
+    let restored = |open, read| {
         let memory = SavedState {
-            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at: noon() - minutes(5) }],
-            approvals: vec![ApprovalRow { request: first.id.clone(), at: noon() - minutes(5) }],
-            applied: applied.iter().map(|one| id(one)).collect(),
+            charges: vec![ChargeRow {
+                request: first.id.clone(),
+                charge: charge.clone(),
+                at: noon() - minutes(5),
+                open,
+            }],
+            approvals: vec![ApprovalRow { request: first.id.clone(), at: noon() - minutes(5), open }],
             history_complete: true,
             ..SavedState::default()
         };
@@ -263,7 +267,29 @@ fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carri
         };
         said(&policy.decide(&request("two", "acme/b"), &sound(), &state, noon()))
     };
-    assert_eq!(restored(&["one"], true), "reject by limit:bots");
-    assert_eq!(restored(&["other"], true), "defer by limit:bots", "the fate of that answer is open");
-    assert_eq!(restored(&["one"], false), "defer by limit:bots", "not all of the window was read");
+    assert_eq!(restored(false, true), "reject by limit:bots");
+    assert_eq!(restored(true, true), "defer by limit:bots", "the fate of that answer is open");
+    assert_eq!(restored(false, false), "defer by limit:bots", "not all of the window was read");
+}
+
+#[test]
+fn a_rejection_under_an_id_that_is_used_again_gives_back_no_place_of_the_one_before() {
+    let policy = policy(vec![approve("bots", by_owner(&["acme"])).limit(1, hours(1), LimitBy::Owner)]);
+    let first = request("one", "acme/a");
+    let charge = policy.rules[0].charge(first.sender.handle().unwrap()).unwrap();
+    let third = |open| {
+        let at = noon() - minutes(5);
+        let memory = SavedState {
+            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at, open }],
+            approvals: vec![ApprovalRow { request: first.id.clone(), at, open }],
+            history_complete: true,
+            ..SavedState::default()
+        };
+        let mut state = PolicyState::restore_for(memory, &policy, noon());
+        // Another request has the id now.
+        state.reserve(&first.id, Some(&handle("bob")), Verdict::Reject, &By::parse("foes").unwrap(), &[], noon());
+        said(&policy.decide(&request("two", "acme/b"), &sound(), &state, noon()))
+    };
+    assert_eq!(third(false), "defer by limit:bots");
+    assert_eq!(third(true), "approve by bots", "an answer that is not carried out costs nothing");
 }

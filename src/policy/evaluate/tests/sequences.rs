@@ -110,9 +110,11 @@ impl World {
                     request: row.request.clone(),
                     charge,
                     at: row.at,
+                    open: row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown),
                 }));
             }
-            memory.approvals.push(ApprovalRow { request: row.request.clone(), at: row.at });
+            let open = row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown);
+            memory.approvals.push(ApprovalRow { request: row.request.clone(), at: row.at, open });
         }
         memory
     }
@@ -273,6 +275,7 @@ fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() 
         request: id(which),
         charge: Charge { rule: name("a"), bucket: "".into() },
         at: noon() - hours(ago),
+        open: false,
     };
     let memory = SavedState { charges: vec![charge("x", 3)], history_complete: true, ..SavedState::default() };
     policy_state.absorb(memory.clone(), &long, noon());
@@ -366,7 +369,11 @@ fn approvals_that_nobody_counts_are_let_go_and_a_reload_that_counts_them_waits_f
     };
     assert!(!policy_state.covers(&quota(15), now));
     assert_eq!(ask(&policy_state, &quota(15)), "defer by error:ledger", "a count that falls short approves nobody");
-    let approvals = (0..20).map(|which| ApprovalRow { request: id(&format!("r{which}")), at: noon() + minutes(which) });
+    let approvals = (0..20).map(|which| ApprovalRow {
+        request: id(&format!("r{which}")),
+        at: noon() + minutes(which),
+        open: false,
+    });
     let memory = SavedState { approvals: approvals.collect(), history_complete: true, ..SavedState::default() };
     policy_state.absorb(memory, &quota(15), now);
     assert_eq!((policy_state.sizes().1, ask(&policy_state, &quota(15))), (21, "defer by paused".to_owned()));
