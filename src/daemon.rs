@@ -22,7 +22,7 @@ use crate::ops::control::server::{self, Purpose};
 use crate::ops::control::socket::Bound;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
-use crate::ops::metrics::listener::{self, Listen, Readings};
+use crate::ops::metrics::listener::{self, Readings};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::net::Net;
@@ -273,7 +273,7 @@ impl Daemon {
         }
         drop(calls);
         if let Some(address) = settings.metrics.listen {
-            beside.push(tokio::spawn(listener::serve(Listen::At(address), readings, stop.clone())));
+            beside.push(tokio::spawn(listener::serve(address, readings, stop.clone())));
         }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
         let (orders, ordered) = mpsc::channel(8);

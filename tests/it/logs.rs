@@ -286,7 +286,7 @@ fn what_breaks_the_contract_is_found() {
 
 #[test]
 fn a_key_is_in_no_line() {
-    const KEY: &str = "band_sk_4f/9a \"q\"";
+    const KEY: &str = "band_sk_4f/9a\"q\"";
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]
     struct Outer(#[source] std::io::Error);

@@ -306,14 +306,19 @@ async fn without_keys(State(redact): State<Redact>, response: Response) -> Respo
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return refuse("failed", "the reply could not be put together").into_response();
     };
-    let scrubbed = std::str::from_utf8(&bytes).ok().map(|text| redact.scrub(text));
-    match scrubbed {
-        Some(std::borrow::Cow::Owned(scrubbed)) => {
-            head.headers.remove(axum::http::header::CONTENT_LENGTH);
-            Response::from_parts(head, scrubbed.into())
+    // It may be long, and agents run on this thread.
+    let scrubbed = tokio::task::spawn_blocking(move || {
+        let scrubbed = std::str::from_utf8(&bytes).ok().map(|text| redact.scrub_quoted(text));
+        match scrubbed {
+            Some(std::borrow::Cow::Owned(scrubbed)) => Bytes::from(scrubbed),
+            Some(std::borrow::Cow::Borrowed(_)) | None => bytes,
         }
-        Some(std::borrow::Cow::Borrowed(_)) | None => Response::from_parts(head, bytes.into()),
-    }
+    });
+    let Ok(body) = scrubbed.await else {
+        return refuse("failed", "the reply could not be put together").into_response();
+    };
+    head.headers.remove(axum::http::header::CONTENT_LENGTH);
+    Response::from_parts(head, body.into())
 }
 
 /// Hands the operation to the supervisor.

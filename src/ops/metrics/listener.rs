@@ -1,7 +1,7 @@
 //! `[metrics] listen`: metrics and health over TCP, for whoever may reach the port. It only reads, and only the board: a
 //! flood of scrapes costs answers nothing. A port that cannot be bound is tried again and never stops the daemon.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,22 +90,12 @@ fn answer(health: &Health) -> Response {
     }
 }
 
-/// Where it listens.
-#[derive(Debug)]
-pub enum Listen {
-    /// At this address, once it can be bound.
-    At(SocketAddr),
-    /// At a socket that the service manager opened.
-    Given(StdListener),
-}
-
-/// Serves until `stop`.
-pub async fn serve(listen: Listen, readings: Readings, stop: CancellationToken) {
+/// Serves at this address, once it can be bound, until `stop`.
+pub async fn serve(address: SocketAddr, readings: Readings, stop: CancellationToken) {
     let listener = tokio::select! {
         () = stop.cancelled() => return,
-        listener = bound(listen) => listener,
+        listener = bound(address) => listener,
     };
-    let Some(listener) = listener else { return };
     let router = routes(readings).fallback(nothing);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
@@ -138,27 +128,14 @@ pub async fn serve(listen: Listen, readings: Readings, stop: CancellationToken) 
 }
 
 /// The listener. A failed bind is told once, and again when the reason changes.
-async fn bound(listen: Listen) -> Option<TcpListener> {
-    let address = match listen {
-        Listen::At(address) => address,
-        Listen::Given(listener) => {
-            let given = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
-            return match given {
-                Ok(listener) => Some(listener),
-                Err(error) => {
-                    warn!(event = events::METRICS_REFUSED, why = %error, "the socket that systemd handed over for metrics cannot be used");
-                    None
-                }
-            };
-        }
-    };
+async fn bound(address: SocketAddr) -> TcpListener {
     let mut told = None;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
                 let at = listener.local_addr().map_or_else(|_| address.to_string(), |at| at.to_string());
                 info!(event = events::METRICS_LISTENING, address = at, "metrics and health are served");
-                return Some(listener);
+                return listener;
             }
             Err(error) => {
                 let why = error.to_string();
@@ -197,23 +174,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_is_free_later_is_bound_later() {
-        let taken = StdListener::bind("127.0.0.1:0").unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let binding = tokio::spawn(bound(Listen::At(address)));
+        let binding = tokio::spawn(bound(address));
         tokio::time::advance(BIND_AGAIN / 2).await;
         assert!(!binding.is_finished());
         drop(taken);
         // Time runs by itself while everything waits.
-        let listener = binding.await.unwrap().unwrap();
-        assert_eq!(listener.local_addr().unwrap(), address);
-    }
-
-    #[test]
-    fn a_given_socket_is_used_as_it_is() {
-        let given = StdListener::bind("127.0.0.1:0").unwrap();
-        let address = given.local_addr().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = runtime.block_on(bound(Listen::Given(given))).unwrap();
+        let listener = binding.await.unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
     }
 }

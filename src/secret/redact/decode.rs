@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Escapes are undone so many times.
 const DEPTH_MAX: usize = 3;
 
-/// See the module. A key is ASCII, so bytes do.
+/// See the module. A key is visible ASCII, so bytes do.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(super) bytes: Vec<u8>,
@@ -40,7 +40,7 @@ impl Decoded {
         if depth == 0 {
             return;
         }
-        for (mark, undo) in [(b'\\', backslash as Undo), (b'%', percent), (b'&', entity), (b'+', plus)] {
+        for (mark, undo) in [(b'\\', backslash as Undo), (b'%', percent), (b'&', entity)] {
             if let Some(undone) = self.undone(mark, undo) {
                 undone.look(look, depth - 1);
             }
@@ -49,7 +49,7 @@ impl Decoded {
 
     /// Whether a text may have escapes at all.
     pub(super) fn is_needed(text: &str) -> bool {
-        text.bytes().any(|byte| matches!(byte, b'\\' | b'%' | b'&' | b'+'))
+        text.bytes().any(|byte| matches!(byte, b'\\' | b'%' | b'&'))
     }
 
     /// Without the escapes that begin with this mark; `None` where there are none.
@@ -58,16 +58,14 @@ impl Decoded {
             return None;
         }
         let (mut bytes, mut places) = (Vec::with_capacity(self.bytes.len()), Vec::with_capacity(self.bytes.len()));
-        let (mut at, mut changed) = (0, false);
+        let mut at = 0;
         while let Some(byte) = self.bytes.get(at) {
-            let escape = (*byte == mark).then(|| undo(&self.bytes[at..])).flatten();
-            changed |= escape.is_some();
-            let (length, byte) = escape.unwrap_or((1, *byte));
+            let (length, byte) = (*byte == mark).then(|| undo(&self.bytes[at..])).flatten().unwrap_or((1, *byte));
             bytes.push(byte);
             places.push(self.place(at..at + length));
             at += length;
         }
-        changed.then_some(Self { bytes, places })
+        (bytes.len() < self.bytes.len()).then_some(Self { bytes, places })
     }
 }
 
@@ -94,11 +92,6 @@ fn backslash(text: &[u8]) -> Option<(usize, u8)> {
 /// `%62`.
 fn percent(text: &[u8]) -> Option<(usize, u8)> {
     Some((3, visible(text.get(1..3)?, 16)?))
-}
-
-/// A space in a form or a query.
-fn plus(_: &[u8]) -> Option<(usize, u8)> {
-    Some((1, b' '))
 }
 
 /// `&#98;`, `&#x62;`, and the named ones.
