@@ -338,7 +338,12 @@ impl Inbox {
     /// It is over. The listing pass under way, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Said>, now: Now) -> Option<Entry> {
         let mark = self.mark();
-        let subject = self.entries.get(id).map(|entry| Subject::of(&entry.request)).unwrap_or_default();
+        // What was said was said of whom the answer was for, whoever the request shows by now.
+        let subject = self.entries.get(id).map(|entry| {
+            let meant = answer.as_ref().and_then(|_| entry.answer.subject());
+            meant.unwrap_or_else(|| Subject::of(&entry.request))
+        });
+        let subject = subject.unwrap_or_default();
         self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject });
         let entry = *self.entries.remove(id)?;
         self.unlist(id, entry.queue, entry.place);

@@ -2,6 +2,7 @@
 //! line says that it is hypothetical. Reads files only; needs no daemon.
 
 mod as_test;
+mod imagined;
 mod sentences;
 pub(super) mod sources;
 
@@ -17,9 +18,8 @@ use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::read::{Moment, RecordedDecision};
 use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
-use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText, Target, Verdict, ascii_json};
+use crate::model::{AgentId, RequestId, Sender, Target, Verdict, ascii_json};
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::state::SavedState;
 use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 /// Most older requests of a handle that are counted, and that are named.
@@ -196,9 +196,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 return Ok(0);
             }
             if imagined || args.fresh || (at.is_some() && !asked_by_id) {
-                of_hypothetical(&args, at, agent.or(Some(recorded.agent)), Some(reader), global)?
+                imagined::of_hypothetical(&args, at, agent.or(Some(recorded.agent)), Some(reader), global)?
             } else if args.now {
-                of_now(&args, reader, &recorded, global)?
+                imagined::of_now(&args, reader, &recorded, global)?
             } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() || args.contact.is_some() {
                 of_recorded_otherwise(&args, at, reader, &recorded)?
             } else {
@@ -211,7 +211,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 format!("nobody called `{}` is on record", super::output::shown(&args.target)),
             ));
         }
-        (Found::Recorded(..) | Found::Nobody, reader) => of_hypothetical(&args, at, agent, reader.as_ref(), global)?,
+        (Found::Recorded(..) | Found::Nobody, reader) => {
+            imagined::of_hypothetical(&args, at, agent, reader.as_ref(), global)?
+        }
     };
     if args.json {
         let json = serde_json::to_string_pretty(&told);
@@ -427,60 +429,11 @@ fn of_recorded_otherwise(
         Some(decision) if decision.at <= moment.at => sources::circumstances_then(recorded, decision),
         Some(_) | None => Circumstances::new(recorded.first_seen, ClockHealth::Sound),
     };
-    said_to_be(args, &mut circumstances);
+    imagined::said_to_be(args, &mut circumstances);
     let policy_state =
         policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
     let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
     Ok(Told { basis: "hypothetical", record: None, explanation: Some(explanation) })
-}
-
-/// The request on record, if it came now.
-fn of_now(args: &Args, reader: &LedgerReader, recorded: &RecordedRequest, global: &Global) -> Result<Told, CliError> {
-    let now = Clock::start().now().wall;
-    let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
-    let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {
-        (Some(rules), _) => sources::policy_of(rules)?,
-        (None, Some(hash)) if args.ledger.is_some() => sources::policy_on_record(reader, &hash)?,
-        (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?)?,
-    };
-    told_now("now", args, now, now, Some((reader, &recorded.agent)), &request, &policy)
-}
-
-fn hypothetical_id() -> Result<RequestId, CliError> {
-    RequestId::parse("hypothetical").map_err(|problem| CliError::new(1, problem.to_string()))
-}
-
-/// A request that nobody made, to the agent as it is on record; or, where there is none or it is to be fresh, to one that
-/// has seen nothing.
-fn of_hypothetical(
-    args: &Args,
-    at: Option<Timestamp>,
-    agent: Option<AgentId>,
-    reader: Option<&LedgerReader>,
-    global: &Global,
-) -> Result<Told, CliError> {
-    let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
-    let policy = sources::policy_of(&rules)?;
-    let at = at.unwrap_or_else(|| Clock::start().now().wall);
-    let came = at
-        .checked_sub(args.age.unwrap_or_default())
-        .map_err(|_| CliError::new(2, "`--age` reaches before all time"))?;
-    let text = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(StrangerText::new);
-    let request = ContactRequest {
-        id: hypothetical_id()?,
-        sender: Sender::parse(Some(&args.target)),
-        name: text(&args.name),
-        message: text(&args.message),
-        inserted_at: Some(came),
-    };
-    let agent = match (agent, reader) {
-        _ if args.fresh => None,
-        (Some(agent), _) => Some(agent),
-        (None, Some(reader)) => sources::only_agent(reader, &rules, args.rules.is_none(), global)?,
-        (None, None) => None,
-    };
-    let whose = reader.zip(agent.as_ref());
-    told_now("hypothetical", args, at, came, whose, &request, &policy)
 }
 
 /// What the record knows of an agent's contacts at a moment.
@@ -497,35 +450,4 @@ fn contacts_on_record(
     let is = spans.zip(sender.handle()).map(|(spans, handle)| spans.at(handle, at));
     let (owner, sender) = is.unzip();
     Ok(Circumstances { contacts, owner_is_contact: owner, sender_is_contact: sender, ..seen })
-}
-
-/// What the command line says of the contacts.
-fn said_to_be(args: &Args, circumstances: &mut Circumstances) {
-    circumstances.contacts = args.contacts.or(circumstances.contacts);
-    if let Some(word) = &args.contact {
-        circumstances.owner_is_contact = Some(word != "none");
-        circumstances.sender_is_contact = Some(word == "self");
-    }
-}
-
-fn told_now(
-    basis: &'static str,
-    args: &Args,
-    at: Timestamp,
-    came: Timestamp,
-    whose: Option<(&LedgerReader, &AgentId)>,
-    request: &ContactRequest,
-    policy: &Policy,
-) -> Result<Told, CliError> {
-    let seen = Circumstances::new(came, ClockHealth::Sound);
-    let (policy_state, mut circumstances) = match whose {
-        Some((reader, agent)) => {
-            let circumstances = contacts_on_record(reader, agent, &request.sender, seen, at)?;
-            (policy_state(reader, agent, None, &request.sender, policy, Moment::at(at))?, circumstances)
-        }
-        None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), seen),
-    };
-    said_to_be(args, &mut circumstances);
-    let explanation = explain(policy, request, &circumstances, &policy_state, at);
-    Ok(Told { basis, record: None, explanation: Some(explanation) })
 }

@@ -338,3 +338,24 @@ fn what_the_record_says_was_answered_is_bound_to_that() {
     inbox.bind(&id("a"), Said { answer: Answer::Reject, by: By::NoMatch });
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().said(), Some(&said()), "not while it is on its way");
 }
+
+#[test]
+fn an_answer_that_ended_stays_that_of_whom_it_was_for() {
+    let from = |who: &str| ContactRequest { sender: Sender::parse(Some(who)), ..request("a") };
+    for (who, seen, again) in [("john", Seen::Returned, Some(said())), ("mallory", Seen::New, None)] {
+        let mut inbox = inbox();
+        inbox.see_event(from("john"), at(1));
+        inbox.begin_answer(&id("a"), said());
+        // The request is another's while the answer is on its way.
+        begin(&mut inbox, at(2));
+        inbox.page(Page { items: vec![from("mallory")], ..page(&[], 1, 1) }, at(2));
+        assert_eq!(inbox.entry(&id("a")).unwrap().request().sender, from("mallory").sender);
+        inbox.settle(&id("a"), Some(said()), at(3));
+        // Long after the end a page lists it once more.
+        begin(&mut inbox, at(500));
+        let listed = Page { items: vec![from(who)], ..page(&[], 1, 1) };
+        let (new, _) = inbox.page(listed, at(501));
+        assert_eq!(new, vec![(id("a"), seen)], "{who}");
+        assert_eq!(inbox.entry(&id("a")).unwrap().answer().said().cloned(), again, "{who}");
+    }
+}

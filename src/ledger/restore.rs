@@ -14,6 +14,10 @@ use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, OpenContact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
+/// The handle of the sender that answer `w` to request `r` was for: that of before the first change after it was sent.
+const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
+    AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)";
+
 /// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
@@ -336,12 +340,12 @@ impl Load<'_> {
     /// else. SQLite would walk through all answers of the agent in their order, were it not told the index.
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused,
-                 coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
-                     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)
-             FROM answer w INDEXED BY answer_open
-             JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
-             WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n",
+            &format!(
+                "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, {MEANT_FOR}
+                 FROM answer w INDEXED BY answer_open
+                 JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
+                 WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n"
+            ),
             None,
             open_answer,
         )
@@ -351,18 +355,21 @@ impl Load<'_> {
     /// may have been wrong then, or be wrong now.
     fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", CASE WHEN w.answer = 'approve' AND NOT EXISTS
-                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL) THEN r.handle END,
-                 r.handle, r.inserted_at
+            &format!(
+                "SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
+                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL), {MEANT_FOR}, r.inserted_at
              FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
-             ORDER BY w.n DESC LIMIT 4096",
+             ORDER BY w.n DESC LIMIT 4096"
+            ),
             None,
             |row| {
-                let unmet = row.get::<_, Option<String>>(3)?.map(|handle| Sender::parse(Some(&handle)));
+                let (unmet, handle): (bool, Option<String>) = (row.get(3)?, row.get(4)?);
+                let unmet = handle.as_deref().filter(|_| unmet);
+                let unmet = unmet.map(|handle| Sender::parse(Some(handle)));
                 let request = ContactRequest {
                     id: parsed(row, 0)?,
-                    sender: Sender::parse(row.get::<_, Option<String>>(4)?.as_deref()),
+                    sender: Sender::parse(handle.as_deref()),
                     name: None,
                     message: None,
                     inserted_at: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),

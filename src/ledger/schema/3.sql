@@ -1,8 +1,7 @@
 -- Schema 3. `docs/ledger.md` explains each table.
 
 -- An id that the platform gives to another request later, of another sender or another time, names another row. SQLite cannot
--- drop a UNIQUE, so the table is made again. `id_reused`: 0, or the row's own number where a later row has its id. `sender_id`, `owner_id`: where the platform
--- says whose the handle was.
+-- drop a UNIQUE, so the table is made again. `id_reused`: 0, or the row's own number where a later row has its id.
 CREATE TABLE request_3 (
     n           INTEGER PRIMARY KEY,
     agent       INTEGER NOT NULL REFERENCES agent (n),
@@ -19,8 +18,6 @@ CREATE TABLE request_3 (
     settled_at  INTEGER,
     elsewhere   INTEGER CHECK (elsewhere IN (0, 1)),
     id_reused   INTEGER NOT NULL DEFAULT 0 CHECK (id_reused IN (0, n)),
-    sender_id   TEXT CHECK (length(sender_id) <= 128),
-    owner_id    TEXT CHECK (length(owner_id) <= 128),
     UNIQUE (agent, id, id_reused)
 ) STRICT;
 INSERT INTO request_3

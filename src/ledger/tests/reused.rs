@@ -161,6 +161,11 @@ async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_sin
     assert_eq!(senders(load(&ledger, 3).await), ["bob"]);
     ledger.commit(vec![outcome("r1", Outcome::Unknown, 3), changed("mallory", 4), changed("eve", 5)]).await.unwrap();
     assert_eq!(senders(load(&ledger, 6).await), ["bob"]);
+    // So it stays once its end is known: a page that is behind must not repeat it to somebody else.
+    ledger.commit(vec![outcome("r1", Outcome::PresumedApplied(Answer::Approve), 7)]).await.unwrap();
+    let recent = load(&ledger, 8).await.recent_answers.remove(0);
+    assert_eq!(recent.request.sender.handle().unwrap().as_str(), "bob");
+    assert_eq!(recent.unmet, Some(recent.request.sender));
 }
 
 #[tokio::test]

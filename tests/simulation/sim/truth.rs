@@ -252,7 +252,6 @@ impl World {
             && let (Some(before), Some(now)) =
                 (self.truth.answered.get(id).and_then(|one| one.handle.as_ref()), &handle)
             && before != now
-            && !self.record.ended(id.as_str())
         {
             self.fail(&format!("{answer} to {id} once more, which was for {before} and would be for {now}"));
         }

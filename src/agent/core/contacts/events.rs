@@ -1,0 +1,364 @@
+//! What the core does when a page of the contact list comes, when the channel tells of a contact, and when one is removed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{FRESH, LEFT_MAX, PAGES_MAX, RETRY, Reading};
+use crate::agent::core::contact_attribution::Met;
+use crate::agent::core::notice::Notice;
+use crate::agent::core::{Action, Core};
+use crate::clock::Now;
+use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
+use crate::ledger::Record;
+use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
+use crate::platform::{CallFault, Page, Reply};
+use crate::policy::doubts::{Added, Concerned, Fact, OPEN_MAX, OpenContact};
+
+impl Core {
+    pub(in crate::agent::core) fn begin_contacts(&mut self, now: Now) {
+        self.contacts.calls += 1;
+        self.contacts.next = now.mono + self.contacts.rhythm();
+        self.contacts.began = Some((self.inbox.mark(), now.mono));
+        let call = self.contacts.calls;
+        self.contacts.reading = Some(Reading {
+            call,
+            page: 1,
+            approvals: self.contacts.attribution.age(),
+            shown: 0,
+            left: BTreeSet::new(),
+            total: None,
+            told: false,
+            disturbed: false,
+            size: PAGE_SIZE,
+            odd: false,
+            crowded: false,
+            unread: 0,
+        });
+        self.act(Action::Contacts { call, page: 1, size: PAGE_SIZE });
+    }
+
+    pub(in crate::agent::core) fn contacts_page(&mut self, call: u64, reply: Reply<Page<Contact>>, now: Now) {
+        self.watch_date(reply.date, now);
+        let Some(reading) = self.contacts.reading.as_mut().filter(|reading| reading.call == call) else { return };
+        let page = match reply.result {
+            Ok(page) => page,
+            Err(error) if error.fault == CallFault::TooLarge && reading.size > 1 => {
+                let smaller = PAGE_SIZES.into_iter().find(|size| *size < reading.size).unwrap_or(1);
+                reading.page = (reading.page - 1).saturating_mul(reading.size / smaller).saturating_add(1);
+                reading.size = smaller;
+                let (page, size) = (reading.page, reading.size);
+                self.act(Action::Contacts { call, page, size });
+                return;
+            }
+            Err(error) => {
+                self.contacts.reading = None;
+                let asked = error.retry_after.unwrap_or_default().min(self.config.timing.retry_after_max);
+                self.contacts.next = now.mono + RETRY.max(asked);
+                self.throttle(&error, now);
+                match error.fault {
+                    CallFault::InBetween(_) => self.in_between(&error, now),
+                    CallFault::Malformed(_)
+                    | CallFault::KeyRefused
+                    | CallFault::NoKey
+                    | CallFault::Forbidden
+                    | CallFault::NotFound
+                    | CallFault::Conflict
+                    | CallFault::Throttled
+                    | CallFault::Passing(_)
+                    | CallFault::Unreachable
+                    | CallFault::NoAnswer
+                    | CallFault::Unreadable(_)
+                    | CallFault::TooLarge => self.tell(Notice::ListFailed { what: "contacts", error }),
+                }
+                return;
+            }
+        };
+        reading.odd |= !page.nameless.is_empty();
+        reading.disturbed |= reading.page > 1 && reading.total != page.total;
+        reading.total = page.total;
+        reading.crowded |= page.total.is_some_and(|total| total > OPEN_MAX as u64);
+        if !reading.told {
+            self.contacts.total = page.total.map(|total| (total, reading.approvals));
+        }
+        let (rows, number, size) = (page.rows(), reading.page, reading.size);
+        let known = self.policy_state.doubts().contacts();
+        reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
+        let news = self.contacts.whole;
+        for contact in page.items {
+            self.show_contact(contact, news, now);
+        }
+        for row in page.unreadable {
+            // It is there, with a handle that nobody can read.
+            let (sender, kind) = (Sender::Absent, ContactKind::Other);
+            let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None };
+            self.show_contact(contact, news, now);
+        }
+        let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
+        let Some(reading) = &mut self.contacts.reading else { return };
+        reading.crowded |= self.policy_state.doubts().contacts().crowded();
+        if !more || rows == 0 {
+            self.contacts_read(now);
+        } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
+            // More than are kept, and those that are known were all shown: the other pages would be for nothing.
+            (self.contacts.reading, self.contacts.whole, self.contacts.pages) = (None, false, number);
+        } else {
+            reading.page += 1;
+            let page = reading.page;
+            self.act(Action::Contacts { call, page, size });
+        }
+    }
+
+    fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
+            Added::New => self.put_contact(contact, news, now),
+            Added::Renamed => self.put_contact(contact, false, now),
+            // It was here before the answer that is looked for, or the daemon before this one did not know of that.
+            Added::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
+                self.put_contact(contact, false, now)
+            }
+            Added::Known | Added::NoRoom => {}
+        }
+    }
+
+    fn contacts_read(&mut self, now: Now) {
+        let Some(reading) = self.contacts.reading.take() else { return };
+        self.contacts.pages = reading.page;
+        for contact in self.contacts.gone(&reading, self.policy_state.doubts_mut().contacts_mut(), now.mono) {
+            self.removed_contact(&contact, now);
+        }
+        self.contacts.whole = !reading.crowded;
+        self.contacts.read = self.contacts.began;
+        self.contacts.read_odd = reading.odd;
+        self.baseline(self.policy_state.doubts().contacts().len());
+        if !reading.odd && !reading.crowded && reading.unread == 0 {
+            let gave_up = self.contacts.attribution.not_among_all(reading.approvals);
+            if gave_up && self.contacts.asks_contacts {
+                self.inbox.requeue_resting(|_| true);
+            }
+        }
+    }
+
+    /// What is open on record at the start: nobody watched since its last line.
+    pub(in crate::agent::core) fn contacts_on_record(&mut self, open: Vec<OpenContact>, since: Timestamp) {
+        self.contacts.unwatched = since;
+        self.policy_state.doubts_mut().contacts_mut().on_record(open, since);
+    }
+
+    /// Whether the channel tells of contacts. It told all that happened only from a reading on that begins when it is joined.
+    pub(in crate::agent::core) fn watch_contacts(&mut self, now: Now) {
+        let joined = self.session.joined();
+        if std::mem::replace(&mut self.contacts.watched, joined) && !joined {
+            self.contacts.unwatched = now.wall;
+            self.contacts.keep_up();
+        }
+    }
+
+    /// Since when nobody watches, or watched until a moment ago.
+    pub(in crate::agent::core) fn unwatched_since(&self, now: Now) -> Timestamp {
+        if self.contacts.watched { now.wall } else { self.contacts.unwatched }
+    }
+
+    /// The channel was joined, or said something of a contact that could not be read: what happened before is not known.
+    pub(in crate::agent::core) fn contacts_unwatched(&mut self, now: Now) {
+        let since = self.unwatched_since(now);
+        let reading = self.contacts.calls + 1;
+        self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
+        self.contacts.told_since = Some(self.inbox.mark());
+        self.contacts.read_next(now.mono);
+    }
+
+    /// While nobody tells of contacts, those of whoever asks are looked for before a rule says that nobody was removed.
+    pub(in crate::agent::core) fn look_for_contacts(&mut self, asked: Mark, handle: Option<&Handle>, now: Now) {
+        let Some(handle) = handle.filter(|_| self.contacts.asks_removed && !self.session.joined()) else { return };
+        let fresh = FRESH + Duration::from_secs(self.contacts.pages.into());
+        let seen = self.contacts.began.is_some_and(|(mark, began)| mark > asked && now.mono.since(began) <= fresh);
+        let reading = self.contacts.calls + u64::from(!seen);
+        let since = self.contacts.unwatched;
+        if self.policy_state.doubts_mut().look_for(handle.owner(), reading, since) && !seen {
+            self.contacts.read_next(now.mono);
+        }
+    }
+
+    /// Where a doubt about somebody began or ended, what rests of theirs is decided again.
+    pub(in crate::agent::core) fn doubts_changed(&mut self) {
+        let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
+        self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
+            (Concerned::Everybody, _) => true,
+            (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
+            (Concerned::Owners(_), None) => false,
+        });
+    }
+
+    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, where the policy asks and
+    /// that is known.
+    pub(in crate::agent::core) fn is_contact(&self, handle: Option<&Handle>, now: Now) -> (Option<bool>, Option<bool>) {
+        let Some(handle) = handle.filter(|_| self.contacts.asks_contacts && self.contacts.believed(now.mono)) else {
+            return (None, None);
+        };
+        // Whoever was let in and not shown yet is a contact by now, or was removed again.
+        let awaited = self.contacts.attribution.awaits_of(handle);
+        let odd = self.contacts.read_odd;
+        let known = |is: Option<bool>, awaited: bool| is.filter(|is| *is || !(awaited || odd));
+        let (owner, sender) = self.policy_state.doubts().is_contact(handle, now.wall);
+        (known(owner, awaited.0), known(sender, awaited.1))
+    }
+
+    /// Where it can be told who is a contact, or no longer can, what rests is decided again.
+    pub(in crate::agent::core) fn contacts_believed(&mut self, now: Now) {
+        if !self.contacts.asks_contacts {
+            return;
+        }
+        let absence = !self.contacts.read_odd && self.policy_state.doubts().contacts().tells_absence();
+        let tells = (self.contacts.believed(now.mono), absence);
+        if std::mem::replace(&mut self.contacts.tells, tells) != tells {
+            self.inbox.requeue_resting(|_| true);
+        }
+    }
+
+    /// Who of these are contacts has changed.
+    fn contact_changed(&mut self, contact: &Contact) {
+        if !self.contacts.asks_contacts {
+            return;
+        }
+        let doubts = self.policy_state.doubts_mut();
+        let owners = doubts.contacts().owners_of(&contact.id).to_vec();
+        owners.iter().for_each(|owner| doubts.touch(owner));
+    }
+
+    /// How many contacts there are, if that is known.
+    pub(in crate::agent::core) fn contact_count(&self) -> Option<u64> {
+        self.contacts.count(self.policy_state.doubts().contacts().len())
+    }
+
+    /// Where the number of contacts has passed one that the policy asks about, or became known, what rests is decided again.
+    pub(in crate::agent::core) fn contacts_counted(&mut self) {
+        let exceeded = self.contacts.count_exceeded(self.policy_state.doubts().contacts().len());
+        if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
+            self.inbox.requeue_resting(|_| true);
+        }
+    }
+
+    /// The channel told of a new contact.
+    pub(in crate::agent::core) fn contact_added(&mut self, contact: Contact, now: Now) {
+        let reading = self.contacts.calls;
+        let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
+        self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));
+        match added {
+            Added::New => self.put_contact(contact, true, now),
+            // It is on record, and found again there should it go.
+            Added::NoRoom => self.put_contact(contact, true, now),
+            Added::Renamed => self.put_contact(contact, false, now),
+            Added::Known => {}
+        }
+    }
+
+    /// A contact is gone, as the channel told or a reading proves.
+    pub(in crate::agent::core) fn removed_contact(&mut self, contact: &ContactId, now: Now) {
+        if self.contacts.left.contains(contact) && self.policy_state.doubts().contacts().seen(contact).is_none() {
+            // Told twice.
+            return;
+        }
+        self.contact_parted(contact, now);
+        let known = self.policy_state.doubts().contacts().seen(contact).is_some();
+        if let Some(reading) = self.contacts.reading.as_mut().filter(|_| known) {
+            // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
+            reading.left.insert(contact.clone());
+        }
+        self.contacts.told(-1);
+        if self.contacts.left.len() >= LEFT_MAX {
+            self.contacts.left.pop_front();
+        }
+        self.contacts.left.push_back(contact.clone());
+        let handle = self.policy_state.contact_removed(contact, now.wall);
+        self.record(Record::ContactRemoved {
+            agent: self.config.agent.clone(),
+            contact: contact.clone(),
+            at: now.wall,
+        });
+        if !known && self.policy_state.doubts().contacts().crowded() {
+            // There are more than are kept: the record tells whose it was.
+            self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
+            self.recall_removed(now);
+        }
+        self.count("contacts_removed");
+        self.tell(Notice::ContactRemoved {
+            contact: contact.clone(),
+            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
+        });
+    }
+
+    /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
+    /// telling.
+    fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        self.contact_changed(&contact);
+        if let Some(handle) = contact.sender.handle() {
+            self.policy_state.doubts_mut().recognised(handle.owner());
+        }
+        if let Some((met, request)) = self.contacts.attribution.meet(contact, news) {
+            self.met(met, request, now);
+        }
+    }
+
+    /// An approval is about to be sent, or may have been.
+    pub(in crate::agent::core) fn approving(&mut self, id: &RequestId, handle: Option<&Handle>, now: Now) {
+        self.contacts.attribution.intended(id, handle);
+        self.make_way(now);
+    }
+
+    /// An approval was carried out, or certainly was not and will not be.
+    pub(in crate::agent::core) fn approval_ended(
+        &mut self,
+        id: &RequestId,
+        handle: Option<&Handle>,
+        applied: bool,
+        now: Now,
+    ) {
+        if let Some(handle) = handle.filter(|_| applied && self.contacts.asks_contacts) {
+            self.policy_state.doubts_mut().touch(handle.owner());
+        }
+        if applied {
+            if let Some(met) = self.contacts.attribution.applied(id, handle) {
+                self.met(met, Some(id.clone()), now);
+            } else if !self.session.joined() {
+                // Nobody tells of the contact.
+                self.contacts.read_soon(now.mono);
+            }
+            self.make_way(now);
+        } else if let Some(met) = self.contacts.attribution.dropped(id, handle) {
+            self.met(met, None, now);
+        }
+    }
+
+    /// A contact goes that waited for the end of its answer: it was here, by whomever.
+    pub(in crate::agent::core) fn contact_parted(&mut self, contact: &ContactId, now: Now) {
+        if let Some(met) = self.contacts.attribution.parted(contact) {
+            self.met(met, None, now);
+        }
+    }
+
+    fn make_way(&mut self, now: Now) {
+        if let Some(met) = self.contacts.attribution.made_way() {
+            self.met(met, None, now);
+        }
+    }
+
+    fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
+        let Met { contact, news } = met;
+        self.policy_state.doubts_mut().contact_made(&contact, request.as_ref());
+        self.record(Record::ContactAdded {
+            agent: self.config.agent.clone(),
+            contact: Box::new(contact.clone()),
+            request: request.clone(),
+            at: now.wall,
+        });
+        if news {
+            if request.is_none() {
+                self.unexplained(&contact);
+            }
+            self.count("contacts_added");
+            self.tell(Notice::ContactAdded { contact, request });
+        }
+    }
+}
