@@ -54,6 +54,8 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere_and_kept_nowhere() -> 
     look(&site, "requests").await;
     // Each place says it in each way, and is heard.
     for (number, written) in WRITTEN.into_iter().enumerate() {
+        // A listing that a join gives up says nothing, whatever it would have been told.
+        daemon.stands("live").await?;
         for (at, what, code) in [
             (At::Respond, Do::Status, 422),
             (At::List, Do::Status, 503),
