@@ -90,9 +90,11 @@ impl Clock {
         Mono(elapsed().saturating_sub(self.origin) + suspended)
     }
 
-    /// A recent instant of the operating system on this clock; its origin, if it was earlier.
+    /// A recent instant of the operating system on this clock, never earlier than it was; the origin, if it was before that.
     pub fn mono_of(&self, instant: Instant) -> Mono {
-        Mono(self.mono().0.saturating_sub(instant.elapsed()))
+        // In this order: where the thread is stopped between the two readings, the result is late and not early.
+        let passed = instant.elapsed();
+        Mono(self.mono().0.saturating_sub(passed))
     }
 
     /// The tokio instant of a monotonic point, for sleeping until it. A sleep does not count the time in which the machine is
