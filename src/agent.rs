@@ -4,6 +4,8 @@
 //! carries the actions out against the real socket, platform and ledger. [`core::notice`] is what there is to tell about it,
 //! and [`notice_log`] puts that into the log.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod core;
 mod noise;
 pub mod notice_log;

@@ -9,7 +9,7 @@ mod answers;
 mod clockwatch;
 mod contact_attribution;
 mod contacts;
-mod counters;
+pub mod counters;
 mod deciding;
 mod doubting;
 mod identity;
@@ -42,6 +42,7 @@ use crate::responder::Responder;
 
 use clockwatch::ClockWatch;
 use contacts::Contacts;
+use counters::Counter;
 pub use counters::Counters;
 pub use doubting::OpenDoubt;
 use identity::Identity;
@@ -272,8 +273,8 @@ impl Core {
         self.actions.push_back(Action::Tell(notice));
     }
 
-    fn count(&mut self, what: &'static str) {
-        self.counters.count(what);
+    fn count(&mut self, counter: Counter) {
+        self.counters.count(counter);
     }
 
     /// Full jitter below a doubling ceiling, as everywhere.

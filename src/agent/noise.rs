@@ -69,13 +69,40 @@ impl Noise {
 /// The event of a line above debug that one frame of the platform is enough for.
 fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
     match notice {
-        Notice::Session(note) if note.level != NoteLevel::Debug => Some(note.what),
+        Notice::Session(note) if note.level != NoteLevel::Debug => Some(note.name.as_str()),
         Notice::Superseded(_) => Some(events::SUPERSEDED),
         Notice::Returned { .. } => Some(events::REQUEST_SEEN),
         Notice::Changed { .. } => Some(events::REQUEST_CHANGED),
         Notice::ContactUnexplained { .. } => Some(events::CONTACT_UNEXPLAINED),
         Notice::ContactRemoved { .. } => Some(events::CONTACT_REMOVED),
-        _ => None,
+        Notice::Session(_)
+        | Notice::State { .. }
+        | Notice::Listed { .. }
+        | Notice::IdentityUnknown { .. }
+        | Notice::InBetween { .. }
+        | Notice::ListFailed { .. }
+        | Notice::Seen { .. }
+        | Notice::Decided { .. }
+        | Notice::Answering { .. }
+        | Notice::Answered { .. }
+        | Notice::Retry { .. }
+        | Notice::Refused { .. }
+        | Notice::Person { .. }
+        | Notice::Overdue { .. }
+        | Notice::Settled { .. }
+        | Notice::ContactAdded { .. }
+        | Notice::InDoubt { .. }
+        | Notice::ContactsBaseline { .. }
+        | Notice::SettledAgainstPolicy { .. }
+        | Notice::Paused { .. }
+        | Notice::Resumed { .. }
+        | Notice::Throttled { .. }
+        | Notice::KeyRefused { .. }
+        | Notice::Identified { .. }
+        | Notice::LedgerRefused { .. }
+        | Notice::Clock { .. }
+        | Notice::Policy { .. }
+        | Notice::InboxFull => None,
     }
 }
 
@@ -83,10 +110,10 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::model::ContactId;
-    use crate::phoenix::session::Note;
+    use crate::phoenix::session::{Note, NoteName};
 
     fn malformed() -> Notice {
-        Notice::Session(Note { level: NoteLevel::Warn, what: "payload_malformed", detail: "x".to_owned() })
+        Notice::Session(Note { level: NoteLevel::Warn, name: NoteName::PayloadMalformed, detail: "x".to_owned() })
     }
 
     fn removed() -> Notice {

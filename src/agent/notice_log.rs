@@ -79,7 +79,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 event = events::SUPERSEDED,
                 why,
                 code = shown(supersede.reason.as_ref()),
-                "another connection took this agent's place"
+                "another client took this agent's connection"
             );
         }
         Notice::Listed { shown, new, pages, took } => {
@@ -106,7 +106,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
             }
         }
         Notice::ListFailed { what, error } => {
-            warn!(event = events::LISTING_FAILED, status = status(error), why = %error, "the list of {what} could not be read: tried again");
+            warn!(event = events::LISTING_FAILED, status = status(error), why = %error, "the list of {what} could not be read; it is read again later");
         }
         Notice::Seen { request, live } => {
             let via = if *live { "event" } else { "listing" };
@@ -138,95 +138,6 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "this request changed on the platform; it is decided again"
             );
         }),
-        Notice::Decided { .. }
-        | Notice::Answering { .. }
-        | Notice::Answered { .. }
-        | Notice::Retry { .. }
-        | Notice::Refused { .. }
-        | Notice::Person { .. }
-        | Notice::Overdue { .. } => about_request(notice),
-        Notice::Settled { request, status } => request_span(request).in_scope(|| match status {
-            Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
-            None => info!(event = events::GONE, "no longer listed: it was settled while nobody looked"),
-        }),
-        Notice::ContactAdded { .. }
-        | Notice::ContactUnexplained { .. }
-        | Notice::InDoubt { .. }
-        | Notice::ContactsBaseline { .. }
-        | Notice::ContactRemoved { .. } => contacts(notice),
-        Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
-            warn!(
-                event = events::SETTLED_AGAINST_POLICY,
-                handle = handle(request),
-                verdict = verdict.as_str(),
-                by,
-                "somebody else approved a request that the rules did not approve"
-            );
-        }),
-        Notice::Paused { by } => {
-            warn!(event = events::AGENT_PAUSED, by, "paused: nothing is answered until `doorman resume`");
-        }
-        Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
-        Notice::Throttled { wait } => {
-            // Said loudly once for the whole process, by the limiter of the host.
-            debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");
-        }
-        Notice::KeyRefused { error } => {
-            let (source, why) = (secret::describe(key), error.to_string());
-            if error.fault == CallFault::NoKey {
-                let advice =
-                    "no API key was found: put it there; doorman looks again by itself and at `doorman reload`";
-                error!(event = events::KEY_REFUSED, source, why, "{advice}");
-            } else {
-                error!(
-                    event = events::KEY_REFUSED,
-                    source, why, "the platform refuses the API key: replace it there, then run `doorman reload`"
-                );
-            }
-        }
-        Notice::Identified { handle } => {
-            debug!(event = events::IDENTIFIED, handle = shown(handle.as_ref()), "the key is this agent's");
-        }
-        Notice::LedgerRefused { why } => {
-            error!(event = events::INTERNAL, why, "the ledger refused an entry: what it was about stays pending");
-        }
-        Notice::Clock { sound: true, .. } => info!(event = events::CLOCK_SOUND, "the clock can be believed again"),
-        Notice::Clock { sound: false, reference } => {
-            let why = reference.map(|reference| format!("it should be about {reference:.0}"));
-            warn!(event = events::CLOCK_UNSOUND, why, "the clock cannot be believed: conditions on time are unknown");
-        }
-        Notice::Policy { hash: Some(hash) } => {
-            debug!(event = events::POLICY_IN_FORCE, policy = hash.short(), "another policy is in force");
-        }
-        Notice::Policy { hash: None } => {
-            error!(event = events::AGENT_WITHOUT_RULES, "no policy: everything stays pending")
-        }
-        Notice::InboxFull => {
-            warn!(event = events::INBOX_FULL, "more is pending than fits into memory: a listing brings the rest later")
-        }
-    }
-}
-
-fn state_changed(state: AgentState, why: &str) {
-    let state_word = state.as_str();
-    match state {
-        AgentState::Refused => warn!(event = events::STATE_CHANGED, state = state_word, why, "refused"),
-        AgentState::Starting | AgentState::Live | AgentState::Away | AgentState::Yielded | AgentState::Polling => {
-            info!(event = events::STATE_CHANGED, state = state_word, why, "{state}");
-        }
-    }
-}
-
-fn session(note: &Note) {
-    let (event, why) = (note.what, note.detail.as_str());
-    match note.level {
-        NoteLevel::Debug => debug!(event, why, "{why}"),
-        NoteLevel::Warn => warn!(event, why, "{why}"),
-    }
-}
-
-fn about_request(notice: &Notice) {
-    match notice {
         Notice::Decided { request, decision, shadow } => request_span(&request.id).in_scope(|| {
             let in_shadow = *shadow || decision.mode == Mode::Shadow;
             // What is answered at once has its one line when the answer ends.
@@ -255,14 +166,15 @@ fn about_request(notice: &Notice) {
             })
         }
         Notice::Retry { request, answer, attempts, error, unknown } => request_span(&request.id).in_scope(|| {
-            let why = error.as_ref().map_or_else(|| "the reply made no sense".to_owned(), ToString::to_string);
+            let why =
+                error.as_ref().map_or_else(|| "the platform's reply could not be read".to_owned(), ToString::to_string);
             if *unknown {
                 warn!(
                     event = events::ANSWER_UNKNOWN,
                     verdict = answer.as_str(),
                     attempt = attempts,
                     why,
-                    "it is not known whether the answer arrived"
+                    "the answer was sent; whether it arrived is not known"
                 );
             } else {
                 let status = error.as_ref().and_then(status);
@@ -272,7 +184,7 @@ fn about_request(notice: &Notice) {
                     attempt = attempts,
                     status,
                     why,
-                    "the answer was not taken: tried again"
+                    "the platform did not take the answer; it is sent again later"
                 );
             }
         }),
@@ -313,15 +225,13 @@ fn about_request(notice: &Notice) {
                 handle = handle(request),
                 name = shown(request.name.as_ref()),
                 by,
-                "pending for long"
+                "pending for longer than the rules allow"
             );
         }),
-        _ => {}
-    }
-}
-
-fn contacts(notice: &Notice) {
-    match notice {
+        Notice::Settled { request, status } => request_span(request).in_scope(|| match status {
+            Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
+            None => info!(event = events::GONE, "no longer listed; nobody said how it was settled"),
+        }),
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
             let (name, kind) = (shown(contact.name.as_ref()), contact.kind.as_str());
@@ -353,7 +263,7 @@ fn contacts(notice: &Notice) {
             let (requests, doubts) = (number(requests), number(doubts));
             info!(
                 event = events::IN_DOUBT,
-                requests, doubts, "{requests} request(s) wait for what is in doubt: see `doorman doubts`"
+                requests, doubts, "{requests} request(s) wait because of a doubt: see `doorman doubts`"
             );
         }
         Notice::ContactsBaseline { contacts } => {
@@ -368,6 +278,81 @@ fn contacts(notice: &Notice) {
                 "a contact is gone"
             );
         }
-        _ => {}
+        Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
+            warn!(
+                event = events::SETTLED_AGAINST_POLICY,
+                handle = handle(request),
+                verdict = verdict.as_str(),
+                by,
+                "somebody else approved a request that the rules did not approve"
+            );
+        }),
+        Notice::Paused { by } => {
+            warn!(event = events::AGENT_PAUSED, by, "paused: nothing is answered until `doorman resume`");
+        }
+        Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
+        Notice::Throttled { wait } => {
+            // Said loudly once for the whole process, by the limiter of the host.
+            debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");
+        }
+        Notice::KeyRefused { error } => {
+            let (source, why) = (secret::describe(key), error.to_string());
+            if error.fault == CallFault::NoKey {
+                let advice =
+                    "no API key was found: put it there; doorman looks again by itself and at `doorman reload`";
+                error!(event = events::KEY_REFUSED, source, why, "{advice}");
+            } else {
+                error!(
+                    event = events::KEY_REFUSED,
+                    source, why, "the platform refuses the API key: replace it there, then run `doorman reload`"
+                );
+            }
+        }
+        Notice::Identified { handle } => {
+            debug!(event = events::IDENTIFIED, handle = shown(handle.as_ref()), "the key is this agent's");
+        }
+        Notice::LedgerRefused { why } => {
+            error!(
+                event = events::INTERNAL,
+                why, "the ledger refused an entry; the request of that entry stays pending"
+            );
+        }
+        Notice::Clock { sound: true, .. } => {
+            info!(event = events::CLOCK_SOUND, "this machine's clock is trusted again")
+        }
+        Notice::Clock { sound: false, reference } => {
+            let why = reference.map(|reference| format!("it should be about {reference:.0}"));
+            warn!(
+                event = events::CLOCK_UNSOUND,
+                why, "this machine's clock is not trusted: conditions on time are unknown"
+            );
+        }
+        Notice::Policy { hash: Some(hash) } => {
+            debug!(event = events::POLICY_IN_FORCE, policy = hash.short(), "another policy is in force");
+        }
+        Notice::Policy { hash: None } => {
+            error!(event = events::AGENT_WITHOUT_RULES, "no usable rules: everything stays pending")
+        }
+        Notice::InboxFull => {
+            warn!(event = events::INBOX_FULL, "more is pending than fits into memory: a listing brings the rest later")
+        }
+    }
+}
+
+fn state_changed(state: AgentState, why: &str) {
+    let state_word = state.as_str();
+    match state {
+        AgentState::Refused => warn!(event = events::STATE_CHANGED, state = state_word, why, "refused"),
+        AgentState::Starting | AgentState::Live | AgentState::Away | AgentState::Yielded | AgentState::Polling => {
+            info!(event = events::STATE_CHANGED, state = state_word, why, "{state}");
+        }
+    }
+}
+
+fn session(note: &Note) {
+    let (event, why) = (note.name.as_str(), note.detail.as_str());
+    match note.level {
+        NoteLevel::Debug => debug!(event, why, "{why}"),
+        NoteLevel::Warn => warn!(event, why, "{why}"),
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::core::notice::Notice;
+use crate::model::AgentState;
 use crate::ops::metrics::Metrics;
+use crate::phoenix::NoteName;
 use crate::policy::{By, Truth};
 
 /// Counts the notices of one agent.
@@ -32,16 +34,65 @@ impl Counting {
             }
             Notice::Answered { outcome, latency, .. } => self.metrics.answered(outcome.as_str(), *latency),
             Notice::Superseded(_) => self.cause = Some("superseded"),
-            Notice::Session(note) => match note.what {
-                "reconnect" => self.metrics.reconnecting(self.cause.take().unwrap_or("closed")),
-                cause @ ("connection_dead" | "join_refused" | "join_timeout" | "channel_crashed"
-                | "blocked_in_between" | "policy_violation" | "connection_fight") => {
-                    self.cause.get_or_insert(cause);
-                }
-                _ => {}
-            },
-            Notice::State { state: crate::model::AgentState::Live, .. } => self.cause = None,
-            _ => {}
+            Notice::Session(note) => self.session(note.name),
+            Notice::State { state: AgentState::Live, .. } => self.cause = None,
+            Notice::State { .. }
+            | Notice::Listed { .. }
+            | Notice::IdentityUnknown { .. }
+            | Notice::InBetween { .. }
+            | Notice::ListFailed { .. }
+            | Notice::Seen { .. }
+            | Notice::Returned { .. }
+            | Notice::Changed { .. }
+            | Notice::Answering { .. }
+            | Notice::Retry { .. }
+            | Notice::Refused { .. }
+            | Notice::Person { .. }
+            | Notice::Overdue { .. }
+            | Notice::Settled { .. }
+            | Notice::ContactAdded { .. }
+            | Notice::ContactUnexplained { .. }
+            | Notice::InDoubt { .. }
+            | Notice::ContactsBaseline { .. }
+            | Notice::ContactRemoved { .. }
+            | Notice::SettledAgainstPolicy { .. }
+            | Notice::Paused { .. }
+            | Notice::Resumed { .. }
+            | Notice::Throttled { .. }
+            | Notice::KeyRefused { .. }
+            | Notice::Identified { .. }
+            | Notice::LedgerRefused { .. }
+            | Notice::Clock { .. }
+            | Notice::Policy { .. }
+            | Notice::InboxFull => {}
+        }
+    }
+
+    /// What the session noted first is the cause of the reconnect that follows.
+    fn session(&mut self, note: NoteName) {
+        match note {
+            NoteName::Reconnect => self.metrics.reconnecting(self.cause.take().unwrap_or("closed")),
+            NoteName::ConnectionDead
+            | NoteName::JoinRefused
+            | NoteName::JoinTimeout
+            | NoteName::ChannelCrashed
+            | NoteName::BlockedInBetween
+            | NoteName::PolicyViolation
+            | NoteName::ConnectionFight => {
+                self.cause.get_or_insert(note.as_str());
+            }
+            NoteName::FrameMalformed
+            | NoteName::FrameTooLong
+            | NoteName::FrameBinary
+            | NoteName::ReplyUnmatched
+            | NoteName::ReplyMalformed
+            | NoteName::PayloadMalformed
+            | NoteName::EventUnknown
+            | NoteName::TopicUnknown
+            | NoteName::JoinStale
+            | NoteName::ChannelClosed
+            | NoteName::ConnectionPattern
+            | NoteName::CredentialsFallback => {}
         }
     }
 }

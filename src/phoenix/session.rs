@@ -13,6 +13,7 @@ mod endings;
 mod heartbeat;
 mod incoming;
 mod key;
+mod note;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use fastrand::Rng;
 use self::conflict::Conflict;
 use self::endings::Endings;
 use self::key::KeyStatus;
+pub use self::note::{Note, NoteLevel, NoteName};
 use self::socket::Socket;
 use super::backoff::{Backoff, between};
 use crate::clock::{Mono, Now};
@@ -114,29 +116,6 @@ pub enum Output {
     Note(Note),
 }
 
-/// What the session wants said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// How loud.
-    pub level: NoteLevel,
-    /// A stable name for logs and counters: `frame_malformed`, `frame_too_long`, `frame_binary`, `reply_unmatched`, `reply_malformed`,
-    /// `join_stale`, `topic_unknown`, `event_unknown`, `payload_malformed`, `join_refused`, `join_timeout`,
-    /// `channel_crashed`, `channel_closed`, `connection_dead`, `reconnect`, `credentials_fallback`,
-    /// `connection_fight`, `blocked_in_between`, `policy_violation`, `connection_pattern`.
-    pub what: &'static str,
-    /// For people.
-    pub detail: String,
-}
-
-/// How loud a note is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoteLevel {
-    /// For whoever looks into the session.
-    Debug,
-    /// Somebody may have to look.
-    Warn,
-}
-
 /// See the module. Call [`Session::handle`] with what happened, then [`Session::poll`] until `None`.
 #[derive(Debug)]
 pub struct Session {
@@ -223,7 +202,11 @@ impl Session {
             (_, Input::NotOpened(refusal)) => self.not_opened(refusal, now),
             (_, Input::Text(text)) => self.text(text, now),
             (_, Input::Binary(length)) => {
-                self.note(NoteLevel::Debug, "frame_binary", format!("a binary frame of {length} bytes was ignored"));
+                self.note(
+                    NoteLevel::Debug,
+                    NoteName::FrameBinary,
+                    format!("a binary frame of {length} bytes was ignored"),
+                );
             }
             (_, Input::Closed(ended)) => self.closed(&ended, now),
             (_, Input::Listed) => self.listed(now),
@@ -335,7 +318,7 @@ impl Session {
         }
     }
 
-    fn note(&mut self, level: NoteLevel, what: &'static str, detail: String) {
-        self.outputs.push_back(Output::Note(Note { level, what, detail }));
+    fn note(&mut self, level: NoteLevel, name: NoteName, detail: String) {
+        self.outputs.push_back(Output::Note(Note { level, name, detail }));
     }
 }

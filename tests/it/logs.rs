@@ -10,6 +10,7 @@ use doorman::model::{AgentId, RequestId, StrangerText};
 use doorman::ops::log::events::{self, EVENTS, FIELDS};
 use doorman::ops::log::format::Look;
 use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook, request_span};
+use doorman::phoenix::NoteName;
 use doorman::secret::Redact;
 use serde_json::Value;
 use tracing::Level;
@@ -172,16 +173,14 @@ fn every_name_that_the_code_gives_is_in_the_table_and_every_one_of_the_table_is_
             }
         }
         if path.contains("/phoenix/session") {
-            // The session knows no log: its names are told as they are.
-            for before in ["self.debug(\"", "Level::Warn, \"", "Level::Debug, \"", "self.note(level, \"", "(&frame, \""]
-            {
-                for literal in names_after(text, before) {
-                    assert!(table.contains(literal), "{path}: `{literal}` is not in the table");
-                    given.insert(literal);
+            // The session does not know the log; its notes have a type of their own.
+            for note in NoteName::ALL {
+                assert!(table.contains(note.as_str()), "`{}` is not in the table", note.as_str());
+                let ends = |rest: &str| !rest.starts_with(char::is_alphanumeric);
+                if text.split(&format!("NoteName::{note:?}")).skip(1).any(ends) {
+                    given.insert(note.as_str());
                 }
             }
-            // Chosen by a `match` before they are said.
-            given.extend(names_after(text, "=> \"").into_iter().filter(|name| table.contains(name)));
         }
     }
     // The name of what has none.

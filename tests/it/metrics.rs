@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Mutex;
 
+use doorman::agent::core::counters;
 use doorman::ops::metrics::table;
 use serde_json::{Value, json};
 
@@ -10,14 +12,26 @@ use crate::faults::site::Site;
 
 #[test]
 fn the_documentation_has_every_metric() {
+    hold("metrics", &table::markdown());
+}
+
+#[test]
+fn the_documentation_has_every_counter() {
+    hold("counters", &counters::markdown());
+}
+
+/// Holds a generated table of the page against the code's.
+fn hold(mark: &str, table: &str) {
+    static PAGE: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = PAGE.lock();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let (begin, end) = ("<!-- metrics -->\n", "<!-- /metrics -->");
-    let start = page.find(begin).unwrap() + begin.len();
-    let stop = page.find(end).unwrap();
-    if page[start..stop] != table::markdown() {
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
+    let start = page.find(&begin).unwrap() + begin.len();
+    let stop = page.find(&end).unwrap();
+    if page[start..stop] != *table {
         if std::env::var_os("DOORMAN_WRITE_DOCS").is_some() {
-            std::fs::write(&path, format!("{}{}{}", &page[..start], table::markdown(), &page[stop..])).unwrap();
+            std::fs::write(&path, format!("{}{table}{}", &page[..start], &page[stop..])).unwrap();
         }
         panic!("docs/metrics.md is not what the code says; DOORMAN_WRITE_DOCS=1 writes it again");
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Action, Core, OpOutcome, outbox};
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Flight, Said, Stage};
@@ -78,12 +79,12 @@ impl Core {
                 if let Some(known) = self.inbox.entry(&request).map(|entry| entry.request().clone()) {
                     self.approval_ended(&request, known.sender.handle(), false, now);
                     self.inbox.bind(&request, said);
-                    self.count("answered_before");
+                    self.count(Counter::AnsweredBefore);
                     self.tell(Notice::Returned { request: known });
                 }
             }
             Err(error) => {
-                self.count("ledger_refused");
+                self.count(Counter::LedgerRefused);
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
                 for id in intents {
                     self.unsent(&id, Some(now.mono + REFUSED_ENTRY_WAIT), false);
@@ -171,7 +172,7 @@ impl Core {
             }
             Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
             Meaning::NotYet | Meaning::Throttled => {
-                self.count("answers_retried");
+                self.count(Counter::AnswersRetried);
                 let begins = self.answers_wait(error.as_ref(), now);
                 self.inbox.unsent(id, true, Some(self.responder.waits_until()));
                 self.tell_people(id, || OpOutcome::busy("the platform cannot take it now: doorman keeps trying"));
@@ -224,7 +225,7 @@ impl Core {
     /// It may have been carried out. Until a listing that begins after this moment is through, nothing more is said to
     /// this request; and then, only the same.
     fn fate_unknown(&mut self, id: &RequestId, flight: &Flight, error: Option<CallError>, now: Now) {
-        self.count("answers_unknown");
+        self.count(Counter::AnswersUnknown);
         self.inbox.fate_unknown(id);
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request().clone();
@@ -251,7 +252,7 @@ impl Core {
     }
 
     fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: Meaning, error: CallError, now: Now) {
-        self.count("answers_refused");
+        self.count(Counter::AnswersRefused);
         let code = error.code.as_ref().map_or_else(String::new, |code| code.raw_prefix(CODE_CHARS_MAX).to_owned());
         let malformed = meaning == Meaning::Malformed;
         let (refusal, until) = match malformed {
@@ -331,10 +332,10 @@ impl Core {
             self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
         self.count(match outcome {
-            Outcome::Applied(_) => "answers_applied",
-            Outcome::PresumedApplied(_) => "answers_presumed_applied",
-            Outcome::SettledElsewhere => "answers_settled_elsewhere",
-            Outcome::Gone | Outcome::Refused | Outcome::Unknown => "answers_other",
+            Outcome::Applied(_) => Counter::AnswersConfirmed,
+            Outcome::PresumedApplied(_) => Counter::AnswersPresumed,
+            Outcome::SettledElsewhere => Counter::AnswersSettledElsewhere,
+            Outcome::Gone | Outcome::Refused | Outcome::Unknown => Counter::AnswersEndedOtherwise,
         });
         self.end_waiting(id, &request, verdict, outcome.as_str());
         if !outcome.keeps_charge() {
@@ -372,7 +373,7 @@ impl Core {
             return;
         }
         self.inbox.listing.disturb();
-        self.count("updates");
+        self.count(Counter::UpdatesReceived);
         let Some(entry) = self.inbox.entry(id) else {
             let told = self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
@@ -410,7 +411,7 @@ impl Core {
             Some(_) => self.policy_state.forget(id),
             None => self.policy_state.gone(id),
         }
-        self.count(if status.is_some() { "settled_elsewhere" } else { "gone" });
+        self.count(if status.is_some() { Counter::SettledElsewhere } else { Counter::Gone });
         if known {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Core;
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::policy::ClockHealth;
@@ -68,7 +69,7 @@ impl Core {
     pub(super) fn watch_clock(&mut self, now: Now) {
         if let Some(sound) = self.clock.judge(now) {
             let reference = self.clock.reference(now);
-            self.count("clock_changes");
+            self.count(Counter::ClockChanges);
             self.tell(Notice::Clock { sound, reference });
             if sound {
                 // What was read by the wrong time, or asked for by it, may not reach back from the right one.

@@ -1,27 +1,146 @@
-//! What an agent counts. The counts belong to the agent and not to its task: they go on where a task that failed is
-//! started again, so that no sum ever falls.
+//! What an agent counts, by name: the table of all counters. A counter that is not in it cannot be raised.
+//!
+//! The counts belong to the agent and not to its task: they go on where a task that failed is started again, so that no
+//! sum ever falls.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts by stable names. Cheap to clone; all clones count together.
+use crate::phoenix::session::NoteName;
+
+macro_rules! counters {
+    ($($counter:ident = $name:literal $meaning:literal;)*) => {
+        /// Something that an agent counts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Counter {
+            $(#[doc = $meaning] $counter,)*
+            /// A note of the session, under its name in the log.
+            Session(NoteName),
+        }
+
+        impl Counter {
+            /// The name, as the metrics and `doorman status --json` have it.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Counter::$counter => $name,)*
+                    Counter::Session(note) => note.as_str(),
+                }
+            }
+        }
+
+        /// Name and meaning of every counter but those of the session.
+        const ROWS: &[(&str, &str)] = &[$(($name, $meaning)),*];
+    };
+}
+
+counters! {
+    RequestsSeen = "requests_seen" "A request was new";
+    RequestsChanged = "requests_changed" "The platform said something else of a request than before";
+    DecidedApprove = "decided_approve" "The rules decided to approve";
+    DecidedReject = "decided_reject" "The rules decided to reject";
+    DecidedDefer = "decided_defer" "The rules deferred";
+    AnswersConfirmed = "answers_confirmed" "The platform confirmed an answer";
+    AnswersPresumed = "answers_presumed" "An answer was not confirmed, but its request is no longer pending";
+    AnswersSettledElsewhere = "answers_settled_elsewhere" "Somebody else answered before doorman's answer arrived";
+    AnswersUnknown = "answers_unknown" "An answer was sent, and its fate was not known";
+    AnswersRetried = "answers_retried" "The platform did not take an answer; it was sent again later";
+    AnswersRefused = "answers_refused" "The platform refused an answer";
+    AnswersEndedOtherwise = "answers_ended_otherwise" "An answer ended in another way";
+    AnsweredBefore = "answered_before" "The platform listed a settled request again";
+    PersonAnswers = "person_answers" "A person approved, rejected or held a request";
+    SettledElsewhere = "settled_elsewhere" "A request ended without an answer of doorman, and the platform said how";
+    Gone = "gone" "A request ended without an answer of doorman, and nobody said how";
+    SettledAgainstPolicy = "settled_against_policy" "Somebody else approved a request that the rules did not approve";
+    UpdatesReceived = "updates_received" "The channel said that a request is settled";
+    OverdueNotices = "overdue_notices" "A request was pending for longer than an overdue table allows";
+    Pauses = "pauses" "`approvals_max` paused the agent";
+    ContactsAdded = "contacts_added" "A contact is new";
+    ContactsRemoved = "contacts_removed" "A contact is gone";
+    ContactsUnexplained = "contacts_unexplained" "A new contact that no answer of doorman explains";
+    DoubtsSettled = "doubts_settled" "A person settled doubts";
+    Listings = "listings" "A listing was complete";
+    ListingsFailed = "listings_failed" "A listing failed";
+    Connects = "connects" "The socket was opened";
+    Superseded = "superseded" "Another connection took the agent's place";
+    Throttled = "throttled" "The platform refused a call because there were too many";
+    BlockedInBetween = "blocked_in_between" "A server between doorman and the platform answered in its place";
+    KeyRefused = "key_refused" "The platform refused the key, or there was none";
+    IdentityUnknown = "identity_unknown" "It could not be verified whose key it is";
+    ClockChanges = "clock_changes" "The clock became trusted, or was no longer trusted";
+    InboxFull = "inbox_full" "An event was dropped because the inbox was full; a listing brings its request";
+    RecordsLeftOut = "records_left_out" "The ledger could not be written, and an entry that decides nothing was left out";
+    LedgerRefused = "ledger_refused" "The ledger refused an entry";
+}
+
+/// The table of counters in `docs/metrics.md`. The session's notes are explained by their events in the log.
+pub fn markdown() -> String {
+    let mut table = "| `event` | Meaning |\n| --- | --- |\n".to_owned();
+    for (name, meaning) in ROWS {
+        let _ = writeln!(table, "| `{name}` | {meaning}. |");
+    }
+    let of_log =
+        NoteName::ALL.iter().map(|note| note.as_str()).filter(|note| ROWS.iter().all(|(name, _)| name != note));
+    for name in of_log {
+        let _ = writeln!(table, "| `{name}` | The event of this name in the [log](logs.md). |");
+    }
+    table
+}
+
+/// Counts by name. Cheap to clone; all clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+pub struct Counters(Arc<Mutex<BTreeMap<Counter, u64>>>);
 
 impl Counters {
     /// One more.
-    pub fn count(&self, what: &'static str) {
-        self.add(what, 1);
+    pub(super) fn count(&self, counter: Counter) {
+        self.add(counter, 1);
     }
 
-    /// So many more.
-    pub fn add(&self, what: &'static str, count: u64) {
+    fn add(&self, counter: Counter, count: u64) {
         // A count is whole at any moment, whoever panicked.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += count;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(counter).or_default() += count;
     }
 
-    /// All of them as they are now.
-    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+    /// What these counted so far is counted by `others` from now on.
+    pub(super) fn hand_to(&mut self, others: Counters) {
+        for (counter, count) in std::mem::replace(self, others).by_counter() {
+            self.add(counter, count);
+        }
+    }
+
+    pub(super) fn of(&self, counter: Counter) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&counter).copied().unwrap_or_default()
+    }
+
+    fn by_counter(&self) -> BTreeMap<Counter, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All of them as they are now, by name.
+    pub fn all(&self) -> BTreeMap<&'static str, u64> {
+        let mut named = BTreeMap::new();
+        for (counter, count) in self.by_counter() {
+            // The session and the core may count the same, seen at different places.
+            *named.entry(counter.name()).or_default() += count;
+        }
+        named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_stands_once_and_what_a_task_counted_is_kept() {
+        let names: std::collections::BTreeSet<_> = ROWS.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), ROWS.len());
+        let (mut task, agent) = (Counters::default(), Counters::default());
+        task.count(Counter::Gone);
+        agent.count(Counter::Gone);
+        task.hand_to(agent.clone());
+        task.count(Counter::Session(NoteName::Reconnect));
+        assert_eq!(agent.all(), BTreeMap::from([("gone", 2), ("reconnect", 1)]));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Core};
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Before, Next, Said, Seen, Stage};
@@ -213,7 +214,7 @@ impl Core {
     ) {
         if let Some(overdue) = &decision.notify {
             self.policy_state.notified(id, overdue);
-            self.count("overdue_notices");
+            self.count(Counter::OverdueNotices);
             self.record(Record::Notified {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
@@ -230,9 +231,9 @@ impl Core {
         }
         if new && !self.decided_before(id, decision) {
             self.count(match decision.verdict {
-                Verdict::Approve => "decided_approve",
-                Verdict::Reject => "decided_reject",
-                Verdict::Defer => "decided_defer",
+                Verdict::Approve => Counter::DecidedApprove,
+                Verdict::Reject => Counter::DecidedReject,
+                Verdict::Defer => Counter::DecidedDefer,
             });
             self.record(Record::Decided {
                 agent: self.config.agent.clone(),
@@ -265,7 +266,7 @@ impl Core {
 
     /// A request is new here: it goes on record, and the policy state hears of it.
     pub(super) fn arrived(&mut self, id: &RequestId, seen: Seen, via: Via, received: Option<Mono>, now: Now) {
-        self.count("requests_seen");
+        self.count(Counter::RequestsSeen);
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         let (remembered, changed) = self.restore(&request);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
@@ -357,7 +358,7 @@ impl Core {
         self.policy_state.pause();
         let (agent, note) = (self.config.agent.clone(), note.map(Into::into));
         self.record(Record::Pause { agent, on: true, by: by.clone(), note, at: now.wall });
-        self.count("pauses");
+        self.count(Counter::Pauses);
         self.tell(Notice::Paused { by });
         self.inbox.requeue_resting(|_| true);
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Core;
 use super::notice::Notice;
+use crate::agent::core::counters::Counter;
 use crate::clock::Now;
 use crate::ledger::Record;
 use crate::model::{AgentId, ContactRequest, Person, RequestId, RequestStatus, Target};
@@ -162,7 +163,7 @@ impl Core {
             at: now.wall,
         });
         self.restore_again();
-        self.count("settlements");
+        self.count(Counter::DoubtsSettled);
         let needs = self.history_needs();
         OpOutcome::Settled(meant.iter().map(|doubt| self.doubt_row(doubt, &needs)).collect())
     }

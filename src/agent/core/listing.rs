@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::answers::Ending;
 use super::{Action, Core};
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
@@ -84,7 +85,7 @@ impl Core {
     }
 
     fn listing_failed(&mut self, error: CallError, now: Now) {
-        self.count("listings_failed");
+        self.count(Counter::ListingsFailed);
         let wait = error.retry_after.map(|wait| wait.min(self.config.timing.retry_after_max));
         self.inbox.listing.failed(now.mono, wait);
         self.inbox.release_held();
@@ -117,7 +118,7 @@ impl Core {
         if std::mem::take(&mut self.let_in) && self.policy.as_deref().is_some_and(approved) {
             self.inbox.requeue_resting(|_| true);
         }
-        self.count("listings");
+        self.count(Counter::Listings);
         if self.joined.is_some_and(|joined| joined < end.mark) {
             self.joined = None;
             self.session_input(Input::Listed, now);
@@ -169,7 +170,7 @@ impl Core {
         let wait = error.retry_after.unwrap_or(least).clamp(least, self.config.timing.retry_after_max.max(least));
         let until: Mono = now.mono + wait;
         self.responder.block(until);
-        self.count("throttled");
+        self.count(Counter::Throttled);
         self.tell(Notice::Throttled { wait });
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::doubting::OpenDoubt;
 use super::{Action, Core};
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Entry, Said, Stage};
@@ -166,7 +167,7 @@ impl Core {
             self.give_up_answer(id, now);
         }
         self.waiting.entry(id.clone()).or_default().push(token);
-        self.count("person_answers");
+        self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request, verdict, person: person.clone() });
         None
     }
@@ -180,7 +181,7 @@ impl Core {
             at: now.wall,
         });
         self.inbox.hold(id);
-        self.count("person_answers");
+        self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request: request.clone(), verdict: Verdict::Defer, person: person.clone() });
         OpOutcome::Answered(self.answered(request, Verdict::Defer, "held"))
     }
@@ -224,7 +225,7 @@ impl Core {
             let id = before.id.clone();
             let Some(entry) = self.inbox.entry(&id) else { continue };
             let (request, first_seen, stage) = (entry.request().clone(), entry.first_seen(), entry.stage());
-            self.count("requests_changed");
+            self.count(Counter::RequestsChanged);
             let (agent, at) = (self.config.agent.clone(), now.wall);
             self.record(Record::Changed { agent, request: request.clone(), at });
             self.tell(Notice::Changed { request: request.clone(), before: before.clone() });

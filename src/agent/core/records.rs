@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Core, outbox, scrubbed};
+use crate::agent::core::counters::Counter;
 use crate::clock::Now;
 use crate::inbox::{Said, Subject};
 use crate::ledger::Record;
@@ -33,7 +34,7 @@ impl Core {
     /// bound nobody is let in any more, and what decides nothing is left out.
     pub(super) fn record(&mut self, record: Record) {
         if self.outbox.is_full() && outbox::may_be_missing(&record) {
-            self.count("records_left_out");
+            self.count(Counter::RecordsLeftOut);
             return;
         }
         self.outbox.push(scrubbed::without_keys(record, &self.config.redact));

@@ -1,6 +1,7 @@
 //! The session's side: frames in, plans out, and what the channel's events mean for the inbox.
 
 use super::{Action, Core};
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::inbox::Seen;
@@ -8,11 +9,8 @@ use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
 use crate::model::{ConnectFailure, Ended};
-use crate::phoenix::{Input, Output};
+use crate::phoenix::{Input, NoteName, Output};
 use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
-
-/// What the session notes when nobody answers on a connection.
-const CONNECTION_DEAD: &str = "connection_dead";
 
 impl Core {
     pub(super) fn opened(&mut self, conn: u64, now: Now) {
@@ -103,7 +101,7 @@ impl Core {
                     | CallFault::TooLarge
                     | CallFault::Unreadable(_) => {
                         if !self.is_us() {
-                            self.count("identity_unknown");
+                            self.count(Counter::IdentityUnknown);
                             self.tell(Notice::IdentityUnknown { error });
                         }
                         self.session_input(Input::IdentityUnknown, now);
@@ -115,7 +113,7 @@ impl Core {
 
     pub(super) fn key_refused(&mut self, error: &CallError, now: Now) {
         if self.session.state() != AgentState::Refused {
-            self.count("key_refused");
+            self.count(Counter::KeyRefused);
             self.tell(Notice::KeyRefused { error: error.clone() });
         }
         self.identity_lost();
@@ -124,7 +122,7 @@ impl Core {
 
     /// Something between us and the platform answered in its place. It knows nothing of keys: nothing is refused.
     pub(super) fn in_between(&mut self, error: &CallError, now: Now) {
-        self.count("blocked_in_between");
+        self.count(Counter::BlockedInBetween);
         let again = self.between.as_ref() == Some(error);
         self.tell(Notice::InBetween { error: error.clone(), again });
         self.between = Some(error.clone());
@@ -153,7 +151,7 @@ impl Core {
                 Output::Connect(plan) => {
                     self.conn += 1;
                     self.connected = true;
-                    self.count("connects");
+                    self.count(Counter::Connects);
                     self.act(Action::Connect { conn: self.conn, plan });
                 }
                 Output::Send(text) => self.act(Action::Send { conn: self.conn, text }),
@@ -174,16 +172,16 @@ impl Core {
                 Output::Relist(why) => self.inbox.listing.want(why, now.mono),
                 Output::Event(event) => self.event(event, received, now),
                 Output::Superseded(supersede) => {
-                    self.count("superseded");
+                    self.count(Counter::Superseded);
                     self.tell(Notice::Superseded(supersede));
                 }
                 Output::State(state, why) => self.state_changed(state, why, now),
                 Output::Note(note) => {
                     // What came while nobody noticed that the connection was dead is on the list alone.
-                    if note.what == CONNECTION_DEAD {
+                    if note.name == NoteName::ConnectionDead {
                         self.inbox.listing.want("the connection was dead", now.mono);
                     }
-                    self.count(note.what);
+                    self.count(Counter::Session(note.name));
                     self.tell(Notice::Session(note));
                 }
             }
@@ -214,7 +212,7 @@ impl Core {
                 match self.inbox.see_event(request, now) {
                     seen @ (Seen::New | Seen::Returned) => self.arrived(&id, seen, Via::Event, received, now),
                     Seen::Full => {
-                        self.count("inbox_full");
+                        self.count(Counter::InboxFull);
                         if self.inbox.dropped == 1 {
                             self.tell(Notice::InboxFull);
                         }

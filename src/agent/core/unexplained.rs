@@ -2,6 +2,7 @@
 //! though the rules in force did not.
 
 use super::Core;
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::inbox::Entry;
 use crate::model::{Contact, RequestStatus, Verdict};
@@ -13,7 +14,7 @@ const ITS_OWN_CLIENT: &str =
 impl Core {
     /// A contact is new, and no answer of ours made it.
     pub(super) fn unexplained(&mut self, contact: &Contact) {
-        self.count("contacts_unexplained");
+        self.count(Counter::ContactsUnexplained);
         self.tell(Notice::ContactUnexplained { contact: contact.clone() });
     }
 
@@ -33,20 +34,19 @@ impl Core {
             return;
         }
         let (verdict, by) = (decision.verdict, decision.by.to_string());
-        self.count("settled_against_policy");
+        self.count(Counter::SettledAgainstPolicy);
         self.tell(Notice::SettledAgainstPolicy { request: entry.request().clone(), verdict, by });
     }
 
     /// What `status` says of both since the start.
     pub(super) fn beside_the_rules(&self) -> impl Iterator<Item = String> {
-        let counts = self.counters.all();
-        let counted = |name: &str| counts.get(name).copied().filter(|count| *count > 0);
-        let contacts = counted("contacts_unexplained").map(|count| {
+        let counted = |counter| Some(self.counters.of(counter)).filter(|count| *count > 0);
+        let contacts = counted(Counter::ContactsUnexplained).map(|count| {
             format!(
                 "{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`; {ITS_OWN_CLIENT}"
             )
         });
-        let settled = counted("settled_against_policy").map(|count| {
+        let settled = counted(Counter::SettledAgainstPolicy).map(|count| {
             format!("{count} request(s) approved by somebody else, against the rules in force; {ITS_OWN_CLIENT}")
         });
         contacts.into_iter().chain(settled)

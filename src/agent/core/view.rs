@@ -132,9 +132,7 @@ impl Core {
 
     /// Goes on with what the agent counted in earlier lives of its task.
     pub fn count_on(&mut self, counters: Counters) {
-        for (what, count) in std::mem::replace(&mut self.counters, counters).all() {
-            self.counters.add(what, count);
-        }
+        self.counters.hand_to(counters);
     }
 
     /// What is pending, oldest first.

@@ -90,7 +90,7 @@ rows! {
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the configuration is as the last reload found it right";
     POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
     POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";
-    EVENTS = Counter "doorman_events" ["event"] "What happened since the start, by name";
+    EVENTS = Counter "doorman_events" ["event"] "What the agents counted since the start, by name";
     TASKS = Gauge "doorman_tasks" [] "Tasks of the runtime, those that wait included";
     CUT = Gauge "doorman_metrics_cut" [] "Whether the series by agent were left out because the page would have been too long";
     PROCESS_CPU = Counter "process_cpu_seconds" [] "Time on the processor, user and system";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::conflict::Ruling;
 use super::socket::Socket;
-use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, Output, Phase, Session};
+use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, NoteName, Output, Phase, Session};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::{AgentState, ConnectFailure, ConnectPlan, Ended, RefusedBy};
@@ -83,7 +83,7 @@ impl Session {
                 let as_key = status == Some(403) && refusal.by == RefusedBy::Empty;
                 if self.key.upgrade_failed(as_key) {
                     let detail = "the socket refuses the key in the query as well: back to the header";
-                    self.note(NoteLevel::Warn, "credentials_fallback", detail.to_owned());
+                    self.note(NoteLevel::Warn, NoteName::CredentialsFallback, detail.to_owned());
                 }
                 if own && matches!(status, Some(401 | 403)) {
                     self.identify(now);
@@ -93,7 +93,7 @@ impl Session {
         if !own {
             let again = self.between.as_ref() == Some(&refusal.why);
             let level = if again { NoteLevel::Debug } else { NoteLevel::Warn };
-            self.note(level, "blocked_in_between", refusal.why.clone());
+            self.note(level, NoteName::BlockedInBetween, refusal.why.clone());
             self.between = Some(refusal.why.clone());
         }
         self.unreached = refusal.status.is_none();
@@ -110,7 +110,7 @@ impl Session {
         self.conflict.outlived(joined_at, &self.config.timing, now);
         let too_large = ended.too_large || ended.code == Some(CLOSE_TOO_LARGE);
         if let Some(pattern) = opened_at.and_then(|at| self.endings.ended(at, too_large, now)) {
-            self.note(NoteLevel::Warn, "connection_pattern", pattern);
+            self.note(NoteLevel::Warn, NoteName::ConnectionPattern, pattern);
         }
         let (ruling, floor, why) = match ended.code {
             None if ended.too_large => {
@@ -139,7 +139,7 @@ impl Session {
                         "{why}; this is a policy violation, at which the official clients stop for good: doorman tries \
                          again slowly, and answers from listings meanwhile"
                     );
-                    self.note(NoteLevel::Warn, "policy_violation", detail);
+                    self.note(NoteLevel::Warn, NoteName::PolicyViolation, detail);
                 }
                 (ruling, floor, why)
             }
@@ -217,11 +217,11 @@ impl Session {
         if ruling == Ruling::Fight {
             let detail = "the connection was lost three times within ten minutes to somebody else: yielding for a while; \
                           stop the other client, or set `connection` to `yield`";
-            self.note(NoteLevel::Warn, "connection_fight", detail.to_owned());
+            self.note(NoteLevel::Warn, NoteName::ConnectionFight, detail.to_owned());
         }
         self.phase = Phase::Waiting { until: now + wait };
         let detail = format!("trying again in {:.1} s: {why}", wait.as_secs_f64());
-        self.note(NoteLevel::Debug, "reconnect", detail);
+        self.note(NoteLevel::Debug, NoteName::Reconnect, detail);
         self.enter(state, why);
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::socket::Which;
-use super::{AgentState, NoteLevel, Output, Phase, Session};
+use super::{AgentState, NoteLevel, NoteName, Output, Phase, Session};
 use crate::clock::Mono;
 use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
 use crate::platform::payload;
@@ -25,8 +25,8 @@ impl Session {
         match frame::parse(text) {
             Ok(frame) => match frame.event.as_ref() {
                 "phx_reply" => self.reply(&frame, now),
-                "phx_error" => self.channel_ended(&frame, "channel_crashed", now),
-                "phx_close" => self.channel_ended(&frame, "channel_closed", now),
+                "phx_error" => self.channel_ended(&frame, NoteName::ChannelCrashed, now),
+                "phx_close" => self.channel_ended(&frame, NoteName::ChannelClosed, now),
                 _ => self.event(&frame, now),
             },
             Err(problem) => {
@@ -34,8 +34,8 @@ impl Session {
                 let first = !std::mem::replace(&mut socket.complained, true);
                 let level = if first { NoteLevel::Warn } else { NoteLevel::Debug };
                 let what = match problem {
-                    FrameProblem::TooLong(_) => "frame_too_long",
-                    FrameProblem::NotJson(_) | FrameProblem::NotAFrame(_) => "frame_malformed",
+                    FrameProblem::TooLong(_) => NoteName::FrameTooLong,
+                    FrameProblem::NotJson(_) | FrameProblem::NotAFrame(_) => NoteName::FrameMalformed,
                 };
                 self.note(level, what, format!("{problem}: it was ignored"));
                 self.ask_listing(now);
@@ -58,14 +58,14 @@ impl Session {
         };
         // Leaves, joins that were given up, and whatever else is not waited for.
         let Some(which) = answered else {
-            return self.debug("reply_unmatched", "a reply that nobody waits for was ignored".to_owned());
+            return self.debug(NoteName::ReplyUnmatched, "a reply that nobody waits for was ignored".to_owned());
         };
         match frame::reply(&frame.payload) {
             Some(PushReply::Ok) => self.join_accepted(which, now),
             Some(PushReply::Refused(reason)) => self.join_refused(which, reason, now),
             None => {
                 let detail = format!("the reply to the join of {} has no status: it was ignored", which.name());
-                self.note(NoteLevel::Warn, "reply_malformed", detail);
+                self.note(NoteLevel::Warn, NoteName::ReplyMalformed, detail);
             }
         }
     }
@@ -92,18 +92,18 @@ impl Session {
         let detail = format!("the join of {} was refused: {shown}", which.name());
         match which {
             Which::Contacts => {
-                self.note(NoteLevel::Warn, "join_refused", detail.clone());
+                self.note(NoteLevel::Warn, NoteName::JoinRefused, detail.clone());
                 if reason == Some("unauthorized") {
                     self.identify(now);
                 }
                 self.join_failed(which, detail, now);
             }
             Which::Control if reason == Some(REASON_CRASHED) => {
-                self.debug("join_refused", detail.clone());
+                self.debug(NoteName::JoinRefused, detail.clone());
                 self.join_failed(which, detail, now);
             }
             Which::Control => {
-                self.debug("join_refused", format!("{detail}: doing without it"));
+                self.debug(NoteName::JoinRefused, format!("{detail}: doing without it"));
                 if let Phase::Open(socket) = &mut self.phase {
                     socket.control.give_up();
                 }
@@ -111,7 +111,7 @@ impl Session {
         }
     }
 
-    fn channel_ended(&mut self, frame: &Frame<'_>, what: &'static str, now: Mono) {
+    fn channel_ended(&mut self, frame: &Frame<'_>, name: NoteName, now: Mono) {
         let Phase::Open(socket) = &mut self.phase else {
             return;
         };
@@ -123,13 +123,15 @@ impl Session {
             channel.reference().is_some() && channel.speaks_of_this(frame.join_ref)
         });
         let Some(which) = current else {
-            return self
-                .debug("join_stale", format!("`{}` of no join that stands was ignored", self.shown(&frame.event)));
+            return self.debug(
+                NoteName::JoinStale,
+                format!("`{}` of no join that stands was ignored", self.shown(&frame.event)),
+            );
         };
-        let did = if what == "channel_crashed" { "crashed" } else { "was closed" };
+        let did = if name == NoteName::ChannelCrashed { "crashed" } else { "was closed" };
         let detail = format!("{} {did} on the platform", which.name());
         let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
-        self.note(level, what, detail.clone());
+        self.note(level, name, detail.clone());
         self.join_failed(which, detail, now);
     }
 
@@ -162,10 +164,11 @@ impl Session {
         let Some(which) = socket.by_topic(&frame.topic) else {
             let detail =
                 format!("`{}` on the topic `{}` was ignored", self.shown(&frame.event), self.shown(&frame.topic));
-            return self.debug("topic_unknown", detail);
+            return self.debug(NoteName::TopicUnknown, detail);
         };
         if !socket.channel(which).speaks_of_this(frame.join_ref) {
-            return self.debug("join_stale", format!("`{}` of an earlier join was ignored", self.shown(&frame.event)));
+            return self
+                .debug(NoteName::JoinStale, format!("`{}` of an earlier join was ignored", self.shown(&frame.event)));
         }
         match which {
             Which::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
@@ -178,13 +181,13 @@ impl Session {
             Some(Ok(event)) => self.outputs.push_back(Output::Event(event)),
             Some(Err(problem)) => {
                 let detail = format!("the payload of `{event}` was dropped: {problem}");
-                self.note(NoteLevel::Warn, "payload_malformed", detail);
+                self.note(NoteLevel::Warn, NoteName::PayloadMalformed, detail);
                 self.ask_listing(now);
                 if matches!(event, "contact_added" | "contact_removed") {
                     self.outputs.push_back(Output::ContactEventUnread);
                 }
             }
-            None => self.debug("event_unknown", format!("the event `{}` was ignored", self.shown(event))),
+            None => self.debug(NoteName::EventUnknown, format!("the event `{}` was ignored", self.shown(event))),
         }
     }
 
@@ -194,7 +197,10 @@ impl Session {
             self.superseded(now);
         } else {
             // `agent.control` steers the agent's own runs, which are none of ours \[sdk\].
-            self.debug("event_unknown", format!("the event `{}` of agent_control was ignored", self.shown(event)));
+            self.debug(
+                NoteName::EventUnknown,
+                format!("the event `{}` of agent_control was ignored", self.shown(event)),
+            );
         }
     }
 
@@ -203,7 +209,7 @@ impl Session {
         self.config.redact.said(name).shown(NAME_SHOWN_MAX)
     }
 
-    fn debug(&mut self, what: &'static str, detail: String) {
-        self.note(NoteLevel::Debug, what, detail);
+    fn debug(&mut self, name: NoteName, detail: String) {
+        self.note(NoteLevel::Debug, name, detail);
     }
 }

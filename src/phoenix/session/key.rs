@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AgentState, ConnectionMode, CredentialsMode, NoteLevel, Output, Phase, Session};
+use super::{AgentState, ConnectionMode, CredentialsMode, NoteLevel, NoteName, Output, Phase, Session};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::AgentId;
@@ -228,6 +228,6 @@ impl Session {
     fn note_fallback(&mut self) {
         let detail = "the socket refuses the key in the header while REST accepts it: the key is tried once in the query; \
                       set `platform.credentials` to choose";
-        self.note(NoteLevel::Warn, "credentials_fallback", detail.to_owned());
+        self.note(NoteLevel::Warn, NoteName::CredentialsFallback, detail.to_owned());
     }
 }

@@ -206,8 +206,8 @@ impl Stage {
         self.out.iter().filter(|output| matches!(output, Output::List(_) | Output::Relist(_))).count()
     }
 
-    fn notes(&self, what: &str) -> usize {
-        self.out.iter().filter(|output| matches!(output, Output::Note(note) if note.what == what)).count()
+    fn notes(&self, name: NoteName) -> usize {
+        self.out.iter().filter(|output| matches!(output, Output::Note(note) if note.name == name)).count()
     }
 
     /// The ids of requests that came in, in order.

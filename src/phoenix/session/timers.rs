@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::socket::{Socket, Which};
-use super::{NoteLevel, Output, Phase, Relist, Session};
+use super::{NoteLevel, NoteName, Output, Phase, Relist, Session};
 use crate::clock::Mono;
 use crate::variants::with_all;
 
@@ -91,7 +91,7 @@ impl Session {
             Timer::Probe => self.probe(now),
             Timer::Dead => {
                 let why = format!("no heartbeat was answered for {} s", self.config.timing.dead_after.as_secs_f64());
-                self.note(NoteLevel::Warn, "connection_dead", why.clone());
+                self.note(NoteLevel::Warn, NoteName::ConnectionDead, why.clone());
                 self.give_up_socket(why, now);
             }
             Timer::Heartbeat => {
@@ -121,7 +121,7 @@ impl Session {
         let in_a_row = socket.channel(which).late(&self.config.timing, &mut self.rng, now);
         let detail = format!("the join of {} was not answered", which.name());
         let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
-        self.note(level, "join_timeout", detail.clone());
+        self.note(level, NoteName::JoinTimeout, detail.clone());
         self.joins_failed(which, in_a_row, detail, now);
     }
 }

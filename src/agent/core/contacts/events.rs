@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{FRESH, LEFT_MAX, PAGES_MAX, RETRY, Reading};
 use crate::agent::core::contact_attribution::Met;
+use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::agent::core::{Action, Core};
 use crate::clock::Now;
@@ -282,7 +283,7 @@ impl Core {
             self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
             self.recall_removed(now);
         }
-        self.count("contacts_removed");
+        self.count(Counter::ContactsRemoved);
         self.tell(Notice::ContactRemoved {
             contact: contact.clone(),
             handle: handle.map(|handle| StrangerText::new(handle.as_str())),
@@ -357,7 +358,7 @@ impl Core {
             if request.is_none() {
                 self.unexplained(&contact);
             }
-            self.count("contacts_added");
+            self.count(Counter::ContactsAdded);
             self.tell(Notice::ContactAdded { contact, request });
         }
     }

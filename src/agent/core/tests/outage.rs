@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{ConnectFailure, RefusedBy};
+use crate::phoenix::NoteName;
 use crate::platform::Responded;
 
 /// Passes second by second, and answers every call as `reply` says.
@@ -72,7 +73,7 @@ fn a_connection_that_is_dead_starts_a_listing_at_once() {
     assert_eq!(held.core.state(), AgentState::Live);
     held.asked.clear();
     let dead = |held: &Held| {
-        held.told.iter().any(|notice| matches!(notice, Notice::Session(note) if note.what == "connection_dead"))
+        held.told.iter().any(|notice| matches!(notice, Notice::Session(note) if note.name == NoteName::ConnectionDead))
     };
     while !dead(&held) {
         assert!(

@@ -194,7 +194,7 @@ fn take_fights_twice_and_then_yields_for_10_min() {
         for count in 1..=6 {
             lose(&mut stage);
             let third = count % 3 == 0;
-            assert_eq!(stage.notes("connection_fight"), usize::from(third), "{which}: {count}");
+            assert_eq!(stage.notes(NoteName::ConnectionFight), usize::from(third), "{which}: {count}");
             let wanted = if third { AgentState::Yielded } else { AgentState::Away };
             assert_eq!(stage.state(), wanted, "{which}: {count}");
             let wait = stage.until_connect();
@@ -243,7 +243,7 @@ fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
                 assert_eq!(stage.state(), AgentState::Away, "{mode:?}");
                 assert!(stage.until_connect() <= seconds(60));
             }
-            assert_eq!(stage.notes("connection_fight"), 0);
+            assert_eq!(stage.notes(NoteName::ConnectionFight), 0);
         }
     }
 }

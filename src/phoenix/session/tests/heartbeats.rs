@@ -35,7 +35,7 @@ fn without_a_heartbeat_reply_for_55_s_the_connection_is_dead() {
     stage.frame(json!([null, "999", "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
     stage.pass(Duration::from_millis(1));
     assert!(stage.closes());
-    assert_eq!((stage.state(), stage.notes("connection_dead")), (AgentState::Away, 1));
+    assert_eq!((stage.state(), stage.notes(NoteName::ConnectionDead)), (AgentState::Away, 1));
     stage.until_connect();
 }
 

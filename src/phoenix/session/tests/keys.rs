@@ -183,7 +183,7 @@ fn auto_tries_the_query_once_where_rest_accepts_the_key() {
     stage.out.clear();
     stage.give(ours());
     assert_eq!(stage.plan(), Some(ConnectPlan { take: false, key_in_query: true }), "at once");
-    assert_eq!(stage.notes("credentials_fallback"), 1);
+    assert_eq!(stage.notes(NoteName::CredentialsFallback), 1);
     assert_eq!(stage.session.remarks().len(), 1);
     // Refused there as well: never again with this key.
     stage.out.clear();
@@ -193,7 +193,7 @@ fn auto_tries_the_query_once_where_rest_accepts_the_key() {
         stage.jump(seconds(60));
         assert!(!stage.plan().unwrap().key_in_query, "{turn}");
         assert!(stage.session.remarks()[0].contains("in the header again"));
-        assert_eq!(stage.notes("credentials_fallback"), 1, "{turn}");
+        assert_eq!(stage.notes(NoteName::CredentialsFallback), 1, "{turn}");
         stage.out.retain(|output| matches!(output, Output::Note(_)));
     }
     // Another key may.
@@ -232,7 +232,7 @@ fn an_answer_that_comes_while_dialling_again_counts_for_the_next_time() {
     stage.give(Input::NotOpened(refusal(Some(403))));
     stage.until_connect();
     stage.give(ours());
-    assert_eq!(stage.notes("credentials_fallback"), 1);
+    assert_eq!(stage.notes(NoteName::CredentialsFallback), 1);
     stage.give(Input::NotOpened(refusal(Some(500))));
     stage.out.clear();
     // The try that was under way had the header: the one try of the query is still to come.
@@ -259,7 +259,7 @@ fn something_in_between_refuses_no_key_and_leaks_none() {
         assert!(!stage.plan().unwrap().key_in_query, "{turn}");
         stage.out.retain(|output| matches!(output, Output::Note(_)));
     }
-    let loud = |output: &&Output| matches!(output, Output::Note(note) if note.what == "blocked_in_between" && note.level == NoteLevel::Warn);
+    let loud = |output: &&Output| matches!(output, Output::Note(note) if note.name == NoteName::BlockedInBetween && note.level == NoteLevel::Warn);
     assert_eq!(stage.out.iter().filter(loud).count(), 1, "loudly once");
     // A conflict that is not the platform's is none.
     let conflict = ConnectFailure { by: RefusedBy::Between("x".to_owned()), ..refusal(Some(409)) };

@@ -72,9 +72,9 @@ fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
     stage.give(Input::Opened);
     let first = join_ref(&mut stage, CONTACTS);
     stage.pass(Duration::from_millis(14_999));
-    assert_eq!(stage.notes("join_timeout"), 0);
+    assert_eq!(stage.notes(NoteName::JoinTimeout), 0);
     stage.pass(Duration::from_millis(501));
-    assert_eq!(stage.notes("join_timeout"), 2, "both channels");
+    assert_eq!(stage.notes(NoteName::JoinTimeout), 2, "both channels");
     stage.pass(seconds(15));
     let second = join_ref(&mut stage, CONTACTS);
     assert_ne!(first, second);
@@ -90,7 +90,7 @@ fn the_late_reply_to_a_join_is_taken() {
     stage.give(Input::Opened);
     let join = join_ref(&mut stage, CONTACTS);
     stage.pass(seconds(16));
-    assert_eq!(stage.notes("join_timeout"), 2);
+    assert_eq!(stage.notes(NoteName::JoinTimeout), 2);
     stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
     assert!(stage.session.joined());
     stage.event(
@@ -373,7 +373,7 @@ fn unreadable_events_ask_for_one_listing_at_a_time() {
     for _ in 0..1000 {
         stage.event(json!("1"), CONTACTS, "contact_request_received", json!({"id": null}));
     }
-    assert_eq!((stage.lists(), stage.notes("payload_malformed")), (1, 1000));
+    assert_eq!((stage.lists(), stage.notes(NoteName::PayloadMalformed)), (1, 1000));
     stage.pass(seconds(29));
     assert_eq!(stage.lists(), 1);
     stage.pass(seconds(1));
@@ -389,6 +389,6 @@ fn an_enormous_frame_is_refused_and_survived() {
     let mut stage = Stage::live(ConnectionMode::Yield);
     let enormous = format!(r#"["1",null,"{CONTACTS}","contact_removed",{{"id":"{}"}}]"#, "x".repeat(1 << 20));
     stage.give(Input::Text(&enormous));
-    assert_eq!((stage.notes("frame_too_long"), stage.lists()), (1, 1));
+    assert_eq!((stage.notes(NoteName::FrameTooLong), stage.lists()), (1, 1));
     assert_eq!(stage.state(), AgentState::Live);
 }

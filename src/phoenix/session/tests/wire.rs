@@ -131,14 +131,14 @@ fn the_join_of_anothers_topic_asks_whose_the_key_is() {
     let played = play("join_foreign_topic");
     assert!(!played.joined());
     assert!(played.stage.has(&Output::Identify));
-    assert_eq!(played.stage.notes("join_refused"), 1);
+    assert_eq!(played.stage.notes(NoteName::JoinRefused), 1);
 }
 
 #[test]
 fn a_reply_without_join_ref_is_matched_by_ref() {
     let mut played = play("join_unmatched_topic");
     assert!(played.joined());
-    assert_eq!(played.stage.notes("join_refused"), 1, "the control channel's, and matched");
+    assert_eq!(played.stage.notes(NoteName::JoinRefused), 1, "the control channel's, and matched");
     played.stage.take_sent();
     played.stage.pass(seconds(300));
     assert_eq!(played.stage.take_sent(), Vec::<Value>::new(), "it is never asked for again on this socket");
@@ -162,7 +162,7 @@ fn events_come_with_and_without_join_ref() {
     assert_eq!(play("event_broadcast").stage.received(), ["r1"]);
     let pushed = play("event_pushed");
     assert_eq!(pushed.stage.received(), ["r1"], "a join_ref of no join of ours is dropped");
-    assert_eq!(pushed.stage.notes("join_stale"), 1);
+    assert_eq!(pushed.stage.notes(NoteName::JoinStale), 1);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn the_end_of_an_old_join_is_not_the_end_of_the_new() {
     let played = play("second_join");
     assert!(played.joined());
     assert_eq!(played.stage.received(), ["r1"]);
-    assert_eq!(played.stage.notes("join_stale"), 1);
+    assert_eq!(played.stage.notes(NoteName::JoinStale), 1);
 }
 
 #[test]
@@ -183,14 +183,14 @@ fn leaving_waits_for_nothing() {
 
 #[test]
 fn a_channel_that_ends_is_joined_again() {
-    for (name, what) in [
-        ("channel_crash", "channel_crashed"),
-        ("channel_crash_old", "channel_crashed"),
-        ("channel_stop", "channel_closed"),
+    for (name, note) in [
+        ("channel_crash", NoteName::ChannelCrashed),
+        ("channel_crash_old", NoteName::ChannelCrashed),
+        ("channel_stop", NoteName::ChannelClosed),
     ] {
         let played = play(name);
         assert!(played.joined(), "{name}");
-        assert_eq!(played.stage.notes(what), 1, "{name}");
+        assert_eq!(played.stage.notes(note), 1, "{name}");
         assert_eq!(played.stage.lists(), 2, "{name}: listed after each join");
     }
     assert_eq!(play("channel_crash").stage.received(), ["r1"]);
@@ -206,7 +206,7 @@ fn a_crash_of_the_control_channel_touches_nothing_else() {
 #[test]
 fn a_reply_that_nobody_waits_for_is_ignored() {
     let played = play("push_not_joined");
-    assert_eq!(played.stage.notes("reply_unmatched"), 1);
+    assert_eq!(played.stage.notes(NoteName::ReplyUnmatched), 1);
     assert_eq!(played.stage.received(), ["r1"]);
 }
 
@@ -220,7 +220,7 @@ fn a_slow_join_costs_no_connection() {
 #[test]
 fn binary_frames_are_ignored() {
     let played = play("binary");
-    assert_eq!(played.stage.notes("frame_binary"), 1);
+    assert_eq!(played.stage.notes(NoteName::FrameBinary), 1);
     assert_eq!(played.stage.received(), ["r1"]);
 }
 
@@ -234,10 +234,10 @@ fn frames_may_be_spelt_in_any_way() {
 #[test]
 fn what_is_malformed_is_counted_and_survived() {
     let played = play("malformed");
-    assert_eq!(played.stage.notes("frame_malformed"), 8);
-    assert_eq!(played.stage.notes("payload_malformed"), 2);
-    assert_eq!(played.stage.notes("event_unknown"), 1);
-    assert_eq!(played.stage.notes("topic_unknown"), 1);
+    assert_eq!(played.stage.notes(NoteName::FrameMalformed), 8);
+    assert_eq!(played.stage.notes(NoteName::PayloadMalformed), 2);
+    assert_eq!(played.stage.notes(NoteName::EventUnknown), 1);
+    assert_eq!(played.stage.notes(NoteName::TopicUnknown), 1);
     assert_eq!(played.stage.received(), ["r1"]);
     assert_eq!(played.stage.lists(), 2, "the join's, and one for all that could not be read");
 }
@@ -250,7 +250,7 @@ fn a_supersede_is_told_and_obeyed() {
         _ => None,
     });
     assert_eq!(supersede.unwrap().raw(), "new_connection");
-    assert_eq!(played.stage.notes("event_unknown"), 1);
+    assert_eq!(played.stage.notes(NoteName::EventUnknown), 1);
     assert_eq!(played.stage.state(), AgentState::Yielded);
 }
 
@@ -289,7 +289,7 @@ fn every_refused_upgrade_is_tried_again() {
 #[test]
 fn the_older_serializer_is_no_panic() {
     let played = play("upgrade_without_vsn");
-    assert_eq!(played.stage.notes("frame_malformed"), 1);
+    assert_eq!(played.stage.notes(NoteName::FrameMalformed), 1);
 }
 
 #[test]
