@@ -28,6 +28,7 @@ use crate::ops::watchdog::Watchdog;
 use crate::platform::net::Net;
 use crate::platform::rest::{CallCount, Rest};
 use crate::platform::socket::Dialer;
+use crate::platform::tls;
 use crate::policy::{self, Policy};
 use crate::secret;
 use crate::secret::Redact;
@@ -243,6 +244,7 @@ impl Daemon {
                 let metrics = metrics.clone();
                 CallCount::new(move |call, status| metrics.rest_called(call, status))
             });
+        let authorities = settings.platform.needs_tls().then(tls::authorities).flatten();
         let rest_proxy = rest.proxy().map(str::to_owned);
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
         let socket_proxy = dialer.proxy();
@@ -286,6 +288,7 @@ impl Daemon {
             pid = std::process::id(),
             rest_proxy,
             socket_proxy,
+            authorities,
             "doorman is up"
         );
         let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board };

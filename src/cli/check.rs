@@ -181,7 +181,9 @@ fn tls(loaded: &mut Loaded) {
             TlsError::Ca { .. } => {
                 loaded.blame(Severity::Error, "platform.ca_file", message).help("name a PEM file with certificates");
             }
-            TlsError::Roots(_) => drop(loaded.report.push(Severity::Error, None, None, message)),
+            TlsError::Roots(_) | TlsError::Variable { .. } => {
+                loaded.report.push(Severity::Error, None, None, message);
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::platform::net::{Net, NetError};
 use crate::platform::rest::Rest;
 use crate::platform::socket::{self, Dialer};
+use crate::platform::tls;
 use crate::platform::{CallError, CallFault};
 use crate::secret::Redact;
 use crate::secret::{self, Key};
@@ -166,6 +167,11 @@ async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, find
         Ok(dialer) => Arc::new(dialer),
         Err(error) => return findings.fail(78, "platform", error.to_string()),
     };
+    if settings.platform.needs_tls()
+        && let Some(variables) = tls::authorities()
+    {
+        findings.ok("tls", format!("the certificate authorities of this machine are those of {variables}"));
+    }
     for (what, proxy) in [("REST", rest.proxy().map(str::to_owned)), ("the WebSocket", dialer.proxy())] {
         let way =
             proxy.map_or_else(|| "goes straight, through no proxy".to_owned(), |proxy| format!("goes through {proxy}"));

@@ -6,10 +6,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::who::WhoArgs;
 use super::{CliError, Global, output};
-use crate::config::settings::CONTROL_READ_NAME;
 use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
-use crate::ops::control::socket::usual_places;
 use crate::ops::control::wire::{ControlOp, OpReply, Status};
 use crate::ops::health::Health;
 
@@ -39,8 +37,8 @@ impl RemoteArgs {
     /// # Errors
     /// As [`RemoteArgs::open`].
     pub fn open_as(&self, who: &WhoArgs, global: &Global) -> Result<Remote, CliError> {
-        let places = match self.socket.clone().or_else(|| super::variable("DOORMAN_CONTROL_PATH")) {
-            Some(path) => vec![path],
+        let places = match &self.socket {
+            Some(path) => vec![path.clone()],
             None => doors(global)?,
         };
         let runtime = Builder::new_current_thread()
@@ -58,18 +56,12 @@ impl RemoteArgs {
 /// # Errors
 /// Exit code 78 where the configuration named by hand cannot be read.
 pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
+    // A whole path needs no configuration, which may be broken just now. Any other is relative to it, as for the daemon.
+    if let Some(path) = super::variable("DOORMAN_CONTROL_PATH").filter(|path| path.is_absolute()) {
+        return Ok(vec![path]);
+    }
     let places = super::places(global, "--socket PATH")?;
-    Ok(match places.control {
-        Some(control) => {
-            let beside = control.with_file_name(CONTROL_READ_NAME);
-            vec![control, places.read.unwrap_or(beside)]
-        }
-        None => {
-            let usual = usual_places(|name| std::env::var_os(name));
-            let beside: Vec<PathBuf> = usual.iter().map(|path| path.with_file_name(CONTROL_READ_NAME)).collect();
-            usual.into_iter().chain(places.read).chain(beside).collect()
-        }
-    })
+    Ok(places.control.into_iter().chain(places.read).collect())
 }
 
 /// A daemon that answers.

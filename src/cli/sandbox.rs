@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{CliError, Global};
+use crate::config::settings::loopback_ip;
 use crate::model::StrangerText;
 use crate::sandbox::replay::{Replay, Script};
 use crate::sandbox::world::PartyKind;
@@ -140,7 +141,7 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
     let sandbox = Sandbox::start(args.listen, world, options).await.map_err(|error| refused(args.listen, &error))?;
     let mut err = anstream::stderr();
     let _ = writeln!(err, "doorman: this is a sandbox, an imitation of the platform: it is not the platform");
-    if !sandbox.address().ip().is_loopback() {
+    if !loopback_ip(sandbox.address().ip()) {
         let _ = writeln!(err, "doorman: whoever can reach {} controls it", sandbox.address());
     }
     let mut out = std::io::stdout();

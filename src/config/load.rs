@@ -11,6 +11,7 @@ mod platform;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod usual;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,7 +26,8 @@ use super::keys;
 use super::level::filter;
 use super::raw::{self, Raw};
 use super::settings::{
-    Answers, CONTROL_READ_NAME, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings, Settings,
+    Answers, CONTROL_READ_NAME, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings,
+    SOCKET_PATH_BYTES_MAX, Settings,
 };
 use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
@@ -35,8 +37,6 @@ use crate::model::AgentId;
 /// Where the configuration is, if nobody says.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
 const FILE_BYTES_MAX: usize = 1 << 20;
-/// Longest path of a Unix socket, in bytes (`sun_path`, less its end).
-const SOCKET_PATH_MAX: usize = 107;
 
 /// What came of loading.
 #[derive(Debug)]
@@ -199,8 +199,8 @@ impl<'a> Loading<'a> {
         let keep = self.length("ledger.keep", "400d");
         let control = self.control_path();
         let control_path = self.resolve(&control.value);
-        if control_path.as_os_str().len() > SOCKET_PATH_MAX {
-            let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
+        if control_path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let expected = format!("expected at most {SOCKET_PATH_BYTES_MAX} bytes, with its directory");
             self.refuse("control.path", &control, &expected, None);
         }
         let (group, read_group) = (self.given("control.group"), self.given("control.read_group"));
@@ -237,17 +237,13 @@ impl<'a> Loading<'a> {
     }
 
     fn ledger_path(&mut self) -> Layered {
-        let path = self.state_directory().join("ledger.db");
+        let path = usual::state_directory(self.env).join("ledger.db");
         self.scalar("ledger.path", None, &path.display().to_string())
     }
 
     fn control_path(&mut self) -> Layered {
-        let directory = match (self.env.text("RUNTIME_DIRECTORY"), self.env.text("XDG_RUNTIME_DIR")) {
-            (Some(all), _) => first_of(all),
-            (None, Some(directory)) => Path::new(directory).join("doorman"),
-            (None, None) => self.state_directory(),
-        };
-        self.scalar("control.path", None, &directory.join("doorman.sock").display().to_string())
+        let usual = usual::control_places(self.env).into_iter().next().unwrap_or_default();
+        self.scalar("control.path", None, &usual.display().to_string())
     }
 
     /// A text that is empty where nobody said.
@@ -264,8 +260,8 @@ impl<'a> Loading<'a> {
         let path = self.resolve(&layered.value);
         if path == control {
             self.refuse("control.read_path", &layered, "expected another path than `control.path`", None);
-        } else if path.as_os_str().len() > SOCKET_PATH_MAX {
-            let expected = format!("expected at most {SOCKET_PATH_MAX} bytes, with its directory");
+        } else if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            let expected = format!("expected at most {SOCKET_PATH_BYTES_MAX} bytes, with its directory");
             self.refuse("control.read_path", &layered, &expected, None);
         }
         Some(path)
@@ -275,23 +271,6 @@ impl<'a> Loading<'a> {
     fn resolve(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
-
-    fn state_directory(&self) -> PathBuf {
-        if let Some(directory) = self.env.text("STATE_DIRECTORY") {
-            return first_of(directory);
-        }
-        let base = match (self.env.text("XDG_STATE_HOME"), self.env.text("HOME")) {
-            (Some(base), _) => PathBuf::from(base),
-            (None, Some(home)) => Path::new(home).join(".local/state"),
-            (None, None) => PathBuf::from("."),
-        };
-        base.join("doorman")
-    }
-}
-
-/// systemd separates several by colons; the first is the unit's own.
-fn first_of(directories: &str) -> PathBuf {
-    PathBuf::from(directories.split(':').next().unwrap_or_default())
 }
 
 fn log_format(word: &str) -> LogFormat {

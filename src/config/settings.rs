@@ -1,7 +1,7 @@
 //! The compiled configuration: complete, checked, with where each value came from. No key is in here, only where the
 //! key is to be found.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,6 +140,10 @@ pub struct LedgerSettings {
 
 /// The usual name of the control socket that only reads, beside the other one.
 pub const CONTROL_READ_NAME: &str = "read.sock";
+/// The control socket's name, where nobody gives it another.
+pub const CONTROL_NAME: &str = "doorman.sock";
+/// Longest path of a Unix socket, in bytes (`sun_path`, less its end).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// `[control]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -305,12 +309,20 @@ impl Timing {
     }
 }
 
-/// Whether this is this very machine, as the sandbox is.
+/// Whether this is this very machine, as the sandbox is, however it is written.
 pub fn loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => loopback_ip(address.into()) || address.is_unspecified(),
+        Some(Host::Ipv6(address)) => loopback_ip(address.into()) || address.is_unspecified(),
         None => false,
     }
+}
+
+/// Whether only this machine reaches this address; `::ffff:127.0.0.1` is the same as `127.0.0.1`.
+pub fn loopback_ip(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }

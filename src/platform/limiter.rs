@@ -42,9 +42,11 @@ impl Limiters {
         Self { calls_per_second_max, by_host: Arc::default() }
     }
 
-    /// The limiter of this host, whatever the port: what limits a client stands before all of them.
+    /// The limiter of this host, whatever the port: what limits a client stands before all of them. A name with a dot at its
+    /// end is the same host.
     pub fn of(&self, url: &url::Url) -> Arc<Limiter> {
-        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let host = url.host_str().unwrap_or_default();
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
         by_host.entry(host.clone()).or_insert_with(|| Arc::new(Limiter::new(host, self.calls_per_second_max))).clone()
     }
@@ -234,6 +236,9 @@ mod tests {
         let limiters = Limiters::new(200);
         let of = |url: &str| limiters.of(&url.parse().unwrap());
         assert!(Arc::ptr_eq(&of("https://band.example/api/v1"), &of("wss://BAND.example:444/socket")));
+        assert!(Arc::ptr_eq(&of("https://band.example/api/v1"), &of("http://band.example./")));
+        assert!(Arc::ptr_eq(&of("http://127.0.0.1/"), &of("ws://0x7f.1:4400/")));
+        assert!(Arc::ptr_eq(&of("http://[2001:db8::1]/"), &of("ws://[2001:DB8:0:0::1]:81/")));
         assert!(!Arc::ptr_eq(&of("https://band.example/"), &of("https://other.example/")));
     }
 

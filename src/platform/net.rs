@@ -48,12 +48,11 @@ pub enum NetError {
 impl Net {
     /// Reads certificates only where TLS is spoken. Blocks on the file system.
     pub fn new(platform: &Platform) -> Result<Self, NetError> {
-        let secure_proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
-            .into_iter()
-            .any(|name| {
-                variable(name).is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("https://"))
-            });
-        let tls = match platform.needs_tls() || secure_proxy {
+        let mut needs_tls = platform.needs_tls();
+        for url in [&platform.rest, &platform.socket] {
+            needs_tls |= proxy::proxy_for(url, variable)?.is_some_and(|proxy| proxy.is_secure());
+        }
+        let tls = match needs_tls {
             true => Some(Arc::new(Tls::new(platform.ca_file.clone())?)),
             false => None,
         };

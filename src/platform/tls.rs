@@ -2,10 +2,13 @@
 //!
 //! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call [`client_config`].
 
+mod machine;
+
 use std::error::Error;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -27,6 +30,16 @@ pub enum TlsError {
         /// Why.
         why: String,
     },
+    /// The environment names other roots than the machine's, and they cannot be used.
+    #[error(
+        "the environment variable `{variable}`, which names the certificate authorities of this machine, cannot be used: {why}: correct it, or unset it"
+    )]
+    Variable {
+        /// Which.
+        variable: &'static str,
+        /// Why.
+        why: String,
+    },
     /// The machine's roots cannot be used.
     #[error(
         "the machine's certificate authorities cannot be used ({0}): install `ca-certificates`, or set `platform.ca_file`"
@@ -38,11 +51,15 @@ pub enum TlsError {
 pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let extra = match ca_file {
-        Some(path) => certificates(path)?,
+        Some(path) => certificates(path).map_err(|why| TlsError::Ca { path: path.display().to_string(), why })?,
         None => Vec::new(),
     };
-    let verifier =
-        Verifier::new_with_extra_roots(extra, provider.clone()).map_err(|error| TlsError::Roots(error.to_string()))?;
+    machine::look()?;
+    let of_verifier = provider.clone();
+    let verifier = files::within(Path::new("the machine's certificate authorities"), move || {
+        Verifier::new_with_extra_roots(extra, of_verifier).map_err(|error| std::io::Error::other(error).into())
+    })
+    .map_err(|error| TlsError::Roots(error.to_string()))?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Roots(error.to_string()))?
@@ -69,10 +86,17 @@ struct Current {
     http: Arc<ClientConfig>,
 }
 
-/// What tells a file from what was there before.
+/// Where the certificate authorities of this machine come from, in words for people; `None` where that is the usual place.
+pub fn authorities() -> Option<String> {
+    machine::named()
+}
+
+/// What tells a file from what was there before: another file with the same time and length is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
-    changed: Option<SystemTime>,
+    identity: (u64, u64),
+    /// Contents, and name or mode.
+    changed: [(i64, i64); 2],
     length: u64,
 }
 
@@ -80,7 +104,11 @@ impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let file = path.to_owned();
         let metadata = files::within(path, move || Ok(std::fs::metadata(file)?)).ok()?;
-        Some(Self { changed: metadata.modified().ok(), length: metadata.len() })
+        Some(Self {
+            identity: (metadata.dev(), metadata.ino()),
+            changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
+            length: metadata.len(),
+        })
     }
 }
 
@@ -159,26 +187,30 @@ fn pair(config: Arc<ClientConfig>) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
     (config, Arc::new(http))
 }
 
-/// The certificates of a PEM file, each of them usable as a root.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let fail = |why: String| TlsError::Ca { path: path.display().to_string(), why };
-    let how = Reading { bytes_max: CA_BYTES_MAX, pipes: false, trust: Trust::Path };
-    let contents = files::read(path, how).map_err(|error| match &error {
-        FileError::Untrusted(_) => fail(format!("{error}: {}", error.help())),
+/// The bytes of a file that decides whom doorman trusts.
+fn pem(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let read = files::read(path, Reading { bytes_max, pipes: false, trust: Trust::Path });
+    read.map(|contents| contents.bytes).map_err(|error| match &error {
+        FileError::Untrusted(_) => format!("{error}: {}", error.help()),
         FileError::System(_) | FileError::NotRegular(_) | FileError::TooLarge(_) | FileError::Hangs => {
-            fail(error.to_string())
+            error.to_string()
         }
-    })?;
+    })
+}
+
+/// The certificates of a PEM file, each of them usable as a root.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = pem(path, CA_BYTES_MAX)?;
     // The parser's words quote the file, which may be a key put there by mistake.
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&contents.bytes).collect();
-    let found = found.map_err(|_| fail("it is not a PEM file".to_owned()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|_| "it is not a PEM file".to_owned())?;
     if found.is_empty() {
-        return Err(fail("it holds no PEM certificate".to_owned()));
+        return Err("it holds no PEM certificate".to_owned());
     }
     // Tried here, since the verifier would not say which file a bad one came from.
     let mut tried = RootCertStore::empty();
     for certificate in &found {
-        tried.add(certificate.clone()).map_err(|_| fail("one of its certificates cannot be read".to_owned()))?;
+        tried.add(certificate.clone()).map_err(|_| "one of its certificates cannot be read".to_owned())?;
     }
     Ok(found)
 }
@@ -218,6 +250,12 @@ fn distrust(why: &CertificateError) -> String {
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked,
         UnknownIssuer,
     };
+    if let (UnknownIssuer, Some(variables)) = (why, authorities()) {
+        return format!(
+            "the platform's certificate is not trusted, its authority is not among those of {variables}: is that what they are \
+             set for? if it is a private one, set `platform.ca_file` to its PEM file"
+        );
+    }
     let (why, next) = match why {
         UnknownIssuer => {
             ("its authority is unknown here", "if it is a private one, set `platform.ca_file` to its PEM file")

@@ -57,7 +57,8 @@ impl Site {
         command.args(arguments).arg("--config").arg(self.path("doorman.toml"));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy().to_ascii_uppercase();
-            if text.starts_with("DOORMAN_") || text.starts_with("BAND_") || text.ends_with("_PROXY") {
+            let ours = ["DOORMAN_", "BAND_", "SSL_CERT_"].iter().any(|prefix| text.starts_with(prefix));
+            if ours || text.ends_with("_PROXY") {
                 command.env_remove(name);
             }
         }

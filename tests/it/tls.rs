@@ -120,6 +120,52 @@ async fn a_certificate_that_is_no_good_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn the_authorities_of_a_foreign_variable_are_used_and_told() {
+    let authority = Authority::new("the house's own");
+    let sandbox = platform(authority.server(&["127.0.0.1"], |_| ())).await;
+    let site = Site::new(&format!("url = \"{}\"", sandbox.url()));
+    std::fs::write(site.path("ca.pem"), &authority.pem).unwrap();
+    let path = site.path("ca.pem").display().to_string();
+    let mut doorman = site.run(&[], &[("SSL_CERT_FILE", &path)]);
+    let started = doorman.says("started", |line| line["event"] == "started").await;
+    assert_eq!(started["authorities"], "`SSL_CERT_FILE`", "{started}");
+    a_friend_is_let_in(&sandbox, &mut doorman).await;
+    doorman.stop().await;
+    // One that leads to others is named where the platform's certificate is unknown.
+    std::fs::write(site.path("ca.pem"), Authority::new("others").pem).unwrap();
+    let mut doorman = site.run(&[], &[("SSL_CERT_FILE", &path)]);
+    let named = |line: &serde_json::Value| {
+        line["why"].as_str().is_some_and(|why| why.contains("its authority is not among those of `SSL_CERT_FILE`"))
+    };
+    doorman.says("the variable", |line| line["event"] == "state_changed" && named(line)).await;
+    doorman.stop().await;
+}
+
+#[tokio::test]
+async fn a_foreign_variable_that_leads_nowhere_is_named_and_never_waited_for() {
+    let site = Site::new("url = \"https://127.0.0.1:9\"");
+    nix::unistd::mkfifo(&site.path("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let (pipe, none) = (site.path("pipe").into_os_string(), site.path("none").into_os_string());
+    let odd = std::os::unix::ffi::OsStringExt::from_vec(vec![b'/', 0xff]);
+    for (variable, value, why) in [
+        ("SSL_CERT_FILE", &pipe, "it is a pipe"),
+        ("SSL_CERT_FILE", &none, "no such file"),
+        ("SSL_CERT_DIR", &none, "no such file"),
+        ("SSL_CERT_FILE", &odd, "not UTF-8"),
+        ("SSL_CERT_DIR", &odd, "not UTF-8"),
+    ] {
+        for command in [&["run"][..], &["check"], &["doctor", "--no-connect"]] {
+            let running = site.command(command).env(variable, value).output();
+            let output = tokio::time::timeout(crate::process::TIME, running).await.unwrap().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert_eq!(output.status.code(), Some(78), "{command:?} {variable}={value:?}: {said}");
+            assert!(said.contains(variable) && said.contains(why), "{command:?} {variable}={value:?}: {said}");
+            assert!(!said.contains("unknown here"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_ca_file_that_is_none_is_refused_at_start() {
     let site = Site::new("url = \"https://127.0.0.1:9\"\nca_file = \"ca.pem\"");
     std::fs::write(site.path("ca.pem"), "no certificate").unwrap();

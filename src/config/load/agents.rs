@@ -10,6 +10,8 @@ use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
 use crate::diagnostics::Severity;
 use crate::model::AgentId;
 
+/// An agent's rules file, where nobody names another.
+pub(super) const DEFAULT_RULES: &str = "rules.toml";
 const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"];
 
 impl Loading<'_> {
@@ -67,7 +69,7 @@ impl Loading<'_> {
                 KeySource::Missing
             }
         };
-        let rules = self.resolve(raw.get("rules").map_or("rules.toml", |at| at.value.as_str()));
+        let rules = self.resolve(raw.get("rules").map_or(DEFAULT_RULES, |at| at.value.as_str()));
         Some(AgentSettings { id: id?, key, rules, connection: connection? })
     }
 
@@ -120,7 +122,7 @@ impl Loading<'_> {
             rules: origin(rules.as_ref()),
             connection: origin(connection.as_ref()),
         });
-        let rules = rules.map_or_else(|| self.base.join("rules.toml"), |rules| PathBuf::from(rules.value));
+        let rules = rules.map_or_else(|| self.base.join(DEFAULT_RULES), |rules| PathBuf::from(rules.value));
         let id = self.parsed("agents.id", &id, agent_id);
         let connection = match connection {
             Some(layered) => self.connection(&layered)?,

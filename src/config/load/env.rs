@@ -18,7 +18,7 @@ const OTHERS: [&str; 6] = [
 ];
 
 /// Variables of others that are read, too.
-const READ_TOO: [&str; 8] = [
+const READ_TOO: [&str; 10] = [
     "HOME",
     "RUNTIME_DIRECTORY",
     "STATE_DIRECTORY",
@@ -27,6 +27,8 @@ const READ_TOO: [&str; 8] = [
     "BAND_AGENT_ID",
     "BAND_REST_URL",
     "BAND_WS_URL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
 ];
 
 /// The environment, as the loader sees it.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Loading;
 use crate::config::keys;
-use crate::config::settings::{MetricsSettings, PerAgent};
+use crate::config::settings::{MetricsSettings, PerAgent, loopback_ip};
 
 impl Loading<'_> {
     /// Judges the table. An address that other machines reach is warned about: the page names agents and rules.
@@ -26,7 +26,7 @@ impl Loading<'_> {
                 }
             },
         };
-        let remote = address.is_some_and(|address| !address.ip().is_loopback());
+        let remote = address.is_some_and(|address| !loopback_ip(address.ip()));
         if remote && allow_remote == Some(false) {
             let message = "`metrics.listen` is an address that other machines may reach, and whoever does reads the ids of agents \
                            and the names of rules";

@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::agents::DEFAULT_RULES;
 use super::layers::Layer;
-use super::{Env, Loading, Overrides};
+use super::{Env, Loading, Overrides, usual};
 use crate::config::raw;
+use crate::config::settings::CONTROL_READ_NAME;
 use crate::diagnostics::Report;
 use crate::document::Problems;
 use crate::files::Trust;
@@ -18,10 +20,10 @@ pub struct Places {
     pub file: Option<PathBuf>,
     /// The ledger.
     pub ledger: PathBuf,
-    /// The control socket, where somebody said; else it is in one of the usual places.
-    pub control: Option<PathBuf>,
-    /// The socket for reading, where somebody said.
-    pub read: Option<PathBuf>,
+    /// Where the control socket may be, likeliest first: one place, where somebody said.
+    pub control: Vec<PathBuf>,
+    /// The socket for reading of each of these.
+    pub read: Vec<PathBuf>,
     /// Each agent's id, as far as it is one, and its rules.
     pub rules: Vec<(String, PathBuf)>,
 }
@@ -48,17 +50,25 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let control = loading.control_path();
     let named = !matches!(control.layer, Layer::Default);
     let read = loading.scalar("control.read_path", None, "").value;
-    let read = (!read.is_empty()).then(|| loading.resolve(&read));
     let mut rules: Vec<(String, PathBuf)> = Vec::new();
     for agent in &loading.raw.agents {
         let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();
-        rules.push((id, loading.resolve(agent.get("rules").map_or("rules.toml", |rules| rules.value.as_str()))));
+        rules.push((id, loading.resolve(agent.get("rules").map_or(DEFAULT_RULES, |rules| rules.value.as_str()))));
     }
     if let (true, Some(id)) = (rules.is_empty(), env.text("DOORMAN_AGENT_ID").or_else(|| env.text("BAND_AGENT_ID"))) {
-        let path = env.text("DOORMAN_RULES").map_or_else(|| loading.resolve("rules.toml"), PathBuf::from);
+        let path = env.text("DOORMAN_RULES").map_or_else(|| loading.resolve(DEFAULT_RULES), PathBuf::from);
         rules.push((canonical(id), path));
     }
-    let control = named.then(|| loading.resolve(&control.value));
+    let control: Vec<PathBuf> = match named {
+        true => vec![loading.resolve(&control.value)],
+        false => usual::control_places(env).iter().map(|path| loading.base.join(path)).collect(),
+    };
+    let beside = control.iter().map(|path| path.with_file_name(CONTROL_READ_NAME));
+    let read: Vec<PathBuf> = match (named, read.is_empty()) {
+        (true, false) => vec![loading.resolve(&read)],
+        (false, false) => std::iter::once(loading.resolve(&read)).chain(beside).collect(),
+        (_, true) => beside.collect(),
+    };
     Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, file })
 }
 

@@ -162,9 +162,15 @@ fn has_path(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| !matches!(url.path(), "" | "/"))
 }
 
+/// As everybody writes it: the scheme and the host in small letters, without the port that the scheme has anyway.
+fn usual_spelling(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| text.to_owned(), String::from)
+}
+
 /// A socket's address without its usual path.
 fn socket_origin(text: &str) -> String {
-    text.trim_end_matches('/')
+    usual_spelling(text)
+        .trim_end_matches('/')
         .trim_end_matches("/websocket")
         .trim_end_matches("/socket")
         .trim_end_matches("/api/v1")
@@ -173,7 +179,7 @@ fn socket_origin(text: &str) -> String {
 
 /// Without what the loader adds itself.
 fn origin(text: &str) -> String {
-    text.trim_end_matches('/').trim_end_matches("/api/v1").to_owned()
+    usual_spelling(text).trim_end_matches('/').trim_end_matches("/api/v1").to_owned()
 }
 
 fn address(schemes: [&'static str; 2]) -> impl Fn(&str) -> Result<Url, String> {

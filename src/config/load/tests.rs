@@ -231,6 +231,43 @@ fn the_sdks_addresses_count_only_where_nobody_named_a_platform() {
 }
 
 #[test]
+fn an_address_is_the_same_however_it_is_spelt() {
+    let platform = |text: &str, env: &[(&str, &str)]| {
+        let platform = taken(text, env).platform;
+        (platform.rest.to_string(), platform.socket.to_string())
+    };
+    let wanted = |scheme: &str, socket: &str, host: &str| {
+        (format!("{scheme}://{host}/api/v1"), format!("{socket}://{host}/api/v1/socket/websocket"))
+    };
+    for written in ["HTTPS://Band.Example", "https://band.example:443/", "https://BAND.example/api/v1/"] {
+        let file = format!("[platform]\nurl = \"{written}\"\n{AGENT}");
+        assert_eq!(platform(&file, &[]), wanted("https", "wss", "band.example"), "{written}");
+        let of_sdk = [("BAND_REST_URL", written)];
+        assert_eq!(platform(AGENT, &of_sdk), wanted("https", "wss", "band.example"), "{written}");
+    }
+    let of_sdk = [("BAND_WS_URL", "WSS://Band.Example:443/api/v1/socket/websocket")];
+    assert_eq!(platform(AGENT, &of_sdk), wanted("https", "wss", "band.example"));
+    let v6 = format!("[platform]\nurl = \"HTTP://[0:0::1]:4400\"\n{AGENT}");
+    assert_eq!(platform(&v6, &[]), wanted("http", "ws", "[::1]:4400"));
+}
+
+#[test]
+fn an_address_of_this_machine_is_one_however_it_is_spelt() {
+    let warned = |text: &str| !of(&format!("{text}\n{AGENT}"), &[]).unwrap().report.problems.is_empty();
+    for host in
+        ["localhost", "LOCALHOST.", "band.localhost.", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"]
+    {
+        assert!(!warned(&format!("[platform]\nurl = \"http://{host}:4400\"")), "{host}");
+    }
+    for host in ["localhost.example", "10.0.0.1", "[2001:db8::1]", "[::ffff:10.0.0.1]"] {
+        assert!(warned(&format!("[platform]\nurl = \"http://{host}:4400\"")), "{host}");
+    }
+    for (listen, remote) in [("127.0.0.1", false), ("[::1]", false), ("[::ffff:127.0.0.1]", false), ("0.0.0.0", true)] {
+        assert_eq!(warned(&format!("[metrics]\nlisten = \"{listen}:9464\"")), remote, "{listen}");
+    }
+}
+
+#[test]
 fn the_environments_agent_does_not_count_beside_those_of_the_file() {
     let settings = taken(AGENT, &[("DOORMAN_AGENT_ID", "00000000-0000-4000-8000-000000000009")]);
     assert_eq!(settings.agents.len(), 1);
@@ -299,7 +336,7 @@ fn places_are_found_while_the_rest_is_being_mended() {
     std::fs::write(&file, text).unwrap();
     let found = places(Some(&file), &Env::default()).unwrap();
     let here = |name: &str| directory.path().join(name);
-    assert_eq!((found.ledger, found.control), (here("l.db"), Some(here("run/x.sock"))));
+    assert_eq!((found.ledger, found.control), (here("l.db"), vec![here("run/x.sock")]));
     assert_eq!(found.rules, [("x".to_owned(), here("a.toml"))]);
     let spelt = "[[agents]]\nid = \"5F0C1A5200004C0E8F5E6D1B3A0C9E21\"\n";
     std::fs::write(&file, spelt).unwrap();
@@ -307,8 +344,34 @@ fn places_are_found_while_the_rest_is_being_mended() {
     std::fs::write(&file, "nonsense").unwrap();
     assert!(places(Some(&file), &Env::default()).unwrap_err().has_errors(), "no TOML");
     assert!(places(Some(&here("none.toml")), &Env::default()).unwrap_err().has_errors(), "named, and not there");
+}
+
+#[test]
+fn a_command_looks_first_where_the_daemon_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("doorman.toml");
     std::fs::write(&file, AGENT).unwrap();
-    assert_eq!(places(Some(&file), &Env::default()).unwrap().control, None, "one of the usual places");
+    for environment in [
+        &[][..],
+        &[("HOME", "/h")],
+        &[("HOME", "/h"), ("XDG_STATE_HOME", "state")],
+        &[("STATE_DIRECTORY", "/s:/t"), ("HOME", "/h")],
+        &[("XDG_RUNTIME_DIR", "run"), ("HOME", "/h")],
+        &[("RUNTIME_DIRECTORY", "/r:/q"), ("XDG_RUNTIME_DIR", "/run/user/7")],
+        &[("DOORMAN_CONTROL_PATH", "x.sock"), ("XDG_RUNTIME_DIR", "/run/user/7")],
+        &[("DOORMAN_CONTROL_PATH", "x.sock"), ("DOORMAN_CONTROL_READ_PATH", "y.sock")],
+        &[("DOORMAN_CONTROL_READ_PATH", "y.sock")],
+    ] {
+        let env = Env::of(environment.iter().copied());
+        let settings = load(Some(&file), &env, &Overrides::default()).unwrap().settings;
+        let found = places(Some(&file), &env).unwrap();
+        assert_eq!(settings.control.path, found.control[0], "{environment:?}");
+        assert_eq!(settings.ledger.path, found.ledger, "{environment:?}");
+        assert!(settings.control.read_path.is_none_or(|read| read == found.read[0]), "{environment:?}");
+    }
+    let env = Env::of([("DOORMAN_CONTROL_PATH", "x.sock"), ("HOME", "/h")]);
+    let found = places(Some(&file), &env).unwrap();
+    assert_eq!(found.control, [directory.path().join("x.sock")], "who named one means no other");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Where the control socket is, and how it comes to be: never reachable by others, not even for a moment; never taken
 //! from a daemon that still answers on it.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
@@ -10,10 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
 
-/// The socket's name in a directory of its own.
-pub const NAME: &str = "doorman.sock";
-/// Longest path of a socket (bytes); the system's limit less its final zero.
-const PATH_BYTES_MAX: usize = 107;
+use crate::config::settings::SOCKET_PATH_BYTES_MAX;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +44,9 @@ pub enum SocketError {
     #[error("`{0}` exists and is not a socket: remove it, or choose another `control.path`")]
     NotASocket(PathBuf),
     /// A Unix socket's path is short.
-    #[error("the control socket's path `{0}` is longer than {PATH_BYTES_MAX} bytes: choose a shorter `control.path`")]
+    #[error(
+        "the control socket's path `{0}` is longer than {SOCKET_PATH_BYTES_MAX} bytes: choose a shorter `control.path`"
+    )]
     TooLong(PathBuf),
     /// The system refused.
     #[error("the control socket `{path}` cannot be made: {why}")]
@@ -142,7 +140,7 @@ impl Bound {
         // and takes an abandoned one's place in one step.
         let nursery = Nursery::make(directory).map_err(io)?;
         let born = nursery.0.join("s");
-        if born.as_os_str().len() > PATH_BYTES_MAX || path.as_os_str().len() > PATH_BYTES_MAX {
+        if born.as_os_str().len() > SOCKET_PATH_BYTES_MAX || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(SocketError::TooLong(path.to_owned()));
         }
         let listener = UnixListener::bind(&born).map_err(io)?;
@@ -230,34 +228,6 @@ fn lets_through(directory: &Path, gid: u32) -> bool {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     fs::metadata(directory)
         .is_ok_and(|found| found.mode() & 0o001 != 0 || (found.gid() == gid && found.mode() & 0o010 != 0))
-}
-
-/// Where a running daemon's socket may be, first the likeliest: `$RUNTIME_DIRECTORY` (systemd's), `$XDG_RUNTIME_DIR/doorman`,
-/// or, where neither is set, the state directory; then `/run/doorman`. `var` reads an environment variable.
-pub fn usual_places(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    let set = |name: &str| var(name).filter(|value| !value.is_empty());
-    if let Some(directories) = set("RUNTIME_DIRECTORY")
-        && let Some(first) = std::env::split_paths(&directories).next()
-    {
-        places.push(first.join(NAME));
-    }
-    if let Some(directory) = set("XDG_RUNTIME_DIR") {
-        places.push(Path::new(&directory).join("doorman").join(NAME));
-    }
-    // Without either, `run` puts it into the state directory.
-    if places.is_empty() {
-        let state = match (set("STATE_DIRECTORY"), set("XDG_STATE_HOME"), set("HOME")) {
-            (Some(directories), ..) => std::env::split_paths(&directories).next(),
-            (None, Some(state), _) => Some(Path::new(&state).join("doorman")),
-            (None, None, Some(home)) => Some(Path::new(&home).join(".local/state/doorman")),
-            (None, None, None) => None,
-        };
-        places.extend(state.map(|directory| directory.join(NAME)));
-    }
-    places.push(Path::new("/run/doorman").join(NAME));
-    places.dedup();
-    places
 }
 
 #[cfg(test)]
@@ -367,22 +337,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = Bound::bind(&dir.path().join("x".repeat(120))).unwrap_err();
         assert!(matches!(error, SocketError::TooLong(_)), "{error}");
-    }
-
-    #[test]
-    fn the_usual_places() {
-        let none = usual_places(|_| None);
-        assert_eq!(none, [PathBuf::from("/run/doorman/doorman.sock")]);
-        let bare = usual_places(|name| (name == "HOME").then(|| "/h".into()));
-        assert_eq!(bare, ["/h/.local/state/doorman/doorman.sock", "/run/doorman/doorman.sock"].map(PathBuf::from));
-        let all = usual_places(|name| match name {
-            "RUNTIME_DIRECTORY" => Some("/run/a:/run/b".into()),
-            "XDG_RUNTIME_DIR" => Some("/run/user/7".into()),
-            _ => None,
-        });
-        assert_eq!(
-            all,
-            ["/run/a/doorman.sock", "/run/user/7/doorman/doorman.sock", "/run/doorman/doorman.sock"].map(PathBuf::from)
-        );
     }
 }

@@ -53,7 +53,7 @@ macro_rules! fields {
 }
 
 events! {
-    STARTED = "started", INFO, ["version", "agents", "pid", "rest_proxy", "socket_proxy"], "doorman is up: configuration, ledger and control socket are there";
+    STARTED = "started", INFO, ["version", "agents", "pid", "rest_proxy", "socket_proxy", "authorities"], "doorman is up: configuration, ledger and control socket are there";
     CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
     CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found an error in the configuration; the configuration read at the start stays in force; logged again every 5 minutes until a reload finds no error";
@@ -176,6 +176,7 @@ fields! {
     "doubts", "number", "how many doubts there are";
     "pending", "number", "how many requests are pending";
     "pages", "number", "how many pages a listing had";
+    "authorities", "text", "the variables that name the certificate authorities of this machine; absent where none is set";
     "rest_proxy", "text", "the variable that names the proxy for REST, and its place; absent where there is none";
     "socket_proxy", "text", "the same for the WebSocket";
     "agents", "number", "how many agents";

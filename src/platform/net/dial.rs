@@ -114,9 +114,7 @@ impl Route {
             false => None,
         };
         let proxy = proxy_for(url, env)?;
-        if (secure || proxy.as_ref().is_some_and(|proxy| proxy.kind == Kind::Http { secure: true }))
-            && net.tls.is_none()
-        {
+        if (secure || proxy.as_ref().is_some_and(Proxy::is_secure)) && net.tls.is_none() {
             return Err(fail("TLS was not set up"));
         }
         Ok(Self { host, port, name, proxy, http, net: net.clone() })
@@ -139,10 +137,7 @@ impl Route {
         let until = Instant::now() + limit;
         match &self.proxy {
             None => self.direct(until, limit).await,
-            Some(proxy) => self.through(proxy, until, limit).await.map_err(|failure| DialFailure {
-                why: format!("{} (through {})", failure.why, proxy.describe()),
-                ..failure
-            }),
+            Some(proxy) => self.through(proxy, until, limit).await,
         }
     }
 
@@ -189,7 +184,7 @@ impl Route {
         let addresses = phase("resolve", until, limit, self.net.resolve(&proxy.host, proxy.port)).await?;
         let (tcp, peer) = phase("connect", until, limit, race(addresses, NEXT_ADDRESS, tcp)).await?;
         let mut io: Box<dyn Bytes> = Box::new(tcp);
-        if proxy.kind == (Kind::Http { secure: true }) {
+        if proxy.is_secure() {
             let name = ServerName::try_from(proxy.host.clone())
                 .map_err(|_| DialFailure { phase: "tls", why: "TLS cannot check the proxy's name".to_owned() })?;
             let connector = self.net.connector(false).await;

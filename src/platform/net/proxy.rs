@@ -78,12 +78,31 @@ pub(super) fn proxy_for(url: &Url, env: impl Fn(&str) -> Option<String>) -> Resu
     let set = |name: &str| env(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let Some((variable, text)) = names.into_iter().find_map(|name| Some((name, set(name)?))) else { return Ok(None) };
     let without = ["no_proxy", "NO_PROXY"].into_iter().find_map(set).unwrap_or_default();
+    let without = usual_spelling(&without, url.port_or_known_default());
     let host = url.host_str().unwrap_or_default();
+    let host = host.strip_suffix('.').unwrap_or(host);
     let asked = format!("http://{host}").parse::<Uri>();
     if asked.is_ok_and(|asked| Matcher::builder().all("http://proxy").no(without).build().intercept(&asked).is_none()) {
         return Ok(None);
     }
     parse(variable, &text).map(Some)
+}
+
+/// `NO_PROXY` as the matcher reads it. Programs differ in what may stand there: a name with a dot at its end, an address in
+/// brackets, `*.name` for `.name`, and a port, which must then be the one that is asked for.
+fn usual_spelling(without: &str, asked: Option<u16>) -> String {
+    let entry = |entry: &str| {
+        let entry = entry.trim();
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port.parse().ok()?)),
+            Some(_) | None => (entry, None),
+        };
+        let host = host.trim_matches(['[', ']']);
+        let host = if host.len() > 1 { host.trim_start_matches('*') } else { host };
+        let host = host.strip_suffix('.').unwrap_or(host);
+        (port.is_none() || port == asked).then(|| host.to_owned())
+    };
+    without.split(',').filter_map(entry).collect::<Vec<_>>().join(",")
 }
 
 fn parse(variable: &str, text: &str) -> Result<Proxy, ProxyProblem> {
@@ -130,6 +149,11 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 impl Proxy {
+    /// Whether it is spoken to over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.kind == (Kind::Http { secure: true })
+    }
+
     /// In words: which variable, and where.
     pub(super) fn describe(&self) -> String {
         format!("the proxy of `{}` ({}:{})", self.variable, self.host, self.port)
@@ -244,6 +268,19 @@ mod tests {
             ("https://band.example", "*", true),
             ("https://10.1.2.3", "10.0.0.0/8", true),
             ("https://band.example", "and.example", false),
+            ("https://band.example.", "band.example", true),
+            ("https://app.band.example", "BAND.example.", true),
+            ("https://app.band.example", "*.band.example", true),
+            ("https://band.example", "band.example:443", true),
+            ("https://band.example", "x:1,band.example:8443", false),
+            ("https://[2001:db8::1]/", "[2001:DB8:0::1]", true),
+            ("https://[2001:db8::1]:8443/", "[2001:db8::1]:8443", true),
+            ("https://[2001:db8::1]/", "2001:db8::1", true),
+            ("https://[2001:db8::1]/", "2001:db8::/32", true),
+            ("https://[2001:db8::1]/", "2001:db8::2", false),
+            ("http://localhost./", "", true),
+            ("http://[::ffff:127.0.0.1]/", "", true),
+            ("http://0.0.0.0:4400/", "", true),
             ("http://127.0.0.1:4400", "", true),
             ("http://127.8.8.8/", "", true),
             ("http://[::1]/", "", true),

@@ -1,0 +1,64 @@
+//! Where the daemon keeps things where nobody says: the one place that knows, for the daemon and for the commands that look
+//! for it.
+
+use std::path::{Path, PathBuf};
+
+use super::Env;
+use crate::config::settings::CONTROL_NAME;
+
+/// Where the unit of systemd has its control socket.
+const SYSTEM_RUNTIME: &str = "/run/doorman";
+
+/// The directory of the ledger.
+pub(super) fn state_directory(env: &Env) -> PathBuf {
+    if let Some(directory) = env.text("STATE_DIRECTORY") {
+        return first_of(directory);
+    }
+    let base = match (env.text("XDG_STATE_HOME"), env.text("HOME")) {
+        (Some(base), _) => PathBuf::from(base),
+        (None, Some(home)) => Path::new(home).join(".local/state"),
+        (None, None) => PathBuf::from("."),
+    };
+    base.join("doorman")
+}
+
+/// Where a daemon's control socket may be. The first is where `run` makes it in this environment: in `$RUNTIME_DIRECTORY`
+/// (systemd's), else in `$XDG_RUNTIME_DIR/doorman`, else in the state directory. Then those of daemons that were started in
+/// another environment.
+pub(super) fn control_places(env: &Env) -> Vec<PathBuf> {
+    let runtime = env.text("RUNTIME_DIRECTORY").map(first_of);
+    let of_user = env.text("XDG_RUNTIME_DIR").map(|directory| Path::new(directory).join("doorman"));
+    let mut directories: Vec<PathBuf> = runtime.into_iter().chain(of_user).collect();
+    if directories.is_empty() {
+        directories.push(state_directory(env));
+    }
+    directories.push(SYSTEM_RUNTIME.into());
+    directories.dedup();
+    directories.into_iter().map(|directory| directory.join(CONTROL_NAME)).collect()
+}
+
+/// systemd separates several by colons; the first is the unit's own.
+fn first_of(directories: &str) -> PathBuf {
+    PathBuf::from(directories.split(':').next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_places() {
+        let of = |pairs: &[(&str, &str)]| {
+            let found = control_places(&Env::of(pairs.iter().copied()));
+            found.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), ["./doorman/doorman.sock", "/run/doorman/doorman.sock"]);
+        assert_eq!(of(&[("HOME", "/h")]), ["/h/.local/state/doorman/doorman.sock", "/run/doorman/doorman.sock"]);
+        assert_eq!(of(&[("STATE_DIRECTORY", "/s:/t"), ("HOME", "/h")])[0], "/s/doorman.sock");
+        assert_eq!(of(&[("RUNTIME_DIRECTORY", "/run/doorman")]), ["/run/doorman/doorman.sock"]);
+        assert_eq!(
+            of(&[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/h")]),
+            ["/run/a/doorman.sock", "/run/user/7/doorman/doorman.sock", "/run/doorman/doorman.sock"]
+        );
+    }
+}
