@@ -37,6 +37,7 @@ pub mod tests_runner;
 pub mod text;
 pub mod window;
 
+pub use compile::include::joined;
 pub use compile::{Shrunk, compile};
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
 pub use keys::schema;

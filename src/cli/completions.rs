@@ -112,12 +112,12 @@ fn offer(current: &OsStr, known: BTreeSet<String>) -> Vec<CompletionCandidate> {
     known.into_iter().filter(|text| text.starts_with(current) && plain(text)).map(CompletionCandidate::new).collect()
 }
 
-/// The names below a table of the configured rules files.
+/// The names below a table of the configured rules files and of what they include.
 fn names(table: &str) -> BTreeSet<String> {
     let places = super::places(&asked(), "").map(|places| places.rules).unwrap_or_default();
     let files: BTreeSet<_> = places.into_iter().map(|(_, path)| path).collect();
-    let parsed = files.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.parse::<toml::Table>().ok());
-    let tables = parsed.filter_map(|mut rules| match rules.remove(table) {
+    let parsed = files.iter().filter_map(|path| super::list::tables(path).ok()).flatten();
+    let tables = parsed.filter_map(|(_, mut rules)| match rules.remove(table) {
         Some(toml::Value::Table(table)) => Some(table),
         Some(_) | None => None,
     });

@@ -3,7 +3,7 @@
 
 mod edit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::agents::{self, AgentArg};
@@ -11,7 +11,7 @@ use super::explain::sources::{policy_of, refused};
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, output};
 use crate::ops::control::wire::{ControlOp, Reloaded, RemovedEntries};
-use crate::policy::{audit, load_texts};
+use crate::policy::{audit, joined, load_texts};
 use edit::Edit;
 
 /// Arguments.
@@ -123,7 +123,7 @@ pub(super) struct ListFile {
     name: String,
     /// The rules that name it.
     rules: PathBuf,
-    /// As the rules write it.
+    /// Its path from the rules.
     written: String,
     path: PathBuf,
 }
@@ -253,15 +253,36 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
     Ok(said + &format!("now {done} the list `{name}`: {whom}; in force\n"))
 }
 
-/// The lists of a rules file, and their files.
+/// The lists of a rules file and of what it includes, and their files.
 fn lists(rules: &Path) -> Result<Vec<(String, Option<String>)>, CliError> {
-    let failed = |why: String| CliError::new(78, format!("`{}` cannot be read: {why}", rules.display()));
-    let text = std::fs::read_to_string(rules).map_err(|error| failed(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|_| failed("`doorman check` says what is wrong".to_owned()))?;
-    let lists = match table.get("lists") {
-        Some(toml::Value::Table(lists)) => lists.clone(),
-        Some(_) | None => return Ok(Vec::new()),
-    };
-    let file = |list: &toml::Value| Some(list.get("file")?.as_str()?.to_owned());
-    Ok(lists.into_iter().map(|(name, list)| (name, file(&list))).collect())
+    let mut all = Vec::new();
+    for (directory, mut table) in tables(rules)? {
+        let Some(toml::Value::Table(lists)) = table.remove("lists") else { continue };
+        let file = |list: &toml::Value| Some(joined(&directory, list.get("file")?.as_str()?));
+        all.extend(lists.into_iter().map(|(name, list)| (name, file(&list))));
+    }
+    Ok(all)
+}
+
+/// A rules file and what it includes, each with its directory as seen from the rules file.
+pub(super) fn tables(rules: &Path) -> Result<Vec<(PathBuf, toml::Table)>, CliError> {
+    let beside = rules.parent().unwrap_or(Path::new(""));
+    let mut all: Vec<(PathBuf, toml::Table)> = Vec::new();
+    let mut left = vec![(PathBuf::new(), rules.to_owned())];
+    let mut seen = BTreeSet::from([rules.to_owned()]);
+    while let Some((directory, path)) = left.pop() {
+        let failed = |why: String| CliError::new(78, format!("`{}` cannot be read: {why}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let table: toml::Table = text.parse().map_err(|_| failed("`doorman check` says what is wrong".to_owned()))?;
+        let include = table.get("include").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+        for name in include.iter().filter_map(|name| Some(joined(&directory, name.as_str()?))) {
+            let path = beside.join(&name);
+            // What the loader would refuse as too much is not followed here, either.
+            if seen.len() < 64 && seen.insert(path.clone()) {
+                left.push((Path::new(&name).parent().unwrap_or(Path::new("")).to_owned(), path));
+            }
+        }
+        all.push((directory, table));
+    }
+    Ok(all)
 }

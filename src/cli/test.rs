@@ -68,14 +68,16 @@ fn why(test: &TestResult) -> String {
 
 /// An annotation for each test that fails.
 fn github(path: &Path, loaded: &Loaded) -> String {
-    let source = loaded.report.sources.first();
     let failed = loaded.tests.iter().filter(|test| !test.passed);
-    let finding = |test: &TestResult| Finding {
-        severity: Severity::Error,
-        path: Some(path.to_owned()),
-        place: source.map(|source| findings::place(source, test.span.start)),
-        message: why(test),
-        help: None,
+    let finding = |test: &TestResult| {
+        let source = loaded.report.sources.get(test.source);
+        Finding {
+            severity: Severity::Error,
+            path: Some(source.map_or_else(|| path.to_owned(), |source| source.path.clone())),
+            place: source.map(|source| findings::place(source, test.span.start)),
+            message: why(test),
+            help: None,
+        }
     };
     failed.map(|test| finding(test).github()).collect()
 }

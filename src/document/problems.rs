@@ -14,10 +14,15 @@ pub(crate) struct At<T> {
     pub(crate) span: Range<usize>,
 }
 
-/// See the module. Places are in the rules file, the report's first text, unless said otherwise.
+/// See the module.
+///
+/// A place counts through all files that are read into one tree: the first, and those that it includes. Each begins
+/// where the one before ends, so that a place alone says in which file it is ([`Problems::begin`]).
 #[derive(Debug)]
 pub(crate) struct Problems {
     report: Report,
+    /// Where each file begins, and which text of the report it is; in order, the first at 0.
+    files: Vec<(usize, usize)>,
     errors: usize,
     warnings: usize,
     /// Takes in what is no longer told.
@@ -35,20 +40,51 @@ impl Problems {
             label: None,
             help: None,
         };
-        Self { report, errors: 0, warnings: 0, untold }
+        Self { report, files: vec![(0, 0)], errors: 0, warnings: 0, untold }
+    }
+
+    /// Another file is read from now on: adds its text, and returns which text of the report it is.
+    pub(crate) fn begin(&mut self, path: &std::path::Path, text: std::sync::Arc<str>) -> usize {
+        let (last, source) = self.files.last().copied().unwrap_or_default();
+        let before = self.report.sources.get(source).map_or(0, |source| source.text.len());
+        let source = self.report.add_source(path, text);
+        self.files.push((last + before + 1, source));
+        source
+    }
+
+    /// Where the file begins that is read now.
+    pub(crate) fn offset(&self) -> usize {
+        self.files.last().map_or(0, |(begins, _)| *begins)
+    }
+
+    /// Which text a place is in, and where.
+    pub(crate) fn locate(&self, span: &Range<usize>) -> (usize, Range<usize>) {
+        let after = self.files.partition_point(|(begins, _)| *begins <= span.start);
+        let (begins, source) = self.files.get(after.saturating_sub(1)).copied().unwrap_or_default();
+        (source, span.start - begins..span.end.saturating_sub(begins))
+    }
+
+    /// A place for people: file and line.
+    pub(crate) fn in_words(&self, span: &Range<usize>) -> String {
+        let (source, span) = self.locate(span);
+        let Some(source) = self.report.sources.get(source) else { return String::new() };
+        let line = source.text[..source.text.floor_char_boundary(span.start)].matches('\n').count() + 1;
+        format!("{}:{line}", shown(&source.path.display().to_string()))
     }
 
     /// Something that the file is refused for.
     pub(crate) fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, 0, Some(span.clone()), message.into())
+        let (source, span) = self.locate(span);
+        self.push(Severity::Error, source, Some(span), message.into())
     }
 
     /// Something that is told, and taken.
     pub(crate) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Warning, 0, Some(span.clone()), message.into())
+        let (source, span) = self.locate(span);
+        self.push(Severity::Warning, source, Some(span), message.into())
     }
 
-    /// The same in another text.
+    /// The same in a text that is not read into the tree, such as a list.
     pub(crate) fn push(
         &mut self,
         severity: Severity,
@@ -80,7 +116,8 @@ impl Problems {
 
     /// These bytes of the file may be somebody's key: no problem shows them.
     pub(crate) fn hide(&mut self, bytes: Range<usize>) {
-        self.report.hide(0, bytes);
+        let (source, bytes) = self.locate(&bytes);
+        self.report.hide(source, bytes);
     }
 
     /// How many errors there are so far, told or not.

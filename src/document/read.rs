@@ -38,9 +38,10 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
         in_header || !told
     });
     for error in errors.iter().take(SYNTAX_TOLD_MAX) {
-        let span = error.span().unwrap_or(0..0);
+        let here = error.span().unwrap_or(0..0);
+        let span = moved(here.clone(), problems.offset());
         if error.message() == "duplicate key" {
-            let name = shown(text.get(span.clone()).unwrap_or_default());
+            let name = shown(text.get(here).unwrap_or_default());
             let diagnostic = problems.error(&span, format!("`{name}` is there twice"));
             diagnostic.label("the second one").help("a table and a key stand once; rename or remove one");
         } else {
@@ -48,6 +49,11 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
         }
     }
     None
+}
+
+/// A place in a file that begins there.
+fn moved(span: Range<usize>, offset: usize) -> Range<usize> {
+    span.start + offset..span.end + offset
 }
 
 fn floor(text: &str, at: usize) -> usize {
@@ -71,6 +77,8 @@ pub(crate) struct Value<'t, 'd> {
     pub(crate) key: &'static Key,
     pub(crate) key_span: (usize, usize),
     pub(crate) node: &'t Spanned<DeValue<'d>>,
+    /// Where the file begins that is read.
+    offset: usize,
 }
 
 impl<'t, 'd> TableReader<'t, 'd> {
@@ -82,19 +90,20 @@ impl<'t, 'd> TableReader<'t, 'd> {
         what: &str,
         problems: &mut Problems,
     ) -> Self {
+        let offset = problems.offset();
         let mut entries = Vec::with_capacity(table.len());
         for (key, node) in table {
             let written: &str = key.get_ref();
             match section.keys.iter().find(|known| known.name == written) {
                 Some(known) => {
-                    let span = key.span();
-                    entries.push(Value { key: known, key_span: (span.start, span.end), node });
+                    let span = moved(key.span(), offset);
+                    entries.push(Value { key: known, key_span: (span.start, span.end), node, offset });
                 }
                 None => {
                     if secrets::seems(written) && misplaced(written, section).is_none() {
-                        problems.hide(node.span());
+                        problems.hide(moved(node.span(), offset));
                     }
-                    unknown(written, &key.span(), section, what, problems);
+                    unknown(written, &moved(key.span(), offset), section, what, problems);
                 }
             }
         }
@@ -156,7 +165,12 @@ fn misplaced(written: &str, section: &Section) -> Option<String> {
 impl<'t, 'd> Value<'t, 'd> {
     /// Where the value stands.
     pub(crate) fn span(&self) -> Range<usize> {
-        self.node.span()
+        self.at(self.node.span())
+    }
+
+    /// A place in the file that is read.
+    pub(crate) fn at(&self, span: Range<usize>) -> Range<usize> {
+        moved(span, self.offset)
     }
 
     /// Where the key stands.
@@ -173,7 +187,7 @@ impl<'t, 'd> Value<'t, 'd> {
         let found = with_article(node.get_ref().type_str());
         let quotes = matches!(takes, Takes::Duration | Takes::TimeOfDay | Takes::Text | Takes::Texts | Takes::Word(_));
         let bare = matches!(node.get_ref(), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_));
-        let diagnostic = problems.error(&node.span(), format!("`{}` does not take {found}", self.key.name));
+        let diagnostic = problems.error(&self.at(node.span()), format!("`{}` does not take {found}", self.key.name));
         diagnostic.label(format!("expected {}", takes.in_words()));
         if let (Takes::Duration, DeValue::Integer(number)) = (takes, node.get_ref()) {
             diagnostic.help(format!("a duration has a unit: did you mean `\"{}s\"`?", number.as_str()));
@@ -211,7 +225,7 @@ impl<'t, 'd> Value<'t, 'd> {
                 let mut texts = Vec::with_capacity(array.len());
                 for one in array.iter() {
                     match one.get_ref() {
-                        DeValue::String(text) => texts.push(At { value: text.to_string(), span: one.span() }),
+                        DeValue::String(text) => texts.push(At { value: text.to_string(), span: self.at(one.span()) }),
                         _ => drop(self.wrong(one, Takes::Text, problems)),
                     }
                 }
@@ -283,10 +297,10 @@ impl<'t, 'd> Value<'t, 'd> {
             return None;
         };
         if let Some(value) = words.iter().copied().find(|word| word == text) {
-            return Some(At { value, span: node.span() });
+            return Some(At { value, span: self.at(node.span()) });
         }
         let diagnostic =
-            problems.error(&node.span(), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
+            problems.error(&self.at(node.span()), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
         diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
         let lower = text.to_lowercase();
         if let Some(near) = synonym(&lower, words).or_else(|| nearest(&lower, words.iter().copied())) {
@@ -326,7 +340,9 @@ impl<'t, 'd> Value<'t, 'd> {
         let mut tables = Vec::with_capacity(array.len());
         for one in array.iter() {
             match one.get_ref() {
-                DeValue::Table(table) => tables.push(TableReader::open(table, one.span(), section, what, problems)),
+                DeValue::Table(table) => {
+                    tables.push(TableReader::open(table, self.at(one.span()), section, what, problems))
+                }
                 _ => drop(self.wrong(one, Takes::Table(section), problems)),
             }
         }

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod bounds;
 mod calendar;
+pub(super) mod include;
 mod lists;
 mod names;
 mod rules;
@@ -19,13 +20,14 @@ use sha2::{Digest as _, Sha256};
 use super::index::Index;
 use super::load::{Advice, ListText, Loaded};
 use super::lookalike::Protect;
-use super::raw::{self, RawProtect};
+use super::raw::RawProtect;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, conditions, lint, regexes};
 use crate::diagnostics::{Report, Severity};
 use crate::document::{At, Problems, shown};
 use crate::model::{Handle, Verdict};
+use include::{Gathered, Included};
 
 /// Largest text of a rules file or list file that is believed (bytes).
 pub const TEXT_MAX: usize = 16 * 1024 * 1024;
@@ -33,7 +35,7 @@ pub const TEXT_MAX: usize = 16 * 1024 * 1024;
 const GLOBS_MAX: usize = 10_000;
 
 /// Gives the text of a file by its path as written.
-type ReadFile<'a> = dyn Fn(&str) -> Result<ListText, Advice> + 'a;
+pub(super) type ReadFile<'a> = dyn Fn(&str) -> Result<ListText, Advice> + 'a;
 
 /// What compiling one file carries along.
 pub(crate) struct Compiling<'p> {
@@ -41,7 +43,9 @@ pub(crate) struct Compiling<'p> {
     /// The rules file, and who reads the files that it names.
     path: &'p Path,
     read: &'p ReadFile<'p>,
-    /// The files that were read, by path as written; `None` where one could not be read, which has been reported.
+    /// The directory of each included file, from the rules file's, by which text of the report the file is.
+    directories: BTreeMap<usize, PathBuf>,
+    /// The files that were read, by path from the rules file; `None` where one could not be read, which has been reported.
     files: BTreeMap<String, Option<lists::FileText>>,
     /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
@@ -132,12 +136,13 @@ fn whole(
         problems.push(Severity::Error, 0, None, format!("a rules file has at most {} MiB", TEXT_MAX >> 20));
         return None;
     }
-    let tree = crate::document::syntax(text, problems)?;
-    let raw = raw::file(&tree, problems);
+    let Gathered { raw, included } = include::gather(path, text, read, problems)?;
+    let directory = |name: &str| Path::new(name).parent().unwrap_or(Path::new("")).to_owned();
     let mut compiling = Compiling {
         problems,
         path,
         read,
+        directories: included.iter().map(|file| (file.source, directory(&file.name))).collect(),
         files: BTreeMap::new(),
         lists: BTreeMap::new(),
         windows: BTreeMap::new(),
@@ -162,7 +167,15 @@ fn whole(
         return None;
     }
     let own = SourceText { name: own_name(path), text: text.clone() };
-    let texts: Vec<SourceText> = std::iter::once(own).chain(texts).collect();
+    let mut others: Vec<SourceText> = included.iter().map(Included::text).chain(texts).collect();
+    others.sort_by(|one, other| one.name.cmp(&other.name));
+    others.dedup();
+    if let Some(pair) = others.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        let message = format!("`{}` changed while it was read", shown(&pair[0].name));
+        problems.push(Severity::Error, 0, None, message).help = Some("load the rules once more".to_owned());
+        return None;
+    }
+    let texts: Vec<SourceText> = std::iter::once(own).chain(others).collect();
     let policy = Policy {
         hash: hash(&texts),
         path: path.to_owned(),
@@ -186,7 +199,8 @@ fn whole(
 
 fn tell_failures(results: &[TestResult], problems: &mut Problems) {
     for result in results.iter().filter(|result| !result.passed) {
-        let diagnostic = problems.error(&result.span, format!("the test `{}` fails", result.name));
+        let message = format!("the test `{}` fails", result.name);
+        let diagnostic = problems.push(Severity::Error, result.source, Some(result.span.clone()), message);
         diagnostic.label(format!("expected {}, got {}", result.expected, result.said()));
         if let Some(help) = result.hint() {
             diagnostic.help(help);

@@ -23,6 +23,12 @@ pub static FILE: Section = Section {
     meaning: "A doorman rules file.",
     keys: &[
         required("version", Takes::Version, "The version of the policy language."),
+        key(
+            "include",
+            Takes::TextList,
+            "none",
+            "More rules files, read as part of this one: lists, windows, `protect`, rules that reject or defer, and tests; relative to the file that names them.",
+        ),
         key("policy", Takes::Table(&POLICY), "all defaults", "Settings of the file as a whole."),
         key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns, which rules name."),
         key("windows", Takes::Named(&WINDOW), "none", "Hours of the week, which rules name."),

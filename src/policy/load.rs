@@ -1,4 +1,4 @@
-//! Reads a rules file and its lists from disk, bounded, and refuses those that anybody could have written. What they
+//! Reads a rules file and the files that it names from disk, bounded, and refuses those that anybody could have written. What they
 //! mean is [`compile`](super::compile())'s business.
 
 use std::cell::RefCell;
@@ -34,7 +34,7 @@ pub struct Loaded {
     pub shrunk: bool,
 }
 
-/// The text of a list file, and what is to be said about it.
+/// The text of a file that the rules name, and what is to be said about it.
 #[derive(Debug)]
 pub struct ListText {
     /// What it says.
@@ -43,7 +43,7 @@ pub struct ListText {
     pub warning: Option<Advice>,
 }
 
-/// Loads a rules file and the list files that it names: reads, checks and compiles them and runs the file's own tests.
+/// Loads a rules file and the files that it names, included files and lists: reads, checks and compiles them and runs the file's own tests.
 ///
 /// `running` is the policy that this one would take the place of; no list may have lost more of its entries since than its
 /// `max_shrink`, unless `shrunk` accepts it. Blocks while it reads; call it where blocking is allowed.
@@ -78,16 +78,17 @@ fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk)
     loaded
 }
 
-/// Compiles the recorded texts of a policy, without touching a file: the rules first, then the lists.
+/// Compiles the recorded texts of a policy, without touching a file: the rules first, then all that they name.
 pub fn load_texts(path: &Path, texts: &[SourceText]) -> Loaded {
     let rules = texts.first().map_or("", |rules| &rules.text);
-    let list = |name: &str| {
-        let found = texts.iter().skip(1).find(|text| text.name == name);
-        let missing =
-            || Advice::new(format!("the list file `{name}` is not on record"), "name the rules with `--rules FILE`");
-        found.map(|list| ListText { text: list.text.to_string(), warning: None }).ok_or_else(missing)
-    };
-    compile(path, rules, &list, None, &Shrunk::Accept)
+    compile(path, rules, &|name| text_of(texts, name), None, &Shrunk::Accept)
+}
+
+/// The recorded text of a file that the rules name.
+pub(super) fn text_of(texts: &[SourceText], name: &str) -> Result<ListText, Advice> {
+    let found = texts.iter().skip(1).find(|text| text.name == name);
+    let missing = || Advice::new(format!("the file `{name}` is not on record"), "name the rules with `--rules FILE`");
+    found.map(|text| ListText { text: text.text.to_string(), warning: None }).ok_or_else(missing)
 }
 
 /// A file as it was at one moment. Two that are the same stood still in between.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use jiff::civil::{Time, Weekday};
 use jiff::{SignedDuration, Timestamp};
 
-pub(crate) use tables::file;
+pub(crate) use tables::{file, included};
 
 use super::decision::Mode;
 use super::rules::{Limit, OverdueThen, Quota};
@@ -23,9 +23,10 @@ pub(crate) struct Named<T> {
     pub(crate) value: Option<T>,
 }
 
-/// The whole file.
+/// The whole file, or all files that are read as one.
 #[derive(Debug, Default)]
 pub(crate) struct RawFile {
+    pub(crate) include: Vec<At<String>>,
     pub(crate) policy: RawPolicy,
     pub(crate) lists: Vec<Named<RawList>>,
     pub(crate) windows: Vec<Named<RawWindow>>,

@@ -52,7 +52,8 @@ pub struct Policy {
     pub hash: PolicyHash,
     /// The rules file.
     pub path: PathBuf,
-    /// The text behind the hash: the rules file first, then each list file, by path as written in the rules file.
+    /// The text behind the hash: the rules file first, then each included file and each other file that is named, by its
+    /// path from the rules file.
     pub texts: Vec<SourceText>,
     /// Whether answers go out.
     pub mode: Mode,
@@ -86,7 +87,7 @@ impl Policy {
 /// One text of a policy, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceText {
-    /// The path as the rules file writes it; the rules file's own name for itself.
+    /// The path from the rules file's directory, as written; the rules file's own name for itself.
     pub name: String,
     /// What it said.
     pub text: Arc<str>,
@@ -377,7 +378,9 @@ pub struct PolicyTest {
     pub verdict: Verdict,
     /// The `by` that is expected, as text, where the test says one.
     pub by: Option<String>,
-    /// Where in the rules file it stands, for the diagnostic of a failure (byte range).
+    /// In which text of the loader's report it stands.
+    pub source: usize,
+    /// Where it stands there, for the diagnostic of a failure (byte range).
     pub span: std::ops::Range<usize>,
 }
 

@@ -21,7 +21,9 @@ pub struct TestResult {
     pub expected: String,
     /// What the policy says.
     pub got: Decision,
-    /// Where the test's `expect` stands in the rules file (bytes).
+    /// In which text of the loader's report its `expect` stands.
+    pub source: usize,
+    /// Where it stands there (bytes).
     pub span: Range<usize>,
 }
 
@@ -109,6 +111,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
             None => test.verdict.to_string(),
         },
         got,
+        source: test.source,
         span: test.span.clone(),
     }
 }

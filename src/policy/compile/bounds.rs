@@ -36,6 +36,7 @@ fn of(text: &str) -> Loaded {
 fn piece() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "version = 1\n",
+        "include = [\"f\"]\n",
         "[policy]\n",
         "[rules.a]\n",
         "[rules.b]\n",
@@ -98,6 +99,14 @@ proptest! {
     }
 
     #[test]
+    fn any_mixture_that_is_included_is_answered(pieces in prop::collection::vec(piece(), 0..24)) {
+        let main = "version = 1\ninclude = [\"f\", \"./f\", \"g\"]\n[rules.main]\nthen = \"defer\"\nwhen = { list = \"a\" }\n";
+        let loaded = with_list(main, &format!("version = 1\n{}", pieces.concat()));
+        let approves = |policy: &std::sync::Arc<Policy>| policy.rules.iter().any(|rule| rule.then == Verdict::Approve);
+        prop_assert!(!loaded.policy.as_ref().is_some_and(approves), "nobody is let in by an included file");
+    }
+
+    #[test]
     fn a_file_with_one_change_is_answered(at in 0_usize..1 << 16, cut in 0_usize..40, put in any::<String>()) {
         let text = SHIPPED[0].1;
         let from = text.floor_char_boundary(at % text.len());
@@ -121,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn any_value_of_any_key_is_answered(section in 0_usize..14, key in 0_usize..20, value in 0_usize..18) {
+    fn any_value_of_any_key_is_answered(section in 0_usize..32, key in 0_usize..20, value in 0_usize..18) {
         let section = crate::policy::keys::SECTIONS[section % crate::policy::keys::SECTIONS.len()];
         let key = section.keys[key % section.keys.len()].name;
         let value = ["1", "-1", "0x7fffffffffffffff", "1e400", "nan", "true", "\"\"", "\"x\"", "[]", "[[]]", "[\"x\", 1]", "{}", "{ x = 1 }",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::include::joined;
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
 use crate::diagnostics::Severity;
 use crate::document::{At, Problems, shown};
@@ -79,17 +80,24 @@ impl Compiling<'_> {
 
     /// Takes a file, which is read once, until [`Compiling::close`].
     fn open(&mut self, file: &At<String>) -> Option<FileText> {
-        if !self.files.contains_key(&file.value) {
-            let text = self.read_file(file);
-            self.files.insert(file.value.clone(), text);
+        let name = self.name_of_file(file);
+        if !self.files.contains_key(&name) {
+            let text = self.read_file(&name, file);
+            self.files.insert(name.clone(), text);
         }
-        self.files.get_mut(&file.value)?.take()
+        self.files.get_mut(&name)?.take()
     }
 
     fn close(&mut self, at: Option<&At<String>>, file: Option<FileText>) {
         if let (Some(at), Some(file)) = (at, file) {
-            self.files.insert(at.value.clone(), Some(file));
+            self.files.insert(self.name_of_file(at), Some(file));
         }
+    }
+
+    /// A file's path from the rules file: it is written beside the file in which it stands.
+    fn name_of_file(&self, at: &At<String>) -> String {
+        let (source, _) = self.problems.locate(&at.span);
+        self.directories.get(&source).map_or_else(|| at.value.clone(), |directory| joined(directory, &at.value))
     }
 
     /// The texts of a file with one a line, trimmed, with their places in that file; lines that begin with `#` and empty
@@ -126,14 +134,14 @@ impl Compiling<'_> {
         Some(found)
     }
 
-    fn read_file(&mut self, file: &At<String>) -> Option<FileText> {
-        match (self.read)(&file.value) {
+    fn read_file(&mut self, name: &str, file: &At<String>) -> Option<FileText> {
+        match (self.read)(name) {
             Ok(ListText { text, warning }) if text.len() <= TEXT_MAX => {
                 if let Some(Advice { message, help }) = warning {
                     self.problems.warning(&file.span, message).help = help;
                 }
                 let text: Arc<str> = text.into();
-                let path = self.path.parent().unwrap_or(Path::new("")).join(&file.value);
+                let path = self.path.parent().unwrap_or(Path::new("")).join(name);
                 Some(FileText {
                     source: self.problems.add_source(&path, text.clone()),
                     text,
@@ -192,7 +200,8 @@ impl Compiling<'_> {
             } else {
                 was.list.len.saturating_sub(len)
             };
-            let file = raw.file.as_ref().map(|file| self.path.parent().unwrap_or(Path::new("")).join(&file.value));
+            let beside = self.path.parent().unwrap_or(Path::new(""));
+            let file = raw.file.as_ref().map(|file| beside.join(self.name_of_file(file)));
             if lost as u64 * 100 > was.list.len as u64 * u64::from(most)
                 && !running.accepted.allows(file.as_deref(), lost)
             {

@@ -53,6 +53,7 @@ impl Compiling<'_> {
                 .help("shorten `ago`");
             return None;
         }
+        let (source, span) = self.problems.locate(&test.expect);
         Some(PolicyTest {
             name: self.name(name)?,
             at: test.at,
@@ -67,7 +68,8 @@ impl Compiling<'_> {
             },
             verdict: test.verdict?,
             by: test.by.as_ref().map(|by| by.value.clone()),
-            span: test.expect.clone(),
+            source,
+            span,
         })
     }
 

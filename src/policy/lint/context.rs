@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::both;
 use crate::diagnostics::{Report, Severity};
 use crate::document::Problems;
-use crate::policy::load::Loaded;
-use crate::policy::raw::{self, RawCondition, RawFile, RawTable, RawWhen};
+use crate::policy::compile::include::{Gathered, gather};
+use crate::policy::load::{Loaded, text_of};
+use crate::policy::raw::{RawCondition, RawFile, RawTable, RawWhen};
 use crate::policy::rules::{Policy, RuleName};
 
 /// A rule that is idle, or only tried, for longer than this is worth a word.
@@ -43,8 +44,9 @@ pub fn lint(loaded: &mut Loaded, context: &LintContext) {
     let mut report = Report::default();
     report.add_source(&policy.path, text.text.clone());
     let mut problems = Problems::new(report);
-    let Some(tree) = crate::document::syntax(&text.text, &mut problems) else { return };
-    let raw = raw::file(&tree, &mut problems);
+    // The texts that were loaded, which the loader's report has in the same order.
+    let read = |name: &str| text_of(&policy.texts, name);
+    let Some(Gathered { raw, .. }) = gather(&policy.path, &text.text, &read, &mut problems) else { return };
     of_time(&policy, &raw, context, &mut problems);
     if let Some(keep) = context.keep {
         for condition in all_conditions(&raw) {

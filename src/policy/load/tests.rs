@@ -1,3 +1,5 @@
+mod included;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -128,7 +130,7 @@ fn recorded_texts_give_the_same_policy() {
     assert_eq!(again.policy.unwrap().hash, policy.hash);
     let missing = load_texts(Path::new("rules.toml"), &policy.texts[..1]);
     assert!(missing.policy.is_none());
-    assert!(missing.report.render(false).contains("`friends.txt` is not on record"));
+    assert!(missing.report.render(false).contains("the file `friends.txt` is not on record"));
     assert!(load_texts(Path::new("rules.toml"), &[]).policy.is_none());
 }
 

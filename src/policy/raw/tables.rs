@@ -21,9 +21,38 @@ use crate::policy::rules::{Limit, LimitBy, OnBadLine, OverdueThen, Quota};
 /// When a test plays that does not say.
 const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
+/// Reads the whole tree of an included file, in which some keys have no place.
+pub(crate) fn included(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawFile {
+    let raw = file(tree, problems);
+    let own = |table: &DeTable<'_>, key: &str| table.get_key_value(key).map(|(key, _)| key.span());
+    let table = tree.get_ref();
+    let policy = table.get("policy").and_then(|policy| policy.get_ref().as_table());
+    let settings =
+        ["mode", "no_match", "approvals_max"].map(|key| policy.and_then(|policy| Some((key, own(policy, key)?))));
+    let overdue = own(table, "overdue").map(|span| ("overdue", span));
+    for (key, span) in settings.into_iter().flatten().chain(overdue) {
+        let span = span.start + problems.offset()..span.end + problems.offset();
+        problems
+            .error(&span, format!("`{key}` has no place in an included file"))
+            .label("only the rules file itself says this")
+            .help("put it into the rules file that includes this one");
+    }
+    for rule in &raw.rules {
+        let then = rule.value.as_ref().and_then(|rule| rule.then.as_ref());
+        if let Some(then) = then.filter(|then| then.value == Verdict::Approve) {
+            problems
+                .error(&then.span, format!("the included rule `{}` approves", shown(&rule.name.value)))
+                .label("an included file lets nobody in")
+                .help("put this rule into the rules file itself, so that one file shows who gets in");
+        }
+    }
+    raw
+}
+
 /// Reads the whole tree.
 pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawFile {
-    let reader = TableReader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
+    let begins = problems.offset();
+    let reader = TableReader::open(tree.get_ref(), begins..begins, &keys::FILE, "the file", problems);
     if let Some(version) = reader.get("version")
         && version.node.get_ref().as_integer().is_none_or(|number| number.as_str() != "1")
     {
@@ -39,6 +68,7 @@ pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawF
         problems.error(&table.span(), "`tests` is empty").help("add a test, or leave `[tests]` out");
     }
     RawFile {
+        include: reader.get("include").and_then(|value| value.texts(problems)).unwrap_or_default(),
         policy: reader
             .get("policy")
             .and_then(|value| value.table("`[policy]`", problems))
@@ -68,11 +98,12 @@ fn named<T>(
     let mut all = Vec::with_capacity(table.len());
     for (name, node) in table {
         let text: &str = name.get_ref();
-        check_name(text, &name.span(), key, problems);
+        let named = value.at(name.span());
+        check_name(text, &named, key, problems);
         let what = format!("{what} `{}`", shown(text));
-        let value = match node.get_ref() {
+        let read = match node.get_ref() {
             DeValue::Table(inner) => {
-                let reader = TableReader::open(inner, node.span(), section, &what, problems);
+                let reader = TableReader::open(inner, value.at(node.span()), section, &what, problems);
                 read(&reader, &what, problems)
             }
             other @ (DeValue::String(_)
@@ -81,11 +112,11 @@ fn named<T>(
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_)) => {
-                no_table(&node.span(), other.type_str(), section, &what, problems);
+                no_table(&value.at(node.span()), other.type_str(), section, &what, problems);
                 None
             }
         };
-        all.push(Named { name: At { value: text.to_owned(), span: name.span() }, value });
+        all.push(Named { name: At { value: text.to_owned(), span: named }, value: read });
     }
     all
 }

@@ -103,6 +103,36 @@ async fn renames_over_a_file_are_changes() {
 }
 
 #[tokio::test]
+async fn an_included_file_and_its_list_are_looked_at_too() {
+    let common = "version = 1\n[lists.blocked]\nfile = \"blocked.txt\"\n\
+                  [rules.blocked]\nthen = \"reject\"\nwhen = { list = \"blocked\" }\n";
+    let files = Files::new(&[]);
+    std::fs::create_dir(files.path("shared")).unwrap();
+    files.write("shared/common.toml", common);
+    files.write("shared/blocked.txt", "eve\n");
+    files.write("rules.toml", &rules("ann").replace("version = 1", "version = 1\ninclude = [\"shared/common.toml\"]"));
+    let mut policies = files.load(&["rules.toml"]);
+    let mut before = hash(&policies);
+    assert!(before.is_some());
+    let more = format!("{common}# more\n");
+    for (name, text) in [("shared/common.toml", more.as_str()), ("shared/blocked.txt", "eve\nbob\n")] {
+        files.write(name, text);
+        look(&mut policies, 1).await;
+        assert_eq!(hash(&policies), before, "{name}: not before it stood still");
+        look(&mut policies, 1).await;
+        assert_ne!(hash(&policies), before, "{name}");
+        before = hash(&policies);
+    }
+    // A file that is half written is not taken, nor one that lets somebody in.
+    let approving = format!("{common}{}", &rules("eve")["version = 1\n".len()..]);
+    for text in [common.trim_end(), &approving] {
+        files.write("shared/common.toml", text);
+        look(&mut policies, 3).await;
+        assert_eq!(hash(&policies), before, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_config_map_is_swapped_as_one() {
     let files = Files::new(&[]);
     for (version, list) in [("v1", "ann\n"), ("v2", "bob\n"), ("v3", "ann\nbob\n")] {
