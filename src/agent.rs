@@ -8,7 +8,7 @@
 
 pub mod core;
 mod noise;
-pub mod notice_log;
+pub(crate) mod notice_log;
 mod notice_metrics;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod shell;

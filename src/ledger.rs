@@ -14,7 +14,7 @@ mod lock;
 mod place;
 pub mod read;
 mod readers;
-pub mod reasons;
+pub(crate) mod reasons;
 mod record;
 mod restore;
 mod schema;

@@ -41,7 +41,7 @@ pub mod ops;
 pub mod phoenix;
 pub mod platform;
 pub mod policy;
-pub mod responder;
+pub(crate) mod responder;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod sandbox;
 pub mod secret;

@@ -5,7 +5,7 @@
 pub mod board;
 pub mod control;
 pub mod harden;
-pub mod health;
+pub(crate) mod health;
 pub mod log;
 pub mod metrics;
 pub mod notify;

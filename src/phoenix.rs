@@ -2,7 +2,7 @@
 //! arguments, and what is to be done comes out as data.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
-pub mod backoff;
+pub(crate) mod backoff;
 pub mod frame;
 pub mod session;
 

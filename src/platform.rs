@@ -2,17 +2,17 @@
 //! here is typed and bounded; nothing in here decides anything.
 
 pub mod bodies;
-pub mod classify;
+pub(crate) mod classify;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub mod limiter;
+pub(crate) mod limiter;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod net;
 pub mod payload;
 pub mod reply;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub mod rest;
-pub mod retry_after;
-pub mod row;
+pub(crate) mod rest;
+pub(crate) mod retry_after;
+pub(crate) mod row;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod socket;
 pub mod tls;

@@ -8,23 +8,23 @@
 //! what is unknown never decides.*
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
-pub mod audit;
-pub mod compile;
+pub(crate) mod audit;
+pub(crate) mod compile;
 pub mod conditions;
-pub mod decision;
+pub(crate) mod decision;
 #[cfg(test)]
 mod diagnostics_tests;
 pub mod doubts;
-pub mod evaluate;
-pub mod explain;
-pub mod history;
+pub(crate) mod evaluate;
+pub(crate) mod explain;
+pub(crate) mod history;
 pub mod index;
 pub mod keys;
 pub mod lint;
-pub mod list_changes;
+pub(crate) mod list_changes;
 pub mod load;
 pub mod lookalike;
-pub mod overdue;
+pub(crate) mod overdue;
 mod patterns;
 mod raw;
 mod regexes;
@@ -33,9 +33,9 @@ pub mod rules;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testkit;
-pub mod tests_runner;
+pub(crate) mod tests_runner;
 pub mod text;
-pub mod window;
+pub(crate) mod window;
 
 pub use compile::include::joined;
 pub use compile::{Shrunk, compile};

@@ -8,7 +8,7 @@
 //! journal) → `server` (HTTP) → `rest`, `upgrade` and `socket` (the platform's side), `control` (the tester's side).
 
 mod control;
-pub mod fault;
+pub(crate) mod fault;
 mod hub;
 mod malformed;
 pub mod replay;

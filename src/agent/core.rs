@@ -15,7 +15,7 @@ mod doubting;
 mod identity;
 mod io;
 mod listing;
-pub mod notice;
+pub(crate) mod notice;
 mod outbox;
 mod people;
 mod records;
@@ -216,11 +216,6 @@ impl Core {
             self.actions.shrink_to(ACTIONS_KEPT);
         }
         action
-    }
-
-    /// Whether it has finished.
-    pub fn done(&self) -> bool {
-        self.done
     }
 
     fn start(&mut self, now: Now) {

@@ -137,7 +137,7 @@ impl Agent {
         slot: AgentSlot,
     ) -> (Self, AgentHandle) {
         let (sender, commands) = mpsc::channel(64);
-        let handle = AgentHandle::new(settings.id.clone(), sender);
+        let handle = AgentHandle::new(sender);
         let health = around.ledger.health();
         let key = calls::read_key(&settings, &around.rest).await;
         let counting = Counting::new(around.metrics.clone(), &settings.rules);

@@ -165,11 +165,6 @@ impl Listing {
         self.pass.is_none().then_some(self.next.0)
     }
 
-    /// Whether a pass is under way.
-    pub fn reading(&self) -> bool {
-        self.pass.is_some()
-    }
-
     /// Begins a round, if it is due and none is under way. `rhythm` is the time to the round after it.
     pub fn begin(&mut self, mark: Mark, now: Mono, rhythm: Duration) -> Option<Fetch> {
         if self.pass.is_some() || self.next.0 > now {

@@ -50,11 +50,6 @@ impl Inbox {
         self.place(id, Queue::Resting { reconsider_at });
     }
 
-    /// Not before this; then it is decided again.
-    pub fn delay(&mut self, id: &RequestId, until: Mono) {
-        self.place(id, Queue::Delayed { until, held: false });
-    }
-
     /// Ready to be decided (again).
     pub fn requeue(&mut self, id: &RequestId) {
         self.place(id, Queue::Ready);

@@ -8,7 +8,7 @@ mod past;
 mod recorded;
 mod rows;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
 use super::{LedgerError, Reach, file, reasons, schema, texts};
-use crate::model::{AgentId, Outcome, RequestId, StrangerText};
+use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
@@ -73,11 +73,6 @@ impl LedgerReader {
         Ok(Self { connection, path: path.to_owned(), at_rest })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether a daemon began to write a file that was opened at rest: what is read then may be old, and a new reader
     /// sees what is new.
     pub fn outdated(&self) -> bool {
@@ -110,14 +105,6 @@ impl LedgerReader {
         take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
         rows::for_each(&self.connection, filter, rows::Moment::EachPage, take).map_err(|error| self.fault(&error))
-    }
-
-    /// All requests first seen since then, oldest first.
-    ///
-    /// # Errors
-    /// As [`LedgerReader::requests`].
-    pub fn requests_since(&self, since: Option<Timestamp>) -> Result<Vec<RecordedRequest>, LedgerError> {
-        self.requests(&Filter { since, ..Filter::default() })
     }
 
     /// The request with this id; where several agents have one, the newest.
@@ -384,20 +371,6 @@ impl LedgerReader {
             rows.collect()
         };
         read().map_err(|error| self.fault(&error))
-    }
-
-    /// How many requests first seen since then came to what; `pending` where they are open.
-    ///
-    /// # Errors
-    /// As [`LedgerReader::requests`].
-    pub fn outcomes(&self, since: Option<Timestamp>) -> Result<BTreeMap<String, u64>, LedgerError> {
-        let mut outcomes = BTreeMap::new();
-        self.for_each(&Filter { since, ..Filter::default() }, |request| {
-            let word = request.outcome.map_or("pending", Outcome::as_str);
-            *outcomes.entry(word.to_owned()).or_insert(0) += 1;
-            ControlFlow::Continue(())
-        })?;
-        Ok(outcomes)
     }
 
     /// How many there are of everything.

@@ -2,7 +2,7 @@
 //! supervisor; the client is what the CLI's commands use.
 
 pub mod client;
-pub mod inherited;
+pub(crate) mod inherited;
 pub mod peer;
 pub mod server;
 pub mod socket;

@@ -5,10 +5,10 @@
 //! Lines go to stderr (or to journald's socket) through a bounded queue and a thread of its own.
 
 pub mod events;
-pub mod fields;
+pub(crate) mod fields;
 pub mod format;
 mod panic;
-pub mod writer;
+pub(crate) mod writer;
 
 use std::io::IsTerminal as _;
 use std::path::Path;

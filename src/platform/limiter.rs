@@ -3,7 +3,7 @@
 //! Turns are given in the order of asking, answers before everything else. The arithmetic is in [`pace`]. While a host is
 //! out of reach, the answers of all agents share one wait, too.
 
-pub mod pace;
+pub(crate) mod pace;
 mod reach;
 
 use std::collections::HashMap;

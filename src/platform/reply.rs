@@ -72,12 +72,6 @@ pub struct Unreadable<I> {
     /// What is wrong with it; none of its text.
     pub why: String,
 }
-
-/// A page of pending requests to us.
-pub type RequestPage = Page<ContactRequest>;
-/// A page of contacts.
-pub type ContactPage = Page<Contact>;
-
 /// `POST /agent/contacts/requests/respond`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Responded {

@@ -169,11 +169,6 @@ impl Rest {
 }
 
 impl AgentRest {
-    /// Whose way it is.
-    pub fn agent(&self) -> &AgentId {
-        &self.agent
-    }
-
     /// `GET /agent/me`: whose key this is.
     pub async fn me(&self) -> Reply<Me> {
         self.call(Class::Call, Asked::get("agent/me"), BODY_BYTES_MAX, bodies::me).await

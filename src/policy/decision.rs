@@ -234,23 +234,6 @@ impl By {
             | By::Error(_) => None,
         }
     }
-
-    /// The same as a sentence for people.
-    pub fn reason(&self) -> String {
-        match self {
-            By::Rule(name) => format!("rule `{name}` matches"),
-            By::Guard(GuardKind::HandleNotPlain) => "the handle is absent or malformed".to_owned(),
-            By::Guard(GuardKind::LookAlike) => "looks like a protected owner".to_owned(),
-            By::Guard(GuardKind::AnsweredBefore) => "an earlier answer under this id may have been carried out, and the rules would not give the same one: only a person may answer".to_owned(),
-            By::Limit(name) => format!("the limit of `{name}` is used up"),
-            By::Overdue(name) => format!("pending longer than `{name}` allows"),
-            By::Hold(person) => format!("on hold by {person}"),
-            By::NoMatch => "no rule matches".to_owned(),
-            By::Paused => "the agent is paused".to_owned(),
-            By::Error(kind) => format!("not decided because of an error: {}", kind.as_str()),
-            By::Person(person) => format!("by hand: {person}"),
-        }
-    }
 }
 
 impl Serialize for By {

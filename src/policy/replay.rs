@@ -6,8 +6,6 @@
 //! hold (the number of contacts) is unknown, as it is to a daemon that cannot list them. Who was a contact is as the record
 //! knows it of the moment at which a request came.
 
-mod past;
-
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -16,8 +14,6 @@ use serde::Serialize;
 
 use super::{By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
-
-pub use past::policy_state_at;
 
 /// Most times that one request is decided; a window that opens and closes for three years is looked at in full.
 const DECISIONS_MAX: u32 = 2_500;
@@ -220,9 +216,5 @@ fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<Change> {
 }
 
 /// Whether a recorded `by` is this rule, so that its limit was charged.
-fn is_rule(by: Option<&By>, rule: &super::RuleName) -> bool {
-    matches!(by, Some(By::Rule(name)) if name == rule)
-}
-
 #[cfg(test)]
 mod tests;

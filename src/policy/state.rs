@@ -3,7 +3,7 @@
 //! Pure data behind pure methods. It lives in the agent's task, is rebuilt from the ledger at start, and is the only
 //! state that a decision depends on besides the request, its circumstances and the time.
 
-pub mod charges;
+pub(crate) mod charges;
 mod people;
 mod saved;
 
@@ -397,8 +397,8 @@ impl PolicyState {
         });
     }
 
-    /// How many charges and how many approvals the policy state holds, for metrics and tests.
-    pub fn sizes(&self) -> (usize, usize) {
+    /// How many charges and how many approvals the policy state holds.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.charges.len(), self.approvals.len())
     }
 

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{OpOutcome, PersonCommand};
-use crate::model::{AgentId, ContactId, Person, RequestId, Target};
+use crate::model::{ContactId, Person, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
 /// What an agent's task can be told.
@@ -50,18 +50,12 @@ pub enum Command {
 /// Speaks to one agent's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
-    id: AgentId,
     commands: mpsc::Sender<Command>,
 }
 
 impl AgentHandle {
-    pub(super) fn new(id: AgentId, commands: mpsc::Sender<Command>) -> Self {
-        Self { id, commands }
-    }
-
-    /// Whose door.
-    pub fn id(&self) -> &AgentId {
-        &self.id
+    pub(super) fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
     }
 
     /// Tells it something; `false` where its task has ended.

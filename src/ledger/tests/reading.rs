@@ -62,7 +62,7 @@ async fn what_is_read_is_what_was_written() {
     // While the daemon has it, and after.
     for round in 0..2 {
         let reader = LedgerReader::open(&world.path()).unwrap();
-        let all = reader.requests_since(None).unwrap();
+        let all = reader.requests(&Filter::default()).unwrap();
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].request.sender, odd.sender);
         assert_eq!(all[0].request.message.as_ref().unwrap().raw().chars().count(), 500);

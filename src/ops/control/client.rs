@@ -1,7 +1,7 @@
 //! The CLI's side of the control socket.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -95,11 +95,6 @@ impl Client {
     #[must_use]
     pub fn saying(self, who: Claim) -> Self {
         Self { who, ..self }
-    }
-
-    /// The socket.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Asks, and waits for the answer, at most 150 s.

@@ -47,11 +47,6 @@ impl Readings {
         Self { metrics, watchdog }
     }
 
-    /// What is counted.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     fn alive(&self) -> Health {
         health::alive(&self.watchdog.late())
     }

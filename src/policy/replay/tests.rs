@@ -110,24 +110,3 @@ fn a_policy_that_goes_round_for_ever_comes_to_an_end() {
     let flapping = policy(vec![defer("office", window(&WORKDAYS, "08:00", "18:00"))]);
     assert_eq!(run(&flapping, &past, hours(24 * 365 * 20)).len(), 0);
 }
-
-#[test]
-fn the_book_of_a_moment_has_what_came_before_it() {
-    let limited = policy(vec![approve("all", When::Everyone).limit(2, hours(1), LimitBy::Owner)]);
-    let mut refused = recorded("3", "ann", 20, Verdict::Approve, "all");
-    refused.outcome = Some(Outcome::Refused);
-    let past = [
-        recorded("1", "ann", 0, Verdict::Approve, "all"),
-        recorded("2", "ann", 10, Verdict::Approve, "person:eve"),
-        refused,
-        recorded("4", "ann", 30, Verdict::Approve, "all"),
-    ];
-    let ask = |minute| {
-        let policy_state = policy_state_at(&limited, &past, None, noon() + minutes(minute));
-        said(&limited.decide(&request("r", "ann/bot"), &sound(), &policy_state, noon() + minutes(minute)))
-    };
-    assert_eq!(ask(25), "approve by all", "a person's and a refused answer take no place");
-    assert_eq!(ask(30), "approve by all", "what was answered at that very moment comes after it");
-    assert_eq!(ask(31), "defer by limit:all");
-    assert_eq!(ask(60), "approve by all");
-}
