@@ -2,6 +2,7 @@
 //!
 //! `run` and the demo share it. Signals and systemd are the caller's.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use crate::ops::control::server::{self, Purpose};
 use crate::ops::control::socket::Bound;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
-use crate::ops::metrics::listener::{self, Readings};
+use crate::ops::metrics::listener::{self, Port, Readings};
 use crate::ops::notify::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::net::Net;
@@ -168,6 +169,11 @@ fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(Bound, O
     Ok((bound, read))
 }
 
+/// Where metrics are served: at what the service manager handed over, else where the settings say.
+fn ports(given: Vec<Port>, listen: Option<SocketAddr>) -> Vec<Port> {
+    if given.is_empty() { listen.map(Port::At).into_iter().collect() } else { given }
+}
+
 /// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.
 fn last_policy<'a>(
     reader: &LedgerReader,
@@ -222,12 +228,13 @@ impl Daemon {
             redact,
             recorder,
             reread,
-            inherited,
+            mut inherited,
         } = options;
         // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
         let (board, reader) = board::channel();
         let metrics = Metrics::new(reader, clock.clone(), settings.metrics.per_agent);
+        let given = std::mem::take(&mut inherited.metrics).into_iter().map(Port::Given).collect();
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
         let of_ledger = metrics.clone();
         let prepared = tokio::task::spawn_blocking(move || {
@@ -274,8 +281,8 @@ impl Daemon {
             }));
         }
         drop(calls);
-        if let Some(address) = settings.metrics.listen {
-            beside.push(tokio::spawn(listener::serve(address, readings, stop.clone())));
+        for port in ports(given, settings.metrics.listen) {
+            beside.push(tokio::spawn(listener::serve(port, readings.clone(), stop.clone())));
         }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
         let (orders, ordered) = mpsc::channel(8);

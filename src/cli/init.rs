@@ -90,7 +90,8 @@ const SYSTEMD: &str = "/etc/doorman";
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let path = |name: &str| args.directory.join(name);
     let files = ["doorman.toml", "rules.toml", "agent.key", "doorman.schema.json", "rules.schema.json"];
-    for name in files.into_iter().chain(UNITS.iter().map(|(name, ..)| *name)) {
+    let units = if packaged() { &[] } else { UNITS.as_slice() };
+    for name in files.into_iter().chain(units.iter().map(|(name, ..)| *name)) {
         if path(name).exists() {
             let there = path(name).display().to_string();
             return Err(CliError::new(
@@ -123,7 +124,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     write(&path("doorman.toml"), &configuration, 0o644).map_err(failed)?;
     let file = std::fs::canonicalize(path("doorman.toml")).map_err(failed)?;
     if args.systemd {
-        for (name, _, text) in UNITS {
+        for (name, _, text) in units {
             write(&path(name), &unit(text)?, 0o644).map_err(failed)?;
         }
     }
@@ -144,9 +145,9 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     }
     let next = match args.systemd {
         true => format!(
-            "\nNext, as root:\n{}  systemd-sysusers\n  systemctl daemon-reload\n  systemctl enable --now doorman\n  \
+            "\nNext, as root:\n{}  systemctl enable --now doorman\n  \
              usermod -aG doorman-admin YOU   # and log in again: then `doorman status` needs no root\n",
-            installs(&args.directory)
+            installs(units, &args.directory)
         ),
         false => format!(
             "\nNext:\n  export DOORMAN_CONFIG={}\n  doorman doctor     # does everything work?\n  doorman run\n",
@@ -161,10 +162,12 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
 }
 
 /// The shipped units and the groups of their sockets: name, where it is installed, text.
-const UNITS: [(&str, &str, &str); 4] = [
+const UNITS: [(&str, &str, &str); 6] = [
     ("doorman.service", "/etc/systemd/system/", include_str!("../../systemd/doorman.service")),
     ("doorman.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman.socket")),
     ("doorman-read.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-read.socket")),
+    ("doorman-metrics.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-metrics.socket")),
+    ("doorman-failed.target", "/etc/systemd/system/", include_str!("../../systemd/doorman-failed.target")),
     ("doorman.sysusers.conf", "/etc/sysusers.d/doorman.conf", include_str!("../../systemd/doorman.sysusers.conf")),
 ];
 
@@ -174,11 +177,18 @@ fn unit(text: &str) -> Result<String, CliError> {
     Ok(text.replace("/usr/bin/doorman", &program.display().to_string()))
 }
 
-/// The commands that install them.
-fn installs(directory: &Path) -> String {
+/// Whether a package brought this program, and the units with it.
+fn packaged() -> bool {
+    let here = std::env::current_exe().is_ok_and(|program| program == Path::new("/usr/bin/doorman"));
+    here && Path::new("/usr/lib/systemd/system/doorman.service").exists()
+}
+
+/// The commands that install these; none where there is nothing to install.
+fn installs(units: &[(&str, &str, &str)], directory: &Path) -> String {
     let line =
         |(name, to, _): &(&str, &str, &str)| format!("  install -D -m 644 {} {to}\n", directory.join(name).display());
-    UNITS.iter().map(line).collect()
+    let lines: String = units.iter().map(line).collect();
+    if lines.is_empty() { lines } else { lines + "  systemd-sysusers\n  systemctl daemon-reload\n" }
 }
 
 /// How the agent's own client gets its connection.

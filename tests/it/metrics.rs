@@ -1,11 +1,13 @@
 //! Metrics and health as they are served: by a real daemon, over TCP and over the control socket.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Mutex;
 
 use doorman::agent::core::counters;
 use doorman::ops::metrics::table;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::{Value, json};
 
 use crate::faults::site::Site;
@@ -153,6 +155,31 @@ async fn a_port_in_use_is_told_and_stops_nothing() {
     site.until("both are answered", |control| control.counts().pending == 1).await.unwrap();
     daemon.stop().await.unwrap();
     drop(taken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_the_service_manager_opened_is_used_in_place_of_the_settings() {
+    let site = Site::start().await;
+    let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // As systemd does it: the child finds it open.
+    fcntl(&given, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let handed = [
+        ("LISTEN_FDS", "1"),
+        ("LISTEN_FDS_FIRST_FD", &given.as_raw_fd().to_string()),
+        ("LISTEN_FDNAMES", "metrics"),
+        ("DOORMAN_METRICS_LISTEN", &taken.local_addr().unwrap().to_string()),
+    ];
+    let daemon = site.daemon_told(&[], &handed);
+    let address = address(&daemon).await;
+    assert_eq!(address, given.local_addr().unwrap().to_string());
+    drop(given);
+    page_with(&format!("http://{address}/metrics"), "doorman_build_info", |page| page.contains("doorman_build_info"))
+        .await;
+    assert_eq!(get(&format!("http://{address}/healthz")).await.0, 200);
+    assert_eq!(daemon.count("metrics_refused"), 0, "the other address was not tried");
+    assert_eq!(site.cli(&["health"]).await.0, 0, "the control socket is made as ever");
+    daemon.stop().await.unwrap();
 }
 
 #[test]

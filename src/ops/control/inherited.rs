@@ -1,12 +1,14 @@
 //! Sockets that the service manager made and handed over: systemd's socket units, by name.
 
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-/// The names that the socket units give (`FileDescriptorName=`): for everything, and for reading.
+/// The names that the socket units give (`FileDescriptorName=`): for everything, for reading, and for metrics over TCP.
 const CONTROL: &str = "control";
 const READ: &str = "read";
+const METRICS: &str = "metrics";
 
 /// What was handed over; those that were not are made by doorman itself, if at all.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ pub struct Inherited {
     pub control: Option<UnixListener>,
     /// The socket for reading.
     pub read: Option<UnixListener>,
+    /// The ports that serve metrics and health, in place of `metrics.listen`.
+    pub metrics: Vec<TcpListener>,
 }
 
 impl Inherited {
@@ -33,11 +37,16 @@ impl Inherited {
             let slot = match name {
                 CONTROL => &mut taken.control,
                 READ => &mut taken.read,
+                METRICS => {
+                    let port = sockets.take_tcp_listener(place);
+                    taken.metrics.extend(port.map_err(|error| format!("the socket `{METRICS}`: {error}"))?);
+                    continue;
+                }
                 // A single one without a name of ours is the control socket, as `systemd-socket-activate` hands it over.
                 _ if sockets.len() == 1 => &mut taken.control,
                 other => {
                     return Err(format!(
-                        "a socket named `{other}` was handed over: name it `{CONTROL}` or `{READ}` with `FileDescriptorName=`"
+                        "a socket named `{other}` was handed over: name it `{CONTROL}`, `{READ}` or `{METRICS}` with `FileDescriptorName=`"
                     ));
                 }
             };

@@ -124,7 +124,7 @@ events! {
     RELOAD_STARTED = "reload_started", INFO, ["by"], "a reload began: by a signal, a person or `watch`";
     RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error if something was refused";
     METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
-    METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`; tried again every 30 s";
+    METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
     CONTROL_REMADE = "control_remade", WARN, ["path"], "the control socket's file was deleted or replaced while doorman runs; doorman made it again";

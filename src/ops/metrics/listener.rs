@@ -1,4 +1,4 @@
-//! `[metrics] listen`: metrics and health over TCP, for whoever may reach the port. It only reads, and only the board: a
+//! Metrics and health over TCP, at `[metrics] listen` or at a port that the service manager opened, for whoever may reach the port. It only reads, and only the board: a
 //! flood of scrapes costs answers nothing. A port that cannot be bound is tried again and never stops the daemon.
 
 use std::net::SocketAddr;
@@ -85,12 +85,36 @@ fn answer(health: &Health) -> Response {
     }
 }
 
-/// Serves at this address, once it can be bound, until `stop`.
-pub async fn serve(address: SocketAddr, readings: Readings, stop: CancellationToken) {
-    let listener = tokio::select! {
-        () = stop.cancelled() => return,
-        listener = bound(address) => listener,
+/// Where metrics and health are served.
+#[derive(Debug)]
+pub enum Port {
+    /// At this address, as soon as it can be bound.
+    At(SocketAddr),
+    /// At one that the service manager bound.
+    Given(std::net::TcpListener),
+}
+
+/// Serves there until `stop`.
+pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
+    let listener = match port {
+        Port::At(address) => tokio::select! {
+            () = stop.cancelled() => return,
+            listener = bound(address) => listener,
+        },
+        Port::Given(listener) => match given(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                let (address, why) = ("handed over", error.to_string());
+                warn!(
+                    event = events::METRICS_REFUSED,
+                    address, why, "the port that was handed over cannot be used for metrics"
+                );
+                return;
+            }
+        },
     };
+    let at = listener.local_addr().map_or_else(|error| error.to_string(), |at| at.to_string());
+    info!(event = events::METRICS_LISTENING, address = at, "metrics and health are served");
     let router = routes(readings).fallback(nothing);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
@@ -127,11 +151,7 @@ async fn bound(address: SocketAddr) -> TcpListener {
     let mut told = None;
     loop {
         match TcpListener::bind(address).await {
-            Ok(listener) => {
-                let at = listener.local_addr().map_or_else(|_| address.to_string(), |at| at.to_string());
-                info!(event = events::METRICS_LISTENING, address = at, "metrics and health are served");
-                return listener;
-            }
+            Ok(listener) => return listener,
             Err(error) => {
                 let why = error.to_string();
                 if told.as_ref() != Some(&why) {
@@ -142,6 +162,11 @@ async fn bound(address: SocketAddr) -> TcpListener {
             }
         }
     }
+}
+
+fn given(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 async fn connection(stream: TcpStream, router: Router) {
