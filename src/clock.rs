@@ -58,7 +58,7 @@ pub struct Now {
 
 impl Now {
     /// When on the monotonic clock the wall clock will show `at`, if it does not jump; now, if that has passed.
-    pub fn mono_at(self, at: Timestamp) -> Mono {
+    pub(crate) fn mono_at(self, at: Timestamp) -> Mono {
         let left = at.duration_since(self.wall);
         self.mono + Duration::try_from(left).unwrap_or(Duration::ZERO)
     }
@@ -91,7 +91,7 @@ impl Clock {
     }
 
     /// A recent instant of the operating system on this clock, never earlier than it was; the origin, if it was before that.
-    pub fn mono_of(&self, instant: Instant) -> Mono {
+    pub(crate) fn mono_of(&self, instant: Instant) -> Mono {
         // In this order: where the thread is stopped between the two readings, the result is late and not early.
         let passed = instant.elapsed();
         Mono(self.mono().0.saturating_sub(passed))
@@ -99,7 +99,7 @@ impl Clock {
 
     /// The tokio instant of a monotonic point, for sleeping until it. A sleep does not count the time in which the machine is
     /// suspended: whoever sleeps long looks again in between.
-    pub fn instant(&self, mono: Mono) -> tokio::time::Instant {
+    pub(crate) fn instant(&self, mono: Mono) -> tokio::time::Instant {
         let far = Duration::from_secs(86_400 * 365);
         tokio::time::Instant::from_std(Instant::now() + mono.since(self.mono()).min(far))
     }
@@ -109,8 +109,9 @@ impl Clock {
         self.skew_ms.store(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    /// As if the machine had been suspended for this long, for tests: the clocks go on, and no timer has run.
-    pub fn suspend(&self, time: Duration) {
+    /// As if the machine had been suspended for this long: the clocks go on, and no timer has run.
+    #[cfg(test)]
+    pub(crate) fn suspend(&self, time: Duration) {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.suspended_ms.fetch_add(ms, Ordering::Relaxed);
         self.skew_ms.fetch_add(i64::try_from(ms).unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -132,7 +133,7 @@ fn read(clock: ClockId) -> Duration {
 }
 
 /// For how long the machine has been suspended since it was started: what timers did not count.
-pub fn suspended() -> Duration {
+pub(crate) fn suspended() -> Duration {
     read(ELAPSED).saturating_sub(read(ClockId::CLOCK_MONOTONIC))
 }
 

@@ -54,7 +54,7 @@ pub struct Report {
 
 impl Report {
     /// Adds a text and returns its index.
-    pub fn add_source(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> usize {
+    pub(crate) fn add_source(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> usize {
         self.sources.push(Source { path: path.into(), text: text.into(), hidden: Vec::new() });
         self.sources.len() - 1
     }
@@ -107,7 +107,7 @@ impl Report {
 
 impl Diagnostic {
     /// What stands at the caret.
-    pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
+    pub(crate) fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = Some(label.into());
         self
     }

@@ -87,7 +87,7 @@ impl FileError {
     }
 
     /// The problem with this file, for a report.
-    pub fn advice(&self, path: &Path) -> Advice {
+    pub(crate) fn advice(&self, path: &Path) -> Advice {
         let shown = path.display();
         match self {
             FileError::Untrusted(advice) => advice.clone(),
@@ -100,7 +100,7 @@ impl FileError {
     }
 
     /// Whether nothing is there.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, FileError::System(error) if error.kind() == ErrorKind::NotFound)
     }
 }
@@ -178,7 +178,7 @@ pub fn open(path: &Path, mut options: OpenOptions, follow: bool) -> Result<File,
 ///
 /// # Errors
 /// See [`FileError`].
-pub fn regular_or_missing(path: &Path) -> Result<(), FileError> {
+pub(crate) fn regular_or_missing(path: &Path) -> Result<(), FileError> {
     let file = path.to_owned();
     within(path, move || match std::fs::metadata(&file) {
         Ok(meta) => regular(&meta),

@@ -33,7 +33,7 @@ pub use subject::Subject;
 pub use tombstones::Tombstone;
 
 /// Most requests held for one agent. What comes on top waits at the platform until there is room.
-pub const ENTRIES_MAX: usize = 100_000;
+pub(crate) const ENTRIES_MAX: usize = 100_000;
 
 /// A point in the order of what happened to this inbox: listings and tombstones are compared by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -114,7 +114,7 @@ impl Inbox {
     }
 
     /// An empty inbox with room for so many requests.
-    pub fn with_capacity(listing: Listing, capacity: usize) -> Self {
+    pub(crate) fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
             ready: BTreeMap::new(),
@@ -153,7 +153,7 @@ impl Inbox {
     }
 
     /// One request, to note something on it. Where it waits, and what was sent to it, changes only through the inbox.
-    pub fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
         self.entries.get_mut(id).map(Box::as_mut)
     }
 
@@ -163,7 +163,7 @@ impl Inbox {
     }
 
     /// A live event brought a request.
-    pub fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
+    pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
         if let Some(entry) = self.entries.get_mut(&request.id) {
             let before = entry.learn(request, None);
             self.changed.extend(before);
@@ -236,7 +236,7 @@ impl Inbox {
     }
 
     /// A request remembered from the ledger, whose earlier answer has an open fate: it waits for a listing.
-    pub fn remember_unknown(
+    pub(crate) fn remember_unknown(
         &mut self,
         id: RequestId,
         sender: Sender,
@@ -253,7 +253,7 @@ impl Inbox {
     }
 
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
-    pub fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, now: Now) {
+    pub(crate) fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, now: Now) {
         let mark = self.mark();
         let subject = Subject::of(request);
         self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject });
@@ -287,7 +287,7 @@ impl Inbox {
     }
 
     /// The page that is waited for is too large: it is read again in smaller ones. Ends the pass where it was the last row.
-    pub fn page_too_large(&mut self) -> Option<PassEnd> {
+    pub(crate) fn page_too_large(&mut self) -> Option<PassEnd> {
         if !self.listing.too_large() {
             return None;
         }
@@ -295,7 +295,7 @@ impl Inbox {
     }
 
     /// Draws what follows from a pass that ended, and lets go of what it held.
-    pub fn pass_ended(&mut self, end: &PassEnd) -> Verified {
+    pub(crate) fn pass_ended(&mut self, end: &PassEnd) -> Verified {
         let mut verified = Verified::default();
         for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
@@ -354,12 +354,12 @@ impl Inbox {
     }
 
     /// The channel says how a request stands. Whether its answer is on its way: the reply decides whose word it was.
-    pub fn updated(&mut self, id: &RequestId, status: &RequestStatus) -> bool {
+    pub(crate) fn updated(&mut self, id: &RequestId, status: &RequestStatus) -> bool {
         self.entries.get_mut(id).is_some_and(|entry| entry.answer.updated(status))
     }
 
     /// This answer to a request that is here was malformed, by what was said before the start.
-    pub fn remember_malformed(&mut self, id: &RequestId, answer: Answer) {
+    pub(crate) fn remember_malformed(&mut self, id: &RequestId, answer: Answer) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.answer.remember_malformed(answer);
         }
@@ -376,17 +376,17 @@ impl Inbox {
     }
 
     /// What was known of requests of which the platform says something else by now.
-    pub fn take_changed(&mut self) -> Vec<Arc<ContactRequest>> {
+    pub(crate) fn take_changed(&mut self) -> Vec<Arc<ContactRequest>> {
         std::mem::take(&mut self.changed)
     }
 
     /// Forgets tombstones that no listing can need any more.
-    pub fn prune(&mut self, now: Now) {
+    pub(crate) fn prune(&mut self, now: Now) {
         self.tombstones.prune(now.mono);
     }
 
     /// What was answered about this id before, as far as it is remembered.
-    pub fn tombstone(&self, id: &RequestId) -> Option<Tombstone> {
+    pub(crate) fn tombstone(&self, id: &RequestId) -> Option<Tombstone> {
         self.tombstones.get(id)
     }
 }

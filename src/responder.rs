@@ -42,7 +42,7 @@ impl Responder {
     }
 
     /// Whether an answer may begin; otherwise when to ask again (`None`: when a slot comes back).
-    pub fn slot(&self, now: Mono) -> Result<(), Option<Mono>> {
+    pub(crate) fn slot(&self, now: Mono) -> Result<(), Option<Mono>> {
         if self.blocked_until > now {
             return Err(Some(self.blocked_until));
         }
@@ -72,7 +72,7 @@ impl Responder {
     }
 
     /// Gives a slot back.
-    pub fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
@@ -92,12 +92,12 @@ impl Responder {
     }
 
     /// The wait that a failure began lasts until then.
-    pub fn wait_until(&mut self, until: Mono) {
+    pub(crate) fn wait_until(&mut self, until: Mono) {
         self.answers_after = self.answers_after.max(until);
     }
 
     /// When the wait ends.
-    pub fn waits_until(&self) -> Mono {
+    pub(crate) fn waits_until(&self) -> Mono {
         self.answers_after
     }
 

@@ -20,7 +20,7 @@ pub use redact::Redact;
 /// Longest key that is believed (bytes).
 const KEY_BYTES_MAX: usize = 512;
 /// A shorter one is not a key, and could not be scrubbed from a log without eating ordinary words (bytes).
-pub const KEY_BYTES_MIN: usize = 8;
+pub(crate) const KEY_BYTES_MIN: usize = 8;
 /// A shorter one is warned about (bytes).
 const KEY_BYTES_SHORT: usize = 16;
 
@@ -82,7 +82,7 @@ impl Key {
     }
 
     /// The text, for the query of a socket that takes it nowhere else, and for the log's scrubbing.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
@@ -102,7 +102,7 @@ impl fmt::Debug for Key {
 }
 
 /// Where the key is looked for, in words.
-pub fn describe(source: &KeySource) -> String {
+pub(crate) fn describe(source: &KeySource) -> String {
     match source {
         KeySource::File(path) => format!("the file `{}`", path.display()),
         KeySource::Env(name) => format!("the environment variable `{name}`"),

@@ -13,9 +13,9 @@ use serde_json::Value;
 pub use recorder::{RECORD_BYTES_MAX, Recorder};
 
 /// The version that a header line names.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// Largest transcript that is read (bytes).
-pub const READ_BYTES_MAX: usize = 256 << 20;
+pub(crate) const READ_BYTES_MAX: usize = 256 << 20;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub struct Section {
 
 impl Section {
     /// A table without anything.
-    pub const PLAIN: Section =
+    pub(crate) const PLAIN: Section =
         Section { path: "", meaning: "", keys: &[], elsewhere: &[], at_least_one: false, secrets: "" };
 }
 

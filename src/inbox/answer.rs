@@ -79,7 +79,7 @@ impl Flight {
     }
 
     /// What the channel said of the request while the answer was on its way.
-    pub fn updated(&self) -> Option<&RequestStatus> {
+    pub(crate) fn updated(&self) -> Option<&RequestStatus> {
         self.updated.as_ref()
     }
 }
@@ -151,7 +151,7 @@ impl AnswerState {
     }
 
     /// The answer on its way.
-    pub fn flight(&self) -> Option<&Flight> {
+    pub(crate) fn flight(&self) -> Option<&Flight> {
         match &self.0 {
             State::InFlight(flight) => Some(flight),
             State::Free { .. } | State::Unknown { .. } | State::Bound(_) => None,
@@ -159,7 +159,7 @@ impl AnswerState {
     }
 
     /// When the attempt of unknown fate ended.
-    pub fn unknown_since(&self) -> Option<Mark> {
+    pub(crate) fn unknown_since(&self) -> Option<Mark> {
         match &self.0 {
             State::Unknown { ended, .. } => Some(*ended),
             State::Free { .. } | State::InFlight(_) | State::Bound(_) => None,
@@ -176,7 +176,7 @@ impl AnswerState {
     }
 
     /// Whether an attempt, perhaps the one on its way, may have been carried out.
-    pub fn may_be_heard(&self) -> bool {
+    pub(crate) fn may_be_heard(&self) -> bool {
         match &self.0 {
             State::Free { .. } => false,
             State::InFlight(flight) => flight.bound,
@@ -231,17 +231,17 @@ impl AnswerState {
     }
 
     /// Whether the platform called this answer malformed.
-    pub fn is_malformed(&self, answer: Answer) -> bool {
+    pub(crate) fn is_malformed(&self, answer: Answer) -> bool {
         self.refusals().malformed == Some(answer)
     }
 
     /// Whether the platform refused an answer, which one ever.
-    pub fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.refusals().malformed.is_some() || self.refusals().forbidden
     }
 
     /// Whether the platform did not allow an answer.
-    pub fn is_forbidden(&self) -> bool {
+    pub(crate) fn is_forbidden(&self) -> bool {
         self.refusals().forbidden
     }
 
@@ -310,7 +310,7 @@ impl AnswerState {
 
 impl Inbox {
     /// Its intent goes on record, and nobody else touches it. Returns which attempt it is.
-    pub fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<u32> {
+    pub(crate) fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<u32> {
         let entry = self.entries.get_mut(id)?;
         let attempt = entry.answer.begin(said, Subject::of(&entry.request));
         self.place(id, Queue::Out);
@@ -319,7 +319,7 @@ impl Inbox {
 
     /// The answer was not sent, or certainly not carried out: the request is to be decided again, not before `until`.
     /// `recorded` is whether its intent is on record.
-    pub fn unsent(&mut self, id: &RequestId, recorded: bool, until: Option<Mono>) {
+    pub(crate) fn unsent(&mut self, id: &RequestId, recorded: bool, until: Option<Mono>) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(flight) = entry.answer.take_flight() else { return };
         entry.answer = AnswerState::without(flight, recorded);
@@ -327,7 +327,7 @@ impl Inbox {
     }
 
     /// The answer was sent and nothing certain was heard.
-    pub fn fate_unknown(&mut self, id: &RequestId) {
+    pub(crate) fn fate_unknown(&mut self, id: &RequestId) {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(Flight { said, subject, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
@@ -352,7 +352,7 @@ impl Inbox {
     }
 
     /// A pass that began after the attempt ended still shows the request: it is bound, and decided again at `until`.
-    pub fn still_pending(&mut self, id: &RequestId, until: Mono) {
+    pub(crate) fn still_pending(&mut self, id: &RequestId, until: Mono) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match std::mem::replace(&mut entry.answer, AnswerState::free()).0 {
             State::Unknown { bound, .. } => entry.answer = AnswerState(State::Bound(bound)),
@@ -393,7 +393,7 @@ impl Inbox {
     }
 
     /// The sender is another than was known: what a person said of the one before is not sent.
-    pub fn take_order(&mut self, id: &RequestId) -> Option<Said> {
+    pub(crate) fn take_order(&mut self, id: &RequestId) -> Option<Said> {
         match &mut self.entries.get_mut(id)?.answer.0 {
             State::Free { order, .. } => order.take().map(|said| *said),
             State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
@@ -413,7 +413,7 @@ impl Inbox {
     }
 
     /// Gives up an intent that never reached anybody, unless it says the same as what is sent now.
-    pub fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>) -> Option<Answer> {
+    pub(crate) fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>) -> Option<Answer> {
         self.entries.get_mut(id)?.answer.withdraw(unless)
     }
 }

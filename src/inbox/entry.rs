@@ -138,7 +138,7 @@ impl Entry {
     }
 
     /// Whose it was before it changed, until a person was told.
-    pub fn take_was(&mut self) -> Option<Sender> {
+    pub(crate) fn take_was(&mut self) -> Option<Sender> {
         self.was.take().map(|was| *was)
     }
 
@@ -163,17 +163,17 @@ impl Entry {
     }
 
     /// It was first seen then: the record knows better, or the clock was ahead.
-    pub fn first_seen_at(&mut self, at: Timestamp) {
+    pub(crate) fn first_seen_at(&mut self, at: Timestamp) {
         self.first_seen = at;
     }
 
     /// Whether what was said last is a person's word for the request as it is known now.
-    pub fn said_by_person(&self) -> bool {
+    pub(crate) fn said_by_person(&self) -> bool {
         self.answer.said().is_some_and(Said::by_person) && self.is_as_answered()
     }
 
     /// Whether it may be the very request that its earlier answer was for.
-    pub fn is_as_answered(&self) -> bool {
+    pub(crate) fn is_as_answered(&self) -> bool {
         self.answer.subject().is_none_or(|subject| subject.may_be(Subject::of(&self.request)))
     }
 
@@ -219,7 +219,7 @@ impl Entry {
     }
 
     /// The word for `pending`.
-    pub fn stage_word(&self) -> &'static str {
+    pub(crate) fn stage_word(&self) -> &'static str {
         match self.stage() {
             Stage::Ready | Stage::Delayed { held: true, .. } => "waiting",
             Stage::Resting { .. } if self.decision.is_none() && !self.answer.is_forbidden() => "waiting",

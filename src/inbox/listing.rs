@@ -142,7 +142,7 @@ impl Listing {
     }
 
     /// The first row without a readable id that the last whole reading met.
-    pub fn blind(&self) -> Option<Blind> {
+    pub(crate) fn blind(&self) -> Option<Blind> {
         self.blind
     }
 
@@ -207,19 +207,19 @@ impl Listing {
     }
 
     /// Whether this page belongs to the pass under way and is the one it waits for.
-    pub fn expects(&self, fetch: Fetch) -> bool {
+    pub(crate) fn expects(&self, fetch: Fetch) -> bool {
         self.pass
             .as_ref()
             .is_some_and(|pass| (pass.number, pass.page, pass.size) == (fetch.pass, fetch.page, fetch.size))
     }
 
     /// The page to read next.
-    pub fn next_page(&self) -> Option<Fetch> {
+    pub(crate) fn next_page(&self) -> Option<Fetch> {
         self.pass.as_ref().map(|pass| Fetch { pass: pass.number, page: pass.page, size: pass.size })
     }
 
     /// Something was answered, or settled: what this pass does not show proves nothing.
-    pub fn disturb(&mut self) {
+    pub(crate) fn disturb(&mut self) {
         if let Some(pass) = &mut self.pass {
             pass.disturbed = true;
         }
@@ -227,7 +227,7 @@ impl Listing {
 
     /// The page that is waited for has more bytes than are taken: it is read again in smaller ones. A single row that is
     /// too large is one without a readable id; `true` where there is no smaller page.
-    pub fn too_large(&mut self) -> bool {
+    pub(crate) fn too_large(&mut self) -> bool {
         let Some(pass) = &mut self.pass else { return false };
         let Some(smaller) = PAGE_SIZES.into_iter().find(|size| *size < pass.size) else { return true };
         pass.page = (pass.page - 1).saturating_mul(pass.size / smaller).saturating_add(1);
@@ -287,7 +287,7 @@ impl Listing {
     }
 
     /// The rhythm changed: the next round is due within it.
-    pub fn hasten(&mut self, rhythm: Duration, now: Mono) {
+    pub(crate) fn hasten(&mut self, rhythm: Duration, now: Mono) {
         let at = now + self.jittered(rhythm);
         self.want("rhythm", at);
     }

@@ -9,7 +9,7 @@ use crate::model::RequestId;
 
 impl Inbox {
     /// Lets go of what the first pass listed.
-    pub fn release_held(&mut self) {
+    pub(crate) fn release_held(&mut self) {
         let held = |id: &RequestId| {
             matches!(self.entries.get(id).map(|entry| entry.queue), Some(Queue::Delayed { held: true, .. }))
         };
@@ -20,7 +20,7 @@ impl Inbox {
     }
 
     /// Moves what is due to the queue. `clock_sound` is whether the wall clock's timers may fire.
-    pub fn wake(&mut self, now: Now, clock_sound: bool) {
+    pub(crate) fn wake(&mut self, now: Now, clock_sound: bool) {
         while let Some((until, id)) = self.delays.first().cloned() {
             if until > now.mono {
                 break;
@@ -36,7 +36,7 @@ impl Inbox {
     }
 
     /// The oldest request that is ready to be decided.
-    pub fn next_ready(&self) -> Option<&RequestId> {
+    pub(crate) fn next_ready(&self) -> Option<&RequestId> {
         self.ready.values().next()
     }
 
@@ -51,12 +51,12 @@ impl Inbox {
     }
 
     /// Ready to be decided (again).
-    pub fn requeue(&mut self, id: &RequestId) {
+    pub(crate) fn requeue(&mut self, id: &RequestId) {
         self.place(id, Queue::Ready);
     }
 
     /// Everything that rests and fits goes back to the queue.
-    pub fn requeue_resting(&mut self, fits: impl Fn(&Entry) -> bool) {
+    pub(crate) fn requeue_resting(&mut self, fits: impl Fn(&Entry) -> bool) {
         let ids: Vec<RequestId> = self
             .entries
             .values()

@@ -32,7 +32,7 @@ impl Subject {
     }
 
     /// Whether both may be the same request: nothing that is known of both differs.
-    pub fn may_be(self, other: Subject) -> bool {
+    pub(crate) fn may_be(self, other: Subject) -> bool {
         let sender = self.sender == 0 || other.sender == 0 || self.sender == other.sender;
         let time = match (self.inserted_at, other.inserted_at) {
             (Some(one), Some(other)) => one == other,

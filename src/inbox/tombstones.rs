@@ -22,7 +22,7 @@ const KEPT: Duration = Duration::from_secs(900);
 /// A generation takes ids in for this long.
 const SPAN: Duration = Duration::from_secs(120);
 /// One is remembered at least until so many have been settled after it; at most two generations more.
-pub const TOMBSTONES_MIN: usize = 14_000;
+pub(crate) const TOMBSTONES_MIN: usize = 14_000;
 /// In one generation. As many as a map of 2,048 places holds.
 const GENERATION_MAX: usize = 1_792;
 

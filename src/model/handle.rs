@@ -90,7 +90,7 @@ impl Handle {
     }
 
     /// Whether it is one part of a handle: `[a-z0-9][a-z0-9._-]{0,62}`, lower case already.
-    pub fn is_part(text: &str) -> bool {
+    pub(crate) fn is_part(text: &str) -> bool {
         check_part(text).is_ok()
     }
 }

@@ -17,12 +17,12 @@ struct Inner {
 
 impl Person {
     /// Longest note (characters).
-    pub const NOTE_MAX: usize = 500;
+    pub(crate) const NOTE_MAX: usize = 500;
     /// Longest name that somebody may claim (characters).
-    pub const CLAIM_MAX: usize = 64;
+    pub(crate) const CLAIM_MAX: usize = 64;
 
     /// Somebody with a note.
-    pub fn noting(name: &str, note: Option<&str>) -> Self {
+    pub(crate) fn noting(name: &str, note: Option<&str>) -> Self {
         Self(Arc::new(Inner { name: name.into(), note: note.map(Into::into) }))
     }
 
@@ -37,13 +37,13 @@ impl Person {
     }
 
     /// Whether this may be claimed for a name. It cannot look like what doorman itself adds to a name.
-    pub fn may_be_claimed(name: &str) -> bool {
+    pub(crate) fn may_be_claimed(name: &str) -> bool {
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_.@$+:/ ".contains(character);
         (1..=Self::CLAIM_MAX).contains(&name.len()) && name.trim() == name && name.chars().all(plain)
     }
 
     /// Whether this may be a note: something in one paragraph, not too long.
-    pub fn may_be_noted(note: &str) -> bool {
+    pub(crate) fn may_be_noted(note: &str) -> bool {
         !note.trim().is_empty() && note.chars().count() <= Self::NOTE_MAX && !note.contains('\0')
     }
 }

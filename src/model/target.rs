@@ -18,7 +18,7 @@ pub enum Target {
 
 impl Target {
     /// Fewest characters of an id that name it, as tables show them on a narrow terminal.
-    pub const BEGINNING_MIN: usize = 8;
+    pub(crate) const BEGINNING_MIN: usize = 8;
 
     /// Reads it. Never fails: what is neither a handle nor an id is a handle that nobody has.
     pub fn parse(text: &str) -> Self {

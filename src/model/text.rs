@@ -15,9 +15,9 @@ pub struct StrangerText {
 impl StrangerText {
     /// Most bytes kept of one text. The platform promises at most 500 characters \[seed\], which it counts as people see
     /// them: one of those may have many bytes.
-    pub const KEPT_MAX: usize = 32 << 10;
+    pub(crate) const KEPT_MAX: usize = 32 << 10;
     /// Most characters shown of one text.
-    pub const SHOWN_MAX: usize = 200;
+    pub(crate) const SHOWN_MAX: usize = 200;
 
     /// Takes a text in, cut at [`StrangerText::KEPT_MAX`] bytes on a character boundary.
     pub fn new(text: &str) -> Self {
@@ -36,7 +36,7 @@ impl StrangerText {
     }
 
     /// At most `count` characters of the text as it came, for a store with a bound of its own.
-    pub fn raw_prefix(&self, count: usize) -> &str {
+    pub(crate) fn raw_prefix(&self, count: usize) -> &str {
         match self.kept.char_indices().nth(count) {
             Some((at, _)) => &self.kept[..at],
             None => &self.kept,
@@ -44,7 +44,7 @@ impl StrangerText {
     }
 
     /// On one line, for a table: escaped, runs of blanks as one, and cut so that it takes at most `max` columns of a terminal.
-    pub fn in_columns(&self, max: usize) -> String {
+    pub(crate) fn in_columns(&self, max: usize) -> String {
         let mut out = String::with_capacity(self.kept.len().min(max * 2));
         let (mut wide, mut blank) = (0, true);
         for character in self.kept.trim_end_matches(' ').chars() {

@@ -21,7 +21,7 @@ impl Backoff {
     }
 
     /// The longest that the next wait can be.
-    pub fn ceiling(&self) -> Duration {
+    pub(crate) fn ceiling(&self) -> Duration {
         self.min.saturating_mul(1 << self.tries.min(30)).min(self.max)
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 /// Longest frame that is read (bytes). Nesting is bounded too, by serde_json's recursion limit of 128.
-pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a client sends, and nothing else: a channel crashes on an event it does not know \[phx\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Push {
 }
 
 /// The topic of heartbeats.
-pub const HEARTBEAT_TOPIC: &str = "phoenix";
+pub(crate) const HEARTBEAT_TOPIC: &str = "phoenix";
 
 /// A frame from the server.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +85,7 @@ pub fn parse(text: &str) -> Result<Frame<'_>, FrameProblem> {
 }
 
 /// Writes a frame. A join's `join_ref` is its own ref; a heartbeat has none.
-pub fn encode(push: Push, join_ref: Option<u64>, reference: u64, topic: &str) -> String {
+pub(crate) fn encode(push: Push, join_ref: Option<u64>, reference: u64, topic: &str) -> String {
     let event = match push {
         Push::Join => "phx_join",
         Push::Leave => "phx_leave",

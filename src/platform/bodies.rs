@@ -20,9 +20,9 @@ use crate::model::{AgentId, Contact, ContactId, ContactRequest, RequestId, Reque
 use crate::ops::log::events;
 
 /// Most JSON values of one body that is parsed whole.
-pub const VALUES_MAX: usize = 64 << 10;
+pub(crate) const VALUES_MAX: usize = 64 << 10;
 /// Most rows of one page: ten times what is asked for.
-pub const ROWS_MAX: usize = 1_000;
+pub(crate) const ROWS_MAX: usize = 1_000;
 /// Rows of one page whose problems are told one by one.
 const PROBLEMS_TOLD: usize = 5;
 

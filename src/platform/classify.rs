@@ -23,7 +23,7 @@ pub struct ErrorBody {
 }
 
 /// Reads an error's body; what is no JSON says nothing.
-pub fn error_body(body: &[u8], redact: &Redact) -> ErrorBody {
+pub(crate) fn error_body(body: &[u8], redact: &Redact) -> ErrorBody {
     let Ok(value) = bodies::json(body) else { return ErrorBody::default() };
     let text = |value: Option<&Value>| {
         value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(|text| redact.said(text))
@@ -85,12 +85,12 @@ pub fn words(body: &[u8], redact: &Redact) -> Words {
 }
 
 /// Whether a 2xx's body cannot be the platform's: it is not empty and does not even begin as JSON does. A login page, say.
-pub fn is_foreign_page(body: &[u8]) -> bool {
+pub(crate) fn is_foreign_page(body: &[u8]) -> bool {
     body.trim_ascii_start().first().is_some_and(|first| !matches!(first, b'{' | b'['))
 }
 
 /// The beginning of a page, on one line.
-pub fn excerpt(body: &[u8], redact: &Redact) -> StrangerText {
+pub(crate) fn excerpt(body: &[u8], redact: &Redact) -> StrangerText {
     let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
     let text = redact.scrub(&text);
     let words: Vec<&str> = text.split_whitespace().take(EXCERPT_CHARS_MAX).collect();

@@ -185,7 +185,7 @@ impl Limiter {
 
 impl Turn {
     /// The host was not reached.
-    pub fn unreached(self) {
+    pub(crate) fn unreached(self) {
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
         let State { reach, rng, .. } = &mut *state;

@@ -66,12 +66,12 @@ impl Net {
     }
 
     /// The brakes, by host.
-    pub fn limiters(&self) -> &Limiters {
+    pub(crate) fn limiters(&self) -> &Limiters {
         &self.limiters
     }
 
     /// Reads the certificate authority's file again for the next connection, whether it looks changed or not.
-    pub fn renew_tls(&self) {
+    pub(crate) fn renew_tls(&self) {
         if let Some(tls) = &self.tls {
             tls.forget();
         }

@@ -95,7 +95,7 @@ pub struct CallError {
 
 impl CallError {
     /// There is no key to ask with: why not.
-    pub fn no_key(why: &str) -> Self {
+    pub(crate) fn no_key(why: &str) -> Self {
         Self { fault: CallFault::NoKey, code: None, message: Some(StrangerText::new(why)), retry_after: None }
     }
 
@@ -118,7 +118,7 @@ impl CallError {
 }
 
 /// How the words of [`CallFault::Malformed`] begin; the record is searched for them.
-pub const MALFORMED: &str = "malformed";
+pub(crate) const MALFORMED: &str = "malformed";
 
 /// Classes of [`CallError`], by what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]

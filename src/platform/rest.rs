@@ -29,7 +29,7 @@ use crate::secret::Redact;
 use crate::transcript::Recorder;
 
 /// Most bytes of a page, after decompression.
-pub const PAGE_BYTES_MAX: usize = 8 << 20;
+pub(crate) const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of any other body, after decompression.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// Idle connections kept: as many answers as are usually on their way at once.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 /// What is said and cannot be read asks for this much: somebody wanted a wait, so it is not "soon".
-pub const UNREADABLE: Duration = Duration::from_secs(30);
+pub(crate) const UNREADABLE: Duration = Duration::from_secs(30);
 /// Dates that some servers write, besides those of HTTP.
 const OTHER_DATES: [&str; 2] = ["%a, %d %b %Y %H:%M:%S %z", "%a %b %e %H:%M:%S %Y"];
 

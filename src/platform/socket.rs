@@ -25,11 +25,11 @@ use crate::model::Ended;
 use crate::secret::Redact;
 
 /// Longest frame, and longest message, that is read.
-pub const FRAME_BYTES_MAX: usize = 1 << 20;
+pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
 /// So many bytes of frames may wait to be taken; then nothing is read until all of them were.
-pub const WAITING_BYTES_MAX: usize = 4 << 20;
+pub(crate) const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Most pings and pongs that are read in a second.
-pub const PINGS_MAX: u32 = 50;
+pub(crate) const PINGS_MAX: u32 = 50;
 /// A frame that cannot be written for this long ends the connection.
 const WRITE_MAX: Duration = Duration::from_secs(15);
 /// How long a closing handshake is waited for.

@@ -48,7 +48,7 @@ pub enum TlsError {
 }
 
 /// A client's TLS without ALPN. `ca_file` adds to the machine's roots. Blocks on the file system.
-pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let extra = match ca_file {
         Some(path) => certificates(path).map_err(|why| TlsError::Ca { path: path.display().to_string(), why })?,
@@ -133,7 +133,7 @@ impl Tls {
     }
 
     /// The file is read again for the next connection.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.lock().stamp = None;
     }
 

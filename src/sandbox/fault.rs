@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Mono;
 
 /// Most faults waiting at once.
-pub const FAULTS_MAX: usize = 10_000;
+pub(crate) const FAULTS_MAX: usize = 10_000;
 /// Longest `ms` of a fault.
-pub const FAULT_MS_MAX: u64 = 3_600_000;
+pub(crate) const FAULT_MS_MAX: u64 = 3_600_000;
 
 /// Where a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ pub struct Fault {
 }
 
 /// Longest reason of a close frame (RFC 6455, section 5.5).
-pub const REASON_BYTES_MAX: usize = 123;
+pub(crate) const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
     /// A fault that strikes once, whoever comes.
@@ -236,7 +236,7 @@ impl Fault {
 }
 
 /// Whether a server may close with this: 0 (no close frame) or a code that may stand in a close frame.
-pub fn is_close_code(code: u16) -> bool {
+pub(crate) fn is_close_code(code: u16) -> bool {
     matches!(code, 0 | 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 

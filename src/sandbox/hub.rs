@@ -12,7 +12,7 @@ use super::wire::Live;
 use crate::clock::Mono;
 
 /// Most events that wait for one socket; one more, and the connection is closed with 1013.
-pub const QUEUE_MAX: usize = 1 << 18;
+pub(crate) const QUEUE_MAX: usize = 1 << 18;
 
 /// The topics that an agent may join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub struct Hub {
 
 impl Hub {
     /// Whether a connection of this agent counts as live.
-    pub fn is_live(&self, agent: PartyIndex, now: Mono) -> bool {
+    pub(crate) fn is_live(&self, agent: PartyIndex, now: Mono) -> bool {
         match self.places.get(&agent) {
             Some(Slot::Open(_)) => true,
             Some(Slot::Ghost(until)) => *until > now,
@@ -171,7 +171,7 @@ impl Hub {
     }
 
     /// The connection's TCP ends without a word, and it goes on counting as live until `until`.
-    pub fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
+    pub(crate) fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
         if let Some(Slot::Open(conn)) = self.places.get(&agent) {
             let _ = conn.orders.send(Order::Close(0, "fault"));
             self.places.insert(agent, Slot::Ghost(until));
@@ -211,4 +211,4 @@ impl Hub {
 }
 
 /// How long a ghost counts as live, unless told otherwise \[sdk, infer\].
-pub const GHOST: Duration = Duration::from_secs(60);
+pub(crate) const GHOST: Duration = Duration::from_secs(60);

@@ -21,9 +21,9 @@ pub use lists::{PageWanted, Rows};
 use rooms::Room;
 
 /// Most requests in one sandbox.
-pub const REQUESTS_MAX: usize = 1_000_000;
+pub(crate) const REQUESTS_MAX: usize = 1_000_000;
 /// Most requests that one call makes.
-pub const COUNT_MAX: u64 = 100_000;
+pub(crate) const COUNT_MAX: u64 = 100_000;
 /// Most answers that are shown for one request; all are counted.
 const ANSWERS_KEPT: usize = 16;
 /// Which party, by position in the world.
@@ -187,7 +187,7 @@ impl Store {
     }
 
     /// Whose key it is.
-    pub fn by_key(&self, key: &str) -> Option<PartyIndex> {
+    pub(crate) fn by_key(&self, key: &str) -> Option<PartyIndex> {
         self.by_key.get(key).copied()
     }
 
@@ -197,7 +197,7 @@ impl Store {
     }
 
     /// By id only.
-    pub fn by_id(&self, id: &str) -> Option<PartyIndex> {
+    pub(crate) fn by_id(&self, id: &str) -> Option<PartyIndex> {
         self.by_id.get(id).copied()
     }
 
@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// The request that a handle means: to `by` from it, or, for a cancellation, from `by` to it.
-    pub fn by_other_handle(&self, by: PartyIndex, action: Action, handle: &str) -> Option<usize> {
+    pub(crate) fn by_other_handle(&self, by: PartyIndex, action: Action, handle: &str) -> Option<usize> {
         let handle = plain(handle);
         if action == Action::Cancel {
             return self.pending_between(by, *self.by_handle.get(&handle)?);
@@ -307,7 +307,7 @@ impl Store {
     }
 
     /// It was not written after all.
-    pub fn unpushed(&mut self, index: usize) {
+    pub(crate) fn unpushed(&mut self, index: usize) {
         if let Some(row) = self.requests.get_mut(index) {
             row.pushed = row.pushed.saturating_sub(1);
             if row.pushed == 0 {
@@ -317,7 +317,7 @@ impl Store {
     }
 
     /// From the push of a request written to now, if it was pushed.
-    pub fn since_push(&self, index: usize, now: Mono) -> Option<Duration> {
+    pub(crate) fn since_push(&self, index: usize, now: Mono) -> Option<Duration> {
         self.requests.get(index)?.push_written.map(|at| now.since(at))
     }
 }

@@ -11,9 +11,9 @@ use crate::diagnostics::{Report, Severity};
 use crate::model::{AgentId, Handle};
 
 /// Most agents and users together in one world.
-pub const PARTIES_MAX: usize = 20_000;
+pub(crate) const PARTIES_MAX: usize = 20_000;
 /// Most bytes of a world file.
-pub const WORLD_BYTES_MAX: usize = 16 << 20;
+pub(crate) const WORLD_BYTES_MAX: usize = 16 << 20;
 const KEY_BYTES_MAX: usize = 512;
 const NAME_CHARS_MAX: usize = 200;
 const FIELDS: [&str; 5] = ["id", "key", "handle", "name", "description"];

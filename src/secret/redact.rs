@@ -17,7 +17,7 @@ use self::decode::Decoded;
 use crate::model::StrangerText;
 
 /// Shorter texts are not scrubbed: they would eat ordinary words.
-pub const KEY_BYTES_MIN: usize = 8;
+pub(crate) const KEY_BYTES_MIN: usize = 8;
 /// Longer texts are no keys.
 const KEY_BYTES_MAX: usize = 4096;
 /// Most keys remembered; the oldest goes. Enough for every agent of a large daemon with a rotated key each.
@@ -48,7 +48,7 @@ impl Redact {
     }
 
     /// Remembers several keys at the cost of one.
-    pub fn add_all<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn add_all<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
         let mut known = self.inner.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.len();
         for key in keys {
@@ -71,7 +71,7 @@ impl Redact {
     }
 
     /// The text with `***` for every key, as it is or escaped, and for every piece of base64 or hexadecimal that holds one.
-    pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let guard = self.inner.search.load();
         let Some(search) = guard.as_deref() else { return Cow::Borrowed(text) };
         let mut found = Vec::new();
@@ -94,7 +94,7 @@ impl Redact {
 impl Redact {
     /// The same of JSON, or of anything else that puts texts between quotes, string by string: each is short, and the whole
     /// may have many MiB.
-    pub fn scrub_quoted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn scrub_quoted<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.inner.search.load().is_none() {
             return Cow::Borrowed(text);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 /// Calls in the first second.
-pub const RATE_MIN_START: f64 = 5.0;
+pub(crate) const RATE_MIN_START: f64 = 5.0;
 /// The rate never falls below this, however often the host refuses: the waits grow instead.
 const RATE_MIN: f64 = 0.5;
 /// What a refusal leaves of the rate.
@@ -115,7 +115,7 @@ impl Pace {
     }
 
     /// The host took a call.
-    pub fn went_well(&mut self) {
+    pub(crate) fn went_well(&mut self) {
         self.in_a_row = 0;
     }
 
@@ -177,12 +177,12 @@ impl Pace {
     }
 
     /// Whether the host has refused a call lately.
-    pub fn limited(&self) -> bool {
+    pub(crate) fn limited(&self) -> bool {
         self.step.is_some()
     }
 
     /// Until when nothing goes.
-    pub fn paused_until(&self) -> Duration {
+    pub(crate) fn paused_until(&self) -> Duration {
         self.paused_until
     }
 }

@@ -89,7 +89,12 @@ impl Store {
 
     /// Contacts of `party`, oldest first. `online` says who has a connection; of strangers to this world that is null, as
     /// the handle is of somebody without one.
-    pub fn list_contacts(&self, party: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
+    pub(crate) fn list_contacts(
+        &self,
+        party: PartyIndex,
+        page: PageWanted,
+        online: impl Fn(PartyIndex) -> bool,
+    ) -> Rows {
         let all = &self.contacts[party];
         let show = |row: &ContactRow| {
             super::json(&json!({
@@ -136,7 +141,7 @@ impl Store {
     }
 
     /// All contacts, for the control's state.
-    pub fn contact_states(&self) -> Vec<ContactState> {
+    pub(crate) fn contact_states(&self) -> Vec<ContactState> {
         let of = |(party, rows): (usize, &std::collections::BTreeMap<u64, ContactRow>)| {
             let owner = self.parties[party].id.clone();
             let rows: Vec<ContactState> = rows

@@ -37,7 +37,7 @@ pub struct Rows {
 
 impl Store {
     /// Pending requests to `party`, newest first; with `as_of`, as they were at that moment.
-    pub fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
+    pub(crate) fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
         let show = |index: &usize| {
             let row = &self.requests[*index];
             // Only agents have a picture.
@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// Requests from `party` of this status (`None`: of every), newest first.
-    pub fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<Status>) -> Rows {
+    pub(crate) fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<Status>) -> Rows {
         let show = |index: usize| {
             let row = &self.requests[index];
             let to = &self.parties[row.to];

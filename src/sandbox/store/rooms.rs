@@ -29,7 +29,7 @@ impl Room {
 
 impl Store {
     /// A new room of this agent, which hears of it.
-    pub fn make_room(
+    pub(crate) fn make_room(
         &mut self,
         agent: PartyIndex,
         task_id: Option<String>,
@@ -55,7 +55,7 @@ impl Store {
     }
 
     /// The agent's rooms, oldest first.
-    pub fn list_rooms(&self, agent: PartyIndex, page: PageWanted) -> Rows {
+    pub(crate) fn list_rooms(&self, agent: PartyIndex, page: PageWanted) -> Rows {
         let all = &self.rooms[agent];
         let rows = all.iter().skip(page.skip()).take(page.take()).map(|room| super::json(&room.json())).collect();
         Rows { rows, total: all.len() }
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// Everybody else in this world.
-    pub fn list_peers(&self, agent: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
+    pub(crate) fn list_peers(&self, agent: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
         let show = |peer: PartyIndex| {
             let (party, is_contact) = (&self.parties[peer], self.is_contact(agent, peer));
             super::json(&json!({
