@@ -39,6 +39,7 @@ pub(crate) mod window;
 
 pub use compile::include::joined;
 pub use compile::{Shrunk, compile};
+pub use conditions::Asked;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
 pub use keys::schema;
 pub use lint::{LintContext, RuleHistory, lint};

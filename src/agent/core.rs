@@ -37,7 +37,7 @@ use crate::ledger::entry::SavedAgent;
 use crate::model::{AgentState, RequestId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
 use crate::platform::CallError;
-use crate::policy::{Policy, PolicyState};
+use crate::policy::{Asked, Policy, PolicyState};
 use crate::responder::Responder;
 
 use clockwatch::ClockWatch;
@@ -170,6 +170,7 @@ impl Core {
             done: false,
             config,
         };
+        core.policy_state.asked_of(Asked::new(core.config.agent.as_str(), core.config.name.as_deref()));
         core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.pending, memory.decided, memory.newest.unwrap_or(now.wall));

@@ -5,6 +5,7 @@ use super::output::shown;
 use super::{CliError, Global};
 use crate::ledger::LedgerReader;
 use crate::model::AgentId;
+use crate::policy::Asked;
 
 /// Shortest beginning of an id that names it.
 const BEGINNING_MIN: usize = 4;
@@ -12,7 +13,7 @@ const BEGINNING_MIN: usize = 4;
 /// Which agent, for commands that can be about one of several.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct AgentArg {
-    /// Only this agent: its id, the beginning of it, or its handle
+    /// Only this agent: its id, the beginning of it, its handle, or its `name`
     #[arg(long, value_name = "AGENT", add = super::completions::agents())]
     agent: Option<String>,
 }
@@ -22,6 +23,14 @@ impl AgentArg {
     pub(super) fn given(&self) -> Option<&str> {
         self.agent.as_deref()
     }
+}
+
+/// What rules may call this agent, as far as the configuration tells.
+pub(super) fn asked(agent: &AgentId, global: &Global) -> Asked {
+    let Ok(places) = super::places(global, "--config PATH") else { return Asked::unnamed(agent.as_str()) };
+    let configured = places.rules.iter().any(|(id, _)| id == agent.as_str());
+    let name = places.names.iter().find(|(id, _)| id == agent.as_str()).map(|(_, name)| name.as_str());
+    if configured { Asked::new(agent.as_str(), name) } else { Asked::unnamed(agent.as_str()) }
 }
 
 /// The id of the one that is meant, of these ids and their handles.
@@ -62,11 +71,13 @@ pub(super) fn on_record(
         Some(reader) => reader.agent_handles().map_err(|error| super::ledger::fault(&error))?,
         None => Vec::new(),
     };
-    let configured = super::places(global, "--ledger PATH").map(|places| places.rules).unwrap_or_default();
+    let places = super::places(global, "--ledger PATH").map(|places| (places.rules, places.names));
+    let (configured, names) = places.unwrap_or_default();
     let mut known: Vec<(&str, Option<&str>)> =
         recorded.iter().map(|(id, handle)| (id.as_str(), handle.as_deref())).collect();
     let more = configured.iter().filter(|(id, _)| recorded.iter().all(|(other, _)| other.as_str() != id));
     known.extend(more.map(|(id, _)| (id.as_str(), None)));
+    let text = names.iter().find(|(_, name)| name == text).map_or(text, |(id, _)| id.as_str());
     let id = AgentId::parse(pick(text, &known)?).map_err(|problem| CliError::new(1, problem.to_string()))?;
     Ok(Some(id))
 }

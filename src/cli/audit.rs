@@ -51,7 +51,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let mut rules = Rules::new(&reader, args.rules.as_ref())?;
+    let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut shown, mut said) = (Vec::new(), Vec::new());

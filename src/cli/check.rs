@@ -13,7 +13,7 @@ use serde_json::json;
 use super::findings::{self, Finding, Format};
 use super::{CliError, Global, output};
 use crate::clock::Clock;
-use crate::config::settings::LedgerSettings;
+use crate::config::settings::{AgentSettings, LedgerSettings};
 use crate::config::{self, Env, Loaded, Overrides};
 use crate::diagnostics::{Report, Severity};
 use crate::ledger::LedgerReader;
@@ -67,7 +67,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let format = if args.json { Format::Json } else { args.format };
     let global = nearest(global);
     let mut checked = Checked { format, ..Checked::default() };
-    let mut ledger = None;
+    let (mut ledger, mut names) = (None, None);
     let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
@@ -85,6 +85,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 checked.show(&loaded.report);
                 ledger = Some(loaded.settings.ledger);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
+                let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
+                names = Some(loaded.settings.agents.iter().flat_map(words).flatten().collect());
                 for agent in loaded.settings.agents {
                     rules.entry(agent.rules).or_default().push(agent.id);
                 }
@@ -96,7 +98,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     for (file, agents) in &rules {
         let mut loaded =
             if named { policy::load_named(file) } else { policy::load(file, None, &policy::Shrunk::Refuse) };
-        let facts = facts(ledger.as_ref(), agents, &mut loaded.report);
+        let mut facts = facts(ledger.as_ref(), agents, &mut loaded.report);
+        facts.agents.clone_from(&names);
         policy::lint(&mut loaded, &facts);
         checked.files.push(file.clone());
         checked.show(&loaded.report);

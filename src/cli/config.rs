@@ -35,7 +35,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         let agents: Vec<_> = agents
             .map(|(agent, from)| {
                 json!({
-                    "id": agent.id, "id_from": from.id, "key": "***", "key_from": secret::describe(&agent.key),
+                    "id": agent.id, "id_from": from.id, "name": agent.name, "key": "***", "key_from": secret::describe(&agent.key),
                     "rules": agent.rules, "rules_from": from.rules,
                     "connection": agent.connection.word(), "connection_from": from.connection,
                 })
@@ -50,9 +50,10 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     for (agent, from) in agents {
         page += &format!(
-            "agent {} ({})  key *** from {}, rules {} ({}), connection {} ({})\n",
+            "agent {} ({}){}  key *** from {}, rules {} ({}), connection {} ({})\n",
             agent.id,
             from.id,
+            agent.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default(),
             secret::describe(&agent.key),
             agent.rules.display(),
             from.rules,

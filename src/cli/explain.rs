@@ -200,9 +200,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             } else if args.now {
                 imagined::of_now(&args, reader, &recorded, global)?
             } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() || args.contact.is_some() {
-                of_recorded_otherwise(&args, at, reader, &recorded)?
+                of_recorded_otherwise(&args, at, reader, &recorded, global)?
             } else {
-                of_recorded(reader, &recorded, &older)?
+                of_recorded(reader, &recorded, &older, global)?
             }
         }
         (Found::Recorded(..) | Found::Nobody, _) if args.as_test || args.now => {
@@ -283,6 +283,7 @@ fn reach(policy: &Policy) -> Reach {
 
 /// What the agent remembered at that moment, as this policy asks.
 fn policy_state(
+    global: &Global,
     reader: &LedgerReader,
     agent: &AgentId,
     recorded: Option<&RecordedRequest>,
@@ -292,7 +293,9 @@ fn policy_state(
 ) -> Result<PolicyState, CliError> {
     let owner = sender.handle().map(|handle| handle.owner());
     let memory = reader.memory_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
-    Ok(PolicyState::restore_for(memory, policy, moment.at))
+    let mut state = PolicyState::restore_for(memory, policy, moment.at);
+    state.asked_of(agents::asked(agent, global));
+    Ok(state)
 }
 
 /// The last decision on a request of this agent.
@@ -302,7 +305,12 @@ fn last_decision(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Op
 }
 
 /// What happened: the record, then the conditions as they were, then what today's rules would say.
-fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[RequestId]) -> Result<Told, CliError> {
+fn of_recorded(
+    reader: &LedgerReader,
+    recorded: &RecordedRequest,
+    older: &[RequestId],
+    global: &Global,
+) -> Result<Told, CliError> {
     let decision = last_decision(reader, recorded)?;
     let rules = decision.as_ref().map(|decision| Said {
         verdict: decision.verdict,
@@ -327,8 +335,15 @@ fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[Reque
             Ok(policy) => {
                 let moment = Moment::of(recorded, Some((decision.row, decision.at)));
                 let circumstances = sources::circumstances_then(recorded, decision);
-                let policy_state =
-                    policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+                let policy_state = policy_state(
+                    global,
+                    reader,
+                    &recorded.agent,
+                    Some(recorded),
+                    &recorded.request.sender,
+                    &policy,
+                    moment,
+                )?;
                 explanation = Some(explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at));
             }
             Err(error) => unexplained = Some(error.message),
@@ -343,7 +358,7 @@ fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[Reque
     let same = |one: &Said, other: &Said| one.verdict == other.verdict && one.by == other.by;
     let differs =
         explanation.as_ref().map(said_again).filter(|again| rules.as_ref().is_some_and(|was| !same(was, again)));
-    let today = today(reader, recorded, rules.as_ref())?;
+    let today = today(reader, recorded, rules.as_ref(), global)?;
     if let (Some(explanation), Some(rules)) = (&mut explanation, &rules) {
         (explanation.verdict, explanation.by) = (rules.verdict, rules.by.clone());
     }
@@ -383,7 +398,12 @@ fn of_recorded(reader: &LedgerReader, recorded: &RecordedRequest, older: &[Reque
 }
 
 /// What the rules in force would say of it now, where they are others and say something else.
-fn today(reader: &LedgerReader, recorded: &RecordedRequest, rules: Option<&Said>) -> Result<Option<Said>, CliError> {
+fn today(
+    reader: &LedgerReader,
+    recorded: &RecordedRequest,
+    rules: Option<&Said>,
+    global: &Global,
+) -> Result<Option<Said>, CliError> {
     let hash = reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?;
     let Some(hash) = hash.filter(|hash| !recorded.blanked && rules.is_none_or(|rules| rules.policy != hash.as_str()))
     else {
@@ -391,8 +411,15 @@ fn today(reader: &LedgerReader, recorded: &RecordedRequest, rules: Option<&Said>
     };
     let Ok(policy) = sources::policy_on_record(reader, &hash) else { return Ok(None) };
     let now = Clock::start().now().wall;
-    let policy_state =
-        policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, Moment::at(now))?;
+    let policy_state = policy_state(
+        global,
+        reader,
+        &recorded.agent,
+        Some(recorded),
+        &recorded.request.sender,
+        &policy,
+        Moment::at(now),
+    )?;
     let seen = Circumstances::new(recorded.first_seen, ClockHealth::Sound);
     let circumstances = contacts_on_record(reader, &recorded.agent, &recorded.request.sender, seen, now)?;
     let decision = policy.decide(&recorded.request, &circumstances, &policy_state, now);
@@ -406,6 +433,7 @@ fn of_recorded_otherwise(
     at: Option<Timestamp>,
     reader: &LedgerReader,
     recorded: &RecordedRequest,
+    global: &Global,
 ) -> Result<Told, CliError> {
     if recorded.blanked {
         let message =
@@ -431,7 +459,7 @@ fn of_recorded_otherwise(
     };
     imagined::said_to_be(args, &mut circumstances);
     let policy_state =
-        policy_state(reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
+        policy_state(global, reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
     let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
     Ok(Told { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }

@@ -46,7 +46,8 @@ impl RemoteArgs {
             .build()
             .map_err(|error| CliError::new(1, format!("the runtime cannot be started: {error}")))?;
         let client = runtime.block_on(Client::find(&places)).map_err(refused)?.saying(who.claim());
-        Ok(Remote { runtime, client })
+        let names = super::places(global, "--socket PATH").map(|places| places.names).unwrap_or_default();
+        Ok(Remote { runtime, client, names })
     }
 }
 
@@ -69,6 +70,8 @@ pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
 pub struct Remote {
     runtime: Runtime,
     client: Client,
+    /// The ids and names of agents, as the configuration has them.
+    names: Vec<(String, String)>,
 }
 
 impl Remote {
@@ -105,12 +108,13 @@ impl Remote {
         self.runtime.block_on(self.client.health(ready)).map_err(refused)
     }
 
-    /// The agent that a person means: an id, a handle, or the beginning of one id only.
+    /// The agent that a person means: an id, a name, a handle, or the beginning of one id only.
     ///
     /// # Errors
     /// Exit code 1 where that is none or several; the message lists those that there are.
     pub fn agent(&self, text: Option<&str>) -> Result<Option<AgentId>, CliError> {
-        text.map(|text| pick(text, &self.status()?)).transpose()
+        let named = |text: &str| self.names.iter().find(|(_, name)| name == text).map(|(id, _)| id.clone());
+        text.map(|text| pick(named(text).as_deref().unwrap_or(text), &self.status()?)).transpose()
     }
 }
 

@@ -113,7 +113,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
-    let choice = choose(&args, since, contacts, &reader)?;
+    let choice = choose(&args, since, contacts, &reader, global)?;
     for (count, whom, option) in
         [(choice.of_people, "that a person approved", "--people-too"), (choice.of_others, "not by doorman", "--any")]
     {
@@ -175,8 +175,9 @@ fn choose(
     since: Option<Timestamp>,
     contacts: Vec<RecordedContact>,
     reader: &LedgerReader,
+    global: &Global,
 ) -> Result<Choice, CliError> {
-    let mut rules = Rules::new(reader, args.rules.as_ref())?;
+    let mut rules = Rules::new(reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut choice = Choice::default();
     for contact in contacts {

@@ -99,6 +99,7 @@ pub static AGENT: Section = Section {
     meaning: "One agent.",
     keys: &[
         required("id", Takes::Text, "The agent's id, a UUID."),
+        key("name", Takes::Text, "none", "What rules call it in `agents`: a-z, 0-9 and `-`."),
         key(
             "api_key_file",
             Takes::Text,

@@ -76,6 +76,8 @@ pub enum CredentialsMode {
 pub struct AgentSettings {
     /// Whose door.
     pub id: AgentId,
+    /// What rules may call it.
+    pub name: Option<String>,
     /// Where its key is.
     pub key: KeySource,
     /// Its rules file.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::conditions::OfContact;
+use super::conditions::{Asked, OfContact};
 use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
 use super::regexes;
@@ -87,15 +87,18 @@ impl Heard<'_> {
 }
 
 impl Policy {
-    /// What these rules say of a contact with this handle; `now` is for rules that have ended.
-    pub fn audit(&self, handle: Option<&Handle>, now: Timestamp) -> Audit {
+    /// What these rules say of a contact of this agent with this handle; `now` is for rules that have ended.
+    pub fn audit(&self, handle: Option<&Handle>, asked: Option<&Asked>, now: Timestamp) -> Audit {
         let (Some(handle), Ok(id)) = (handle, RequestId::parse("audit")) else {
             return Audit::CannotBeEvaluated(Unknown::Handle);
         };
         let sender = Sender::parse(Some(handle.as_str()));
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
         let circumstances = Circumstances::new(now, ClockHealth::Sound);
-        let policy_state = PolicyState::restore(SavedState::default());
+        let mut policy_state = PolicyState::restore(SavedState::default());
+        if let Some(asked) = asked {
+            policy_state.asked_of(asked.clone());
+        }
         let inputs =
             Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));
         let heard: Vec<Heard<'_>> =
@@ -204,7 +207,7 @@ mod tests {
 
     fn audit(rules: &str, handle: &str) -> String {
         let now = "2026-01-07T03:00:00Z".parse().unwrap();
-        policy(rules).audit(Some(&Handle::parse(handle).unwrap()), now).to_string()
+        policy(rules).audit(Some(&Handle::parse(handle).unwrap()), None, now).to_string()
     }
 
     const FRIENDS: &str = "[rules.friends]\nthen = \"approve\"\nwhen = { handle = [\"ann\", \"acme/*\"] }\n";
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(audit(&foes, "ann"), "approved by `friends`");
         assert_eq!(audit(&foes, "acme/spam"), "rejected by `foes`");
         assert_eq!(audit(&foes, "bob"), "not approved: no rule matches");
-        assert_eq!(policy(&foes).audit(None, Timestamp::UNIX_EPOCH).as_str(), "cannot-be-evaluated");
+        assert_eq!(policy(&foes).audit(None, None, Timestamp::UNIX_EPOCH).as_str(), "cannot-be-evaluated");
         let strict = foes.replace("no_match = \"defer\"", "no_match = \"reject\"");
         assert_eq!(audit(&strict, "bob"), "not approved: no rule matches", "nobody is rejected by no rule");
     }

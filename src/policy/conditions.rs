@@ -4,6 +4,7 @@
 //!
 //! The order of that list is the order of the keys on the reference page.
 
+mod agents;
 pub(crate) mod compared;
 mod contact;
 mod contacts;
@@ -19,6 +20,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
+pub use agents::{Agents, Asked};
 pub use contact::IsContact;
 pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
@@ -261,6 +263,7 @@ conditions![
     IsContact,
     ContactsOver,
     History,
+    Agents,
 ];
 
 #[cfg(test)]

@@ -280,6 +280,7 @@ pub static TEST_REQUEST: Section = Section {
         key("from_name", Takes::Text, "absent", "The name of the sender."),
         key("message", Takes::Text, "absent", "The message."),
         key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
+        key("agent", Takes::Text, "unknown", "Which agent is asked: a word that `agents` of a rule may name."),
         key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
         key(
             "contact",

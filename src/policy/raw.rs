@@ -200,6 +200,7 @@ pub(crate) struct RawTest {
     pub(crate) from_name: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) ago: SignedDuration,
+    pub(crate) agent: Option<At<String>>,
     pub(crate) contacts: Option<u64>,
     /// Whether the owner has a contact, and whether the sender is one.
     pub(crate) contact: Option<(bool, bool)>,

@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{By, Circumstances, Decision, Policy, PolicyState};
+use super::{Asked, By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 
 /// Most times that one request is decided; a window that opens and closes for three years is looked at in full.
@@ -101,10 +101,17 @@ struct Course {
     decisions: u32,
 }
 
-/// Decides `recorded` (one agent's, in order of first seen) again under `policy`, up to the moment `until`. `progress`
+/// Decides `recorded` (of this agent, in order of first seen) again under `policy`, up to the moment `until`. `progress`
 /// is told how many requests have been looked at for the first time.
-pub fn replay(policy: &Policy, recorded: &[Recorded], until: Timestamp, mut progress: impl FnMut(usize)) -> Replay {
+pub fn replay(
+    policy: &Policy,
+    asked: &Asked,
+    recorded: &[Recorded],
+    until: Timestamp,
+    mut progress: impl FnMut(usize),
+) -> Replay {
     let mut policy_state = PolicyState::default();
+    policy_state.asked_of(asked.clone());
     policy_state.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
     let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {

@@ -412,6 +412,8 @@ pub struct TestRequest {
     pub message: Option<crate::model::StrangerText>,
     /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
     pub ago: SignedDuration,
+    /// Which agent is asked; unknown where the test does not say.
+    pub agent: Option<Arc<str>>,
     /// How many contacts the agent has; unknown where the test does not say.
     pub contacts: Option<u64>,
     /// Whether the sender's owner has a contact, and whether the sender is one; likewise.

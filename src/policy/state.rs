@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use charges::{Charges, Used};
 pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
+use super::conditions::Asked;
 use super::decision::{By, Charge};
 use super::doubts::{Doubt, Doubts, Fact};
 use super::evaluate::inputs::after;
@@ -43,6 +44,8 @@ pub struct PolicyState {
     /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,
+    /// Which agent this is, where somebody said.
+    asked: Option<Asked>,
 }
 
 /// Most approvals that are remembered for `approvals_max`.
@@ -183,6 +186,15 @@ impl PolicyState {
         for (request, name) in memory.notified {
             self.notified(&request, &name);
         }
+    }
+
+    /// Which agent this is the state of.
+    pub fn asked_of(&mut self, asked: Asked) {
+        self.asked = Some(asked);
+    }
+
+    pub(crate) fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
     }
 
     /// Whether this policy state can answer every question of this policy at this moment. Where not, deciding stays safe (what

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::PolicyState;
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
+use super::{Asked, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, Sender};
 use crate::policy::state::SavedState;
 
@@ -72,6 +72,9 @@ pub fn run_tests(policy: &Policy) -> Vec<TestResult> {
 fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     let sent = test.at.checked_sub(test.request.ago).unwrap_or(test.at);
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    if let Some(agent) = &test.request.agent {
+        policy_state.asked_of(Asked::new(agent, None));
+    }
     let mut past: Vec<(Timestamp, &TestHistory)> =
         test.history.iter().map(|one| (test.at.checked_sub(one.ago).unwrap_or(test.at), one)).collect();
     past.sort_by_key(|(at, _)| *at);

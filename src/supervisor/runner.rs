@@ -103,6 +103,7 @@ impl Runner {
         let memory = self.memory(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
         let config = CoreConfig {
             agent: self.settings.id.clone(),
+            name: self.settings.name.clone(),
             connection: self.settings.connection,
             credentials: self.credentials,
             answers: self.answers,

@@ -20,6 +20,8 @@ use crate::secret::Redact;
 pub struct CoreConfig {
     /// Whose door.
     pub agent: AgentId,
+    /// What rules may call it.
+    pub name: Option<String>,
     /// Yield, take or poll.
     pub connection: ConnectionMode,
     /// How the socket is told the key.

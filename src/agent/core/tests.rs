@@ -46,6 +46,7 @@ impl Held {
     fn of(connection: ConnectionMode, memory: SavedAgent, whose: Option<&'static str>) -> Self {
         let config = CoreConfig {
             agent: AgentId::parse(AGENT).unwrap(),
+            name: None,
             connection,
             credentials: CredentialsMode::Auto,
             answers: Answers { in_flight: 4, per_second: 0 },

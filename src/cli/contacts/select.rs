@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::cli::explain::sources;
 use crate::cli::ledger::fault;
-use crate::cli::{CliError, output};
+use crate::cli::{CliError, Global, agents, output};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, Handle, Sender};
@@ -108,14 +108,19 @@ pub(in crate::cli) struct Rules<'a> {
     reader: &'a LedgerReader,
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
+    global: &'a Global,
 }
 
 impl<'a> Rules<'a> {
     /// # Errors
     /// Exit code 78 where the file is refused.
-    pub(in crate::cli) fn new(reader: &'a LedgerReader, file: Option<&PathBuf>) -> Result<Self, CliError> {
+    pub(in crate::cli) fn new(
+        reader: &'a LedgerReader,
+        file: Option<&PathBuf>,
+        global: &'a Global,
+    ) -> Result<Self, CliError> {
         let given = file.map(|path| sources::policy_of(path)).transpose()?;
-        Ok(Self { reader, given, in_force: HashMap::new() })
+        Ok(Self { reader, given, in_force: HashMap::new(), global })
     }
 
     /// # Errors
@@ -144,7 +149,8 @@ impl<'a> Rules<'a> {
     /// # Errors
     /// As [`Rules::of`].
     pub(in crate::cli) fn audit(&mut self, contact: &RecordedContact, now: Timestamp) -> Result<Audit, CliError> {
-        Ok(self.of(&contact.agent)?.audit(handle(contact).as_ref(), now))
+        let asked = agents::asked(&contact.agent, self.global);
+        Ok(self.of(&contact.agent)?.audit(handle(contact).as_ref(), Some(&asked), now))
     }
 
     /// Whether a contact is on this list.

@@ -6,8 +6,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Global, last_decision, reach, sources};
-use crate::cli::CliError;
 use crate::cli::ledger::fault;
+use crate::cli::{CliError, agents};
 use crate::ledger::read::{Moment, RecordedDecision};
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{RequestId, Sender, StrangerText, Verdict};
@@ -45,9 +45,13 @@ pub(super) fn test(
     let name = name(&recorded.request.sender, &policy);
     // What the sender's owner did tells more than everybody who took a place; where that is not enough, all of it.
     let theirs: Vec<Past> = past.iter().filter(|one| one.is_by(owner)).cloned().collect();
-    let mut table = self::table(&name, recorded, &decision, &theirs, moment.at);
+    let asked = agents::asked(&recorded.agent, global);
+    let named = policy.agents();
+    let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
+    let agent = agent.filter(|_| !named.is_empty()).map(|word| &**word);
+    let mut table = self::table(&name, recorded, &decision, (&theirs, agent), moment.at);
     if fails(&policy, &table, &name).is_some() {
-        table = self::table(&name, recorded, &decision, &past, moment.at);
+        table = self::table(&name, recorded, &decision, (&past, agent), moment.at);
     }
     if let Some(got) = fails(&policy, &table, &name) {
         return Err(no_test(&format!("the record does not hold everything that the decision saw: it would say {got}")));
@@ -138,7 +142,13 @@ fn name(sender: &Sender, policy: &Policy) -> String {
         .unwrap_or(plain)
 }
 
-fn table(name: &str, recorded: &RecordedRequest, decision: &RecordedDecision, past: &[Past], at: Timestamp) -> String {
+fn table(
+    name: &str,
+    recorded: &RecordedRequest,
+    decision: &RecordedDecision,
+    (past, agent): (&[Past], Option<&str>),
+    at: Timestamp,
+) -> String {
     let request = &recorded.request;
     let ago = |then: Timestamp| length(at.duration_since(then).max(SignedDuration::ZERO));
     let mut text = format!("[tests.{name}]\nat = {at}\n");
@@ -163,6 +173,7 @@ fn table(name: &str, recorded: &RecordedRequest, decision: &RecordedDecision, pa
     field("from_handle", request.sender.original());
     field("from_name", request.name.as_ref());
     field("message", request.message.as_ref());
+    fields.extend(agent.map(|agent| format!("agent = {}", quoted(agent))));
     let circumstances = decision.facts.circumstances;
     let came = circumstances.map_or(recorded.first_seen, |circumstances| circumstances.first_seen);
     if at.duration_since(came) >= SignedDuration::from_millis(1) {

@@ -27,7 +27,7 @@ pub(super) fn of_now(
         (None, Some(hash)) if args.ledger.is_some() => sources::policy_on_record(reader, &hash)?,
         (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?)?,
     };
-    told_now("now", args, now, now, Some((reader, &recorded.agent)), &request, &policy)
+    told_now("now", args, (now, now), Some((reader, &recorded.agent)), &request, &policy, global)
 }
 
 fn hypothetical_id() -> Result<RequestId, CliError> {
@@ -64,7 +64,7 @@ pub(super) fn of_hypothetical(
         (None, None) => None,
     };
     let whose = reader.zip(agent.as_ref());
-    told_now("hypothetical", args, at, came, whose, &request, &policy)
+    told_now("hypothetical", args, (at, came), whose, &request, &policy, global)
 }
 
 /// What the command line says of the contacts.
@@ -79,17 +79,17 @@ pub(super) fn said_to_be(args: &Args, circumstances: &mut Circumstances) {
 fn told_now(
     basis: &'static str,
     args: &Args,
-    at: Timestamp,
-    came: Timestamp,
+    (at, came): (Timestamp, Timestamp),
     whose: Option<(&LedgerReader, &AgentId)>,
     request: &ContactRequest,
     policy: &Policy,
+    global: &Global,
 ) -> Result<Told, CliError> {
     let seen = Circumstances::new(came, ClockHealth::Sound);
     let (policy_state, mut circumstances) = match whose {
         Some((reader, agent)) => {
             let circumstances = contacts_on_record(reader, agent, &request.sender, seen, at)?;
-            (policy_state(reader, agent, None, &request.sender, policy, Moment::at(at))?, circumstances)
+            (policy_state(global, reader, agent, None, &request.sender, policy, Moment::at(at))?, circumstances)
         }
         None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), seen),
     };

@@ -8,6 +8,7 @@ use crate::config::keys;
 use crate::config::raw::RawAgent;
 use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
 use crate::diagnostics::Severity;
+use crate::document::shown;
 use crate::model::AgentId;
 
 /// An agent's rules file, where nobody names another.
@@ -29,6 +30,18 @@ impl Loading<'_> {
                 self.problems
                     .error(&span, format!("the agent `{}` is there twice", agent.id))
                     .help("remove one of them");
+            }
+            let called = |other: &AgentSettings| {
+                let theirs = [Some(other.id.as_str()), other.name.as_deref()];
+                let ours = [Some(agent.id.as_str()), agent.name.as_deref()];
+                ours.into_iter().flatten().any(|word| theirs.contains(&Some(word)))
+            };
+            if let (Some(name), true) =
+                (one.get("name"), agents.iter().any(|other| other.id != agent.id && called(other)))
+            {
+                self.problems
+                    .error(&name.span, format!("the name `{}` is another agent's", shown(&name.value)))
+                    .help("give each agent a name of its own");
             }
             let origin = |key: &str| match one.get(key) {
                 Some(at) => Layer::File(at.span.clone()).origin(),
@@ -69,8 +82,14 @@ impl Loading<'_> {
                 KeySource::Missing
             }
         };
+        let name = raw.get("name").map(|at| at.value.clone());
+        if let Some(at) = raw.get("name").filter(|at| !is_name(&at.value)) {
+            self.problems
+                .error(&at.span, format!("`{}` cannot be an agent's name", shown(&at.value)))
+                .label("a name has a-z, 0-9 and `-`, at most 64 of them");
+        }
         let rules = self.resolve(raw.get("rules").map_or(DEFAULT_RULES, |at| at.value.as_str()));
-        Some(AgentSettings { id: id?, key, rules, connection: connection? })
+        Some(AgentSettings { id: id?, name, key, rules, connection: connection? })
     }
 
     /// One of the three; `take` with a warning.
@@ -128,8 +147,13 @@ impl Loading<'_> {
             Some(layered) => self.connection(&layered)?,
             None => ConnectionMode::Yield,
         };
-        Some(AgentSettings { id: id?, key, rules, connection })
+        Some(AgentSettings { id: id?, name: None, key, rules, connection })
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn agent_id(text: &str) -> Result<AgentId, String> {

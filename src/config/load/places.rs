@@ -26,6 +26,8 @@ pub struct Places {
     pub read: Vec<PathBuf>,
     /// Each agent's id, as far as it is one, and its rules.
     pub rules: Vec<(String, PathBuf)>,
+    /// The ids and names of agents that have a name.
+    pub names: Vec<(String, String)>,
 }
 
 /// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
@@ -51,8 +53,10 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let named = !matches!(control.layer, Layer::Default);
     let read = loading.scalar("control.read_path", None, "").value;
     let mut rules: Vec<(String, PathBuf)> = Vec::new();
+    let mut names = Vec::new();
     for agent in &loading.raw.agents {
         let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();
+        names.extend(agent.get("name").map(|name| (id.clone(), name.value.clone())));
         rules.push((id, loading.resolve(agent.get("rules").map_or(DEFAULT_RULES, |rules| rules.value.as_str()))));
     }
     if let (true, Some(id)) = (rules.is_empty(), env.text("DOORMAN_AGENT_ID").or_else(|| env.text("BAND_AGENT_ID"))) {
@@ -69,7 +73,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         (false, false) => std::iter::once(loading.resolve(&read)).chain(beside).collect(),
         (_, true) => beside.collect(),
     };
-    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, file })
+    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, names, file })
 }
 
 /// As it is in the record, if it is an id at all.

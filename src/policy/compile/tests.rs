@@ -53,6 +53,12 @@ impl Compiling<'_> {
                 .help("shorten `ago`");
             return None;
         }
+        if let Some(agent) = test.agent.as_ref().filter(|agent| RuleName::parse(&agent.value).is_none()) {
+            self.problems
+                .error(&agent.span, format!("`{}` is not an agent's name", shown(&agent.value)))
+                .label("expected a-z, 0-9 and `-`, at most 64 of them");
+            return None;
+        }
         let (source, span) = self.problems.locate(&test.expect);
         Some(PolicyTest {
             name: self.name(name)?,
@@ -63,6 +69,7 @@ impl Compiling<'_> {
                 name: text(&test.from_name),
                 message: text(&test.message),
                 ago: test.ago,
+                agent: test.agent.as_ref().map(|agent| agent.value.as_str().into()),
                 contacts: test.contacts,
                 contact: test.contact,
             },

@@ -15,6 +15,8 @@ pub(crate) struct Needs<'a> {
     pub(crate) contact_counts: Vec<u64>,
     /// Whether somebody is a contact now is asked.
     pub(crate) contacts: bool,
+    /// The agents that rules name.
+    pub(crate) agents: Vec<&'a str>,
     /// The lists that rules speak of.
     pub(crate) lists: Vec<&'a List>,
 }
@@ -47,6 +49,11 @@ impl Policy {
     /// Whether some condition asks who is a contact now.
     pub fn asks_contacts(&self) -> bool {
         self.needs().contacts
+    }
+
+    /// The agents that `agents` names.
+    pub fn agents(&self) -> Vec<&str> {
+        self.needs().agents
     }
 
     /// The numbers of contacts that `contacts_over` names, in order, each once.

@@ -78,6 +78,23 @@ fn at(text: &str) -> Timestamp {
 }
 
 #[test]
+fn an_agent_that_doorman_toml_does_not_have() {
+    let text = whole(&format!(
+        "+[rules.desk]\nthen = \"reject\"\nwhen = {{ owner = \"zed\", agents = [\"porter\", \"a-1\", \"poter\"] }}\n{TESTED}"
+    ));
+    let warned = |agents: Option<Vec<String>>| {
+        let mut loaded = compiled(&text, None);
+        loaded.report.problems.clear();
+        lint(&mut loaded, &LintContext { agents, ..LintContext::default() });
+        loaded.report.render(false)
+    };
+    let said = warned(Some(vec!["porter".to_owned(), "a-1".to_owned()]));
+    assert!(said.contains("no agent `poter`") && said.contains("did you mean `porter`?"), "{said}");
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    assert_eq!(warned(None), "", "where doorman.toml was not read");
+}
+
+#[test]
 fn what_only_time_and_the_ledger_know() {
     let text = whole(&format!(
         "+[rules.idle]\nthen = \"reject\"\nwhen = {{ owner = \"ann\" }}\n[rules.new]\nthen = \"reject\"\nwhen = {{ owner = \"ann\", kind = \"user\" }}\n\
@@ -90,6 +107,7 @@ fn what_only_time_and_the_ledger_know() {
     let facts = LintContext {
         now: Some(at("2026-03-31T00:00:00Z")),
         keep: Some(SignedDuration::from_hours(24 * 30)),
+        agents: None,
         rules: [
             (name("idle"), RuleHistory { since: long, shadow_since: None, matched: None }),
             (name("new"), RuleHistory { since: recent, shadow_since: None, matched: None }),

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::both;
 use crate::diagnostics::{Report, Severity};
-use crate::document::Problems;
+use crate::document::{At, Problems, nearest, shown};
 use crate::policy::compile::include::{Gathered, gather};
 use crate::policy::load::{Loaded, text_of};
 use crate::policy::raw::{RawCondition, RawFile, RawTable, RawWhen};
@@ -22,6 +22,8 @@ pub struct LintContext {
     pub now: Option<Timestamp>,
     /// How long the ledger keeps what `history` asks for.
     pub keep: Option<SignedDuration>,
+    /// The names and ids of the agents of doorman.toml, where that was read.
+    pub agents: Option<Vec<String>>,
     /// What the ledger remembers of rules, by name; of those that are missing nothing is said.
     pub rules: BTreeMap<RuleName, RuleHistory>,
 }
@@ -48,6 +50,13 @@ pub fn lint(loaded: &mut Loaded, context: &LintContext) {
     let read = |name: &str| text_of(&policy.texts, name);
     let Some(Gathered { raw, .. }) = gather(&policy.path, &text.text, &read, &mut problems) else { return };
     of_time(&policy, &raw, context, &mut problems);
+    if let Some(agents) = &context.agents {
+        for condition in all_conditions(&raw).filter(|condition| condition.key == "agents") {
+            for name in condition.texts().into_iter().flatten() {
+                unknown_agent(name, agents, &mut problems);
+            }
+        }
+    }
     if let Some(keep) = context.keep {
         for condition in all_conditions(&raw) {
             too_far_back(condition, keep, &mut problems);
@@ -96,6 +105,18 @@ fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
     });
     let overdue = raw.overdue.iter().filter_map(|one| one.value.as_ref()).flat_map(|one| &one.unless);
     tables.chain(overdue).flat_map(|table| &table.conditions)
+}
+
+fn unknown_agent(name: &At<String>, agents: &[String], problems: &mut Problems) {
+    if agents.contains(&name.value) {
+        return;
+    }
+    let near = nearest(&name.value, agents.iter().map(String::as_str)).map(str::to_owned);
+    let diagnostic = problems.warning(&name.span, format!("doorman.toml has no agent `{}`", shown(&name.value)));
+    diagnostic.label("this names nobody").help(match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "give the agent this `name` in `[[agents]]`, or write its id".to_owned(),
+    });
 }
 
 fn too_far_back(condition: &RawCondition, keep: SignedDuration, problems: &mut Problems) {

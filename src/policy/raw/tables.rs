@@ -453,6 +453,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
     let (from_handle, from_name, message) =
         (text("from_handle", problems), text("from_name", problems), text("message", problems));
     let ago = request.as_ref().and_then(|reader| reader.get("ago")).and_then(|value| value.duration_or_zero(problems));
+    let agent = request.as_ref().and_then(|reader| reader.get("agent")).and_then(|value| value.text(problems));
     let contacts = request.as_ref().and_then(|reader| reader.get("contacts")).and_then(|value| value.count(problems));
     let contact = request.as_ref().and_then(|reader| reader.get("contact")).and_then(|value| value.word(problems));
     let contact = contact.map(|word| (word.value != "none", word.value == "self"));
@@ -466,6 +467,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         from_name,
         message,
         ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
+        agent,
         contacts: contacts.map(|count| count.value),
         contact,
         expect: span,

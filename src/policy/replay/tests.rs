@@ -23,7 +23,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
 }
 
 fn run(policy: &Policy, past: &[Recorded], later: SignedDuration) -> Vec<String> {
-    let found = replay(policy, past, noon() + later, |_| {});
+    let found = replay(policy, &Asked::default(), past, noon() + later, |_| {});
     let said =
         |said: &Said| format!("{} by {}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string));
     found.changes.iter().map(|one| format!("{}: {} → {}", one.request, said(&one.was), said(&one.now))).collect()
@@ -46,7 +46,7 @@ fn what_would_change_is_listed_with_new_approvals_first() {
     let wanted = ["4: defer by no_match → approve by friends", "3: approve by friends → reject by bad"];
     assert_eq!(run(&new, &past, hours(1)), wanted, "another name for the same verdict is no change");
     let mut looks = Vec::new();
-    replay(&new, &past, noon() + hours(1), |look| looks.push(look));
+    replay(&new, &Asked::default(), &past, noon() + hours(1), |look| looks.push(look));
     assert_eq!(looks, [1, 2, 3, 4, 5]);
 }
 
@@ -100,7 +100,7 @@ fn a_pause_is_counted_and_resumed() {
         (0..5).map(|minute| recorded(&format!("m{minute}"), "ann", minute, Verdict::Approve, "all")).collect();
     let mut counted = policy(vec![approve("all", When::Everyone)]);
     counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
-    let found = replay(&counted, &past, noon() + hours(1), |_| {});
+    let found = replay(&counted, &Asked::default(), &past, noon() + hours(1), |_| {});
     assert_eq!((found.changes.len(), found.pauses), (0, 2));
 }
 

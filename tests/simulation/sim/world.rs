@@ -329,6 +329,7 @@ pub fn connection(seed: u64) -> ConnectionMode {
 pub fn config(life: u64, seed: u64) -> CoreConfig {
     CoreConfig {
         agent: AgentId::parse(AGENT).unwrap(),
+        name: Some("porter".to_owned()),
         connection: connection(seed),
         credentials: CredentialsMode::Auto,
         answers: Answers { in_flight: IN_FLIGHT, per_second: 0 },

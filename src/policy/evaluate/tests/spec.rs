@@ -40,6 +40,7 @@ pub(super) enum Spec {
     Age(i64),
     Contacts,
     IsContact(bool),
+    Agents(usize),
     Approved(bool),
     Rejected(i64),
     Removed(i64),
@@ -85,6 +86,7 @@ impl Spec {
             Spec::Age(age) => AgeOver(hours(*age)).into(),
             Spec::Contacts => unknown(),
             Spec::IsContact(owner) => if *owner { IsContact::OfOwner } else { IsContact::Sender }.into(),
+            Spec::Agents(at) => Agents(vec![["porter", "desk"][*at].into()]).into(),
             Spec::Approved(before) => history(&|history| history.approved_before = Some(*before)),
             Spec::Rejected(within) => history(&|history| history.rejected_within = Some(hours(*within))),
             Spec::Removed(within) => history(&|history| history.removed_within = Some(hours(*within))),
@@ -195,6 +197,8 @@ pub(super) struct Scene {
     complete: bool,
     paused: bool,
     held: bool,
+    /// Which agent is asked, as far as that is known.
+    asked: Option<Asked>,
 }
 
 impl Scene {
@@ -219,6 +223,9 @@ impl Scene {
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
             policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
             policy_state.settle(&request, Some(&from), verdict, Outcome::Applied(verdict.answer().unwrap()), at);
+        }
+        if let Some(asked) = &self.asked {
+            policy_state.asked_of(asked.clone());
         }
         if self.paused {
             policy_state.pause();
@@ -255,6 +262,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => (0..30_i64).prop_map(Spec::Age),
         1 => Just(Spec::Contacts),
         1 => any::<bool>().prop_map(Spec::IsContact),
+        1 => (0..2_usize).prop_map(Spec::Agents),
         1 => any::<bool>().prop_map(Spec::Approved),
         1 => (1..9_i64).prop_map(Spec::Rejected),
         1 => (1..9_i64).prop_map(Spec::Removed),
@@ -315,9 +323,14 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
     let clock = prop_oneof![9 => Just(ClockHealth::Sound), 1 => Just(ClockHealth::Unsound)];
     let contact =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(owner, sender)| (owner || sender, sender)));
+    let asked = prop_oneof![
+        1 => Just(None),
+        1 => Just(Some(Asked::unnamed("a-1"))),
+        4 => (0..3_usize).prop_map(|at| Some(Asked::new("a-1", [Some("porter"), Some("desk"), None][at]))),
+    ];
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
-    (from, name, message, age, past, (clock, contact), flags, 0..40_i64, 0..48_i64).prop_map(
-        |(sender, name, message, age, past, (clock, contact), (complete, paused, held), seen_ago, later)| {
+    (from, name, message, age, past, (clock, contact, asked), flags, 0..40_i64, 0..48_i64).prop_map(
+        |(sender, name, message, age, past, (clock, contact, asked), (complete, paused, held), seen_ago, later)| {
             let now = noon() + SignedDuration::from_mins(30 * later);
             let inserted_at = age.map(|age| now - hours(age));
             let first_seen = now - hours(seen_ago);
@@ -333,6 +346,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
                 complete,
                 paused,
                 held,
+                asked,
             }
         },
     )

@@ -1,0 +1,166 @@
+//! `agents`: which agent is asked, for rules that several agents share. Unknown where nobody said which one it is.
+
+use std::sync::Arc;
+
+use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
+use crate::document::keys::{Key, Takes, key};
+use crate::document::shown;
+use crate::policy::Truth;
+use crate::policy::compile::Compiling;
+use crate::policy::evaluate::Evaluation;
+use crate::policy::evaluate::inputs::Inputs;
+use crate::policy::explain::values;
+use crate::policy::raw::RawCondition;
+use crate::policy::rules::RuleName;
+
+/// `agents = […]`.
+#[derive(Debug)]
+pub struct Agents(pub Vec<Arc<str>>);
+
+/// The agent that is asked, by what rules may call it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Its id, and its `name` in `doorman.toml`.
+    pub called: Vec<Arc<str>>,
+    /// Whether that is all it is called: another word then means another agent.
+    pub complete: bool,
+}
+
+impl Asked {
+    /// By its id and its name, as the configuration has them.
+    pub fn new(id: &str, name: Option<&str>) -> Self {
+        Self { called: std::iter::once(id).chain(name).map(Into::into).collect(), complete: true }
+    }
+
+    /// By its id; nobody knows what its name is.
+    pub fn unnamed(id: &str) -> Self {
+        Self { called: vec![id.into()], complete: false }
+    }
+}
+
+impl Compile for Agents {
+    const KEY: Key = key(
+        "agents",
+        Takes::Texts,
+        "",
+        "The agent that is asked is one of these: a `name` in `doorman.toml`, or an id. It does not say who is let in.",
+    );
+
+    fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
+        let texts = written.texts()?;
+        let mut agents: Vec<Arc<str>> = Vec::with_capacity(texts.len());
+        for text in texts {
+            if RuleName::parse(&text.value).is_some() {
+                agents.push(text.value.as_str().into());
+            } else {
+                compiling
+                    .problems
+                    .error(&text.span, format!("`{}` is not an agent's name", shown(&text.value)))
+                    .label("expected a-z, 0-9 and `-`, at most 64 of them")
+                    .help("`name` in `[[agents]]` of doorman.toml gives an agent its name");
+            }
+        }
+        compiling.twice(texts);
+        (agents.len() == texts.len()).then_some(Self(agents))
+    }
+}
+
+impl ConditionKind for Agents {
+    fn key(&self) -> &'static Key {
+        row(Self::KEY.name)
+    }
+
+    fn of_contact(&self) -> OfContact {
+        OfContact::ByHandle
+    }
+
+    fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
+        let Some(asked) = inputs.policy_state.asked() else { return Evaluation::UNKNOWN };
+        let named = self.0.iter().any(|one| asked.called.contains(one));
+        Evaluation::of(match (named, asked.complete) {
+            (true, _) => Truth::True,
+            (false, true) => Truth::False,
+            (false, false) => Truth::Unknown,
+        })
+    }
+
+    fn wanted(&self) -> String {
+        values::some(self.0.iter().map(ToString::to_string))
+    }
+
+    fn saw(&self, inputs: &Inputs<'_>) -> String {
+        match inputs.policy_state.asked() {
+            None => "not known which agent is asked".to_owned(),
+            Some(asked) => {
+                let called = values::some(asked.called.iter().rev().map(ToString::to_string));
+                if asked.complete { called } else { format!("{called}, whose name is not known") }
+            }
+        }
+    }
+
+    fn canonical(&self) -> String {
+        let mut agents: Vec<&str> = self.0.iter().map(|one| &**one).collect();
+        agents.sort_unstable();
+        format!("agents {}", agents.join(" "))
+    }
+
+    fn needs<'a>(&'a self, needs: &mut Needs<'a>) {
+        needs.agents.extend(self.0.iter().map(|one| &**one));
+    }
+
+    fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
+        narrow.downcast::<Agents>().is_some_and(|one| one.0.iter().all(|agent| self.0.contains(agent)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Verdict;
+    use crate::policy::PolicyState;
+    use crate::policy::testkit::*;
+
+    const RULES: &str = "version = 1\n[rules.staff]\nthen = \"approve\"\nwhen = { owner = \"ann\", agents = [\"porter\", \"desk\"] }\n\
+                         [rules.closed]\nthen = \"reject\"\nwhen = { owner = \"bob\", agents = \"desk\" }\n";
+
+    fn decided(from: &str, asked: Option<Asked>) -> (Verdict, String) {
+        let loaded = crate::policy::load_texts(
+            std::path::Path::new("rules.toml"),
+            &[crate::policy::rules::SourceText { name: "rules.toml".into(), text: RULES.into() }],
+        );
+        let mut state = PolicyState::default();
+        if let Some(asked) = asked {
+            state.asked_of(asked);
+        }
+        let decision = loaded.policy.unwrap().decide(&request("r", from), &sound(), &state, noon());
+        (decision.verdict, decision.by.to_string())
+    }
+
+    #[test]
+    fn a_rule_is_for_the_agents_that_it_names() {
+        let of = |verdict, by: &str| (verdict, by.to_owned());
+        for asked in [Asked::new("a-1", Some("porter")), Asked::new("desk", None), Asked::new("a-1", Some("desk"))] {
+            assert_eq!(decided("ann", Some(asked)), of(Verdict::Approve, "staff"));
+        }
+        assert_eq!(decided("ann", Some(Asked::new("a-1", Some("scout")))), of(Verdict::Defer, "no_match"));
+        assert_eq!(decided("bob", Some(Asked::new("a-1", Some("porter")))), of(Verdict::Defer, "no_match"));
+        assert_eq!(decided("bob", Some(Asked::new("a-1", Some("desk")))), of(Verdict::Reject, "closed"));
+    }
+
+    #[test]
+    fn where_nobody_said_which_agent_it_is_nothing_is_decided() {
+        for asked in [None, Some(Asked::unnamed("a-1"))] {
+            assert_eq!(decided("ann", asked.clone()), (Verdict::Defer, "staff".to_owned()));
+            assert_eq!(decided("bob", asked), (Verdict::Defer, "closed".to_owned()));
+        }
+        assert_eq!(decided("bob", Some(Asked::unnamed("desk"))), (Verdict::Reject, "closed".to_owned()));
+    }
+
+    #[test]
+    fn an_agent_does_not_say_who_is_let_in() {
+        let text = RULES.replace("owner = \"ann\", ", "");
+        let texts = [crate::policy::rules::SourceText { name: "rules.toml".into(), text: text.into() }];
+        let said = crate::policy::load_texts(std::path::Path::new("rules.toml"), &texts).report.render(false);
+        assert!(said.contains("does not say who"), "{said}");
+    }
+}
