@@ -237,7 +237,7 @@ impl<'a> Loading<'a> {
     }
 
     fn ledger_path(&mut self) -> Layered {
-        let path = usual::state_directory(self.env).join("ledger.db");
+        let path = usual::ledger_directory(self.env, &self.base).join("ledger.db");
         self.scalar("ledger.path", None, &path.display().to_string())
     }
 

@@ -1,6 +1,7 @@
 //! What the environment and flags say.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::config::keys;
 use crate::diagnostics::Severity;
@@ -31,6 +32,9 @@ const READ_TOO: [&str; 10] = [
     "SSL_CERT_FILE",
 ];
 
+/// The unit's `StateDirectory=`. Whoever may not look into it still sees that it is there.
+const UNIT_STATE: &str = "/var/lib/doorman";
+
 /// The environment, as the loader sees it.
 #[derive(Debug, Clone, Default)]
 pub struct Env {
@@ -39,6 +43,8 @@ pub struct Env {
     unreadable: Vec<String>,
     /// Whether the configuration may come through a pipe.
     pipes: bool,
+    /// Where the unit of systemd keeps its state, where there is such a place and a command looks for it.
+    unit_state: Option<PathBuf>,
 }
 
 impl Env {
@@ -59,15 +65,26 @@ impl Env {
         env
     }
 
-    /// The same for a command that ends by itself: the file that is named to it may be a pipe.
+    /// The same for a command that ends by itself: the file that is named to it may be a pipe, and it looks for the record of the
+    /// daemon that systemd runs.
     pub fn of_command() -> Self {
-        Self { pipes: true, ..Self::of_process() }
+        let state = Some(PathBuf::from(UNIT_STATE)).filter(|state| state.symlink_metadata().is_ok());
+        Self { pipes: true, unit_state: state, ..Self::of_process() }
     }
 
     /// An environment of these.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { variables, ..Self::default() }
+    }
+
+    pub(super) fn unit_state(&self) -> Option<&Path> {
+        self.unit_state.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_unit_state(self, state: &str) -> Self {
+        Self { unit_state: Some(state.into()), ..self }
     }
 
     pub(super) fn pipes(&self) -> bool {

@@ -4,12 +4,23 @@
 use std::path::{Path, PathBuf};
 
 use super::Env;
+use crate::config::DEFAULT_FILE;
 use crate::config::settings::CONTROL_NAME;
 
 /// Where the unit of systemd has its control socket.
 const SYSTEM_RUNTIME: &str = "/run/doorman";
 
-/// The directory of the ledger.
+/// The directory of the ledger, for a configuration in the directory `base`. A command that reads the unit's configuration looks where
+/// the unit keeps its state, which no variable tells it.
+pub(super) fn ledger_directory(env: &Env, base: &Path) -> PathBuf {
+    let of_unit = Path::new(DEFAULT_FILE).parent() == Some(base) && env.text("STATE_DIRECTORY").is_none();
+    match env.unit_state() {
+        Some(state) if of_unit => state.to_owned(),
+        _ => state_directory(env),
+    }
+}
+
+/// Where this process keeps its state.
 pub(super) fn state_directory(env: &Env) -> PathBuf {
     if let Some(directory) = env.text("STATE_DIRECTORY") {
         return first_of(directory);
@@ -45,6 +56,17 @@ fn first_of(directories: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_finds_the_units_ledger_by_the_units_configuration() {
+        let home = || Env::of([("HOME", "/h")]);
+        let of = |env: &Env, base: &str| ledger_directory(env, Path::new(base)).display().to_string();
+        assert_eq!(of(&home().with_unit_state("/var/lib/doorman"), "/etc/doorman"), "/var/lib/doorman");
+        assert_eq!(of(&home().with_unit_state("/var/lib/doorman"), "/h/porter"), "/h/.local/state/doorman");
+        assert_eq!(of(&home(), "/etc/doorman"), "/h/.local/state/doorman", "the daemon, or no unit ever ran");
+        let told = Env::of([("STATE_DIRECTORY", "/s")]).with_unit_state("/var/lib/doorman");
+        assert_eq!(of(&told, "/etc/doorman"), "/s");
+    }
 
     #[test]
     fn the_usual_places() {
