@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::files;
+
 mod agents;
 mod answer;
 mod audit;
@@ -157,6 +159,22 @@ fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliEr
         let shown = report.render(std::io::stderr().is_terminal());
         CliError::new(78, format!("the configuration cannot be read: correct it, or use `{instead}`\n{shown}"))
     })
+}
+
+/// The bytes of a file that a person named: it may be a pipe. Waits for some seconds at most.
+fn named_file(path: &std::path::Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let how = files::Reading { bytes_max, pipes: true, trust: files::Trust::Anybody };
+    files::read(path, how).map(|contents| contents.bytes).map_err(|error| error.to_string())
+}
+
+/// The same as text.
+fn named_text(path: &std::path::Path, bytes_max: usize) -> Result<String, String> {
+    String::from_utf8(named_file(path, bytes_max)?).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// Whether something is there. What cannot be looked at counts as there: whoever opens it is told why.
+fn is_there(path: &std::path::Path) -> bool {
+    !files::regular_or_missing(path).is_ok_and(|found| found.is_none())
 }
 
 /// The path in an environment variable; what is empty is not set.

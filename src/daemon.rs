@@ -163,6 +163,13 @@ fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(Bound, O
     };
     let read = match (inherited.read, &settings.read_path) {
         (Some(listener), _) => Some(take(listener)?),
+        (None, Some(path)) if same_place(path, &settings.path) => {
+            let why = format!(
+                "`control.read_path` leads to `{}`, the control socket itself: give it another name",
+                settings.path.display()
+            );
+            return Err(StartError::Setup(why));
+        }
         (None, Some(path)) => Some(make(path, settings.read_group.as_deref())?),
         (None, None) => None,
     };
@@ -172,6 +179,15 @@ fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(Bound, O
 /// Where metrics are served: at what the service manager handed over, else where the settings say.
 fn ports(given: Vec<Port>, listen: Option<SocketAddr>) -> Vec<Port> {
     if given.is_empty() { listen.map(Port::At).into_iter().collect() } else { given }
+}
+
+/// Whether two paths are one, however they are written: the second one's directory is there.
+fn same_place(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((std::fs::canonicalize(directory).ok()?, path.file_name()?.to_owned()))
+    };
+    place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use trust::{Trust, judge};
+pub use trust::{Trust, judge, judge_place};
 
 /// How long a file is waited for, to open and to read it.
 pub const TIME: Duration = Duration::from_secs(5);
@@ -173,16 +173,16 @@ pub fn open(path: &Path, mut options: OpenOptions, follow: bool) -> Result<File,
     })
 }
 
-/// Refuses what is there and is not a regular file, for code that opens the path by itself; a missing one is all right.
-/// Blocks for at most [`TIME`].
+/// Refuses what is there and is not a regular file, for code that opens the path by itself; a missing one is all right, and
+/// none. Blocks for at most [`TIME`].
 ///
 /// # Errors
 /// See [`FileError`].
-pub(crate) fn regular_or_missing(path: &Path) -> Result<(), FileError> {
+pub(crate) fn regular_or_missing(path: &Path) -> Result<Option<Metadata>, FileError> {
     let file = path.to_owned();
     within(path, move || match std::fs::metadata(&file) {
-        Ok(meta) => regular(&meta),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(meta) => regular(&meta).map(|()| Some(meta)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     })
 }

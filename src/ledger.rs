@@ -150,13 +150,16 @@ impl Ledger {
     /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
     /// that was there has been changed then.
     pub fn open(path: &Path, options: Options) -> Result<Self, LedgerError> {
+        let (named, path) = (path, &*file::real(path)?);
         file::make_directory(path)?;
+        file::judge_place(named)?;
         let lock = lock::Lock::take(path)?;
         let connection = file::open_for_writing(path, options.busy)?;
+        let place = place::Place::new(named, path, lock);
         let (readers, asking) = readers::Readers::start(path, options.busy)?;
         let (health_in, health) = watch::channel(Health::Ok);
         let (jobs, jobs_out) = mpsc::channel();
-        writer::start(path, connection, readers, lock, options, jobs_out, health_in)?;
+        writer::start(path, connection, readers, place, options, jobs_out, health_in)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
         Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, asking, room, health }) })
     }

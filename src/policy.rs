@@ -38,7 +38,7 @@ pub mod text;
 pub(crate) mod window;
 
 pub use compile::include::joined;
-pub use compile::{Shrunk, compile};
+pub use compile::{Shrunk, TEXT_MAX, compile};
 pub use conditions::Asked;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
 pub use keys::schema;

@@ -197,7 +197,7 @@ impl Core {
                 self.responded(&request, attempt, reply, written, now);
             }
             Input::Recorded(result) => self.recorded(result, now),
-            Input::LedgerHealth(ok) => self.ledger_ok = ok,
+            Input::LedgerHealth(ok) => self.ledger_health(ok),
             Input::Policy(policy) => self.swap_policy(policy, now),
             Input::Restored { number, memory } => self.restored(number, memory.map(|memory| *memory), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),

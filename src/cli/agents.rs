@@ -42,12 +42,15 @@ pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<
     // Ids are written in one way, however they are typed.
     let (id, beginning) = (AgentId::parse(text).ok(), text.to_ascii_lowercase());
     let whole = id.as_ref().map_or(text, AgentId::as_str);
-    let exact = known.iter().find(|(id, handle)| {
-        *id == whole || handle.is_some_and(|handle| handle.trim_start_matches('@').eq_ignore_ascii_case(bare))
-    });
-    let mut begins = known.iter().filter(|(id, _)| text.len() >= BEGINNING_MIN && id.starts_with(&beginning));
-    match (exact, begins.next(), begins.next()) {
-        (Some((id, _)), _, _) | (None, Some((id, _)), None) => Ok(id),
+    let called = |handle: &Option<&str>| handle.is_some_and(|it| it.trim_start_matches('@').eq_ignore_ascii_case(bare));
+    if let Some((id, _)) = known.iter().find(|(id, _)| *id == whole) {
+        return Ok(id);
+    }
+    // One who is called as another's id begins is not taken for the other.
+    let begins = |id: &str| text.len() >= BEGINNING_MIN && id.starts_with(&beginning);
+    let mut meant = known.iter().filter(|(id, handle)| called(handle) || begins(id));
+    match (meant.next(), meant.next()) {
+        (Some((id, _)), None) => Ok(id),
         _ if known.is_empty() => Err(CliError::new(1, format!("this doorman has no agent `{}`, nor any", shown(text)))),
         _ => {
             let known: Vec<String> = known.iter().map(|(id, _)| format!("`{}`", shown(id))).collect();

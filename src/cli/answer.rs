@@ -19,9 +19,9 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
   doorman approve --all --by no_match   whoever matched no rule; it asks first
   doorman approve @ann --remember friends   and put the handle on a list
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is the
-handle of somebody who waits, else an id or its beginning. What was said is on
-record as yours (`person:NAME`).
+What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
+or the beginning of an id; where these are two requests, nothing is done. What
+was said is on record as yours (`person:NAME`).
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
 the platform refused; 69 no daemon.")]
@@ -41,9 +41,9 @@ pub struct ApproveArgs {
   doorman reject --all --by no_match   whoever matched no rule; it asks first
   doorman hold @bob                    keep it for a person
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is the
-handle of somebody who waits, else an id or its beginning. What was said is on
-record as yours (`person:NAME`).
+What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
+or the beginning of an id; where these are two requests, nothing is done. What
+was said is on record as yours (`person:NAME`).
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
 the platform refused; 69 no daemon.")]

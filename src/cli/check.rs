@@ -197,7 +197,7 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
     let mut facts = LintContext { now: Some(now), ..LintContext::default() };
     let Some(ledger) = ledger else { return facts };
     facts.keep = SignedDuration::try_from(ledger.keep).ok();
-    if ledger.path.exists() {
+    if super::is_there(&ledger.path) {
         match LedgerReader::open(&ledger.path).and_then(|reader| remembered::rules(&reader, agents, now)) {
             Ok(rules) => facts.rules = rules,
             Err(error) => {

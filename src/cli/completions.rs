@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::time::Duration;
 
 use clap::CommandFactory as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
@@ -11,13 +10,10 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Cli, CliError, Global, output, remote, variable};
 use crate::model::Handle;
-use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
 
 /// Set by the scripts when they ask this program.
 const ASKED: &str = "_DOORMAN_COMPLETE";
-/// Nobody waits longer for a completion.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -131,12 +127,7 @@ fn asked() -> Global {
 
 /// What the daemon says, if there is one and it answers at once.
 fn ask(op: &ControlOp) -> Option<OpReply> {
-    let places = remote::doors(&asked()).ok()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async {
-        let asking = async { Client::find(&places).await.ok()?.call(op).await.ok() };
-        tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
-    })
+    remote::at_once(&asked(), op)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `doorman doctor`: looks at everything that `run` needs, one line each, and says what to do about what is not well.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::{CliError, Global, output, remote};
 use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode};
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
+use crate::files::{self, Advice};
 use crate::ledger::LedgerReader;
 use crate::model::{ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
@@ -115,6 +116,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
             rules(&loaded.settings, &mut findings);
             ledger(&loaded.settings, &mut findings);
+            let socket = &loaded.settings.control.path;
+            place(socket, &format!("control socket {}", socket.display()), 78, &mut findings);
             let doors = remote::doors(global)?;
             super::runtime(1)?.block_on(platform(&loaded.settings, &doors, args.no_connect, &mut findings));
         }
@@ -139,10 +142,24 @@ fn rules(settings: &Settings, findings: &mut Findings) {
     }
 }
 
+/// Whether others could put something in the place of a file that doorman makes. Fails with this exit code.
+fn place(path: &Path, what: &str, code: u8, findings: &mut Findings) {
+    match files::judge_place(path) {
+        Ok(None) => {}
+        Ok(Some(advice)) => findings.warn(what, said(&advice)),
+        Err(advice) => findings.fail(code, what, said(&advice)),
+    }
+}
+
+fn said(advice: &Advice) -> String {
+    advice.help.as_ref().map_or_else(|| advice.message.clone(), |help| format!("{}: {help}", advice.message))
+}
+
 fn ledger(settings: &Settings, findings: &mut Findings) {
     let path = &settings.ledger.path;
     let what = format!("ledger {}", path.display());
-    if !path.exists() {
+    place(path, &what, 74, findings);
+    if !super::is_there(path) {
         findings.ok(&what, "not there yet: the first `doorman run` makes it");
         return;
     }

@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
-use super::{CliError, Global, agents};
+use super::{CliError, Global, agents, remote};
 use crate::clock::Clock;
 use crate::ledger::read::{Moment, RecordedDecision};
 use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
-use crate::model::{AgentId, RequestId, Sender, Target, Verdict, ascii_json};
+use crate::model::{AgentId, Handle, RequestId, Sender, Target, Verdict, ascii_json};
+use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
@@ -35,9 +36,9 @@ const OLDER_NAMED: usize = 3;
   doorman explain @zoe --message hi   what would happen: she never asked
   doorman explain @carol --as-test    the same as a test for the rules file
 
-What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
-on record, else an id on record, else a handle never seen. Exit code 1: an id
-that is not on record.")]
+What begins with `@` is a handle, and a UUID is an id. Anything else is an id on
+record, else a handle on record or the beginning of an id (not both), else a
+handle never seen. Exit code 1: an id that is not on record.")]
 pub struct Args {
     /// A handle, or the id of a request or its beginning
     #[arg(value_name = "HANDLE|ID")]
@@ -167,12 +168,20 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = reader(&args, global)?;
     let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
     let found = match &reader {
-        Some(reader) => on_record(&args.target, agent.as_ref(), reader)?,
+        Some(reader) => on_record(&args.target, agent.as_ref(), reader, global)?,
         None => match Target::parse(&args.target) {
-            Target::Id(_) => return Err(not_on_record(&args.target)),
+            Target::Id(_) => return Err(not_on_record(&args.target, global)),
             Target::Handle(_) | Target::Either(_) => Found::Nobody,
         },
     };
+    if let Found::Nobody = &found
+        && let Some(Unrecorded { why, by_handle }) = unrecorded(&args.target, global)
+    {
+        if !by_handle {
+            return Err(CliError::new(1, why));
+        }
+        super::output::note(&format!("doorman: {why}\n"));
+    }
     let told = match (found, &reader) {
         (Found::Recorded(recorded, older), Some(reader)) => {
             let asked_by_id = Target::parse(&args.target)
@@ -228,34 +237,80 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// The record. A ledger that was not named and is not there is no ledger.
 fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
-    if args.ledger.is_none() && !path.exists() {
+    if args.ledger.is_none() && !super::is_there(&path) {
         return Ok(None);
     }
     LedgerReader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
-fn not_on_record(target: &str) -> CliError {
-    CliError::new(1, format!("no request with the id `{}` is on record", super::output::shown(target)))
+/// Somebody who waits and is not on record, since the ledger cannot be written.
+struct Unrecorded {
+    why: String,
+    /// Named by their handle, so that the rules can say at least what they would of it.
+    by_handle: bool,
+}
+
+/// A running daemon knows it.
+fn unrecorded(target: &str, global: &Global) -> Option<Unrecorded> {
+    let Some(OpReply::Status(status)) = remote::at_once(global, &ControlOp::Status) else { return None };
+    let why = status.ledger.strip_prefix("blocked: ")?.to_owned();
+    let Some(OpReply::Pending(pending)) = remote::at_once(global, &ControlOp::Pending { agent: None }) else {
+        return None;
+    };
+    let meant = Target::parse(target);
+    let by_handle = pending.requests.iter().any(|row| {
+        let handle = row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());
+        handle.is_some_and(|handle| meant.handle() == Some(handle))
+    });
+    let by_id = pending.requests.iter().any(|row| {
+        meant.id().is_some_and(|id| id.as_str() == row.request)
+            || meant.beginning().is_some_and(|beginning| row.request.starts_with(beginning))
+    });
+    (by_handle || by_id).then(|| {
+        let (target, why) = (super::output::shown(target), super::output::shown(&why));
+        let why = format!("`{target}` waits and is not on record yet, since the ledger cannot be written: {why}");
+        Unrecorded { why, by_handle }
+    })
+}
+
+fn not_on_record(target: &str, global: &Global) -> CliError {
+    let message = unrecorded(target, global).map(|unrecorded| unrecorded.why);
+    CliError::new(
+        1,
+        message.unwrap_or_else(|| format!("no request with the id `{}` is on record", super::output::shown(target))),
+    )
 }
 
 /// Whom the command is asked about, by the one rule of [`Target`].
-fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader) -> Result<Found, CliError> {
+fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, global: &Global) -> Result<Found, CliError> {
     let meant = Target::parse(target);
     let read = |error| fault(&error);
-    if let Target::Handle(text) | Target::Either(text) = &meant {
-        let mut theirs = reader.requests_of(text, agent, OLDER_MAX + 1).map_err(read)?.into_iter();
-        if let Some(newest) = theirs.next() {
-            let older = theirs.map(|one| one.request.id).collect();
-            return Ok(Found::Recorded(Box::new(newest), older));
-        }
-    }
     let of_agent = |recorded: &RecordedRequest| agent.is_none_or(|agent| *agent == recorded.agent);
     let mut found = None;
     if let Some(id) = meant.id() {
         found = reader.request(&id).map_err(read)?.filter(of_agent);
     }
+    let begins = match (&found, meant.beginning()) {
+        (None, Some(beginning)) => reader.beginning(beginning).map_err(read)?,
+        (Some(_), _) | (None, None) => Vec::new(),
+    };
+    if let (None, Target::Handle(text) | Target::Either(text)) = (&found, &meant) {
+        let mut theirs = reader.requests_of(text, agent, OLDER_MAX + 1).map_err(read)?.into_iter();
+        if let Some(newest) = theirs.next() {
+            let older: Vec<RequestId> = theirs.map(|one| one.request.id).collect();
+            // A stranger who is called as another's id begins is not taken for the other, nor the other for them.
+            if begins.iter().any(|id| *id != newest.request.id && !older.contains(id)) {
+                let shown = super::output::shown(text);
+                let message = format!(
+                    "`{shown}` is a handle, and the id of another's request begins so: write `@{shown}`, or more of the id"
+                );
+                return Err(CliError::new(1, message));
+            }
+            return Ok(Found::Recorded(Box::new(newest), older));
+        }
+    }
     if let (None, Some(beginning)) = (&found, meant.beginning()) {
-        match reader.beginning(beginning).map_err(read)?.as_slice() {
+        match begins.as_slice() {
             [] => {}
             [only] => found = reader.request(only).map_err(read)?.filter(of_agent),
             _ => {
@@ -267,7 +322,7 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader) -> Re
     }
     match (found, meant) {
         (Some(recorded), _) => Ok(Found::Recorded(Box::new(recorded), Vec::new())),
-        (None, Target::Id(_)) => Err(not_on_record(target)),
+        (None, Target::Id(_)) => Err(not_on_record(target, global)),
         (None, Target::Handle(_) | Target::Either(_)) => Ok(Found::Nobody),
     }
 }

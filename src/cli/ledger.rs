@@ -106,7 +106,8 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
     let totals = reader.totals().map_err(|error| fault(&error))?;
     let tables = reader.tables().map_err(|error| fault(&error))?;
     let size = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
+        // Its log lies beside the file itself, where the name is a link.
+        let mut name = reader.path().as_os_str().to_owned();
         name.push(suffix);
         std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
     };

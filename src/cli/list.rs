@@ -163,7 +163,9 @@ impl ListFile {
             Ok(Self { name: name.to_owned(), rules, written, path })
         };
         let mut found = found.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-        found.dedup_by(|one, other| one.path == other.path);
+        // One file may have several names.
+        let place = |list: &Self| std::fs::canonicalize(&list.path).unwrap_or_else(|_| list.path.clone());
+        found.dedup_by(|one, other| place(one) == place(other));
         match found.len() {
             1 => Ok(found.remove(0)),
             0 if known.is_empty() => Err(CliError::new(1, format!("no list `{shown}`: the rules have no lists"))),
@@ -178,8 +180,8 @@ impl ListFile {
     }
 
     fn read(&self) -> Result<String, CliError> {
-        std::fs::read_to_string(&self.path)
-            .map_err(|error| CliError::new(1, format!("`{}` cannot be read: {error}", self.path.display())))
+        let read = edit::text(&self.path);
+        read.map_err(|why| CliError::new(1, format!("`{}` cannot be read: {why}", self.path.display())))
     }
 
     /// Puts them on the list.
@@ -243,7 +245,9 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
     };
     // Somebody named each entry that went: that the list lost so many is what they meant, and no more.
     let entries = edit.changed.len();
-    let removed = edit.removes.then(|| RemovedEntries { file: list.path.clone(), entries });
+    // The daemon may be in another directory.
+    let file = std::fs::canonicalize(&list.path).unwrap_or_else(|_| list.path.clone());
+    let removed = edit.removes.then_some(RemovedEntries { file, entries });
     let reloaded: Reloaded = remote.ask(&ControlOp::Reload { accept_shrunk: false, removed })?;
     if !reloaded.ok {
         let problems = reloaded.problems.as_deref().map(output::shown_lines).unwrap_or_default();
@@ -272,7 +276,7 @@ pub(super) fn tables(rules: &Path) -> Result<Vec<(PathBuf, toml::Table)>, CliErr
     let mut seen = BTreeSet::from([rules.to_owned()]);
     while let Some((directory, path)) = left.pop() {
         let failed = |why: String| CliError::new(78, format!("`{}` cannot be read: {why}", path.display()));
-        let text = std::fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let text = edit::text(&path).map_err(failed)?;
         let table: toml::Table = text.parse().map_err(|_| failed("`doorman check` says what is wrong".to_owned()))?;
         let include = table.get("include").and_then(toml::Value::as_array).cloned().unwrap_or_default();
         for name in include.iter().filter_map(|name| Some(joined(&directory, name.as_str()?))) {

@@ -1,6 +1,7 @@
 //! What the commands that talk to a running daemon share: finding its socket, asking, and naming an agent.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -13,6 +14,8 @@ use crate::ops::health::Health;
 
 /// The exit code where no daemon answers.
 pub(super) const ABSENT: u8 = 69;
+/// How long [`at_once`] waits.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Which daemon. Every command that talks to a running one has these.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -63,6 +66,16 @@ pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
     }
     let places = super::places(global, "--socket PATH")?;
     Ok(places.control.into_iter().chain(places.read).collect())
+}
+
+/// What the daemon says, where there is one that answers at once: for what is good to know and can be done without.
+pub fn at_once(global: &Global, op: &ControlOp) -> Option<OpReply> {
+    let places = doors(global).ok()?;
+    let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let asking = async { Client::find(&places).await.ok()?.call(op).await.ok() };
+        tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
+    })
 }
 
 /// A daemon that answers.

@@ -2,7 +2,7 @@
 
 mod request;
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use crate::transcript::{self, READ_BYTES_MAX};
 
 const SHIPPED_WORLD: &str = include_str!("../../config/world.toml");
 
+/// Most bytes of a world.
+const WORLD_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a certificate, or of its key.
+const PEM_BYTES_MAX: usize = 1 << 20;
 /// Most agents of a world that are printed at the start.
 const AGENTS_SHOWN: usize = 10;
 
@@ -91,14 +95,14 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         return request::run(args);
     }
     if let Some(path) = &args.replay {
-        let runtime = super::runtime(1)?;
-        return runtime.block_on(replay(&args, path));
+        let script = script(&args, path)?;
+        return super::runtime(1)?.block_on(replay(&args, script));
     }
     let world = match &args.world {
         None => parse(SHIPPED_WORLD, Path::new("config/world.toml"))?,
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| CliError::new(78, format!("cannot read `{}`: {error}", path.display())))?;
+            let text = super::named_text(path, WORLD_BYTES_MAX)
+                .map_err(|why| CliError::new(78, format!("cannot read `{}`: {why}", path.display())))?;
             parse(&text, path)?
         }
     };
@@ -116,11 +120,14 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
 /// A server's TLS from two PEM files.
 fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CliError> {
     let refuse = |path: &Path, why: String| CliError::new(78, format!("`{}` cannot be used: {why}", path.display()));
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| refuse(certificate, "no certificate, PEM, in it".into()))?;
+    let read = |path: &Path| super::named_file(path, PEM_BYTES_MAX).map_err(|why| refuse(path, why));
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?).flatten().collect();
+    if chain.is_empty() {
+        return Err(refuse(certificate, "no certificate, PEM, in it".into()));
+    }
     // The reader's own words could repeat what stands in the file.
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|_| refuse(key, "no private key, PEM, in it".into()))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| refuse(key, "no private key, PEM, in it".into()))?;
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
@@ -165,19 +172,20 @@ fn agents(world: &World) -> String {
     super::output::shown_lines(&shown)
 }
 
-/// Plays a transcript until it is told to stop.
-async fn replay(args: &Args, path: &Path) -> Result<u8, CliError> {
+/// What a transcript says.
+fn script(args: &Args, path: &Path) -> Result<Script, CliError> {
     // A transcript comes from somebody else, and an error may repeat some of it.
     let refuse = |why: String| {
         let why = StrangerText::new(&why).shown(400);
         CliError::new(78, format!("`{}` cannot be played: {why}", path.display()))
     };
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(READ_BYTES_MAX as u64 + 1).read_to_string(&mut text))
-        .map_err(|error| refuse(error.to_string()))?;
+    let text = super::named_text(path, READ_BYTES_MAX).map_err(refuse)?;
     let lines = transcript::read(&text).map_err(|error| refuse(error.to_string()))?;
-    let script = Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))?;
+    Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))
+}
+
+/// Plays it until it is told to stop.
+async fn replay(args: &Args, script: Script) -> Result<u8, CliError> {
     let mut signals = crate::ops::signals::listen(0)
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
     signals.started();

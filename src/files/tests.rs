@@ -113,6 +113,31 @@ fn what_everybody_may_write_or_replace_is_refused() {
 }
 
 #[test]
+fn a_place_of_our_own_is_nobody_elses() {
+    let dir = Dir::new();
+    fs::create_dir_all(dir.path("var/doorman")).unwrap();
+    let ledger = dir.path("var/doorman/ledger.db");
+    assert_eq!(judge_place(&ledger), Ok(None));
+    for (directory, mode, good) in [
+        ("var", 0o777, false),
+        // Nobody replaces a directory there.
+        ("var", 0o1777, true),
+        ("var/doorman", 0o1777, true),
+        ("var/doorman", 0o777, false),
+        ("var/doorman", 0o755, true),
+    ] {
+        dir.mode(directory, mode);
+        let judged = judge_place(&ledger);
+        assert_eq!(judged.is_ok(), good, "{directory} {mode:o}: {judged:?}");
+        assert_eq!(judged.is_ok_and(|found| found.is_some()), (directory, mode) == ("var/doorman", 0o1777), "{mode:o}");
+        dir.mode(directory, 0o755);
+    }
+    symlink(&ledger, dir.path("link.db")).unwrap();
+    dir.mode("var/doorman", 0o777);
+    assert!(judge_place(&dir.path("link.db")).is_err());
+}
+
+#[test]
 fn a_link_is_followed_through_every_directory_on_the_way() {
     let dir = Dir::new();
     for name in ["open", "closed"] {

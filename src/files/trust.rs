@@ -68,31 +68,77 @@ pub fn judge(path: &Path, meta: &Metadata, trust: Trust) -> Result<Option<Advice
         )),
     };
     if trust == Trust::Path {
-        for directory in directories(path) {
-            let Ok(meta) = symlink_metadata(&directory) else { continue };
-            let found = flaw(&directory, &meta, true);
-            let directory = directory.display();
-            let advice = match found {
-                None => continue,
-                Some(Flaw::Everybody) => {
-                    return Err(Advice::new(
-                        format!("everybody may write to the directory `{directory}`, and so replace `{shown}`"),
-                        format!("run `chmod o-w {directory}`"),
-                    ));
-                }
-                Some(Flaw::Group(group)) => Advice::new(
-                    format!("the group {group} may write to the directory `{directory}`, and so replace `{shown}`"),
-                    format!("run `chmod g-w {directory}`, unless that group may decide who gets in"),
-                ),
-                Some(Flaw::Owner(owner)) => Advice::new(
-                    format!("the directory `{directory}` belongs to the user {owner}, who can replace `{shown}`"),
-                    format!("run `chown root {directory}`, unless that user may decide who gets in"),
-                ),
-            };
-            warning.get_or_insert(advice);
+        for directory in directories(path).passed {
+            if let Some(advice) = judge_directory(&directory, path)? {
+                warning.get_or_insert(advice);
+            }
         }
     }
     Ok(warning)
+}
+
+/// The same of a place where doorman makes files by itself, such as the ledger with what lies beside it. Worth a warning only
+/// is what is right in containers: a volume that everybody may write to (Kubernetes makes them so), and the sticky bit on the
+/// directory itself, which does not keep others from putting files beside ours. What is there already is not looked at.
+///
+/// # Errors
+/// Why the place is refused.
+pub fn judge_place(path: &Path) -> Result<Option<Advice>, Advice> {
+    let Directories { passed, last } = directories(path);
+    let mut warning = None;
+    let is_sticky = |meta: &Metadata| meta.mode() & STICKY != 0;
+    if let Ok(meta) = symlink_metadata(&last)
+        && is_sticky(&meta)
+        && meta.mode() & EVERYBODY_WRITES != 0
+    {
+        warning = Some(Advice::new(
+            format!(
+                "everybody may write to the directory `{}`, and so put files beside `{}`",
+                last.display(),
+                path.display()
+            ),
+            "give it a directory of its own",
+        ));
+    }
+    for directory in passed {
+        match judge_directory(&directory, path) {
+            Ok(None) => {}
+            Ok(Some(advice)) => drop(warning.get_or_insert(advice)),
+            Err(advice) if is_volume(&directory) => drop(warning.get_or_insert(advice)),
+            Err(advice) => return Err(advice),
+        }
+    }
+    Ok(warning)
+}
+
+/// Whether another file system is mounted there.
+fn is_volume(directory: &Path) -> bool {
+    let device = |path: &Path| symlink_metadata(path).map(|meta| meta.dev()).ok();
+    directory.parent().is_some_and(|parent| device(parent) != device(directory))
+}
+
+/// A directory on the way to a file.
+fn judge_directory(directory: &Path, path: &Path) -> Result<Option<Advice>, Advice> {
+    let Ok(meta) = symlink_metadata(directory) else { return Ok(None) };
+    let found = flaw(directory, &meta, true);
+    let (directory, shown) = (directory.display(), path.display());
+    Ok(Some(match found {
+        None => return Ok(None),
+        Some(Flaw::Everybody) => {
+            return Err(Advice::new(
+                format!("everybody may write to the directory `{directory}`, and so replace `{shown}`"),
+                format!("run `chmod o-w {directory}`"),
+            ));
+        }
+        Some(Flaw::Group(group)) => Advice::new(
+            format!("the group {group} may write to the directory `{directory}`, and so replace `{shown}`"),
+            format!("run `chmod g-w {directory}`, unless that group may decide who gets in"),
+        ),
+        Some(Flaw::Owner(owner)) => Advice::new(
+            format!("the directory `{directory}` belongs to the user {owner}, who can replace `{shown}`"),
+            format!("run `chown root {directory}`, unless that user may decide who gets in"),
+        ),
+    }))
 }
 
 fn flaw(path: &Path, meta: &Metadata, directory: bool) -> Option<Flaw> {
@@ -118,12 +164,19 @@ fn read_only(path: &Path, meta: &Metadata) -> bool {
         && statvfs(path).is_ok_and(|system| system.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// Every directory that is passed on the way to the file, those of symbolic links included; the root first.
-fn directories(path: &Path) -> Vec<PathBuf> {
+/// The way to a file.
+struct Directories {
+    /// Every directory that is passed, those of symbolic links included; the root first.
+    passed: Vec<PathBuf>,
+    /// The one that the file is in.
+    last: PathBuf,
+}
+
+fn directories(path: &Path) -> Directories {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut ahead: VecDeque<OsString> = parts(&absolute);
     let mut at = PathBuf::from("/");
-    let mut passed = Vec::new();
+    let (mut passed, mut last) = (Vec::new(), at.clone());
     let mut links = 0;
     while let Some(part) = ahead.pop_front() {
         if part == ".." {
@@ -133,6 +186,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
         if !passed.contains(&at) {
             passed.push(at.clone());
         }
+        last.clone_from(&at);
         let next = at.join(&part);
         match std::fs::read_link(&next) {
             Ok(target) if links < LINKS_MAX => {
@@ -147,7 +201,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
             _ => at = next,
         }
     }
-    passed
+    Directories { passed, last }
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {

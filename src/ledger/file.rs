@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{Lock, beside};
 use super::{LedgerError, schema};
+use crate::files::Trust;
 use crate::ops::log::events;
 
 /// `door` in ASCII: how a ledger tells itself from another program's database.
@@ -29,12 +30,67 @@ pub fn identity(path: &Path) -> std::io::Result<Identity> {
     fs::metadata(path).map(|data| Identity(data.dev(), data.ino()))
 }
 
+/// Most symbolic links on the way to a ledger, as in the kernel.
+const LINKS_MAX: usize = 40;
+
+/// The ledger's own name, where `path` is a link to it: its lock and its log lie beside that, whoever uses which name.
+/// Blocks for some seconds at most.
+pub fn real(path: &Path) -> Result<PathBuf, LedgerError> {
+    let named = path.to_owned();
+    let found = crate::files::within(path, move || {
+        let mut at = named;
+        for _ in 0..LINKS_MAX {
+            let directory = match at.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+                _ => PathBuf::from("."),
+            };
+            match fs::read_link(&at) {
+                Ok(target) => at = directory.join(target),
+                Err(_) => {
+                    let name = at.file_name().unwrap_or_default().to_owned();
+                    return Ok(fs::canonicalize(&directory).map_or(at, |directory| directory.join(name)));
+                }
+            }
+        }
+        Ok(at)
+    });
+    found.map_err(|error| unusable(path, error.to_string()))
+}
+
+/// Refuses a place where others could put a ledger, or its log; warns of one where another group or user could.
+pub fn judge_place(path: &Path) -> Result<(), LedgerError> {
+    let place = path.to_owned();
+    let judged = crate::files::within(path, move || {
+        let judged = crate::files::judge_place(&place);
+        // Its mode is made ours below; its owner could change that back.
+        let of_file =
+            fs::metadata(&place).ok().and_then(|meta| crate::files::judge(&place, &meta, Trust::File).ok()?);
+        Ok(judged.map(|found| found.or(of_file)))
+    });
+    match judged.map_err(|error| unusable(path, error.to_string()))? {
+        Ok(None) => Ok(()),
+        Ok(Some(advice)) => {
+            tracing::warn!(event = events::LEDGER_EXPOSED, path = %path.display(), why = advice.message, "others may replace the ledger");
+            Ok(())
+        }
+        Err(advice) => {
+            let help = advice.help.map(|help| format!(": {help}")).unwrap_or_default();
+            Err(unusable(path, advice.message + &help))
+        }
+    }
+}
+
 /// Opens the ledger for writing, making it first where there is none. The caller has the lock.
 pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, LedgerError> {
     crate::files::regular_or_missing(path).map_err(|error| unusable(path, error.to_string()))?;
     match fs::metadata(path) {
         Ok(data) if data.len() == 0 => {
             return Err(corrupt(path, "it is empty, which a ledger never is"));
+        }
+        Ok(data) if data.nlink() > 1 => {
+            let why = "the file has another name too (a hard link), and whoever opens it by that name destroys it: remove one \
+                       of the names, or give doorman a copy";
+            return Err(unusable(path, why));
         }
         Ok(data) => keep_private(path, data.permissions().mode()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path)?,
@@ -247,6 +303,7 @@ fn keep_private(path: &Path, mode: u32) {
 /// # Errors
 /// [`LedgerError::Locked`] while a daemon has it; [`LedgerError::Unusable`] where a file cannot be moved or made.
 pub fn reset(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, LedgerError> {
+    let path = &real(path)?;
     let _lock = Lock::take(path)?;
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     let free = |name: &PathBuf| !["", "-wal", "-shm"].iter().any(|suffix| beside(name, suffix).exists());

@@ -12,6 +12,8 @@ use crate::ops::log::events;
 /// The files of an open ledger.
 #[derive(Debug)]
 pub struct Place {
+    /// As everybody names it: a link there may come to lead elsewhere.
+    named: PathBuf,
     path: PathBuf,
     log: PathBuf,
     database: Option<Identity>,
@@ -42,14 +44,15 @@ impl Misplaced {
 
 impl Place {
     /// Of a ledger that was just opened under this lock.
-    pub fn new(path: &Path, lock: Lock) -> Self {
+    pub fn new(named: &Path, path: &Path, lock: Lock) -> Self {
         let log = beside(path, "-wal");
-        Self { path: path.to_owned(), database: identity(path).ok(), of_log: identity(&log).ok(), log, lock }
+        let (database, of_log) = (identity(path).ok(), identity(&log).ok());
+        Self { named: named.to_owned(), path: path.to_owned(), database, of_log, log, lock }
     }
 
     /// Looks at all of them. A lock whose file was deleted is taken again.
     pub fn look(&mut self) -> Result<(), Misplaced> {
-        match identity(&self.path) {
+        match identity(&self.named) {
             Ok(now) if Some(now) == self.database => {}
             Ok(_) => {
                 let why = "another file is in its place: put it back, or restart doorman";

@@ -49,6 +49,7 @@ impl LedgerReader {
     /// [`LedgerError::Newer`].
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        let path = &*file::real(path)?;
         crate::files::regular_or_missing(path).map_err(|error| unusable(error.to_string()))?;
         match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -71,6 +72,11 @@ impl LedgerReader {
             )));
         }
         Ok(Self { connection, path: path.to_owned(), at_rest })
+    }
+
+    /// Where it is, by its own name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether a daemon began to write a file that was opened at rest: what is read then may be old, and a new reader

@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::blank::Blanking;
 use super::checkpoint::Checkpoints;
-use super::lock::Lock;
 use super::place::{Misplaced, Place};
 use super::readers::Readers;
 use super::record::{Fault, Numbers, Recorder};
@@ -65,7 +64,7 @@ pub fn start(
     path: &Path,
     connection: Connection,
     readers: Readers,
-    lock: Lock,
+    place: Place,
     options: Options,
     jobs: mpsc::Receiver<Job>,
     health: watch::Sender<Health>,
@@ -75,7 +74,7 @@ pub fn start(
     let writer = Writer {
         connection,
         path: path.to_owned(),
-        place: Place::new(path, lock),
+        place,
         looked_at: options.clock.now().mono,
         options,
         jobs,

@@ -4,8 +4,9 @@ use uuid::Uuid;
 
 use super::{Handle, RequestId};
 
-/// Whom or what a person means: what begins with `@` is a handle, and a UUID is an id. Anything else is a handle that
-/// somebody known has, else an id that is known (or the beginning of one), else a handle never seen.
+/// Whom or what a person means: what begins with `@` is a handle, and a UUID is an id. Anything else is an id that is known,
+/// else a handle that somebody known has or the beginning of a known id, else a handle never seen. Strangers choose their
+/// handles: one that reads like the beginning of somebody else's id names neither of the two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A handle, as it was written.

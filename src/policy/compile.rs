@@ -71,8 +71,8 @@ pub enum Shrunk {
     Accept,
     /// The one with this file, which lost no more than somebody took off it.
     Removed {
-        /// Its file.
-        file: PathBuf,
+        /// Its file, by every name that rules have for it.
+        files: Vec<PathBuf>,
         /// How many entries were taken off.
         entries: usize,
     },
@@ -89,7 +89,9 @@ impl Shrunk {
         match self {
             Shrunk::Refuse => false,
             Shrunk::Accept => true,
-            Shrunk::Removed { file, entries } => list == Some(file) && lost <= *entries,
+            Shrunk::Removed { files, entries } => {
+                list.is_some_and(|list| files.iter().any(|file| file == list)) && lost <= *entries
+            }
         }
     }
 }

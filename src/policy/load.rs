@@ -91,6 +91,26 @@ pub(super) fn text_of(texts: &[SourceText], name: &str) -> Result<ListText, Advi
     found.map(|text| ListText { text: text.text.to_string(), warning: None }).ok_or_else(missing)
 }
 
+/// Whoever took entries off a list names its file as they see it, by a link perhaps: the same file by the rules' own names.
+/// Blocks on the file system.
+pub fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shrunk {
+    let identity = |path: &Path| {
+        let meta = files::within(path, {
+            let path = path.to_owned();
+            move || Ok(std::fs::metadata(path)?)
+        });
+        meta.ok().map(|meta| (meta.dev(), meta.ino()))
+    };
+    match shrunk {
+        Shrunk::Removed { mut files, entries } => {
+            let meant: Vec<_> = files.iter().filter_map(|file| identity(file)).collect();
+            files.extend(known.into_iter().filter(|path| identity(path).is_some_and(|it| meant.contains(&it))));
+            Shrunk::Removed { files, entries }
+        }
+        Shrunk::Refuse | Shrunk::Accept => shrunk,
+    }
+}
+
 /// A file as it was at one moment. Two that are the same stood still in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {

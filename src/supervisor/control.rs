@@ -4,7 +4,9 @@ mod finding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::{Member, Shared};
@@ -19,6 +21,9 @@ use crate::ops::control::wire::{
 use crate::ops::log::events;
 use crate::policy::Shrunk;
 use crate::policy::doubts::{Fact, Said};
+
+/// Nobody waits longer for the end of an answer: longer than one call may take.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
@@ -36,7 +41,9 @@ impl Shared {
             ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
             ControlOp::Reload { accept_shrunk, removed } => {
                 let shrunk = match removed {
-                    Some(RemovedEntries { file, entries }) if !accept_shrunk => Shrunk::Removed { file, entries },
+                    Some(RemovedEntries { file, entries }) if !accept_shrunk => {
+                        Shrunk::Removed { files: vec![file], entries }
+                    }
                     Some(_) | None => Shrunk::accepted(accept_shrunk),
                 };
                 Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), shrunk).await))
@@ -129,7 +136,18 @@ impl Shared {
         let (handle, request) = self.find(target, agent).await?;
         let person = person.clone();
         let op = PersonCommand::Answer { verdict, request };
-        match handle.ask(|reply| Command::Op { op, person, reply }).await {
+        let asked = handle.ask(|reply| Command::Op { op, person, reply });
+        let Ok(outcome) = timeout(ANSWER_MAX, asked).await else {
+            let why = handle.ask(Command::Status).await.map(|status| format!(" ({}: {})", status.state, status.why));
+            let message = format!(
+                "it could not be sent within {} s{}: it is kept, and goes out as soon as it can; `doorman history` says later what became \
+                 of it",
+                ANSWER_MAX.as_secs(),
+                why.unwrap_or_default()
+            );
+            return Err(error("waits", message));
+        };
+        match outcome {
             Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered.into())),
             Some(OpOutcome::Failed(why)) => Err(why.into()),
             Some(OpOutcome::Settled(_) | OpOutcome::Done) | None => {
@@ -148,10 +166,11 @@ impl Shared {
             let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
-        if found.is_empty()
-            && let Some(beginning) = meant.beginning()
+        // One who has the whole id is meant, whoever is called so elsewhere.
+        if let Some(id) = meant.id()
+            && found.iter().any(|(_, found)| *found == id)
         {
-            found = self.begin_with(beginning, agent).await?;
+            found.retain(|(_, found)| *found == id);
         }
         match found.len() {
             1 => Ok(found.remove(0)),
@@ -190,22 +209,6 @@ impl Shared {
             }
         }
         Ok(rows)
-    }
-
-    /// The pending requests whose ids begin so: a narrow terminal shows no more of them.
-    async fn begin_with(
-        &self,
-        beginning: &str,
-        agent: Option<&AgentId>,
-    ) -> Result<Vec<(Arc<AgentHandle>, RequestId)>, OpError> {
-        let mut found = Vec::new();
-        for member in self.chosen(agent)? {
-            let Some(handle) = member.handle.load_full() else { continue };
-            let rows = handle.ask(Command::Pending).await.unwrap_or_default();
-            let ids = rows.into_iter().filter(|row| row.request.starts_with(beginning));
-            found.extend(ids.filter_map(|row| Some((handle.clone(), RequestId::parse(&row.request).ok()?))));
-        }
-        Ok(found)
     }
 
     async fn doubts(&self, agent: Option<&AgentId>) -> Result<Vec<DoubtRow>, OpError> {

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::diagnostics::Severity;
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
-use crate::policy::load::Stamp;
+use crate::policy::load::{self, Stamp};
 use crate::policy::{self, ListChange, Loaded, Mode, Policy, Shrunk};
 
 /// Looks between tries to load a file that was refused, even if it looks the same: a missing list may have come.
@@ -125,7 +125,9 @@ impl Policies {
         let mut ok = true;
         let running = self.files.iter().map(|(path, file)| (path.clone(), file.before()));
         let running: Vec<(PathBuf, Option<Arc<Policy>>)> = running.collect();
-        match tokio::task::spawn_blocking(move || settled(running, &shrunk)).await {
+        let known: BTreeSet<PathBuf> =
+            self.files.values().flat_map(|file| file.loaded.iter().map(|stamp| stamp.path.clone())).collect();
+        match tokio::task::spawn_blocking(move || settled(running, &load::as_named(shrunk, known))).await {
             Ok(all) => {
                 for (path, loaded) in all {
                     let Some(file) = self.files.get_mut(&path) else { continue };

@@ -133,6 +133,22 @@ async fn commands_read_a_pipe_where_a_person_named_one_and_never_wait_for_the_re
     let output = timeout(TIME, output).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("within 5 s"));
+    // What the sandbox reads, and what `list` and the shell's completions look at.
+    for (command, code) in [
+        (&["sandbox", "--listen", "127.0.0.1:0", "--world", "NAME"][..], 78),
+        (&["sandbox", "--listen", "127.0.0.1:0", "--replay", "NAME"], 78),
+        (&["sandbox", "--listen", "127.0.0.1:0", "--tls-cert", "NAME", "--tls-key", "NAME"], 78),
+    ] {
+        let name = path.display().to_string();
+        let command: Vec<&str> =
+            command.iter().map(|word| if *word == "NAME" { name.as_str() } else { word }).collect();
+        let output = timeout(TIME, site.command(&command).output()).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(code) && said.contains("within 5 s"), "{command:?}: {said}");
+    }
+    pipe(&site.path("rules.toml"));
+    let output = timeout(TIME, site.command(&["list", "show", "friends"]).output()).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a pipe, not a regular file"));
     // A key is judged as the daemon would.
     pipe(&site.path("agent.key"));
     for command in [&["check"][..], &["doctor", "--no-connect"]] {

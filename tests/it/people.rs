@@ -7,7 +7,7 @@ use doorman::sandbox::{NewRequest, Status};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::faults::site::{AGENT, Site};
+use crate::faults::site::{AGENT, Site, TIME};
 
 const RULES: &str = r#"version = 1
 [policy]
@@ -109,6 +109,39 @@ async fn several_are_answered_at_once_and_each_that_is_not_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_is_called_like_anothers_id_is_not_taken_for_them() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    let carols = "cafe1234-0000-4000-8000-000000000001";
+    ask(&site, carols, "carol");
+    ask(&site, "r-2", "cafe1234");
+    settled(&site, 2, 0).await;
+    for command in ["approve", "reject", "hold"] {
+        let (code, out, err) = site.cli(&[command, "cafe1234"]).await;
+        assert!(code == 1 && err.contains("`cafe1234` names 2 pending requests"), "{out}{err}");
+        assert!(err.contains("by its id, or by `@` and the handle"), "{err}");
+    }
+    let (code, out, err) = site.cli(&["explain", "cafe1234"]).await;
+    assert!(
+        code == 1 && err.contains("`cafe1234` is a handle, and the id of another's request begins so"),
+        "{out}{err}"
+    );
+    assert!(site.control.state().requests.iter().all(|request| request.answered == 0));
+    let (code, out, err) = site.cli(&["approve", "cafe1234-00"]).await;
+    assert_eq!((code, out.as_str()), (0, format!("approved carol ({carols})\n").as_str()), "{err}");
+    let (code, out, err) = site.cli(&["reject", "@cafe1234"]).await;
+    assert_eq!((code, out.as_str()), (0, "rejected cafe1234 (r-2)\n"), "{err}");
+    // A whole id is one, whoever is called so.
+    ask(&site, "r-3", "dave");
+    ask(&site, "r-4", "r-3");
+    settled(&site, 4, 2).await;
+    let (code, out, err) = site.cli(&["approve", "r-3"]).await;
+    assert_eq!((code, out.as_str()), (0, "approved dave (r-3)\n"), "{err}");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_answers_one_after_the_other() {
     let site = site().await;
     let daemon = site.daemon();
@@ -167,8 +200,13 @@ async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
     let (code, _, err) = site.cli(&["list", "add", "friends", "two words"]).await;
     assert!(code == 2 && err.contains("cannot stand on a list"), "{err}");
 
-    let (code, out, _) = site.cli(&["list", "remove", "friends", "ann", "carol"]).await;
-    assert_eq!((code, out.as_str()), (0, "now off the list `friends`: `ann`, `carol`; in force\n"));
+    // By a name that the daemon does not know: it is the same file.
+    std::os::unix::fs::symlink(site.dir.path(), site.path("alias")).unwrap();
+    let mut command = site.command(&["list", "remove", "friends", "ann", "carol"]);
+    let output = command.env("DOORMAN_CONFIG", "alias/doorman.toml").current_dir(site.dir.path()).output();
+    let output = tokio::time::timeout(TIME, output).await.unwrap().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(out, "now off the list `friends`: `ann`, `carol`; in force\n", "{err}");
     // An empty list is refused, unless the rules allow it: nothing is written.
     let before = std::fs::read_to_string(site.path("friends.txt")).unwrap();
     let (code, _, err) = site.cli(&["list", "remove", "friends", "dave"]).await;

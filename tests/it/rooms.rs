@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["diagnostics", "document", "files", "model"]),
     ("secret", &["config", "files", "model"]),
     ("policy", &["diagnostics", "document", "files", "model"]),
-    ("ops", &["clock", "config", "model", "policy", "secret"]),
+    ("ops", &["clock", "config", "files", "model", "policy", "secret"]),
     ("transcript", &["clock", "files", "model", "ops", "secret"]),
     ("platform", &["clock", "config", "files", "model", "ops", "secret", "transcript"]),
     ("phoenix", &["clock", "config", "model", "platform", "secret", "variants"]),

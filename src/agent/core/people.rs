@@ -83,6 +83,13 @@ impl OpOutcome {
         Self::error("busy", message)
     }
 
+    /// What cannot be recorded is not done.
+    fn blocked() -> Self {
+        let message =
+            "the ledger cannot be written now, and nothing is done that is not on record: `doorman status` says why";
+        Self::error("blocked", message)
+    }
+
     pub(super) fn failed(message: &str) -> Self {
         Self::error("failed", message)
     }
@@ -93,17 +100,16 @@ impl OpOutcome {
 }
 
 impl Core {
-    /// The pending requests that a person means here: all of a handle's, else the one with that id.
+    /// The pending requests that a person means here: the one with that id, else all of a handle's and all whose ids begin so.
     pub fn find(&self, target: &Target) -> Vec<RequestId> {
-        if let Some(handle) = target.handle() {
-            let theirs = |request: &ContactRequest| request.sender.handle() == Some(&handle);
-            let found = self.inbox.entries().filter(|entry| theirs(entry.request()));
-            let found: Vec<RequestId> = found.map(|entry| entry.id().clone()).collect();
-            if !found.is_empty() {
-                return found;
-            }
+        if let Some(id) = target.id().filter(|id| self.inbox.entry(id).is_some()) {
+            return vec![id];
         }
-        target.id().filter(|id| self.inbox.entry(id).is_some()).into_iter().collect()
+        let handle = target.handle();
+        let theirs = |request: &ContactRequest| handle.is_some() && request.sender.handle() == handle.as_ref();
+        let begins = |id: &RequestId| target.beginning().is_some_and(|beginning| id.as_str().starts_with(beginning));
+        let meant = self.inbox.entries().filter(|entry| theirs(entry.request()) || begins(entry.id()));
+        meant.map(|entry| entry.id().clone()).collect()
     }
 
     pub(super) fn op(&mut self, token: u64, op: PersonCommand, person: Person, now: Now) {
@@ -116,6 +122,7 @@ impl Core {
                 self.resume(format!("person:{person}"), person.note(), now);
                 Some(OpOutcome::Done)
             }
+            PersonCommand::Settle { .. } if !self.ledger_ok => Some(OpOutcome::blocked()),
             PersonCommand::Settle { target, said } => Some(self.settle(&target, said, &person, now)),
             PersonCommand::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
         };
@@ -135,6 +142,9 @@ impl Core {
     ) -> Option<OpOutcome> {
         if self.stopping {
             return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
+        }
+        if !self.ledger_ok {
+            return Some(OpOutcome::blocked());
         }
         let shadow = self.in_shadow();
         let Some(entry) = self.inbox.entry(id) else { return Some(OpOutcome::gone()) };
@@ -170,6 +180,19 @@ impl Core {
         self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request, verdict, person: person.clone() });
         None
+    }
+
+    /// Whether the record can be written. People who wait are told where it cannot be: nobody knows for how long.
+    pub(super) fn ledger_health(&mut self, ok: bool) {
+        self.ledger_ok = ok;
+        if ok {
+            return;
+        }
+        let message = "the ledger cannot be written now: your answer is kept, and goes out once it can, or has gone out already; \
+                       `doorman status` says why, and later `doorman history` what became of it";
+        for token in std::mem::take(&mut self.waiting).into_values().flatten() {
+            self.act(Action::Reply { token, outcome: OpOutcome::error("blocked", message) });
+        }
     }
 
     fn hold(&mut self, id: &RequestId, request: &Arc<ContactRequest>, person: &Person, now: Now) -> OpOutcome {

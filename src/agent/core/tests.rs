@@ -310,6 +310,41 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
 }
 
 #[test]
+fn a_person_is_told_at_once_where_nothing_can_be_recorded() {
+    let mut held = Held::new(SavedAgent::default());
+    held.listed_after(MINUTES, &["r1", "r2"]);
+    let op = |verdict, id: &str| PersonCommand::Answer { verdict, request: RequestId::parse(id).unwrap() };
+    let ask = |held: &mut Held, token, verdict, id: &str| {
+        held.tell(Input::Op { token, op: op(verdict, id), person: "eve".into() });
+    };
+    let told = |held: &Held, wanted: u64| {
+        held.asked.iter().find_map(|action| match action {
+            Action::Reply { token, outcome: OpOutcome::Failed(error) } if *token == wanted => Some(error.code),
+            _ => None,
+        })
+    };
+    // It waits for the record, which then cannot be written.
+    held.stalled = true;
+    ask(&mut held, 1, Verdict::Reject, "r1");
+    assert_eq!(told(&held, 1), None);
+    held.tell(Input::LedgerHealth(false));
+    assert_eq!(told(&held, 1), Some("blocked"));
+    for (token, verdict) in [(2, Verdict::Approve), (3, Verdict::Reject), (4, Verdict::Defer)] {
+        ask(&mut held, token, verdict, "r2");
+        assert_eq!(told(&held, token), Some("blocked"), "{verdict:?}");
+    }
+    held.tell(Input::LedgerHealth(true));
+    let said = |id: &str| {
+        let of = |entry: &&Record| match entry {
+            Record::Intent { request, .. } | Record::Hold { request, .. } => request.as_str() == id,
+            _ => false,
+        };
+        held.recorded.iter().filter(of).count()
+    };
+    assert_eq!((said("r1"), said("r2")), (1, 0), "{:?}", held.recorded);
+}
+
+#[test]
 fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
     let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1"]);

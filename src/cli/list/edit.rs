@@ -1,12 +1,14 @@
 //! Changes the text of a list file, and puts it in the old one's place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::cli::output::shown;
-use crate::policy::audit;
+use crate::files::{self, Reading, Trust};
+use crate::policy::{TEXT_MAX, audit};
 
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,12 +86,31 @@ pub(super) struct Held {
     path: PathBuf,
 }
 
-/// Waits for its turn at the file that is there; a link is followed.
+/// The text of rules, or of a list. Blocks for some seconds at most.
+pub(super) fn text(path: &Path) -> Result<String, String> {
+    let how = Reading { bytes_max: TEXT_MAX, pipes: false, trust: Trust::Anybody };
+    let contents = files::read(path, how).map_err(|error| error.to_string())?;
+    String::from_utf8(contents.bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// Waits for its turn at the file that is there, for some seconds at most; a link is followed.
 pub(super) fn lock(path: &Path) -> std::io::Result<Held> {
+    let until = Instant::now() + files::TIME;
     loop {
-        let path = std::fs::canonicalize(path)?;
-        let file = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(&path)?;
-        file.lock()?;
+        let named = path.to_owned();
+        let path = files::within(path, move || Ok(std::fs::canonicalize(named)?))?;
+        let mut options = OpenOptions::new();
+        options.read(true);
+        let file = files::open(&path, options, true)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => return Err(std::io::Error::other("somebody else is changing it")),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
         // Whoever had it before may have put another file in its place.
         let (held, there) = (file.metadata()?, std::fs::metadata(&path)?);
         if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
@@ -143,6 +164,18 @@ mod tests {
         for handle in ["two words", "a\nb", "a#b", "", "@", "*", "ünïcode"] {
             assert!(add(TEXT, &[handle]).is_err(), "{handle:?}");
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_somebody_else_who_edits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list.txt");
+        std::fs::write(&path, TEXT).unwrap();
+        let held = lock(&path).unwrap();
+        let error = lock(&path).map(drop).unwrap_err();
+        assert!(error.to_string().contains("somebody else is changing it"), "{error}");
+        drop(held);
+        assert!(lock(&path).is_ok());
     }
 
     #[test]

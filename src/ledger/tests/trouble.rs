@@ -119,6 +119,64 @@ async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
     assert!(load(&ledger, 1).await.pending.iter().any(|one| one.id == id("r1")));
 }
 
+/// A link is the ledger by another name: its lock and its log are the same, and whoever reads by it reads what is written.
+#[tokio::test]
+async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
+    let world = World::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link.db");
+    std::os::unix::fs::symlink(world.path(), &link).unwrap();
+    // It makes the ledger where the link leads, and leaves the link alone.
+    let ledger = Ledger::open(&link, Options::default()).unwrap();
+    assert!(link.is_symlink() && world.path().exists());
+    assert!(matches!(Ledger::open(&world.path(), Options::default()), Err(LedgerError::Locked { .. })));
+    ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
+    // What is only in the log is read by either name.
+    for name in [&link, &world.path()] {
+        let reader = LedgerReader::open(name).unwrap();
+        assert!(reader.request(&id("r1")).unwrap().is_some(), "{}", name.display());
+    }
+    assert!(matches!(
+        crate::ledger::reset(&link, "2026-01-01T00:00:00Z".parse().unwrap()),
+        Err(LedgerError::Locked { .. })
+    ));
+    // The link comes to lead elsewhere: who reads by it would not see what is written.
+    let mut health = ledger.health();
+    std::fs::remove_file(&link).unwrap();
+    std::fs::write(&link, "another").unwrap();
+    let another = |health: &Health| matches!(health, Health::Blocked { why, .. } if why.contains("another file"));
+    health.wait_for(another).await.unwrap();
+    drop(ledger);
+}
+
+#[tokio::test]
+async fn a_ledger_with_two_names_of_its_own_is_refused() {
+    let world = World::new();
+    world.open().close().await.unwrap();
+    let other = world.path().with_file_name("other.db");
+    std::fs::hard_link(world.path(), &other).unwrap();
+    for name in [&other, &world.path()] {
+        let refused = Ledger::open(name, Options::default()).unwrap_err().to_string();
+        assert!(refused.contains("another name too"), "{refused}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    assert!(Ledger::open(&world.path(), Options::default()).is_ok());
+}
+
+#[test]
+fn a_place_where_everybody_may_put_a_ledger_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    let directory = world.path().parent().unwrap().to_owned();
+    std::fs::create_dir(&directory).unwrap();
+    for (mode, good) in [(0o777, false), (0o755, true)] {
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(mode)).unwrap();
+        let opened = Ledger::open(&world.path(), Options::default());
+        assert_eq!(opened.is_ok(), good, "{mode:o}: {opened:?}");
+        assert_eq!(world.path().exists(), good, "nothing is made there");
+    }
+}
+
 #[tokio::test]
 async fn a_lock_file_that_was_deleted_is_made_again_and_held() {
     let world = World::new();

@@ -8,8 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
+use tracing::warn;
 
 use crate::config::settings::SOCKET_PATH_BYTES_MAX;
+use crate::files::{self, Advice};
+use crate::ops::log::events;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,9 @@ pub enum SocketError {
         "the directory `{0}` belongs to somebody else or others may write to it: give the control socket a directory of its own with mode 0700"
     )]
     Directory(PathBuf),
+    /// Others could replace a directory on the way to it, and so the socket.
+    #[error("{0}")]
+    Exposed(String),
     /// There is no such group, or it cannot be given the socket.
     #[error("the control socket cannot be given to the group `{group}`: {why}")]
     Group {
@@ -129,6 +135,15 @@ impl Bound {
             .map_err(io)?
             .then_some(())
             .ok_or_else(|| SocketError::Directory(directory.into()))?;
+        match files::judge_place(path) {
+            Ok(None) => {}
+            Ok(Some(advice)) => {
+                warn!(event = events::CONTROL_EXPOSED, path = %path.display(), why = advice.message, "others may replace the control socket");
+            }
+            Err(Advice { message, help }) => {
+                return Err(SocketError::Exposed(help.map_or(message.clone(), |help| format!("{message}: {help}"))));
+            }
+        }
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
             Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::Taken(path.to_owned())),
@@ -297,6 +312,19 @@ mod tests {
             let error = Bound::bind(&dir.path().join("x.sock")).unwrap_err();
             assert!(matches!(error, SocketError::Directory(_)), "{open:o}: {error}");
         }
+    }
+
+    #[test]
+    fn a_directory_on_the_way_that_others_may_replace_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/x.sock");
+        fs::create_dir(dir.path().join("run")).unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = Bound::bind(&path).unwrap_err();
+        assert!(matches!(&error, SocketError::Exposed(why) if why.contains("and so replace")), "{error}");
+        assert!(!path.exists());
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
+        assert!(Bound::bind(&path).is_ok(), "nobody replaces a directory where the bit is set");
     }
 
     #[test]

@@ -115,7 +115,7 @@ events! {
     EVENT_UNKNOWN = "event_unknown", DEBUG, ["why"], "an event that this version does not know; counted and dropped";
     TOPIC_UNKNOWN = "topic_unknown", DEBUG, ["why"], "a frame of a topic that was not joined; counted and dropped";
     LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written; every answer waits";
-    LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, and doorman cannot change that";
+    LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, or replace a directory on the way to it, and doorman cannot change that";
     LEDGER_UNREADABLE = "ledger_unreadable", ERROR, ["why", "in_ms"], "an agent's data could not be read from the ledger; doorman retries after `in_ms` and answers nothing for the agent until then";
     LEDGER_LOCK_REMADE = "ledger_lock_remade", WARN, ["path"], "the ledger's lock file was deleted while doorman runs; doorman made it again and locked it";
     LEDGER_RECOVERED = "ledger_recovered", INFO, ["for_ms"], "the ledger can be written again";
@@ -127,6 +127,7 @@ events! {
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
+    CONTROL_EXPOSED = "control_exposed", WARN, ["path", "why"], "another group or user may replace a directory on the way to the control socket";
     CONTROL_REMADE = "control_remade", WARN, ["path"], "the control socket's file was deleted or replaced while doorman runs; doorman made it again";
     WATCHDOG_LATE = "watchdog_late", ERROR, ["loop", "late_ms"], "a loop of the daemon hangs; systemd's watchdog gets no signal until the loop runs again";
     WATCHDOG_RECOVERED = "watchdog_recovered", INFO, ["loop"], "a loop that hung runs again";

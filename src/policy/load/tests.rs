@@ -145,10 +145,16 @@ fn a_list_file_that_shrank_needs_a_word() {
     assert!(loaded.report.render(false).contains("2 of 3 entries are gone, 1 are there now"));
     assert!(load(&path, Some(&running), &Shrunk::Accept).policy.is_some());
     // What somebody took off one list is accepted there, and nothing that went with it.
-    let removed = |file: &str, entries| Shrunk::Removed { file: dir.path(file), entries };
+    let removed = |file: &str, entries| Shrunk::Removed { files: vec![dir.path(file)], entries };
     let taken = |shrunk| load(&path, Some(&running), &shrunk).policy.is_some();
     assert!(taken(removed("friends.txt", 2)));
     assert!(!taken(removed("friends.txt", 1)) && !taken(removed("others.txt", 2)));
+    // However they name it.
+    std::os::unix::fs::symlink(dir.path("friends.txt"), dir.path("link.txt")).unwrap();
+    assert!(!taken(removed("link.txt", 2)));
+    let known = || [dir.path("rules.toml"), dir.path("friends.txt")];
+    assert!(taken(as_named(removed("link.txt", 2), known())));
+    assert!(!taken(as_named(removed("rules.toml", 2), known())));
     assert!(load(&path, None, &Shrunk::Refuse).policy.is_some(), "at start there is nothing to shrink from");
 }
 

@@ -26,8 +26,9 @@ pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> S
     let lines: Vec<String> = rows.iter().take(NAMED_MAX).map(line).collect();
     let more = rows.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    let or = if target.starts_with('@') { "" } else { ", or by `@` and the handle" };
     let target = StrangerText::new(target).shown(150);
-    format!("`{target}` names {} pending requests: say which by its id\n{}{more}", rows.len(), lines.join("\n"))
+    format!("`{target}` names {} pending requests: say which by its id{or}\n{}{more}", rows.len(), lines.join("\n"))
 }
 
 /// The handle is one that a command cannot name, as those of requests in need of a person often are.

@@ -226,6 +226,15 @@ async fn a_ledger_that_is_taken_away_meanwhile() {
         let listed = daemon.count("listed");
         daemon.said("listed", listed + 3).await.unwrap();
         assert_eq!(site.control.counts().answers, answers, "{how}: answered without a record");
+        // A person is told at once, and what is told is so: nothing of it happens later.
+        let requests = site.control.state().requests;
+        let stranger = requests.iter().find(|one| one.id.starts_with(&format!("{how}-strangers"))).unwrap();
+        for command in ["approve", "reject", "hold"] {
+            let (code, out, err) = site.cli(&[command, &stranger.id]).await;
+            assert!(code == 1 && err.contains("the ledger cannot be written now"), "{command}: {out}{err}");
+        }
+        let (code, out, err) = site.cli(&["explain", &stranger.id]).await;
+        assert!(code == 1 && err.contains("is not on record yet, since the ledger cannot be written"), "{out}{err}");
         match holder {
             Some(holder) => holder.execute_batch("ROLLBACK").unwrap(),
             None => moves(&aside, &ledger),

@@ -1,9 +1,8 @@
 //! The way to the platform: cut without a word, and the platform gone and back.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use doorman::sandbox::{At, Do, Fault, SandboxOptions};
+use doorman::sandbox::{At, Control, Do, Fault};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -11,10 +10,13 @@ use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
 use super::site::Site;
 
 /// A way between daemon and platform that can be cut as a pulled plug cuts it: nothing is forwarded any more, nobody is
-/// told, and what was open then stays open and dumb.
+/// told, and what was open then stays open and dumb until it is given up. What is dialled into a cut goes through once the way is
+/// whole, as a TCP that tries again does.
 struct Way {
     address: SocketAddr,
     cut: watch::Sender<bool>,
+    /// The dumb ones end, too.
+    given_up: watch::Sender<bool>,
 }
 
 impl Way {
@@ -22,16 +24,24 @@ impl Way {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, is_cut) = watch::channel(false);
+        let (given_up, is_given_up) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(connection(near, platform, is_cut.clone()));
+                tokio::spawn(connection(near, platform, is_cut.clone(), is_given_up.clone()));
             }
         });
-        Self { address, cut }
+        Self { address, cut, given_up }
     }
 }
 
-async fn connection(mut near: TcpStream, platform: SocketAddr, mut is_cut: watch::Receiver<bool>) {
+async fn connection(
+    mut near: TcpStream,
+    platform: SocketAddr,
+    mut is_cut: watch::Receiver<bool>,
+    mut is_given_up: watch::Receiver<bool>,
+) {
+    // An error is a test that is over.
+    let _ = is_cut.wait_for(|cut| !*cut).await;
     let forward = async {
         match TcpStream::connect(platform).await {
             Ok(mut far) => drop(tokio::io::copy_bidirectional(&mut near, &mut far).await),
@@ -46,18 +56,18 @@ async fn connection(mut near: TcpStream, platform: SocketAddr, mut is_cut: watch
     tokio::select! {
         biased;
         // Both ends are kept, and nobody reads or writes them any more.
-        () = cut => std::future::pending().await,
+        () = cut => drop(is_given_up.wait_for(|given_up| *given_up).await),
         () = &mut forward => {}
     }
 }
 
-/// Half-open: the daemon finds out by its own heartbeat, the platform by its idle limit; until then the daemon's old
-/// connection counts as live, and its new one is refused.
+/// Half-open: the daemon finds out by its own heartbeat, the platform later; until then the daemon's old connection counts as
+/// live, and its new one is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_without_a_reset() {
-    let site = Site::of(SandboxOptions { idle: Duration::from_millis(2500), ..SandboxOptions::default() }).await;
+    let site = Site::start().await;
     let way = Way::to(site.address).await;
-    site.configure(way.address, "", "ghost_window = \"10s\"\n");
+    site.configure(way.address, "", "ghost_window = \"10m\"\n");
     // Slow answers, so that some are under way when it happens.
     site.control.fault(Fault::new(At::Respond, Do::Delay).ms(20).count(0)).unwrap();
     let daemon = site.daemon();
@@ -68,10 +78,11 @@ async fn cut_without_a_reset() {
     site.ask("meanwhile", 50, true);
     daemon.stands("away").await.unwrap();
     way.cut.send_replace(false);
-    site.until("all decided", all_decided).await.unwrap();
+    let met = |control: &Control| control.overview().connects.iter().any(|connect| connect.status == 409);
+    site.until("the ghost is met", met).await.unwrap();
+    site.until("all decided by listings", all_decided).await.unwrap();
+    way.given_up.send_replace(true);
     live_again(&site, &daemon, "after").await.unwrap();
-    let refused = site.control.overview().connects.iter().filter(|connect| connect.status == 409).count();
-    assert!(refused > 0, "the ghost was never met, so that nothing is known of how it is left");
     assert!(!daemon.lines().iter().any(|line| line["state"] == "yielded"), "it yielded to its own ghost");
     daemon.stop().await.unwrap();
     nothing_lost_nothing_twice(&site, false).unwrap();

@@ -220,7 +220,7 @@ fn a_list_of_an_included_file_that_shrank_needs_a_word() {
     let path = dir.path("rules.toml");
     let loaded = load(&path, Some(&running), &Shrunk::Refuse);
     assert!(loaded.policy.is_none() && loaded.shrunk);
-    let removed = Shrunk::Removed { file: dir.path("blocked.txt"), entries: 2 };
+    let removed = Shrunk::Removed { files: vec![dir.path("blocked.txt")], entries: 2 };
     assert!(load(&path, Some(&running), &removed).policy.is_some());
 }
 
