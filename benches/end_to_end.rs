@@ -1,4 +1,4 @@
-//! From a knock to an answer: how long one takes, how many go through in a second, and what it costs in memory.
+//! From a request to an answer: how long one takes, how many go through in a second, and what it costs in memory.
 //!
 //! `cargo bench --bench end_to_end -- [--seconds N] [--burst N] [--bursts N] [--backlog N]` runs the real binary against a
 //! sandbox in a process of its own, over loopback, and prints its settings and a table. The machine should be quiet.
@@ -10,32 +10,24 @@
     reason = "a bench prints, and ends where something is wrong"
 )]
 
+#[path = "common/mod.rs"]
+mod common;
+
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{AGENT, KEY, STEP_MAX, SandboxProcess, TRIM};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-/// Nothing here takes longer.
-const STEP_MAX: Duration = Duration::from_secs(300);
 /// Requests a second where the latency of one is asked.
 const RATE: u64 = 100;
 /// How long after a burst its memory is looked at again.
 const REST: Duration = Duration::from_secs(2);
 /// Starts, of which each is timed.
 const STARTS: usize = 10;
-/// As the shipped unit sets it.
-const TRIM: &str = "131072";
-const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
-const KEY: &str = "key-of-the-bench";
-const WORLD: &str = "[[agents]]\nid = \"a0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-bench\"\n\
-                     handle = \"owner/porter\"\nname = \"Porter\"\n\
-                     [[users]]\nid = \"b0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-owner\"\nhandle = \"owner\"\n\
-                     name = \"Owner\"\n";
 const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
                      [rules.others]\nthen = \"reject\"\nwhen = { handle = \"others/*\" }\n";
 
@@ -112,63 +104,21 @@ fn quantile(sorted: &[u64], part: f64) -> f64 {
 /// The files, and the sandbox that runs beside.
 struct Bench<'a> {
     dir: &'a Path,
-    url: String,
-    http: reqwest::Client,
-    _sandbox: Child,
+    sandbox: SandboxProcess,
 }
 
 impl<'a> Bench<'a> {
     async fn new(dir: &'a Path) -> Self {
-        std::fs::write(dir.join("world.toml"), WORLD).unwrap();
-        let mut sandbox = Command::new(env!("CARGO_BIN_EXE_doorman"))
-            .args(["sandbox", "--listen", "127.0.0.1:0", "--world"])
-            .arg(dir.join("world.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(sandbox.stdout.take().unwrap()).lines();
-        let line = lines.next_line().await.unwrap().unwrap();
-        let url = line.strip_prefix("listening on ").unwrap().to_owned();
-        // Whatever it says later goes nowhere, but the pipe stays open.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let text = format!(
-            "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
-             [answers]\nin_flight = 64\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n"
-        );
-        for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", RULES), ("agent.key", KEY)] {
-            std::fs::write(dir.join(name), text).unwrap();
-        }
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { dir, url, http, _sandbox: sandbox }
+        let sandbox = SandboxProcess::start(dir).await;
+        common::configure(dir, &sandbox.url, (AGENT, KEY), RULES, "in_flight = 64\nper_second = 0", "");
+        Self { dir, sandbox }
     }
 
     /// Starts the daemon and waits until it says that it is live; and how long that took.
     async fn start(&self) -> (Child, Duration) {
         let begun = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_doorman"))
-            .args(["run", "--log-format", "json"])
-            .env_clear()
-            .env("MALLOC_TRIM_THRESHOLD_", TRIM)
-            .env("DOORMAN_CONFIG", self.dir.join("doorman.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let live = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if line.contains("\"state\":\"live\"") {
-                    return begun.elapsed();
-                }
-            }
-            panic!("the daemon ended before it was live");
-        };
-        let took = tokio::time::timeout(STEP_MAX, live).await.unwrap();
+        let (child, lines) = common::live(self.dir).await;
+        let took = begun.elapsed();
         // The log is read as it is written, as journald would; what it says is not asked.
         let mut rest = lines.into_inner();
         tokio::spawn(async move { tokio::io::copy(&mut rest, &mut tokio::io::sink()).await });
@@ -180,23 +130,15 @@ impl<'a> Bench<'a> {
     }
 
     async fn stop(&self, mut daemon: Child) {
-        let pid = nix::unistd::Pid::from_raw(daemon.id().unwrap().try_into().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        let status = tokio::time::timeout(STEP_MAX, daemon.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{status}");
+        common::stop(&mut daemon).await;
     }
 
     async fn call(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
-        let mut call = self.http.request(method, format!("{}/_sandbox/{path}", self.url));
-        if let Some(body) = body {
-            call = call.body(body.to_string());
-        }
-        let reply = call.send().await.unwrap().error_for_status().unwrap();
-        serde_json::from_slice(&reply.bytes().await.unwrap()).unwrap()
+        self.sandbox.call(method, path, body).await
     }
 
-    /// So many friends and so many others knock.
-    async fn knock(&self, mark: &str, (friends, others): (u64, u64), push: bool) {
+    /// So many friends and so many others ask.
+    async fn ask(&self, mark: &str, (friends, others): (u64, u64), push: bool) {
         for (owner, count) in [("friends", friends), ("others", others)] {
             if count > 0 {
                 let handle = format!("{owner}/{mark}-{{n}}");
@@ -256,7 +198,7 @@ impl<'a> Bench<'a> {
         for number in 0..count {
             tick.tick().await;
             let friends = number % 2;
-            self.knock(&format!("calm-{number}"), (friends, 1 - friends), true).await;
+            self.ask(&format!("calm-{number}"), (friends, 1 - friends), true).await;
         }
         self.all_answered(before, (count / 2, count - count / 2)).await;
         let mut all: Vec<u64> =
@@ -288,7 +230,7 @@ impl<'a> Bench<'a> {
                 })
             };
             let begun = Instant::now();
-            self.knock(&mark, who, true).await;
+            self.ask(&mark, who, true).await;
             self.all_answered(before, who).await;
             let took = begun.elapsed();
             self.part(&mark, who.0).await;
@@ -317,7 +259,7 @@ impl<'a> Bench<'a> {
         self.stop(daemon).await;
         let before = self.answered().await.unwrap();
         let who = (args.backlog / 2, args.backlog - args.backlog / 2);
-        self.knock("backlog", who, false).await;
+        self.ask("backlog", who, false).await;
         let begun = Instant::now();
         let daemon = self.live().await;
         self.all_answered(before, who).await;

@@ -333,7 +333,7 @@ impl Outcome {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 
-    /// Whether a limit's charge stays with the request (`policy.md`, "Deciding is one step").
+    /// Whether a limit's charge stays with the request (`docs/architecture.md`, "Deciding is one step, and happens late").
     pub fn keeps_charge(self) -> bool {
         match self {
             Outcome::Applied(_) | Outcome::PresumedApplied(_) | Outcome::Unknown => true,

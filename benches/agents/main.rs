@@ -16,6 +16,8 @@
 )]
 
 mod brake;
+#[path = "../common/mod.rs"]
+mod common;
 #[cfg(debug_assertions)]
 mod panics;
 mod place;

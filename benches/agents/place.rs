@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
+
+use crate::common;
 
 /// An agent, by its place.
 pub fn id(agent: usize) -> String {
@@ -58,16 +59,7 @@ pub fn configure(dir: &Path, url: &str, agents: usize, refused: bool) {
 /// Starts the real binary there.
 pub fn start(dir: &Path) -> Child {
     let log = std::fs::File::create(dir.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_doorman"))
-        .arg("run")
-        .env_clear()
-        .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+    common::doorman(dir).arg("run").stderr(log).spawn().unwrap()
 }
 
 /// What the kernel says of a process.

@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use crate::common::{self, AGENT, KEY, TRIM};
 use crate::floors::IN_FLIGHT;
-use crate::load::{AGENT, KEY};
 use crate::records::Kind;
 
-/// As the shipped unit sets it; nobody else's allocator is told anything.
-const TRIM: &str = "131072";
 /// Nobody takes longer to start.
 const START_MAX: Duration = Duration::from_secs(300);
 /// Between two looks at the memory.
@@ -58,10 +56,10 @@ impl Contender {
                 command
             }
             Contender::Doorman => {
-                configure(dir, url);
-                let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-                command.args(["run", "--log-format", "json"]).stdout(Stdio::null()).stderr(file);
-                command.env_clear().env("DOORMAN_CONFIG", dir.join("doorman.toml"));
+                let answers = format!("in_flight = {IN_FLIGHT}\nper_second = 0");
+                common::configure(dir, url, (AGENT, KEY), RULES, &answers, "");
+                let mut command = common::daemon(dir);
+                command.stderr(file);
                 command
             }
         };
@@ -85,16 +83,6 @@ impl Contender {
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(["floor A", "floor B", "floor C", "doorman"][self.column()])
-    }
-}
-
-fn configure(dir: &Path, url: &str) {
-    let text = format!(
-        "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
-         [answers]\nin_flight = {IN_FLIGHT}\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n"
-    );
-    for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", RULES), ("agent.key", KEY)] {
-        std::fs::write(dir.join(name), text).unwrap();
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::load::{AGENT, KEY};
+use crate::common::{AGENT, KEY};
 use crate::records::{Entry, Kind, Records};
 
 /// Answers on their way at once, as in doorman's settings.

@@ -12,6 +12,8 @@
     reason = "a bench prints, and ends where something is wrong"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod contender;
 mod floors;
 mod load;
@@ -113,7 +115,7 @@ async fn measure(args: &Args) -> Result<Table, Box<dyn std::error::Error>> {
 /// Everything that is measured of one contender in one round.
 async fn one(contender: Contender, dir: &Path, args: &Args, table: &mut Table) {
     let mut platform = Platform::start(dir).await;
-    let running = contender.start(dir, &platform.url).await;
+    let running = contender.start(dir, platform.url()).await;
     tokio::time::sleep(REST).await;
     table.add("idle: anonymous memory, MiB", contender, running.anonymous_mib());
     for rate in RATES {
@@ -130,7 +132,7 @@ async fn one(contender: Contender, dir: &Path, args: &Args, table: &mut Table) {
     running.stop().await;
     platform.ask(args.backlog, false).await;
     let begun = Instant::now();
-    let running = contender.start(dir, &platform.url).await;
+    let running = contender.start(dir, platform.url()).await;
     platform.all_answered().await;
     let took = begun.elapsed();
     table.add("backlog at the start: answered/s", contender, args.backlog as f64 / took.as_secs_f64());

@@ -1,17 +1,15 @@
 //! The daemon that a bench runs, and what the kernel and its control socket say of it.
 
 use std::fmt;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use doorman::sandbox::wire::Counts;
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Child;
 
-/// Nothing a bench waits for takes longer.
-const STEP_MAX: Duration = Duration::from_secs(60);
+use crate::common::{self, STEP_MAX};
 
 /// The value below which this part of the sorted values lies; 0 of none.
 pub fn quantile(sorted: &[u64], part: f64) -> u64 {
@@ -29,29 +27,9 @@ impl Daemon {
     /// Starts it for one agent, and waits until it is live.
     pub async fn start(url: &str, agent: &str, key: &str, rules: &str, timing: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let text = format!(
-            "[platform]\nurl = \"{url}\"\n[[agents]]\nid = \"{agent}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
-             [answers]\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n[control]\npath = \"doorman.sock\"\n[timing]\n{timing}"
-        );
-        for (name, text) in [("doorman.toml", text.as_str()), ("rules.toml", rules), ("agent.key", key)] {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
-        let mut child = Self::binary(dir.path())
-            .args(["run", "--log-format", "json"])
-            .env("MALLOC_TRIM_THRESHOLD_", "131072")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let live = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if line.contains("\"state\":\"live\"") {
-                    return;
-                }
-            }
-            panic!("the daemon ended before it was live");
-        };
-        tokio::time::timeout(STEP_MAX, live).await.unwrap();
+        let timing = format!("[timing]\n{timing}");
+        common::configure(dir.path(), url, (agent, key), rules, "per_second = 0", &timing);
+        let (child, mut lines) = common::live(dir.path()).await;
         // Read as journald would; a panic's line is shown.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -63,20 +41,9 @@ impl Daemon {
         Self { child, dir }
     }
 
-    fn binary(dir: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-        command
-            .env_clear()
-            .env("DOORMAN_CONFIG", dir.join("doorman.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        command
-    }
-
     /// One of the other commands, on this daemon.
     pub async fn command(&self, arguments: &[&str]) {
-        let running = Self::binary(self.dir.path()).args(arguments).stderr(Stdio::null()).status();
+        let running = common::doorman(self.dir.path()).args(arguments).stderr(Stdio::null()).status();
         tokio::time::timeout(STEP_MAX, running).await.unwrap().unwrap();
     }
 
@@ -87,9 +54,7 @@ impl Daemon {
 
     /// Ends it in good order.
     pub async fn stop(mut self) {
-        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM).unwrap();
-        let status = tokio::time::timeout(STEP_MAX, self.child.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{status}");
+        common::stop(&mut self.child).await;
     }
 
     /// The tasks of its runtime, by its own metrics.

@@ -15,6 +15,8 @@
     reason = "a bench prints, and ends where something is wrong"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod daemon;
 
 use std::collections::VecDeque;

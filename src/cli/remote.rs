@@ -155,24 +155,12 @@ pub fn unexpected() -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AgentState;
     use crate::ops::control::wire::AgentStatus;
 
     fn status() -> Status {
         let agent = |id: &str, handle: Option<&str>| AgentStatus {
-            id: AgentId::parse(id).unwrap(),
             handle: handle.map(ToOwned::to_owned),
-            state: AgentState::Live,
-            paused: false,
-            without_rules: false,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            why: String::new(),
-            pending: 0,
-            deferred: 0,
-            in_flight: 0,
-            doubts: 0,
-            last_listing: None,
-            remarks: Vec::new(),
+            ..AgentStatus::starting(AgentId::parse(id).unwrap(), jiff::Timestamp::UNIX_EPOCH)
         };
         Status {
             version: "1".to_owned(),

@@ -187,34 +187,26 @@ mod tests {
             version: "0.1.0".to_owned(),
             agents: vec![
                 AgentStatus {
-                    id: AgentId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
                     handle: Some("ana/helper".to_owned()),
                     state: AgentState::Live,
                     paused: true,
-                    without_rules: false,
-                    since: at("2026-11-23T10:00:00Z"),
-                    why: "joined".to_owned(),
                     pending: 3,
                     deferred: 2,
                     in_flight: 1,
-                    doubts: 0,
                     last_listing: Some(at("2026-11-23T11:59:20Z")),
-                    remarks: Vec::new(),
+                    ..AgentStatus::starting(
+                        AgentId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
+                        at("2026-11-23T10:00:00Z"),
+                    )
                 },
                 AgentStatus {
-                    id: AgentId::parse("66666666-2222-4333-8444-555555555555").unwrap(),
-                    handle: None,
                     state: AgentState::Away,
-                    paused: false,
                     without_rules: true,
-                    since: at("2026-11-23T11:59:57Z"),
                     why: "dns \u{1b}[31m".to_owned(),
-                    pending: 0,
-                    deferred: 0,
-                    in_flight: 0,
-                    doubts: 0,
-                    last_listing: None,
-                    remarks: Vec::new(),
+                    ..AgentStatus::starting(
+                        AgentId::parse("66666666-2222-4333-8444-555555555555").unwrap(),
+                        at("2026-11-23T11:59:57Z"),
+                    )
                 },
             ],
             policies: vec![PolicyStatus {

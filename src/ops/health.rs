@@ -111,21 +111,9 @@ mod tests {
     use crate::ops::control::wire::AgentStatus;
 
     fn agent(state: AgentState, without_rules: bool) -> Arc<AgentBoard> {
-        let status = AgentStatus {
-            id: AgentId::parse("a-1").unwrap(),
-            handle: None,
-            state,
-            paused: false,
-            without_rules,
-            since: "2026-11-23T00:00:00Z".parse().unwrap(),
-            why: String::new(),
-            pending: 0,
-            deferred: 0,
-            in_flight: 0,
-            doubts: 0,
-            last_listing: None,
-            remarks: Vec::new(),
-        };
+        let since = "2026-11-23T00:00:00Z".parse().unwrap();
+        let status =
+            AgentStatus { state, without_rules, ..AgentStatus::starting(AgentId::parse("a-1").unwrap(), since) };
         Arc::new(AgentBoard { status, oldest_deferred: None, clock_sound: true })
     }
 

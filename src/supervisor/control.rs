@@ -13,7 +13,7 @@ use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::Health;
-use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
+use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
     RemovedEntries, Revoked, Settled, Status,
@@ -97,21 +97,8 @@ impl Shared {
 
     /// An agent whose task is just being started.
     pub(super) fn starting(&self, member: &Member) -> AgentStatus {
-        AgentStatus {
-            id: member.id.clone(),
-            handle: None,
-            state: AgentState::Starting,
-            paused: false,
-            without_rules: false,
-            since: self.around.clock.now().wall,
-            why: "its task is being started".to_owned(),
-            pending: 0,
-            deferred: 0,
-            in_flight: 0,
-            doubts: 0,
-            last_listing: None,
-            remarks: Vec::new(),
-        }
+        let since = self.around.clock.now().wall;
+        AgentStatus { why: "its task is being started".to_owned(), ..AgentStatus::starting(member.id.clone(), since) }
     }
 
     async fn pending(&self, agent: Option<&AgentId>) -> Result<OpReply, OpError> {

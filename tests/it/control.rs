@@ -101,19 +101,12 @@ fn status() -> Status {
     Status {
         version: "9.9.9".to_owned(),
         agents: vec![AgentStatus {
-            id: agent(),
             handle: Some("ana/helper".to_owned()),
             state: AgentState::Away,
-            paused: false,
-            without_rules: false,
-            since: jiff::Timestamp::UNIX_EPOCH,
             why: "no route to host".to_owned(),
             pending: 1,
             deferred: 1,
-            in_flight: 0,
-            doubts: 0,
-            last_listing: None,
-            remarks: Vec::new(),
+            ..AgentStatus::starting(agent(), jiff::Timestamp::UNIX_EPOCH)
         }],
         policies: Vec::new(),
         configuration: Default::default(),

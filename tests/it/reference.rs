@@ -200,6 +200,15 @@ fn every_page_file_and_section_that_is_named_exists() {
                 }
             }
         }
+        // Always with its folder, or nobody holds that the section exists.
+        let bare = text.match_indices(".md`, \"").filter(|(at, _)| {
+            let path = text[..*at].rsplit('`').next().unwrap_or_default();
+            !path.contains('/') && !path.contains("](")
+        });
+        wrong.extend(bare.map(|(at, _)| {
+            let path = text[..at].rsplit('`').next().unwrap_or_default();
+            format!("{} names a section of `{path}.md` without its folder", file.display())
+        }));
     }
     assert!(names > 100 && sections > 1, "{names} names, {sections} sections");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -344,6 +344,27 @@ pub struct AgentStatus {
     pub remarks: Vec<String>,
 }
 
+impl AgentStatus {
+    /// An agent of which nothing is known yet.
+    pub fn starting(id: AgentId, since: Timestamp) -> Self {
+        Self {
+            id,
+            handle: None,
+            state: AgentState::Starting,
+            paused: false,
+            without_rules: false,
+            since,
+            why: String::new(),
+            pending: 0,
+            deferred: 0,
+            in_flight: 0,
+            doubts: 0,
+            last_listing: None,
+            remarks: Vec::new(),
+        }
+    }
+}
+
 /// The configuration in `status --json`. What was read at the start is in force, whatever a reload finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigurationStatus {

@@ -8,19 +8,14 @@ use crate::ops::control::wire::{AgentStatus, PolicyStatus};
 
 fn status(id: &str) -> AgentStatus {
     AgentStatus {
-        id: AgentId::parse(id).unwrap(),
-        handle: None,
         state: AgentState::Live,
-        paused: false,
         without_rules: true,
-        since: "2026-11-23T00:00:00Z".parse().unwrap(),
-        why: String::new(),
         pending: 3,
         deferred: 2,
         in_flight: 1,
         doubts: 4,
         last_listing: Some("2026-11-23T00:00:01Z".parse().unwrap()),
-        remarks: Vec::new(),
+        ..AgentStatus::starting(AgentId::parse(id).unwrap(), "2026-11-23T00:00:00Z".parse().unwrap())
     }
 }
 
