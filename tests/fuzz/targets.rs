@@ -8,11 +8,12 @@ use doorman::clock::{Mono, Now};
 use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use doorman::config::{self, Env, Overrides};
 use doorman::diagnostics::Report;
-use doorman::model::{AgentId, ContactRequest};
+use doorman::model::{AgentId, ContactRequest, Outcome, Verdict};
 use doorman::phoenix::{Input, Session, SessionConfig, frame};
 use doorman::platform::{bodies, payload};
 use doorman::policy::rules::SourceText;
-use doorman::policy::{Circumstances, ClockHealth, Loaded, Policy, PolicyState, load_texts};
+use doorman::policy::state::SavedState;
+use doorman::policy::{By, Circumstances, ClockHealth, Loaded, Policy, PolicyState, load_texts};
 use doorman::sandbox::World;
 use doorman::sandbox::replay::Script;
 use doorman::secret::Redact;
@@ -36,6 +37,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("transcripts", transcripts),
 ];
 
+/// Requests of one stranger, one after the other.
+const ROUNDS: usize = 4;
 /// So many outputs to one input are no answer to it.
 const OUTPUTS_MAX: usize = 64;
 
@@ -179,22 +182,37 @@ pub fn evaluator(bytes: &[u8]) {
     }
 }
 
-/// The index never changes a decision, nor does asking twice; and by a wrong clock nothing of time is known.
+/// The index never changes a decision, nor does asking twice; and by a wrong clock nothing of time is known. What is decided
+/// happens, so that limits fill and history comes to be.
 fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: Option<&str>) {
-    let value = json!({
-        "id": "r", "status": "pending", "from_handle": handle, "from_name": name, "message": message,
-        "inserted_at": "2026-03-02T10:00:00Z",
-    });
-    let Ok(request) = payload::contact_request(&value) else { return };
-    let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
-    let policy_state = PolicyState::default();
-    for clock in [ClockHealth::Sound, ClockHealth::Unsound] {
-        let circumstances = Circumstances::new(now, clock);
-        let decision = policy.decide(&request, &circumstances, &policy_state, now);
-        let naive = policy.decide_naive(&request, &circumstances, &policy_state, now);
-        assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));
-        let again = policy.decide(&request, &circumstances, &policy_state, now);
-        assert_eq!((decision.verdict, decision.due), (again.verdict, again.due));
+    let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    for number in 0..ROUNDS {
+        let value = json!({
+            "id": format!("r{number}"), "status": "pending", "from_handle": handle, "from_name": name,
+            "message": message, "inserted_at": "2026-03-02T10:00:00Z",
+        });
+        let Ok(request) = payload::contact_request(&value) else { return };
+        let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
+        let is_contact = [Some(true), None, Some(false)][number % 3];
+        for clock in [ClockHealth::Unsound, ClockHealth::Sound] {
+            let circumstances = Circumstances {
+                owner_is_contact: is_contact,
+                sender_is_contact: is_contact,
+                ..Circumstances::new(now, clock)
+            };
+            let decision = policy.decide(&request, &circumstances, &policy_state, now);
+            let naive = policy.decide_naive(&request, &circumstances, &policy_state, now);
+            assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));
+            let again = policy.decide(&request, &circumstances, &policy_state, now);
+            assert_eq!((decision.verdict, decision.due), (again.verdict, again.due));
+            let rejects_by_limit = decision.verdict == Verdict::Reject && matches!(decision.by, By::Limit(_));
+            assert!(!rejects_by_limit || clock == ClockHealth::Sound, "a limit rejects by a clock that may be wrong");
+            if let (Some(answer), ClockHealth::Sound) = (decision.verdict.answer(), clock) {
+                let (id, from) = (&request.id, request.sender.handle());
+                policy_state.reserve(id, from, decision.verdict, &decision.by, &decision.charges, now);
+                policy_state.settle(id, from, decision.verdict, Outcome::Applied(answer), now);
+            }
+        }
     }
 }
 
