@@ -182,14 +182,20 @@ pub(crate) fn folded(text: &str) -> Folded {
 }
 
 pub(crate) fn window(days: &[Weekday], from: &str, to: &str) -> Condition {
+    window_on(days, from, to, &[], &[])
+}
+
+/// The same on all days but some, and on some alone.
+pub(crate) fn window_on(days: &[Weekday], from: &str, to: &str, except: &[&str], only: &[&str]) -> Condition {
+    let dates = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     InWindow(vec![Arc::new(Window {
         name: name("office"),
         tz: TimeZone::get("Europe/Paris").unwrap(),
         days: days.to_vec(),
         from: from.parse().unwrap(),
         to: to.parse().unwrap(),
-        except: Vec::new(),
-        only: Vec::new(),
+        except: dates(except),
+        only: dates(only),
     })])
     .into()
 }

@@ -7,7 +7,7 @@ use super::spec::{PolicySpec, RuleSpec, Scene, Spec, policy_spec, rule_spec, sce
 use crate::model::Verdict;
 use crate::policy::explain::explain;
 use crate::policy::testkit::hours;
-use crate::policy::{Decision, Policy, Truth};
+use crate::policy::{By, ClockHealth, Decision, Policy, Truth};
 
 /// Decides under `policy`, in a policy state that `base` filled, so that the inputs are the same for both.
 fn decide(policy: &Policy, base: &Policy, scene: &Scene) -> Decision {
@@ -71,6 +71,26 @@ proptest! {
         let approve = |limit| RuleSpec { then: Verdict::Approve, limit, ..rule.clone() };
         let (unlimited, limited) = (with(&spec, approve(None)).real(), with(&spec, approve(Some(limit))).real());
         prop_assert!(creates_no_approval(&decide(&unlimited, &limited, &scene), &decide(&limited, &limited, &scene)));
+    }
+
+    #[test]
+    fn a_limit_that_rejects_takes_only_what_it_would_not_have_let_in(spec in policy_spec(), scene in scene()) {
+        let spoken = |rejects: u8| {
+            let mut spec = spec.clone();
+            for (_, _, by) in spec.rules.iter_mut().filter_map(|rule| rule.limit.as_mut()) {
+                *by = *by % 3 + rejects;
+            }
+            spec.real()
+        };
+        let (defers, rejects) = (spoken(0), spoken(3));
+        let (before, after) = (decide(&defers, &defers, &scene), decide(&rejects, &defers, &scene));
+        if after.verdict == Verdict::Reject && matches!(after.by, By::Limit(_)) {
+            prop_assert!(before.verdict != Verdict::Approve, "{before:?}");
+            prop_assert!(!matches!(before.by, By::Hold(_) | By::Paused | By::Guard(_) | By::Error(_)), "{before:?}");
+            prop_assert_eq!(scene.circumstances.clock, ClockHealth::Sound);
+        } else {
+            prop_assert_eq!((before.verdict, before.by, before.due), (after.verdict, after.by, after.due));
+        }
     }
 
     #[test]
