@@ -185,13 +185,13 @@ impl Load<'_> {
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.owner, r.id, w.outcome_at, w.answer, r.handle FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.owner, iif(r.id_reused = 0, r.id, NULL), w.outcome_at, w.answer, r.handle FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
         )?;
         take(
-            "SELECT owner, id, settled_at, NULL, handle FROM request
+            "SELECT owner, iif(id_reused = 0, id, NULL), settled_at, NULL, handle FROM request
              WHERE agent = ?1 AND settled_at >= ?2 AND elsewhere = 1 AND settled = 'rejected' AND owner IS NOT NULL
              ORDER BY settled_at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
@@ -206,8 +206,8 @@ impl Load<'_> {
             Some(HistoryKind::Removed),
         )?;
         take(
-            "SELECT owner, NULL, at, NULL, NULL FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'rejected'
-             ORDER BY at DESC LIMIT ?3",
+            "SELECT s.owner, iif(r.id_reused = 0, r.id, NULL), s.at, NULL, NULL FROM settlement s LEFT JOIN request r ON r.n = s.request
+             WHERE s.agent = ?1 AND s.at >= ?2 AND s.said = 'rejected' ORDER BY s.at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
         )?;
         history.sort_by_key(|row| row.at);

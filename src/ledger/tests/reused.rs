@@ -189,3 +189,39 @@ async fn only_what_an_open_answer_costs_can_be_given_back() {
     }
     assert_eq!(state.sizes(), (1, 1), "what r1 cost before stays, what r2 had reserved is given back");
 }
+
+#[tokio::test]
+async fn what_the_earlier_request_of_an_id_met_is_not_taken_for_what_the_next_one_met() {
+    let world = World::new();
+    let ledger = world.open();
+    let settled = |name: &str, second| Record::Settled {
+        agent: agent(),
+        request: id(name),
+        status: Some(RequestStatus::Rejected),
+        at: at(second),
+    };
+    let settlement = Record::Settlement {
+        agent: agent(),
+        owner: "ann".into(),
+        request: Some(id("r3")),
+        said: crate::policy::doubts::Said::Rejected,
+        person: "zoe".into(),
+        at: at(5),
+    };
+    let rejected = Outcome::Applied(Answer::Reject);
+    let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1), sent("r3", Some("ann"), 0, 1)];
+    batch.extend([intent("r1", Answer::Reject, vec![], 1, 2), outcome("r1", rejected, 3), settled("r2", 4), settlement]);
+    for name in ["r1", "r2"] {
+        batch.push(sent(name, Some("ann"), 100, 101));
+    }
+    batch.extend([intent("r1", Answer::Reject, vec![], 1, 102), outcome("r1", rejected, 103), settled("r2", 104)]);
+    ledger.commit(batch).await.unwrap();
+    let history = load(&ledger, 105).await.policy_state.history;
+    let met = history.iter().filter(|row| row.kind == HistoryKind::Rejected);
+    let met: Vec<_> = met.map(|row| (row.request.as_ref().map(RequestId::as_str), row.at)).collect();
+    assert_eq!(
+        met,
+        [(None, at(3)), (None, at(4)), (Some("r3"), at(5)), (Some("r1"), at(103)), (Some("r2"), at(104))],
+        "each counts once, however often it is read beside what is remembered"
+    );
+}
