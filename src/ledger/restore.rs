@@ -96,13 +96,15 @@ impl Load<'_> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
-                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 1)
+                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 1),
+                 coalesce((SELECT w.outcome IN ('approved', 'rejected') FROM answer w
+                     WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 0)
              FROM charge c JOIN request r ON r.n = c.request
              WHERE c.agent = ?1 AND c.at >= ?2 ORDER BY c.at, c.request",
             Some(since),
             |row| {
                 let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };
-                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)?, open: row.get(4)? })
+                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)?, open: row.get(4)?, confirmed: row.get(5)? })
             },
         )?;
         let (history, history_complete) = match reach.history {

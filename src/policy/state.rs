@@ -25,6 +25,7 @@ use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
 
 /// The agent's own state. Bounds: [`charges::CHARGES_MAX`] charges, [`REQUESTS_MAX`](super::history::REQUESTS_MAX)
 /// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals;
+/// as many answers that nobody confirmed as charges;
 /// notices and open answers are as many as there are pending requests, which the inbox bounds; holds as many as people
 /// put on requests that nobody has seen the end of.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ pub struct PolicyState {
     approvals_ignored: bool,
     /// What was reserved for answers that are not settled yet, or were not when the policy state was rebuilt.
     open: HashMap<RequestId, Open>,
+    /// Answers that pay for a place and are over, and that the platform did not confirm.
+    unconfirmed: HashMap<RequestId, Timestamp>,
     holds: HashMap<RequestId, Arc<str>>,
     paused: bool,
     /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
@@ -122,7 +125,7 @@ impl PolicyState {
         let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
         let mut read = memory.charges;
         read.sort_by_key(|row| row.at);
-        for ChargeRow { request, charge, at, open } in read.into_iter().rev() {
+        for ChargeRow { request, charge, at, open, confirmed } in read.into_iter().rev() {
             if !empty {
                 let times = || self.charges.times(&charge, &request, Timestamp::MIN);
                 let left = here.entry((request.clone(), charge.clone())).or_insert_with(times);
@@ -136,6 +139,8 @@ impl PolicyState {
                 let open = self.open_for(&request, at);
                 open.at = open.at.min(at);
                 open.charges.push(charge);
+            } else if !confirmed {
+                self.ended_unconfirmed(request, at);
             }
         }
         if memory.history_complete {
@@ -272,7 +277,10 @@ impl PolicyState {
         match outcome {
             Outcome::Unknown => return,
             Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
-                self.open.remove(request);
+                let open = self.open.remove(request).filter(|open| !open.charges.is_empty());
+                if let (Some(open), Outcome::PresumedApplied(_)) = (open, outcome) {
+                    self.ended_unconfirmed(request.clone(), open.at);
+                }
                 if self.approvals_ignored {
                     self.let_approvals_go(|known, _| known == request);
                 }
@@ -399,6 +407,7 @@ impl PolicyState {
         self.history.prune(policy.history_needs(), now);
         let kept = policy.charge_reach().map_or(OPEN_KEPT, |reach| reach.max(OPEN_KEPT));
         self.open.retain(|_, open| after(open.at, kept) > now);
+        self.unconfirmed.retain(|_, at| after(*at, kept) > now);
         self.asked_by(policy);
         if let Some(quota) = policy.approvals_max {
             self.let_approvals_go(|_, at| after(at, quota.per) <= now);
@@ -427,7 +436,7 @@ impl PolicyState {
     }
 
     /// Whether a limit is certainly used up by others: all charges of its window are known, and enough of them belong to
-    /// answers that this daemon saw applied.
+    /// answers that the platform confirmed.
     pub(crate) fn spent_for_certain(
         &self,
         rule: &RuleName,
@@ -437,7 +446,11 @@ impl PolicyState {
         now: Timestamp,
     ) -> bool {
         let Some(holders) = self.charges.holders(rule, limit, handle, now) else { return false };
-        let certain = holders.into_iter().filter(|holder| *holder != request && !self.open.contains_key(*holder));
+        if self.unconfirmed.len() > charges::CHARGES_MAX {
+            return false;
+        }
+        let sure = |holder: &&RequestId| !self.open.contains_key(*holder) && !self.unconfirmed.contains_key(*holder);
+        let certain = holders.into_iter().filter(|holder| *holder != request && sure(holder));
         certain.count() >= limit.quota.count as usize
     }
 
@@ -458,6 +471,14 @@ impl PolicyState {
         let live =
             rejects.iter().filter(|(at, request)| after(*at, OVERDUE_WINDOW) > now && request.as_ref() != Some(except));
         live.map(|(at, _)| *at).collect()
+    }
+
+    /// Past the bound, no limit is used up for certain.
+    fn ended_unconfirmed(&mut self, request: RequestId, at: Timestamp) {
+        if self.unconfirmed.len() <= charges::CHARGES_MAX {
+            let known = self.unconfirmed.entry(request).or_insert(at);
+            *known = at.max(*known);
+        }
     }
 
     fn approved(&mut self, request: RequestId, at: Timestamp) {

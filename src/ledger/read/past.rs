@@ -192,7 +192,8 @@ impl Past<'_> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT r.id, c.rule, c.bucket, c.at,
-                 r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3)
+                 r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3),
+                 coalesce(w.outcome IN ('approved', 'rejected') AND w.outcome_at <= ?3, 0)
              FROM charge c JOIN request r ON r.n = c.request
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS NOT 'withdrawn')
              WHERE c.agent = ?1 AND c.at >= ?2 AND {}",
@@ -203,7 +204,7 @@ impl Past<'_> {
             statement.query_map(params![self.agent, Micros(since), at, decision, tie, self.moment.answer], |row| {
                 let (Parsed(request), Parsed(rule), Micros(at)) = (row.get(0)?, row.get(1)?, row.get(3)?);
                 let charge = Charge { rule, bucket: row.get::<_, String>(2)?.into() };
-                Ok(ChargeRow { request, charge, at, open: row.get(4)? })
+                Ok(ChargeRow { request, charge, at, open: row.get(4)?, confirmed: row.get(5)? })
             })?;
         rows.collect()
     }
@@ -354,7 +355,10 @@ impl Past<'_> {
 fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
     let charges = reasons::from_json(facts).unwrap_or_default().charges;
     // These answers came to nothing later, or never went out.
-    charges.into_iter().map(move |charge| ChargeRow { request: request.clone(), charge, at, open: true })
+    charges.into_iter().map(move |charge| {
+        let request = request.clone();
+        ChargeRow { request, charge, at, open: true, confirmed: false }
+    })
 }
 
 /// The rows of the newest requests of a handle, newest first, at most so many.

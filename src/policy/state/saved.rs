@@ -21,6 +21,8 @@ pub struct ChargeRow {
     /// Whether the answer that it pays for may still come to nothing, so that the place would be given back. Never that of an
     /// earlier request of the same id.
     pub open: bool,
+    /// Whether the platform confirmed that answer: it is not only presumed to be carried out.
+    pub confirmed: bool,
 }
 
 /// Something an owner did or met, as the ledger remembers it.

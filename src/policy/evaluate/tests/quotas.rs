@@ -236,6 +236,12 @@ fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
     assert_eq!(said(&decide(&state, noon())), "defer by limit:bots", "the fate of the first answer is open");
     state.settle(&first.id, first.sender.handle(), Verdict::Approve, Outcome::Applied(Answer::Approve), noon());
     assert_eq!(said(&decide(&state, noon())), "reject by limit:bots", "though another rule approves");
+    let mut presumed = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    carry_out(&policy, &mut presumed, &first, noon());
+    let outcome = Outcome::PresumedApplied(Answer::Approve);
+    presumed.settle(&first.id, first.sender.handle(), Verdict::Approve, outcome, noon());
+    presumed.prune(&policy, noon());
+    assert_eq!(said(&decide(&presumed, noon())), "defer by limit:bots", "nobody confirmed the first answer");
     assert_eq!(said(&policy.decide(&second, &unsound(), &state, noon())), "defer by limit:bots");
     assert_eq!(said(&decide(&state, noon() + hours(1))), "approve by also", "the window has passed");
     state.hold(&second.id, Some("eve"));
@@ -249,13 +255,14 @@ fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carri
     let policy = policy(rules);
     let first = request("one", "acme/a");
     let charge = policy.rules[0].charge(first.sender.handle().unwrap()).unwrap();
-    let restored = |open, read| {
+    let restored = |open, confirmed, read| {
         let memory = SavedState {
             charges: vec![ChargeRow {
                 request: first.id.clone(),
                 charge: charge.clone(),
                 at: noon() - minutes(5),
                 open,
+                confirmed,
             }],
             approvals: vec![ApprovalRow { request: first.id.clone(), at: noon() - minutes(5), open }],
             history_complete: true,
@@ -267,9 +274,10 @@ fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carri
         };
         said(&policy.decide(&request("two", "acme/b"), &sound(), &state, noon()))
     };
-    assert_eq!(restored(false, true), "reject by limit:bots");
-    assert_eq!(restored(true, true), "defer by limit:bots", "the fate of that answer is open");
-    assert_eq!(restored(false, false), "defer by limit:bots", "not all of the window was read");
+    assert_eq!(restored(false, true, true), "reject by limit:bots");
+    assert_eq!(restored(true, false, true), "defer by limit:bots", "the fate of that answer is open");
+    assert_eq!(restored(false, false, true), "defer by limit:bots", "it is only presumed to be carried out");
+    assert_eq!(restored(false, true, false), "defer by limit:bots", "not all of the window was read");
 }
 
 #[test]
@@ -280,7 +288,7 @@ fn a_rejection_under_an_id_that_is_used_again_gives_back_no_place_of_the_one_bef
     let third = |open| {
         let at = noon() - minutes(5);
         let memory = SavedState {
-            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at, open }],
+            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at, open, confirmed: !open }],
             approvals: vec![ApprovalRow { request: first.id.clone(), at, open }],
             history_complete: true,
             ..SavedState::default()

@@ -111,6 +111,7 @@ impl World {
                     charge,
                     at: row.at,
                     open: row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown),
+                    confirmed: matches!(row.outcome, Some(Outcome::Applied(_))),
                 }));
             }
             let open = row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown);
@@ -276,6 +277,7 @@ fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() 
         charge: Charge { rule: name("a"), bucket: "".into() },
         at: noon() - hours(ago),
         open: false,
+        confirmed: true,
     };
     let memory = SavedState { charges: vec![charge("x", 3)], history_complete: true, ..SavedState::default() };
     policy_state.absorb(memory.clone(), &long, noon());
