@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use doorman::agent::core::{OpenDoubt, PersonCommand};
+use doorman::agent::Input;
+use doorman::model::Target;
+use doorman::policy::doubts::{Fact, Said};
 use serde_json::json;
 
 use super::platform::{Fellow, Version};
-use super::rules::{AGAIN, KINDS, KNOWN, RUDE, UNNAMED, stranger};
+use super::rules::{AGAIN, FICKLE, KINDS, KNOWN, MATE, RUDE, TWICE, UNNAMED, stranger};
 use super::schedule::Happening;
 use super::world::World;
 
@@ -49,6 +53,11 @@ pub enum Behind {
         id: bool,
     },
     Readable,
+    /// A person says what a doubt comes to.
+    Settles {
+        nth: usize,
+        happened: bool,
+    },
     /// A request that ended is pending again; or its id is another's by now.
     Returns {
         nth: usize,
@@ -69,22 +78,23 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(5..30) {
-        let kind = rng.choice([KNOWN, KNOWN, KNOWN, AGAIN, UNNAMED]).unwrap_or(KNOWN);
+        let kind = rng.choice([KNOWN, KNOWN, KNOWN, FICKLE, MATE, AGAIN, UNNAMED]).unwrap_or(KNOWN);
         list.push((at(rng), Happening::Knock { kind }));
     }
-    for _ in 0..rng.usize(2..14) {
+    for _ in 0..rng.usize(2..16) {
         let (when, nth) = (at(rng), rng.usize(..40));
         let name = rng.choice([Name::Hidden, Name::Shown, Name::Shown, Name::Anothers]).unwrap_or(Name::Shown);
-        let kind = rng.usize(..=KNOWN);
+        let kind = rng.usize(..KINDS);
         let status = rng.choice(["cancelled", "expired", "approved", "rejected", "rejected"]).unwrap_or("rejected");
-        let behind = match rng.u8(..9) {
+        let behind = match rng.u8(..10) {
             0 | 1 => Behind::Parts { nth },
             2 => Behind::Comes { nth, same: rng.bool() },
-            3 => Behind::Befriends { number: nth, kind: rng.choice([KNOWN, AGAIN]).unwrap_or(KNOWN) },
+            3 => Behind::Befriends { number: nth, kind: rng.choice([KNOWN, AGAIN, MATE, MATE]).unwrap_or(MATE) },
             4 => Behind::Renames { nth, to: name },
             5 => Behind::EndsUntold { nth, status },
             6 => Behind::Alters { nth, kind },
             7 => Behind::Garbles { nth, contact: rng.bool(), id: rng.bool() },
+            8 => Behind::Settles { nth, happened: rng.bool() },
             _ => Behind::Returns { nth, another: rng.bool().then_some(kind) },
         };
         if matches!(behind, Behind::Garbles { .. }) {
@@ -106,11 +116,11 @@ impl World {
         let behind = match rng.u8(..4) {
             0 | 1 => Behind::Parts { nth },
             2 => Behind::EndsUntold { nth, status: "rejected" },
-            _ => Behind::Alters { nth, kind: rng.usize(..=KNOWN) },
+            _ => Behind::Alters { nth, kind: rng.usize(..KINDS) },
         };
         let (during, after) = (wait.mul_f64(rng.f64()), wait + Duration::from_millis(rng.u64(1..20_000)));
         let kinds: Vec<usize> =
-            (0..rng.usize(1..6)).map(|_| rng.choice([KNOWN, KNOWN, AGAIN]).unwrap_or(KNOWN)).collect();
+            (0..rng.usize(1..6)).map(|_| rng.choice([KNOWN, KNOWN, AGAIN, MATE]).unwrap_or(KNOWN)).collect();
         for kind in kinds {
             self.happens_in(after, Happening::Knock { kind });
         }
@@ -161,10 +171,12 @@ impl World {
                     Name::Anothers => another,
                 };
                 fellow.owners.extend(fellow.handle.as_deref().map(super::platform::owner_of));
+                let fellow = fellow.clone();
+                self.truth_makes(&fellow);
                 self.saw("contact renamed");
             }
             Behind::EndsUntold { nth, status } => {
-                let again = |kind: usize| matches!(kind, AGAIN | RUDE);
+                let again = |kind: usize| matches!(kind, AGAIN | RUDE | TWICE);
                 let pending = self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending");
                 let pending: Vec<(String, bool)> = pending.map(|(id, one)| (id.clone(), again(one.kind))).collect();
                 let some = pending.iter().filter(|(_, again)| *again).chain(pending.iter().filter(|(_, again)| !again));
@@ -195,6 +207,7 @@ impl World {
                 self.platform.garbled.clear();
                 self.platform.readable_at = self.at;
             }
+            Behind::Settles { nth, happened } => self.settles(nth, happened),
             Behind::Returns { nth, another } => {
                 let now = self.true_wall();
                 let ended = self
@@ -217,9 +230,33 @@ impl World {
         }
     }
 
+    /// A person ends a doubt, if there is one, and the agent runs.
+    fn settles(&mut self, nth: usize, happened: bool) {
+        if self.life.down || self.life.stopping {
+            return;
+        }
+        let doubts = self.core.doubts();
+        let Some(OpenDoubt { owner: Some(owner), fact, basis, .. }) = pick(&doubts, nth) else { return };
+        let request = basis.as_ref().and_then(|basis| basis.request().cloned());
+        let (target, said) = match (fact, request) {
+            (Fact::Removed, _) => {
+                let said = if happened { Said::Removed } else { Said::NotRemoved };
+                (Target::Handle(format!("@{owner}")), said)
+            }
+            (Fact::Rejected, Some(request)) => {
+                (Target::Id(request), if happened { Said::Rejected } else { Said::Cancelled })
+            }
+            (Fact::Rejected | Fact::Identity, _) => return,
+        };
+        self.settling = (said == Said::Removed).then(|| owner.to_string());
+        self.saw("a person ended a doubt");
+        self.input(Input::Op { token: 4, op: PersonCommand::Settle { target, said }, person: "alice".into() });
+    }
+
     /// A contact is removed; whoever is joined is told.
     fn parts(&mut self, nth: usize) {
-        let known = |fellow: &Fellow| fellow.owners.iter().any(|owner| owner.starts_with("known"));
+        let counts = |owner: &String| ["known", "fickle", "mate"].iter().any(|name| owner.starts_with(name));
+        let known = |fellow: &Fellow| fellow.owners.iter().any(counts);
         let mut order: Vec<usize> = (0..self.platform.contacts.len()).collect();
         order.sort_by_key(|number| !known(&self.platform.contacts[*number]));
         let count = self.platform.contacts.iter().filter(|fellow| known(fellow)).count().max(1);

@@ -9,7 +9,8 @@ use doorman::policy::{By, Charge, GuardKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, SLOW, THIRD, WAITS, allowed, must_end};
+use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS, allowed};
+use super::rules::must_end;
 use super::world::{IN_FLIGHT, World, connection};
 
 /// The batch that must not come.
@@ -40,9 +41,10 @@ impl World {
         let mut paused = self.record.paused();
         for entry in batch {
             match entry {
-                Record::Pause { on, by, .. } => {
+                Record::Pause { on, by, at, .. } => {
                     paused = *on;
                     if *on && by == "approvals_max" {
+                        self.check_paused(*at);
                         self.approvals_spent();
                     }
                 }
@@ -63,6 +65,7 @@ impl World {
                     self.charged.remove(request);
                 }
                 Record::ContactRemoved { contact, .. } => self.check_removed(contact),
+                Record::Settlement { owner, request, said, .. } => self.truth_settled(owner, request.as_ref(), *said),
                 Record::Withdrawn { request, .. } | Record::Settled { request, .. } => {
                     if matches!(entry, Record::Settled { status: None, .. }) {
                         self.check_gone(request);
@@ -99,7 +102,7 @@ impl World {
     /// one never came through.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), LedgerError> {
         if let Some((request, said, at)) = self.record.carried_out(batch) {
-            if !self.jumped && self.now().wall.duration_since(at) < REMEMBERED {
+            if !self.jumped && !self.life.gap && self.now().wall.duration_since(at) < REMEMBERED {
                 self.fail(&format!("only the ledger knew that {request} was answered {}", said.answer));
             }
             self.record.commit_but(batch, None);
@@ -162,14 +165,28 @@ impl World {
             self.check_past(number, id, kind, at);
             self.check_truth(number, id, kind, at);
         }
+        if kind == MATE {
+            self.check_contact(number, id, answer, at);
+        }
+        if kind == QUOTA && answer == Answer::Reject {
+            self.check_spent(id, at);
+        }
+        let today = self.true_wall().duration_since(self.now().wall).abs() < SignedDuration::from_hours(12);
+        if kind == HOLIDAY && !self.jumped {
+            self.fail(&format!("{answer} to {id} by `{by}` on a day that is excepted"));
+        }
+        if kind == FAIR && !today {
+            self.fail(&format!("{answer} to {id} by `{by}` on another day than the only one"));
+        }
         if self.record.holds(id) && status == "pending" && !self.renewed.contains(id) {
             self.fail(&format!("{answer} to {id} by `{by}`, which a person holds"));
         }
         if kind == SLOW && !self.jumped && self.true_wall().duration_since(since) < WAITS[number] {
             self.fail(&format!("{answer} to {id} by `{by}` before its wait is over"));
         }
-        if kind == SLOW && self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
-            self.fail(&format!("{answer} to {id} by `{by}`, a wait, by a clock that is not to be believed"));
+        let timed = matches!(kind, SLOW | HOLIDAY | FAIR | QUOTA);
+        if timed && self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
+            self.fail(&format!("{answer} to {id} by `{by}`, which time decides, by a clock that is not to be believed"));
         }
         if kind == CROWD && !self.life.contacts_read {
             self.fail(&format!("{answer} to {id} by `{by}`, by contacts that nobody has read"));
@@ -333,12 +350,13 @@ impl World {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
             // By a clock that was wrong, somebody may be known to be removed for longer than the evening lasts.
-            let parted = knock.kind == super::rules::KNOWN && (self.jumped || self.gaps);
+            let parted = matches!(knock.kind, KNOWN | FICKLE | QUOTA) && (self.jumped || self.gaps);
             let excused = held || parted || self.malformed.contains(id) || self.in_the_way(id, now);
-            if must_end(self.in_force, knock.kind) && !excused {
+            let must_end = must_end(self.in_force, knock.kind) || (knock.kind == MATE && self.is_contact(id));
+            if must_end && !excused {
                 self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
             }
-            if !must_end(self.in_force, knock.kind) && row.verdict == Some(Verdict::Reject) {
+            if !must_end && !excused && row.verdict == Some(Verdict::Reject) {
                 self.fail(&format!("{id} (kind {}) stands to be rejected: {row:?}", knock.kind));
             }
         }

@@ -65,6 +65,11 @@ impl Contacts {
         self.0.values().any(|row| came(row) && row.owners.iter().any(|known| **known == *owner))
     }
 
+    /// Every owner of a contact that is open on record.
+    pub fn owners(&self, id: &ContactId) -> &[Arc<str>] {
+        self.0.get(id).filter(|row| row.removed.is_none()).map_or(&[], |row| &row.owners)
+    }
+
     /// Whether this contact was ever on record.
     pub fn ever_had(&self, id: &str) -> bool {
         ContactId::parse(id).is_ok_and(|id| self.0.contains_key(&id))
@@ -83,13 +88,16 @@ impl Contacts {
 
     /// Removals since then.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
-        let times = |row: &'_ Row| row.before.iter().copied().chain(row.removed).collect::<Vec<_>>();
-        let gone = self.0.values().flat_map(|row| times(row).into_iter().map(move |at| (row, at)));
-        let gone = gone.filter(|(_, at)| *at >= since);
-        let rows = gone.flat_map(|(row, at)| {
+        let times = |row: &'_ Row| {
+            let before = row.before.iter().map(|at| (*at, None));
+            before.chain(row.removed.map(|at| (at, row.handle.clone()))).collect::<Vec<_>>()
+        };
+        let gone = self.0.values().flat_map(|row| times(row).into_iter().map(move |one| (row, one)));
+        let gone = gone.filter(|(_, (at, _))| *at >= since);
+        let rows = gone.flat_map(|(row, (at, handle))| {
             let removed = move |owner: &Arc<str>| HistoryRow {
                 owner: owner.clone(),
-                handle: None,
+                handle: handle.clone(),
                 request: None,
                 kind: HistoryKind::Removed,
                 at,

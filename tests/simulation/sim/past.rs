@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use doorman::ledger::Record;
 use doorman::model::{Answer, Outcome, RequestId, RequestStatus, Verdict};
+use doorman::policy::By;
+use doorman::policy::doubts::Fact;
 use doorman::policy::state::HistoryKind;
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::LedgerModel;
 use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
+use super::rules::{FICKLE, KNOWN, MANY, PARTED, TOO_OFTEN, TWICE};
 use super::world::World;
 
 /// In the calm, the next listing begins and ends this soon.
@@ -21,20 +24,24 @@ const LISTED_AGAIN: Duration = Duration::from_secs(400);
 pub struct Past {
     /// When somebody of this owner was last rejected.
     rejected: BTreeMap<String, Timestamp>,
-    /// When a request of this owner's last ended, and nobody said how.
-    unseen: BTreeMap<String, Timestamp>,
+    /// When a request of this owner's ended, and nobody said how.
+    unseen: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
+    /// When each owner was rejected, let in, and lost a contact; each once for one request.
+    met: [BTreeMap<String, Vec<(Option<RequestId>, Timestamp)>>; 3],
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// Owners of whom somebody was let in, and when this daemon heard of the first.
     welcome: BTreeMap<String, Duration>,
     /// The last answer to each request.
-    said: BTreeMap<RequestId, Answer>,
+    said: BTreeMap<RequestId, (Answer, By)>,
     /// Approvals that stand: since when, and whether `approvals_max` counts them.
     let_in: BTreeMap<RequestId, (Timestamp, bool)>,
     /// Whose each request is.
     owners: BTreeMap<RequestId, Option<String>>,
     /// Owners of whom the ledger ever refused something: to read it again does not help.
     unsure: BTreeSet<String>,
+    /// Requests of which it refused to take who sent them.
+    unnamed: BTreeSet<RequestId>,
 }
 
 fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
@@ -44,7 +51,8 @@ fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
 impl Past {
     /// What a daemon that starts now must know.
     pub fn on_record(&self, record: &LedgerModel) -> Self {
-        let mut past = Self { unsure: self.unsure.clone(), unseen: self.unseen.clone(), ..Self::default() };
+        let (unsure, unseen, unnamed) = (self.unsure.clone(), self.unseen.clone(), self.unnamed.clone());
+        let mut past = Self { unsure, unseen, unnamed, ..Self::default() };
         for row in record.history(Timestamp::MIN) {
             past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
         }
@@ -56,6 +64,13 @@ impl Past {
     }
 
     fn met(&mut self, owner: String, kind: HistoryKind, request: Option<RequestId>, at: Timestamp, heard: Duration) {
+        if let Some(which) = counts_as(kind) {
+            let met = self.met[which].entry(owner.clone()).or_default();
+            match met.iter_mut().find(|(one, _)| one.is_some() && *one == request) {
+                Some((_, known)) => *known = at.min(*known),
+                None => met.push((request.clone(), at)),
+            }
+        }
         match kind {
             HistoryKind::Requested => {
                 let Some(request) = request else { return };
@@ -73,28 +88,47 @@ impl Past {
     }
 
     fn hear(&mut self, entry: &Record, owner: Option<String>, heard: Duration) {
-        if let Record::Intent { request, answer, .. } = entry {
-            self.said.insert(request.clone(), *answer);
+        if let Record::Intent { request, answer, by, .. } = entry {
+            self.said.insert(request.clone(), (*answer, by.clone()));
         }
-        if let Record::Settled { status: None, at, .. } | Record::Outcome { outcome: Outcome::SettledElsewhere, at, .. } =
-            entry
+        if let Record::Settled { request, status: None, at, .. }
+        | Record::Outcome { request, outcome: Outcome::SettledElsewhere, at, .. } = entry
             && let Some(owner) = &owner
         {
-            let last = self.unseen.entry(owner.clone()).or_insert(*at);
-            *last = (*at).max(*last);
+            self.unseen.entry(owner.clone()).or_default().insert(request.clone(), *at);
+        }
+        if let Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), .. } = entry
+            && let (Some(owner), Some((Answer::Approve, By::Person(_)))) = (&owner, self.said.get(request))
+        {
+            self.unseen.remove(owner);
+        }
+        if let Record::Settled { request, status: Some(_), .. } = entry {
+            self.unseen.values_mut().for_each(|unseen| {
+                unseen.remove(request);
+            });
         }
         match entry {
             Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), at, .. } => {
-                let (Some(owner), Some(answer)) = (owner, self.said.get(request)) else { return };
+                let (Some(owner), Some((answer, _))) = (owner, self.said.get(request)) else { return };
                 let kind = match answer {
                     Answer::Approve => HistoryKind::Approved,
                     Answer::Reject => HistoryKind::Rejected,
                 };
-                self.met(owner, kind, None, *at, heard);
+                self.met(owner, kind, Some(request.clone()), *at, heard);
             }
-            Record::Settled { status: Some(RequestStatus::Rejected), at, .. } => {
+            Record::Settled { request, status: Some(RequestStatus::Rejected), at, .. } => {
                 if let Some(owner) = owner {
-                    self.met(owner, HistoryKind::Rejected, None, *at, heard);
+                    self.met(owner, HistoryKind::Rejected, Some(request.clone()), *at, heard);
+                }
+            }
+            Record::Settlement { owner, request, said, at, .. } => {
+                let owner = owner.to_string();
+                let kind = if said.fact() == Fact::Removed { HistoryKind::Removed } else { HistoryKind::Rejected };
+                if let (Some(request), Some(unseen)) = (request, self.unseen.get_mut(&owner)) {
+                    unseen.remove(request);
+                }
+                if said.happened() {
+                    self.met(owner, kind, request.clone(), *at, heard);
                 }
             }
             Record::Seen { request, at, .. } | Record::Changed { request, at, .. } => {
@@ -126,9 +160,28 @@ impl Past {
     }
 
     /// Whether a request of this owner's ended so lately, and nobody said how, that this policy leaves them outside.
-    fn in_doubt(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
-        let (Some(within), Some(last)) = (SHUT_OUT[policy], self.unseen.get(owner)) else { return false };
-        after(*last, within) > now
+    fn in_doubt(&self, within: Option<SignedDuration>, owner: &str, now: Timestamp) -> bool {
+        let (Some(within), Some(unseen)) = (within, self.unseen.get(owner)) else { return false };
+        unseen.values().any(|at| after(*at, within) > now)
+    }
+
+    /// What this policy counts of this kind of stranger: how often it happened to this owner, if that is too often.
+    fn too_often(&self, policy: usize, kind: usize, owner: &str, now: Timestamp) -> Option<usize> {
+        let which = counted(kind)?;
+        let (most, per) = TOO_OFTEN[policy][which]?;
+        // One that is dated ahead, by a clock that was, may have been let go of since.
+        let counts = |at: Timestamp| at <= now && after(at, per) > now;
+        let count = self.met[which].get(owner)?.iter().filter(|(_, at)| counts(*at)).count();
+        (count > most).then_some(count)
+    }
+
+    /// The same, and what a wrong clock dated ahead counts, too.
+    fn held_back(&self, policy: usize, kind: usize, owner: &str, now: Timestamp) -> bool {
+        let Some(which) = counted(kind) else { return false };
+        let Some((most, per)) = TOO_OFTEN[policy][which] else { return false };
+        let met = self.met[which].get(owner).into_iter().flatten();
+        met.filter(|(_, at)| after(*at, per) > now).count() > most
+            || (kind == TWICE && self.in_doubt(Some(per), owner, now))
     }
 
     /// Other requests of this owner's that count now.
@@ -138,10 +191,43 @@ impl Past {
     }
 }
 
+/// The place of what happened in [`Past::met`], and of what is counted of a kind of stranger.
+fn counts_as(kind: HistoryKind) -> Option<usize> {
+    match kind {
+        HistoryKind::Requested => None,
+        HistoryKind::Rejected => Some(0),
+        HistoryKind::Approved => Some(1),
+        HistoryKind::Removed => Some(2),
+    }
+}
+
+fn counted(kind: usize) -> Option<usize> {
+    [TWICE, MANY, FICKLE].iter().position(|one| *one == kind)
+}
+
 impl World {
     /// Whose a request is, as it was put on record.
     fn owner(&self, request: &RequestId) -> Option<String> {
         self.past.owners.get(request).cloned().unwrap_or_else(|| self.record.owner(request))
+    }
+
+    /// Whether somebody of this owner was let in, for all that this daemon heard until then.
+    pub fn let_in_before(&self, owner: &str, at: Duration) -> bool {
+        self.past.welcome.get(owner).is_some_and(|heard| *heard < at)
+    }
+
+    /// The agent is paused for too many approvals: there were as many.
+    pub fn check_paused(&self, at: Timestamp) {
+        let counted = self.past.let_in.values().filter(|(since, counts)| *counts && after(*since, APPROVALS_PER) > at);
+        let count = counted.count();
+        if !self.jumped && !self.gaps && count < APPROVALS_MAX {
+            self.fail(&format!("paused after {count} approvals, and approvals_max is {APPROVALS_MAX}"));
+        }
+    }
+
+    /// Whether the ledger refused to take who sent this request: after a restart, an answer to it was for nobody known.
+    pub fn unnamed_on_record(&self, request: &RequestId) -> bool {
+        self.past.unnamed.contains(request)
     }
 
     /// Whether the ledger ever refused something of this owner's.
@@ -169,6 +255,11 @@ impl World {
             }
             _ => None,
         };
+        if let Record::ContactRemoved { contact, at, .. } = entry {
+            for owner in self.record.contacts.owners(contact) {
+                self.past.met(owner.to_string(), HistoryKind::Removed, None, *at, self.at);
+            }
+        }
         let owner = request.and_then(|request| self.owner(request));
         self.past.hear(entry, owner, self.at);
     }
@@ -184,8 +275,16 @@ impl World {
                 asked.insert(name.clone(), at);
             }
         }
+        for (one, _) in self.past.met.iter_mut().flat_map(BTreeMap::values_mut).flatten() {
+            one.take_if(|one| one == id);
+        }
         if let Some(row) = self.past.let_in.remove(id) {
             self.past.let_in.insert(name.clone(), row);
+        }
+        for unseen in self.past.unseen.values_mut() {
+            if let Some(at) = unseen.remove(id) {
+                unseen.insert(name.clone(), at);
+            }
         }
         if let Some(at) = self.charged.remove(id) {
             self.charged.insert(name, at);
@@ -204,8 +303,14 @@ impl World {
         if let Record::ContactAdded { contact, .. } = entry {
             self.past.unsure.extend(contact.sender.handle().map(|handle| handle.owner().to_owned()));
         }
+        if let Record::Settlement { owner, .. } = entry {
+            self.past.unsure.insert(owner.to_string());
+        }
         let request = match entry {
-            Record::Seen { request, .. } | Record::Changed { request, .. } => &request.id,
+            Record::Seen { request, .. } | Record::Changed { request, .. } => {
+                self.past.unnamed.insert(request.id.clone());
+                &request.id
+            }
             Record::Outcome { request, .. } | Record::Settled { request, .. } | Record::Withdrawn { request, .. } => {
                 request
             }
@@ -227,8 +332,17 @@ impl World {
         }
         // One that was seen by a clock that ran ahead may have been seen again since, by a better one.
         let often = past.asked_lately(&owner, id, now).filter(|at| *at <= now).count();
+        let removed = past.met[2].get(&owner).into_iter().flatten();
+        let removed = removed.filter_map(|(_, at)| Some((*at, after(*at, PARTED[policy]?))));
+        if let Some((at, _)) = removed.clone().find(|(at, end)| *at <= now && *end > now).filter(|_| sure && kind == KNOWN) {
+            self.fail(&format!("{id} is let in, though {owner} lost a contact at {at}"));
+        }
         if kind == OFTEN && policy == THIRD && sure && often > OFTEN_MAX {
             self.fail(&format!("{id} is let in, though {owner} asked {often} times before"));
+        }
+        if let Some(count) = past.too_often(policy, kind, &owner, now).filter(|_| sure) {
+            let what = ["was rejected", "was let in", "lost a contact"][counted(kind).unwrap()];
+            self.fail(&format!("{id} is let in, though {owner} {what} {count} times before"));
         }
         if kind == BACK && policy == THIRD && !past.welcome.contains_key(&owner) {
             self.fail(&format!("{id} is let in for what it was before, and {owner} never was"));
@@ -249,7 +363,7 @@ impl World {
             AGAIN | RUDE => {
                 past.unsure.contains(&owner)
                     || past.shut_out(self.in_force, &owner, now)
-                    || past.in_doubt(self.in_force, &owner, now)
+                    || past.in_doubt(SHUT_OUT[self.in_force], &owner, now)
             }
             OFTEN if self.in_force == THIRD => {
                 past.unsure.contains(&owner) || past.asked_lately(&owner, &request, now).count() > OFTEN_MAX
@@ -258,6 +372,9 @@ impl World {
             BACK if self.in_force == THIRD => {
                 let waits = |heard: Duration| heard >= knock.at && self.at - heard < LISTED_AGAIN;
                 past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| waits(*heard))
+            }
+            TWICE | MANY | FICKLE => {
+                past.unsure.contains(&owner) || past.held_back(self.in_force, knock.kind, &owner, now)
             }
             _ => false,
         }

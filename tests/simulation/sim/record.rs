@@ -8,7 +8,7 @@ use doorman::inbox::Said;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
 use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
-use doorman::policy::doubts::{Basis, Doubt, Fact};
+use doorman::policy::doubts::{Basis, Doubt, Fact, Said as SaidOfDoubt};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
 use doorman::policy::{By, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
@@ -66,6 +66,8 @@ pub struct LedgerModel {
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
     pub contacts: Contacts,
+    /// What people said of doubts, and when.
+    settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
     /// Requests whose ids others had later.
     retired: u32,
     newest: Option<Timestamp>,
@@ -102,6 +104,8 @@ impl LedgerModel {
         self.older.iter_mut().filter(|(one, _)| one == id).for_each(|(one, _)| *one = name.clone());
         self.done.iter_mut().filter(|(one, ..)| one == id).for_each(|(one, ..)| *one = name.clone());
         self.notified.retain(|(one, _)| one != id);
+        let settled = self.settlements.iter_mut().filter_map(|(_, request, ..)| request.as_mut());
+        settled.filter(|request| *request == id).for_each(|request| *request = name.clone());
     }
 
     /// Another answer than a rule intends, which was carried out, for all that is on record, and when that was heard.
@@ -201,6 +205,7 @@ impl LedgerModel {
                             charge: charge.clone(),
                             at: *at,
                             open: true,
+                            confirmed: false,
                         });
                     }
                 }
@@ -281,8 +286,10 @@ impl LedgerModel {
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
+            Record::Settlement { owner, request, said, at, .. } => {
+                self.settlements.push((owner.clone(), request.clone(), *said, *at));
+            }
             Record::Named { .. }
-            | Record::Settlement { .. }
             | Record::Revoked { .. }
             | Record::Session { .. }
             | Record::Policy { .. } => {}
@@ -311,8 +318,8 @@ impl LedgerModel {
     }
 
     /// The last answer to each request.
-    pub fn said(&self) -> impl Iterator<Item = (RequestId, Answer)> {
-        self.answers.iter().map(|(id, row)| (id.clone(), row.answer))
+    pub fn said(&self) -> impl Iterator<Item = (RequestId, (Answer, By))> {
+        self.answers.iter().map(|(id, row)| (id.clone(), (row.answer, row.by.clone())))
     }
 
     /// Whether it stands on record as ended.
@@ -375,7 +382,9 @@ impl LedgerModel {
     fn charges_since(&self, since: Timestamp) -> Vec<ChargeRow> {
         let of_request = |(id, rows): (&RequestId, &Vec<ChargeRow>)| {
             let open = self.answers.get(id).is_some_and(Row::open);
-            rows.iter().map(|row| ChargeRow { open, ..row.clone() }).collect::<Vec<_>>()
+            let last = self.answers.get(id).and_then(|row| row.outcome);
+            let confirmed = matches!(last, Some((Outcome::Applied(_), _)));
+            rows.iter().map(|row| ChargeRow { open, confirmed, ..row.clone() }).collect::<Vec<_>>()
         };
         self.charges.iter().flat_map(of_request).filter(|row| row.at >= since).collect()
     }
@@ -408,12 +417,12 @@ impl LedgerModel {
             .map(|(id, row)| RecentAnswer {
                 request: ContactRequest {
                     id: original(id),
-                    sender: sender(id).unwrap_or(Sender::Absent),
+                    sender: row.sender.clone(),
                     name: None,
                     message: None,
                     inserted_at: self.sent.get(id).copied(),
                 },
-                unmet: sender(id).filter(|_| row.answer == Answer::Approve),
+                unmet: Some(row.sender.clone()).filter(|_| row.answer == Answer::Approve),
                 answer: row.answer,
                 by: row.by.clone(),
             })
@@ -465,9 +474,29 @@ impl LedgerModel {
                 false => Basis::SettledElsewhere(original(id)),
             };
             let doubt = Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(*at), basis };
-            (!self.contacts.let_in_elsewhere(owner, since)).then_some(doubt)
+            let said = |(of, request, ..): &&(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)| {
+                **of == *owner && request.as_ref().is_some_and(|request| original(request) == original(id))
+            };
+            let ended = self.settlements.iter().any(|one| said(&one))
+                || self.contacts.let_in_elsewhere(owner, since)
+                || self.let_in_by_person(owner).is_some_and(|last| last >= *at);
+            (!ended).then_some(doubt)
         });
         doubts.collect()
+    }
+
+    /// When a person last let somebody of this owner in.
+    fn let_in_by_person(&self, owner: &str) -> Option<Timestamp> {
+        let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));
+        let theirs = all.filter(|(id, row)| {
+            let by_person = row.answer == Answer::Approve && matches!(row.by, By::Person(_));
+            by_person && self.owner(id).as_deref() == Some(owner)
+        });
+        let at = |row: &Row| match row.outcome? {
+            (Outcome::Applied(_) | Outcome::PresumedApplied(_), at) => Some(at),
+            _ => None,
+        };
+        theirs.filter_map(|(_, row)| at(row)).max()
     }
 
     /// Owners that were let in, since when, and of whom no contact is on record.
@@ -480,21 +509,36 @@ impl LedgerModel {
                 *since = (*since).min(*at);
             }
         }
-        unmet.into_iter().collect()
+        let said = |owner: &str| {
+            let theirs = self.settlements.iter().filter(|(of, _, said, _)| **of == *owner && said.fact() == Fact::Removed);
+            theirs.map(|(.., at)| *at).max()
+        };
+        let since = |(owner, at): (Arc<str>, Timestamp)| {
+            let last = [Some(at), self.let_in_by_person(&owner), said(&owner)].into_iter().flatten().max();
+            (owner, last.unwrap_or(at))
+        };
+        unmet.into_iter().map(since).collect()
     }
 
     /// What the owners did and met since then, oldest first.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
         let asked = self.seen.iter().map(|(id, (at, _))| (id, HistoryKind::Requested, *at));
-        let known =
-            |id: &RequestId, kind| (kind != HistoryKind::Requested || original(id) == *id).then(|| original(id));
+        let known = |id: &RequestId| (original(id) == *id).then(|| id.clone());
         let met = self.done.iter().map(|(id, kind, at)| (id, *kind, *at));
         let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
             let owner = self.seen.get(id)?.1.as_deref()?.into();
-            (at >= since).then(|| HistoryRow { owner, handle: None, request: known(id, kind), kind, at })
+            (at >= since).then(|| HistoryRow { owner, handle: None, request: known(id), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
         rows.extend(self.contacts.history(since));
+        let said = self.settlements.iter().filter(|(_, _, said, at)| said.happened() && *at >= since);
+        rows.extend(said.map(|(owner, request, said, at)| HistoryRow {
+            owner: owner.clone(),
+            handle: None,
+            request: request.as_ref().and_then(known),
+            kind: if said.fact() == Fact::Removed { HistoryKind::Removed } else { HistoryKind::Rejected },
+            at: *at,
+        }));
         rows.sort_by_key(|row| row.at);
         rows
     }

@@ -7,7 +7,7 @@ use doorman::policy::Policy;
 use jiff::SignedDuration;
 
 /// The kinds of strangers.
-pub const KINDS: usize = 14;
+pub const KINDS: usize = 23;
 /// Approvals of acme's an hour.
 pub const ACME_MAX: usize = 3;
 /// Those who wait, and how long under each policy.
@@ -28,8 +28,33 @@ pub const OFTEN_MAX: usize = 3;
 pub const OFTEN_PER: SignedDuration = SignedDuration::from_mins(20);
 /// Those whom the third policy lets in if they were let in before.
 pub const BACK: usize = 12;
-/// Those who are let in unless a contact of theirs was removed a while ago.
-pub const KNOWN: usize = 13;
+/// Those who are let in up to a number, and rejected by the first policy after that.
+pub const QUOTA: usize = 13;
+pub const QUOTA_MAX: usize = 2;
+pub const QUOTA_PER: SignedDuration = SignedDuration::from_mins(20);
+/// Those who are let in on any day but this one, and on this one alone.
+pub const HOLIDAY: usize = 14;
+pub const FAIR: usize = 15;
+/// Those who hide what they write: from a rule that rejects it, and behind the look of what lets in.
+pub const VEILED: usize = 16;
+pub const FORGED: usize = 17;
+/// Those who are let in unless they were rejected, or let in, too often.
+pub const TWICE: usize = 18;
+pub const MANY: usize = 19;
+/// From here on, those who only come on evenings on which something happens behind the daemon's back: those who are let in
+/// unless a contact of theirs was removed a while ago, or too often, and those who are if they are contacts already.
+pub const KNOWN: usize = 20;
+pub const FICKLE: usize = 21;
+pub const MATE: usize = 22;
+/// The policy for which they must be contacts by their very handles; for the others somebody of their owner's is enough.
+pub const SELF: usize = 1;
+/// How often is too often under each policy, and in what time.
+pub const TOO_OFTEN: [[Option<(usize, SignedDuration)>; 3]; 3] = {
+    let twice = Some((1, SignedDuration::from_mins(20)));
+    let fickle = Some((1, SignedDuration::from_hours(1)));
+    let (few, more) = (Some((2, SignedDuration::from_mins(20))), Some((4, SignedDuration::from_hours(1))));
+    [[None, None, None], [None, more, fickle], [twice, few, fickle]]
+};
 pub const PARTED: [Option<SignedDuration>; 3] =
     [None, Some(SignedDuration::from_hours(1)), Some(SignedDuration::from_mins(20))];
 /// Those whose handle is not shown.
@@ -53,6 +78,28 @@ unless = [{ contacts_over = 6 }]
 [rules.crowded]
 then = "reject"
 when = { handle = ["crowd/*"], contacts_over = 6 }
+[windows.workday]
+tz = "UTC"
+from = "09:00"
+to = "13:00"
+except = ["2026-03-02"]
+[rules.holiday]
+then = "approve"
+when = { handle = ["holiday/*"], window = "workday" }
+[windows.fair]
+tz = "UTC"
+from = "09:00"
+to = "13:00"
+only = ["2026-03-02"]
+[rules.fair]
+then = "approve"
+when = { handle = ["fair/*"], window = "fair" }
+[rules.veiled]
+then = "reject"
+when = { handle = ["veiled/*"], message_contains = ["crypto"] }
+[rules.forged]
+then = "approve"
+when = { handle = ["forged/*"], message_contains = ["invite 42"] }
 "#;
 
 /// The first asks nothing of the past; the second a little, the third more in every way but one.
@@ -78,7 +125,17 @@ then = "approve"
 when = { handle = ["again0/*", "again1/*", "again2/*", "often0/*", "often1/*", "back0/*", "back1/*"] }
 [rules.rude]
 then = "reject"
-when = { handle = ["again0/*", "again1/*", "again2/*"], message_contains = ["rude"] }
+when = { handle = ["again0/*", "again1/*", "again2/*", "twice0/*", "twice1/*"], message_contains = ["rude"] }
+[rules.quota]
+then = "approve"
+when = { handle = ["quota/*"] }
+limit = { count = 2, per = "20m", by = "owner", then = "reject" }
+[rules.often]
+then = "approve"
+when = { handle = ["twice0/*", "twice1/*", "many0/*", "many1/*", "fickle0/*", "fickle1/*"] }
+[rules.mate]
+then = "approve"
+when = { handle = ["mate0", "mate1", "mate2", "mate0/*", "mate1/*", "mate2/*"], contact = "owner" }
 "#,
     r#"
 version = 1
@@ -100,6 +157,20 @@ unless = [{ history = { rejected_within = "1h" } }]
 then = "approve"
 when = { handle = ["known0/*", "known1/*", "known2/*", "known3/*"] }
 unless = [{ history = { removed_within = "1h" } }]
+[rules.twice]
+then = "approve"
+when = { handle = ["twice0/*", "twice1/*"] }
+[rules.many]
+then = "approve"
+when = { handle = ["many0/*", "many1/*"] }
+unless = [{ history = { approved_over = { count = 4, per = "1h" } } }]
+[rules.fickle]
+then = "approve"
+when = { handle = ["fickle0/*", "fickle1/*"] }
+unless = [{ history = { removed_over = { count = 1, per = "1h" } } }]
+[rules.mate]
+then = "approve"
+when = { handle = ["mate0", "mate1", "mate2", "mate0/*", "mate1/*", "mate2/*"], contact = "self" }
 "#,
     r#"
 version = 1
@@ -131,6 +202,29 @@ unless = [{ history = { requests_over = { count = 3, per = "20m" } } }]
 [rules.back]
 then = "approve"
 when = { handle = ["back0/*", "back1/*"], history = { approved_before = true } }
+[rules.quota]
+then = "approve"
+when = { handle = ["quota/*"] }
+limit = { count = 2, per = "20m" }
+[rules.twice]
+then = "approve"
+when = { handle = ["twice0/*", "twice1/*"] }
+unless = [{ history = { rejected_over = { count = 1, per = "20m" } } }]
+[rules.many]
+then = "approve"
+when = { handle = ["many0/*", "many1/*"] }
+unless = [{ history = { approved_over = { count = 2, per = "20m" } } }]
+[rules.fickle]
+then = "approve"
+when = { handle = ["fickle0/*", "fickle1/*"] }
+unless = [{ history = { removed_over = { count = 1, per = "1h" } } }]
+[rules.mate]
+then = "approve"
+when = { handle = ["mate0", "mate1", "mate2", "mate0/*", "mate1/*", "mate2/*"], contact = "owner" }
+[rules.nobody]
+then = "reject"
+when = { handle = ["mate0", "mate1", "mate2", "mate0/*", "mate1/*", "mate2/*"] }
+unless = [{ contact = "owner" }]
 "#,
 ];
 
@@ -162,14 +256,32 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         RUDE => (Some(format!("again{}/r{number}", number % 3)), Some("how rude of you".to_owned())),
         OFTEN => (Some(format!("often{}/o{number}", number % 2)), None),
         BACK => (Some(format!("back{}/b{number}", number % 2)), None),
+        QUOTA => (Some(format!("quota/q{number}")), None),
+        HOLIDAY => (Some(format!("holiday/h{number}")), None),
+        FAIR => (Some(format!("fair/f{number}")), None),
+        VEILED => (Some(format!("veiled/v{number}")), Some("buy \u{441}ry\u{200b}pt\u{43e}".to_owned())),
+        FORGED => (Some(format!("forged/f{number}")), Some("inv\u{200b}ite 42".to_owned())),
+        TWICE => {
+            let message = if number.is_multiple_of(3) { "how rude" } else { "hello" };
+            (Some(format!("twice{}/t{number}", number % 2)), Some(message.to_owned()))
+        }
+        MANY => (Some(format!("many{}/m{number}", number % 2)), None),
+        FICKLE => (Some(format!("fickle{}/f{number}", number % 2)), None),
+        MATE if number.is_multiple_of(2) => (Some(format!("mate{}", number % 3)), None),
+        MATE => (Some(format!("mate{}/m{number}", number % 3)), None),
         _ => (Some(format!("known{}/k{number}", number % 4)), None),
     }
 }
 
-/// The answers that a policy may ever give to a kind of stranger; where it asks for the past, see `past.rs`.
+/// The answers that a policy may ever give to a kind of stranger; where it asks for the past or the contacts, see `past.rs` and
+/// `truth.rs`.
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
-        (0 | 1 | SLOW | AGAIN | OFTEN | KNOWN, Answer::Approve) | (2, Answer::Reject) | (CROWD, _) => true,
+        (0 | 1 | SLOW | AGAIN | OFTEN | KNOWN | HOLIDAY | FAIR | TWICE | MANY | FICKLE | MATE, Answer::Approve) => true,
+        (2 | VEILED, Answer::Reject) | (CROWD, _) => true,
+        (QUOTA, Answer::Approve) => policy != 1,
+        (QUOTA | TWICE, Answer::Reject) => policy == 0,
+        (MATE, Answer::Reject) => policy == THIRD,
         // The second policy blocks acme instead of letting three an hour in.
         (3, Answer::Approve) => policy != 1,
         (3, Answer::Reject) => policy == 1,
@@ -183,14 +295,15 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
 /// Whether a kind of stranger is certain to be answered in the end, if nothing of the past stands in the way.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
-        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN => true,
+        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE => true,
         3 => policy == 1,
         BACK => policy != 1,
+        QUOTA => policy == 0,
         _ => false,
     }
 }
 
 /// Whether a kind of stranger is certain to be answered as soon as they are heard of, if nothing of the past stands in the way.
 pub fn at_once(policy: usize, kind: usize) -> bool {
-    kind != SLOW && kind != KNOWN && must_end(policy, kind)
+    !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA) && must_end(policy, kind)
 }

@@ -161,7 +161,7 @@ pub enum Happening {
 pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behind: bool) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
-    for _ in 0..rng.usize(10..50) {
+    for _ in 0..rng.usize(12..64) {
         let when = at(rng);
         // Strangers come alone, or in bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorman::agent::{Action, Input, Notice};
+use doorman::agent::{Action, Input, Notice, OpOutcome};
 use doorman::ledger::{LedgerError, Reach};
 use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
@@ -194,6 +194,11 @@ impl World {
                 self.after(What::Reading { number, reach, now });
             }
             Action::Tell(Notice::Listed { .. }) => self.truth_listed(),
+            Action::Reply { outcome: OpOutcome::Settled(_), .. } => {
+                if let Some(owner) = self.settling.take() {
+                    self.truth_said(owner);
+                }
+            }
             Action::Reply { .. } | Action::Tell(_) => {}
             Action::Done if self.life.stopping => self.ended(),
             Action::Done => self.fail("nobody told it to stop"),

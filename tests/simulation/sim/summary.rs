@@ -5,6 +5,7 @@ use std::fmt;
 
 /// Every fault that the seeds of one test run must have met.
 pub const FAULTS: &[&str] = &[
+    "a person ended a doubt",
     "agent polls",
     "agent takes",
     "agent yields",

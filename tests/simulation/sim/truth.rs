@@ -8,16 +8,19 @@ use std::time::Duration;
 use doorman::inbox::Fetch;
 use doorman::model::{AgentState, Answer, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::platform::Page;
+use doorman::policy::doubts::Said;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::platform::{Fellow, Version, owner_of};
-use super::rules::{AGAIN, KNOWN, PARTED, RUDE, SHUT_OUT, allowed};
+use super::rules::{AGAIN, KNOWN, PARTED, QUOTA, QUOTA_MAX, QUOTA_PER, RUDE, SELF, SHUT_OUT, allowed};
 use super::world::World;
 
 /// Without a channel, a reading of the contacts that began this long ago is believed (60 s, and one a page), and a dead
 /// connection is noticed within a minute.
 const LOOKED: Duration = Duration::from_secs(140);
+/// Without a channel, who is a contact is believed for so long after a reading began.
+const BELIEVED: Duration = Duration::from_secs(930);
 /// What was shown this long before a daemon died is on record, if the ledger took it.
 const RECORDED: Duration = Duration::from_secs(10);
 
@@ -71,6 +74,8 @@ pub struct Truth {
     /// When each owner was last made a contact by somebody else, and let in by a person through doorman.
     befriended: BTreeMap<String, Duration>,
     welcomed: BTreeMap<String, Duration>,
+    /// When a person last said that no contact of theirs was removed.
+    vouched: BTreeMap<String, Duration>,
     contacts: BTreeMap<String, BTreeMap<String, Shown>>,
     requests: BTreeMap<String, Shown>,
     joins: Vec<Duration>,
@@ -82,6 +87,12 @@ pub struct Truth {
     learned: BTreeMap<String, Learned>,
     answered: BTreeMap<RequestId, Answered>,
     orders: BTreeMap<String, Vec<(Verdict, usize, usize)>>,
+    /// When contacts came to be, or were shown under another handle: whose they were from then on.
+    made: Vec<Change>,
+    /// Owners of whom a person said that a contact was removed.
+    said: Vec<(String, Shown)>,
+    /// When somebody was let in up to a number.
+    spent: Vec<Duration>,
 }
 
 impl World {
@@ -99,6 +110,13 @@ impl World {
         for owner in &fellow.owners {
             self.truth.befriended.insert(owner.clone(), self.at);
         }
+        self.truth_makes(fellow);
+    }
+
+    /// A contact is there, under this handle, from now on.
+    pub fn truth_makes(&mut self, fellow: &Fellow) {
+        let change = self.change(fellow.id.clone(), fellow.handle.as_deref().map(owner_of).into_iter().collect());
+        self.truth.made.push(change);
     }
 
     pub fn truth_ends(&mut self, id: &str, status: &str) {
@@ -113,9 +131,16 @@ impl World {
         }
     }
 
-    /// A person's approval was carried out.
+    /// An approval was carried out.
     pub fn truth_welcomes(&mut self, id: &RequestId) {
-        let handle = self.platform.knocks.get(id.as_str()).and_then(|knock| knock.handle.as_deref());
+        self.truth.parted.retain(|change| change.id != format!("contact-{id}") || change.told.is_some());
+        let made = self.platform.contacts.iter().find(|fellow| fellow.id == format!("contact-{id}")).cloned();
+        made.iter().for_each(|fellow| self.truth_makes(fellow));
+        let knock = self.platform.knocks.get(id.as_str());
+        if knock.is_some_and(|knock| knock.versions.iter().any(|version| version.kind == QUOTA)) {
+            self.truth.spent.push(self.at);
+        }
+        let handle = knock.and_then(|knock| knock.handle.as_deref());
         if let Some(owner) = handle.map(owner_of).filter(|_| self.record.by_person(id)) {
             self.truth.welcomed.insert(owner, self.at);
         }
@@ -151,6 +176,7 @@ impl World {
             }
             "contact_added" => {
                 let owner = payload["handle"].as_str().map(owner_of).unwrap_or_default();
+                tell(&mut self.truth.made, &id, self.at);
                 self.truth.contacts.entry(id).or_default().insert(owner, shown);
             }
             "contact_removed" => tell(&mut self.truth.parted, &id, self.at),
@@ -239,7 +265,7 @@ impl World {
             verdict == answer.verdict()
                 && (open || versions.iter().any(|now| meant.iter().any(|one| one.handle == now.handle)))
         };
-        if !orders.iter().any(fits) {
+        if !orders.iter().any(fits) && !self.unnamed_on_record(id) {
             self.fail(&format!("{answer} to {id} by a person who meant another sender"));
         }
     }
@@ -252,6 +278,7 @@ impl World {
             && let (Some(before), Some(now)) =
                 (self.truth.answered.get(id).and_then(|one| one.handle.as_ref()), &handle)
             && before != now
+            && !self.unnamed_on_record(id)
         {
             self.fail(&format!("{answer} to {id} once more, which was for {before} and would be for {now}"));
         }
@@ -277,6 +304,22 @@ impl World {
         }
     }
 
+    /// A person said that something did not happen, which counts whatever is true.
+    pub fn truth_settled(&mut self, owner: &str, request: Option<&RequestId>, said: Said) {
+        match said {
+            Said::NotRemoved => drop(self.truth.vouched.insert(owner.to_owned(), self.at)),
+            Said::Approved | Said::Cancelled | Said::Expired => {
+                self.truth.rejected.retain(|change| request.is_none_or(|request| change.id != request.as_str()));
+            }
+            Said::Removed | Said::Rejected => {}
+        }
+    }
+
+    /// A person said so of this owner, and was told that it counts.
+    pub fn truth_said(&mut self, owner: String) {
+        self.truth.said.push((owner, (self.life.number, self.at)));
+    }
+
     /// A contact goes on record as removed: it is, or was at some time.
     pub fn check_removed(&self, contact: &ContactId) {
         let there = self.platform.contacts.iter().any(|fellow| fellow.id == contact.as_str());
@@ -299,10 +342,18 @@ impl World {
         let welcome = |change: &Change| self.truth.welcomed.get(&owner).is_some_and(|at| *at > change.at);
         if kind == KNOWN {
             let parted = self.truth.parted.iter().filter(|change| lately(change, PARTED[policy]));
-            for change in parted.filter(|change| self.on_record(change, &owner)) {
+            let within = PARTED[policy].and_then(|within| Duration::try_from(within).ok()).unwrap_or_default();
+            for (of, shown) in &self.truth.said {
+                if *of == owner && now < shown.1 + within && self.lasting(Some(shown)) {
+                    self.fail(&format!("{id} is let in, and a person said that a contact of {owner} was removed"));
+                }
+            }
+            for change in parted.filter(|change| self.on_record(change, &owner) || self.may_be_of(change, &owner)) {
                 let told = change.told.is_some_and(|told| told <= now);
                 let looked = !change.joined && now > change.at + LOOKED;
-                if told || ((self.anew_since(change, now) || looked) && !welcome(change)) {
+                let vouched = self.truth.vouched.get(&owner).is_some_and(|at| *at > change.at);
+                let certain = told && self.on_record(change, &owner);
+                if certain || ((told || self.anew_since(change, now) || looked) && !welcome(change) && !vouched) {
                     self.fail(&format!("{id} is let in, and {owner}'s contact {} was removed: {change:?}", change.id));
                 }
             }
@@ -327,6 +378,62 @@ impl World {
         }
     }
 
+    /// A rule answers whoever is a contact, or none: that is so, or was when the daemon could last know.
+    pub fn check_contact(&self, policy: usize, id: &RequestId, answer: Answer, at: Timestamp) {
+        let Some(handle) = self.platform.knocks[id.as_str()].handle.clone() else { return };
+        let (owner, now) = (owner_of(&handle), self.since_origin(at));
+        if self.jumped || self.unsure(&owner) {
+            return;
+        }
+        // What the daemon must have heard of by now: for a while it believes who was none when it last looked, whatever it missed.
+        let known = |change: &Change| {
+            let told = change.told.is_some_and(|told| told <= now);
+            let anew = self.anew_since(change, now);
+            let looked = (!change.joined || anew) && now > change.at + BELIEVED;
+            let doubted = anew && (answer == Answer::Approve || change.life != Some(self.life.number));
+            change.at <= now && (told || looked || doubted)
+        };
+        let of = |fellow: &Fellow| fellow.owners.contains(&owner);
+        if answer == Answer::Approve {
+            let gone = |change: &&Change| change.owners.contains(&owner) && !known(change);
+            let there = self.platform.contacts.iter().any(of) || self.truth.parted.iter().any(|change| gone(&change));
+            if !there {
+                self.fail(&format!("{id} is let in as a contact's, and {owner} has none"));
+            }
+            let is = |fellow: &Fellow| fellow.handle.as_deref().is_some_and(|shown| same(shown, &handle));
+            let changed = self.truth.made.iter().chain(&self.truth.parted).any(|change| change.at <= now && !known(change));
+            if policy == SELF && !changed && !self.platform.contacts.iter().any(is) {
+                self.fail(&format!("{id} is let in as a contact, and {handle} is none"));
+            }
+        } else {
+            let shown = |fellow: &&Fellow| fellow.handle.as_deref().is_some_and(|shown| owner_of(shown) == owner);
+            for fellow in self.platform.contacts.iter().filter(shown) {
+                let last = self.truth.made.iter().rfind(|change| change.id == fellow.id);
+                if last.is_some_and(known) && !self.platform.garbled.contains_key(&fellow.id) {
+                    self.fail(&format!("{id} is rejected as a stranger, and {owner} has {fellow:?}"));
+                }
+            }
+        }
+    }
+
+    /// Whether a contact is one by which the rules in force let this request in.
+    pub fn is_contact(&self, id: &str) -> bool {
+        let Some(handle) = self.platform.knocks[id].handle.as_deref() else { return false };
+        self.platform.contacts.iter().filter_map(|fellow| fellow.handle.as_deref()).any(|shown| {
+            if self.in_force == SELF { same(shown, handle) } else { owner_of(shown) == owner_of(handle) }
+        })
+    }
+
+    /// A quota rejects: it is used up by those who were let in.
+    pub fn check_spent(&self, id: &RequestId, at: Timestamp) {
+        let per = Duration::try_from(QUOTA_PER).unwrap() + LOOKED;
+        let now = self.since_origin(at);
+        let spent = self.truth.spent.iter().filter(|at| now < **at + per).count();
+        if !self.jumped && spent < QUOTA_MAX {
+            self.fail(&format!("{id} is rejected for what {spent} others took"));
+        }
+    }
+
     /// Whether it happened before the daemon started, or before it was last joined.
     fn anew_since(&self, change: &Change, now: Duration) -> bool {
         let joined = self.truth.joins.iter().any(|at| *at > change.at && *at <= now);
@@ -339,11 +446,23 @@ impl World {
         self.record.contacts.ever_had(&change.id) && self.lasting(change.shown.get(owner))
     }
 
+    /// Whether it was never shown as anybody's, and may be that of this owner, who was let in before and was never recognised.
+    fn may_be_of(&self, change: &Change, owner: &str) -> bool {
+        let nameless = change.shown.len() == 1 && self.lasting(change.shown.get(""));
+        let on_record = nameless && self.record.contacts.ever_had(&change.id);
+        on_record && !self.record.contacts.ever(owner) && self.let_in_before(owner, change.at)
+    }
+
     /// Whether what was shown then is known still.
     fn lasting(&self, shown: Option<&Shown>) -> bool {
         let Some((life, at)) = shown else { return false };
         *life == self.life.number || self.truth.ends.get(life).is_some_and(|end| *at + RECORDED < *end)
     }
+}
+
+/// Whether both are one handle.
+fn same(one: &str, other: &str) -> bool {
+    one.trim_start_matches('@').eq_ignore_ascii_case(other.trim_start_matches('@'))
 }
 
 fn tell(changes: &mut [Change], id: &str, at: Duration) {

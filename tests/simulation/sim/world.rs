@@ -121,6 +121,8 @@ pub struct World {
     pub gaps: bool,
     /// Requests whose answer the platform called malformed: they stay pending, by design.
     pub malformed: BTreeSet<String>,
+    /// Of whom a person says at this moment that a contact was removed.
+    pub settling: Option<String>,
     /// The clock was wrong at some time: rows of the record bear wrong times.
     pub jumped: bool,
     pub summary: Summary,
@@ -168,6 +170,7 @@ impl World {
             past: Past::default(),
             gaps: false,
             malformed: BTreeSet::new(),
+            settling: None,
             jumped: false,
             summary: Summary::default(),
             behind: (seed % 2 == 1).then(|| fastrand::Rng::with_seed(seed ^ 0xBAC4)),
