@@ -1,6 +1,6 @@
 //! What an agent remembers at start, and which contacts are our doing: read from what is committed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::{Micros, Parsed};
 use super::entry::{RecentAnswer, SavedRequest};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, ContactId, ContactRequest, Handle, RequestId, Sender};
+use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender};
 use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, OpenContact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
@@ -30,9 +30,9 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
         return Ok(SavedAgent { policy_state, ..SavedAgent::default() });
     };
     let load = Load { connection, agent };
+    let open_answers = load.open_answers()?;
     Ok(SavedAgent {
         policy_state: load.policy_state(now, reach)?,
-        open_answers: load.open_answers()?,
         refused_answers: load.refused_answers()?,
         pending: load.rows(
             "SELECT id, handle, inserted_at, first_seen FROM request WHERE agent = ?1 AND settled IS NULL ORDER BY n",
@@ -54,7 +54,8 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
-        contacts: load.contacts()?,
+        contacts: load.contacts(&awaited(&open_answers))?,
+        open_answers,
         newest: load.newest()?,
     })
 }
@@ -216,8 +217,9 @@ impl Load<'_> {
         Ok((history, complete))
     }
 
-    /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest.
-    fn contacts(&self) -> rusqlite::Result<Vec<OpenContact>> {
+    /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest. Whoever made
+    /// one of an `awaited` owner will be known when the answer ends.
+    fn contacts(&self, awaited: &HashSet<String>) -> rusqlite::Result<Vec<OpenContact>> {
         let mut contacts: Vec<(i64, OpenContact)> = self.rows(
             "SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL FROM contact WHERE agent = ?1 AND removed_at IS NULL
              ORDER BY request IS NULL, n DESC LIMIT 100001",
@@ -241,6 +243,7 @@ impl Load<'_> {
         )?;
         for (n, contact) in &mut contacts {
             contact.owners = owners.remove(n).unwrap_or_default();
+            contact.elsewhere &= !contact.owners.iter().any(|owner| awaited.contains(&**owner));
         }
         Ok(contacts.into_iter().map(|(_, contact)| contact).collect())
     }
@@ -264,7 +267,7 @@ impl Load<'_> {
     }
 
     /// Requests that ended since then, and nobody said how: not the platform, no contact of that owner which somebody else let
-    /// in later, and no person, of the request or by letting the owner in.
+    /// in later (and not an answer of ours that may have made it), and no person, of the request or by letting the owner in.
     fn ended_unseen(&self, since: Timestamp) -> rusqlite::Result<Vec<Doubt>> {
         let sql = format!(
             "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at FROM request r
@@ -274,7 +277,10 @@ impl Load<'_> {
                      AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
                      WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL
-                         AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen))
+                         AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen)
+                         AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
+                             WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve'
+                                 AND (w.outcome IS NULL OR w.outcome = 'unknown')))
                  AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
                      WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve' AND w.\"by\" GLOB 'person:*'
                          AND w.outcome IN ('approved', 'presumed-approved') AND w.outcome_at >= r.settled_at)
@@ -391,6 +397,12 @@ impl Load<'_> {
             open_answer,
         )
     }
+}
+
+/// Owners of whom an answer whose end is not known may have let somebody in.
+fn awaited(open: &[OpenAnswer]) -> HashSet<String> {
+    let approvals = open.iter().filter(|answer| answer.answer == Answer::Approve);
+    approvals.filter_map(|answer| answer.sender.handle().map(|handle| handle.owner().to_owned())).collect()
 }
 
 fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {

@@ -97,3 +97,17 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     ledger.commit(batch).await.unwrap();
     assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(2))]);
 }
+
+#[tokio::test]
+async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = vec![seen("r1", Some("ann"), 0), settled("r1", None, 10), seen("r2", Some("ann/bot"), 20)];
+    batch.extend([intent("r2", Answer::Approve, vec![], 1, 21), contact("c1", "ann/bot", 22, None)]);
+    ledger.commit(batch).await.unwrap();
+    let elsewhere = |memory: &SavedAgent| memory.contacts.iter().map(|one| one.elsewhere).collect::<Vec<_>>();
+    assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec!["r1".to_owned()], vec![false]));
+    // It was not carried out: then somebody else did.
+    ledger.commit(vec![outcome("r2", Outcome::Refused, 30)]).await.unwrap();
+    assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec![], vec![true]));
+}

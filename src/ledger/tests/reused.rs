@@ -210,7 +210,12 @@ async fn what_the_earlier_request_of_an_id_met_is_not_taken_for_what_the_next_on
     };
     let rejected = Outcome::Applied(Answer::Reject);
     let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1), sent("r3", Some("ann"), 0, 1)];
-    batch.extend([intent("r1", Answer::Reject, vec![], 1, 2), outcome("r1", rejected, 3), settled("r2", 4), settlement]);
+    batch.extend([
+        intent("r1", Answer::Reject, vec![], 1, 2),
+        outcome("r1", rejected, 3),
+        settled("r2", 4),
+        settlement,
+    ]);
     for name in ["r1", "r2"] {
         batch.push(sent(name, Some("ann"), 100, 101));
     }

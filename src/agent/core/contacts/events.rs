@@ -297,8 +297,14 @@ impl Core {
         if let Some(handle) = contact.sender.handle() {
             self.policy_state.doubts_mut().recognised(handle.owner());
         }
-        if let Some((met, request)) = self.contacts.attribution.meet(contact, news) {
-            self.met(met, request, now);
+        let shown = Box::new(contact.clone());
+        match self.contacts.attribution.meet(contact, news) {
+            Some((met, request)) => self.met(met, request, now),
+            // The end of an answer will tell whose doing it is. It may go before, and while nobody runs: it is on record at once.
+            None => {
+                let (agent, at) = (self.config.agent.clone(), now.wall);
+                self.record(Record::ContactAdded { agent, contact: shown, request: None, at });
+            }
         }
     }
 

@@ -176,6 +176,25 @@ fn who_was_let_in_counts_before_anybody_sees_the_contact() {
 }
 
 #[test]
+fn a_contact_is_on_record_before_it_is_known_whose_doing_it_is() {
+    let mut held = one_friend();
+    held.lists_after(MINUTES, &[friend("ann")]);
+    let shown = Contact { sender: Sender::parse(Some("ann")), ..contact("c1") };
+    held.core.contact_added(shown, now(held.at));
+    held.tell(Input::Tick);
+    let added = |held: &Held| -> Vec<Option<String>> {
+        let made = held.recorded.iter().filter_map(|entry| match entry {
+            Record::ContactAdded { request, .. } => Some(request.as_ref().map(ToString::to_string)),
+            _ => None,
+        });
+        made.collect()
+    };
+    assert_eq!(added(&held), [None], "its removal would be noticed, whatever becomes of the answer");
+    held.applied("ann", Answer::Approve);
+    assert_eq!(added(&held), [None, Some("ann".to_owned())]);
+}
+
+#[test]
 fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
     let mut held = Held::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
     held.joins();
