@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use doorman::agent::core::{OpenDoubt, PersonCommand};
 use doorman::agent::Input;
+use doorman::agent::core::{OpenDoubt, PersonCommand};
 use doorman::model::Target;
 use doorman::policy::doubts::{Fact, Said};
 use serde_json::json;

@@ -9,8 +9,10 @@ use doorman::policy::{By, Charge, GuardKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS, allowed};
 use super::rules::must_end;
+use super::rules::{
+    ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS, allowed,
+};
 use super::world::{IN_FLIGHT, World, connection};
 
 /// The batch that must not come.
@@ -133,7 +135,7 @@ impl World {
             if by_person && !said {
                 self.fail(&format!("{answer} to {id} by `{by}`, who never said so"));
             }
-            if !by_person && bound.is_none() && !self.inherited.contains(id) {
+            if !by_person && bound.is_none() && !self.inherited.contains(id) && !self.unnamed_on_record(id) {
                 self.fail(&format!(
                     "{answer} to {id} by `{by}` once more, which nobody can have heard: no rule was asked"
                 ));
@@ -186,7 +188,9 @@ impl World {
         }
         let timed = matches!(kind, SLOW | HOLIDAY | FAIR | QUOTA);
         if timed && self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
-            self.fail(&format!("{answer} to {id} by `{by}`, which time decides, by a clock that is not to be believed"));
+            self.fail(&format!(
+                "{answer} to {id} by `{by}`, which time decides, by a clock that is not to be believed"
+            ));
         }
         if kind == CROWD && !self.life.contacts_read {
             self.fail(&format!("{answer} to {id} by `{by}`, by contacts that nobody has read"));
@@ -346,6 +350,9 @@ impl World {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
             };
             let held = matches!(row.by, Some(By::Hold(_) | By::Guard(GuardKind::AnsweredBefore)));
+            if matches!(row.by, Some(By::Hold(_))) && !self.person.contains_key(id) {
+                self.fail(&format!("{id} is held, and nobody ever spoke of it"));
+            }
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }

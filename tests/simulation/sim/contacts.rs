@@ -1,6 +1,6 @@
 //! The ledger's contacts, as a daemon that starts again is told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use doorman::model::{Contact, ContactId, Handle};
@@ -47,14 +47,14 @@ impl Contacts {
         row.removed = row.removed.or(Some(at));
     }
 
-    pub fn open(&self) -> Vec<OpenContact> {
+    pub fn open(&self, awaited: &BTreeSet<String>) -> Vec<OpenContact> {
         let open = self.0.iter().filter(|(_, row)| row.removed.is_none());
         let open = open.map(|(id, row)| OpenContact {
             id: id.clone(),
             handle: row.handle.clone(),
             owners: row.owners.clone(),
             since: row.inserted.or(row.added).unwrap_or(Timestamp::UNIX_EPOCH),
-            elsewhere: !row.ours,
+            elsewhere: !row.ours && !row.owners.iter().any(|owner| awaited.contains(&**owner)),
         });
         open.collect()
     }

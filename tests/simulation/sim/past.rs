@@ -19,6 +19,9 @@ use super::world::World;
 /// In the calm, the next listing begins and ends this soon.
 const LISTED_AGAIN: Duration = Duration::from_secs(400);
 
+/// When something happened to an owner, and of which request.
+type Met = Vec<(Option<RequestId>, Timestamp)>;
+
 /// See the module. All times are those of the daemon's own clock: by it a window is over or is not, however wrong it is.
 #[derive(Debug, Default)]
 pub struct Past {
@@ -27,7 +30,7 @@ pub struct Past {
     /// When a request of this owner's ended, and nobody said how.
     unseen: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// When each owner was rejected, let in, and lost a contact; each once for one request.
-    met: [BTreeMap<String, Vec<(Option<RequestId>, Timestamp)>>; 3],
+    met: [BTreeMap<String, Met>; 3],
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// Owners of whom somebody was let in, and when this daemon heard of the first.
@@ -36,6 +39,8 @@ pub struct Past {
     said: BTreeMap<RequestId, (Answer, By)>,
     /// Approvals that stand: since when, and whether `approvals_max` counts them.
     let_in: BTreeMap<RequestId, (Timestamp, bool)>,
+    /// Approvals since the last resume.
+    spent: BTreeMap<RequestId, Timestamp>,
     /// Whose each request is.
     owners: BTreeMap<RequestId, Option<String>>,
     /// Owners of whom the ledger ever refused something: to read it again does not help.
@@ -60,14 +65,18 @@ impl Past {
         // One that is open since before the last resume is none anew when it is repeated.
         past.let_in = record.open().map(|id| (id.clone(), (Timestamp::MIN, false))).collect();
         past.let_in.extend(record.let_in().map(|row| (row.request, (row.at, true))));
+        past.spent = record.let_in().map(|row| (row.request, row.at)).collect();
         past
     }
 
     fn met(&mut self, owner: String, kind: HistoryKind, request: Option<RequestId>, at: Timestamp, heard: Duration) {
         if let Some(which) = counts_as(kind) {
             let met = self.met[which].entry(owner.clone()).or_default();
+            // Two contacts that were called the same, and go at the same moment, are one for whoever counts.
+            let twice = request.is_none() && met.contains(&(None, at));
             match met.iter_mut().find(|(one, _)| one.is_some() && *one == request) {
                 Some((_, known)) => *known = at.min(*known),
+                None if twice => {}
                 None => met.push((request.clone(), at)),
             }
         }
@@ -138,12 +147,20 @@ impl Past {
             }
             Record::Intent { request, answer: Answer::Approve, counts: true, at, .. } => {
                 self.let_in.entry(request.clone()).or_insert((*at, true));
+                self.spent.entry(request.clone()).or_insert(*at);
             }
             Record::Intent { request, answer: Answer::Reject, .. } | Record::Withdrawn { request, .. } => {
                 self.let_in.remove(request);
+                self.spent.remove(request);
             }
-            Record::Outcome { request, outcome, .. } if !outcome.keeps_charge() => drop(self.let_in.remove(request)),
-            Record::Pause { on: false, .. } => self.let_in.values_mut().for_each(|(_, counts)| *counts = false),
+            Record::Outcome { request, outcome, .. } if !outcome.keeps_charge() => {
+                self.let_in.remove(request);
+                self.spent.remove(request);
+            }
+            Record::Pause { on: false, .. } => {
+                self.let_in.values_mut().for_each(|(_, counts)| *counts = false);
+                self.spent.clear();
+            }
             _ => {}
         }
     }
@@ -218,8 +235,7 @@ impl World {
 
     /// The agent is paused for too many approvals: there were as many.
     pub fn check_paused(&self, at: Timestamp) {
-        let counted = self.past.let_in.values().filter(|(since, counts)| *counts && after(*since, APPROVALS_PER) > at);
-        let count = counted.count();
+        let count = self.past.spent.values().filter(|since| after(**since, APPROVALS_PER) > at).count();
         if !self.jumped && !self.gaps && count < APPROVALS_MAX {
             self.fail(&format!("paused after {count} approvals, and approvals_max is {APPROVALS_MAX}"));
         }
@@ -281,6 +297,9 @@ impl World {
         if let Some(row) = self.past.let_in.remove(id) {
             self.past.let_in.insert(name.clone(), row);
         }
+        if let Some(at) = self.past.spent.remove(id) {
+            self.past.spent.insert(name.clone(), at);
+        }
         for unseen in self.past.unseen.values_mut() {
             if let Some(at) = unseen.remove(id) {
                 unseen.insert(name.clone(), at);
@@ -334,7 +353,9 @@ impl World {
         let often = past.asked_lately(&owner, id, now).filter(|at| *at <= now).count();
         let removed = past.met[2].get(&owner).into_iter().flatten();
         let removed = removed.filter_map(|(_, at)| Some((*at, after(*at, PARTED[policy]?))));
-        if let Some((at, _)) = removed.clone().find(|(at, end)| *at <= now && *end > now).filter(|_| sure && kind == KNOWN) {
+        if let Some((at, _)) =
+            removed.clone().find(|(at, end)| *at <= now && *end > now).filter(|_| sure && kind == KNOWN)
+        {
             self.fail(&format!("{id} is let in, though {owner} lost a contact at {at}"));
         }
         if kind == OFTEN && policy == THIRD && sure && often > OFTEN_MAX {

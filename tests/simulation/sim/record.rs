@@ -289,10 +289,7 @@ impl LedgerModel {
             Record::Settlement { owner, request, said, at, .. } => {
                 self.settlements.push((owner.clone(), request.clone(), *said, *at));
             }
-            Record::Named { .. }
-            | Record::Revoked { .. }
-            | Record::Session { .. }
-            | Record::Policy { .. } => {}
+            Record::Named { .. } | Record::Revoked { .. } | Record::Session { .. } | Record::Policy { .. } => {}
         }
     }
 
@@ -454,7 +451,9 @@ impl LedgerModel {
         memory.policy_state.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
         memory.policy_state.paused = self.paused;
-        memory.contacts = self.contacts.open();
+        let open = self.answers.values().filter(|row| row.open() && row.answer == Answer::Approve);
+        let awaited = open.filter_map(|row| row.sender.handle().map(|handle| handle.owner().to_owned())).collect();
+        memory.contacts = self.contacts.open(&awaited);
         if reach.history.is_some() {
             memory.policy_state.unmet = self.unmet();
             memory.policy_state.nameless = self.contacts.nameless();
@@ -477,8 +476,11 @@ impl LedgerModel {
             let said = |(of, request, ..): &&(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)| {
                 **of == *owner && request.as_ref().is_some_and(|request| original(request) == original(id))
             };
+            let open = self.answers.iter().any(|(id, row)| {
+                row.open() && row.answer == Answer::Approve && self.owner(id).as_deref() == Some(owner)
+            });
             let ended = self.settlements.iter().any(|one| said(&one))
-                || self.contacts.let_in_elsewhere(owner, since)
+                || (self.contacts.let_in_elsewhere(owner, since) && !open)
                 || self.let_in_by_person(owner).is_some_and(|last| last >= *at);
             (!ended).then_some(doubt)
         });
@@ -510,7 +512,8 @@ impl LedgerModel {
             }
         }
         let said = |owner: &str| {
-            let theirs = self.settlements.iter().filter(|(of, _, said, _)| **of == *owner && said.fact() == Fact::Removed);
+            let theirs =
+                self.settlements.iter().filter(|(of, _, said, _)| **of == *owner && said.fact() == Fact::Removed);
             theirs.map(|(.., at)| *at).max()
         };
         let since = |(owner, at): (Arc<str>, Timestamp)| {

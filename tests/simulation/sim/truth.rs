@@ -87,6 +87,8 @@ pub struct Truth {
     learned: BTreeMap<String, Learned>,
     answered: BTreeMap<RequestId, Answered>,
     orders: BTreeMap<String, Vec<(Verdict, usize, usize)>>,
+    /// Owners of whom a contact was ever shown by its handle.
+    met: BTreeSet<String>,
     /// When contacts came to be, or were shown under another handle: whose they were from then on.
     made: Vec<Change>,
     /// Owners of whom a person said that a contact was removed.
@@ -177,10 +179,15 @@ impl World {
             "contact_added" => {
                 let owner = payload["handle"].as_str().map(owner_of).unwrap_or_default();
                 tell(&mut self.truth.made, &id, self.at);
+                self.truth.met.insert(owner.clone());
                 self.truth.contacts.entry(id).or_default().insert(owner, shown);
             }
             "contact_removed" => tell(&mut self.truth.parted, &id, self.at),
-            "contact_request_updated" => tell(&mut self.truth.rejected, &id, self.at),
+            // One that was never shown may be of a request that the agent sent.
+            "contact_request_updated" if self.truth.requests.contains_key(&id) => {
+                tell(&mut self.truth.rejected, &id, self.at);
+            }
+            "contact_request_updated" => self.truth.rejected.retain(|change| change.id != id),
             _ => {}
         }
     }
@@ -203,6 +210,7 @@ impl World {
         let rows = page.items.iter().map(|one| (one.id.as_str(), one.sender.handle().map(|handle| handle.owner())));
         let unreadable = page.unreadable.iter().map(|row| (row.id.as_str(), None));
         for (id, owner) in rows.chain(unreadable) {
+            self.truth.met.extend(owner.map(str::to_owned));
             let owners = self.truth.contacts.entry(id.to_owned()).or_default();
             owners.insert(owner.unwrap_or_default().to_owned(), shown);
         }
@@ -401,7 +409,8 @@ impl World {
                 self.fail(&format!("{id} is let in as a contact's, and {owner} has none"));
             }
             let is = |fellow: &Fellow| fellow.handle.as_deref().is_some_and(|shown| same(shown, &handle));
-            let changed = self.truth.made.iter().chain(&self.truth.parted).any(|change| change.at <= now && !known(change));
+            let changed =
+                self.truth.made.iter().chain(&self.truth.parted).any(|change| change.at <= now && !known(change));
             if policy == SELF && !changed && !self.platform.contacts.iter().any(is) {
                 self.fail(&format!("{id} is let in as a contact, and {handle} is none"));
             }
@@ -419,9 +428,11 @@ impl World {
     /// Whether a contact is one by which the rules in force let this request in.
     pub fn is_contact(&self, id: &str) -> bool {
         let Some(handle) = self.platform.knocks[id].handle.as_deref() else { return false };
-        self.platform.contacts.iter().filter_map(|fellow| fellow.handle.as_deref()).any(|shown| {
-            if self.in_force == SELF { same(shown, handle) } else { owner_of(shown) == owner_of(handle) }
-        })
+        self.platform
+            .contacts
+            .iter()
+            .filter_map(|fellow| fellow.handle.as_deref())
+            .any(|shown| if self.in_force == SELF { same(shown, handle) } else { owner_of(shown) == owner_of(handle) })
     }
 
     /// A quota rejects: it is used up by those who were let in.
@@ -440,17 +451,16 @@ impl World {
         change.life != Some(self.life.number) || joined
     }
 
-    /// Whether a contact was shown as one of this owner's, and came to be on record: one that is, waits for the end of the answer
-    /// that may have made it.
+    /// Whether a contact was shown as one of this owner's, so that it is on record.
     fn on_record(&self, change: &Change, owner: &str) -> bool {
-        self.record.contacts.ever_had(&change.id) && self.lasting(change.shown.get(owner))
+        self.lasting(change.shown.get(owner))
     }
 
     /// Whether it was never shown as anybody's, and may be that of this owner, who was let in before and was never recognised.
     fn may_be_of(&self, change: &Change, owner: &str) -> bool {
         let nameless = change.shown.len() == 1 && self.lasting(change.shown.get(""));
         let on_record = nameless && self.record.contacts.ever_had(&change.id);
-        on_record && !self.record.contacts.ever(owner) && self.let_in_before(owner, change.at)
+        on_record && !self.truth.met.contains(owner) && self.let_in_before(owner, change.at)
     }
 
     /// Whether what was shown then is known still.
