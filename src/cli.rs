@@ -96,7 +96,7 @@ enum Command {
     Health(health::Args),
     /// Show which requests are pending
     Pending(pending::Args),
-    /// Show what may have happened unseen, and keeps requests pending
+    /// List doubts: what doorman may have missed, so that requests stay pending
     Doubts(doubts::Args),
     /// Settle a doubt, as a person
     Settle(doubts::SettleArgs),
@@ -111,11 +111,11 @@ enum Command {
     /// Keep requests for a person: no rule answers them any more
     #[command(visible_alias = "defer")]
     Hold(answer::Args),
-    /// Show who has access, since when, and by whose word
+    /// Show who has access, since when, and who approved it
     Contacts(contacts::Args),
     /// Show which contacts the rules would not let in today
     Audit(audit::Args),
-    /// Remove contacts; shows them first
+    /// Remove contacts, after it has shown them
     Revoke(revoke::Args),
     /// Change a list of the rules, and load it
     List(list::Args),

@@ -16,12 +16,12 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
   doorman pending                       who is waiting
   doorman approve 0192f3c4              by the beginning of the request's id
   doorman approve @ann @bob             several, by handle
-  doorman approve --all --by no_match   whoever matched no rule; it asks first
+  doorman approve --all --by no_match   all that no rule matched; it asks first
   doorman approve @ann --remember friends   and put the handle on a list
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
-or the beginning of an id; where these are two requests, nothing is done. What
-was said is on record as yours (`person:NAME`).
+or the beginning of an id; if that could be two requests, nothing is done. The
+record names you as `person:NAME`.
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
 the platform refused; 69 no daemon.")]
@@ -38,12 +38,12 @@ pub struct ApproveArgs {
 #[command(after_help = "Examples:
   doorman pending                      who is waiting
   doorman reject @mallory 0192f3c4     several, by handle or by id
-  doorman reject --all --by no_match   whoever matched no rule; it asks first
+  doorman reject --all --by no_match   all that no rule matched; it asks first
   doorman hold @bob                    keep it for a person
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
-or the beginning of an id; where these are two requests, nothing is done. What
-was said is on record as yours (`person:NAME`).
+or the beginning of an id; if that could be two requests, nothing is done. The
+record names you as `person:NAME`.
 
 Exit status: 0 done, 1 a request is gone, or a handle names several or none, or
 the platform refused; 69 no daemon.")]

@@ -25,13 +25,13 @@ ages, limits, waits and pauses do not speak against a contact. A contact cannot
 be evaluated where a rule asks for its text, its name or its past; such a
 contact is never revoked.
 
-Exit status: 0 nobody stands against the rules, 1 somebody does, 74 the ledger
-cannot be read, 78 the rules are refused.")]
+Exit status: 0 no contact is against the rules, 1 some are, 74 the ledger cannot
+be read, 78 the rules are refused.")]
 pub struct Args {
     /// By these rules; else by those in force
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Show those too whom the rules approve
+    /// Show also the contacts that the rules approve
     #[arg(long)]
     all: bool,
     #[command(flatten)]

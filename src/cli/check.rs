@@ -29,9 +29,9 @@ use crate::secret;
   doorman check --rules rules.toml     a rules file alone
   doorman check --format github        annotations in a workflow
 
-Without --config and DOORMAN_CONFIG, a doorman.toml in the current directory
-counts, then /etc/doorman/doorman.toml. Problems of doorman.toml and of the
-rules are told together.
+Without --config and DOORMAN_CONFIG, a doorman.toml in the current directory is
+used, then /etc/doorman/doorman.toml. Problems of doorman.toml and of the rules
+are reported together.
 
 Exit status: 0 good, 1 warnings under --strict, 78 refused.")]
 pub struct Args {

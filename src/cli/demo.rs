@@ -25,7 +25,7 @@ files are removed at the end. It takes about 15 seconds.
 
 Exit status: 0 all went as it should, 1 it did not.")]
 pub struct Args {
-    /// Without pauses, as where no terminal is
+    /// Without pauses, as it is without a terminal
     #[arg(long)]
     fast: bool,
     /// Leave the sandbox and the daemon running; Ctrl-C ends both
@@ -80,7 +80,7 @@ async fn evening(args: &Args) -> Result<u8, Failure> {
         stage.watch().await?;
     } else {
         let next = [
-            ("recipes", "rules for common wishes"),
+            ("recipes", "rules for common situations"),
             ("sandbox", "an imitation of the platform"),
             ("init my-agent", "your own agent, in shadow"),
         ];

@@ -32,17 +32,17 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Looks at: the configuration, each rules file, the ledger, whether a daemon
+It looks at the configuration, each rules file, the ledger, whether a daemon
 answers and what it has noticed, each agent's key, and for each agent the
 platform's REST interface and its WebSocket. The WebSocket is only tried where
 no daemon runs, with `on_conflict=reject`, and closed at once: an agent that is
 connected stays connected. An older platform that ignores `on_conflict` would
-throw it off for a moment; `--no-connect` leaves that check out, and so does
+disconnect it for a moment; `--no-connect` leaves that check out, and so does
 `connection = \"poll\"`.
 
 Exit codes: 0 all well, warnings included · 69 the platform cannot be reached ·
-74 the ledger · 77 a key is refused · 78 configuration or rules; of several, the
-first that is told")]
+74 the ledger · 77 a key is refused · 78 configuration or rules; if several
+apply, the first that is shown")]
 pub struct Args {
     /// Do not try the WebSocket
     #[arg(long)]

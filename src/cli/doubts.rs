@@ -15,10 +15,11 @@ use crate::policy::doubts::Said;
   doorman doubts
   doorman doubts --json | jq -r .owner
 
-What nobody watched is unknown, and unknown never decides: where a rule asks
-about it, requests of these owners stay pending. A doubt ends by itself when the
-contact is seen, when a whole reading of the contacts misses it, or when no rule
-looks back that far any more. A person can end it, too:
+If something may have happened while doorman could not see it, a rule that asks
+about it is unknown and decides nothing: requests of these owners stay pending.
+A doubt ends by itself when doorman sees the contact, when a complete reading of
+the contacts misses it, or when no rule looks back that far any more. A person
+can end it, too:
   doorman settle @carol not-removed
   doorman approve REQUEST      ends all doubts about the sender's owner")]
 pub struct Args {
@@ -38,7 +39,7 @@ pub struct Args {
   doorman settle @carol not-removed       none was, up to now
   doorman settle 0192f3c4-… rejected      that request was rejected elsewhere
 
-What you say is on record as yours.
+The record names you as the person who said it.
 Exit code 1: `doorman doubts` has no such doubt.")]
 pub struct SettleArgs {
     /// A handle (for `removed`, `not-removed`), or the id of the request that the doubt rests on

@@ -46,13 +46,13 @@ pub struct Args {
     /// What would happen if the request on record came now
     #[arg(long, conflicts_with_all = ["at", "as_test"])]
     now: bool,
-    /// What they call themselves: hypothetical
+    /// Hypothetical: the sender's name
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// What they say: hypothetical; without it the message is absent
+    /// Hypothetical: the message; without it there is none
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// Hypothetical, at this time: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone
+    /// Hypothetical: at this time: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
@@ -64,13 +64,13 @@ pub struct Args {
     /// Who is a contact: the sender (`self`), somebody of the sender's owner, or neither; else as recorded
     #[arg(long, value_name = "WHO", value_parser = crate::policy::keys::TEST_CONTACT.to_vec())]
     contact: Option<String>,
-    /// Hypothetical: to an agent that has seen nothing, without the limits and the history of the record
+    /// Hypothetical: as if nothing were on record, without its limits and history
     #[arg(long)]
     fresh: bool,
     /// Under these rules; else the configured ones, or those that decided the request on record
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Whose door, where there are several: its id, the beginning of it, or its handle
+    /// Which agent, if there are several: its id, the beginning of it, or its handle
     #[arg(long, value_name = "AGENT")]
     agent: Option<String>,
     /// The ledger; else where the daemon keeps it

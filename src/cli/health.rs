@@ -15,10 +15,10 @@ Examples:
   doorman health --json      every check, with the reason where it fails
 
 Alive: every loop of the daemon turns. Nothing is asked of the platform, of the
-ledger or of an agent, so a fault of theirs restarts nothing. Ready: it has
-started, does not stop, not every agent is refused or without rules, and the
-ledger was not blocked for longer than 10 s. The same is served over HTTP as
-/healthz and /readyz, where `metrics.listen` says.
+ledger or of an agent, so their faults cause no restart. Ready: it has started,
+does not stop, not every agent is refused or without rules, and the ledger was
+not blocked for longer than 10 s. The same is served over HTTP as /healthz and
+/readyz, where `metrics.listen` says.
 
 Exit status: 0 yes, 1 no, or no daemon answers.")]
 pub struct Args {

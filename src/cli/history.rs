@@ -41,11 +41,11 @@ OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
 somebody else. Times are local; `--json` and `--csv` have them in UTC. `doorman
 explain REQUEST` says why.")]
 pub struct Args {
-    /// Only to whom something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
+    /// Only requests to which something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
     /// `2026-11-23T10:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only to whom the last thing happened before then
+    /// Only requests to which nothing happened after then
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// `--since` and `--until` go by when it was decided

@@ -28,24 +28,24 @@ const LIMIT: Duration = Duration::from_secs(15);
   doorman init --systemd                      as root, into /etc/doorman
 
 Writes doorman.toml, rules.toml, agent.key (mode 0600) and a schema for each of
-the two TOML files, for completion in editors. It never writes over a file that
-is there. The rules begin in shadow: doorman decides and records, and answers
-nothing until they say `mode = \"enforce\"`. `doorman recipes` has rules for
-common wishes.
+the two TOML files, for completion in editors. It never replaces a file. The
+rules begin in shadow: doorman decides and records, and answers nothing until
+they say `mode = \"enforce\"`. `doorman recipes` has rules for common
+situations.
 
-What is missing is asked for; the key is not shown. Where no terminal is, the
-key is the first line of standard input, and without `--client` the client is
-taken for one that does not connect with `on_conflict=reject`.
+It asks for what is missing, and does not show the key. Without a terminal, the
+key is the first line of standard input. Without `--client`, it assumes a client
+that does not connect with `on_conflict=reject`.
 
 A client that connects with `on_conflict=reject`, as the TypeScript SDK does on
 every reconnect, cannot start while doorman has the connection: for it, `init`
 writes `connection = \"poll\"`, and doorman answers from listings every 30 s.
 
-Exit status: 0 written, and `check` accepts it; 1 a file is there already, or
-none can be written; 2 the agent, the key or the address is not valid; 69 the
+Exit status: 0 written, and `check` accepts it; 1 a file exists already, or
+cannot be written; 2 the agent, the key or the address is not valid; 69 the
 platform cannot be reached (`--offline` does without it); 77 the key is refused,
-or another agent's; 78 written, but `check` refuses it as things are here, for
-example for a variable that is set.")]
+or another agent's; 78 written, but `check` refuses it here, for example because
+of an environment variable.")]
 pub struct Args {
     /// Where to write; it is made if it is not there
     #[arg(value_name = "DIRECTORY", default_value = ".", default_value_if("systemd", "true", SYSTEMD))]
@@ -155,7 +155,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         ),
     };
     output::print(&format!(
-        "{next}  doorman history -f # what the rules would have done\n  doorman recipes    # rules for common wishes\n\
+        "{next}  doorman history -f # what the rules would have done\n  doorman recipes    # rules for common situations\n\
          Then write `mode = \"enforce\"` into rules.toml, and run `doorman reload --wait`\n"
     ))?;
     Ok(code)

@@ -25,8 +25,8 @@ A list is a `[lists.NAME]` of the rules with a `file`. Comments and order stay
 as they are. A running daemon loads the change at once, and the command waits
 for that.
 
-Exit status: 0 done, or so already; 1 not on the list, or no such list; 78 the
-rules would be refused, and nothing was written.")]
+Exit status: 0 done, or nothing to do; 1 not on the list, or no such list; 78
+the rules would be refused, and nothing was written.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,

@@ -18,7 +18,7 @@ const MESSAGE_CHARS: usize = 60;
   doorman pending --watch
   doorman pending --json | jq -r 'select(.stage == \"deferred\") | .request'
 
-`in doubt`: something may have happened unseen to the sender: see `doorman
+`in doubt`: doorman may have missed something about the sender; see `doorman
 doubts`.
 
 Then: `doorman review`, or approve, reject, hold or explain with a request's id

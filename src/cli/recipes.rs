@@ -1,4 +1,4 @@
-//! `doorman recipes`: rules for common wishes, from the binary.
+//! `doorman recipes`: rules for common situations, from the binary.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -12,14 +12,14 @@ use crate::ops::control::wire::{ControlOp, Reloaded};
   doorman reload --wait --accept-shrunk   after a list was shortened on purpose
 
 A file that is refused leaves its last good policy in force; `doorman status`
-shows the problem until it is mended. Without --wait the command ends as soon as
-the daemon has the order, and the log says what came of it. Exit code 1 with
---wait: something was refused.")]
+shows the problem until it is corrected. Without --wait the command ends as soon
+as the daemon has the order; the log shows the result. Exit code 1 with --wait:
+something was refused.")]
 pub struct Args {
     /// Wait until it is done, and fail where anything was refused
     #[arg(long)]
     wait: bool,
-    /// Take lists that lost more than half of their entries
+    /// Accept lists that lost more entries than `max_shrink` allows
     #[arg(long)]
     accept_shrunk: bool,
     /// One JSON object; with --wait

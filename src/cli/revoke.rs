@@ -49,34 +49,34 @@ pub struct Args {
     /// Whose contact: handles, patterns such as 'acme/*', or contact ids
     #[arg(value_name = "HANDLE|PATTERN", value_parser = Named::parse)]
     named: Vec<Named>,
-    /// Whom this rule let in
+    /// Contacts that this rule let in
     #[arg(long, value_name = "NAME", add = super::completions::rules())]
     rule: Option<String>,
     /// Contacts since then: `90m`, `2d`, `2026-11-23`, or with a time and zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Whose handle is on this list of the rules
+    /// Contacts whose handle is on this list of the rules
     #[arg(long, value_name = "NAME")]
     list: Option<String>,
-    /// Whom a reject rule certainly matches (`doorman audit`)
+    /// Contacts that a reject rule certainly matches (`doorman audit`)
     #[arg(long)]
     audit: bool,
-    /// With --audit: those too whom no rule would approve
+    /// With --audit: also contacts that no rule would approve
     #[arg(long, requires = "audit")]
     not_approved: bool,
     /// Rules for --audit and --list; else those in force
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// Those too whom a person approved
+    /// Also contacts that a person approved
     #[arg(long)]
     people_too: bool,
-    /// Those too whom doorman did not approve
+    /// Also contacts that doorman did not approve
     #[arg(long)]
     any: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Only show whom
+    /// Only show them
     #[arg(long, short = 'n', conflicts_with = "yes")]
     dry_run: bool,
     #[command(flatten)]

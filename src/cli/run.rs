@@ -28,12 +28,12 @@ SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one
 ends at once. SIGHUP loads the rules and keys again, as `doorman reload` does.
 
 Exit codes: 0 stopped by a signal · 74 the ledger cannot be used · 78 the
-configuration or every rules file is bad")]
+configuration or every rules file is refused")]
 pub struct Args {
     /// Decide and record, but answer nothing: for the first day
     #[arg(long)]
     shadow: bool,
-    /// Take lists that lost many of their entries since the rules were last in force
+    /// Accept lists that lost more entries than `max_shrink` allows, since the last rules
     #[arg(long)]
     accept_shrunk: bool,
     /// Where the ledger is, instead of `ledger.path`
@@ -45,10 +45,10 @@ pub struct Args {
     /// Such as `info`, `debug` or `doorman=trace`, instead of `log.level`
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Write what is said to the platform and by it to this file, to be sent in (`docs/transcripts.md`)
+    /// Record in this file what doorman and the platform say to each other (`docs/transcripts.md`)
     #[arg(long, value_name = "FILE")]
     record: Option<std::path::PathBuf>,
-    /// Keep strangers' handles, names and messages in the transcript as they came
+    /// Keep strangers' handles, names and messages in the transcript unchanged
     #[arg(long, requires = "record")]
     record_text: bool,
 }

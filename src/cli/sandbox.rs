@@ -41,10 +41,10 @@ const AGENTS_SHOWN: usize = 10;
   doorman init here --agent ID --url http://127.0.0.1:4400
 
 It keeps everything in memory, its keys protect nothing, and whoever reaches its
-address controls it. SIGINT or SIGTERM ends it as a platform that restarts; a
-second one at once.
+address controls it. SIGINT or SIGTERM ends it like a platform that restarts; a
+second one ends it at once.
 
-Exit status: 0 ended, 1 the address cannot be had, 2 usage, 78 the world or the
+Exit status: 0 ended, 1 the address cannot be used, 2 usage, 78 the world or the
 certificate cannot be used."
 )]
 pub struct Args {
@@ -53,28 +53,28 @@ pub struct Args {
     /// Where to listen; port 0 takes a free one. Keep it on loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
-    /// Who exists; else the world that doorman ships
+    /// The file that says who exists; else the world that doorman ships
     #[arg(long, value_name = "PATH")]
     world: Option<PathBuf>,
-    /// Close a socket from which nothing came for so many seconds
+    /// Close a socket that sent nothing for this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: u64,
     /// Push events with a null join_ref, as a Phoenix broadcast does
     #[arg(long)]
     null_join_ref: bool,
-    /// Ignore `on_conflict` and know no `agent_control`, as an older deployment does
+    /// Ignore `on_conflict` and have no `agent_control`, as an older deployment
     #[arg(long)]
     older: bool,
-    /// Speak `https` and `wss` with this certificate and what leads to its authority, PEM
+    /// Use `https` and `wss` with this certificate and its chain, PEM
     #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Play the platform's side of a transcript (`doorman run --record`) to whoever connects, instead
+    /// Instead, play the platform's side of a transcript (`doorman run --record`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["world", "idle", "null_join_ref", "tls_cert"])]
     replay: Option<PathBuf>,
-    /// Whose part of the transcript, where it is several agents'
+    /// Which agent's part, if the transcript has several
     #[arg(long, value_name = "ID", requires = "replay")]
     replay_agent: Option<String>,
     /// Leave the recorded pauses out

@@ -37,7 +37,7 @@ pub struct Args {
     /// Show it again every 2 seconds, until interrupted
     #[arg(long, conflicts_with_all = ["json", "exit_code"])]
     watch: bool,
-    /// Tell by the exit status whether all is well: 0 yes, 1 look, 2 no daemon
+    /// Report by the exit status: 0 all is well, 1 somebody should look, 2 no daemon
     #[arg(long, visible_alias = "check")]
     exit_code: bool,
     /// With --exit-code: print nothing
