@@ -1,4 +1,4 @@
-//! What systemd hears, over a real datagram socket; signals; the watchdog; what the process denies itself.
+//! What doorman reports to systemd, over a real datagram socket; signals; the watchdog; what the process denies itself.
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt as _;
