@@ -12,6 +12,7 @@ mod explained;
 mod faults;
 mod first_day;
 mod fuzz;
+mod interface;
 mod ledger;
 mod life;
 mod logs;
