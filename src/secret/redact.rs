@@ -230,7 +230,7 @@ mod tests {
         use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
         let basic = format!("{before}{key}");
         let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-        match way % 12 {
+        match way % 14 {
             0 => key.to_owned(),
             1 => escaped(key, how),
             2 => escaped(&escaped(key, how), &[7]),
@@ -242,6 +242,8 @@ mod tests {
             8 => URL_SAFE.encode(&basic),
             9 => escaped(&URL_SAFE_NO_PAD.encode(&basic), how),
             10 => hex(&basic).to_uppercase(),
+            11 => format!("0x{}", hex(&basic)),
+            12 => format!("key_{}-or", hex(&basic)),
             _ => key.chars().map(|character| format!("&#{};", character as u32)).collect(),
         }
     }
@@ -250,7 +252,7 @@ mod tests {
         #[test]
         fn however_it_is_written_it_is_not_shown(
             key in "[!-~]{8,40}",
-            way in 0_u8..12,
+            way in 0_u8..14,
             how in prop::collection::vec(any::<u8>(), 1..9),
             before in "[a-z:]{0,5}",
             around in "[ -~é]{0,20}",

@@ -130,7 +130,9 @@ pub(super) fn runs(text: &[u8], least: usize, holds: impl Fn(&[u8]) -> bool) -> 
 /// Whether this run holds something, wherever in it that begins.
 fn is_in_run(run: &[u8], holds: &impl Fn(&[u8]) -> bool) -> bool {
     let base64 = (0..4).any(|skipped| holds(&joined(&run[skipped.min(run.len())..], 6, sextet)));
-    base64 || (0..2).any(|skipped| holds(&joined(&run[skipped..], 4, nibble)))
+    // Hexadecimal may stand behind other letters (`0x`, `key_`).
+    let mut digits = run.split(|byte| nibble(*byte).is_none());
+    base64 || digits.any(|digits| (0..2).any(|skipped| holds(&joined(digits.get(skipped..).unwrap_or(&[]), 4, nibble))))
 }
 
 /// The bytes that these digits write; up to the first that is none.
