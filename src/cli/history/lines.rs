@@ -21,6 +21,8 @@ const REQUEST: usize = 7;
 const TEXT: usize = 8;
 /// Most characters shown of a handle and of name and message together.
 const HANDLE_MAX: usize = 64;
+/// The same on the narrowest terminal.
+const HANDLE_MIN: usize = 24;
 const TEXT_MAX: usize = 60;
 /// Fewest characters of an id on a terminal, and most before it is shown whole.
 const SHORT_MIN: usize = 8;
@@ -144,12 +146,17 @@ impl Page {
         at.strftime(format).to_string()
     }
 
+    /// Most characters of a handle: a stranger's long one takes no other column's place.
+    fn handle_max(&self) -> usize {
+        self.width.map_or(HANDLE_MAX, |width| (width / 3).clamp(HANDLE_MIN, HANDLE_MAX))
+    }
+
     /// One row of the table. Each cell is one line of harmless text.
     pub fn row(&self, request: &RecordedRequest) -> [String; COLUMNS] {
         let escaped = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
         let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| self.time(at));
         let handle = match request.request.sender.original() {
-            Some(handle) => crate::cli::output::handle(handle.raw(), HANDLE_MAX),
+            Some(handle) => crate::cli::output::handle(handle.raw(), self.handle_max()),
             None if request.blanked => "(blanked)".to_owned(),
             None => "-".to_owned(),
         };
