@@ -123,6 +123,7 @@ fn stranger(from: &str, message: &str) -> ContactRequest {
         name: Some(StrangerText::new("Weather Agent")),
         message: Some(StrangerText::new(message)),
         inserted_at: Some(Timestamp::UNIX_EPOCH),
+        ids: None,
     }
 }
 

@@ -245,7 +245,7 @@ impl Inbox {
         attempts: u32,
     ) {
         let mark = self.mark();
-        let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
+        let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None, ids: None };
         let answer = AnswerState::unknown(said, Subject::of(&request), attempts, mark);
         let mut entry = Entry::new(Arc::new(request), answer, first_seen, mark, None);
         entry.from_memory = true;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 pub use handle::{Handle, HandleProblem, Sender};
-pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId};
+pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
 pub use person::Person;
 pub use target::Target;
 pub use text::StrangerText;
@@ -168,6 +168,8 @@ pub struct ContactRequest {
     pub message: Option<StrangerText>,
     /// When the platform took it in; `None` where its text made no sense.
     pub inserted_at: Option<Timestamp>,
+    /// Who has the sender's handle, where the payload tells.
+    pub ids: Option<Box<SenderIds>>,
 }
 
 /// What a contact is.
@@ -210,6 +212,8 @@ pub struct Contact {
     pub kind: ContactKind,
     /// Since when.
     pub inserted_at: Option<Timestamp>,
+    /// Who has the handle, where the payload tells.
+    pub ids: Option<Box<SenderIds>>,
 }
 
 /// Where an agent stands with the platform; the flags `paused` and `held` lie across these.

@@ -30,6 +30,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
             name: Some(StrangerText::new("A stranger")),
             message: Some(StrangerText::new("hello, may I talk to this agent about the weather in Paris?")),
             inserted_at: Some(Timestamp::now()),
+            ids: None,
         };
         let by = By::Rule(RuleName::parse("everybody").unwrap());
         let decision = Decision { verdict: Verdict::Approve, by, ..Decision::error(ErrorKind::Internal, hash()) };

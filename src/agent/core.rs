@@ -33,8 +33,8 @@ use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
 use crate::inbox::{Inbox, Listing, Mark};
-use crate::ledger::entry::SavedAgent;
-use crate::model::{AgentState, RequestId, StrangerText};
+use crate::ledger::entry::{SavedAgent, SavedIdentity};
+use crate::model::{AgentState, RequestId, SenderId, StrangerText};
 use crate::phoenix::{Session, SessionConfig};
 use crate::platform::CallError;
 use crate::policy::{Asked, Policy, PolicyState};
@@ -69,6 +69,8 @@ pub struct Core {
     policy: Option<Arc<Policy>>,
     policy_state: PolicyState,
     identity: Identity,
+    /// The user whose agent this is, as the platform said.
+    own_owner: Option<SenderId>,
     restore: Restore,
     contacts: Contacts,
     clock: ClockWatch,
@@ -138,6 +140,7 @@ impl Core {
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
             policy_state,
             identity: Identity::default(),
+            own_owner: None,
             restore: Restore::default(),
             contacts: Contacts::new(policy.as_deref(), now),
             policy,
@@ -171,6 +174,9 @@ impl Core {
             config,
         };
         core.policy_state.asked_of(Asked::new(core.config.agent.as_str(), core.config.name.as_deref()));
+        for SavedIdentity { owner, told, basis, at } in memory.identities {
+            core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
+        }
         core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
         core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
         core.remember_requests(memory.pending, memory.decided, memory.newest.unwrap_or(now.wall));

@@ -74,6 +74,7 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         Notice::Returned { .. } => Some(events::REQUEST_SEEN),
         Notice::Changed { .. } => Some(events::REQUEST_CHANGED),
         Notice::ContactUnexplained { .. } => Some(events::CONTACT_UNEXPLAINED),
+        Notice::OtherHolder { .. } => Some(events::NAME_IN_DOUBT),
         Notice::ContactRemoved { .. } => Some(events::CONTACT_REMOVED),
         Notice::Session(_)
         | Notice::State { .. }

@@ -266,6 +266,15 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 requests, doubts, "{requests} request(s) wait because of a doubt: see `doorman doubts`"
             );
         }
+        Notice::OtherHolder { owner, basis } => {
+            let (handle, why) = (owner.to_string(), basis.to_string());
+            warn!(
+                event = events::NAME_IN_DOUBT,
+                handle,
+                why,
+                "somebody else may have this name by now: what hangs on it is in doubt, see `doorman doubts`"
+            );
+        }
         Notice::ContactsBaseline { contacts } => {
             let contacts = u64::try_from(*contacts).unwrap_or(u64::MAX);
             info!(event = events::CONTACTS_BASELINE, contacts, "the agent had {contacts} contacts before doorman");

@@ -53,6 +53,7 @@ impl Counting {
             | Notice::ContactAdded { .. }
             | Notice::ContactUnexplained { .. }
             | Notice::InDoubt { .. }
+            | Notice::OtherHolder { .. }
             | Notice::ContactsBaseline { .. }
             | Notice::ContactRemoved { .. }
             | Notice::SettledAgainstPolicy { .. }

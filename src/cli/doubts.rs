@@ -1,5 +1,7 @@
 //! `doorman doubts` and `doorman settle`: what may have happened unseen, and a person's word on it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::agents::AgentArg;
@@ -7,7 +9,7 @@ use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output, table};
 use crate::ops::control::wire::{ControlOp, DoubtRow, Doubts, Settled};
-use crate::policy::doubts::Said;
+use crate::policy::doubts::{SHOWN_MAX, Said};
 
 /// Arguments of `doubts`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,7 @@ A doubt ends by itself when doorman sees the contact, when a complete reading of
 the contacts misses it, or when no rule looks back that far any more. A person
 can end it, too:
   doorman settle @carol not-removed
+  doorman settle @carol same   whoever has the name now is who had it before
   doorman approve REQUEST      ends all doubts about the sender's owner")]
 pub struct Args {
     #[command(flatten)]
@@ -38,11 +41,12 @@ pub struct Args {
   doorman settle @carol removed           a contact of carol's was removed
   doorman settle @carol not-removed       none was, up to now
   doorman settle 0192f3c4-… rejected      that request was rejected elsewhere
+  doorman settle @carol same              it is still the carol that you know
 
 The record names you as the person who said it.
 Exit code 1: `doorman doubts` has no such doubt.")]
 pub struct SettleArgs {
-    /// A handle (for `removed`, `not-removed`), or the id of the request that the doubt rests on
+    /// A handle (for `removed`, `not-removed`, `same`), or the id of the request that the doubt rests on
     #[arg(value_name = "HANDLE or ID")]
     target: String,
     /// What happened
@@ -75,6 +79,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         output::print("nothing that the rules ask about is in doubt\n")?;
     } else {
         output::print_page(&page(&doubts, output::now(), output::width()))?;
+        let of = |agent| doubts.iter().filter(|row| row.agent == agent).count();
+        for agent in doubts.iter().map(|row| row.agent.clone()).collect::<BTreeSet<_>>() {
+            if of(agent.clone()) >= SHOWN_MAX {
+                output::print_page(&format!("{agent}: only the first {SHOWN_MAX} are shown\n"))?;
+            }
+        }
     }
     Ok(0)
 }
@@ -113,6 +123,7 @@ fn cells(row: &DoubtRow, several: bool, now: Timestamp) -> Vec<String> {
         Some(at) => format!("in {}", output::ago(now, at)),
         None if row.basis == "contact-not-seen" => "when the contacts are read".to_owned(),
         None if row.basis == "request-not-listed" => "when the requests are read".to_owned(),
+        None if row.fact == "identity" => "by `settle HANDLE same`".to_owned(),
         None => "by a person".to_owned(),
     };
     let mut cells = vec![

@@ -73,6 +73,7 @@ fn request(id: &str, text: &str) -> ContactRequest {
         name: Some(StrangerText::new(text)),
         message: Some(StrangerText::new(text)),
         inserted_at: None,
+        ids: None,
     }
 }
 

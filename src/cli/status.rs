@@ -8,6 +8,7 @@ use super::remote::{self, RemoteArgs};
 use super::{CliError, Global, output, table};
 use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
+use crate::policy::doubts::SHOWN_MAX;
 
 /// The exit code of `--exit-code` where no daemon answers.
 const NO_DAEMON: u8 = 2;
@@ -122,7 +123,9 @@ fn page(status: &Status, now: Timestamp) -> String {
     for agent in &status.agents {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
         if agent.doubts > 0 {
-            page += &format!("\n{}: {} in doubt, see `doorman doubts`\n", output::shown(who), agent.doubts);
+            let least = if agent.doubts >= SHOWN_MAX as u64 { "at least " } else { "" };
+            let who = output::shown(who);
+            page += &format!("\n{who}: {least}{} in doubt, see `doorman doubts`\n", agent.doubts);
         }
         for remark in &agent.remarks {
             page += &format!("\n{}: {}\n", output::shown(who), output::shown(remark));

@@ -58,6 +58,7 @@ mod tests {
             name: None,
             message: None,
             inserted_at: second.map(|second| jiff::Timestamp::from_second(second).unwrap()),
+            ids: None,
         })
     }
 

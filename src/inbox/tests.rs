@@ -21,7 +21,14 @@ fn id(text: &str) -> RequestId {
 }
 
 fn request(text: &str) -> ContactRequest {
-    ContactRequest { id: id(text), sender: Sender::parse(Some("john")), name: None, message: None, inserted_at: None }
+    ContactRequest {
+        id: id(text),
+        sender: Sender::parse(Some("john")),
+        name: None,
+        message: None,
+        inserted_at: None,
+        ids: None,
+    }
 }
 
 fn said() -> Said {

@@ -47,6 +47,7 @@ parsed! {
     crate::model::RequestId => |text| crate::model::RequestId::parse(text).ok();
     crate::model::Handle => |text| crate::model::Handle::parse(text).ok();
     crate::model::ContactId => |text| crate::model::ContactId::parse(text).ok();
+    crate::model::SenderId => |text| crate::model::SenderId::parse(text).ok();
     crate::model::ContactKind => crate::model::ContactKind::parse;
     crate::model::Verdict => crate::model::Verdict::parse;
     crate::model::Answer => |text| crate::model::Verdict::parse(text)?.answer();

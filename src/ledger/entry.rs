@@ -8,7 +8,7 @@ use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, Refusal, RequestId,
     RequestStatus, Sender, StrangerText,
 };
-use crate::policy::doubts::Said;
+use crate::policy::doubts::{Basis, Said, Told};
 use crate::policy::rules::SourceText;
 use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName};
 
@@ -94,6 +94,10 @@ pub enum Record {
         person: Person,
         at: Timestamp,
     },
+    /// A payload told who has a name of this owner's; `basis` is the request or contact that it was of.
+    Identity { agent: AgentId, owner: Arc<str>, told: Told, basis: Basis, at: Timestamp },
+    /// A person let somebody of this owner in: whoever has the owner's names now is no longer in doubt.
+    Vouched { agent: AgentId, owner: Arc<str>, at: Timestamp },
     /// A person removed a contact; that it is gone is said by [`Record::ContactRemoved`].
     Revoked { agent: AgentId, contact: ContactId, person: Person, at: Timestamp },
     /// The agent's state changed.
@@ -174,12 +178,27 @@ pub struct SavedAgent {
     pub recent_answers: Vec<RecentAnswer>,
     /// Requests not known to be settled.
     pub pending: Vec<SavedRequest>,
+    /// Who has which name, as far as payloads told; the oldest first.
+    pub identities: Vec<SavedIdentity>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
     pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
+}
+
+/// Who has a name, as a payload told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedIdentity {
+    /// Whose name it is.
+    pub owner: Arc<str>,
+    /// The name, and the id.
+    pub told: Told,
+    /// The request or contact that it was of.
+    pub basis: Basis,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A request that was pending when the last daemon ended.

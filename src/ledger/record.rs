@@ -127,6 +127,11 @@ impl Recorder<'_> {
             Record::ContactAdded { agent, contact, request, at } => {
                 self.contact_added(agent, contact, request.as_ref(), *at)
             }
+            Record::Identity { agent, owner, told, basis, at } => self.identity(agent, owner, told, basis, *at),
+            Record::Vouched { agent, owner, at: _ } => {
+                let agent = self.agent(agent)?;
+                self.vouched(agent, owner)
+            }
             Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
             Record::Revoked { agent, contact, person, at } => self.revoked(agent, contact, person, *at),
             Record::Settlement { agent, owner, request, said, person, at } => {

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
-use super::entry::{RecentAnswer, SavedRequest};
+use super::entry::{RecentAnswer, SavedIdentity, SavedRequest};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender};
-use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, OpenContact};
+use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId};
+use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, IDS_MAX, OpenContact, Told};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName};
 
@@ -54,6 +54,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
+        identities: load.identities()?,
         contacts: load.contacts(&awaited(&open_answers))?,
         open_answers,
         newest: load.newest()?,
@@ -215,6 +216,22 @@ impl Load<'_> {
         )?;
         history.sort_by_key(|row| row.at);
         Ok((history, complete))
+    }
+
+    /// Who has which name: the oldest first, since the first is believed.
+    fn identities(&self) -> rusqlite::Result<Vec<SavedIdentity>> {
+        self.rows(
+            &format!(
+                "SELECT owner, name, id, doubted, basis, subject, at FROM identity WHERE agent = ?1 ORDER BY n LIMIT {IDS_MAX}"
+            ),
+            None,
+            |row| {
+                let basis = Basis::parse(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str()?);
+                let told = Told { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
+                let basis = basis.ok_or(rusqlite::Error::InvalidQuery)?;
+                Ok(SavedIdentity { owner: row.get(0)?, told, basis, at: time(row, 6)? })
+            },
+        )
     }
 
     /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest. Whoever made
@@ -381,6 +398,7 @@ impl Load<'_> {
                     name: None,
                     message: None,
                     inserted_at: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
+                    ids: None,
                 };
                 Ok(RecentAnswer { request, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
             },

@@ -45,6 +45,7 @@ pub(super) fn request(name: &str, handle: Option<&str>) -> ContactRequest {
         name: Some(StrangerText::new("Ann")),
         message: Some(StrangerText::new("let me in")),
         inserted_at: Some(at(-5)),
+        ids: None,
     }
 }
 
@@ -302,6 +303,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         name: None,
         kind: ContactKind::User,
         inserted_at: None,
+        ids: None,
     };
     let added = |name: &str, handle: &str, request: Option<&str>, second| Record::ContactAdded {
         agent: agent(),

@@ -99,6 +99,20 @@ id! {
     ContactId, Arc::from
 }
 
+id! {
+    /// The id of a user or an agent behind a handle, where a payload has one: the platform may give the handle to another.
+    SenderId, canonical
+}
+
+/// The ids behind a handle, as far as a payload tells: nothing in today's payloads does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderIds {
+    /// Of the user or agent that has the handle.
+    pub sender: Option<SenderId>,
+    /// Of the user whose agent it is.
+    pub owner: Option<SenderId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,9 @@ use tracing::warn;
 use super::payload::{self, PayloadProblem};
 use super::reply::{Listed, Me, Page, Responded, Unreadable};
 use super::row::Row;
-use crate::model::{AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
+use crate::model::{
+    AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, SenderId, StrangerText,
+};
 use crate::ops::log::events;
 
 /// Most JSON values of one body that is parsed whole.
@@ -72,7 +74,8 @@ pub fn me(body: &[u8]) -> Result<Me, BodyProblem> {
     let text = |name: &str| body.get("data").and_then(|data| data.get(name)).and_then(Value::as_str);
     let id = text("id").and_then(|id| AgentId::parse(id).ok()).ok_or(BodyProblem::Lacks("data.id"))?;
     let name = text("name").filter(|name| !name.is_empty()).map(StrangerText::new);
-    Ok(Me { id, sender: Sender::parse(text("handle")), name })
+    let owner = text("owner_uuid").and_then(|id| SenderId::parse(id).ok());
+    Ok(Me { id, sender: Sender::parse(text("handle")), name, owner })
 }
 
 /// `GET /agent/contacts/requests`: the `received` half \[docs\].

@@ -11,11 +11,18 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::row::Row;
-use crate::model::{Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
+use crate::model::{
+    Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, SenderId, SenderIds,
+    StrangerText,
+};
 use crate::secret::Redact;
 
 /// Longest text that is tried as a time (bytes).
 const TIME_BYTES_MAX: usize = 64;
+/// Where a payload may say whose the handle is, the first that is there. No payload of today has any of them \[infer\].
+const SENDER_ID: &[&str] = &["from_id", "sender_id", "from.id", "sender.id"];
+/// The same of the user whose agent it is.
+const OWNER_ID: &[&str] = &["from_owner_id", "owner_id", "owner_uuid", "owner.id"];
 
 /// What the platform tells over the channels that doorman joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +130,8 @@ pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequ
     let sender = fields.sender("from_handle");
     let name = fields.stranger_text("from_name");
     let message = fields.stranger_text("message");
-    fields.finish(id, |id| ContactRequest { id, sender, name, message, inserted_at })
+    let ids = fields.ids();
+    fields.finish(id, |id| ContactRequest { id, sender, name, message, inserted_at, ids })
 }
 
 /// Reads a contact: the payload of `contact_added` \[seed\], or a row of the list of contacts \[docs\].
@@ -138,7 +146,8 @@ pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadPro
     let inserted_at = fields.time("inserted_at");
     let sender = fields.sender("handle");
     let name = fields.stranger_text("name");
-    fields.finish(id, |id| Contact { id, sender, name, kind, inserted_at })
+    let ids = fields.ids();
+    fields.finish(id, |id| Contact { id, sender, name, kind, inserted_at, ids })
 }
 
 /// Reads `supersede` \[sdk\]. It means the same whatever it carries, so nothing in it is required.
@@ -208,6 +217,28 @@ impl<'a> Object<'a> {
             Object::Row(row) => row.field(key),
         }
     }
+
+    /// An id that may be there: a text or a whole number, under a key or under one of an object (`owner.id`). Whatever else
+    /// stands there is none.
+    fn sender_id(&self, path: &str) -> Option<SenderId> {
+        let (key, inner) = path.split_once('.').map_or((path, None), |(key, inner)| (key, Some(inner)));
+        let text = match self {
+            Object::Parsed(object) => {
+                let value = object.and_then(|object| object.get(key))?;
+                let value = inner.map_or(Some(value), |inner| value.get(inner))?;
+                match value {
+                    Value::String(text) => Cow::Borrowed(text.as_str()),
+                    Value::Number(number) if number.is_u64() => number.to_string().into(),
+                    _ => return None,
+                }
+            }
+            Object::Row(row) => match inner {
+                None => row.word(key)?,
+                Some(inner) => Cow::Owned(row.object(key)?.word(inner)?.into_owned()),
+            },
+        };
+        SenderId::parse(&text).ok()
+    }
 }
 
 /// Takes fields out of an object and remembers what is wrong with them, so that all problems are told at once.
@@ -273,6 +304,13 @@ impl<'a> Fields<'a> {
     /// A text of any length: what is beyond the bound is cut off, and the text says so.
     fn stranger_text(&mut self, key: &'static str) -> Option<StrangerText> {
         self.optional(key).map(|text| StrangerText::new(&text))
+    }
+
+    /// Who has the handle, where the payload tells. What cannot be read as an id spoils nothing.
+    fn ids(&self) -> Option<Box<SenderIds>> {
+        let first = |paths: &[&str]| paths.iter().find_map(|path| self.object.sender_id(path));
+        let (sender, owner) = (first(SENDER_ID), first(OWNER_ID));
+        (sender.is_some() || owner.is_some()).then(|| Box::new(SenderIds { sender, owner }))
     }
 
     fn finish<I, T>(self, id: Option<I>, make: impl FnOnce(I) -> T) -> Result<T, PayloadProblem> {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
+use crate::model::{
+    AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, SenderId, StrangerText,
+};
 
 /// A finished call: its result, and the platform's own clock where it said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Me {
     pub sender: Sender,
     /// Its name.
     pub name: Option<StrangerText>,
+    /// The id of the user whose agent it is.
+    pub owner: Option<SenderId>,
 }
 
 /// One page of a list: every row of it is either readable, known by its id alone, or without an id.

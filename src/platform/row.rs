@@ -47,6 +47,20 @@ impl<'a> Row<'a> {
         self.fields.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
+    /// The object under this key.
+    pub(super) fn object(&self, key: &str) -> Option<Row<'a>> {
+        Row::of(serde_json::from_str(self.raw(key)?).ok()?)
+    }
+
+    /// A text under this key, or the digits of a whole number.
+    pub(super) fn word(&self, key: &str) -> Option<Cow<'a, str>> {
+        match self.field(key) {
+            Field::Text(text) => Some(text),
+            Field::Absent | Field::NoCharacter => None,
+            Field::NotText => self.raw(key).filter(|raw| raw.parse::<u64>().is_ok()).map(Cow::Borrowed),
+        }
+    }
+
     /// The text of the id, if there is one.
     pub(super) fn id(&self) -> Option<Cow<'a, str>> {
         match self.field("id") {

@@ -93,7 +93,7 @@ impl Policy {
             return Audit::CannotBeEvaluated(Unknown::Handle);
         };
         let sender = Sender::parse(Some(handle.as_str()));
-        let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None };
+        let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None, ids: None };
         let circumstances = Circumstances::new(now, ClockHealth::Sound);
         let mut policy_state = PolicyState::restore(SavedState::default());
         if let Some(asked) = asked {

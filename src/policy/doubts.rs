@@ -5,9 +5,9 @@
 //! `History`, which asks this register before it says "no": so "not seen" never counts as "did
 //! not happen". A doubt says whom it concerns, since when, what it rests on, and when it ends by itself.
 //!
-//! Three kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not
-//! seen since ([`OpenContacts`]), owners whose contact was never recognised while one without a handle was removed, and
-//! pending requests that nothing has shown since somebody last looked.
+//! Four kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not
+//! seen since ([`OpenContacts`]), owners whose contact was never recognised while one without a handle was removed,
+//! pending requests that nothing has shown since somebody last looked, and names that somebody else may have by now.
 //!
 //! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond them the oldest are let go, and the fact is unknown for
 //! everybody up to that moment.
@@ -15,6 +15,7 @@
 mod changed;
 mod contacts;
 mod doubt;
+mod identities;
 #[cfg(test)]
 mod tests;
 mod unlisted;
@@ -26,16 +27,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
-use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId};
+use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId, SenderIds};
 use changed::Changed;
 pub use changed::Concerned;
 pub(crate) use contacts::Added;
 pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
 pub use doubt::{Basis, Doubt, Fact, Said};
+use identities::Identities;
+pub use identities::{IDS_MAX, Told};
 use unlisted::Unlisted;
 
 /// Most doubts that are kept one by one.
 pub const DOUBTS_MAX: usize = 100_000;
+/// Most doubts of one agent that are shown at once.
+pub const SHOWN_MAX: usize = 1_000;
 /// Most owners that were let in and of whom no contact was recognised.
 pub const UNMET_MAX: usize = 100_000;
 /// Most doubts about one owner; of those of one kind the newest outlasts the others.
@@ -70,6 +75,7 @@ pub struct Doubts {
     /// Owners that were let in since then, and of whom no contact was recognised.
     unmet: BTreeMap<Arc<str>, Timestamp>,
     unlisted: Unlisted,
+    identities: Identities,
     /// The last removal of a contact that never had a readable handle.
     nameless: Option<(Timestamp, ContactId)>,
     /// Doubts that had to be let go: at or before these moments the fact is unknown for everybody.
@@ -171,6 +177,9 @@ impl Doubts {
     /// (`None`) of any.
     pub fn settled(&mut self, owner: &str, fact: Option<Fact>, now: Timestamp) {
         self.end(owner, |doubt| fact.is_none_or(|fact| doubt.fact == fact));
+        if fact.is_none_or(|fact| fact == Fact::Identity) && self.identities.vouched(owner) {
+            self.changed.owner(owner);
+        }
         if fact.is_none_or(|fact| fact == Fact::Removed) {
             self.contacts.vouched(owner);
             if let Some(since) = self.unmet.get_mut(owner) {
@@ -178,6 +187,25 @@ impl Doubts {
             }
             self.changed.owner(owner);
         }
+    }
+
+    /// A payload tells who has this handle: what of it is new, to be put on record.
+    pub fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> Vec<Told> {
+        let (new, doubted) = self.identities.told(handle, ids, basis, now);
+        if doubted {
+            self.changed.owner(handle.owner());
+        }
+        new
+    }
+
+    /// What the record knows of who has a name of this owner's.
+    pub fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
+        self.identities.on_record(owner, told, basis, at);
+    }
+
+    /// Whether it is in doubt who has this owner's names.
+    pub fn other_holder(&self, owner: &str) -> bool {
+        self.identities.of(owner).is_some()
     }
 
     /// Somebody of this owner was let in: no contact was recognised yet, unless there is one.
@@ -348,7 +376,11 @@ impl Doubts {
             let basis = Basis::Unlisted(id.clone());
             Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: None, basis }
         });
-        contact.into_iter().chain(nameless).chain(open).chain(unlisted)
+        let other = self.identities.of(owner).map(|other| {
+            let (since, basis) = (other.since, other.basis.clone());
+            Doubt { owner: owner.into(), fact: Fact::Identity, since, until: None, basis }
+        });
+        contact.into_iter().chain(nameless).chain(open).chain(unlisted).chain(other)
     }
 
     /// The doubts about this fact of this owner.
@@ -368,6 +400,7 @@ impl Doubts {
         let mut owners: Vec<&Arc<str>> = self.by_owner.keys().collect();
         owners.extend(self.contacts.doubtful());
         owners.extend(self.unlisted.owners());
+        owners.extend(self.identities.owners());
         if self.nameless.is_some() || self.contacts.nameless_in_doubt().is_some() {
             owners.extend(self.unmet.keys());
         }

@@ -157,7 +157,8 @@ fn uncharged(policy: &Policy, raw: &RawFile, problems: &mut Problems) {
         for past in test.history.iter().filter(|past| past.verdict.value == Verdict::Approve && past.by.is_none()) {
             let Ok(id) = RequestId::parse("history") else { return };
             let sender = Sender::parse(Some(&past.from_handle));
-            let request = ContactRequest { id, sender, name: None, message: None, inserted_at: Some(test.at) };
+            let request =
+                ContactRequest { id, sender, name: None, message: None, inserted_at: Some(test.at), ids: None };
             let circumstances = Circumstances::new(test.at, ClockHealth::Sound);
             let inputs = Inputs::new(&request, &circumstances, &state, test.at);
             let rule = limited.iter().find(|rule| conditions::rule(rule, &inputs).truth != Truth::False);

@@ -158,8 +158,15 @@ impl PolicyState {
         if let Some((contact, at)) = memory.nameless {
             doubts.nameless_removed(&contact, at);
         }
-        for Doubt { owner, since, until, basis, .. } in memory.doubts {
-            doubts.ended_unseen(&owner, basis, since, until.unwrap_or(Timestamp::MAX));
+        for doubt in memory.doubts {
+            match doubt.fact {
+                Fact::Rejected => {
+                    let Doubt { owner, since, until, basis, .. } = doubt;
+                    doubts.ended_unseen(&owner, basis, since, until.unwrap_or(Timestamp::MAX));
+                }
+                // What was in doubt at a decision of the past.
+                Fact::Removed | Fact::Identity => doubts.add(doubt),
+            }
         }
         self.approvals_gap = charges;
         let mut here: HashMap<RequestId, usize> = HashMap::new();

@@ -219,6 +219,7 @@ pub(crate) fn request(request: &str, from: &str) -> ContactRequest {
         name: None,
         message: None,
         inserted_at: Some(noon()),
+        ids: None,
     }
 }
 

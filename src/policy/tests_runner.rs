@@ -95,6 +95,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
             name: test.request.name.clone(),
             message: test.request.message.clone(),
             inserted_at: Some(sent),
+            ids: None,
         };
         let circumstances = Circumstances {
             contacts: test.request.contacts,

@@ -118,6 +118,29 @@ impl Control {
         Ok(())
     }
 
+    /// From now on this request is listed with another handle, or with none, as if its sender's had changed.
+    ///
+    /// # Errors
+    ///
+    /// No such request.
+    pub fn rename_request(&self, id: &str, handle: Option<&str>) -> Result<(), ControlError> {
+        let mut inner = self.0.lock();
+        let index = inner.store.request(id).ok_or_else(|| ControlError::NotFound("no such request".into()))?;
+        inner.store.requests[index].from_handle = Some(handle.map(str::to_owned));
+        Ok(())
+    }
+
+    /// From now on this contact is listed with another handle, or with none. The control still knows it by the one that it had.
+    ///
+    /// # Errors
+    ///
+    /// No such agent or contact.
+    pub fn rename_contact(&self, agent: &str, handle: &str, to: Option<&str>) -> Result<(), ControlError> {
+        let mut inner = self.0.lock();
+        let party = party(&inner, agent)?;
+        Ok(inner.store.rename_contact(party, handle, to.map(str::to_owned))?)
+    }
+
     /// Adds faults after those that wait; all or none.
     ///
     /// # Errors

@@ -65,6 +65,9 @@ pub(super) struct Row {
     pub(super) from_handle: Option<Option<String>>,
     pub(super) from_name: Option<Option<String>>,
     pub(super) message: Option<Option<String>>,
+    /// Whose the handle is, and whose agent that is; on the wire where a tester said so.
+    pub(super) from_id: Option<String>,
+    pub(super) owner_id: Option<String>,
     pub(super) status: Status,
     pub(super) inserted_at: Timestamp,
     pub(super) created: Mono,
@@ -89,15 +92,29 @@ struct ReceivedJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: &'a Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    from_id: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner_id: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     from_avatar_url: Option<String>,
 }
 
 impl Row {
     /// As it is pushed, or, with the sender's picture, as it is listed.
     fn received_json(&self, from_avatar_url: Option<String>) -> String {
-        let Row { id, inserted_at, from_handle, from_name, message, .. } = self;
+        let Row { id, inserted_at, from_handle, from_name, message, from_id, owner_id, .. } = self;
         let (status, inserted_at) = (Status::Pending, *inserted_at);
-        json(&ReceivedJson { id, status, inserted_at, from_handle, from_name, message, from_avatar_url })
+        json(&ReceivedJson {
+            id,
+            status,
+            inserted_at,
+            from_handle,
+            from_name,
+            message,
+            from_id,
+            owner_id,
+            from_avatar_url,
+        })
     }
 }
 

@@ -35,6 +35,21 @@ struct RemoveContact {
     handle: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RenameRequest {
+    id: String,
+    from_handle: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RenameContact {
+    agent: String,
+    handle: String,
+    to: Option<String>,
+}
+
 /// Answers `path` (below `/_sandbox/`).
 pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control) -> Reply {
     let done = || json_value(200, &json!({ "ok": true }));
@@ -65,6 +80,12 @@ pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control)
         }
         (&Method::POST, "contacts/remove") => read::<RemoveContact>(body)
             .and_then(|remove| control.remove_contact(&remove.agent, &remove.handle))
+            .map(|()| done()),
+        (&Method::POST, "contacts/rename") => read::<RenameContact>(body)
+            .and_then(|rename| control.rename_contact(&rename.agent, &rename.handle, rename.to.as_deref()))
+            .map(|()| done()),
+        (&Method::POST, "requests/rename") => read::<RenameRequest>(body)
+            .and_then(|rename| control.rename_request(&rename.id, rename.from_handle.as_deref()))
             .map(|()| done()),
         (&Method::POST, path) if path.starts_with("requests/") => {
             let id = path.trim_start_matches("requests/");

@@ -48,6 +48,12 @@ pub struct NewRequest {
     /// What they say.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub message: Option<Option<String>>,
+    /// The id of whoever has the handle; left out, the payload has none, as today's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_id: Option<String>,
+    /// The id of that agent's owner, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<String>,
     /// The request's id (default: a new UUID).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -96,6 +102,13 @@ impl NewRequest {
     #[must_use]
     pub fn saying(mut self, message: &str) -> Self {
         self.message = Some(Some(message.to_owned()));
+        self
+    }
+
+    /// From whoever has these ids: of the user or agent, and of the agent's owner.
+    #[must_use]
+    pub fn ids(mut self, sender: Option<&str>, owner: Option<&str>) -> Self {
+        (self.from_id, self.owner_id) = (sender.map(str::to_owned), owner.map(str::to_owned));
         self
     }
 

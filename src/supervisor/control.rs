@@ -227,7 +227,11 @@ impl Shared {
         let meant = rows.iter().filter(|row| row.fact == said.fact().as_str() && about(row));
         let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
         let mut agents = agents.into_iter();
-        let (one, more) = (agents.next(), agents.next());
+        // The rows are not all of them: where one agent alone is meant, it looks itself.
+        let (one, more) = match &self.chosen(agent)?[..] {
+            [only] => (Some(&only.id), None),
+            _ => (agents.next(), agents.next()),
+        };
         if more.is_some() {
             let message = "several agents have such a doubt: say which with `--agent`, `doorman doubts` lists them";
             return Err(error("ambiguous", message));

@@ -72,6 +72,7 @@ fn seen(id: &str) -> Record {
         name: None,
         message: None,
         inserted_at: None,
+        ids: None,
     };
     Record::Seen { agent: agent(ANA), request: request.into(), via: Via::Event, at: Timestamp::now() }
 }

@@ -35,6 +35,16 @@ async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Waits until a decision on this sender's request is on record: a command reads it there.
+async fn on_record(site: &Site, id: &str, handle: &str) -> Result<(), String> {
+    site.until("the decision is on record", |_| {
+        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1 AND r.handle = ?2";
+        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+        ledger.query_row(sql, [id, handle], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+    })
+    .await
+}
+
 /// Carol waits, the daemon ends by this signal, and she is rejected meanwhile.
 async fn rejected_while_down(ending: Signal) -> Result<Site, String> {
     let site = Site::start().await;
@@ -84,6 +94,7 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         assert_eq!(doubts(&site).await, vanished);
         let (_, pending, _) = site.cli(&["pending"]).await;
         assert!(pending.contains("in doubt"), "{pending}");
+        on_record(&site, "second", "carol").await?;
         let (_, explained, _) = site.cli(&["explain", "second"]).await;
         assert!(explained.contains("first") && explained.contains("nobody said how it ended"), "{explained}");
         let (_, status, _) = site.cli(&["status"]).await;
@@ -151,6 +162,7 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
     std::fs::write(other.path("rules.toml"), RULES).unwrap();
     let daemon = other.daemon();
     waits(&other, &daemon, "r-1").await?;
+    on_record(&other, "r-1", "mallory").await?;
     let (_, explained, _) = other.cli(&["explain", "r-1"]).await;
     assert!(explained.contains("request r-1 by mallory"), "{explained}");
     daemon.stop().await?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that fails may say so")]
 
 mod blocking;
+mod changed;
 mod commands;
 mod contacts;
 mod control;
@@ -21,6 +22,7 @@ mod people;
 mod pipes;
 mod policy_commands;
 mod process;
+mod recycled;
 mod reference;
 mod reload;
 mod rooms;

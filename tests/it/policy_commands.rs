@@ -94,6 +94,7 @@ fn request(name: &str, from: &str) -> ContactRequest {
         name: None,
         message: Some(StrangerText::new("\u{1b}[31mlet me in")),
         inserted_at: None,
+        ids: None,
     }
 }
 

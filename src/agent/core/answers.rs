@@ -318,7 +318,7 @@ impl Core {
         if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
         {
             // A person's approval ends what was in doubt about that owner up to now.
-            self.policy_state.doubts_mut().settled(handle.owner(), None, now.wall);
+            self.vouched(handle.owner(), now);
         }
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),

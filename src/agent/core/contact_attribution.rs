@@ -190,7 +190,14 @@ mod tests {
 
     fn contact(text: &str) -> Contact {
         let id = ContactId::parse(&format!("contact-{text}")).unwrap();
-        Contact { id, sender: Sender::parse(Some(text)), name: None, kind: ContactKind::User, inserted_at: None }
+        Contact {
+            id,
+            sender: Sender::parse(Some(text)),
+            name: None,
+            kind: ContactKind::User,
+            inserted_at: None,
+            ids: None,
+        }
     }
 
     /// What became of a contact: still open, of nobody's making, or by that request.

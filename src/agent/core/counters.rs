@@ -58,6 +58,7 @@ counters! {
     ContactsAdded = "contacts_added" "A contact is new";
     ContactsRemoved = "contacts_removed" "A contact is gone";
     ContactsUnexplained = "contacts_unexplained" "A new contact that no answer of doorman explains";
+    NamesInDoubt = "names_in_doubt" "A payload told another id for a name than was known";
     DoubtsSettled = "doubts_settled" "A person settled doubts";
     Listings = "listings" "A listing was complete";
     ListingsFailed = "listings_failed" "A listing failed";

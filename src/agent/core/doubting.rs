@@ -9,10 +9,13 @@ use super::notice::Notice;
 use crate::agent::core::counters::Counter;
 use crate::clock::Now;
 use crate::ledger::Record;
-use crate::model::{AgentId, ContactRequest, Person, RequestId, RequestStatus, Target};
+use crate::model::{
+    AgentId, Contact, ContactRequest, Person, RequestId, RequestStatus, Sender, SenderId, SenderIds, StrangerText,
+    Target,
+};
 use crate::platform::Page;
 use crate::policy::Policy;
-use crate::policy::doubts::{Basis, Doubt, Fact, Said};
+use crate::policy::doubts::{Basis, Doubt, Fact, SHOWN_MAX, Said};
 use crate::policy::history::HistoryNeeds;
 
 use super::OpOutcome;
@@ -34,18 +37,59 @@ pub struct OpenDoubt {
     pub ends_at: Option<Timestamp>,
 }
 
-/// Most doubts that are shown at once.
-const SHOWN_MAX: usize = 1_000;
-
 impl Core {
     /// A page shows these requests: they are pending.
-    pub(super) fn shown(&mut self, page: &Page<ContactRequest>) {
+    pub(super) fn shown(&mut self, page: &Page<ContactRequest>, now: Now) {
+        page.items.iter().for_each(|request| self.told_of_sender(request, now));
         page.unreadable.iter().for_each(|row| self.remembered_listed(&row.id));
         let doubts = self.policy_state.doubts_mut();
         if doubts.any_unlisted() {
             page.items.iter().for_each(|request| doubts.listed(&request.id));
             page.unreadable.iter().for_each(|row| doubts.listed(&row.id));
         }
+    }
+
+    /// A payload may tell who has the sender's handle.
+    pub(super) fn told_of_sender(&mut self, request: &ContactRequest, now: Now) {
+        if let Some(ids) = &request.ids {
+            self.told_who(&request.sender, ids, Basis::OtherSender(request.id.clone()), now);
+        }
+    }
+
+    /// The same of a contact.
+    pub(super) fn told_of_contact(&mut self, contact: &Contact, now: Now) {
+        if let Some(ids) = &contact.ids {
+            self.told_who(&contact.sender, ids, Basis::OtherContact(contact.id.clone()), now);
+        }
+    }
+
+    fn told_who(&mut self, sender: &Sender, ids: &SenderIds, basis: Basis, now: Now) {
+        let Some(handle) = sender.handle() else { return };
+        // Our own id, or our owner's, says whose list it is.
+        let ours = |id: &SenderId| {
+            id.as_str().eq_ignore_ascii_case(self.config.agent.as_str()) || self.own_owner.as_ref() == Some(id)
+        };
+        let theirs = |id: &Option<SenderId>| id.clone().filter(|id| !ours(id));
+        let ids = SenderIds { sender: theirs(&ids.sender), owner: theirs(&ids.owner) };
+        let owner: Arc<str> = handle.owner().into();
+        let new = self.policy_state.doubts_mut().told(handle, &ids, basis.clone(), now.wall);
+        for told in new {
+            if told.doubted {
+                self.count(Counter::NamesInDoubt);
+                self.tell(Notice::OtherHolder { owner: StrangerText::new(&owner), basis: basis.clone() });
+            }
+            let (agent, owner, basis) = (self.config.agent.clone(), owner.clone(), basis.clone());
+            self.record(Record::Identity { agent, owner, told, basis, at: now.wall });
+        }
+    }
+
+    /// A person let somebody of this owner in: nothing about that owner is in doubt any more.
+    pub(super) fn vouched(&mut self, owner: &str, now: Now) {
+        if self.policy_state.doubts().other_holder(owner) {
+            let (agent, owner) = (self.config.agent.clone(), owner.into());
+            self.record(Record::Vouched { agent, owner, at: now.wall });
+        }
+        self.policy_state.doubts_mut().settled(owner, None, now.wall);
     }
 
     /// A reading should have shown these requests, and did not: they may have ended.
@@ -113,6 +157,7 @@ impl Core {
         let reach = match fact {
             Fact::Removed => needs.removed_reach()?,
             Fact::Rejected => needs.rejected_reach()?,
+            // No such doubt is let go: there are as many as names in doubt.
             Fact::Identity => return None,
         };
         let ends_at = until.checked_add(reach).ok();

@@ -58,7 +58,7 @@ impl Core {
                 self.between = None;
                 self.responder.well();
                 self.key_works(now);
-                self.shown(&page);
+                self.shown(&page, now);
                 let (new, end) = self.inbox.page(page, now);
                 for (id, seen) in new {
                     self.arrived(&id, seen, Via::Listing, None, now);

@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
+use crate::policy::doubts::Basis;
 use crate::policy::{By, Decision, RuleName};
 
 /// One thing to tell.
@@ -156,6 +157,13 @@ pub enum Notice {
         requests: usize,
         /// How many doubts there are.
         doubts: usize,
+    },
+    /// A payload told another id for a name of this owner's than was known: somebody else may have the name by now.
+    OtherHolder {
+        /// Whose name.
+        owner: StrangerText,
+        /// The request or contact that told.
+        basis: Basis,
     },
     /// All contacts of an agent that is new to the record were read.
     ContactsBaseline {

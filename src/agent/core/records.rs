@@ -88,7 +88,7 @@ impl Core {
                 continue;
             }
             let owner = owner.map(Into::into);
-            let request = ContactRequest { id, sender, name: None, message: None, inserted_at };
+            let request = ContactRequest { id, sender, name: None, message: None, inserted_at, ids: None };
             let subject = Some(Subject::of(&request));
             let remembered = self.memory.entry(request.id).or_default();
             remembered.subject = subject;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::Record;
-use crate::model::{ContactRequest, Sender, StrangerText};
+use crate::model::{ContactRequest, Sender, SenderId, StrangerText};
 use crate::secret::Redact;
 
 /// The entry without keys. Ids and handles were compared before; only what is kept of them changes.
@@ -21,6 +21,13 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
                 *text = scrubbed;
             }
         }
+        Record::Identity { told, .. } => {
+            if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(&told.name) {
+                told.name = scrubbed.into();
+            }
+            let scrubbed = redact.scrub(told.id.as_str()).into_owned();
+            told.id = SenderId::parse(&scrubbed).unwrap_or_else(|_| told.id.clone());
+        }
         Record::Outcome { detail: None, .. }
         // The shell writes it, without keys.
         | Record::Named { .. }
@@ -31,6 +38,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         | Record::ContactRemoved { .. }
         // What a person says is without keys when it comes in.
         | Record::Settlement { .. }
+        | Record::Vouched { .. }
         | Record::Revoked { .. }
         | Record::Hold { .. }
         | Record::Notified { .. }
@@ -79,6 +87,7 @@ mod tests {
             name: text("it is band%5F12345678"),
             message: text("bare \\u0062and_12345678"),
             inserted_at: None,
+            ids: None,
         };
         let (agent, at) = (AgentId::parse("a").unwrap(), jiff::Timestamp::UNIX_EPOCH);
         let seen = Record::Seen { agent, request: request.into(), via: Via::Event, at };

@@ -80,6 +80,7 @@ impl Core {
                 let first = self.handle.is_none();
                 self.handle = me.sender.original().cloned();
                 self.identity_told(&me.id);
+                self.own_owner = me.owner;
                 if first && self.is_us() {
                     self.tell(Notice::Identified { handle: self.handle.clone() });
                 }
@@ -209,6 +210,7 @@ impl Core {
         match event {
             ChannelEvent::RequestReceived(request) => {
                 let id = request.id.clone();
+                self.told_of_sender(&request, now);
                 match self.inbox.see_event(request, now) {
                     seen @ (Seen::New | Seen::Returned) => self.arrived(&id, seen, Via::Event, received, now),
                     Seen::Full => {

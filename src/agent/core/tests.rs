@@ -102,7 +102,7 @@ impl Held {
 
     fn me(&self) -> Reply<Me> {
         let unreachable = CallError { fault: CallFault::Unreachable, code: None, message: None, retry_after: None };
-        let me = |id| Me { id: AgentId::parse(id).unwrap(), sender: Sender::Absent, name: None };
+        let me = |id| Me { id: AgentId::parse(id).unwrap(), sender: Sender::Absent, name: None, owner: None };
         Reply { result: self.whose.map(me).ok_or(unreachable), date: None }
     }
 
@@ -187,7 +187,7 @@ fn now(at: Duration) -> Now {
 
 fn request(id: &str) -> ContactRequest {
     let id = RequestId::parse(id).unwrap();
-    ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None }
+    ContactRequest { id, sender: Sender::Absent, name: None, message: None, inserted_at: None, ids: None }
 }
 
 /// A request that was pending when the last daemon ended.

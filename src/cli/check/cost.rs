@@ -27,7 +27,7 @@ fn of_text(policy: &Policy, text: &str) -> Duration {
     let Ok(id) = RequestId::parse("measured") else { return Duration::ZERO };
     let text = Some(StrangerText::new(&text));
     let sender = Sender::parse(Some("stranger/agent"));
-    let request = ContactRequest { id, sender, name: text.clone(), message: text, inserted_at: None };
+    let request = ContactRequest { id, sender, name: text.clone(), message: text, inserted_at: None, ids: None };
     let clock = Clock::start();
     let now = clock.now().wall;
     let circumstances = Circumstances::new(now, ClockHealth::Sound);

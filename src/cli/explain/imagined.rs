@@ -56,6 +56,7 @@ pub(super) fn of_hypothetical(
         name: text(&args.name),
         message: text(&args.message),
         inserted_at: Some(came),
+        ids: None,
     };
     let agent = match (agent, reader) {
         _ if args.fresh => None,

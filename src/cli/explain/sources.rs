@@ -149,6 +149,7 @@ mod tests {
                 name: None,
                 message: None,
                 inserted_at: None,
+                ids: None,
             },
             first_seen: at,
             via: Via::Event,

@@ -12,7 +12,7 @@ use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
-use crate::policy::doubts::Doubt;
+use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{By, Charge, RuleName};
 
@@ -124,19 +124,34 @@ pub fn memory(
         notified: Vec::new(),
         unmet: Vec::new(),
         nameless: None,
-        doubts: past.doubts()?,
+        doubts: past.doubts(owner)?,
     })
 }
 
 impl Past<'_> {
-    /// What was in doubt about the owner at the decision: it is on record with it.
-    fn doubts(&self) -> rusqlite::Result<Vec<Doubt>> {
-        let Some(decision) = self.moment.decision else { return Ok(Vec::new()) };
+    /// What was in doubt about the owner at the decision: it is on record with it. At another moment, whether somebody else may
+    /// have the name.
+    fn doubts(&self, owner: Option<&str>) -> rusqlite::Result<Vec<Doubt>> {
+        let Some(decision) = self.moment.decision else { return self.names_in_doubt(owner) };
         let json: Option<String> = self
             .connection
             .query_row("SELECT facts FROM decision WHERE n = ?1", [decision], |row| row.get(0))
             .optional()?;
         Ok(json.and_then(|json| reasons::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
+    }
+
+    fn names_in_doubt(&self, owner: Option<&str>) -> rusqlite::Result<Vec<Doubt>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT basis, subject, owner, at FROM identity
+             WHERE agent = ?1 AND owner = ?2 AND doubted = 1 AND at < ?3 ORDER BY n LIMIT 1",
+        )?;
+        let mut rows = statement.query(params![self.agent, owner, Micros(self.moment.at)])?;
+        let Some(row) = rows.next()? else { return Ok(Vec::new()) };
+        let basis = Basis::parse(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let Micros(since) = row.get(3)?;
+        let owner: std::sync::Arc<str> = row.get(2)?;
+        let doubt = |basis| Doubt { owner, fact: Fact::Identity, since, until: None, basis };
+        Ok(basis.map(doubt).into_iter().collect())
     }
 
     /// The moment's three parameters.

@@ -402,6 +402,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
             name: text(row, 4)?,
             message: text(row, 5)?,
             inserted_at: time(row, 6)?,
+            ids: None,
         },
         first_seen,
         via: get(row, 8)?,

@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut, kept, owner_of};
 use crate::model::{AgentId, Contact, ContactId, Person, RequestId};
-use crate::policy::doubts::Said;
+use crate::policy::doubts::{Basis, Said, Told};
 
 impl Recorder<'_> {
     pub(super) fn contact_added(
@@ -99,6 +99,45 @@ impl Recorder<'_> {
         };
         self.sql("INSERT INTO settlement (agent, owner, request, said, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![agent, owner, request, said.as_str(), cut(person.name()), Micros(at), person.note()])?;
+        match said {
+            Said::Same => self.vouched(agent, owner),
+            Said::Removed | Said::NotRemoved | Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Who has a name, as a payload told.
+    pub(super) fn identity(
+        &mut self,
+        agent: &AgentId,
+        owner: &str,
+        told: &Told,
+        basis: &Basis,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let agent = self.agent(agent)?;
+        self.sql(
+            "INSERT INTO identity (agent, owner, name, id, doubted, basis, subject, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (agent, name, id) DO NOTHING",
+        )?
+        .execute(params![
+            agent,
+            owner,
+            &*told.name,
+            told.id.as_str(),
+            told.doubted,
+            basis.as_str(),
+            basis.subject(),
+            Micros(at)
+        ])?;
+        Ok(())
+    }
+
+    /// Whoever has this owner's names is no longer in doubt.
+    pub(super) fn vouched(&self, agent: i64, owner: &str) -> Result<(), Fault> {
+        self.sql("UPDATE identity SET doubted = 0 WHERE agent = ?1 AND owner = ?2 AND doubted = 1")?
+            .execute(params![agent, owner])?;
         Ok(())
     }
 

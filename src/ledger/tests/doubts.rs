@@ -1,7 +1,8 @@
 //! What the record leaves in doubt about an owner, as a daemon that starts is told.
 
 use super::*;
-use crate::policy::doubts::{Basis, Said};
+use crate::model::SenderId;
+use crate::policy::doubts::{Basis, Said, Told};
 use crate::policy::state::{HistoryKind, HistoryRow};
 
 fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
@@ -11,7 +12,7 @@ fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
 fn contact(name: &str, handle: &str, sent: i64, request: Option<&str>) -> Record {
     let id_of = ContactId::parse(name).unwrap();
     let (sender, inserted_at) = (Sender::parse(Some(handle)), Some(at(sent)));
-    let contact = Box::new(Contact { id: id_of, sender, name: None, kind: ContactKind::User, inserted_at });
+    let contact = Box::new(Contact { id: id_of, sender, name: None, kind: ContactKind::User, inserted_at, ids: None });
     Record::ContactAdded { agent: agent(), contact, request: request.map(id), at: at(50) }
 }
 
@@ -110,4 +111,45 @@ async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else()
     // It was not carried out: then somebody else did.
     ledger.commit(vec![outcome("r2", Outcome::Refused, 30)]).await.unwrap();
     assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec![], vec![true]));
+}
+
+#[tokio::test]
+async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
+    let world = World::new();
+    let ledger = world.open();
+    let told = |owner: &str, name: &str, id_of: &str, doubted| Record::Identity {
+        agent: agent(),
+        owner: owner.into(),
+        told: Told { name: name.into(), id: SenderId::parse(id_of).unwrap(), doubted },
+        basis: Basis::OtherSender(id("r1")),
+        at: at(0),
+    };
+    let batch = vec![
+        told("carol", "carol", "c1", false),
+        told("carol", "carol", "m1", true),
+        told("carol", "carol", "c1", true),
+        told("ann", "ann/bot", "a1", false),
+        told("ann", "ann/bot", "a2", true),
+    ];
+    ledger.commit(batch).await.unwrap();
+    let doubted = async |ledger: &Ledger| -> Vec<(String, bool)> {
+        let known = load(ledger, 1).await.identities;
+        known.iter().map(|one| (one.told.id.to_string(), one.told.doubted)).collect()
+    };
+    let row = |id: &str, doubted| (id.to_owned(), doubted);
+    let first = doubted(&ledger).await;
+    assert_eq!(first, [row("c1", false), row("m1", true), row("a1", false), row("a2", true)]);
+    assert_eq!(load(&ledger, 1).await.identities[1].basis, Basis::OtherSender(id("r1")));
+    let same = Record::Settlement {
+        agent: agent(),
+        owner: "carol".into(),
+        request: None,
+        said: Said::Same,
+        person: "eve".into(),
+        at: at(1),
+    };
+    ledger.commit(vec![same]).await.unwrap();
+    assert_eq!(doubted(&ledger).await[1..], [row("m1", false), row("a1", false), row("a2", true)]);
+    ledger.commit(vec![Record::Vouched { agent: agent(), owner: "ann".into(), at: at(2) }]).await.unwrap();
+    assert!(doubted(&ledger).await.iter().all(|(_, doubted)| !doubted));
 }

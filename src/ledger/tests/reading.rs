@@ -14,6 +14,7 @@ async fn what_is_read_is_what_was_written() {
         name: None,
         message: Some(StrangerText::new(&"é".repeat(600))),
         inserted_at: None,
+        ids: None,
     };
     let mut rich = decision(Verdict::Approve, By::Rule(rule("friends")));
     rich.voices = vec![

@@ -118,6 +118,7 @@ async fn a_contact_that_comes_again_does_not_undo_its_removal() {
             name: None,
             kind: ContactKind::User,
             inserted_at: Some(at(second)),
+            ids: None,
         }),
         request: request.map(id),
         at: at(second),

@@ -98,6 +98,7 @@ events! {
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
+    NAME_IN_DOUBT = "name_in_doubt", WARN, ["handle", "why"], "a payload told another id for the name of this owner than was known: somebody else may have it by now";
     IN_DOUBT = "in_doubt", INFO, ["requests", "doubts"], "the pending requests were decided for the first time since the start, and something that the rules ask about is in doubt";
     CONTACTS_BASELINE = "contacts_baseline", INFO, ["contacts"], "doorman read all contacts of an agent for the first time; existing contacts cause no warning";
     SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are the rules' decision";

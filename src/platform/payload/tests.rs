@@ -45,6 +45,38 @@ fn unknown_fields_are_ignored() {
 }
 
 #[test]
+fn whose_a_handle_is_may_stand_in_several_places_and_what_is_no_id_spoils_nothing() {
+    let ids = |sender: &str, owner: &str| {
+        let id = |text: &str| SenderId::parse(text).ok();
+        (!sender.is_empty() || !owner.is_empty()).then(|| Box::new(SenderIds { sender: id(sender), owner: id(owner) }))
+    };
+    for (more, wanted) in [
+        (json!({}), ids("", "")),
+        (json!({"from_id": "u1"}), ids("u1", "")),
+        (json!({"sender_id": 17, "owner": {"id": "o1", "handle": "ann"}}), ids("17", "o1")),
+        (json!({"from": {"id": "u1"}, "owner_uuid": "o1"}), ids("u1", "o1")),
+        (json!({"from_id": "u1", "sender_id": "u2", "owner_id": "o1"}), ids("u1", "o1")),
+        (json!({"from_id": "5F0C1A52-0000-4C0E-8F5E-6D1B3A0C9E21"}), ids("5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21", "")),
+        (json!({"from_id": null, "sender_id": "", "owner_id": -1, "owner": "ann"}), ids("", "")),
+        (json!({"from_id": "two words", "owner_id": {"id": 1}, "owner": {"id": [1]}}), ids("", "")),
+        (json!({"from_id": "x".repeat(200), "sender": {"id": "\u{0}"}, "owner": [1]}), ids("", "")),
+    ] {
+        let with = |payload: &mut Value| {
+            for (key, value) in more.as_object().unwrap() {
+                payload[key] = value.clone();
+            }
+        };
+        assert_eq!(received(with).unwrap().ids, wanted, "{more}");
+        // The same in a row of a list, which is read without being parsed.
+        let mut row = json!({"id": "r1", "status": "pending", "inserted_at": "2026-03-02T10:00:00Z"});
+        with(&mut row);
+        let page = json!({"data": {"received": [row]}}).to_string();
+        let page = crate::platform::bodies::requests(page.as_bytes()).unwrap();
+        assert_eq!(page.items[0].ids, wanted, "{more}");
+    }
+}
+
+#[test]
 fn an_odd_handle_is_kept_as_odd() {
     for odd in ["@@ann", "a/b/c", "jöhn", &"x".repeat(5000)] {
         let request = received(|payload| payload["from_handle"] = json!(odd)).unwrap();

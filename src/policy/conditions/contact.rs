@@ -78,6 +78,10 @@ impl ConditionKind for IsContact {
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
         let Some(handle) = inputs.handle else { return values::handle(inputs) };
+        let other = values::other_holder(inputs).filter(|_| self.known(inputs).is_none());
+        if let Some(doubt) = other {
+            return format!("`{handle}`, {doubt}");
+        }
         match (self.known(inputs), self) {
             (None, _) => "not known: the list of contacts was not read lately, or may have changed since".to_owned(),
             (Some(true), Self::OfOwner) => format!("`{}` has a contact", handle.owner()),

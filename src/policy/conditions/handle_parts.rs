@@ -81,7 +81,11 @@ impl ConditionKind for OwnerIs {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        inputs.handle.map_or_else(|| values::handle(inputs), |handle| handle.owner().to_owned())
+        let owner = |handle: &Handle| match values::other_holder(inputs) {
+            Some(doubt) => format!("{}, {doubt}", handle.owner()),
+            None => handle.owner().to_owned(),
+        };
+        inputs.handle.map_or_else(|| values::handle(inputs), owner)
     }
 
     fn canonical(&self) -> String {

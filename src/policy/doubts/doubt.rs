@@ -55,12 +55,14 @@ pub enum Said {
     Cancelled,
     /// It expired.
     Expired,
+    /// Whoever has the name now is who had it before.
+    Same,
 }
 
 impl Said {
     /// All of them.
-    pub const ALL: [Said; 6] =
-        [Said::Removed, Said::NotRemoved, Said::Approved, Said::Rejected, Said::Cancelled, Said::Expired];
+    pub const ALL: [Said; 7] =
+        [Said::Removed, Said::NotRemoved, Said::Approved, Said::Rejected, Said::Cancelled, Said::Expired, Said::Same];
 
     /// The word on the command line and in the record.
     pub fn as_str(self) -> &'static str {
@@ -71,6 +73,7 @@ impl Said {
             Said::Rejected => "rejected",
             Said::Cancelled => "cancelled",
             Said::Expired => "expired",
+            Said::Same => "same",
         }
     }
 
@@ -84,6 +87,7 @@ impl Said {
         match self {
             Said::Removed | Said::NotRemoved => Fact::Removed,
             Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => Fact::Rejected,
+            Said::Same => Fact::Identity,
         }
     }
 
@@ -91,7 +95,7 @@ impl Said {
     pub fn happened(self) -> bool {
         match self {
             Said::Removed | Said::Rejected => true,
-            Said::NotRemoved | Said::Approved | Said::Cancelled | Said::Expired => false,
+            Said::NotRemoved | Said::Approved | Said::Cancelled | Said::Expired | Said::Same => false,
         }
     }
 }
@@ -111,6 +115,8 @@ pub enum Basis {
     SettledElsewhere(RequestId),
     /// This request's sender has the owner's name, and another id.
     OtherSender(RequestId),
+    /// This contact has the owner's name, and another id.
+    OtherContact(ContactId),
 }
 
 impl Basis {
@@ -123,6 +129,7 @@ impl Basis {
             Basis::Vanished(_) => "request-vanished",
             Basis::SettledElsewhere(_) => "settled-elsewhere",
             Basis::OtherSender(_) => "other-sender",
+            Basis::OtherContact(_) => "other-contact",
         }
     }
 
@@ -137,6 +144,7 @@ impl Basis {
             "request-vanished" => request().map(Basis::Vanished),
             "settled-elsewhere" => request().map(Basis::SettledElsewhere),
             "other-sender" => request().map(Basis::OtherSender),
+            "other-contact" => contact().map(Basis::OtherContact),
             _ => None,
         }
     }
@@ -144,7 +152,7 @@ impl Basis {
     /// The request or contact that it is about.
     pub fn subject(&self) -> &str {
         match self {
-            Basis::Contact(id) | Basis::NamelessContact(id) => id.as_str(),
+            Basis::Contact(id) | Basis::NamelessContact(id) | Basis::OtherContact(id) => id.as_str(),
             Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
                 id.as_str()
             }
@@ -154,7 +162,7 @@ impl Basis {
     /// The request that it is about, if it is about one.
     pub fn request(&self) -> Option<&RequestId> {
         match self {
-            Basis::Contact(_) | Basis::NamelessContact(_) => None,
+            Basis::Contact(_) | Basis::NamelessContact(_) | Basis::OtherContact(_) => None,
             Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
                 Some(id)
             }
@@ -170,7 +178,8 @@ impl fmt::Display for Basis {
             Basis::Unlisted(id) => write!(f, "request {id} was pending, and was not listed since"),
             Basis::Vanished(id) => write!(f, "request {id} is not listed any more, and nobody said how it ended"),
             Basis::SettledElsewhere(id) => write!(f, "request {id} was answered elsewhere"),
-            Basis::OtherSender(id) => write!(f, "request {id} has another sender id"),
+            Basis::OtherSender(id) => write!(f, "request {id} came with another id for that name"),
+            Basis::OtherContact(id) => write!(f, "contact {id} has another id for that name"),
         }
     }
 }

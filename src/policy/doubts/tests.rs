@@ -6,7 +6,7 @@ use crate::policy::testkit::{hours, noon};
 
 fn contact(id: &str, handle: Option<&str>) -> Contact {
     let id = ContactId::parse(id).unwrap();
-    Contact { id, sender: Sender::parse(handle), name: None, kind: ContactKind::User, inserted_at: None }
+    Contact { id, sender: Sender::parse(handle), name: None, kind: ContactKind::User, inserted_at: None, ids: None }
 }
 
 fn cid(id: &str) -> ContactId {

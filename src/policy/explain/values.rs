@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle, Sender};
+use crate::policy::doubts::Fact;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::overdue;
 use crate::policy::rules::{Limit, LimitBy, Quota};
@@ -22,12 +23,22 @@ pub(crate) fn sender(request: &ContactRequest) -> String {
     request.sender.original().map_or_else(|| "a sender without a handle".to_owned(), ToString::to_string)
 }
 
+/// The handle, and whether somebody else may have it by now.
 pub(crate) fn handle(inputs: &Inputs<'_>) -> String {
     match &inputs.request.sender {
         Sender::Absent => ABSENT.to_owned(),
-        Sender::Plain { handle, .. } => handle.to_string(),
+        Sender::Plain { handle, .. } => match other_holder(inputs) {
+            Some(doubt) => format!("{handle}, {doubt}"),
+            None => handle.to_string(),
+        },
         Sender::Odd { original, problem } => format!("`{original}`: {problem}"),
     }
+}
+
+/// That it is in doubt who has the sender's name, where it is.
+pub(crate) fn other_holder(inputs: &Inputs<'_>) -> Option<String> {
+    let doubt = inputs.policy_state.history.doubts.of(inputs.handle?.owner(), Fact::Identity).next()?;
+    Some(format!("in doubt since {}: {}", moment(doubt.since), doubt.basis))
 }
 
 pub(crate) fn now(inputs: &Inputs<'_>) -> String {

@@ -85,7 +85,7 @@ pub struct SavedState {
     pub unmet: Vec<(Arc<str>, Timestamp)>,
     /// The last removal of a contact that never had a readable handle.
     pub nameless: Option<(ContactId, Timestamp)>,
-    /// Requests that ended, and nobody said how.
+    /// Requests that ended, and nobody said how; for a decision of the past, all that was in doubt then.
     pub doubts: Vec<Doubt>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,

@@ -15,9 +15,24 @@ pub(super) struct ContactRow {
     /// The other side, where it is of this world.
     other: Option<PartyIndex>,
     handle: Option<String>,
+    /// What is listed in place of the handle, where a tester changed that.
+    listed: Option<Option<String>>,
     name: Option<String>,
     kind: PartyKind,
     inserted_at: Timestamp,
+    /// As the request that made it said, where a tester had it say so.
+    sender_id: Option<String>,
+    owner_id: Option<String>,
+}
+
+impl ContactRow {
+    fn add_ids(&self, row: &mut serde_json::Value) {
+        for (key, id) in [("sender_id", &self.sender_id), ("owner_id", &self.owner_id)] {
+            if let Some(id) = id {
+                row[key] = id.as_str().into();
+            }
+        }
+    }
 }
 
 impl Store {
@@ -30,12 +45,14 @@ impl Store {
     pub(super) fn make_contacts(&mut self, request: usize, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &self.requests[request];
         let (to, from) = (row.to, row.from);
+        let ids = (row.from_id.clone(), row.owner_id.clone());
         match from {
             Some(from) => {
                 for (side, other) in [(to, from), (from, to)] {
                     let party = &self.parties[other];
                     let (handle, name, kind) = (Some(party.handle.clone()), Some(party.name.clone()), party.kind);
-                    self.add_contact(side, Some(other), handle, name, kind, now, pushed);
+                    let ids = if side == to { ids.clone() } else { (None, None) };
+                    self.add_contact(side, Some(other), handle, name, kind, ids, now, pushed);
                 }
             }
             None => {
@@ -45,7 +62,7 @@ impl Store {
                     true => PartyKind::Agent,
                     false => PartyKind::User,
                 };
-                self.add_contact(to, None, handle, name, kind, now, pushed);
+                self.add_contact(to, None, handle, name, kind, ids, now, pushed);
             }
         }
     }
@@ -58,6 +75,7 @@ impl Store {
         handle: Option<String>,
         name: Option<String>,
         kind: PartyKind,
+        (sender_id, owner_id): (Option<String>, Option<String>),
         now: Now,
         pushed: &mut Vec<PushedEvent>,
     ) {
@@ -67,11 +85,21 @@ impl Store {
         }
         let number = self.next_contact;
         self.next_contact += 1;
-        let row =
-            ContactRow { id: self.uuid(2, number), other, handle, name, kind, inserted_at: super::wire_time(now) };
+        let row = ContactRow {
+            id: self.uuid(2, number),
+            other,
+            handle,
+            listed: None,
+            name,
+            kind,
+            inserted_at: super::wire_time(now),
+            sender_id,
+            owner_id,
+        };
         let mut payload = json!({
             "id": row.id, "handle": row.handle, "name": row.name, "type": kind.as_str(), "inserted_at": row.inserted_at,
         });
+        row.add_ids(&mut payload);
         if let Some(description) = other.and_then(|other| self.parties[other].description.as_deref()) {
             payload["description"] = description.into();
         }
@@ -97,12 +125,22 @@ impl Store {
     ) -> Rows {
         let all = &self.contacts[party];
         let show = |row: &ContactRow| {
-            super::json(&json!({
-                "id": row.id, "handle": row.handle, "name": row.name, "type": row.kind.as_str(),
-                "inserted_at": row.inserted_at, "online": row.other.map(&online),
-            }))
+            let mut shown = json!({
+                "id": row.id, "handle": row.listed.as_ref().unwrap_or(&row.handle), "name": row.name,
+                "type": row.kind.as_str(), "inserted_at": row.inserted_at, "online": row.other.map(&online),
+            });
+            row.add_ids(&mut shown);
+            super::json(&shown)
         };
         Rows { rows: all.values().skip(page.skip()).take(page.take()).map(show).collect(), total: all.len() }
+    }
+
+    /// Lists a contact with another handle, or with none.
+    pub fn rename_contact(&mut self, party: PartyIndex, handle: &str, to: Option<String>) -> Result<(), Problem> {
+        let number = self.contact_by_handle.get(&(party, plain(handle)));
+        let row = number.and_then(|number| self.contacts[party].get_mut(number));
+        row.ok_or(Problem::NotFound("no such contact"))?.listed = Some(to);
+        Ok(())
     }
 
     /// Ends a relation, by the other's handle or the record's id; both sides are told.

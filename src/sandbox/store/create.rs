@@ -19,6 +19,7 @@ struct Draft {
     from_handle: Option<Option<String>>,
     from_name: Option<Option<String>>,
     message: Option<Option<String>>,
+    ids: (Option<String>, Option<String>),
     inserted_at: Timestamp,
 }
 
@@ -40,8 +41,8 @@ impl Store {
         if many && new.id.as_deref().is_some_and(|id| !id.contains("{n}")) {
             return Err(Problem::Invalid("with `count`, `id` must contain `{n}`".into()));
         }
-        let texts = [&new.from_handle, &new.from_name, &new.message];
-        if texts.into_iter().flatten().flatten().any(|text| text.len() > TEXT_BYTES_MAX) {
+        let texts = [&new.from_handle, &new.from_name, &new.message].into_iter().flatten().flatten();
+        if texts.chain([&new.from_id, &new.owner_id].into_iter().flatten()).any(|text| text.len() > TEXT_BYTES_MAX) {
             return Err(Problem::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
         }
         let inserted_at = match &new.inserted_at {
@@ -71,10 +72,10 @@ impl Store {
             if from == Some(to) {
                 return Err(Problem::Invalid("nobody asks themselves".into()));
             }
-            let index = self.insert(
-                Draft { id, to, from, from_handle, from_name, message: fill(&new.message), inserted_at },
-                now,
-            )?;
+            let whose = (new.from_id.clone(), new.owner_id.clone());
+            let message = fill(&new.message);
+            let index =
+                self.insert(Draft { id, to, from, from_handle, from_name, message, ids: whose, inserted_at }, now)?;
             ids.push(self.requests[index].id.clone());
             if new.push.unwrap_or(true) {
                 pushed.push(self.tell_received(index));
@@ -84,7 +85,8 @@ impl Store {
     }
 
     fn insert(&mut self, draft: Draft, now: Now) -> Result<usize, Problem> {
-        let Draft { id, to, from, from_handle, from_name, message, inserted_at } = draft;
+        let Draft { id, to, from, from_handle, from_name, message, ids, inserted_at } = draft;
+        let (from_id, owner_id) = ids;
         let index = self.requests.len();
         match self.by_request.entry(id.clone()) {
             hash_map::Entry::Occupied(_) => {
@@ -103,6 +105,8 @@ impl Store {
             from_handle,
             from_name,
             message,
+            from_id,
+            owner_id,
             status: Status::Pending,
             inserted_at,
             created: now.mono,
@@ -161,6 +165,7 @@ impl Store {
             from_handle: Some(Some(from_handle)),
             from_name: Some(Some(from_name)),
             message: message.map(Some),
+            ids: (None, None),
             inserted_at: wire_time(now),
         };
         let index = self.insert(draft, now)?;

@@ -51,6 +51,7 @@ pub(super) fn seen(name: &str, handle: Option<&str>, message: &str, second: i64)
         name: None,
         message: Some(StrangerText::new(message)),
         inserted_at: None,
+        ids: None,
     };
     Record::Seen { agent: agent(), request: request.into(), via: Via::Event, at: at(second) }
 }

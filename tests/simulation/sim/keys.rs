@@ -49,7 +49,7 @@ impl World {
 
     pub fn says_me(&mut self, question: u64, foreign: bool, life: u64) {
         let id = AgentId::parse(if foreign { NEIGHBOUR } else { AGENT }).unwrap();
-        let me = Me { id, sender: Sender::parse(Some("john/agent")), name: None };
+        let me = Me { id, sender: Sender::parse(Some("john/agent")), name: None, owner: None };
         let result = self.passing().map_or(Ok(me), Err);
         let reply = Reply { result, date: Some(self.true_wall()) };
         self.back(life, Owned::Me { question, foreign, reply });

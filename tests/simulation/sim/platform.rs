@@ -121,6 +121,7 @@ impl Knock {
             name: None,
             message: self.message.as_deref().map(StrangerText::new),
             inserted_at: Some(self.inserted_at),
+            ids: None,
         }
     }
 
@@ -276,5 +277,6 @@ fn contact(fellow: &Fellow) -> Contact {
         name: None,
         kind: ContactKind::User,
         inserted_at: Some(fellow.inserted_at),
+        ids: None,
     }
 }

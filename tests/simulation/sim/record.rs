@@ -186,6 +186,8 @@ impl LedgerModel {
                 }
                 self.newest = self.newest.max(Some(*at));
             }
+            // No payload of the simulation says who has a name.
+            Record::Identity { .. } | Record::Vouched { .. } => {}
             Record::Decided { request, decision, at, .. } => {
                 self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
@@ -418,6 +420,7 @@ impl LedgerModel {
                     name: None,
                     message: None,
                     inserted_at: self.sent.get(id).copied(),
+                    ids: None,
                 },
                 unmet: Some(row.sender.clone()).filter(|_| row.answer == Answer::Approve),
                 answer: row.answer,

@@ -93,7 +93,7 @@ impl Core {
         for row in page.unreadable {
             // It is there, with a handle that nobody can read.
             let (sender, kind) = (Sender::Absent, ContactKind::Other);
-            let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None };
+            let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None, ids: None };
             self.show_contact(contact, news, now);
         }
         let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
@@ -112,6 +112,7 @@ impl Core {
     }
 
     fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
+        self.told_of_contact(&contact, now);
         match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
             Added::New => self.put_contact(contact, news, now),
             Added::Renamed => self.put_contact(contact, false, now),
@@ -243,6 +244,7 @@ impl Core {
 
     /// The channel told of a new contact.
     pub(in crate::agent::core) fn contact_added(&mut self, contact: Contact, now: Now) {
+        self.told_of_contact(&contact, now);
         let reading = self.contacts.calls;
         let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
         self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));

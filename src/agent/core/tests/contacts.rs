@@ -10,7 +10,7 @@ use crate::policy::testkit::{approve, by_handle, policy};
 
 fn contact(id: &str) -> Contact {
     let id = ContactId::parse(id).unwrap();
-    Contact { id, sender: Sender::Absent, name: None, kind: ContactKind::User, inserted_at: None }
+    Contact { id, sender: Sender::Absent, name: None, kind: ContactKind::User, inserted_at: None, ids: None }
 }
 
 /// One of two pages of contacts.
@@ -67,6 +67,28 @@ fn a_contact_is_gone_by_one_undisturbed_reading_or_by_three_disturbed_ones_in_su
         _ => None,
     });
     assert_eq!(removed.collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn a_total_that_stays_one_too_high_does_not_keep_a_removed_contact_for_ever() {
+    let mut held = Held::new(SavedAgent::default());
+    let removed =
+        |held: &Held| held.recorded.iter().filter(|entry| matches!(entry, Record::ContactRemoved { .. })).count();
+    for (number, (shown, gone)) in
+        [(&["a", "b"][..], 0), (&["a"], 0), (&["a"], 0), (&["a", "b"], 0), (&["a"], 0), (&["a"], 0), (&["a"], 1)]
+            .into_iter()
+            .enumerate()
+    {
+        contacts_are_due(&mut held);
+        contacts_page(&mut held, shown, 3, 0);
+        contacts_page(&mut held, &[], 3, 0);
+        assert_eq!(removed(&held), gone, "after reading {number}");
+    }
+    // Once nobody is missed, it is not read all the time for a number alone.
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["a"], 3, 0);
+    contacts_page(&mut held, &[], 3, 0);
+    assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono));
 }
 
 #[test]

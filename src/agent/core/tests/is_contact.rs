@@ -13,7 +13,7 @@ const FIVE: Duration = Duration::from_secs(300);
 fn contact(handle: &str) -> Contact {
     let id = ContactId::parse(&format!("c-{}", handle.replace('/', "-"))).unwrap();
     let sender = if handle.is_empty() { Sender::Absent } else { Sender::parse(Some(handle)) };
-    Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None }
+    Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None, ids: None }
 }
 
 /// The list of contacts is read, and shows these.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{Contact, ContactId, ContactKind, RequestStatus, Target};
+use crate::model::{Contact, ContactId, ContactKind, RequestStatus, SenderId, SenderIds, Target};
 use crate::policy::conditions::History;
 use crate::policy::doubts::Said;
 use crate::policy::rules::Policy;
@@ -139,7 +139,7 @@ fn an_answer_that_somebody_else_outdid_says_nothing_of_theirs() {
     let mut held = outdone();
     let id = ContactId::parse("c1").unwrap();
     let sender = Sender::parse(Some("ann"));
-    let contact = Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None };
+    let contact = Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None, ids: None };
     held.core.contact_added(contact, held.now());
     held.wait(Duration::from_secs(1));
     assert!(let_in(&held, "r2") && bases(&held).is_empty());
@@ -164,4 +164,19 @@ fn what_a_reading_misses_is_in_doubt_before_it_is_gone() {
     assert!(!let_in(&held, "r1"));
     held.lists_after(MINUTES, &[of("r0", "ann/bot"), of("r1", "ann")]);
     assert!(let_in(&held, "r1") && bases(&held).is_empty());
+}
+
+#[test]
+fn our_own_id_in_a_row_says_whose_list_it_is_and_nothing_of_who_is_on_it() {
+    let mut held = with_rules(SavedAgent::default());
+    let agent = held.core.config.agent.clone();
+    for (name, id, doubted) in [("c1", agent.as_str(), 0), ("c2", "u1", 0), ("c3", agent.as_str(), 0), ("c4", "u2", 1)]
+    {
+        let ids = Some(Box::new(SenderIds { sender: None, owner: SenderId::parse(id).ok() }));
+        let (id, sender) = (ContactId::parse(name).unwrap(), Sender::parse(Some("bob")));
+        let kind = ContactKind::User;
+        let now = held.now();
+        held.core.contact_added(Contact { id, sender, name: None, kind, inserted_at: None, ids }, now);
+        assert_eq!(held.core.doubts().len(), doubted, "{name}");
+    }
 }

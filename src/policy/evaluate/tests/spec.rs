@@ -337,7 +337,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
             let inserted_at = age.map(|age| now - hours(age));
             let first_seen = now - hours(seen_ago);
             Scene {
-                request: ContactRequest { id: id("r"), sender, name, message, inserted_at },
+                request: ContactRequest { id: id("r"), sender, name, message, inserted_at, ids: None },
                 circumstances: Circumstances {
                     owner_is_contact: contact.map(|(owner, _)| owner),
                     sender_is_contact: contact.map(|(_, sender)| sender),

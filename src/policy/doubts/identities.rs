@@ -1,0 +1,183 @@
+//! Who has a handle: the ids that payloads told, where they told any.
+//!
+//! A handle may be given to somebody else once it is free. A first id for a name is believed; another one for the same name
+//! makes it unknown whether its holder is who was let in, until a person says. The owner's id outweighs the agent's: an owner
+//! who makes an agent anew is the same owner.
+//!
+//! Names and ids are kept as 64 bits of a digest. Bound: [`IDS_MAX`] pairs; beyond them a new name is not watched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::Basis;
+use crate::model::{Handle, SenderId, SenderIds};
+
+/// Most pairs of a name and an id.
+pub const IDS_MAX: usize = 500_000;
+/// Most ids of one owner's names that are in doubt at once.
+const DOUBTED_MAX: usize = 16;
+
+/// A name, and an id that a payload told for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// An owner (`john`), or the handle of an agent (`john/bot`).
+    pub name: Arc<str>,
+    /// Whose it is now.
+    pub id: SenderId,
+    /// Another id was known for this name, and no person said since whose it is.
+    pub doubted: bool,
+}
+
+/// A name of an owner that somebody else may have by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Doubted {
+    pub(super) since: Timestamp,
+    pub(super) basis: Basis,
+    pairs: Vec<(u64, u64)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Identities {
+    /// Believed: the name, and the id.
+    known: BTreeSet<(u64, u64)>,
+    doubted: BTreeMap<Arc<str>, Doubted>,
+}
+
+/// What is known of a pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// No id was known for this name.
+    First,
+    Same,
+    Other,
+}
+
+fn digest(text: &str) -> u64 {
+    Sha256::digest(text.as_bytes()).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// The names whose ids a payload tells. A user's own id is that of an owner.
+fn names<'a>(
+    handle: &'a Handle,
+    ids: &'a SenderIds,
+) -> (Option<(&'a str, &'a SenderId)>, Option<(&'a str, &'a SenderId)>) {
+    let own = ids.sender.as_ref().filter(|_| handle.slug().is_none());
+    let owner = ids.owner.as_ref().or(own).map(|id| (handle.owner(), id));
+    let agent = ids.sender.as_ref().filter(|_| handle.slug().is_some()).map(|id| (handle.as_str(), id));
+    (owner, agent)
+}
+
+impl Identities {
+    fn standing(&self, name: &str, id: &SenderId) -> Standing {
+        let (name, id) = (digest(name), digest(id.as_str()));
+        if self.known.contains(&(name, id)) {
+            Standing::Same
+        } else if self.known.range((name, 0)..=(name, u64::MAX)).next().is_some() {
+            Standing::Other
+        } else {
+            Standing::First
+        }
+    }
+
+    /// A payload tells who has this handle: what of it is new, and whether its owner's name is in doubt since now.
+    pub(super) fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> (Vec<Told>, bool) {
+        let (owner, agent) = names(handle, ids);
+        let of_owner = owner.map(|(name, id)| self.standing(name, id));
+        let mut new = Vec::new();
+        let mut begins = false;
+        for ((name, id), is_agent) in owner.map(|one| (one, false)).into_iter().chain(agent.map(|one| (one, true))) {
+            let standing = self.standing(name, id);
+            // The same owner made the agent anew.
+            let vouched = is_agent && of_owner == Some(Standing::Same);
+            let doubted = standing == Standing::Other && !vouched;
+            if standing == Standing::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
+                continue;
+            }
+            begins |= doubted;
+            new.push(Told { name: name.into(), id: id.clone(), doubted });
+        }
+        (new, begins)
+    }
+
+    /// What the record knows of a name.
+    pub(super) fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
+        self.take(owner, &told.name, &told.id, told.doubted, &basis, at);
+    }
+
+    /// Whether that is new.
+    fn take(&mut self, owner: &str, name: &str, id: &SenderId, doubted: bool, basis: &Basis, at: Timestamp) -> bool {
+        let pair = (digest(name), digest(id.as_str()));
+        if !doubted {
+            return self.known.len() < IDS_MAX && self.known.insert(pair);
+        }
+        let known = self.doubted.entry(owner.into()).or_insert_with(|| Doubted {
+            since: at,
+            basis: basis.clone(),
+            pairs: Vec::new(),
+        });
+        let new = known.pairs.len() < DOUBTED_MAX && !known.pairs.contains(&pair);
+        if new {
+            known.pairs.push(pair);
+        }
+        new
+    }
+
+    /// A person says that this owner's names are still theirs. Whether that was in doubt.
+    pub(super) fn vouched(&mut self, owner: &str) -> bool {
+        let Some(doubted) = self.doubted.remove(owner) else { return false };
+        self.known.extend(doubted.pairs);
+        true
+    }
+
+    pub(super) fn of(&self, owner: &str) -> Option<&Doubted> {
+        self.doubted.get(owner)
+    }
+
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.doubted.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RequestId;
+    use crate::policy::testkit::noon;
+
+    fn tell(known: &mut Identities, handle: &str, sender: &str, owner: &str) -> bool {
+        let id = |text: &str| SenderId::parse(text).ok();
+        let ids = SenderIds { sender: id(sender), owner: id(owner) };
+        let basis = Basis::OtherSender(RequestId::parse("r").unwrap());
+        known.told(&Handle::parse(handle).unwrap(), &ids, basis, noon()).1
+    }
+
+    #[test]
+    fn another_id_for_a_name_is_a_doubt_about_its_owner_until_a_person_says() {
+        let mut known = Identities::default();
+        assert!(!tell(&mut known, "carol", "c1", "") && !tell(&mut known, "carol", "c1", ""));
+        assert!(!tell(&mut known, "carol", "", ""), "what is not told is no difference");
+        assert!(!tell(&mut known, "carol/bot", "b1", "c1") && known.of("carol").is_none());
+        assert!(tell(&mut known, "carol", "m1", ""));
+        assert!(!tell(&mut known, "carol", "m1", ""), "said once");
+        assert!(known.of("carol").is_some() && known.of("carolin").is_none());
+        assert!(known.vouched("carol") && !known.vouched("carol"));
+        assert!(!tell(&mut known, "carol", "m1", "") && !tell(&mut known, "carol", "c1", ""));
+        assert!(tell(&mut known, "carol", "m2", ""));
+    }
+
+    #[test]
+    fn an_owner_is_known_by_the_id_of_any_agent_of_theirs() {
+        let mut known = Identities::default();
+        assert!(!tell(&mut known, "acme/bot", "b1", "a1"));
+        assert!(!tell(&mut known, "acme/bot", "b2", "a1"), "the same owner made it anew");
+        assert!(!tell(&mut known, "acme/bot", "b2", ""), "and that is remembered");
+        assert!(tell(&mut known, "acme/bot", "b3", ""), "whose is not known");
+        assert!(known.vouched("acme"));
+        assert!(tell(&mut known, "acme/other", "o1", "m1"), "another owner's agent");
+        assert!(known.vouched("acme") && tell(&mut known, "acme", "m2", ""), "and a user is an owner");
+    }
+}

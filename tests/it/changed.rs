@@ -1,0 +1,229 @@
+//! Handles that change or vanish, and lists that are half written, against the real binary and by the shipped recipes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use doorman::sandbox::wire::RequestState;
+use doorman::sandbox::{NewRequest, Status};
+use serde_json::Value;
+
+use crate::faults::checks::contacts_are_ours;
+use crate::faults::daemon::Daemon;
+use crate::faults::site::{AGENT, Site};
+
+/// The recipes that ask for how long somebody was not removed, and whom each lets in.
+const FORGETS_NO_REMOVAL: [(&str, &str); 4] = [
+    ("friends-and-their-agents.toml", "ann"),
+    ("one-chance-a-month.toml", "mallory"),
+    ("public-agent.toml", "mallory"),
+    ("quarantine-and-review.toml", "mallory"),
+];
+
+/// The recipes that let somebody in by name at any hour.
+const BY_NAME: [(&str, &str); 5] = [
+    ("by-owner.toml", "acme"),
+    ("exact-list.toml", "ann"),
+    ("friends-and-their-agents.toml", "john/an-assistant"),
+    ("known-organisations.toml", "globex/bot"),
+    ("only-these-owners.toml", "acme-labs/bot"),
+];
+
+fn recipe(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(name)
+}
+
+fn request(site: &Site, id: &str) -> RequestState {
+    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
+}
+
+fn ask(site: &Site, handle: &str, id: &str) {
+    site.control.request(&NewRequest::to(AGENT).from(handle).id(id)).unwrap();
+}
+
+fn decided(lines: &[Value], request: &str) -> Option<String> {
+    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
+    Some(line["verdict"].as_str()?.to_owned())
+}
+
+async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
+    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
+    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
+    assert_eq!(request(site, id).status, Status::Pending);
+    Ok(())
+}
+
+/// Waits until a decision on this request is on record: a command reads it there.
+async fn on_record(site: &Site, id: &str) -> Result<(), String> {
+    site.until("the decision is on record", |_| {
+        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1";
+        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+        ledger.query_row(sql, [id], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+    })
+    .await
+}
+
+async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
+    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
+    if decided(&daemon.lines(), id).as_deref() == Some("defer") {
+        let (code, _, err) = site.cli(&["approve", id]).await;
+        assert_eq!(code, 0, "{err}");
+    }
+    site.until("the contact is on record", |_| contacts_are_ours(site)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_no_recipe_does_a_contact_without_its_handle_lose_its_removal() -> Result<(), String> {
+    for (recipe_name, handle) in FORGETS_NO_REMOVAL {
+        for (listed, while_down) in [(None, false), (Some("somebody-else"), false), (None, true)] {
+            let case = format!("{recipe_name}, {listed:?}, {while_down}");
+            let site = Site::start().await;
+            std::fs::copy(recipe(recipe_name), site.path("rules.toml")).unwrap();
+            let mut daemon = site.daemon();
+            daemon.stands("live").await?;
+            ask(&site, handle, "first");
+            let_in(&site, &daemon, "first").await?;
+            // The list shows it without its handle, or with another one, to a daemon that reads it anew.
+            site.control.rename_contact(AGENT, handle, listed).unwrap();
+            daemon.stop().await?;
+            if while_down {
+                site.control.remove_contact(AGENT, handle).unwrap();
+            }
+            daemon = site.daemon();
+            daemon.stands("live").await?;
+            if !while_down {
+                // Who is there still comes in, where the recipe lets anybody in again: the handle says nothing of a removal.
+                site.until("the contact was seen", |_| daemon.lines().iter().any(|line| line["event"] == "listed"))
+                    .await?;
+                site.control.remove_contact(AGENT, handle).unwrap();
+            }
+            daemon.said("contact_removed", 1).await?;
+            ask(&site, handle, "second");
+            daemon.until("it is decided", |lines| decided(lines, "second").is_some()).await?;
+            assert_ne!(request(&site, "second").status, Status::Approved, "{case}:\n{}", daemon.tail(20));
+            assert_ne!(decided(&daemon.lines(), "second").as_deref(), Some("approve"), "{case}");
+            on_record(&site, "second").await?;
+            let (_, explained, _) = site.cli(&["explain", "second"]).await;
+            assert!(explained.contains("removed"), "{case}: {explained}");
+            daemon.stop().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_each_recipe_a_friend_whose_handle_comes_late_is_let_in_and_who_stops_being_one_is_not() -> Result<(), String>
+{
+    for (recipe_name, handle) in BY_NAME {
+        let site = Site::start().await;
+        std::fs::copy(recipe(recipe_name), site.path("rules.toml")).unwrap();
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        site.control.request(&NewRequest::to(AGENT).from_null().id("late")).unwrap();
+        waits(&site, &daemon, "late").await?;
+        site.control.rename_request("late", Some(handle)).unwrap();
+        site.until("the friend is let in", |_| request(&site, "late").status == Status::Approved)
+            .await
+            .map_err(|why| format!("{recipe_name}: {why}"))?;
+        // A friend who waits, since everything is paused, is somebody else when it goes on.
+        let (code, _, err) = site.cli(&["pause"]).await;
+        assert_eq!(code, 0, "{err}");
+        ask(&site, handle, "was");
+        waits(&site, &daemon, "was").await?;
+        site.control.rename_request("was", Some("mallory/bot")).unwrap();
+        daemon.said("request_changed", 2).await?;
+        let (code, _, err) = site.cli(&["resume"]).await;
+        assert_eq!(code, 0, "{err}");
+        daemon
+            .until("it is decided anew", |lines| {
+                lines.iter().any(|line| line["event"] == "agent_resumed")
+                    && lines.iter().any(|line| {
+                        matches!(line["event"].as_str(), Some("decided" | "answered"))
+                            && line["request"] == "was"
+                            && line["handle"] == "mallory/bot"
+                            && line["by"] != "paused"
+                    })
+            })
+            .await
+            .map_err(|why| format!("{recipe_name}: {why}"))?;
+        assert_ne!(request(&site, "was").status, Status::Approved, "{recipe_name}:\n{}", daemon.tail(20));
+        daemon.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_word_for_a_sender_that_changed_is_asked_for_again() -> Result<(), String> {
+    let site = Site::start().await;
+    std::fs::copy(recipe("quarantine-and-review.toml"), site.path("rules.toml")).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol", "r-1");
+    waits(&site, &daemon, "r-1").await?;
+    site.control.rename_request("r-1", Some("mallory")).unwrap();
+    daemon.said("request_changed", 1).await?;
+    let (_, pending, _) = site.cli(&["pending"]).await;
+    assert!(pending.contains("mallory") && !pending.contains("carol"), "{pending}");
+    let (code, _, err) = site.cli(&["approve", "@carol"]).await;
+    assert!(code == 1 && err.contains("nothing pending has the id or handle `@carol`"), "{err}");
+    let (code, _, err) = site.cli(&["approve", "r-1"]).await;
+    assert!(code == 1 && err.contains("was sent by @carol when it came") && err.contains("@mallory now"), "{err}");
+    assert_eq!(request(&site, "r-1").status, Status::Pending);
+    let (code, out, err) = site.cli(&["approve", "r-1"]).await;
+    assert!(code == 0 && out.contains("mallory"), "{out}{err}");
+    assert_eq!(request(&site, "r-1").status, Status::Approved);
+    let (_, history, _) = site.cli(&["history", "--json"]).await;
+    let row: Value = serde_json::from_str(history.lines().next_back().unwrap()).unwrap();
+    assert_eq!((&row["handle"], &row["verdict"]), (&"mallory".into(), &"approve".into()), "{row}");
+    // Whom carol's approval would have let in again is not mallory's matter, and the other way round.
+    ask(&site, "carol", "r-2");
+    waits(&site, &daemon, "r-2").await?;
+    daemon.stop().await?;
+    Ok(())
+}
+
+/// Foes on a list, and a friend whom no list names.
+const BLOCKED: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[lists.blocked]\nfile = \"blocked.txt\"\n[rules.anybody]\nthen = \"approve\"\nwhen = \"everyone\"\ndangerously_approve_everyone = true\nlimit = { count = 9, per = \"1h\" }\n[rules.blocked]\nthen = \"reject\"\nwhen = { list = \"blocked\" }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_blocklist_lets_nobody_in_whom_the_whole_one_bars() -> Result<(), String> {
+    let site = Site::start().await;
+    let whole: String = (0..100).map(|number| format!("foe-{number}\n")).collect();
+    std::fs::write(site.path("rules.toml"), BLOCKED).unwrap();
+    std::fs::write(site.path("blocked.txt"), &whole).unwrap();
+    let mut settings = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
+    settings.push_str("\n[reload]\nwatch = true\n");
+    std::fs::write(site.path("doorman.toml"), settings).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    let barred = async |id: &str| {
+        ask(&site, "foe-99", id);
+        site.until("the foe is answered", |_| request(&site, id).status != Status::Pending).await?;
+        assert_eq!(request(&site, id).status, Status::Rejected, "{id}:\n{}", daemon.tail(20));
+        Ok::<(), String>(())
+    };
+    barred("before").await?;
+    // Somebody writes it in place, and stops at 60 % and half a line.
+    let (first, rest) = whole.split_at(whole.len() * 6 / 10 + 1);
+    assert!(!first.ends_with('\n'));
+    std::fs::write(site.path("blocked.txt"), first).unwrap();
+    barred("while-it-is-written").await?;
+    daemon.said("policy_refused", 1).await?;
+    let refused = daemon.lines().into_iter().find(|line| line["event"] == "policy_refused").unwrap();
+    assert!(refused.to_string().contains("lost more than 10 %"), "{refused}");
+    barred("once-it-stood-still").await?;
+    let (code, _, err) = site.cli(&["reload", "--wait"]).await;
+    assert!(code != 0 && err.contains("lost more than 10 %"), "{code}: {err}");
+    barred("after-a-reload-by-hand").await?;
+    // The rest comes, and more.
+    let mut file = std::fs::OpenOptions::new().append(true).open(site.path("blocked.txt")).unwrap();
+    file.write_all(format!("{rest}newcomer\n").as_bytes()).unwrap();
+    drop(file);
+    daemon.said("list_changed", 1).await?;
+    let changed = daemon.lines().into_iter().find(|line| line["event"] == "list_changed").unwrap();
+    assert!(changed["message"].as_str().unwrap().contains("+1 −0 entries of list blocked"), "{changed}");
+    barred("in-the-end").await?;
+    ask(&site, "newcomer", "late");
+    site.until("it is answered", |_| request(&site, "late").status == Status::Rejected).await?;
+    daemon.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! A handle that somebody else has by now, as far as payloads tell, against the real binary: rights by name wait for a person.
+
+use std::path::Path;
+
+use doorman::sandbox::wire::RequestState;
+use doorman::sandbox::{NewRequest, Status};
+use serde_json::Value;
+
+use crate::faults::daemon::Daemon;
+use crate::faults::site::{AGENT, Site};
+
+/// Who is let in by each of these recipes for their name, or for having been let in before.
+const RECIPES: [(&str, &str); 7] = [
+    ("by-owner.toml", "acme"),
+    ("exact-list.toml", "ann"),
+    ("friends-and-their-agents.toml", "ann/bot"),
+    ("known-organisations.toml", "acme/bot"),
+    ("one-chance-a-month.toml", "mallory"),
+    ("only-these-owners.toml", "acme/bot"),
+    ("quarantine-and-review.toml", "mallory"),
+];
+
+fn request(site: &Site, id: &str) -> RequestState {
+    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
+}
+
+fn decided(lines: &[Value], request: &str) -> Option<String> {
+    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
+    Some(line["verdict"].as_str()?.to_owned())
+}
+
+/// A request by whoever has these ids.
+fn ask(site: &Site, handle: &str, id: &str, sender: Option<&str>, owner: Option<&str>) {
+    site.control.request(&NewRequest::to(AGENT).from(handle).id(id).ids(sender, owner)).unwrap();
+}
+
+async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
+    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
+    if decided(&daemon.lines(), id).as_deref() == Some("defer") {
+        let (code, _, err) = site.cli(&["approve", id]).await;
+        assert_eq!(code, 0, "{err}");
+    }
+    site.until("they are in", |_| request(site, id).status == Status::Approved).await
+}
+
+async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
+    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
+    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
+    assert_eq!(request(site, id).status, Status::Pending);
+    Ok(())
+}
+
+/// Waits until a decision on this request is on record: a command reads it there.
+async fn on_record(site: &Site, id: &str) -> Result<(), String> {
+    site.until("the decision is on record", |_| {
+        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1";
+        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+        ledger.query_row(sql, [id], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+    })
+    .await
+}
+
+async fn doubts(site: &Site) -> Vec<[String; 4]> {
+    let (code, out, err) = site.cli(&["doubts", "--json"]).await;
+    assert_eq!(code, 0, "{err}");
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        ["owner", "fact", "basis", "subject"].map(|key| row[key].as_str().unwrap().to_owned())
+    };
+    out.lines().map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_no_recipe_does_the_next_holder_of_a_name_inherit_its_rights() -> Result<(), String> {
+    for (recipe, handle) in RECIPES {
+        let site = Site::start().await;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(recipe);
+        std::fs::copy(path, site.path("rules.toml")).unwrap();
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        let owner = handle.split('/').next().unwrap();
+        let whose = |id| if handle.contains('/') { (None, Some(id)) } else { (Some(id), None) };
+        let (sender, of) = whose("the-first");
+        ask(&site, handle, "first", sender, of);
+        let_in(&site, &daemon, "first").await?;
+        let (sender, of) = whose("another");
+        ask(&site, handle, "second", sender, of);
+        waits(&site, &daemon, "second").await.map_err(|why| format!("{recipe}: {why}"))?;
+        let doubt = [owner, "identity", "other-sender", "second"].map(str::to_owned);
+        assert_eq!(doubts(&site).await, [doubt], "{recipe}");
+        on_record(&site, "second").await?;
+        let (_, explained, _) = site.cli(&["explain", "second"]).await;
+        assert!(explained.contains("another id for that name"), "{recipe}: {explained}");
+        let (code, _, err) = site.cli(&["settle", owner, "same"]).await;
+        assert_eq!(code, 0, "{recipe}: {err}");
+        site.until("they are let in", |_| request(&site, "second").status == Status::Approved).await?;
+        assert_eq!(doubts(&site).await, Vec::<[String; 4]>::new());
+        daemon.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_knows_who_had_a_name_and_a_person_ends_the_doubt() -> Result<(), String> {
+    let site = Site::start().await;
+    let rules =
+        "version = 1\n[policy]\nmode = \"enforce\"\n[rules.known]\nthen = \"approve\"\nwhen = { owner = \"carol\" }\n";
+    std::fs::write(site.path("rules.toml"), rules).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol", "first", Some("c1"), None);
+    let_in(&site, &daemon, "first").await?;
+    daemon.stop().await?;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    // Another agent of hers, and one that says nothing of whose it is.
+    ask(&site, "carol/bot", "second", Some("b1"), Some("c1"));
+    ask(&site, "carol/silent", "third", None, None);
+    let_in(&site, &daemon, "second").await?;
+    let_in(&site, &daemon, "third").await?;
+    ask(&site, "carol/bot", "fourth", Some("b2"), Some("m1"));
+    waits(&site, &daemon, "fourth").await?;
+    daemon.said("name_in_doubt", 1).await?;
+    daemon.stop().await?;
+    // The next daemon knows it still; of whoever else of that name, too.
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    let doubt = ["carol", "identity", "other-sender", "fourth"].map(str::to_owned);
+    assert_eq!(doubts(&site).await, [doubt]);
+    ask(&site, "carol/silent", "fifth", None, None);
+    waits(&site, &daemon, "fifth").await?;
+    let (_, pending, _) = site.cli(&["pending"]).await;
+    assert!(pending.contains("in doubt"), "{pending}");
+    let (_, page, _) = site.cli(&["doubts"]).await;
+    assert!(page.contains("by `settle HANDLE same`"), "{page}");
+    let (code, _, err) = site.cli(&["approve", "fourth"]).await;
+    assert_eq!(code, 0, "{err}");
+    site.until("the other waits no more", |_| request(&site, "fifth").status == Status::Approved).await?;
+    daemon.stop().await?;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    assert_eq!(doubts(&site).await, Vec::<[String; 4]>::new());
+    ask(&site, "carol", "sixth", Some("m1"), None);
+    site.until("she is known by that id now", |_| request(&site, "sixth").status == Status::Approved).await?;
+    daemon.stop().await?;
+    Ok(())
+}
