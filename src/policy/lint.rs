@@ -2,6 +2,7 @@
 //! ledger know, and are asked for by `doorman check`.
 
 mod context;
+mod never;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -37,6 +38,7 @@ pub(crate) fn of_file(
 ) {
     let rules = both(policy, raw);
     covered(&rules, problems);
+    never::approve(policy, &rules, problems);
     twins(&rules, problems);
     untested(&rules, results, problems);
     uncharged(policy, raw, problems);
@@ -82,6 +84,20 @@ fn covered(rules: &[Both<'_>], problems: &mut Problems) {
                     (When::Table(broad), When::Table(narrow)) => covers(broad, narrow, &mut budget),
                 }
         });
+        let several = match over {
+            Some(_) => None,
+            None => {
+                let outlive: Vec<_> = blockers.iter().copied().filter(|blocker| outlived(blocker.rule)).collect();
+                never::together(&outlive, approve, &mut budget)
+            }
+        };
+        if let Some(rules) = several {
+            let rules: Vec<String> = rules.iter().map(|name| format!("`{name}`")).collect();
+            problems
+                .warning(approve.name, format!("the approve rule `{}` can never take effect", approve.rule.name))
+                .label(format!("{} together undo it wherever it matches", rules.join(" and ")))
+                .help("reject beats defer, and defer beats approve: make an exception in one of them with `unless`");
+        }
         if let Some(over) = over {
             let (name, by, then) = (&approve.rule.name, &over.rule.name, over.rule.then);
             problems

@@ -71,6 +71,59 @@ fn implies(narrow: &Condition, broad: &Condition, budget: &mut u32) -> bool {
     })
 }
 
+/// Whether the senders that `narrow` names are each undone by one of these tables, and it takes several: which ones.
+pub(crate) fn undone_together(tables: &[&Table], narrow: &Table, budget: &mut u32) -> Option<Vec<usize>> {
+    let naming = narrow.conditions.iter().filter_map(|condition| condition.0.groups());
+    for groups in naming {
+        let mut all = std::collections::BTreeSet::new();
+        let undone = |group: Group<'_>, budget: &mut u32| {
+            tables.iter().position(|table| {
+                table.conditions.iter().all(|wide| {
+                    spend(budget)
+                        && (wide.0.holds_for_all(group)
+                            || narrow.conditions.iter().any(|one| implies(one, wide, budget)))
+                })
+            })
+        };
+        let mut some = false;
+        let whole = { groups }.all(|group| {
+            some = true;
+            undone(group, budget).map(|at| all.insert(at)).is_some()
+        });
+        if whole && some {
+            return Some(all.into_iter().collect());
+        }
+    }
+    None
+}
+
+/// Whether no sender fits both conditions, by the senders that both name.
+pub(crate) fn never_meet(one: &Condition, other: &Condition, budget: &mut u32) -> bool {
+    let (Some(ones), Some(_)) = (one.0.groups(), other.0.groups()) else { return false };
+    let mut some = false;
+    { ones }.all(|group| {
+        some = true;
+        other.0.groups().is_some_and(|mut others| others.all(|other| spend(budget) && apart(group, other)))
+    }) && some
+}
+
+/// Whether nobody is in both groups.
+fn apart(one: Group<'_>, other: Group<'_>) -> bool {
+    let owners = one.owner().zip(other.owner());
+    let kinds = one.only_agents().zip(other.only_agents());
+    let apart = |(one, other): (Group<'_>, Group<'_>)| match (one, other) {
+        (Group::Handle(one), Group::Handle(other)) => one != other,
+        (Group::Handle(handle), Group::Slug(slug)) => handle.slug() != Some(slug),
+        (Group::Handle(handle), Group::Glob(glob)) => !glob.matcher.is_match(handle.as_str()),
+        (Group::Slug(one), Group::Slug(other)) => one != other,
+        _ => false,
+    };
+    owners.is_some_and(|(one, other)| one != other)
+        || kinds.is_some_and(|(one, other)| one != other)
+        || apart((one, other))
+        || apart((other, one))
+}
+
 fn spend(budget: &mut u32) -> bool {
     *budget = budget.saturating_sub(1);
     *budget > 0

@@ -27,6 +27,9 @@ snapshots! {
     warned_about: [
         ("covered by a reject", "+[rules.a]\nthen = \"approve\"\nwhen = { handle = [\"acme/*-bot\", \"acme/x\"], message_longer_than = 5 }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"acme\" }\n[tests.a]\nrequest = { from_handle = \"acme/x\", message = \"long enough\" }\nexpect = { verdict = \"reject\" }\n"),
         ("covered by a defer for everyone", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"defer\"\nwhen = \"everyone\"\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"defer\" }\n"),
+        ("covered by two rules together", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = [\"ann\", \"bob\"] }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\n[rules.c]\nthen = \"defer\"\nwhen = { owner = \"bob\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n[tests.b]\nrequest = { from_handle = \"bob\" }\nexpect = { verdict = \"defer\", by = \"c\" }\n"),
+        ("all whom it means look like somebody else", "+[policy]\nprotect = [\"acme\"]\n[rules.a]\nthen = \"approve\"\nwhen = { handle_regex = \"(acm3|acmee)/.*-bot\" }\n"),
+        ("a list and an owner that never meet", "+[lists.friends]\nfile = \"friends.txt\"\n[rules.a]\nthen = \"approve\"\nwhen = { list = \"friends\", owner = [\"bob\", \"eve\"] }\n[rules.b]\nthen = \"approve\"\nwhen = { owner = \"ann\", history = { approved_before = false, approved_over = { count = 1, per = \"1d\" } } }\n"),
         ("two rules the same", "+[rules.a]\nthen = \"reject\"\nwhen = { handle = [\"ann\", \"bob\"], kind = \"user\" }\n[rules.b]\nthen = \"reject\"\nwhen = { kind = \"user\", handle = [\"@Bob\", \"ann\"] }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
         ("two entries the same", "+[lists.a]\nentries = [\"bob\", \"bob\"]\nfile = \"twice.txt\"\n[rules.a]\nthen = \"reject\"\nwhen = { list = [\"a\", \"a\"], handle = [\"ann\", \"@Ann\"] }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
         ("no test", "+[rules.a]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nshadow = true\nwhen = { owner = \"bob\" }\n[tests.a]\nrequest = { from_handle = \"eve\" }\nexpect = { verdict = \"defer\" }\n"),
@@ -61,6 +64,18 @@ fn what_is_no_mistake_is_not_warned_about() {
         (
             "covered in shadow",
             "[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\nshadow = true\n",
+        ),
+        (
+            "each of two rules covers one, and nobody the third",
+            "[rules.a]\nthen = \"approve\"\nwhen = { owner = [\"ann\", \"bob\", \"eve\"] }\n[rules.b]\nthen = \"reject\"\nwhen = { owner = \"ann\" }\n[rules.c]\nthen = \"reject\"\nwhen = { owner = \"bob\" }\n",
+        ),
+        (
+            "one of two looks like somebody else, or is named literally, or is protected",
+            "[policy]\nprotect = [\"acme\"]\n[rules.a]\nthen = \"approve\"\nwhen = { handle_regex = \"(acm3|bob)/.*\" }\n[rules.b]\nthen = \"approve\"\nwhen = { handle = \"acm3/*-bot\" }\n[rules.c]\nthen = \"approve\"\nwhen = { handle_regex = \"acme/x+\" }\n",
+        ),
+        (
+            "a list and an owner that meet in one",
+            "[lists.friends]\nfile = \"friends.txt\"\n[rules.a]\nthen = \"approve\"\nwhen = { list = \"friends\", owner = [\"bob\", \"john\"] }\n[rules.b]\nthen = \"approve\"\nwhen = { list = \"friends\", handle_regex = \"ann|eve/.*\" }\n",
         ),
         (
             "narrower than the rule",
