@@ -19,7 +19,8 @@ const RHYTHM: Duration = Duration::from_secs(3600);
 /// After a reading that failed; or, with a second a page besides, after one that leaves somebody in doubt, or where nobody
 /// tells of new contacts.
 const RETRY: Duration = Duration::from_secs(30);
-/// Readings in succession that miss a contact, before it counts as removed although each was disturbed: a row slips from one
+/// Readings in succession that miss a contact, before it counts as removed although each was disturbed, or its total did not
+/// fit its rows: a row slips from one
 /// page to the one already read only where another row goes at that very moment, and never does so time and again.
 pub(super) const MISSED_MAX: u8 = 3;
 /// While nobody tells of contacts, a reading that began longer ago does not show who is there now; and a second a page besides.
@@ -222,10 +223,12 @@ impl Contacts {
         let counted = reading.total.is_none_or(|total| total == reading.shown);
         let (mut gone, mut again) = (Vec::new(), false);
         for (id, missed) in known.not_shown(reading.call) {
-            *missed += u8::from(reading.disturbed);
-            if (!reading.disturbed && counted) || *missed >= MISSED_MAX {
+            // A total that does not fit the rows may be wrong for good: time and again, the rows are believed.
+            let proves = !reading.disturbed && counted;
+            *missed += u8::from(!proves);
+            if proves || *missed >= MISSED_MAX {
                 gone.push(id.clone());
-            } else if reading.disturbed {
+            } else {
                 again = true;
             }
         }

@@ -47,6 +47,9 @@ pub(super) struct Identities {
     doubted: BTreeMap<Arc<str>, Doubted>,
 }
 
+/// A name, and whose a payload says it is.
+type Claim<'a> = (&'a str, &'a SenderId);
+
 /// What is known of a pair.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -61,10 +64,7 @@ fn digest(text: &str) -> u64 {
 }
 
 /// The names whose ids a payload tells. A user's own id is that of an owner.
-fn names<'a>(
-    handle: &'a Handle,
-    ids: &'a SenderIds,
-) -> (Option<(&'a str, &'a SenderId)>, Option<(&'a str, &'a SenderId)>) {
+fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<Claim<'a>>, Option<Claim<'a>>) {
     let own = ids.sender.as_ref().filter(|_| handle.slug().is_none());
     let owner = ids.owner.as_ref().or(own).map(|id| (handle.owner(), id));
     let agent = ids.sender.as_ref().filter(|_| handle.slug().is_some()).map(|id| (handle.as_str(), id));

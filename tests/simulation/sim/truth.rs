@@ -319,7 +319,7 @@ impl World {
             Said::Approved | Said::Cancelled | Said::Expired => {
                 self.truth.rejected.retain(|change| request.is_none_or(|request| change.id != request.as_str()));
             }
-            Said::Removed | Said::Rejected => {}
+            Said::Removed | Said::Rejected | Said::Same => {}
         }
     }
 
