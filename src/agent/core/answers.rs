@@ -375,7 +375,9 @@ impl Core {
         self.inbox.listing.disturb();
         self.count(Counter::UpdatesReceived);
         let Some(entry) = self.inbox.entry(id) else {
-            let told = self.inbox.tombstone(id).is_some();
+            // One that ended, and nobody said how: that is known for longer than its end is remembered here.
+            let doubted = self.policy_state.doubts().owner_by_request(id).is_some();
+            let told = doubted || self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
             match told {
                 true => self.end_told(id, &status, now),

@@ -180,3 +180,22 @@ fn our_own_id_in_a_row_says_whose_list_it_is_and_nothing_of_who_is_on_it() {
         assert_eq!(held.core.doubts().len(), doubted, "{name}");
     }
 }
+
+#[test]
+fn what_the_platform_says_at_last_of_a_request_that_vanished_while_nobody_ran_counts() {
+    let memory = || SavedAgent {
+        pending: vec![on_record("r0", Some("ann/bot"))],
+        newest: Some(now(Duration::ZERO).wall),
+        ..SavedAgent::default()
+    };
+    for (status, rejected) in [(RequestStatus::Rejected, true), (RequestStatus::Expired, false)] {
+        let mut held = with_rules(memory());
+        held.lists_after(MINUTES, &[of("r1", "eve")]);
+        assert_eq!(bases(&held), doubt("request-vanished", "r0"));
+        held.core.updated(&crate::model::RequestId::parse("r0").unwrap(), status.clone(), now(held.at));
+        held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], !rejected), "{status}");
+        let said = |entry: &Record| matches!(entry, Record::Settled { status: Some(said), .. } if *said == status);
+        assert!(held.recorded.iter().any(said), "{status} is on record");
+    }
+}
