@@ -21,6 +21,10 @@ pub enum Behind {
     Parts {
         nth: usize,
     },
+    /// The same, of this one; and those who may ask after it do.
+    Leaves {
+        id: String,
+    },
     /// One that was removed is made again, under its id or another.
     Comes {
         nth: usize,
@@ -148,6 +152,13 @@ impl World {
         }
         match behind {
             Behind::Parts { nth } => self.parts(nth),
+            Behind::Leaves { id } => {
+                let Some(number) = self.platform.contacts.iter().position(|fellow| fellow.id == id) else { return };
+                self.part(number);
+                for seconds in 2..8 {
+                    self.happens_in(Duration::from_secs(seconds), Happening::Knock { kind: KNOWN });
+                }
+            }
             Behind::Comes { nth, same } => {
                 let Some(mut fellow) = pick(&self.platform.parted, nth).cloned() else { return };
                 if !same {
@@ -163,8 +174,11 @@ impl World {
             }
             Behind::Renames { nth, to } => {
                 let another = stranger(KNOWN, nth).0;
+                let known = |fellow: &Fellow| fellow.owners.iter().any(|owner| owner.starts_with("known"));
+                let number = self.platform.contacts.iter().position(known).filter(|_| nth % 2 == 0);
                 let count = self.platform.contacts.len().max(1);
-                let Some(fellow) = self.platform.contacts.get_mut(nth % count) else { return };
+                let number = number.unwrap_or(nth % count);
+                let Some(fellow) = self.platform.contacts.get_mut(number) else { return };
                 fellow.handle = match to {
                     Name::Hidden => None,
                     Name::Shown => fellow.owners.first().map(|owner| format!("{owner}/shown")),
@@ -173,6 +187,10 @@ impl World {
                 fellow.owners.extend(fellow.handle.as_deref().map(super::platform::owner_of));
                 let fellow = fellow.clone();
                 self.truth_makes(&fellow);
+                if let (Name::Anothers, Some(rng)) = (to, &mut self.behind) {
+                    let wait = Duration::from_secs(rng.u64(20..400));
+                    self.happens_in(wait, Happening::Behind(Behind::Leaves { id: fellow.id }));
+                }
                 self.saw("contact renamed");
             }
             Behind::EndsUntold { nth, status } => {
@@ -260,7 +278,12 @@ impl World {
         let mut order: Vec<usize> = (0..self.platform.contacts.len()).collect();
         order.sort_by_key(|number| !known(&self.platform.contacts[*number]));
         let count = self.platform.contacts.iter().filter(|fellow| known(fellow)).count().max(1);
-        let Some(number) = order.get(nth % count).copied() else { return };
+        if let Some(number) = order.get(nth % count).copied() {
+            self.part(number);
+        }
+    }
+
+    fn part(&mut self, number: usize) {
         let fellow = self.platform.contacts.remove(number);
         self.saw("contact removed");
         self.truth_parts(&fellow);
