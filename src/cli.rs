@@ -28,6 +28,7 @@ mod init;
 mod ledger;
 mod list;
 mod man;
+mod notify;
 mod output;
 mod pause;
 mod pending;
@@ -122,6 +123,8 @@ enum Command {
     /// Show what was decided, and why
     #[command(visible_alias = "logs")]
     History(history::Args),
+    /// Show who is told when somebody waits, and try it
+    Notify(notify::Args),
     /// Load the rules again
     Reload(reload::Args),
     /// Answer nothing until `resume`
@@ -247,6 +250,7 @@ pub fn main() -> u8 {
         Command::Revoke(args) => revoke::run(args, &global),
         Command::History(args) => history::run(args, &global),
         Command::Reload(args) => reload::run(args, &global),
+        Command::Notify(args) => notify::run(args, &global),
         Command::Pause(args) => pause::run(args, true, &global),
         Command::Resume(args) => pause::run(args, false, &global),
         Command::Ledger(args) => ledger::run(args, &global),

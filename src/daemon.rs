@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::config::settings::{AgentSettings, ControlSettings};
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
+use crate::notify;
 use crate::ops::board;
 use crate::ops::control::inherited::Inherited;
 use crate::ops::control::server::{self, Purpose};
@@ -24,7 +25,7 @@ use crate::ops::control::socket::Bound;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
-use crate::ops::notify::Notifier;
+use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::platform::net::Net;
 use crate::platform::rest::{CallCount, Rest};
@@ -249,6 +250,7 @@ impl Daemon {
         // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
         let (board, reader) = board::channel();
+        let pictures = reader.clone();
         let metrics = Metrics::new(reader, clock.clone(), settings.metrics.per_agent);
         let given = std::mem::take(&mut inherited.metrics).into_iter().map(Port::Given).collect();
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
@@ -281,6 +283,7 @@ impl Daemon {
             observer,
             metrics: metrics.clone(),
         };
+        let metrics_of_notify = metrics.clone();
         let stop = CancellationToken::new();
         let watchdog = Watchdog::new();
         let readings = Readings::new(metrics, watchdog.clone());
@@ -301,6 +304,15 @@ impl Daemon {
             beside.push(tokio::spawn(listener::serve(port, readings.clone(), stop.clone())));
         }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
+        let of_notify = notify::Surroundings {
+            clock: around.clock.clone(),
+            ledger: ledger.clone(),
+            board: pictures,
+            redact,
+            metrics: metrics_of_notify,
+        };
+        let (targets, tasks) = notify::Targets::start(&settings.notify, &of_notify, seed, &stop);
+        beside.extend(tasks);
         let (orders, ordered) = mpsc::channel(8);
         let agents = settings.agents.len();
         notifier.ready();
@@ -314,7 +326,8 @@ impl Daemon {
             authorities,
             "doorman is up"
         );
-        let parts = Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board };
+        let parts =
+            Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify: targets };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
         Ok(Self { orders, control, ledger, task, beside })
     }

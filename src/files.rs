@@ -187,6 +187,23 @@ pub(crate) fn regular_or_missing(path: &Path) -> Result<Option<Metadata>, FileEr
     })
 }
 
+/// Refuses what is not a program that this process may run, or that everybody may write or replace. Blocks for at most
+/// [`TIME`].
+///
+/// # Errors
+/// See [`FileError`].
+pub fn program(path: &Path) -> Result<(), FileError> {
+    let file = path.to_owned();
+    within(path, move || {
+        let meta = std::fs::metadata(&file)?;
+        regular(&meta)?;
+        if meta.mode() & 0o111 == 0 {
+            return Err(std::io::Error::from(ErrorKind::PermissionDenied).into());
+        }
+        judge(&file, &meta, Trust::Path).map(drop).map_err(FileError::Untrusted)
+    })
+}
+
 /// Does something that may hang, for at most [`TIME`], on a thread of its own. `path` is what it hangs on.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod backup;
 mod blank;
 mod checkpoint;
 mod columns;
+pub mod deliveries;
 pub mod entry;
 mod file;
 mod lock;
@@ -36,6 +37,7 @@ use crate::clock::Clock;
 use crate::model::AgentId;
 
 pub use backup::backup;
+use deliveries::{Delivery, Mark, Waiting};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 pub use file::reset;
 pub use read::{Filter, LedgerReader, RecordedRequest};
@@ -207,6 +209,29 @@ impl Ledger {
     pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
         let agent = agent.clone();
         self.read(move |connection| restore::load(connection, &agent, now, reach)).await
+    }
+
+    /// How far a target of `[[notify]]` was told, and the message that is under way to it.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn delivery(&self, target: &str) -> Result<Delivery, LedgerError> {
+        let target = target.to_owned();
+        self.read(move |connection| deliveries::load(connection, &target)).await
+    }
+
+    /// Who waits for a person, of these agents (of all where empty), and who of them is new since the mark. `None` where
+    /// nothing was decided since a look that saw these rows as the newest.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn waiting(
+        &self,
+        agents: Vec<AgentId>,
+        since: Mark,
+        looked: Option<(i64, i64)>,
+    ) -> Result<Option<Waiting>, LedgerError> {
+        self.read(move |connection| deliveries::waiting(connection, &agents, &since, looked)).await
     }
 
     /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and

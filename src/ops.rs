@@ -8,6 +8,6 @@ pub mod harden;
 pub(crate) mod health;
 pub mod log;
 pub mod metrics;
-pub mod notify;
+pub mod service_manager;
 pub mod signals;
 pub mod watchdog;

@@ -138,8 +138,29 @@ pub fn look(source: &KeySource) -> Found {
     Found { key, warnings }
 }
 
+/// Reads one secret, or several, each on a line of its own: while one is being changed both count. Blocks as [`read`] does.
+pub fn read_lines(source: &KeySource, most: usize) -> Result<Vec<Key>, KeyReadError> {
+    let unusable = |why: String| KeyReadError { source_name: describe(source), why };
+    let mut text = content(source, &mut Vec::new()).map_err(unusable)?;
+    let lines = text.lines().map(Key::parse).collect::<Result<Vec<Key>, KeyProblem>>();
+    text.zeroize();
+    match lines {
+        Ok(keys) if keys.is_empty() => Err(unusable(KeyProblem::Empty.to_string())),
+        Ok(keys) if keys.len() > most => Err(unusable(format!("it holds more than {most} lines"))),
+        Ok(keys) => Ok(keys),
+        Err(problem) => Err(unusable(problem.to_string())),
+    }
+}
+
 fn key(source: &KeySource, warnings: &mut Vec<String>) -> Result<Key, String> {
-    let mut text = match source {
+    let mut text = content(source, warnings)?;
+    let key = Key::parse(&text).map_err(|problem| problem.to_string());
+    text.zeroize();
+    key
+}
+
+fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, String> {
+    Ok(match source {
         KeySource::File(path) => {
             let contents = read_file(path)?;
             // A group that may read it is somebody's choice.
@@ -165,10 +186,7 @@ fn key(source: &KeySource, warnings: &mut Vec<String>) -> Result<Key, String> {
                         `DOORMAN_API_KEY_FILE` where the environment configures it"
                 .to_owned());
         }
-    };
-    let key = Key::parse(&text).map_err(|problem| problem.to_string());
-    text.zeroize();
-    key
+    })
 }
 
 /// Where systemd put a credential.

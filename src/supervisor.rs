@@ -24,10 +24,11 @@ use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
+use crate::notify::Targets;
 use crate::ops::board::{AgentSlot, Board, Phase};
 use crate::ops::control::wire::{Call, PolicyStatus, Reloaded};
 use crate::ops::log::events;
-use crate::ops::notify::Notifier;
+use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::policy::Shrunk;
 
@@ -82,6 +83,8 @@ pub struct Parts {
     pub reread: Reread,
     /// Where the board is published.
     pub board: watch::Sender<Arc<Board>>,
+    /// Who is told.
+    pub notify: Targets,
 }
 
 /// What the supervisor's own loop, the control calls and the agents' runners share.
@@ -97,6 +100,7 @@ pub(crate) struct Shared {
     shadow: bool,
     settings_watch: Arc<settings_watch::SettingsWatch>,
     board: boards::Publisher,
+    notify: Targets,
 }
 
 /// One agent as the supervisor sees it.
@@ -202,7 +206,7 @@ pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 ) {
-    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board } = parts;
+    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify } = parts;
     let board = boards::Publisher::new(board);
     let member = |agent: &crate::config::settings::AgentSettings| Member {
         id: agent.id.clone(),
@@ -223,6 +227,7 @@ pub async fn run(
         shadow,
         settings_watch,
         board,
+        notify,
     });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();

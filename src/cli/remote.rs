@@ -168,6 +168,7 @@ mod tests {
             policies: Vec::new(),
             configuration: Default::default(),
             ledger: "ok".to_owned(),
+            notify: Vec::new(),
             counters: Default::default(),
         }
     }

@@ -11,7 +11,7 @@ use crate::daemon::{Daemon, Options};
 use crate::files;
 use crate::ops::control::inherited::Inherited;
 use crate::ops::log::events;
-use crate::ops::notify::{Notifier, watchdog_limit};
+use crate::ops::service_manager::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
 use crate::secret::Redact;

@@ -7,7 +7,7 @@ use super::agents::AgentArg;
 use super::remote::{self, RemoteArgs};
 use super::{CliError, Global, output, table};
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, PolicyStatus, Status};
+use crate::ops::control::wire::{AgentStatus, NotifyState, PolicyStatus, Status};
 use crate::policy::doubts::SHOWN_MAX;
 
 /// The exit code of `--exit-code` where no daemon answers.
@@ -25,7 +25,8 @@ const NO_DAEMON: u8 = 2;
 States: starting, live, away (no connection, listing meanwhile), yielded (the
 agent itself is connected, listing meanwhile), polling (by configuration),
 refused (the key is refused). Somebody should look where an agent is refused,
-paused or without rules, or where the ledger cannot be written.
+paused or without rules, where the ledger cannot be written, or where messages to
+a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon; otherwise 69 no daemon.")]
@@ -94,6 +95,12 @@ fn attention(status: &Status) -> Vec<String> {
     if status.ledger != "ok" {
         lines.push(format!("the ledger: {}", output::shown(&status.ledger)));
     }
+    for target in &status.notify {
+        if target.state != NotifyState::Ok {
+            let why = output::shown(target.why.as_deref().unwrap_or_default());
+            lines.push(format!("messages to `{}` do not arrive: {why}", output::shown(&target.name)));
+        }
+    }
     for agent in &status.agents {
         let who = output::shown(agent.handle.as_deref().unwrap_or(agent.id.as_str()));
         if agent.state == AgentState::Refused {
@@ -135,6 +142,10 @@ fn page(status: &Status, now: Timestamp) -> String {
         page += "\n";
         let header = ["RULES FILE", "POLICY", "MODE", "SINCE", ""];
         page += &table::table(&header, status.policies.iter().map(|policy| policy_row(policy, now)).collect());
+    }
+    for target in status.notify.iter().filter(|target| target.state != NotifyState::Ok) {
+        let (name, why) = (output::shown(&target.name), output::shown(target.why.as_deref().unwrap_or_default()));
+        page += &format!("\nmessages to `{name}` do not arrive: {why}\n");
     }
     let configuration = (&status.configuration.path, &status.configuration.problem);
     let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
@@ -221,6 +232,7 @@ mod tests {
             }],
             configuration: Default::default(),
             ledger: "ok".to_owned(),
+            notify: Vec::new(),
             counters: Default::default(),
         };
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"

@@ -11,6 +11,13 @@ pub const CREDENTIALS: &[&str] = &["auto", "header", "query"];
 pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 /// The words of `metrics.per_agent`.
 pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
+/// The words of `notify.kind`.
+pub const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
+/// The words of `notify.text`.
+pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
+/// Keys whose names sound like a secret's and whose values only say where it is.
+pub const NO_SECRETS: [&str; 6] =
+    ["api_key_file", "api_key_env", "api_key_credential", "secret_file", "secret_env", "secret_credential"];
 /// Most answers of one agent on their way at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
@@ -39,6 +46,12 @@ pub static FILE: Section = Section {
             "The socket that commands such as `doorman status` use.",
         ),
         key("metrics", Takes::Table(&METRICS), "all defaults", "Metrics and health over TCP."),
+        key(
+            "notify",
+            Takes::Tables(&NOTIFY),
+            "nobody",
+            "Who is told when a request waits for a person, or when something is wrong.",
+        ),
         key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded again."),
         key("log", Takes::Table(&LOG), "all defaults", "What is logged, and in which format."),
         key("timing", Takes::Table(&TIMING), "all defaults", "Time limits, for tests and unusual platforms."),
@@ -50,6 +63,7 @@ pub static FILE: Section = Section {
         (&LEDGER, "it belongs in `[ledger]`"),
         (&LOG, "it belongs in `[log]`"),
         (&METRICS, "it belongs in `[metrics]`"),
+        (&NOTIFY, "it belongs in `[[notify]]`"),
         (&RELOAD, "it belongs in `[reload]`"),
         (&TIMING, "it belongs in `[timing]`"),
     ],
@@ -191,6 +205,63 @@ pub static METRICS: Section = Section {
     ..OURS
 };
 
+/// One of `[[notify]]`.
+pub static NOTIFY: Section = Section {
+    path: "notify",
+    meaning: "Who is told when a request waits for a person, or when something is wrong.",
+    keys: &[
+        required("name", Takes::Text, "Its name in commands, in the log and in the record: a–z, 0–9 and `-`."),
+        required(
+            "kind",
+            Takes::Word(NOTIFY_KINDS),
+            "How it is reached; `docs/notifications.md` has a recipe for each.",
+        ),
+        key(
+            "url",
+            Takes::Text,
+            "none",
+            "The server of `matrix` (`https://…`) or `mail` (`smtps://USER@HOST` or `smtp://…`).",
+        ),
+        key(
+            "url_file",
+            Takes::Text,
+            "none",
+            "The file that holds the address of `webhook`, `slack`, `discord` or `ntfy`. Whoever knows it can write there, so it is a secret.",
+        ),
+        key("url_env", Takes::Text, "none", "The environment variable that holds that address."),
+        key("url_credential", Takes::Text, "none", "The systemd credential that holds that address, by name."),
+        key(
+            "secret_file",
+            Takes::Text,
+            "none",
+            "The file that holds the signing secret of `webhook` (two lines while you change it), the access token of `matrix` or `ntfy`, or the password of `mail`.",
+        ),
+        key("secret_env", Takes::Text, "none", "The environment variable that holds it."),
+        key("secret_credential", Takes::Text, "none", "The systemd credential that holds it, by name."),
+        key("ca_file", Takes::Text, "none", "One more certificate authority to trust for this target, a PEM file."),
+        key("room", Takes::Text, "none", "The room of `matrix`, by its id."),
+        key("from", Takes::Text, "none", "The sender of `mail`."),
+        key("to", Takes::TextList, "none", "The receivers of `mail`."),
+        key("command", Takes::TextList, "none", "The program of `command`, an absolute path, and its arguments."),
+        key("events", Takes::TextList, "all", "What it hears of; `docs/notifications.md` lists the events."),
+        key("agents", Takes::TextList, "all", "The agents it hears of, by id."),
+        key(
+            "text",
+            Takes::Word(NOTIFY_TEXTS),
+            "handle",
+            "How much of what strangers wrote it gets: `none`, `handle`, or `full` (with names and messages).",
+        ),
+        key(
+            "every",
+            Takes::Duration,
+            "5m",
+            "The least time between two messages; what comes meanwhile is one message.",
+        ),
+        key("max_per_hour", Takes::Count(1, 1000), "30", "Most messages in an hour."),
+    ],
+    ..OURS
+};
+
 /// `[reload]`.
 pub static RELOAD: Section = Section {
     path: "reload",
@@ -266,7 +337,7 @@ pub static TIMING: Section = Section {
 
 /// All tables, the file itself first.
 pub static SECTIONS: &[&Section] =
-    &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &RELOAD, &LOG, &TIMING];
+    &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &NOTIFY, &RELOAD, &LOG, &TIMING];
 
 /// The JSON Schema of `doorman.toml`.
 pub fn schema() -> serde_json::Value {

@@ -6,6 +6,7 @@ mod agents;
 pub(crate) mod env;
 mod layers;
 mod metrics;
+mod notify;
 mod places;
 mod platform;
 #[cfg(test)]
@@ -152,6 +153,7 @@ pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
         ("ledger", before.ledger == now.ledger),
         ("control", before.control == now.control),
         ("metrics", before.metrics == now.metrics),
+        ("notify", before.notify == now.notify),
         ("reload", before.reload == now.reload),
         ("log", before.log == now.log),
         ("timing", before.timing == now.timing),
@@ -206,6 +208,7 @@ impl<'a> Loading<'a> {
         let (group, read_group) = (self.given("control.group"), self.given("control.read_group"));
         let read_path = self.read_path(&control_path, read_group.is_some());
         let metrics = self.metrics();
+        let notify = self.notify();
         let watch = self.flag("reload.watch", false);
         let format = self.scalar("log.format", None, "auto");
         let format = self.word("log.format", &format, keys::FORMATS);
@@ -219,6 +222,7 @@ impl<'a> Loading<'a> {
             ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
             control: ControlSettings { path: control_path, group, read_path, read_group },
             metrics: metrics?,
+            notify: notify?,
             reload: ReloadSettings { watch: watch? },
             log: LogSettings { format: log_format(format?), level: level? },
             timing: timing?,

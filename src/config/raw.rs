@@ -15,22 +15,24 @@ pub(super) struct Raw {
     /// The scalars that are there, as text, by `section.key`.
     pub(super) scalars: HashMap<String, At<String>>,
     /// `[[agents]]`, as far as each can be made out.
-    pub(super) agents: Vec<RawAgent>,
+    pub(super) agents: Vec<RawTable>,
     /// Whether agents may stand in the file, although none could be made out.
     pub(super) agents_written: bool,
+    /// `[[notify]]`, the same.
+    pub(super) notify: Vec<RawTable>,
     /// It is no TOML.
     pub(super) unreadable: bool,
 }
 
-/// One of `[[agents]]`: the values that are there, by key.
+/// One of `[[agents]]` or `[[notify]]`: the values that are there, by key.
 #[derive(Debug)]
-pub(super) struct RawAgent {
+pub(super) struct RawTable {
     /// The table.
     pub(super) span: Range<usize>,
     values: HashMap<&'static str, At<String>>,
 }
 
-impl RawAgent {
+impl RawTable {
     pub(super) fn get(&self, key: &str) -> Option<&At<String>> {
         self.values.get(key)
     }
@@ -39,25 +41,28 @@ impl RawAgent {
 /// Reads a text. What is wrong with it is told; what is sound is given nevertheless, so that it is judged in the same go.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     let Some(tree) = syntax(text, problems) else {
-        hide_in_broken(text, keys::AGENT.keys, problems);
+        hide_in_broken(text, &keys::NO_SECRETS, problems);
         return Raw { agents_written: true, unreadable: true, ..Raw::default() };
     };
-    hide_in(tree.get_ref(), keys::AGENT.keys, problems);
+    hide_in(tree.get_ref(), &keys::NO_SECRETS, problems);
     let file = TableReader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
     let mut raw = Raw::default();
     for entry in file.entries() {
         match entry.key.takes {
-            Takes::Tables(_) => {
-                raw.agents_written = true;
+            Takes::Tables(section) => {
+                let (name, what) =
+                    if section.path == keys::AGENT.path { ("agents", "agent") } else { ("notify", "target") };
+                raw.agents_written |= name == "agents";
                 if let DeValue::Table(_) = entry.node.get_ref() {
                     problems
-                        .error(&entry.span(), "`agents` is one of several")
+                        .error(&entry.span(), format!("`{name}` is one of several"))
                         .label("expected two brackets")
-                        .help("write `[[agents]]`, once for each agent");
+                        .help(format!("write `[[{name}]]`, once for each {what}"));
                     continue;
                 }
-                let tables = entry.tables("an agent", problems).unwrap_or_default();
-                raw.agents.extend(tables.iter().map(|table| agent(table, problems)));
+                let tables = entry.tables(if what == "agent" { "an agent" } else { "a target" }, problems);
+                let tables = tables.unwrap_or_default().iter().map(|table| one_of_several(table, problems)).collect();
+                *(if name == "agents" { &mut raw.agents } else { &mut raw.notify }) = tables;
             }
             _ => {
                 if let Some(table) = entry.table(&format!("`[{}]`", entry.key.name), problems) {
@@ -71,8 +76,8 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     raw
 }
 
-fn agent(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawAgent {
-    RawAgent { span: table.span.clone(), values: values(table, problems).collect() }
+fn one_of_several(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawTable {
+    RawTable { span: table.span.clone(), values: values(table, problems).collect() }
 }
 
 /// The values of a table that are of their type, as text: the environment and flags give text, too.

@@ -1,6 +1,8 @@
 //! The compiled configuration: complete, checked, with where each value came from. No key is in here, only where the
 //! key is to be found.
 
+mod notify;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use http::{HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use crate::model::AgentId;
+
+pub use notify::{NotifyEvent, NotifyTarget, NotifyText, NotifyWay};
 
 /// Everything `run` needs.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics]`.
     pub metrics: MetricsSettings,
+    /// `[[notify]]`. Names are distinct.
+    pub notify: Vec<NotifyTarget>,
     /// `[reload]`.
     pub reload: ReloadSettings,
     /// `[log]`.

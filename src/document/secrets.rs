@@ -3,7 +3,6 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::Key;
 use super::problems::Problems;
 
 /// What a name holds that is a secret's.
@@ -16,10 +15,10 @@ pub(crate) fn seems(name: &str) -> bool {
 }
 
 /// Hides the values of all keys, wherever they stand, that seem to hold a secret. `known` are those that hold none.
-pub(crate) fn hide_in(table: &DeTable<'_>, known: &[Key], problems: &mut Problems) {
+pub(crate) fn hide_in(table: &DeTable<'_>, known: &[&str], problems: &mut Problems) {
     for (key, value) in table {
         let name: &str = key.get_ref();
-        if seems(name) && !known.iter().any(|key| key.name == name) {
+        if seems(name) && !known.contains(&name) {
             problems.hide(value.span());
         } else {
             hide_in_value(value, known, problems);
@@ -27,7 +26,7 @@ pub(crate) fn hide_in(table: &DeTable<'_>, known: &[Key], problems: &mut Problem
     }
 }
 
-fn hide_in_value(value: &Spanned<DeValue<'_>>, known: &[Key], problems: &mut Problems) {
+fn hide_in_value(value: &Spanned<DeValue<'_>>, known: &[&str], problems: &mut Problems) {
     match value.get_ref() {
         DeValue::Table(table) => hide_in(table, known, problems),
         DeValue::Array(array) => array.iter().for_each(|one| hide_in_value(one, known, problems)),
@@ -37,7 +36,7 @@ fn hide_in_value(value: &Spanned<DeValue<'_>>, known: &[Key], problems: &mut Pro
 
 /// Hides what seems to be a secret in a text that is no TOML, where nobody knows for sure what is whose value: rather too much
 /// than too little.
-pub(crate) fn hide_in_broken(text: &str, known: &[Key], problems: &mut Problems) {
+pub(crate) fn hide_in_broken(text: &str, known: &[&str], problems: &mut Problems) {
     // What ends a value that goes over several lines.
     let mut open: Option<&str> = None;
     let mut at = 0;
@@ -63,7 +62,7 @@ pub(crate) fn hide_in_broken(text: &str, known: &[Key], problems: &mut Problems)
 }
 
 /// Where on a line the value of a key begins that seems to hold a secret.
-fn value_of_secret(line: &str, known: &[Key]) -> Option<usize> {
+fn value_of_secret(line: &str, known: &[&str]) -> Option<usize> {
     let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     let mut first = true;
     let mut at = 0;
@@ -72,7 +71,7 @@ fn value_of_secret(line: &str, known: &[Key]) -> Option<usize> {
         let name = &line[begin..end];
         let rest = line[end..].trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
         let is_key = first || rest.starts_with(['=', ':']);
-        if is_key && seems(name) && !known.iter().any(|key| key.name == name) {
+        if is_key && seems(name) && !known.contains(&name) {
             let value = rest.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '=' | ':'));
             return Some(line.len() - value.len());
         }

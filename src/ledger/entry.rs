@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::deliveries::{DeliveryEnd, Mark};
 use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, Refusal, RequestId,
     RequestStatus, Sender, StrangerText,
@@ -108,6 +109,18 @@ pub enum Record {
     Hold { agent: AgentId, request: RequestId, person: Option<Person>, at: Timestamp },
     /// An `overdue` notice was given.
     Notified { agent: AgentId, request: RequestId, overdue: RuleName, at: Timestamp },
+    /// A message to a target of `[[notify]]` is to be delivered, and tells everything up to this mark. One is under way for
+    /// each target: a second is refused.
+    Message { target: Arc<str>, id: Arc<str>, body: String, mark: Mark, at: Timestamp },
+    /// How a try to deliver a message ended: with it (`Some`), or to be tried again.
+    Tried {
+        id: Arc<str>,
+        attempts: u32,
+        end: Option<DeliveryEnd>,
+        next_at: Timestamp,
+        why: Option<String>,
+        at: Timestamp,
+    },
     /// A policy is in force for this agent; its texts are stored once.
     Policy { agent: AgentId, hash: PolicyHash, texts: Vec<SourceText>, at: Timestamp },
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod contacts;
+mod deliveries;
 mod numbers;
 mod requests;
 
@@ -169,6 +170,10 @@ impl Recorder<'_> {
                 self.sql("INSERT OR IGNORE INTO notice (request, overdue, at) VALUES (?1, ?2, ?3)")?
                     .execute(params![request, overdue.as_str(), Micros(*at)])?;
                 Ok(())
+            }
+            Record::Message { target, id, body, mark, at } => self.message(target, id, body, mark, *at),
+            Record::Tried { id, attempts, end, next_at, why, at } => {
+                self.tried(id, *attempts, *end, *next_at, why.as_deref(), *at)
             }
             Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;

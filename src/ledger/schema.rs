@@ -16,6 +16,7 @@ const STEPS: &[Step] = &[
     Step { sql: include_str!("schema/3.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/4.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/5.sql"), code: |_| Ok(()) },
+    Step { sql: include_str!("schema/6.sql"), code: |_| Ok(()) },
 ];
 
 /// The newest schema that this doorman knows.

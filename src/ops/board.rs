@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Mono;
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, PolicyStatus};
+use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, NotifyStatus, PolicyStatus};
 
 /// How far the daemon's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -48,6 +48,8 @@ pub struct Board {
     pub policies: Vec<PolicyStatus>,
     /// Why the ledger cannot be written and since when; `None` where it can.
     pub ledger_blocked: Option<Blocked>,
+    /// The targets of `[[notify]]`.
+    pub notify: Vec<NotifyStatus>,
     /// All agents' counters together, since the start.
     pub counters: BTreeMap<&'static str, u64>,
 }

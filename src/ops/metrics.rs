@@ -49,6 +49,7 @@ struct Counts {
     rest_requests: Family<Called, Counter>,
     reconnects: Family<Cause, Counter>,
     commit_seconds: Histogram,
+    notifications: Family<Notified, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +76,12 @@ struct Called {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notified {
+    target: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
     cause: &'static str,
 }
@@ -91,6 +98,7 @@ impl Metrics {
             rest_requests: Family::default(),
             reconnects: Family::default(),
             commit_seconds: Histogram::new(COMMIT_BUCKETS),
+            notifications: Family::default(),
         };
         Self { counts, board, clock, per_agent }
     }
@@ -133,6 +141,11 @@ impl Metrics {
         self.counts.reconnects.get_or_create(&Cause { cause }).inc();
     }
 
+    /// A try to deliver a message to this target of the configuration ended so.
+    pub fn notified(&self, target: &str, result: &'static str) {
+        self.counts.notifications.get_or_create(&Notified { target: target.to_owned(), result }).inc();
+    }
+
     /// The ledger committed a transaction.
     pub fn committed(&self, took: Duration) {
         self.counts.commit_seconds.observe(took.as_secs_f64());
@@ -148,6 +161,7 @@ impl Counts {
         register(registry, table::REST_REQUESTS, &self.rest_requests);
         register(registry, table::RECONNECTS, &self.reconnects);
         register(registry, table::LEDGER_COMMIT_SECONDS, &self.commit_seconds);
+        register(registry, table::NOTIFICATIONS, &self.notifications);
     }
 }
 

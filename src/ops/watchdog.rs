@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::log::events;
-use super::notify::Notifier;
+use super::service_manager::Notifier;
 
 /// How often the loops are looked at where systemd does not ask.
 const UNASKED: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ impl Watchdog {
     }
 
     /// Tells systemd at half its limit that all is well, while no loop is late; says in the log which is, once each.
-    /// `limit` is [`super::notify::watchdog_limit`]; without it the loops are still looked at. Ends with `stop`.
+    /// `limit` is [`super::service_manager::watchdog_limit`]; without it the loops are still looked at. Ends with `stop`.
     pub async fn run(self, notifier: Notifier, limit: Option<Duration>, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(limit.map_or(UNASKED, |limit| limit / 2));
         rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);

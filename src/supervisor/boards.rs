@@ -93,6 +93,7 @@ impl Shared {
             configuration: self.settings_watch.status(),
             policies: kept.policies.clone(),
             ledger_blocked: kept.blocked.clone(),
+            notify: self.notify.status(),
             counters,
         }));
     }

@@ -15,8 +15,8 @@ use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::Health;
 use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, OpError, OpReply, Pending, PendingRow,
-    RemovedEntries, Revoked, Settled, Status,
+    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, Notified, OpError, OpReply, Pending,
+    PendingRow, RemovedEntries, Revoked, Settled, Status,
 };
 use crate::ops::log::events;
 use crate::policy::Shrunk;
@@ -48,6 +48,17 @@ impl Shared {
                 };
                 Ok(OpReply::Reloaded(self.reload(&format!("person:{}", call.person), shrunk).await))
             }
+            ControlOp::NotifyTest { target } => self
+                .notify
+                .test(&target)
+                .await
+                .map(|()| OpReply::Notified(Notified { target }))
+                .map_err(|problem| error("notify", problem.to_string())),
+            ControlOp::NotifyRetry { target } => self
+                .notify
+                .retry(&target)
+                .map(|()| OpReply::Notified(Notified { target }))
+                .map_err(|problem| error("notify", problem.to_string())),
             ControlOp::Doubts { agent } => {
                 self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
             }
@@ -92,7 +103,8 @@ impl Shared {
         };
         let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
-        Status { version, agents, configuration, policies, ledger, counters }
+        let notify = self.notify.status();
+        Status { version, agents, configuration, policies, ledger, notify, counters }
     }
 
     /// An agent whose task is just being started.

@@ -12,8 +12,8 @@ use doorman::ops::control::peer;
 use doorman::ops::control::server::{self, BODY_BYTES_MAX, Purpose};
 use doorman::ops::control::socket::Bound;
 use doorman::ops::control::wire::{
-    AgentStatus, Answered, Call, ControlOp, Done, Doubts, OpError, OpReply, Pending, PendingRow, PolicyStatus,
-    Reloaded, Revoked, Status,
+    AgentStatus, Answered, Call, ControlOp, Done, Doubts, Notified, OpError, OpReply, Pending, PendingRow,
+    PolicyStatus, Reloaded, Revoked, Status,
 };
 use doorman::ops::metrics::Metrics;
 use doorman::ops::metrics::listener::Readings;
@@ -111,6 +111,7 @@ fn status() -> Status {
         policies: Vec::new(),
         configuration: Default::default(),
         ledger: "ok".to_owned(),
+        notify: Vec::new(),
         counters: [("answered".to_owned(), 3)].into(),
     }
 }
@@ -148,6 +149,9 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
             verdict,
             outcome: verdict.answer().map_or("held", |answer| Outcome::Applied(answer).as_str()).to_owned(),
         })),
+        ControlOp::NotifyTest { target } | ControlOp::NotifyRetry { target } => {
+            Ok(OpReply::Notified(Notified { target }))
+        }
         ControlOp::Revoke { contacts } => {
             let removed = contacts.into_iter().map(|contact| contact.contact.to_string()).collect();
             Ok(OpReply::Revoked(Revoked { removed, failed: Vec::new() }))

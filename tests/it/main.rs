@@ -18,6 +18,7 @@ mod ledger;
 mod life;
 mod logs;
 mod metrics;
+mod notify;
 mod people;
 mod pipes;
 mod policy_commands;

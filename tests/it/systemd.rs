@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use doorman::ops::notify::Notifier;
+use doorman::ops::service_manager::Notifier;
 use doorman::ops::signals::{self, Signal};
 use doorman::ops::watchdog::Watchdog;
 use nix::sys::signal::{Signal as Sig, raise};

@@ -42,6 +42,9 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         | Record::Revoked { .. }
         | Record::Hold { .. }
         | Record::Notified { .. }
+        // The tasks of the targets write them, without keys.
+        | Record::Message { .. }
+        | Record::Tried { .. }
         | Record::Policy { .. } => {}
     }
     record

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::layers::{Layer, Layered};
 use super::{AgentOrigins, Loading, key_of};
 use crate::config::keys;
-use crate::config::raw::RawAgent;
+use crate::config::raw::RawTable;
 use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
 use crate::diagnostics::Severity;
 use crate::document::shown;
@@ -18,6 +18,10 @@ const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"]
 impl Loading<'_> {
     pub(super) fn agents(&mut self) -> Option<Vec<AgentSettings>> {
         let raw = std::mem::take(&mut self.raw.agents);
+        let of_targets: Vec<String> = ["url_env", "secret_env"]
+            .into_iter()
+            .flat_map(|key| self.raw.notify.iter().filter_map(move |one| Some(one.get(key)?.value.clone())))
+            .collect();
         if raw.is_empty() {
             // What is wrong with those that are written is told already.
             return if self.raw.agents_written { None } else { self.environments_agent().map(|agent| vec![agent]) };
@@ -57,12 +61,13 @@ impl Loading<'_> {
             }
             agents.push(agent);
         }
-        let named: Vec<&str> = raw.iter().filter_map(|one| Some(one.get("api_key_env")?.value.as_str())).collect();
+        let of_agents = raw.iter().filter_map(|one| Some(one.get("api_key_env")?.value.as_str()));
+        let named: Vec<&str> = of_agents.chain(of_targets.iter().map(String::as_str)).collect();
         self.env.warn_unknown(&named, &mut self.problems);
         Some(agents)
     }
 
-    fn agent(&mut self, raw: &RawAgent) -> Option<AgentSettings> {
+    fn agent(&mut self, raw: &RawTable) -> Option<AgentSettings> {
         let layered =
             |key: &str| raw.get(key).map(|at| Layered { value: at.value.clone(), layer: Layer::File(at.span.clone()) });
         let id = layered("id").and_then(|id| self.parsed("agents.id", &id, agent_id));

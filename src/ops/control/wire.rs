@@ -97,6 +97,16 @@ pub enum ControlOp {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         removed: Option<RemovedEntries>,
     },
+    /// `doorman notify test`: sends a message that says it is a test, and waits for what comes of it.
+    NotifyTest {
+        /// Which target.
+        target: String,
+    },
+    /// `doorman notify retry`: tries at once what is under way.
+    NotifyRetry {
+        /// Which target.
+        target: String,
+    },
     /// `doorman doubts`.
     Doubts {
         /// Only this agent's.
@@ -131,6 +141,8 @@ impl ControlOp {
             ControlOp::Answer { .. }
             | ControlOp::Revoke { .. }
             | ControlOp::Reload { .. }
+            | ControlOp::NotifyTest { .. }
+            | ControlOp::NotifyRetry { .. }
             | ControlOp::Settle { .. }
             | ControlOp::Pause { .. }
             | ControlOp::Resume { .. } => false,
@@ -145,6 +157,8 @@ impl ControlOp {
             ControlOp::Answer { .. } => "answer",
             ControlOp::Revoke { .. } => "revoke",
             ControlOp::Reload { .. } => "reload",
+            ControlOp::NotifyTest { .. } => "notify-test",
+            ControlOp::NotifyRetry { .. } => "notify-retry",
             ControlOp::Doubts { .. } => "doubts",
             ControlOp::Settle { .. } => "settle",
             ControlOp::Pause { .. } => "pause",
@@ -182,6 +196,8 @@ pub enum OpReply {
     Settled(Settled),
     /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
     Done(Done),
+    /// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
+    Notified(Notified),
 }
 
 /// Each answer by itself; an error is the reply that is not of this kind.
@@ -208,7 +224,8 @@ replies!(
     Answered(Answered),
     Revoked(Revoked),
     Reloaded(Reloaded),
-    Done(Done)
+    Done(Done),
+    Notified(Notified)
 );
 
 /// To [`ControlOp::Pending`].
@@ -307,8 +324,69 @@ pub struct Status {
     pub policies: Vec<PolicyStatus>,
     /// The ledger: `ok`, or what is wrong with it.
     pub ledger: String,
+    /// The targets of `[[notify]]`.
+    #[serde(default)]
+    pub notify: Vec<NotifyStatus>,
     /// Since the start: frames malformed, events unknown, decisions, answers, … by stable names.
     pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// Which target.
+    pub target: String,
+}
+
+/// How a target of `[[notify]]` stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyState {
+    /// The last message arrived, or there was none yet.
+    Ok,
+    /// A message did not arrive, and is tried again.
+    Retrying,
+    /// The last message did not arrive for a day. The next one is tried as usual.
+    GaveUp,
+    /// The other end said that it does not exist any more: it gets nothing until a restart or `doorman notify retry`.
+    Stopped,
+}
+
+/// One target of `[[notify]]` in `status --json` and `notify list --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotifyStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How it stands.
+    pub state: NotifyState,
+    /// When a message arrived last.
+    pub delivered_at: Option<Timestamp>,
+    /// When a try failed last, if none arrived since.
+    pub failed_at: Option<Timestamp>,
+    /// Why that did not arrive.
+    pub why: Option<String>,
+    /// Tries of the message that is under way; 0 where none is.
+    pub attempts: u32,
+    /// When that is tried next.
+    pub next_try_at: Option<Timestamp>,
+}
+
+impl NotifyStatus {
+    /// One that was never tried.
+    pub fn new(name: &str, kind: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            state: NotifyState::Ok,
+            delivered_at: None,
+            failed_at: None,
+            why: None,
+            attempts: 0,
+            next_try_at: None,
+        }
+    }
 }
 
 /// One agent of `status --json`.

@@ -136,6 +136,9 @@ events! {
     LOG_DROPPED = "log_dropped", WARN, ["lines"], "this many lines were dropped because nobody read the log fast enough";
     LOG_KEPT_BACK = "log_kept_back", WARN, ["what", "lines"], "the platform caused more lines of the event `what` than are written; `lines` of them were left out within 10 s";
     RECORD_ENDED = "record_ended", WARN, ["path", "why"], "the transcript of `run --record` ended early";
+    MESSAGE_SENT = "message_sent", INFO, ["notify", "delivery", "attempt"], "a target of `[[notify]]` took a message";
+    MESSAGE_FAILED = "message_failed", WARN, ["notify", "delivery", "attempt", "in_ms", "why"], "a target did not take a message; doorman tries again after `in_ms`";
+    MESSAGE_GAVE_UP = "message_gave_up", ERROR, ["notify", "delivery", "attempt", "why"], "a message did not arrive for a day, or its target does not exist any more; other targets are told";
     DRAINING = "draining", INFO, [], "doorman is stopping: it finishes the answers on their way; the rest stays pending";
     DRAINED = "drained", INFO, ["agents", "latency_ms"], "doorman finished its answers; `agents` counts those that did not finish in time, whose open answers are settled at the next start";
     STOPPED = "stopped", INFO, ["code"], "doorman ends";
@@ -190,6 +193,8 @@ fields! {
     "removed", "number", "how many entries are gone";
     "entries", "number", "how many entries there are now";
     "lines", "number", "how many lines";
+    "notify", "text", "the name of a target in `[[notify]]`";
+    "delivery", "text", "the id of a message: the same for each try";
     "address", "text", "an address and a port of this machine";
     "path", "text", "a file";
     "source", "text", "where a key comes from; never the key";

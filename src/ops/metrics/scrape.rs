@@ -15,6 +15,7 @@ use super::{Metrics, process};
 use crate::clock::Now;
 use crate::model::AgentState;
 use crate::ops::board::{AgentBoard, Board};
+use crate::ops::control::wire::NotifyState;
 
 /// A longer page is made again without the series by agent.
 const PAGE_BYTES_MAX: usize = 16 << 20;
@@ -151,6 +152,13 @@ impl Scrape {
         page.one(table::LEDGER_OK, truth(blocked.is_none()))?;
         let since = blocked.map_or(0.0, |blocked| self.now.mono.since(blocked.since_mono).as_secs_f64());
         page.one(table::LEDGER_BLOCKED, since)?;
+        page.each(
+            table::NOTIFY_FAILING,
+            board
+                .notify
+                .iter()
+                .map(|target| ([("target", target.name.as_str())], truth(target.state != NotifyState::Ok))),
+        )?;
         page.one(table::CONFIG_OK, truth(board.configuration.problem.is_none()))?;
         page.each(
             table::POLICY_IN_FORCE,

@@ -87,6 +87,8 @@ rows! {
     LEDGER_OK = Gauge "doorman_ledger_ok" [] "Whether the ledger can be written";
     LEDGER_BLOCKED = Gauge "doorman_ledger_blocked_seconds" [] "For how long the ledger could not be written; 0 where it can";
     LEDGER_COMMIT_SECONDS = Histogram "doorman_ledger_commit_seconds" [] "How long one transaction of the ledger took, from its first row to its commit";
+    NOTIFICATIONS = Counter "doorman_notifications" ["target", "result"] "Tries to deliver a message to a target of `[[notify]]`; `failed` is tried again";
+    NOTIFY_FAILING = Gauge "doorman_notify_failing" ["target"] "Whether the target's last message did not arrive so far";
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the configuration is as the last reload found it right";
     POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
     POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";

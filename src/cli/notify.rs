@@ -1,0 +1,111 @@
+//! `doorman notify`: the targets of `[[notify]]`, how they stand, and a message to try one.
+
+use jiff::Timestamp;
+
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output, table};
+use crate::ops::control::wire::{ControlOp, Notified, NotifyState, NotifyStatus};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman notify list
+  doorman notify test ops       send a message that says it is a test
+  doorman notify retry ops      try again now what did not arrive
+
+Targets are the `[[notify]]` tables of the configuration;
+docs/notifications.md has a recipe for each kind.
+
+Exit status: 0 done; 1 no such target, or it did not take the message; 69 no
+daemon.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show all targets and how they stand
+    List(ListArgs),
+    /// Send a target a message that says it is a test, and wait for its answer
+    Test(OneArgs),
+    /// Try at once what is under way, also where it was given up
+    Retry(OneArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct OneArgs {
+    /// The target's name in the configuration
+    #[arg(value_name = "NAME")]
+    target: String,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 69 where no daemon answers, 1 where there is no such target or it does not take the message.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    match args.action {
+        Action::List(args) => {
+            let targets = args.remote.open(global)?.status()?.notify;
+            if args.json {
+                targets.iter().try_for_each(output::print_json)?;
+            } else if targets.is_empty() {
+                output::note("nobody is told: add a `[[notify]]` to the configuration, see docs/notifications.md");
+            } else {
+                output::print_page(&page(&targets, output::now()))?;
+            }
+        }
+        Action::Test(OneArgs { target, remote }) => {
+            let Notified { target } = remote.open(global)?.ask(&ControlOp::NotifyTest { target })?;
+            output::print(&format!("`{target}` took the message\n"))?;
+        }
+        Action::Retry(OneArgs { target, remote }) => {
+            let Notified { target } = remote.open(global)?.ask(&ControlOp::NotifyRetry { target })?;
+            output::print(&format!("trying `{target}` now: see `doorman notify list`\n"))?;
+        }
+    }
+    Ok(0)
+}
+
+fn page(targets: &[NotifyStatus], now: Timestamp) -> String {
+    let header = ["TARGET", "KIND", "STATE", "DELIVERED", "TRIES", "NEXT TRY"];
+    let rows = targets.iter().map(|target| {
+        let ago = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| output::ago(at, now));
+        let next = target.next_try_at.map_or_else(String::new, |at| {
+            let seconds = at.duration_since(now).as_secs().max(0);
+            if seconds < 120 { format!("in {seconds} s") } else { format!("in {} min", seconds / 60) }
+        });
+        let tries = if target.attempts == 0 { String::new() } else { target.attempts.to_string() };
+        let state = state_word(target.state).to_owned();
+        vec![output::shown(&target.name), target.kind.clone(), state, ago(target.delivered_at), tries, next]
+    });
+    let mut page = table::table(&header, rows.collect());
+    for target in targets {
+        if let Some(why) = &target.why {
+            page += &format!("\n{}: {}\n", output::shown(&target.name), output::shown(why));
+        }
+    }
+    page
+}
+
+/// The word for a state in tables.
+pub(super) fn state_word(state: NotifyState) -> &'static str {
+    match state {
+        NotifyState::Ok => "ok",
+        NotifyState::Retrying => "retrying",
+        NotifyState::GaveUp => "gave up",
+        NotifyState::Stopped => "stopped",
+    }
+}

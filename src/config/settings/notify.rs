@@ -1,0 +1,169 @@
+//! `[[notify]]`: who is told when somebody waits, by which way, and how much of what strangers wrote goes with it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::KeySource;
+use crate::model::AgentId;
+
+/// One of `[[notify]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyTarget {
+    /// Its name in commands, in the log and in the record.
+    pub name: String,
+    /// How it is reached.
+    pub way: NotifyWay,
+    /// The signing secret, the access token or the password, if there is one.
+    pub secret: Option<KeySource>,
+    /// One more CA, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// What it hears of.
+    pub events: Vec<NotifyEvent>,
+    /// Of which agents; of all where empty.
+    pub agents: Vec<AgentId>,
+    /// How much of what strangers wrote it gets.
+    pub text: NotifyText,
+    /// The least time between two messages.
+    pub every: Duration,
+    /// Most messages in an hour; at least 1.
+    pub max_per_hour: u32,
+}
+
+/// How a target is reached. Addresses that let anybody write there are secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyWay {
+    /// Standard Webhooks.
+    Webhook {
+        /// Where its address is.
+        url: KeySource,
+    },
+    /// A Slack incoming webhook.
+    Slack {
+        /// Where its address is.
+        url: KeySource,
+    },
+    /// A Discord webhook.
+    Discord {
+        /// Where its address is.
+        url: KeySource,
+    },
+    /// A topic of an ntfy server.
+    Ntfy {
+        /// Where the topic's address is.
+        url: KeySource,
+    },
+    /// A room of a Matrix homeserver; the secret is the access token.
+    Matrix {
+        /// The homeserver.
+        server: Url,
+        /// The room's id.
+        room: String,
+    },
+    /// Mail over SMTP; the secret is the password.
+    Mail {
+        /// `smtp://` or `smtps://`, with the user if there is one.
+        server: Url,
+        /// The sender.
+        from: String,
+        /// The receivers; at least one.
+        to: Vec<String>,
+    },
+    /// A program that gets the message on its standard input.
+    Command {
+        /// An absolute path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+}
+
+impl NotifyWay {
+    /// The word of `kind`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            NotifyWay::Webhook { .. } => "webhook",
+            NotifyWay::Slack { .. } => "slack",
+            NotifyWay::Discord { .. } => "discord",
+            NotifyWay::Ntfy { .. } => "ntfy",
+            NotifyWay::Matrix { .. } => "matrix",
+            NotifyWay::Mail { .. } => "mail",
+            NotifyWay::Command { .. } => "command",
+        }
+    }
+
+    /// Where its address is, where that is a secret.
+    pub fn secret_address(&self) -> Option<&KeySource> {
+        match self {
+            NotifyWay::Webhook { url }
+            | NotifyWay::Slack { url }
+            | NotifyWay::Discord { url }
+            | NotifyWay::Ntfy { url } => Some(url),
+            NotifyWay::Matrix { .. } | NotifyWay::Mail { .. } | NotifyWay::Command { .. } => None,
+        }
+    }
+}
+
+/// How much of what strangers wrote a target gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NotifyText {
+    /// Nothing: only how many wait, and for which agent.
+    None,
+    /// Handles.
+    #[default]
+    Handle,
+    /// Handles, names and the beginning of messages.
+    Full,
+}
+
+macro_rules! notify_events {
+    ($($variant:ident = $word:literal, $meaning:literal;)*) => {
+        /// What a target can hear of.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum NotifyEvent {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl NotifyEvent {
+            /// All, in the order of the documentation.
+            pub const ALL: &[NotifyEvent] = &[$(NotifyEvent::$variant),*];
+            /// Their words, in the same order.
+            pub const WORDS: &[&str] = &[$($word),*];
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(NotifyEvent::$variant => $word,)*
+                }
+            }
+
+            /// What it means, one sentence without its full stop.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(NotifyEvent::$variant => $meaning,)*
+                }
+            }
+        }
+    };
+}
+
+notify_events! {
+    Deferred = "deferred", "A request waits for a person";
+    Overdue = "overdue", "A request has waited for longer than the rules allow";
+    Paused = "paused", "An agent is paused, so nothing is answered for it";
+    WithoutRules = "without_rules", "An agent's rules were refused, so nothing is decided for it";
+    Refused = "refused", "The platform does not accept an agent's key";
+    Away = "away", "An agent has had no connection for ten minutes";
+    RulesRefused = "rules_refused", "A rules file was refused; what was in force stays";
+    ConfigRefused = "config_refused", "A reload refused the configuration; the next start would fail";
+    LedgerBlocked = "ledger_blocked", "The ledger cannot be written, so nothing is answered";
+    NotifyFailed = "notify_failed", "Another target got nothing for a day, or does not exist any more";
+}
+
+impl NotifyEvent {
+    /// The reverse of [`NotifyEvent::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event| event.as_str() == word)
+    }
+}

@@ -1,0 +1,228 @@
+//! The outbox of `[[notify]]`: how far each target was told, what is under way to it, and who waits for a person.
+//!
+//! What there is to tell is on record anyway, as decisions and overdue notices: a target needs no copies, only a mark, which
+//! moves in the transaction that puts its next message on record. So a kill loses nothing, and a burst of requests writes
+//! nothing more than without targets.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::columns::{Micros, Parsed};
+use crate::model::{AgentId, RequestId, StrangerText};
+
+/// Most new requests that one message names; the others are counted.
+pub const NAMED_MAX: usize = 20;
+
+/// How far a target was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The newest decision's row.
+    pub decision: i64,
+    /// The newest overdue notice's row.
+    pub overdue: i64,
+    /// The conditions that it knows to hold, by their keys.
+    pub conditions: Vec<String>,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryEnd {
+    /// The other end took it.
+    Delivered,
+    /// It did not for a day.
+    GaveUp,
+    /// It said that it does not exist any more.
+    Stopped,
+}
+
+impl DeliveryEnd {
+    /// The word in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryEnd::Delivered => "delivered",
+            DeliveryEnd::GaveUp => "gave-up",
+            DeliveryEnd::Stopped => "stopped",
+        }
+    }
+
+    /// The reverse of [`DeliveryEnd::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [DeliveryEnd::Delivered, DeliveryEnd::GaveUp, DeliveryEnd::Stopped].into_iter().find(|end| end.as_str() == text)
+    }
+}
+
+/// What is on record of a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// How far it was told.
+    pub mark: Mark,
+    /// The message that is under way.
+    pub open: Option<OpenMessage>,
+    /// When a message was delivered last.
+    pub delivered_at: Option<Timestamp>,
+    /// How the last delivery ended, and why, if it did not arrive.
+    pub failed: Option<(DeliveryEnd, Timestamp, String)>,
+}
+
+/// A message that is not delivered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenMessage {
+    /// Its id: the same for each try.
+    pub id: String,
+    /// As it was put on record.
+    pub body: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Tries so far.
+    pub attempts: u32,
+    /// When it is due.
+    pub next_at: Timestamp,
+}
+
+/// Who waits for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Who is new since the mark, oldest first; at most [`NAMED_MAX`].
+    pub new: Vec<WaitingRequest>,
+    /// How many more are new.
+    pub more: u64,
+    /// How many wait in all.
+    pub all: u64,
+    /// The newest decision and notice that this reading saw.
+    pub decision: i64,
+    /// See `decision`.
+    pub overdue: i64,
+}
+
+/// One request that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRequest {
+    /// Whose door.
+    pub agent: AgentId,
+    /// What the agent is called, if the platform said so.
+    pub agent_handle: Option<StrangerText>,
+    /// Which request.
+    pub request: RequestId,
+    /// As received.
+    pub handle: Option<StrangerText>,
+    /// As received.
+    pub name: Option<StrangerText>,
+    /// As received.
+    pub message: Option<StrangerText>,
+    /// What deferred it.
+    pub by: String,
+    /// When it was first seen.
+    pub since: Timestamp,
+    /// What it is overdue by, where that is the news.
+    pub overdue: Option<String>,
+}
+
+/// Reads what is on record of a target.
+pub(super) fn load(connection: &Connection, target: &str) -> rusqlite::Result<Delivery> {
+    let mark = connection
+        .prepare_cached("SELECT decision, overdue, conditions FROM notify_mark WHERE target = ?1")?
+        .query_row([target], |row| {
+            let conditions: String = row.get(2)?;
+            // Written by doorman itself; were it not readable, the conditions would be told once more.
+            let conditions = serde_json::from_str(&conditions).unwrap_or_default();
+            Ok(Mark { decision: row.get(0)?, overdue: row.get(1)?, conditions })
+        })
+        .optional()?
+        .unwrap_or_default();
+    let open = connection
+        .prepare_cached("SELECT id, body, at, attempts, next_at FROM delivery WHERE target = ?1 AND ended_at IS NULL")?
+        .query_row([target], |row| {
+            let (Micros(at), Micros(next_at)) = (row.get(2)?, row.get(4)?);
+            Ok(OpenMessage { id: row.get(0)?, body: row.get(1)?, at, attempts: row.get(3)?, next_at })
+        })
+        .optional()?;
+    let last = connection
+        .prepare_cached(
+            "SELECT result, ended_at, coalesce(why, '') FROM delivery WHERE target = ?1 AND ended_at IS NOT NULL
+             ORDER BY n DESC LIMIT 1",
+        )?
+        .query_row([target], |row| {
+            let (result, Micros(at)): (String, _) = (row.get(0)?, row.get(1)?);
+            Ok((DeliveryEnd::parse(&result), at, row.get(2)?))
+        })
+        .optional()?;
+    let delivered_at = connection
+        .prepare_cached(
+            "SELECT ended_at FROM delivery WHERE target = ?1 AND result = 'delivered' ORDER BY n DESC LIMIT 1",
+        )?
+        .query_row([target], |row| row.get(0).map(|Micros(at)| at))
+        .optional()?;
+    let failed = match last {
+        Some((Some(end @ (DeliveryEnd::GaveUp | DeliveryEnd::Stopped)), at, why)) => Some((end, at, why)),
+        Some((Some(DeliveryEnd::Delivered) | None, ..)) | None => None,
+    };
+    Ok(Delivery { mark, open, delivered_at, failed })
+}
+
+/// What defers for a person, of the newest decision or of an earlier one: not a pause, which ends for all at once and is told
+/// by itself, and not a hold, which a person made.
+const DEFERS: &str = r#"verdict = 'defer' AND mode = 'enforce' AND "by" <> 'paused' AND "by" NOT LIKE 'hold:%'"#;
+
+/// Reads who waits, in one snapshot; `None` where these rows are still the newest.
+pub(super) fn waiting(
+    connection: &Connection,
+    agents: &[AgentId],
+    since: &Mark,
+    looked: Option<(i64, i64)>,
+) -> rusqlite::Result<Option<Waiting>> {
+    let transaction = connection.unchecked_transaction()?;
+    let newest = |table: &str| {
+        connection.query_row(&format!("SELECT coalesce(max(n), 0) FROM {table}"), [], |row| row.get::<_, i64>(0))
+    };
+    let mut waiting = Waiting { decision: newest("decision")?, overdue: newest("notice")?, ..Waiting::default() };
+    if looked == Some((waiting.decision, waiting.overdue)) {
+        return Ok(None);
+    }
+    let chosen = (!agents.is_empty()).then(|| {
+        serde_json::Value::from(agents.iter().map(|agent| agent.as_str().to_owned()).collect::<Vec<_>>()).to_string()
+    });
+    let mut find = connection.prepare_cached(&format!(
+        r#"SELECT a.id, a.handle, r.id, r.handle, r.name, r.message, d."by", r.first_seen,
+            (SELECT min(n) FROM decision WHERE request = r.n AND {DEFERS}),
+            (SELECT max(n) FROM notice WHERE request = r.n),
+            (SELECT overdue FROM notice WHERE request = r.n ORDER BY n DESC LIMIT 1)
+        FROM request r JOIN agent a ON a.n = r.agent
+            JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
+        WHERE r.settled IS NULL AND d.verdict = 'defer' AND d.mode = 'enforce' AND d."by" <> 'paused'
+            AND d."by" NOT LIKE 'hold:%' AND (?1 IS NULL OR a.id IN (SELECT value FROM json_each(?1)))
+        ORDER BY r.n"#
+    ))?;
+    let mut rows = find.query(params![chosen])?;
+    while let Some(row) = rows.next()? {
+        waiting.all += 1;
+        let first: i64 = row.get(8)?;
+        let noticed: Option<i64> = row.get(9)?;
+        let overdue = noticed.is_some_and(|n| n > since.overdue);
+        if first <= since.decision && !overdue {
+            continue;
+        }
+        if waiting.new.len() == NAMED_MAX {
+            waiting.more += 1;
+            continue;
+        }
+        let text = |column| {
+            Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(column)?.map(|text| StrangerText::new(&text)))
+        };
+        let (Parsed(agent), Parsed(request), Micros(first_seen)) = (row.get(0)?, row.get(2)?, row.get(7)?);
+        waiting.new.push(WaitingRequest {
+            agent,
+            agent_handle: text(1)?,
+            request,
+            handle: text(3)?,
+            name: text(4)?,
+            message: text(5)?,
+            by: row.get(6)?,
+            since: first_seen,
+            overdue: if overdue { row.get(10)? } else { None },
+        });
+    }
+    drop(rows);
+    drop(find);
+    transaction.finish()?;
+    Ok(Some(waiting))
+}

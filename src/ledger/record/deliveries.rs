@@ -1,0 +1,66 @@
+//! Messages to people, and what became of them.
+
+use jiff::Timestamp;
+use rusqlite::params;
+
+use super::{Fault, Recorder};
+use crate::ledger::columns::{Micros, cut};
+use crate::ledger::deliveries::{DeliveryEnd, Mark};
+
+/// Deliveries that stay on record for each target; older ones that have ended go.
+const KEPT: i64 = 1000;
+
+impl Recorder<'_> {
+    /// A message is to be delivered. That another is under way to the same target is refused by the schema.
+    pub(super) fn message(
+        &mut self,
+        target: &str,
+        id: &str,
+        body: &str,
+        mark: &Mark,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        self.sql("INSERT INTO delivery (id, target, body, at, next_at) VALUES (?1, ?2, ?3, ?4, ?4)")?
+            .execute(params![id, target, body, Micros(at)])?;
+        let conditions = serde_json::to_string(&mark.conditions).map_err(|error| Fault::Refused(error.to_string()))?;
+        self.sql(
+            "INSERT INTO notify_mark (target, decision, overdue, conditions) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (target) DO UPDATE SET decision = excluded.decision, overdue = excluded.overdue,
+                 conditions = excluded.conditions",
+        )?
+        .execute(params![target, mark.decision, mark.overdue, conditions])?;
+        self.sql(
+            "DELETE FROM delivery WHERE target = ?1 AND ended_at IS NOT NULL AND n <=
+                 (SELECT n FROM delivery WHERE target = ?1 ORDER BY n DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![target, KEPT])?;
+        Ok(())
+    }
+
+    /// A try has ended, and perhaps the delivery with it; its text goes then.
+    pub(super) fn tried(
+        &mut self,
+        id: &str,
+        attempts: u32,
+        end: Option<DeliveryEnd>,
+        next_at: Timestamp,
+        why: Option<&str>,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let ended_at = end.map(|_| Micros(at));
+        self.sql(
+            "UPDATE delivery SET attempts = ?2, next_at = ?3, result = ?4, ended_at = ?5, why = ?6,
+                 body = iif(?5 IS NULL, body, NULL)
+             WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .execute(params![
+            id,
+            attempts,
+            Micros(next_at),
+            end.map(DeliveryEnd::as_str),
+            ended_at,
+            why.map(cut)
+        ])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Tells people: that a request waits for them, and that something is wrong. One task for each target of `[[notify]]`.
+//!
+//! It reads the board and the record and never asks an agent, so that no answer is later for it. The record is the outbox
+//! (`ledger::deliveries`): each target has a mark, and one message at a time is under way to it. A target that is slow, full
+//! or gone keeps nothing but its own next message; what comes meanwhile waits in the record and goes as one message.
+
+mod conditions;
+mod message;
+mod pacing;
+mod render;
+mod task;
+mod ways;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::settings::NotifyTarget;
+use crate::ledger::Ledger;
+use crate::ops::board::BoardReader;
+use crate::ops::control::wire::{NotifyState, NotifyStatus};
+use crate::ops::metrics::Metrics;
+use crate::secret::Redact;
+
+pub use message::{ConditionLine, Message, RequestLine};
+
+/// What all targets share.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Both clocks.
+    pub clock: Clock,
+    /// The outbox.
+    pub ledger: Ledger,
+    /// What is wrong, and whether anybody waits.
+    pub board: BoardReader,
+    /// Learns every secret that is read.
+    pub redact: Redact,
+    /// Counts what became of each try.
+    pub metrics: Metrics,
+}
+
+/// All targets, as the rest of the daemon sees them. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    targets: Arc<[Target]>,
+}
+
+/// One target, from outside.
+#[derive(Debug)]
+struct Target {
+    settings: Arc<NotifyTarget>,
+    status: Arc<ArcSwap<NotifyStatus>>,
+    /// Rings for a try at once.
+    again: mpsc::Sender<()>,
+    around: Surroundings,
+}
+
+/// Why a target could not be asked or told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// No target has that name.
+    #[error("no target `{0}` is configured: `doorman notify list` shows those that are")]
+    Unknown(String),
+    /// It did not take the message.
+    #[error("`{target}` did not take the message: {why}")]
+    Undelivered {
+        /// Which.
+        target: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Targets {
+    /// Starts a task for each target. They end with `stop`; what is under way then is delivered after the next start.
+    pub fn start(
+        settings: &[NotifyTarget],
+        around: &Surroundings,
+        seed: u64,
+        stop: &CancellationToken,
+    ) -> (Self, Vec<JoinHandle<()>>) {
+        let mut rings = Vec::with_capacity(settings.len());
+        let targets: Arc<[Target]> = settings
+            .iter()
+            .map(|settings| {
+                let (again, ring) = mpsc::channel(1);
+                rings.push(ring);
+                let status = Arc::new(ArcSwap::from_pointee(NotifyStatus::new(&settings.name, settings.way.word())));
+                Target { settings: Arc::new(settings.clone()), status, again, around: around.clone() }
+            })
+            .collect();
+        let all = Self { targets };
+        let tasks = rings.into_iter().enumerate().map(|(place, ring)| {
+            let target = &all.targets[place];
+            let task = task::Task::new(
+                target.settings.clone(),
+                target.around.clone(),
+                target.status.clone(),
+                all.clone(),
+                ring,
+                seed.wrapping_add(place as u64),
+            );
+            tokio::spawn(task.run(stop.clone()))
+        });
+        let tasks = tasks.collect();
+        (all, tasks)
+    }
+
+    /// How each stands, in the order of the configuration.
+    pub fn status(&self) -> Vec<NotifyStatus> {
+        self.targets.iter().map(|target| target.status.load().as_ref().clone()).collect()
+    }
+
+    /// The other targets that got nothing for a day or are gone, each with why.
+    fn failed_beside(&self, name: &str) -> Vec<(String, String)> {
+        let beside = self.targets.iter().filter(|target| target.settings.name != name);
+        beside
+            .filter_map(|target| {
+                let status = target.status.load();
+                let failed = matches!(status.state, NotifyState::GaveUp | NotifyState::Stopped);
+                failed.then(|| (status.name.clone(), status.why.clone().unwrap_or_default()))
+            })
+            .collect()
+    }
+
+    /// Sends a message that says it is a test, now, past the outbox and the pace. Takes at most some 15 s.
+    ///
+    /// # Errors
+    /// [`TargetError`].
+    pub async fn test(&self, name: &str) -> Result<(), TargetError> {
+        let target = self.find(name)?;
+        let message = Message::test(target.around.clock.now().wall);
+        let id = task::new_id();
+        ways::deliver(&target.settings, &id, &message, &target.around)
+            .await
+            .map_err(|undelivered| TargetError::Undelivered { target: name.to_owned(), why: undelivered.why })
+    }
+
+    /// Tries at once what is under way to a target, and takes one up again that was stopped.
+    ///
+    /// # Errors
+    /// [`TargetError::Unknown`].
+    pub fn retry(&self, name: &str) -> Result<(), TargetError> {
+        // Where one ring waits already, that is as good.
+        let _ = self.find(name)?.again.try_send(());
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Result<&Target, TargetError> {
+        let found = self.targets.iter().find(|target| target.settings.name == name);
+        found.ok_or_else(|| TargetError::Unknown(name.to_owned()))
+    }
+}

@@ -1,0 +1,156 @@
+//! One message, as it is on record and as a webhook or a command gets it. Bounded, and with no more of what strangers wrote
+//! than the target is to have.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::conditions::{self, News};
+use crate::config::settings::{NotifyEvent, NotifyText};
+use crate::ledger::deliveries::{Waiting, WaitingRequest};
+use crate::model::StrangerText;
+use crate::secret::Redact;
+
+/// Most bytes of a message as JSON.
+const BYTES_MAX: usize = 20_000;
+/// Most conditions that one message names; the others are counted.
+const CONDITIONS_MAX: usize = 20;
+/// Most characters of each text of a stranger.
+const HANDLE_CHARS_MAX: usize = 100;
+const NAME_CHARS_MAX: usize = 60;
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// What one message says. Strangers' text is as received, and cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Somebody asked for it with `doorman notify test`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
+    /// Requests that are news.
+    pub requests: Vec<RequestLine>,
+    /// How many more are news.
+    pub more_requests: u64,
+    /// How many wait for a person in all.
+    pub waiting: u64,
+    /// What is wrong, or is over.
+    pub conditions: Vec<ConditionLine>,
+    /// How many more of these there are.
+    pub more_conditions: u64,
+}
+
+/// A request that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestLine {
+    /// `deferred` or `overdue`.
+    pub event: String,
+    /// The agent's id.
+    pub agent: String,
+    /// What the agent is called, if the platform said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_handle: Option<String>,
+    /// The request's id.
+    pub request: String,
+    /// Whose request it is; absent where it has no readable handle, or the target is not to have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<String>,
+    /// The sender's name, with `text = "full"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The beginning of the message, with `text = "full"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What deferred it.
+    pub by: String,
+    /// When doorman first saw it.
+    pub since: Timestamp,
+    /// By which `[overdue.NAME]` it is overdue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<String>,
+}
+
+/// Something that is wrong, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConditionLine {
+    /// Which event of `[[notify]] events`.
+    pub event: String,
+    /// Which agent, file or target.
+    pub subject: String,
+    /// Whether it holds; else it is over.
+    pub holds: bool,
+    /// Since when, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// For people.
+    pub text: String,
+}
+
+impl Message {
+    /// What is news, for a target that may have this much of what strangers wrote.
+    pub(super) fn new(at: Timestamp, waiting: &Waiting, news: &News, text: NotifyText, redact: &Redact) -> Self {
+        let begun = news.begun.iter().map(|condition| ConditionLine {
+            event: condition.event.as_str().to_owned(),
+            subject: condition.subject.clone(),
+            holds: true,
+            since: condition.since,
+            text: redact.scrub(&condition.text).into_owned(),
+        });
+        let ended = news.ended.iter().filter_map(|key| {
+            let (event, subject) = conditions::parts(key)?;
+            let what = event.meaning();
+            let text = format!("over: {} ({})", lower_first(what), StrangerText::new(subject).shown(MESSAGE_CHARS_MAX));
+            Some(ConditionLine {
+                event: event.as_str().to_owned(),
+                subject: subject.to_owned(),
+                holds: false,
+                since: None,
+                text,
+            })
+        });
+        let mut conditions: Vec<ConditionLine> = begun.chain(ended).collect();
+        let more_conditions = conditions.len().saturating_sub(CONDITIONS_MAX) as u64;
+        conditions.truncate(CONDITIONS_MAX);
+        let requests = waiting.new.iter().map(|request| request_line(request, text, redact)).collect();
+        let (more_requests, waiting) = (waiting.more, waiting.all);
+        let mut message = Self { at, test: false, requests, more_requests, waiting, conditions, more_conditions };
+        while message.to_json().len() > BYTES_MAX && message.requests.pop().is_some() {
+            message.more_requests += 1;
+        }
+        message
+    }
+
+    /// One that says it is a test.
+    pub fn test(at: Timestamp) -> Self {
+        let (requests, conditions) = (Vec::new(), Vec::new());
+        Self { at, test: true, requests, more_requests: 0, waiting: 0, conditions, more_conditions: 0 }
+    }
+
+    /// As it is on record.
+    pub fn to_json(&self) -> String {
+        // A struct of texts, numbers and times is JSON without fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> RequestLine {
+    let cut = |text: Option<&StrangerText>, most| text.map(|text| redact.scrub(text.raw_prefix(most)).into_owned());
+    let event = if request.overdue.is_some() { NotifyEvent::Overdue } else { NotifyEvent::Deferred };
+    let (with_handle, with_all) = (text != NotifyText::None, text == NotifyText::Full);
+    RequestLine {
+        event: event.as_str().to_owned(),
+        agent: request.agent.to_string(),
+        agent_handle: cut(request.agent_handle.as_ref(), HANDLE_CHARS_MAX),
+        request: request.request.as_str().to_owned(),
+        handle: cut(request.handle.as_ref().filter(|_| with_handle), HANDLE_CHARS_MAX),
+        name: cut(request.name.as_ref().filter(|_| with_all), NAME_CHARS_MAX),
+        message: cut(request.message.as_ref().filter(|_| with_all), MESSAGE_CHARS_MAX),
+        by: request.by.clone(),
+        since: request.since,
+        overdue: request.overdue.clone(),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,334 @@
+//! The loop of one target: makes its next message out of what is news, puts it on record, and delivers it until it arrives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::conditions::{self, News, Settling};
+use super::message::Message;
+use super::pacing::{GIVE_UP_AFTER, Pacing, wait_after};
+use super::ways::{self, Undelivered};
+use super::{Surroundings, Targets};
+use crate::config::settings::{NotifyEvent, NotifyTarget};
+use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting};
+use crate::ledger::{LedgerError, Record};
+use crate::ops::board::{Board, Phase};
+use crate::ops::control::wire::{NotifyState, NotifyStatus};
+use crate::ops::log::events;
+
+/// Between tries to read the record at the start.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
+/// The task looks at least this often whether something is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// An id for a message: the same for each try.
+pub(super) fn new_id() -> String {
+    format!("dm_{}", uuid::Uuid::new_v4().simple())
+}
+
+/// One target's task.
+pub(super) struct Task {
+    settings: Arc<NotifyTarget>,
+    around: Surroundings,
+    status: Arc<ArcSwap<NotifyStatus>>,
+    all: Targets,
+    ring: mpsc::Receiver<()>,
+    random: fastrand::Rng,
+    pacing: Pacing,
+    settling: Settling,
+    mark: Mark,
+    open: Option<Open>,
+    /// The newest rows at the last look for who waits: while they stay the newest, nobody new does.
+    looked: Option<(i64, i64)>,
+    /// The other end said that it does not exist any more.
+    stopped: bool,
+}
+
+/// The message that is under way.
+struct Open {
+    id: String,
+    message: Message,
+    attempts: u32,
+    next_at: Timestamp,
+    /// Not so where the record could not be written: it is told all the same, and forgotten by a restart.
+    on_record: bool,
+}
+
+impl Task {
+    pub(super) fn new(
+        settings: Arc<NotifyTarget>,
+        around: Surroundings,
+        status: Arc<ArcSwap<NotifyStatus>>,
+        all: Targets,
+        ring: mpsc::Receiver<()>,
+        seed: u64,
+    ) -> Self {
+        let pacing = Pacing::new(settings.every, settings.max_per_hour);
+        Self {
+            settings,
+            around,
+            status,
+            all,
+            ring,
+            random: fastrand::Rng::with_seed(seed),
+            pacing,
+            settling: Settling::default(),
+            mark: Mark::default(),
+            open: None,
+            looked: None,
+            stopped: false,
+        }
+    }
+
+    /// Runs until `stop`. Cancellation: a try that is under way then is made again after the next start.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let whole = async {
+            self.load().await;
+            loop {
+                self.turn().await;
+                let mut board = self.around.board.clone();
+                board.mark_unchanged();
+                tokio::select! {
+                    ring = self.ring.recv() => match ring {
+                        Some(()) => self.again(),
+                        None => return,
+                    },
+                    changed = board.changed() => if changed.is_err() { return },
+                    () = sleep(LOOK_EVERY) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = whole => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// What is on record of this target; waits for as long as the record cannot be read.
+    async fn load(&mut self) {
+        let delivery = loop {
+            match self.around.ledger.delivery(&self.settings.name).await {
+                Ok(delivery) => break delivery,
+                Err(LedgerError::Closed) => return,
+                Err(why) => debug!(notify = self.settings.name, %why, "what is on record of a target cannot be read"),
+            }
+            sleep(LOAD_AGAIN).await;
+        };
+        self.mark = delivery.mark;
+        self.open = delivery.open.and_then(open_again);
+        self.show(|status| {
+            status.delivered_at = delivery.delivered_at;
+            if let Some((end, at, why)) = delivery.failed {
+                // Stopped is what the other end said to the last daemon: this one asks again.
+                (status.state, status.failed_at, status.why) = (NotifyState::GaveUp, Some(at), Some(why));
+                debug!(notify = status.name, end = end.as_str(), "the last message did not arrive");
+            }
+        });
+        self.show_open();
+    }
+
+    async fn turn(&mut self) {
+        let now = self.around.clock.now();
+        if let Some(open) = &self.open {
+            if now.wall >= open.next_at {
+                self.deliver().await;
+            }
+            return;
+        }
+        if self.stopped || !self.pacing.may_make(now.mono) {
+            return;
+        }
+        let board = self.around.board.borrow().clone();
+        if board.phase != Phase::Running {
+            return;
+        }
+        let failed = self.all.failed_beside(&self.settings.name);
+        let holding = conditions::hold_now(&board, &self.settings, &failed, now);
+        let news = self.settling.news(&holding, &self.mark.conditions, now.mono);
+        let waiting = self.who_waits(&board).await;
+        let nobody_new = waiting.as_ref().is_none_or(|waiting| waiting.new.is_empty());
+        if nobody_new && news.is_empty() {
+            return;
+        }
+        self.make(&waiting, &news, board.ledger_blocked.is_none()).await;
+    }
+
+    /// Who waits for a person; `None` where that is nobody new for sure, or cannot be read now.
+    async fn who_waits(&mut self, board: &Board) -> Option<Waiting> {
+        let wanted = [NotifyEvent::Deferred, NotifyEvent::Overdue];
+        let agents = &self.settings.agents;
+        let concerned =
+            |agent: &&Arc<crate::ops::board::AgentBoard>| agents.is_empty() || agents.contains(&agent.status.id);
+        let anybody = board.agents.iter().filter(concerned).any(|agent| agent.status.deferred > 0);
+        if !anybody || !wanted.iter().any(|event| self.settings.events.contains(event)) {
+            return None;
+        }
+        let since = self.mark.clone();
+        let mut waiting = self.around.ledger.waiting(agents.clone(), since, self.looked).await.ok()??;
+        self.looked = Some((waiting.decision, waiting.overdue));
+        waiting.new.retain(|request| {
+            let event = if request.overdue.is_some() { NotifyEvent::Overdue } else { NotifyEvent::Deferred };
+            self.settings.events.contains(&event)
+        });
+        Some(waiting)
+    }
+
+    /// Makes a message of this, and puts it on record.
+    async fn make(&mut self, waiting: &Option<Waiting>, news: &News, may_record: bool) {
+        let now = self.around.clock.now();
+        let mut mark = self.mark.clone();
+        if let Some(waiting) = waiting {
+            (mark.decision, mark.overdue) = (waiting.decision, waiting.overdue);
+        }
+        mark.conditions.retain(|key| !news.ended.contains(key));
+        mark.conditions.extend(news.begun.iter().map(conditions::Condition::key));
+        let nobody = Waiting::default();
+        let waiting = waiting.as_ref().unwrap_or(&nobody);
+        let message = Message::new(now.wall, waiting, news, self.settings.text, &self.around.redact);
+        let id = new_id();
+        let on_record = may_record
+            && {
+                let record = Record::Message {
+                    target: self.settings.name.as_str().into(),
+                    id: id.as_str().into(),
+                    body: message.to_json(),
+                    mark: mark.clone(),
+                    at: now.wall,
+                };
+                match self.around.ledger.commit(vec![record]).await {
+                    Ok(()) => true,
+                    Err(LedgerError::Closed) => return,
+                    Err(why) => {
+                        warn!(event = events::MESSAGE_FAILED, notify = self.settings.name, %why, "a message could not be put on record; it is delivered all the same");
+                        false
+                    }
+                }
+            };
+        self.mark = mark;
+        self.pacing.made(now.mono);
+        self.open = Some(Open { id, message, attempts: 0, next_at: now.wall, on_record });
+        self.deliver().await;
+    }
+
+    async fn deliver(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        open.attempts = open.attempts.saturating_add(1);
+        let result = ways::deliver(&self.settings, &open.id, &open.message, &self.around).await;
+        let now = self.around.clock.now().wall;
+        let (name, attempt) = (&self.settings.name, open.attempts);
+        let age = now.duration_since(open.message.at);
+        let old = age >= SignedDuration::try_from(GIVE_UP_AFTER).unwrap_or(SignedDuration::MAX);
+        let (end, why) = match result {
+            Ok(()) => {
+                info!(
+                    event = events::MESSAGE_SENT,
+                    notify = name,
+                    delivery = open.id,
+                    attempt,
+                    "a message was delivered"
+                );
+                (Some(DeliveryEnd::Delivered), None)
+            }
+            Err(Undelivered { why, gone: true, .. }) => {
+                error!(
+                    event = events::MESSAGE_GAVE_UP,
+                    notify = name,
+                    delivery = open.id,
+                    attempt,
+                    why,
+                    "a target does not exist any more; it gets nothing until a restart or `doorman notify retry`"
+                );
+                (Some(DeliveryEnd::Stopped), Some(why))
+            }
+            Err(Undelivered { why, .. }) if old => {
+                error!(
+                    event = events::MESSAGE_GAVE_UP,
+                    notify = name,
+                    delivery = open.id,
+                    attempt,
+                    why,
+                    "a message did not arrive for a day and is given up"
+                );
+                (Some(DeliveryEnd::GaveUp), Some(why))
+            }
+            Err(Undelivered { why, after, .. }) => {
+                let wait = wait_after(attempt, after, self.random.f64());
+                let in_ms = wait.as_secs_f64() * 1e3;
+                warn!(
+                    event = events::MESSAGE_FAILED,
+                    notify = name,
+                    delivery = open.id,
+                    attempt,
+                    in_ms,
+                    why,
+                    "a message did not arrive; it is tried again"
+                );
+                open.next_at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+                (None, Some(why))
+            }
+        };
+        self.around.metrics.notified(name, end.map_or("failed", DeliveryEnd::as_str));
+        let tried = Record::Tried {
+            id: open.id.as_str().into(),
+            attempts: attempt,
+            end,
+            next_at: open.next_at,
+            why: why.clone(),
+            at: now,
+        };
+        let on_record = open.on_record;
+        self.stopped = end == Some(DeliveryEnd::Stopped);
+        if end.is_some() {
+            self.open = None;
+        }
+        self.show(|status| {
+            (status.state, status.why) = match end {
+                Some(DeliveryEnd::Delivered) => (NotifyState::Ok, None),
+                Some(DeliveryEnd::GaveUp) => (NotifyState::GaveUp, why),
+                Some(DeliveryEnd::Stopped) => (NotifyState::Stopped, why),
+                None => (NotifyState::Retrying, why),
+            };
+            match end {
+                Some(DeliveryEnd::Delivered) => (status.delivered_at, status.failed_at) = (Some(now), None),
+                Some(DeliveryEnd::GaveUp | DeliveryEnd::Stopped) | None => status.failed_at = Some(now),
+            }
+        });
+        self.show_open();
+        if on_record && let Err(why) = self.around.ledger.commit(vec![tried]).await {
+            debug!(notify = self.settings.name, %why, "the end of a try is not on record: after a restart it is made again");
+        }
+    }
+
+    /// A person wants a try now.
+    fn again(&mut self) {
+        self.stopped = false;
+        if let Some(open) = &mut self.open {
+            open.next_at = self.around.clock.now().wall;
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut NotifyStatus)) {
+        let mut status = self.status.load().as_ref().clone();
+        change(&mut status);
+        self.status.store(Arc::new(status));
+    }
+
+    fn show_open(&self) {
+        self.show(|status| {
+            status.attempts = self.open.as_ref().map_or(0, |open| open.attempts);
+            status.next_try_at = self.open.as_ref().map(|open| open.next_at);
+        });
+    }
+}
+
+/// What was under way when the last daemon ended. One that this doorman cannot read is as good as none.
+fn open_again(open: OpenMessage) -> Option<Open> {
+    let message: Message = serde_json::from_str(&open.body).ok()?;
+    Some(Open { id: open.id, message, attempts: open.attempts, next_at: open.next_at, on_record: true })
+}

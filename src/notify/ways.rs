@@ -1,0 +1,90 @@
+//! The ways to a target: one try, bounded in time and size, whose errors hold no secret.
+
+mod command;
+mod http;
+mod mail;
+
+use std::time::Duration;
+
+use super::Surroundings;
+use super::message::Message;
+use crate::config::settings::{KeySource, NotifyTarget, NotifyWay};
+use crate::secret::{self, Key};
+
+/// The longest try, whatever hangs.
+const TRY_MAX: Duration = Duration::from_secs(15);
+
+/// A try that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Undelivered {
+    /// For people, without a secret.
+    pub(super) why: String,
+    /// The other end asked for a wait of this length.
+    pub(super) after: Option<Duration>,
+    /// The other end said that it does not exist any more.
+    pub(super) gone: bool,
+}
+
+impl Undelivered {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), after: None, gone: false }
+    }
+}
+
+/// Tries once. Takes at most some 15 s.
+pub(super) async fn deliver(
+    target: &NotifyTarget,
+    id: &str,
+    message: &Message,
+    around: &Surroundings,
+) -> Result<(), Undelivered> {
+    let tried = tokio::time::timeout(TRY_MAX, try_once(target, id, message, around)).await;
+    tried
+        .unwrap_or_else(|_| Err(Undelivered::new(format!("no answer within {} s", TRY_MAX.as_secs()))))
+        .map_err(|undelivered| Undelivered { why: around.redact.scrub(&undelivered.why).into_owned(), ..undelivered })
+}
+
+async fn try_once(
+    target: &NotifyTarget,
+    id: &str,
+    message: &Message,
+    around: &Surroundings,
+) -> Result<(), Undelivered> {
+    let secrets = read_secrets(target, around).await?;
+    match &target.way {
+        NotifyWay::Webhook { .. }
+        | NotifyWay::Slack { .. }
+        | NotifyWay::Discord { .. }
+        | NotifyWay::Ntfy { .. }
+        | NotifyWay::Matrix { .. } => http::deliver(target, &secrets, id, message, around).await,
+        NotifyWay::Mail { server, from, to } => mail::deliver(target, server, from, to, &secrets, id, message).await,
+        NotifyWay::Command { program, arguments } => command::deliver(target, program, arguments, id, message).await,
+    }
+}
+
+/// What a try needs and nobody else may see. Read for each try, so that one that was changed counts at once.
+#[derive(Debug)]
+struct Secrets {
+    /// The address, where that is a secret.
+    address: Option<Key>,
+    /// The signing secrets, the token or the password.
+    keys: Vec<Key>,
+}
+
+async fn read_secrets(target: &NotifyTarget, around: &Surroundings) -> Result<Secrets, Undelivered> {
+    let (address, secret) = (target.way.secret_address().cloned(), target.secret.clone());
+    // A webhook may be signed twice while its secret is being changed.
+    let lines_max = if matches!(target.way, NotifyWay::Webhook { .. }) { 2 } else { 1 };
+    let read = tokio::task::spawn_blocking(move || {
+        let address = address.as_ref().map(secret::read).transpose()?;
+        let keys = secret.as_ref().map(|source: &KeySource| secret::read_lines(source, lines_max)).transpose()?;
+        Ok::<_, secret::KeyReadError>(Secrets { address, keys: keys.unwrap_or_default() })
+    });
+    let secrets = match read.await {
+        Ok(Ok(secrets)) => secrets,
+        Ok(Err(error)) => return Err(Undelivered::new(error.to_string())),
+        Err(_) => return Err(Undelivered::new("reading its secrets failed inside doorman")),
+    };
+    around.redact.add_all(secrets.address.iter().chain(&secrets.keys).map(Key::expose));
+    Ok(secrets)
+}

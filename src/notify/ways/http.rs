@@ -1,0 +1,230 @@
+//! Webhooks, chats and topics: one POST or PUT each. No redirect is followed, and of what comes back only the beginning is read.
+
+use std::error::Error as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use jiff::Timestamp;
+use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use url::Url;
+
+use super::{Secrets, Undelivered};
+use crate::config::settings::{NotifyTarget, NotifyWay};
+use crate::model::StrangerText;
+use crate::notify::message::Message;
+use crate::notify::{Surroundings, render};
+use crate::platform::{retry_after, tls};
+use crate::secret::Key;
+
+/// The time for one call, from the first byte to the last.
+const CALL_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+const CONNECT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// Most bytes of an answer that are read, and most characters that are shown.
+const ANSWER_BYTES_MAX: usize = 4096;
+const ANSWER_CHARS_MAX: usize = 200;
+/// Discord refuses more (characters).
+const DISCORD_CHARS_MAX: usize = 2000;
+/// ntfy makes a file of more (bytes).
+const NTFY_BYTES_MAX: usize = 4000;
+/// Slack cuts at 40,000 characters, Matrix refuses events of more than 65,535 bytes.
+const CHAT_BYTES_MAX: usize = 30_000;
+/// A signing secret (bytes, decoded).
+const SIGNING_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+pub(super) async fn deliver(
+    target: &NotifyTarget,
+    secrets: &Secrets,
+    id: &str,
+    message: &Message,
+    around: &Surroundings,
+) -> Result<(), Undelivered> {
+    let ca_file = target.ca_file.clone();
+    let config = tokio::task::spawn_blocking(move || tls::client_config(ca_file.as_deref()));
+    let config = match config.await {
+        Ok(Ok(config)) => config,
+        Ok(Err(error)) => return Err(Undelivered::new(error.to_string())),
+        Err(_) => return Err(Undelivered::new("setting TLS up failed inside doorman")),
+    };
+    let client = Client::builder()
+        .tls_backend_preconfigured(config.as_ref().clone())
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(CALL_MAX)
+        .connect_timeout(CONNECT_MAX)
+        .user_agent(concat!("doorman/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| failure(&error))?;
+    let request = request(&client, target, secrets, id, message, around.clock.now().wall)?;
+    let mut response = request.send().await.map_err(|error| failure(&error.without_url()))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| retry_after::parse(value.to_str().ok()?, around.clock.now().wall));
+    let mut body = Vec::new();
+    while body.len() < ANSWER_BYTES_MAX
+        && let Ok(Some(piece)) = response.chunk().await
+    {
+        body.extend_from_slice(&piece[..piece.len().min(ANSWER_BYTES_MAX - body.len())]);
+    }
+    let said = StrangerText::new(String::from_utf8_lossy(&body).trim()).shown(ANSWER_CHARS_MAX);
+    let what = if status.is_redirection() { "a redirect, which is not followed" } else { "refused" };
+    let why = if said.is_empty() { format!("{what} ({status})") } else { format!("{what} ({status}): {said}") };
+    let asked = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    Err(Undelivered { why, after: after.filter(|_| asked), gone: status == StatusCode::GONE })
+}
+
+/// What went wrong, with its causes and without the address.
+fn failure(error: &reqwest::Error) -> Undelivered {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        why.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    Undelivered::new(why)
+}
+
+fn request(
+    client: &Client,
+    target: &NotifyTarget,
+    secrets: &Secrets,
+    id: &str,
+    message: &Message,
+    now: Timestamp,
+) -> Result<RequestBuilder, Undelivered> {
+    let (title, text) = (render::title(message), render::text(message));
+    let whole = format!("{title}\n{text}");
+    match &target.way {
+        NotifyWay::Webhook { .. } => {
+            let body = webhook_body(message, now);
+            let mut request = client
+                .post(address(secrets)?)
+                .header(header::CONTENT_TYPE, "application/json")
+                .header("webhook-id", id)
+                .header("webhook-timestamp", now.as_second().to_string());
+            if !secrets.keys.is_empty() {
+                let signatures: Result<Vec<String>, Undelivered> =
+                    secrets.keys.iter().map(|key| signature(key, id, now.as_second(), &body)).collect();
+                request = request.header("webhook-signature", signatures?.join(" "));
+            }
+            Ok(request.body(body))
+        }
+        NotifyWay::Slack { .. } => {
+            let text = render::cut(&render::slack(&whole), CHAT_BYTES_MAX);
+            let body = json!({"text": text, "mrkdwn": false, "unfurl_links": false, "unfurl_media": false});
+            Ok(client.post(address(secrets)?).json(&body))
+        }
+        NotifyWay::Discord { .. } => {
+            // 4: no previews of links.
+            let content = render::discord(&whole, DISCORD_CHARS_MAX);
+            let body = json!({"content": content, "allowed_mentions": {"parse": []}, "flags": 4});
+            Ok(client.post(address(secrets)?).json(&body))
+        }
+        NotifyWay::Ntfy { .. } => {
+            let (server, topic) = topic(address(secrets)?)?;
+            let body = json!({"topic": topic, "title": title, "message": render::cut(&text, NTFY_BYTES_MAX), "tags": ["door"]});
+            let request = client.post(server).json(&body);
+            Ok(match secrets.keys.first() {
+                Some(token) => request.bearer_auth(token.expose()),
+                None => request,
+            })
+        }
+        NotifyWay::Matrix { server, room } => {
+            let mut url = server.clone();
+            url.path_segments_mut()
+                .map_err(|()| Undelivered::new("the homeserver's address has no path"))?
+                .pop_if_empty()
+                .extend(["_matrix", "client", "v3", "rooms", room, "send", "m.room.message", id]);
+            // Without a mention nobody is called by what a stranger wrote.
+            let body = json!({"msgtype": "m.notice", "body": render::cut(&whole, CHAT_BYTES_MAX), "m.mentions": {}});
+            let token = secrets.keys.first().ok_or_else(|| Undelivered::new("there is no access token"))?;
+            Ok(client.request(Method::PUT, url).bearer_auth(token.expose()).json(&body))
+        }
+        NotifyWay::Mail { .. } | NotifyWay::Command { .. } => Err(Undelivered::new("this way has no address")),
+    }
+}
+
+/// What a webhook gets: [`Message`], under a type and a time as Standard Webhooks has them.
+fn webhook_body(message: &Message, now: Timestamp) -> String {
+    let kind = if message.test { "doorman.test" } else { "doorman.news" };
+    let body: Value = json!({"type": kind, "timestamp": now, "data": message});
+    body.to_string()
+}
+
+fn address(secrets: &Secrets) -> Result<Url, Undelivered> {
+    let text = secrets.address.as_ref().map(Key::expose).unwrap_or_default();
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
+    url.ok_or_else(|| Undelivered::new("what is kept as its address is not an address that begins with `https://`"))
+}
+
+/// A topic's address taken apart: ntfy takes JSON at the server's own.
+fn topic(url: Url) -> Result<(Url, String), Undelivered> {
+    let unusable = || Undelivered::new("expected a topic's address, such as `https://ntfy.example.org/TOPIC`");
+    let mut server = url;
+    let topic = server.path_segments().and_then(|mut parts| parts.next_back().map(str::to_owned)).unwrap_or_default();
+    if topic.is_empty() {
+        return Err(unusable());
+    }
+    server.path_segments_mut().map_err(|()| unusable())?.pop();
+    Ok((server, topic))
+}
+
+/// Standard Webhooks, version 1: `v1,` and the base64 of an HMAC-SHA-256 over id, time and body.
+fn signature(key: &Key, id: &str, at: i64, body: &str) -> Result<String, Undelivered> {
+    let unusable = || {
+        let (least, most) = (SIGNING_BYTES.start(), SIGNING_BYTES.end());
+        Undelivered::new(format!("the signing secret is not `whsec_` and the base64 of {least} to {most} bytes"))
+    };
+    let encoded = key.expose().strip_prefix("whsec_").ok_or_else(unusable)?;
+    let secret = STANDARD.decode(encoded).ok().filter(|secret| SIGNING_BYTES.contains(&secret.len()));
+    let mut mac = Hmac::<Sha256>::new_from_slice(&secret.ok_or_else(unusable)?).map_err(|_| unusable())?;
+    mac.update(format!("{id}.{at}.{body}").as_bytes());
+    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_implementation_accepts_the_signatures() {
+        let (id, now) = ("dm_1", Timestamp::now());
+        let body = webhook_body(&Message::test(now), now);
+        let secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
+        let signed: Vec<String> = secrets
+            .iter()
+            .map(|secret| signature(&Key::parse(secret).unwrap(), id, now.as_second(), &body).unwrap())
+            .collect();
+        let mut headers = http::HeaderMap::new();
+        headers.insert("webhook-id", id.parse().unwrap());
+        headers.insert("webhook-timestamp", now.as_second().to_string().parse().unwrap());
+        headers.insert("webhook-signature", signed.join(" ").parse().unwrap());
+        for secret in secrets {
+            let verifier = standardwebhooks::Webhook::new(secret).unwrap();
+            verifier.verify(body.as_bytes(), &headers).expect("either secret is good while one is being changed");
+            assert!(verifier.verify(format!("{body} ").as_bytes(), &headers).is_err());
+        }
+    }
+
+    #[test]
+    fn a_signing_secret_has_its_form() {
+        for refused in ["not-a-signing-secret", "whsec_c2hvcnQ=", "whsec_%%%%%%%%"] {
+            let why = signature(&Key::parse(refused).unwrap(), "id", 0, "").unwrap_err().why;
+            assert!(why.contains("whsec_") && !why.contains(&refused[6..]), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_the_last_part_of_its_address() {
+        let of = |text: &str| topic(Url::parse(text).unwrap()).map(|(server, topic)| (server.to_string(), topic));
+        assert_eq!(of("https://ntfy.sh/ops").unwrap(), ("https://ntfy.sh/".to_owned(), "ops".to_owned()));
+        assert_eq!(of("https://x.org/ntfy/ops").unwrap(), ("https://x.org/ntfy".to_owned(), "ops".to_owned()));
+        assert!(of("https://ntfy.sh/").is_err());
+    }
+}
