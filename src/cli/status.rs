@@ -25,8 +25,8 @@ const NO_DAEMON: u8 = 2;
 States: starting, live, away (no connection, listing meanwhile), yielded (the
 agent itself is connected, listing meanwhile), polling (by configuration),
 refused (the key is refused). Somebody should look where an agent is refused,
-paused or without rules, where the ledger cannot be written, or where messages to
-a target of `[[notify]]` do not arrive.
+paused or without rules, where the ledger cannot be written, or where messages
+to a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon; otherwise 69 no daemon.")]

@@ -171,7 +171,7 @@ mod tests {
         fn whatever_strangers_write_makes_no_line_and_steers_nothing(handle in any::<String>(), text in any::<String>()) {
             let rendered = super::text(&with(&handle, &text));
             prop_assert_eq!(rendered.lines().count(), 4, "{}", rendered);
-            let harmless = |letter: char| letter == '\n' || !crate::model::hides(letter) && !letter.is_control();
+            let harmless = |letter: char| matches!(letter, '\n' | ' ') || !crate::model::hides(letter) && !letter.is_control();
             prop_assert!(rendered.chars().all(harmless), "{:?}", rendered);
             prop_assert!(discord(&rendered, 2000).chars().count() <= 2000);
             prop_assert!(cut(&rendered, 50).len() <= 50);

@@ -4,7 +4,7 @@ use super::table::{ROWS, Row};
 use super::*;
 use crate::model::{AgentId, AgentState};
 use crate::ops::board::{self, AgentBoard, Board, Phase};
-use crate::ops::control::wire::{AgentStatus, PolicyStatus};
+use crate::ops::control::wire::{AgentStatus, NotifyStatus, PolicyStatus};
 
 fn status(id: &str) -> AgentStatus {
     AgentStatus {
@@ -34,6 +34,7 @@ fn board(agents: usize) -> Board {
             since: None,
             problem: Some("x".to_owned()),
         }],
+        notify: vec![NotifyStatus::new("ops", "webhook")],
         counters: BTreeMap::from([("requests_seen", 7)]),
         ..Board::default()
     }
@@ -49,6 +50,7 @@ fn metrics(board: Board, per_agent: PerAgent) -> Metrics {
     metrics.rest_called("respond", Some(200));
     metrics.rest_called("respond", None);
     metrics.reconnecting("closed");
+    metrics.notified("ops", "delivered");
     metrics.committed(Duration::from_micros(300));
     metrics
 }

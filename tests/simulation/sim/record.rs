@@ -288,20 +288,15 @@ impl LedgerModel {
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
-<<<<<<< HEAD
             Record::Settlement { owner, request, said, at, .. } => {
                 self.settlements.push((owner.clone(), request.clone(), *said, *at));
             }
-            Record::Named { .. } | Record::Revoked { .. } | Record::Session { .. } | Record::Policy { .. } => {}
-=======
             Record::Named { .. }
             | Record::Message { .. }
             | Record::Tried { .. }
-            | Record::Settlement { .. }
             | Record::Revoked { .. }
             | Record::Session { .. }
             | Record::Policy { .. } => {}
->>>>>>> 89f2b62 (Tell people who waits and what is wrong, from a durable outbox)
         }
     }
 
