@@ -61,7 +61,7 @@ pub struct Options {
     pub redact: Redact,
     /// Where a transcript is written, if one is.
     pub recorder: Option<Recorder>,
-    /// Reads the configuration anew, for a reload.
+    /// Reads the configuration again, for a reload.
     pub reread: Reread,
     /// Sockets that the service manager made.
     pub inherited: Inherited,
@@ -87,7 +87,7 @@ impl Options {
     }
 }
 
-/// Why a daemon did not start; the exit code says what kind of thing to mend.
+/// Why a daemon did not start; the exit code says what kind of thing to correct.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Every agent would be without rules: 78.

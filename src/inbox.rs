@@ -98,7 +98,7 @@ pub struct Inbox {
 const MISSED_ENOUGH: u8 = 4;
 
 /// What a pass weighs against a request that it did not show. One that others disturbed, as they do all the time where many
-/// knock, may have missed it, but not time and again; those of one round follow too closely upon each other to count as many.
+/// ask, may have missed it, but not time and again; those of one round follow too closely upon each other to count as many.
 fn weight(end: &PassEnd) -> u8 {
     match end {
         PassEnd { stable: true, .. } => 2,

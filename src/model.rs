@@ -166,7 +166,7 @@ pub struct ContactRequest {
     pub name: Option<StrangerText>,
     /// What they say. An empty string on the wire is absent.
     pub message: Option<StrangerText>,
-    /// When the platform took it in; `None` where its text made no sense.
+    /// When the platform took it in; `None` where its text cannot be read as a time.
     pub inserted_at: Option<Timestamp>,
     /// Who has the sender's handle, where the payload tells.
     pub ids: Option<Box<SenderIds>>,
@@ -292,9 +292,9 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The platform said that it took this answer.
-    Applied(Answer),
+    Confirmed(Answer),
     /// 404 or 409 after an attempt of ours with an unknown outcome, or our own update was seen.
-    PresumedApplied(Answer),
+    Presumed(Answer),
     /// 404 or 409 otherwise: a person or the agent answered, or the sender cancelled.
     SettledElsewhere,
     /// A stable listing no longer shows it.
@@ -308,10 +308,10 @@ pub enum Outcome {
 impl Outcome {
     /// All of them.
     pub const ALL: [Outcome; 8] = [
-        Outcome::Applied(Answer::Approve),
-        Outcome::Applied(Answer::Reject),
-        Outcome::PresumedApplied(Answer::Approve),
-        Outcome::PresumedApplied(Answer::Reject),
+        Outcome::Confirmed(Answer::Approve),
+        Outcome::Confirmed(Answer::Reject),
+        Outcome::Presumed(Answer::Approve),
+        Outcome::Presumed(Answer::Reject),
         Outcome::SettledElsewhere,
         Outcome::Gone,
         Outcome::Refused,
@@ -321,10 +321,10 @@ impl Outcome {
     /// The word in the log, in `--json`, in `history` and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Applied(Answer::Approve) => "approved",
-            Outcome::Applied(Answer::Reject) => "rejected",
-            Outcome::PresumedApplied(Answer::Approve) => "presumed-approved",
-            Outcome::PresumedApplied(Answer::Reject) => "presumed-rejected",
+            Outcome::Confirmed(Answer::Approve) => "approved",
+            Outcome::Confirmed(Answer::Reject) => "rejected",
+            Outcome::Presumed(Answer::Approve) => "presumed-approved",
+            Outcome::Presumed(Answer::Reject) => "presumed-rejected",
             Outcome::SettledElsewhere => "settled-elsewhere",
             Outcome::Gone => "gone",
             Outcome::Refused => "refused",
@@ -340,7 +340,7 @@ impl Outcome {
     /// Whether a limit's charge stays with the request (`docs/architecture.md`, "Deciding is one step, and happens late").
     pub fn keeps_charge(self) -> bool {
         match self {
-            Outcome::Applied(_) | Outcome::PresumedApplied(_) | Outcome::Unknown => true,
+            Outcome::Confirmed(_) | Outcome::Presumed(_) | Outcome::Unknown => true,
             Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused => false,
         }
     }

@@ -106,12 +106,12 @@ impl Responder {
         (self.failures, self.answers_after) = (0, Mono::ZERO);
     }
 
-    /// The platform asked for quiet.
+    /// The platform refused a call because there were too many.
     pub fn block(&mut self, until: Mono) {
         self.blocked_until = self.blocked_until.max(until);
     }
 
-    /// Until when the platform asked for quiet, if that is still to come.
+    /// Until when the platform wants no call, if that is still to come.
     pub fn blocked(&self, now: Mono) -> Option<Mono> {
         (self.blocked_until > now).then_some(self.blocked_until)
     }
@@ -146,7 +146,7 @@ pub fn meaning(
 ) -> Meaning {
     let ours = answer.status();
     let error = match result {
-        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Applied(answer)),
+        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Confirmed(answer)),
         // It says that the request stands otherwise than we asked: somebody else's word counts, not ours.
         Ok(responded) if responded.status == RequestStatus::Pending => return Meaning::Unknown,
         Ok(_) => return Meaning::Over(Outcome::SettledElsewhere),
@@ -156,9 +156,7 @@ pub fn meaning(
     match (error.fault, told) {
         // Already settled when we came: by our own earlier attempt, if there was one and nothing says otherwise.
         (CallFault::NotFound | CallFault::Conflict, Some(false)) => Meaning::Over(Outcome::SettledElsewhere),
-        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => {
-            Meaning::Over(Outcome::PresumedApplied(answer))
-        }
+        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::Presumed(answer)),
         (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
         // The channel already told how it ended; whether it was us is certain only to the platform.
         // Something in between may answer before it passes the call on, or after.
@@ -169,7 +167,7 @@ pub fn meaning(
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             Some(true),
-        ) => Meaning::Over(Outcome::PresumedApplied(answer)),
+        ) => Meaning::Over(Outcome::Presumed(answer)),
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
@@ -178,7 +176,7 @@ pub fn meaning(
             | CallFault::InBetween(_),
             None,
         ) => Meaning::Unknown,
-        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::PresumedApplied(answer)),
+        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::Presumed(answer)),
         (_, Some(_)) => Meaning::Over(Outcome::SettledElsewhere),
         (CallFault::Unreachable, None) => Meaning::NotYet,
         (CallFault::Throttled, None) => Meaning::Throttled,
@@ -266,13 +264,13 @@ mod tests {
         let over = Meaning::Over;
         for (fault, unknown_before, updated, expected) in [
             (NotFound, false, None, over(Outcome::SettledElsewhere)),
-            (NotFound, true, None, over(Outcome::PresumedApplied(Answer::Approve))),
+            (NotFound, true, None, over(Outcome::Presumed(Answer::Approve))),
             (Conflict, false, None, over(Outcome::SettledElsewhere)),
-            (Conflict, true, None, over(Outcome::PresumedApplied(Answer::Approve))),
+            (Conflict, true, None, over(Outcome::Presumed(Answer::Approve))),
             (Conflict, true, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Conflict, false, Some(&approved), over(Outcome::SettledElsewhere)),
             (NoAnswer, false, None, Meaning::Unknown),
-            (NoAnswer, false, Some(&approved), over(Outcome::PresumedApplied(Answer::Approve))),
+            (NoAnswer, false, Some(&approved), over(Outcome::Presumed(Answer::Approve))),
             (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Passing(500), false, None, Meaning::Unknown),
             (Unreadable(200), false, None, Meaning::Unknown),
@@ -280,7 +278,7 @@ mod tests {
             (InBetween(404), false, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Unreachable, false, None, Meaning::NotYet),
             (Unreachable, false, Some(&approved), over(Outcome::SettledElsewhere)),
-            (Unreachable, true, Some(&approved), over(Outcome::PresumedApplied(Answer::Approve))),
+            (Unreachable, true, Some(&approved), over(Outcome::Presumed(Answer::Approve))),
             (Throttled, false, None, Meaning::Throttled),
             (Forbidden, false, None, Meaning::Forbidden),
             (Malformed(422), false, None, Meaning::Malformed),
@@ -293,7 +291,7 @@ mod tests {
         let said = |status| Ok(Responded { status });
         assert_eq!(
             meaning(Answer::Approve, &said(RequestStatus::Approved), false, None),
-            over(Outcome::Applied(Answer::Approve))
+            over(Outcome::Confirmed(Answer::Approve))
         );
         assert_eq!(
             meaning(Answer::Approve, &said(RequestStatus::Rejected), false, None),

@@ -79,7 +79,7 @@ pub struct Parts {
     pub shadow: bool,
     /// Feeds all jitter.
     pub seed: u64,
-    /// Reads the configuration anew, for a reload.
+    /// Reads the configuration again, for a reload.
     pub reread: Reread,
     /// Where the board is published.
     pub board: watch::Sender<Arc<Board>>,
@@ -116,7 +116,7 @@ pub(crate) struct Member {
 }
 
 impl Shared {
-    /// Reads every rules file and every key anew. Anything wrong keeps what is in force.
+    /// Reads every rules file and every key again. Anything wrong keeps what is in force.
     async fn reload(&self, by: &str, shrunk: Shrunk) -> Reloaded {
         let begun = Instant::now();
         self.notifier.reloading();

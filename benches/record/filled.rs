@@ -60,7 +60,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
             Record::Outcome {
                 agent,
                 request: id,
-                outcome: Outcome::Applied(Answer::Approve),
+                outcome: Outcome::Confirmed(Answer::Approve),
                 detail: None,
                 refusal: None,
                 at,

@@ -44,7 +44,7 @@ const TIMING: &str = "heartbeat = \"2s\"\ndead_after = \"5s\"\njoin_timeout = \"
 const ROWS: u32 = 60;
 /// Deferred requests are taken back by their senders, or answered by a person, so long after.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Contacts leave so long after they knocked: an agent whose contacts only grow in number grows with them.
+/// Contacts leave so long after they asked: an agent whose contacts only grow in number grows with them.
 const STAY: Duration = Duration::from_secs(60);
 /// Nobody waits longer than this in the end, when all faults are over.
 const CALM: Duration = Duration::from_secs(120);
@@ -173,7 +173,7 @@ impl Trouble {
 }
 
 /// Strangers of all kinds at the rate, until told to stop; how many.
-async fn knock(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
+async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
     let (mut deferred, mut contacts) = (VecDeque::new(), VecDeque::new());
@@ -280,7 +280,7 @@ async fn run(args: &Args) -> ExitCode {
     };
     let begun = Instant::now();
     let whole = Duration::from_secs_f64(args.minutes * 60.0);
-    let strangers = tokio::spawn(knock(control.clone(), args.rate, args.seed, begun + whole));
+    let strangers = tokio::spawn(strangers(control.clone(), args.rate, args.seed, begun + whole));
     println!("{}", Sample::HEAD);
     let mut samples = Vec::new();
     let mut strike = begun;

@@ -75,7 +75,7 @@ pub struct Core {
     contacts: Contacts,
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
-    memory: HashMap<RequestId, Remembered>,
+    remembered: HashMap<RequestId, Remembered>,
     /// People who wait for the end of an answer.
     waiting: HashMap<RequestId, Vec<u64>>,
     actions: VecDeque<Action>,
@@ -115,7 +115,7 @@ pub struct Core {
 
 impl Core {
     /// A core at rest; give it [`Input::Start`]. `memory` is what the ledger remembers.
-    pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, memory: SavedAgent, now: Now) -> Self {
+    pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, saved: SavedAgent, now: Now) -> Self {
         let session = Session::new(
             SessionConfig {
                 agent: config.agent.clone(),
@@ -128,10 +128,10 @@ impl Core {
         );
         let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
         let policy_state = match &policy {
-            Some(policy) => PolicyState::restore_for(memory.policy_state, policy, now.wall),
+            Some(policy) => PolicyState::restore_for(saved.policy_state, policy, now.wall),
             None => {
                 let charges = now.wall.checked_sub(reach_of(None).charges).ok();
-                PolicyState::restore_without_rules(memory.policy_state, charges)
+                PolicyState::restore_without_rules(saved.policy_state, charges)
             }
         };
         let mut core = Self {
@@ -144,8 +144,8 @@ impl Core {
             restore: Restore::default(),
             contacts: Contacts::new(policy.as_deref(), now),
             policy,
-            clock: ClockWatch::new(memory.newest),
-            memory: HashMap::new(),
+            clock: ClockWatch::new(saved.newest),
+            remembered: HashMap::new(),
             waiting: HashMap::new(),
             actions: VecDeque::new(),
             outbox: Outbox::new(config.batch),
@@ -158,7 +158,7 @@ impl Core {
             handle: None,
             last_listing: None,
             doubts_told: false,
-            new_to_record: memory.newest.is_none(),
+            new_to_record: saved.newest.is_none(),
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
@@ -174,12 +174,12 @@ impl Core {
             config,
         };
         core.policy_state.asked_of(Asked::new(core.config.agent.as_str(), core.config.name.as_deref()));
-        for SavedIdentity { owner, told, basis, at } in memory.identities {
+        for SavedIdentity { owner, told, basis, at } in saved.identities {
             core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
         }
-        core.contacts_on_record(memory.contacts, memory.newest.unwrap_or(now.wall));
-        core.remember(memory.open_answers, memory.refused_answers, memory.recent_answers, now);
-        core.remember_requests(memory.pending, memory.decided, memory.newest.unwrap_or(now.wall));
+        core.contacts_on_record(saved.contacts, saved.newest.unwrap_or(now.wall));
+        core.remember(saved.open_answers, saved.refused_answers, saved.recent_answers, now);
+        core.remember_requests(saved.pending, saved.decided, saved.newest.unwrap_or(now.wall));
         core
     }
 
@@ -205,7 +205,7 @@ impl Core {
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_health(ok),
             Input::Policy(policy) => self.swap_policy(policy, now),
-            Input::Restored { number, memory } => self.restored(number, memory.map(|memory| *memory), now),
+            Input::Restored { number, saved } => self.restored(number, saved.map(|saved| *saved), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
             Input::Revoked { contact, person } => self.revoked(contact, person, now),

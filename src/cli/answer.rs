@@ -193,7 +193,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
 
 /// Whether what the person wanted is so now.
 pub(super) fn done(answered: &Answered) -> bool {
-    let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)));
+    let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
     taken || answered.outcome == "held"
 }
 

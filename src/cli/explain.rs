@@ -92,7 +92,7 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Told {
+struct Printed {
     /// `record`: what happened; `now`: what would happen if it came now; `hypothetical`: what would, as it was asked for.
     basis: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -365,7 +365,7 @@ fn of_recorded(
     recorded: &RecordedRequest,
     older: &[RequestId],
     global: &Global,
-) -> Result<Told, CliError> {
+) -> Result<Printed, CliError> {
     let decision = last_decision(reader, recorded)?;
     let rules = decision.as_ref().map(|decision| Said {
         verdict: decision.verdict,
@@ -448,7 +448,7 @@ fn of_recorded(
         older_requests: older.iter().take(OLDER_NAMED).cloned().collect(),
         unexplained,
     };
-    let told = Told { basis: "record", record: Some(story), explanation };
+    let told = Printed { basis: "record", record: Some(story), explanation };
     Ok(told)
 }
 
@@ -489,7 +489,7 @@ fn of_recorded_otherwise(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     global: &Global,
-) -> Result<Told, CliError> {
+) -> Result<Printed, CliError> {
     if recorded.blanked {
         let message =
             format!("the text of `{}` was blanked for its age: it cannot be explained any more", recorded.request.id);
@@ -516,7 +516,7 @@ fn of_recorded_otherwise(
     let policy_state =
         policy_state(global, reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
     let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
-    Ok(Told { basis: "hypothetical", record: None, explanation: Some(explanation) })
+    Ok(Printed { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 
 /// What the record knows of an agent's contacts at a moment.

@@ -201,7 +201,7 @@ impl ListFile {
         let failed =
             |error: std::io::Error| CliError::new(1, format!("`{}` cannot be changed: {error}", self.path.display()));
         // The one who holds the lock has read what is there now.
-        let held = edit::lock(&self.path).map_err(failed)?;
+        let locked = edit::lock(&self.path).map_err(failed)?;
         let text = self.read()?;
         let edit = edit(&text).map_err(|why| CliError::new(2, why))?;
         if edit.text == text {
@@ -217,7 +217,7 @@ impl ListFile {
             error.message = format!("nothing was written: with this change {}", error.message);
             return Err(error);
         }
-        edit::replace(&held, &edit.text).map_err(failed)?;
+        edit::replace(&locked, &edit.text).map_err(failed)?;
         Ok(edit)
     }
 }

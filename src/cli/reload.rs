@@ -1,4 +1,4 @@
-//! `doorman reload`: load the rules anew.
+//! `doorman reload`: load the rules again.
 
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output};

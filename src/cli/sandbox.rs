@@ -85,7 +85,6 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a contact request to an agent of a running sandbox
-    #[command(visible_alias = "knock")]
     Request(request::Args),
 }
 

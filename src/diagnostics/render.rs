@@ -149,7 +149,7 @@ mod tests {
     fn report(text: &str, span: Range<usize>) -> String {
         let mut report = Report::default();
         let source = report.add_source("rules.toml", text);
-        report.push(Severity::Error, Some(source), Some(span), "wrong").label("here").help("mend it");
+        report.push(Severity::Error, Some(source), Some(span), "wrong").label("here").help("correct it");
         report.render(false)
     }
 
@@ -163,7 +163,7 @@ mod tests {
         2 |     wait = 10
           |            ^^ here
           |
-          = help: mend it
+          = help: correct it
         ");
     }
 
@@ -176,7 +176,7 @@ mod tests {
         1 | a = ["名前", 1]
           |             ^ here
           |
-          = help: mend it
+          = help: correct it
         "#);
     }
 
@@ -189,7 +189,7 @@ mod tests {
         1 | a = [
           |     ^ here
           |
-          = help: mend it
+          = help: correct it
         ");
     }
 

@@ -53,7 +53,7 @@ impl Checkpoints {
         let Some((pages, moved)) = checkpoint(connection, "NOOP") else { return };
         let through = self.through.swap(false, Ordering::Acquire);
         if (through && pages - moved <= REST_MAX) || pages >= self.sent_at.max(PAGES) + PAGES_MAX {
-            // With everything moved and nobody reading, the next transaction begins the log anew.
+            // With everything moved and nobody reading, the next transaction begins the log again.
             checkpoint(connection, "PASSIVE");
             self.sent_at = if through { 0 } else { pages };
         } else if pages < self.sent_at {

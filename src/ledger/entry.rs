@@ -103,7 +103,7 @@ pub enum Record {
     Revoked { agent: AgentId, contact: ContactId, person: Person, at: Timestamp },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
-    /// The agent is paused (`on`) or resumed. A resume starts the count of approvals anew.
+    /// The agent is paused (`on`) or resumed. A resume starts the count of approvals at zero.
     Pause { agent: AgentId, on: bool, by: String, note: Option<Box<str>>, at: Timestamp },
     /// A person's `defer` (`Some`), or its end.
     Hold { agent: AgentId, request: RequestId, person: Option<Person>, at: Timestamp },

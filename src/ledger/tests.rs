@@ -168,7 +168,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
         ledger.commit(vec![seen("r1", Some("ann"), 0)]),
         ledger.commit(vec![
             seen("r2", Some("bob"), 1),
-            outcome("never-seen", Outcome::Applied(Answer::Approve), 1),
+            outcome("never-seen", Outcome::Confirmed(Answer::Approve), 1),
             intent("r2", Answer::Approve, vec![charge("friends", "bob")], 1, 1),
             Record::Settled { agent: agent(), request: id("r1"), status: Some(RequestStatus::Cancelled), at: at(1) },
         ]),
@@ -234,7 +234,7 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
 }
 
 #[tokio::test]
-async fn a_resume_starts_the_count_of_approvals_anew() {
+async fn a_resume_starts_the_count_of_approvals_at_zero() {
     let world = World::new();
     let ledger = world.open();
     let pause = |on, second| Record::Pause { agent: agent(), on, by: "paused".to_owned(), note: None, at: at(second) };
@@ -316,7 +316,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         let name = format!("r{n}");
         batch.push(seen(&name, Some(handle), n));
         batch.push(intent(&name, Answer::Approve, vec![], 1, n));
-        batch.push(outcome(&name, Outcome::Applied(Answer::Approve), n));
+        batch.push(outcome(&name, Outcome::Confirmed(Answer::Approve), n));
         batch.push(added(&format!("c{n}"), handle, Some(&name), n));
     }
     let removed = ContactId::parse("c3").unwrap();

@@ -98,11 +98,11 @@ pub enum Output {
     Send(String),
     /// Close the socket, if there is one, and forget it.
     Close,
-    /// Ask `GET /agent/me`, with the key read anew, and say what came of it.
+    /// Ask `GET /agent/me`, with the key read again, and say what came of it.
     Identify,
     /// List now: a join is through, or something says it is needed.
     List(&'static str),
-    /// The list is wanted, without anything having begun anew; why.
+    /// The list is wanted, although nothing began again; why.
     Relist(&'static str),
     /// An event about a contact could not be read: a contact may have come or gone unseen.
     ContactEventUnread,

@@ -291,7 +291,7 @@ impl<'a> Fields<'a> {
         id.ok()
     }
 
-    /// A time that has to be there; one that makes no sense is `None`, which rules about time take as unknown.
+    /// A time that has to be there; one that cannot be read is `None`, which rules about time take as unknown.
     fn time(&mut self, key: &'static str) -> Option<Timestamp> {
         self.word(key).and_then(|text| parse_time(&text))
     }

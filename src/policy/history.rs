@@ -215,8 +215,8 @@ impl History {
     }
 
     /// A request of this owner's comes whose id one before may have had: that one keeps its time.
-    pub(crate) fn came_anew(&mut self, owner: &str, request: &RequestId) {
-        self.counted.each().into_iter().for_each(|counted| counted.came_anew(owner, request));
+    pub(crate) fn came_again(&mut self, owner: &str, request: &RequestId) {
+        self.counted.each().into_iter().for_each(|counted| counted.came_again(owner, request));
         for (_, known) in self.requests.get_mut(owner).into_iter().flat_map(|requests| &mut requests.seen) {
             known.take_if(|known| known == request);
         }

@@ -192,7 +192,7 @@ fn decide(
 fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, at: Timestamp) {
     let (id, handle) = (&one.request.id, one.request.sender.handle());
     policy_state.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
-    let outcome = decision.verdict.answer().map_or(Outcome::Unknown, Outcome::Applied);
+    let outcome = decision.verdict.answer().map_or(Outcome::Unknown, Outcome::Confirmed);
     policy_state.settle(id, handle, decision.verdict, outcome, at);
 }
 

@@ -283,9 +283,9 @@ impl PolicyState {
     ) {
         match outcome {
             Outcome::Unknown => return,
-            Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
+            Outcome::Confirmed(_) | Outcome::Presumed(_) => {
                 let open = self.open.remove(request).filter(|open| !open.charges.is_empty());
-                if let (Some(open), Outcome::PresumedApplied(_)) = (open, outcome) {
+                if let (Some(open), Outcome::Presumed(_)) = (open, outcome) {
                     self.ended_unconfirmed(request.clone(), open.at);
                 }
                 if self.approvals_ignored {

@@ -142,7 +142,7 @@ fn happen(
     let rule = place.and_then(|place| policy.rules.get(place));
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
-    policy_state.settle(id, Some(handle), past.verdict, Outcome::Applied(answer), at);
+    policy_state.settle(id, Some(handle), past.verdict, Outcome::Confirmed(answer), at);
     if past.removed {
         // Removals are told apart by their times.
         let apart = SignedDuration::from_micros(number.into());

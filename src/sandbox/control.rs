@@ -21,7 +21,7 @@ pub enum ControlError {
     /// It cannot be done any more, or not yet (409).
     #[error("{0}")]
     Conflict(String),
-    /// It makes no sense (422).
+    /// It is not valid (422).
     #[error("{0}")]
     Invalid(String),
 }
@@ -58,7 +58,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// An unknown recipient, an id that exists, or something that makes no sense. Of a burst, what came before it stays.
+    /// An unknown recipient, an id that exists, or values that do not fit together. Of a burst, what came before it stays.
     pub fn request(&self, new: &NewRequest) -> Result<Vec<String>, ControlError> {
         let count = new.count.unwrap_or(1);
         if !(1..=COUNT_MAX).contains(&count) {

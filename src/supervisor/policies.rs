@@ -119,7 +119,7 @@ impl Policies {
         self.files.iter().map(|(path, file)| file.status(path)).collect()
     }
 
-    /// Loads every file anew.
+    /// Loads every file again.
     pub async fn reload_all(&mut self, shrunk: Shrunk, now: Timestamp) -> Reloaded {
         let mut problems = String::new();
         let mut ok = true;

@@ -100,7 +100,7 @@ impl Runner {
     async fn live(&self, seed: u64) -> Result<(), Failure> {
         let mut policy = self.policy.clone();
         let in_force = policy.borrow_and_update().clone();
-        let memory = self.memory(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
+        let saved = self.saved_agent(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
         let config = CoreConfig {
             agent: self.settings.id.clone(),
             name: self.settings.name.clone(),
@@ -114,7 +114,7 @@ impl Runner {
             batch: BATCH_MAX,
             redact: self.around.rest.redact().clone(),
         };
-        let mut core = Core::new(config, in_force, memory, self.around.clock.now());
+        let mut core = Core::new(config, in_force, saved, self.around.clock.now());
         core.count_on(self.counters.clone());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);
         let (agent, handle) = Agent::new(
@@ -134,7 +134,7 @@ impl Runner {
         ended.map_err(|_| Failure::Panicked)
     }
 
-    async fn memory(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
+    async fn saved_agent(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
         let now = self.around.clock.now().wall;
         self.around.ledger.load_agent(&self.settings.id, now, reach_of(policy)).await
     }

@@ -1,5 +1,5 @@
-//! `doorman.toml` while the daemon runs: read anew by every reload, which takes nothing from it but says what would need a
-//! restart. What is wrong with it is kept here, and told until a reload finds it mended.
+//! `doorman.toml` while the daemon runs: read again by every reload, which takes nothing from it but says what would need a
+//! restart. What is wrong with it is kept here, and told until a reload finds it corrected.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use tracing::error;
 use crate::ops::control::wire::ConfigurationStatus;
 use crate::ops::log::events;
 
-/// Reads the configuration anew and names the settings that changed and need a restart; or says what is wrong with it.
+/// Reads the configuration again and names the settings that changed and need a restart; or says what is wrong with it.
 pub struct Reread {
     /// Where it is read from, for people.
     pub from: String,
@@ -35,7 +35,7 @@ impl SettingsWatch {
         Self { reread, problem: Mutex::default() }
     }
 
-    /// Reads it anew, and tells what is wrong with it.
+    /// Reads it again, and tells what is wrong with it.
     pub(super) fn reload(&self) -> Result<Vec<String>, String> {
         let read = (self.reread.read)();
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().err().cloned();
@@ -78,9 +78,9 @@ mod tests {
     use crate::secret::Redact;
 
     #[test]
-    fn what_is_wrong_is_said_again_until_it_is_mended() {
-        let mended = Arc::new(AtomicBool::new(false));
-        let now = mended.clone();
+    fn what_is_wrong_is_said_again_until_it_is_corrected() {
+        let corrected = Arc::new(AtomicBool::new(false));
+        let now = corrected.clone();
         let read = move || if now.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err("no such key".to_owned()) };
         let watch = SettingsWatch::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
         let sink = Arc::new(Mutex::new(Vec::new()));
@@ -98,7 +98,7 @@ mod tests {
             watch.repeat_problems();
             assert_eq!(said(), 2);
             assert_eq!(watch.status().problem.as_deref(), Some("no such key"));
-            mended.store(true, Ordering::Relaxed);
+            corrected.store(true, Ordering::Relaxed);
             assert!(watch.reload().is_ok());
             watch.repeat_problems();
             assert_eq!((said(), watch.status().problem), (0, None));

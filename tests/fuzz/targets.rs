@@ -210,7 +210,7 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
             if let (Some(answer), ClockHealth::Sound) = (decision.verdict.answer(), clock) {
                 let (id, from) = (&request.id, request.sender.handle());
                 policy_state.reserve(id, from, decision.verdict, &decision.by, &decision.charges, now);
-                policy_state.settle(id, from, decision.verdict, Outcome::Applied(answer), now);
+                policy_state.settle(id, from, decision.verdict, Outcome::Confirmed(answer), now);
             }
         }
     }

@@ -147,7 +147,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
             verdict,
-            outcome: verdict.answer().map_or("held", |answer| Outcome::Applied(answer).as_str()).to_owned(),
+            outcome: verdict.answer().map_or("held", |answer| Outcome::Confirmed(answer).as_str()).to_owned(),
         })),
         ControlOp::NotifyTest { target } | ControlOp::NotifyRetry { target } => {
             Ok(OpReply::Notified(Notified { target }))

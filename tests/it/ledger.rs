@@ -257,7 +257,7 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
                 attempt: 1,
                 at: at(hour),
             },
-            outcome("r2", Outcome::Applied(Answer::Approve), hour),
+            outcome("r2", Outcome::Confirmed(Answer::Approve), hour),
             seen("r4", Some("eve"), "hi", 180),
             seen("r5", Some("zoe"), "hi", 181),
             Record::Settled {
@@ -328,8 +328,8 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
         ledger.commit(vec![outcome(&new, Outcome::Unknown, 302)]).await.unwrap();
         assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Unknown))]);
         assert_eq!(look(), []);
-        ledger.commit(vec![outcome(&new, Outcome::Applied(Answer::Reject), 303)]).await.unwrap();
-        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Applied(Answer::Reject)))]);
+        ledger.commit(vec![outcome(&new, Outcome::Confirmed(Answer::Reject), 303)]).await.unwrap();
+        assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Confirmed(Answer::Reject)))]);
         if round == 0 {
             // What was deferred before anybody looked is told when it changes.
             ledger.commit(vec![decided("r2", Verdict::Reject, By::NoMatch, 304)]).await.unwrap();

@@ -265,7 +265,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     let (code, out, err) = site.cli(&["revoke", "acme/*"]).await;
     assert!(code == 2 && out.contains("acme/1-bot") && err.contains("`--yes`"), "{out}{err}");
     contacts(&site, 5, &[]).await;
-    // Only whom a reject rule certainly matches; not those whom no rule approves.
+    // Only whom a reject rule certainly matches; not those that no rule approves.
     let new = site.path("new.toml");
     let (code, out, err) = site.cli(&["revoke", "--audit", "--rules", new.to_str().unwrap(), "--yes"]).await;
     assert!(code == 0 && ["1", "2"].iter().all(|n| out.contains(&format!("removed acme/{n}-bot\n"))), "{out}{err}");

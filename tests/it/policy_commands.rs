@@ -134,7 +134,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
         entries.push(Record::Outcome {
             agent: agent(),
             request: id,
-            outcome: Outcome::Applied(answer),
+            outcome: Outcome::Confirmed(answer),
             detail: None,
             refusal: None,
             at,

@@ -82,7 +82,7 @@ async fn what_is_good_is_taken_and_the_same_content_is_no_change() {
 }
 
 #[tokio::test]
-async fn what_is_refused_changes_nothing_and_is_taken_once_mended() {
+async fn what_is_refused_changes_nothing_and_is_taken_once_corrected() {
     let files = Files::new(&[("rules.toml", &rules("ann"))]);
     let mut policies = files.load(&["rules.toml"]);
     let before = hash(&policies);
@@ -162,7 +162,7 @@ async fn one_of_two_broken_holds_nobody_else_up() {
 }
 
 #[tokio::test]
-async fn what_was_held_at_the_start_is_in_force_once_mended() {
+async fn what_was_held_at_the_start_is_in_force_once_corrected() {
     let files = Files::new(&[("rules.toml", LISTED)]);
     let (mut policies, said) = Policies::load([files.path("rules.toml")], START, &|_, _| None);
     assert!(policies.none_usable() && said.contains("list.txt"), "{said}");

@@ -70,7 +70,7 @@ async fn a_recipe_from_the_binary_is_a_rules_file_that_passes_its_own_tests() {
 async fn a_request_to_a_sandbox_needs_no_json() {
     let site = Site::start().await;
     let url = format!("http://{}", site.address);
-    let (code, out, err) = site.cli(&["sandbox", "knock", "@carol", "--message", "hello", "--url", &url]).await;
+    let (code, out, err) = site.cli(&["sandbox", "request", "@carol", "--message", "hello", "--url", &url]).await;
     assert_eq!(code, 0, "{err}");
     let request = &site.control.state().requests[0];
     assert_eq!((request.id.as_str(), request.to.as_str()), (out.trim(), AGENT));

@@ -105,7 +105,7 @@ impl Core {
         if let Some(status) = flight.updated() {
             let answer = flight.said().answer;
             let ours = flight.bound() && *status == answer.status();
-            let outcome = if ours { Outcome::PresumedApplied(answer) } else { Outcome::SettledElsewhere };
+            let outcome = if ours { Outcome::Presumed(answer) } else { Outcome::SettledElsewhere };
             let status = Some(status.clone());
             self.slot_back();
             self.finish(id, Ending { status, ..Ending::of(outcome) }, now);
@@ -292,7 +292,7 @@ impl Core {
     pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
         // What was not applied binds nobody, should the request turn out to be pending after all.
-        let applied = matches!(ending.outcome, Outcome::Applied(_) | Outcome::PresumedApplied(_));
+        let applied = matches!(ending.outcome, Outcome::Confirmed(_) | Outcome::Presumed(_));
         let bound = entry.answer().said().filter(|_| applied).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
@@ -332,8 +332,8 @@ impl Core {
             self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
         self.count(match outcome {
-            Outcome::Applied(_) => Counter::AnswersConfirmed,
-            Outcome::PresumedApplied(_) => Counter::AnswersPresumed,
+            Outcome::Confirmed(_) => Counter::AnswersConfirmed,
+            Outcome::Presumed(_) => Counter::AnswersPresumed,
             Outcome::SettledElsewhere => Counter::AnswersSettledElsewhere,
             Outcome::Gone | Outcome::Refused | Outcome::Unknown => Counter::AnswersEndedOtherwise,
         });
@@ -393,7 +393,7 @@ impl Core {
             Stage::Unknown { .. } | Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
                 let said = entry.answer().said().map(|said| said.answer).filter(|answer| answer.status() == status);
                 if entry.answer().may_be_heard() {
-                    let outcome = said.map_or(Outcome::SettledElsewhere, Outcome::PresumedApplied);
+                    let outcome = said.map_or(Outcome::SettledElsewhere, Outcome::Presumed);
                     self.finish(id, Ending { status: Some(status), ..Ending::of(outcome) }, now);
                 } else {
                     self.settled(id, Some(status), now);
@@ -404,7 +404,7 @@ impl Core {
 
     /// A request ended without an answer of ours; `None` is a listing that shows it no more.
     pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
-        let remembered = self.memory.remove(id);
+        let remembered = self.remembered.remove(id);
         self.policy_state.doubts_mut().listed(id);
         let entry = self.inbox.settle(id, None, now);
         let known = remembered.is_some() || entry.is_some();

@@ -45,7 +45,7 @@ impl ClockWatch {
         }
     }
 
-    /// Judges the clock anew; `Some` where the judgement changed.
+    /// Judges the clock again; `Some` where the judgement changed.
     fn judge(&mut self, now: Now) -> Option<bool> {
         let sound = match (self.date, self.reference(now)) {
             (Some(_), Some(reference)) => now.wall.duration_since(reference).abs() <= OFF_MAX,

@@ -133,7 +133,7 @@ impl Contacts {
         self.total.map(|(total, approvals)| total + self.attribution.applied_since(approvals) as u64)
     }
 
-    /// This policy is in force, and everything is decided anew.
+    /// This policy is in force, and everything is decided again.
     pub(super) fn asked_by(&mut self, policy: Option<&Policy>, known: usize) {
         self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
         self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed_reach().is_some());

@@ -276,7 +276,7 @@ impl Core {
         entry.first_seen_at(first_seen);
         let first_seen = first_seen.min(now.wall);
         if remembered.is_none() && !bound && before != Some(Before::Same) {
-            self.policy_state.came_anew(id, request.sender.handle());
+            self.policy_state.came_again(id, request.sender.handle());
         }
         if before == Some(Before::Another) {
             self.policy_state.id_reused(id);
@@ -363,7 +363,7 @@ impl Core {
         self.inbox.requeue_resting(|_| true);
     }
 
-    /// Answers go out again, and `approvals_max` counts anew.
+    /// Answers go out again, and `approvals_max` counts from zero.
     pub(super) fn resume(&mut self, by: String, note: Option<&str>, now: Now) {
         let was = self.policy_state.paused();
         self.policy_state.resume();

@@ -56,7 +56,7 @@ impl Core {
         self.identity.next = now.mono + wait;
     }
 
-    /// There is another key, or the one there is does not work: whose it is, is to be told anew.
+    /// There is another key, or the one there is does not work; whose it is has to be verified again.
     pub(super) fn identity_lost(&mut self) {
         self.identity = Identity::default();
     }

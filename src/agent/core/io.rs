@@ -120,9 +120,9 @@ pub enum Input<'a> {
         /// Which reading.
         number: u64,
         /// What the ledger remembers; `None`: it could not be read.
-        memory: Option<Box<crate::policy::state::SavedState>>,
+        saved: Option<Box<crate::policy::state::SavedState>>,
     },
-    /// The key was read anew.
+    /// The key was read again.
     KeyRenewed {
         /// It is another than before, or there was none, or there is none now.
         changed: bool,
@@ -171,7 +171,7 @@ pub enum Action {
         /// Which.
         conn: u64,
     },
-    /// `GET /agent/me`, with the key read anew.
+    /// `GET /agent/me`, with the key read again.
     Me,
     /// One page of pending requests.
     Page(Fetch),

@@ -149,7 +149,7 @@ impl Core {
     /// What became of an answer whose request is listed no more: it was taken, as far as anybody can say.
     fn presumed(&self, id: &RequestId) -> Outcome {
         let said = self.inbox.entry(id).and_then(|entry| entry.answer().said());
-        said.map_or(Outcome::Gone, |said| Outcome::PresumedApplied(said.answer))
+        said.map_or(Outcome::Gone, |said| Outcome::Presumed(said.answer))
     }
 
     /// A stable listing shows it no more, and we never answered it.
@@ -161,7 +161,7 @@ impl Core {
         self.settled(id, None, now);
     }
 
-    /// The platform asked for quiet, if this error says so: the whole agent waits.
+    /// If this error says that there were too many calls, the whole agent waits.
     pub(super) fn throttle(&mut self, error: &CallError, now: Now) {
         if error.fault != CallFault::Throttled {
             return;

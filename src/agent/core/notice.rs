@@ -212,7 +212,7 @@ pub enum Notice {
         /// Which entry says so.
         overdue: RuleName,
     },
-    /// The platform asked for quiet.
+    /// The platform refused a call because there were too many.
     Throttled {
         /// For so long.
         wait: Duration,

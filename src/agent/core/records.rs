@@ -59,7 +59,7 @@ impl Core {
         }
         for answer in refused {
             // What the platform did not allow (403) is asked again; what it called malformed is not.
-            self.memory.entry(answer.request).or_default().malformed =
+            self.remembered.entry(answer.request).or_default().malformed =
                 (answer.refusal == Some(Refusal::Malformed)).then_some(answer.answer);
         }
         for answer in open {
@@ -90,12 +90,12 @@ impl Core {
             let owner = owner.map(Into::into);
             let request = ContactRequest { id, sender, name: None, message: None, inserted_at, ids: None };
             let subject = Some(Subject::of(&request));
-            let remembered = self.memory.entry(request.id).or_default();
+            let remembered = self.remembered.entry(request.id).or_default();
             remembered.subject = subject;
             (remembered.first_seen, remembered.inserted_at, remembered.owner) = (Some(first_seen), inserted_at, owner);
         }
         for (id, verdict, by, mode) in decided {
-            if let Some(remembered) = self.memory.get_mut(&id) {
+            if let Some(remembered) = self.remembered.get_mut(&id) {
                 remembered.decided = Some((verdict, by, mode));
             }
         }
@@ -105,7 +105,7 @@ impl Core {
     /// else of it than is on record.
     pub(super) fn restore(&mut self, request: &ContactRequest) -> (Option<Timestamp>, bool) {
         let (id, now) = (&request.id, Subject::of(request));
-        let Some(remembered) = self.memory.get_mut(id) else { return (None, false) };
+        let Some(remembered) = self.remembered.get_mut(id) else { return (None, false) };
         let first_seen = remembered.first_seen;
         let changed = remembered.subject.is_some_and(|known| known.differs(now));
         if changed {
@@ -116,14 +116,14 @@ impl Core {
             self.inbox.remember_malformed(id, malformed);
         }
         if remembered.decided.is_none() {
-            self.memory.remove(id);
+            self.remembered.remove(id);
         }
         (first_seen, changed)
     }
 
     /// A page lists this request in a row of which only the id can be read: it has not ended.
     pub(super) fn remembered_listed(&mut self, id: &RequestId) {
-        if let Some(remembered) = self.memory.get_mut(id) {
+        if let Some(remembered) = self.remembered.get_mut(id) {
             remembered.listed = true;
         }
     }
@@ -131,7 +131,7 @@ impl Core {
     /// A pass ended; where it was a stable one, what the ledger held as pending and it did not list ended while nobody looked.
     pub(super) fn forget_unlisted(&mut self, stable: bool, now: Now) {
         let listed: HashSet<RequestId> = self
-            .memory
+            .remembered
             .iter_mut()
             .filter_map(|(id, one)| std::mem::take(&mut one.listed).then(|| id.clone()))
             .collect();
@@ -140,9 +140,9 @@ impl Core {
         }
         // One that is here is remembered for its last decision alone, until there is another.
         let here = |id: &&RequestId| self.inbox.entry(id).is_some() || listed.contains(*id);
-        let gone: Vec<RequestId> = self.memory.keys().filter(|id| !here(id)).cloned().collect();
+        let gone: Vec<RequestId> = self.remembered.keys().filter(|id| !here(id)).cloned().collect();
         for id in gone {
-            let Some(remembered) = self.memory.remove(&id) else { continue };
+            let Some(remembered) = self.remembered.remove(&id) else { continue };
             self.policy_state.gone(&id);
             if let (Some(owner), Some(first_seen)) = (&remembered.owner, remembered.first_seen) {
                 let since = remembered.inserted_at.unwrap_or(first_seen);
@@ -155,7 +155,7 @@ impl Core {
 
     /// Whether the ledger has this very decision from before the start.
     pub(super) fn decided_before(&mut self, id: &RequestId, decision: &Decision) -> bool {
-        let Some((verdict, by, mode)) = self.memory.remove(id).and_then(|remembered| remembered.decided) else {
+        let Some((verdict, by, mode)) = self.remembered.remove(id).and_then(|remembered| remembered.decided) else {
             return false;
         };
         verdict == decision.verdict && by == decision.by && mode == decision.mode

@@ -15,7 +15,7 @@ use crate::model::RequestId;
 use crate::policy::Policy;
 use crate::policy::state::SavedState;
 
-/// How far back charges are remembered at least: a policy that is mended finds them again.
+/// How far back charges are remembered at least: a policy that is corrected finds them again.
 const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
 /// After a reading that failed.
 const RETRY: Duration = Duration::from_secs(30);
@@ -105,19 +105,19 @@ impl Core {
     }
 
     /// What was read; `None`: it could not be.
-    pub(super) fn restored(&mut self, number: u64, memory: Option<SavedState>, now: Now) {
+    pub(super) fn restored(&mut self, number: u64, saved: Option<SavedState>, now: Now) {
         if number != self.restore.number {
             return;
         }
         let (Some(wanted), Some(policy)) = (&mut self.restore.wanted, &self.policy) else { return };
-        let Some(mut memory) = memory else {
+        let Some(mut saved) = saved else {
             wanted.under_way = false;
             wanted.not_before = now.mono + RETRY;
             return;
         };
-        memory.charges.retain(|row| !wanted.given_back.contains(&row.request));
-        memory.approvals.retain(|row| !wanted.given_back.contains(&row.request));
-        self.policy_state.absorb_since(memory, policy, wanted.since, now.wall);
+        saved.charges.retain(|row| !wanted.given_back.contains(&row.request));
+        saved.approvals.retain(|row| !wanted.given_back.contains(&row.request));
+        self.policy_state.absorb_since(saved, policy, wanted.since, now.wall);
         self.restore.wanted = None;
         self.inbox.requeue_resting(|_| true);
     }

@@ -35,15 +35,15 @@ struct Held {
 
 impl Held {
     /// An agent without rules that polls, and what its ledger remembers.
-    fn new(memory: SavedAgent) -> Self {
-        Self::with_key_of(memory, Some(AGENT))
+    fn new(saved: SavedAgent) -> Self {
+        Self::with_key_of(saved, Some(AGENT))
     }
 
-    fn with_key_of(memory: SavedAgent, whose: Option<&'static str>) -> Self {
-        Self::of(ConnectionMode::Poll, memory, whose)
+    fn with_key_of(saved: SavedAgent, whose: Option<&'static str>) -> Self {
+        Self::of(ConnectionMode::Poll, saved, whose)
     }
 
-    fn of(connection: ConnectionMode, memory: SavedAgent, whose: Option<&'static str>) -> Self {
+    fn of(connection: ConnectionMode, saved: SavedAgent, whose: Option<&'static str>) -> Self {
         let config = CoreConfig {
             agent: AgentId::parse(AGENT).unwrap(),
             name: None,
@@ -57,7 +57,7 @@ impl Held {
             batch: 2,
             redact: crate::secret::Redact::default(),
         };
-        let core = Core::new(config, None, memory, now(Duration::ZERO));
+        let core = Core::new(config, None, saved, now(Duration::ZERO));
         let (recorded, told, asked) = (Vec::new(), Vec::new(), Vec::new());
         let ahead = jiff::SignedDuration::ZERO;
         let mut held = Self { core, at: Duration::ZERO, recorded, told, asked, stalled: false, ahead, whose };
@@ -226,12 +226,12 @@ fn what_is_listed_in_a_row_that_cannot_be_read_has_not_ended() {
 #[test]
 fn what_is_listed_while_the_agent_is_held_is_not_gone() {
     let id = RequestId::parse("r1").unwrap();
-    let memory = SavedAgent {
+    let saved = SavedAgent {
         pending: vec![on_record("r1", None), on_record("r2", None)],
         decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)],
         ..SavedAgent::default()
     };
-    let mut held = Held::new(memory);
+    let mut held = Held::new(saved);
     held.listed_after(MINUTES, &["r1"]);
     let gone = held.recorded.iter().filter_map(|entry| match entry {
         Record::Settled { request, .. } => Some(request.as_str()),
@@ -425,8 +425,8 @@ fn a_sender_that_changed_while_nobody_watched_is_recorded_and_decided_again() {
     for (shown, recorded) in [("carol", 0), ("@Carol", 0), ("mallory", 1)] {
         let decided =
             vec![(RequestId::parse("r1").unwrap(), Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)];
-        let memory = SavedAgent { pending: vec![on_record("r1", Some("carol"))], decided, ..SavedAgent::default() };
-        let mut held = Held::new(memory);
+        let saved = SavedAgent { pending: vec![on_record("r1", Some("carol"))], decided, ..SavedAgent::default() };
+        let mut held = Held::new(saved);
         held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
         held.lists_after(MINUTES, &[of(shown)]);
         let count = |which: fn(&Record) -> bool| held.recorded.iter().filter(|entry| which(entry)).count();

@@ -115,7 +115,7 @@ impl Agent {
                 if let Err(error) = &result {
                     tracing::error!(event = events::LEDGER_UNREADABLE, why = %error, "the ledger could not be read for the new rules: conditions on the past are unknown until it can");
                 }
-                self.core.handle(Input::Restored { number, memory: result.ok() }, now);
+                self.core.handle(Input::Restored { number, saved: result.ok() }, now);
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
@@ -279,8 +279,8 @@ impl Agent {
     pub(super) fn restore(&mut self, number: u64, reach: Reach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
         self.tasks.spawn(async move {
-            let memory = ledger.load_agent(&agent, now, reach).await;
-            Done::Restored(number, memory.map(|memory| Box::new(memory.policy_state)))
+            let saved = ledger.load_agent(&agent, now, reach).await;
+            Done::Restored(number, saved.map(|saved| Box::new(saved.policy_state)))
         });
     }
 

@@ -9,7 +9,7 @@ use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 /// What an agent's task can be told.
 #[derive(Debug)]
 pub enum Command {
-    /// Read the key anew.
+    /// Read the key again.
     RenewKey,
     /// A person asks for something.
     Op {

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Said, Story, Told};
+use super::{Printed, Said, Story};
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
@@ -17,7 +17,7 @@ const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 /// All of it, ending in a newline.
-pub(super) fn shown(told: &Told, colour: bool) -> String {
+pub(super) fn shown(told: &Printed, colour: bool) -> String {
     let now = Clock::start().now().wall;
     match (&told.record, &told.explanation) {
         (Some(story), explanation) => {
@@ -109,7 +109,7 @@ fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
             None => "; no rules had decided it".to_owned(),
         };
         let done = match story.outcome {
-            Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)) => past(verdict).to_owned(),
+            Some(Outcome::Confirmed(_) | Outcome::Presumed(_)) => past(verdict).to_owned(),
             other => format!("{verdict}, which {}", came_to(other)),
         };
         return format!("{done} by {person} at {}{until}", time(answered));
@@ -125,7 +125,7 @@ fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
         (Some(at), None | Some(Outcome::Unknown), _) => {
             format!("{decided}; {} at {}", came_to(story.outcome), time(at))
         }
-        (Some(at), Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)), _) => {
+        (Some(at), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)), _) => {
             format!("{decided}; {} at {}", past(verdict), time(at))
         }
         (Some(_), Some(Outcome::Refused), None) => format!("{decided}; the platform refused the answer"),
@@ -149,7 +149,7 @@ fn past(verdict: Verdict) -> &'static str {
 fn came_to(outcome: Option<Outcome>) -> &'static str {
     match outcome {
         None => "its answer is on its way",
-        Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)) => "was carried out",
+        Some(Outcome::Confirmed(_) | Outcome::Presumed(_)) => "was carried out",
         Some(Outcome::SettledElsewhere) => "came after somebody else's answer",
         Some(Outcome::Gone) => "came when the request was gone",
         Some(Outcome::Refused) => "the platform refused",
@@ -227,7 +227,7 @@ mod tests {
                 story.verdict = Some(Verdict::Approve);
                 story.by = Some(By::Person("ann".into()));
                 (story.answered_at, story.outcome) =
-                    (Some(at(9)), Some(Outcome::Applied(crate::model::Answer::Approve)));
+                    (Some(at(9)), Some(Outcome::Confirmed(crate::model::Answer::Approve)));
             }),
             "approved by ann at 08:00:09; until then the rules had said defer, no_match"
         );

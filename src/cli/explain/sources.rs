@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn only_what_others_ended_has_an_end() {
         let ended = |by, outcome| to_replay(recorded(by, outcome)).ended.map(|at| at.to_string());
-        assert_eq!(ended("friends", Some(Outcome::Applied(crate::model::Answer::Approve))), None);
+        assert_eq!(ended("friends", Some(Outcome::Confirmed(crate::model::Answer::Approve))), None);
         assert_eq!(ended("friends", None), None);
         assert_eq!(
-            ended("person:eve", Some(Outcome::Applied(crate::model::Answer::Approve))).as_deref(),
+            ended("person:eve", Some(Outcome::Confirmed(crate::model::Answer::Approve))).as_deref(),
             Some("2026-01-05T12:00:02Z")
         );
         assert_eq!(ended("friends", Some(Outcome::Gone)).as_deref(), Some("2026-01-05T12:00:02Z"));

@@ -81,7 +81,7 @@ pub(super) fn remove(text: &str, handles: &[&str]) -> Result<Edit, String> {
 }
 
 /// A file that nobody else edits by doorman meanwhile.
-pub(super) struct Held {
+pub(super) struct Locked {
     file: File,
     path: PathBuf,
 }
@@ -94,7 +94,7 @@ pub(super) fn text(path: &Path) -> Result<String, String> {
 }
 
 /// Waits for its turn at the file that is there, for some seconds at most; a link is followed.
-pub(super) fn lock(path: &Path) -> std::io::Result<Held> {
+pub(super) fn lock(path: &Path) -> std::io::Result<Locked> {
     let until = Instant::now() + files::TIME;
     loop {
         let named = path.to_owned();
@@ -112,17 +112,17 @@ pub(super) fn lock(path: &Path) -> std::io::Result<Held> {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // Whoever had it before may have put another file in its place.
-        let (held, there) = (file.metadata()?, std::fs::metadata(&path)?);
-        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
-            return Ok(Held { file, path });
+        let (locked, there) = (file.metadata()?, std::fs::metadata(&path)?);
+        if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
+            return Ok(Locked { file, path });
         }
     }
 }
 
 /// Puts this text in the file's place, in one step, with its owner and mode.
-pub(super) fn replace(held: &Held, text: &str) -> std::io::Result<()> {
-    let old = held.file.metadata()?;
-    let directory = held.path.parent().unwrap_or(Path::new("/"));
+pub(super) fn replace(locked: &Locked, text: &str) -> std::io::Result<()> {
+    let old = locked.file.metadata()?;
+    let directory = locked.path.parent().unwrap_or(Path::new("/"));
     let new = directory.join(format!(".doorman-list-{}-{:08x}", std::process::id(), fastrand::u32(..)));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -133,7 +133,7 @@ pub(super) fn replace(held: &Held, text: &str) -> std::io::Result<()> {
         }
         file.set_permissions(old.permissions())?;
         file.sync_all()?;
-        std::fs::rename(&new, &held.path)?;
+        std::fs::rename(&new, &locked.path)?;
         File::open(directory)?.sync_all()
     })();
     if written.is_err() {
@@ -171,10 +171,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("list.txt");
         std::fs::write(&path, TEXT).unwrap();
-        let held = lock(&path).unwrap();
+        let locked = lock(&path).unwrap();
         let error = lock(&path).map(drop).unwrap_err();
         assert!(error.to_string().contains("somebody else is changing it"), "{error}");
-        drop(held);
+        drop(locked);
         assert!(lock(&path).is_ok());
     }
 

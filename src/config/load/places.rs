@@ -1,5 +1,5 @@
 //! Where things are, for commands that need no more of the configuration than that: they must work while the file is being
-//! mended, too.
+//! corrected, too.
 
 use std::path::{Path, PathBuf};
 

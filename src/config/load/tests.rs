@@ -329,7 +329,7 @@ fn the_ledger_goes_by_systemd_then_xdg_then_home() {
 }
 
 #[test]
-fn places_are_found_while_the_rest_is_being_mended() {
+fn places_are_found_while_the_rest_is_being_corrected() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("doorman.toml");
     let text = "nonsense = 1\n[[agents]]\nid = \"x\"\nrules = \"a.toml\"\n[ledger]\npath = \"l.db\"\n[control]\npath = \"run/x.sock\"\n";

@@ -76,7 +76,7 @@ impl Follow {
         }
         let now = self.read(mark)?;
         if now.request < self.mark.request {
-            // Another ledger, begun anew.
+            // Another ledger, begun again.
             self.mark = Mark { request: 0, decision: 0, answer: 0 };
             self.watched.clear();
         }

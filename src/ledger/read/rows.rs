@@ -360,7 +360,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
     // An answer that stands, or is open, is the last word; one that came to nothing is only where nothing was decided
     // after it.
     let by_answer = answer.as_ref().is_some_and(|answer| match answer.outcome {
-        None | Some(Outcome::Unknown | Outcome::Applied(_) | Outcome::PresumedApplied(_)) => true,
+        None | Some(Outcome::Unknown | Outcome::Confirmed(_) | Outcome::Presumed(_)) => true,
         Some(Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused) => answered_at >= decided_at,
     });
     let (decided_at, verdict, by, policy) = if by_answer {

@@ -43,7 +43,7 @@ impl Recorder<'_> {
             return Ok(None);
         };
         let outcome = last.outcome.as_deref().and_then(Outcome::parse);
-        let carried_out = matches!(outcome, Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)));
+        let carried_out = matches!(outcome, Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
         let said = By::parse(&last.by).zip(Verdict::parse(&last.answer).and_then(Verdict::answer));
         Ok(said.filter(|_| carried_out).map(|(by, answer)| Said { answer, by }))
     }
@@ -186,9 +186,7 @@ impl Recorder<'_> {
             self.give_back(request)?;
         }
         match outcome {
-            Outcome::Applied(_) | Outcome::PresumedApplied(_) => {
-                self.settled(request, answer.status().as_str(), false, at)
-            }
+            Outcome::Confirmed(_) | Outcome::Presumed(_) => self.settled(request, answer.status().as_str(), false, at),
             Outcome::SettledElsewhere => self.settled(request, "elsewhere", true, at),
             Outcome::Gone => self.settled(request, "gone", true, at),
             Outcome::Refused | Outcome::Unknown => Ok(()),

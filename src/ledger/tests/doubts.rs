@@ -62,12 +62,12 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
             contact("c2", "bob", -9, None),
             seen("q3", Some("carl/bot"), 15),
             intent("q3", Answer::Approve, vec![], 1, 16),
-            outcome("q3", Outcome::Applied(Answer::Approve), 17),
+            outcome("q3", Outcome::Confirmed(Answer::Approve), 17),
             contact("c3", "carl/bot", 17, Some("q3")),
             settlement,
             seen("q5", Some("eve"), 15),
             by_person("q5"),
-            outcome("q5", Outcome::Applied(Answer::Approve), 21),
+            outcome("q5", Outcome::Confirmed(Answer::Approve), 21),
             settled("r7", Some(RequestStatus::Rejected), 30),
             seen("r6", Some("fred"), 40),
         ])
@@ -92,7 +92,7 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     for (name, handle) in [("r1", "ann"), ("r2", "bob")] {
         batch.push(seen(name, Some(handle), 0));
         batch.push(intent(name, Answer::Approve, vec![], 1, 1));
-        batch.push(outcome(name, Outcome::PresumedApplied(Answer::Approve), 2));
+        batch.push(outcome(name, Outcome::Presumed(Answer::Approve), 2));
     }
     batch.push(contact("c2", "bob", 2, Some("r2")));
     ledger.commit(batch).await.unwrap();

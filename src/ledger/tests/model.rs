@@ -24,8 +24,8 @@ fn op() -> impl Strategy<Value = Step> {
     let request = 0..3_usize;
     let answer = prop_oneof![3 => Just(Answer::Approve), 1 => Just(Answer::Reject)];
     let outcome = prop_oneof![
-        1 => answer.clone().prop_map(Outcome::Applied),
-        1 => answer.clone().prop_map(Outcome::PresumedApplied),
+        1 => answer.clone().prop_map(Outcome::Confirmed),
+        1 => answer.clone().prop_map(Outcome::Presumed),
         1 => Just(Outcome::SettledElsewhere),
         1 => Just(Outcome::Gone),
         3 => Just(Outcome::Refused),
@@ -115,9 +115,7 @@ impl Model {
                 match &mut known.last {
                     Some(last) if last.open() && last.answer != *answer => return false,
                     Some(Last {
-                        answer: said,
-                        outcome: Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)),
-                        ..
+                        answer: said, outcome: Some(Outcome::Confirmed(_) | Outcome::Presumed(_)), ..
                     }) if said != answer => return false,
                     Some(last) if last.open() => last.attempts += 1,
                     Some(last) if last.outcome == Some(Outcome::Refused) && last.answer == *answer => {
@@ -127,9 +125,7 @@ impl Model {
                     }
                     last => {
                         if let Some(Last {
-                            outcome: Some(Outcome::Applied(_) | Outcome::PresumedApplied(_)),
-                            counts,
-                            ..
+                            outcome: Some(Outcome::Confirmed(_) | Outcome::Presumed(_)), counts, ..
                         }) = last
                             && let Some((at, era)) = counts
                         {
@@ -151,8 +147,7 @@ impl Model {
             Step::Outcome(n, outcome) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
-                if matches!(outcome, Outcome::Applied(answer) | Outcome::PresumedApplied(answer) if *answer != last.answer)
-                {
+                if matches!(outcome, Outcome::Confirmed(answer) | Outcome::Presumed(answer) if *answer != last.answer) {
                     return false;
                 }
                 last.outcome = Some(*outcome);
@@ -160,7 +155,7 @@ impl Model {
                     known.charged_at = None;
                 }
                 match outcome {
-                    Outcome::Applied(_) | Outcome::PresumedApplied(_) => known.settled = Some(Settled::Word),
+                    Outcome::Confirmed(_) | Outcome::Presumed(_) => known.settled = Some(Settled::Word),
                     Outcome::SettledElsewhere => {
                         known.settled.get_or_insert(Settled::Elsewhere);
                     }

@@ -50,7 +50,7 @@ async fn what_is_read_is_what_was_written() {
         Record::Outcome {
             agent: agent(),
             request: id("r1"),
-            outcome: Outcome::Applied(Answer::Approve),
+            outcome: Outcome::Confirmed(Answer::Approve),
             detail: Some("fine".to_owned()),
             refusal: None,
             at: at(4),
@@ -72,7 +72,7 @@ async fn what_is_read_is_what_was_written() {
         assert_eq!(r1, all[1]);
         assert_eq!(r1.request, request("r1", Some("@Ann/Bot")));
         assert_eq!((r1.verdict, r1.by.clone()), (Some(Verdict::Approve), By::parse("friends")));
-        assert_eq!((r1.decided_at, r1.outcome), (Some(at(3)), Some(Outcome::Applied(Answer::Approve))));
+        assert_eq!((r1.decided_at, r1.outcome), (Some(at(3)), Some(Outcome::Confirmed(Answer::Approve))));
         assert_eq!(r1.answer.as_ref().unwrap().detail.as_deref(), Some("fine"));
         assert_eq!((all[2].settled.as_deref(), all[2].outcome), (Some("cancelled"), Some(Outcome::SettledElsewhere)));
         let decisions = reader.decisions_of(&id("r1")).unwrap();

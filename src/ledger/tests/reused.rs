@@ -11,7 +11,7 @@ fn sent(name: &str, handle: Option<&str>, sent: i64, second: i64) -> Record {
 
 fn approved(name: &str, second: i64) -> [Record; 2] {
     let charges = vec![charge("friends", "ann")];
-    [intent(name, Answer::Approve, charges, 1, second), outcome(name, Outcome::Applied(Answer::Approve), second)]
+    [intent(name, Answer::Approve, charges, 1, second), outcome(name, Outcome::Confirmed(Answer::Approve), second)]
 }
 
 fn rows(world: &World) -> Vec<(Option<String>, bool, Option<String>)> {
@@ -95,7 +95,7 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
         assert!(load(&ledger, 10).await.open_answers.is_empty(), "no intent of that batch was written");
     }
     ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 11)]).await.unwrap();
-    ledger.commit(vec![outcome("r1", Outcome::Applied(Answer::Approve), 12)]).await.unwrap();
+    ledger.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Approve), 12)]).await.unwrap();
     let by_person = match intent("r1", Answer::Reject, vec![], 1, 13) {
         Record::Intent { agent, request, answer, charges, counts, attempt, at, .. } => {
             let by = By::Person("zoe".into());
@@ -163,7 +163,7 @@ async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_sin
     ledger.commit(vec![outcome("r1", Outcome::Unknown, 3), changed("mallory", 4), changed("eve", 5)]).await.unwrap();
     assert_eq!(senders(load(&ledger, 6).await), ["bob"]);
     // So it stays once its end is known: a page that is behind must not repeat it to somebody else.
-    ledger.commit(vec![outcome("r1", Outcome::PresumedApplied(Answer::Approve), 7)]).await.unwrap();
+    ledger.commit(vec![outcome("r1", Outcome::Presumed(Answer::Approve), 7)]).await.unwrap();
     let recent = load(&ledger, 8).await.recent_answers.remove(0);
     assert_eq!(recent.request.sender.handle().unwrap().as_str(), "bob");
     assert_eq!(recent.unmet, Some(recent.request.sender));
@@ -209,7 +209,7 @@ async fn what_the_earlier_request_of_an_id_met_is_not_taken_for_what_the_next_on
         person: "zoe".into(),
         at: at(5),
     };
-    let rejected = Outcome::Applied(Answer::Reject);
+    let rejected = Outcome::Confirmed(Answer::Reject);
     let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1), sent("r3", Some("ann"), 0, 1)];
     batch.extend([
         intent("r1", Answer::Reject, vec![], 1, 2),

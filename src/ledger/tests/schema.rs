@@ -80,7 +80,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
         let name = format!("r{n}");
         recorder.record(&seen(&name, Some("ann"), n)).unwrap();
         recorder.record(&intent(&name, Answer::Approve, vec![], 1, n)).unwrap();
-        recorder.record(&outcome(&name, Outcome::Applied(Answer::Approve), n)).unwrap();
+        recorder.record(&outcome(&name, Outcome::Confirmed(Answer::Approve), n)).unwrap();
     }
     let sql = "UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4, refused = ?5 WHERE n = ?1";
     let statement = connection.prepare_cached(sql).unwrap();
@@ -164,7 +164,10 @@ async fn the_newest_row_is_the_agents_own() {
     ledger.commit(vec![decided("r1", Verdict::Approve, "friends", 7)]).await.unwrap();
     assert_eq!(load(&ledger, 10).await.newest, Some(at(7)));
     ledger
-        .commit(vec![intent("r1", Answer::Approve, vec![], 1, 8), outcome("r1", Outcome::Applied(Answer::Approve), 9)])
+        .commit(vec![
+            intent("r1", Answer::Approve, vec![], 1, 8),
+            outcome("r1", Outcome::Confirmed(Answer::Approve), 9),
+        ])
         .await
         .unwrap();
     assert_eq!(load(&ledger, 10).await.newest, Some(at(9)));

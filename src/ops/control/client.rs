@@ -37,7 +37,7 @@ pub enum ClientError {
         "you may not use the control socket `{0}`: be root (`sudo doorman …`), the daemon's own user, or a member of its group (`control.group`)"
     )]
     Forbidden(PathBuf),
-    /// Something was said that makes no sense, or nothing.
+    /// The daemon said nothing, or something that cannot be read.
     #[error("the control socket `{path}` failed: {why}")]
     Broken {
         /// Which.

@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Asks with the key read anew. Should nobody answer, it asks again.
+    /// Asks with the key read again. Should nobody answer, it asks again.
     pub(super) fn probe(&mut self, now: Mono) {
         if let Phase::Refused { probe_at, probing, .. } = &mut self.phase {
             *probe_at = now + self.key.refused_wait;

@@ -102,7 +102,7 @@ impl Counted {
     }
 
     /// Another request has this id from now on: what the one before met stays.
-    pub(super) fn came_anew(&mut self, owner: &str, request: &RequestId) {
+    pub(super) fn came_again(&mut self, owner: &str, request: &RequestId) {
         for one in self.owners.get_mut(owner).into_iter().flat_map(|of_owner| &mut of_owner.happened) {
             one.request.take_if(|known| known == request);
         }

@@ -17,7 +17,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         verdict: Some(verdict),
         by: By::parse(by),
         answered_at: answered,
-        outcome: verdict.answer().map(Outcome::Applied),
+        outcome: verdict.answer().map(Outcome::Confirmed),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
 }

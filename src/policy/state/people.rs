@@ -24,7 +24,7 @@ impl PolicyState {
         self.paused = true;
     }
 
-    /// Resumes, and starts the count of `approvals_max` anew.
+    /// Resumes, and starts the count of `approvals_max` at zero.
     pub fn resume(&mut self) {
         self.paused = false;
         self.approvals.clear();
@@ -57,10 +57,10 @@ impl PolicyState {
 
     /// A request came whose id may have been another's before: what that one cost, and that it was made, still counts, and
     /// this one's counts besides.
-    pub fn came_anew(&mut self, request: &RequestId, handle: Option<&Handle>) {
+    pub fn came_again(&mut self, request: &RequestId, handle: Option<&Handle>) {
         self.open.remove(request);
         if let Some(handle) = handle {
-            self.history.came_anew(handle.owner(), request);
+            self.history.came_again(handle.owner(), request);
         }
     }
 
@@ -92,10 +92,10 @@ mod tests {
         let charges = [Charge { rule: name("friends"), bucket: "ann".into() }];
         state.seen(&request, Some(&ann), noon());
         state.reserve(&request, Some(&ann), Verdict::Approve, &by, &charges, noon());
-        state.settle(&request, Some(&ann), Verdict::Approve, Outcome::Applied(Answer::Approve), noon());
+        state.settle(&request, Some(&ann), Verdict::Approve, Outcome::Confirmed(Answer::Approve), noon());
         state.hold(&request, Some("zoe"));
         let later = noon() + hours(1);
-        state.came_anew(&request, Some(&ann));
+        state.came_again(&request, Some(&ann));
         state.id_reused(&request);
         state.seen(&request, Some(&ann), later);
         assert_eq!(state.hold_of(&request), None);

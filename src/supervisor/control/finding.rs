@@ -69,7 +69,7 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
         Verdict::Defer => "deferred",
     };
     match (&recorded.answer, &recorded.settled) {
-        (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Applied(_) | Outcome::PresumedApplied(_))) => {
+        (Some(answer), _) if matches!(answer.outcome, Some(Outcome::Confirmed(_) | Outcome::Presumed(_))) => {
             let by = match &recorded.by {
                 Some(By::Person(person)) => person.to_string(),
                 Some(by) => format!("`{by}`"),

@@ -108,7 +108,7 @@ async fn no_descriptor_left() {
     site.control.kick(AGENT, Some(0)).unwrap();
     daemon.stands("away").await.unwrap();
     site.ask("meanwhile", 20, true);
-    // Somebody knocks at the control socket, too, which cannot be answered now.
+    // Somebody connects to the control socket, too, which cannot be answered now.
     let waiting = std::os::unix::net::UnixStream::connect(site.path("doorman.sock")).unwrap();
     let tries = daemon.count("reconnect");
     daemon.said("reconnect", tries + 3).await.unwrap();

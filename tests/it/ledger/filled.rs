@@ -89,7 +89,7 @@ pub(super) async fn filled(path: &Path) -> Ledger {
         seen("r1", Some("@Ann"), "hello", 0),
         decided("r1", Verdict::Approve, friends(), 1),
         intent("r1", Answer::Approve, 2),
-        outcome("r1", Outcome::Applied(Answer::Approve), 3),
+        outcome("r1", Outcome::Confirmed(Answer::Approve), 3),
         seen("r2", Some("bob/bot"), "hm", 60),
         decided("r2", Verdict::Defer, By::NoMatch, 61),
         seen("r3", Some(NASTY), NASTY, 120),

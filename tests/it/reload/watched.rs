@@ -69,7 +69,7 @@ async fn what_is_half_written_is_never_in_force_while_a_problem_lasts_either() {
 }
 
 #[tokio::test]
-async fn a_refusal_stays_until_it_is_mended_and_a_list_that_comes_later_is_found() {
+async fn a_refusal_stays_until_it_is_corrected_and_a_list_that_comes_later_is_found() {
     let files = Files::new(&[("rules.toml", &rules("ann"))]);
     let mut policies = files.load(&["rules.toml"]);
     let before = hash(&policies);

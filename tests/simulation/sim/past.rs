@@ -106,7 +106,7 @@ impl Past {
         {
             self.unseen.entry(owner.clone()).or_default().insert(request.clone(), *at);
         }
-        if let Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), .. } = entry
+        if let Record::Outcome { request, outcome: Outcome::Confirmed(_) | Outcome::Presumed(_), .. } = entry
             && let (Some(owner), Some((Answer::Approve, By::Person(_)))) = (&owner, self.said.get(request))
         {
             self.unseen.remove(owner);
@@ -117,7 +117,7 @@ impl Past {
             });
         }
         match entry {
-            Record::Outcome { request, outcome: Outcome::Applied(_) | Outcome::PresumedApplied(_), at, .. } => {
+            Record::Outcome { request, outcome: Outcome::Confirmed(_) | Outcome::Presumed(_), at, .. } => {
                 let (Some(owner), Some((answer, _))) = (owner, self.said.get(request)) else { return };
                 let kind = match answer {
                     Answer::Approve => HistoryKind::Approved,

@@ -119,7 +119,7 @@ impl LedgerModel {
             }
             let Record::Intent { request, answer, by: By::Rule(_) | By::Overdue(_), .. } = entry else { return None };
             let row = self.answers.get(request).filter(|row| row.answer != *answer && !anew.contains(request))?;
-            let (Outcome::Applied(_) | Outcome::PresumedApplied(_), at) = row.outcome? else { return None };
+            let (Outcome::Confirmed(_) | Outcome::Presumed(_), at) = row.outcome? else { return None };
             Some((request.clone(), Said { answer: row.answer, by: row.by.clone() }, at))
         })
     }
@@ -231,7 +231,7 @@ impl LedgerModel {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.refusal = *refusal;
                 row.outcome = Some((*outcome, *at));
-                if matches!(outcome, Outcome::Applied(_) | Outcome::PresumedApplied(_)) {
+                if matches!(outcome, Outcome::Confirmed(_) | Outcome::Presumed(_)) {
                     let kind = match row.answer {
                         Answer::Approve => HistoryKind::Approved,
                         Answer::Reject => HistoryKind::Rejected,
@@ -387,7 +387,7 @@ impl LedgerModel {
         let of_request = |(id, rows): (&RequestId, &Vec<ChargeRow>)| {
             let open = self.answers.get(id).is_some_and(Row::open);
             let last = self.answers.get(id).and_then(|row| row.outcome);
-            let confirmed = matches!(last, Some((Outcome::Applied(_), _)));
+            let confirmed = matches!(last, Some((Outcome::Confirmed(_), _)));
             rows.iter().map(|row| ChargeRow { open, confirmed, ..row.clone() }).collect::<Vec<_>>()
         };
         self.charges.iter().flat_map(of_request).filter(|row| row.at >= since).collect()
@@ -413,7 +413,7 @@ impl LedgerModel {
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =
             self.answers.iter().filter(|(id, row)| pending(id) && refused(row)).map(answer).collect();
-        let recent = |row: &Row| matches!(row.outcome, Some((Outcome::Applied(_) | Outcome::PresumedApplied(_), _)));
+        let recent = |row: &Row| matches!(row.outcome, Some((Outcome::Confirmed(_) | Outcome::Presumed(_), _)));
         memory.recent_answers = self
             .answers
             .iter()
@@ -503,7 +503,7 @@ impl LedgerModel {
             by_person && self.owner(id).as_deref() == Some(owner)
         });
         let at = |row: &Row| match row.outcome? {
-            (Outcome::Applied(_) | Outcome::PresumedApplied(_), at) => Some(at),
+            (Outcome::Confirmed(_) | Outcome::Presumed(_), at) => Some(at),
             _ => None,
         };
         theirs.filter_map(|(_, row)| at(row)).max()

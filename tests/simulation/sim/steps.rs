@@ -102,7 +102,7 @@ impl World {
                 if number < self.life.reading {
                     self.saw("record read for rules that are gone");
                 }
-                self.input(Input::Restored { number, memory });
+                self.input(Input::Restored { number, saved: memory });
             }
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }

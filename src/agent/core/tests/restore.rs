@@ -73,7 +73,7 @@ fn what_happens_while_the_record_is_read_is_remembered() {
     held.tell(Input::Policy(rules(24)));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
     rejected(&mut held, "r1");
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     held.lists_after(MINUTES, &[ann("r2")]);
     assert!(!let_in(&held, "r2"), "rejected a minute ago");
     held.lists_after(24 * 60 * MINUTES, &[ann("r2")]);
@@ -87,7 +87,7 @@ fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() 
     let rule = approve("ann", welcome);
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
     held.approve("r1", false);
     held.applied("r1", Answer::Approve);
@@ -104,7 +104,7 @@ fn a_held_agent_that_gets_rules_reads_what_they_ask_for_first() {
     held.tell(Input::Policy(rules(24)));
     assert!(!let_in(&held, "r1"), "nobody has looked whether she was rejected");
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     assert!(let_in(&held, "r1"));
 }
 
@@ -117,9 +117,9 @@ fn what_was_read_for_an_older_policy_says_nothing_about_a_newer_one() {
         panic!("{:?}", readings(&held))
     };
     assert_eq!(reach, hours(24));
-    held.tell(Input::Restored { number: first, memory: nothing() });
+    held.tell(Input::Restored { number: first, saved: nothing() });
     assert!(!let_in(&held, "r1"), "only an hour was read");
-    held.tell(Input::Restored { number: second, memory: nothing() });
+    held.tell(Input::Restored { number: second, saved: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
@@ -140,21 +140,21 @@ fn a_reading_that_failed_is_repeated() {
     let mut held = asked_by_ann();
     held.tell(Input::Policy(rules(24)));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Restored { number, memory: None });
+    held.tell(Input::Restored { number, saved: None });
     assert_eq!(readings(&held).len(), 1);
     let due = held.core.deadline(now(held.at)).unwrap();
     assert!(due <= now(held.at + Duration::from_secs(31)).mono);
     held.wait(Duration::from_secs(31));
     assert_eq!(readings(&held).len(), 2);
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
 #[test]
 fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
     for within in [None, Some(0)] {
-        let memory = SavedAgent { policy_state: *nothing().unwrap(), ..SavedAgent::default() };
-        let mut held = Held::new(memory);
+        let saved = SavedAgent { policy_state: *nothing().unwrap(), ..SavedAgent::default() };
+        let mut held = Held::new(saved);
         held.tell(Input::Policy(within.and_then(rules)));
         held.lists_after(MINUTES, &[ann("r1")]);
         // The clock is set right: an hour later, though no time has passed.
@@ -163,7 +163,7 @@ fn what_was_not_read_is_in_doubt_however_far_behind_the_clock_was() {
         assert!(!let_in(&held, "r1"), "{within:?}: she may have been rejected while the clock was right before");
         let number = readings(&held).last().unwrap().0;
         let history = vec![rejected_before(now(held.at).wall + hours(3))];
-        held.tell(Input::Restored { number, memory: Some(Box::new(SavedState { history, ..*nothing().unwrap() })) });
+        held.tell(Input::Restored { number, saved: Some(Box::new(SavedState { history, ..*nothing().unwrap() })) });
         held.lists_after(MINUTES, &[ann("r1")]);
         assert!(!let_in(&held, "r1"), "{within:?}: and she was");
     }
@@ -180,13 +180,13 @@ fn once_the_clock_is_right_what_was_asked_for_by_a_wrong_one_is_read_again() {
     held.tell(Input::Me { reply: reply(&held), changed: false });
     held.tell(Input::Policy(rules(1)));
     let number = readings(&held).last().unwrap().0;
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     held.ahead = hours(0);
     held.tell(Input::Me { reply: reply(&held), changed: false });
     held.lists_after(MINUTES, &[ann("r1")]);
     assert_eq!(readings(&held).len(), before + 2, "an hour before the day after tomorrow says nothing about today");
     let number = readings(&held).last().unwrap().0;
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
@@ -211,9 +211,9 @@ fn a_resume_while_the_record_is_read_is_not_undone_by_what_it_said_before() {
     held.tell(Input::Policy(one_an_hour()));
     let [(first, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
     held.tell(Input::Op { token: 2, op: PersonCommand::Resume, person: "bob".into() });
-    held.tell(Input::Restored { number: first, memory: approved(&held, "r0") });
+    held.tell(Input::Restored { number: first, saved: approved(&held, "r0") });
     let [_, (second, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
-    held.tell(Input::Restored { number: second, memory: nothing() });
+    held.tell(Input::Restored { number: second, saved: nothing() });
     assert!(let_in(&held, "r1"), "{:?}", held.recorded);
 }
 
@@ -222,7 +222,7 @@ fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() 
     let mut held = Held::new(SavedAgent::default());
     held.tell(Input::Policy(rules(1)));
     let number = readings(&held)[0].0;
-    held.tell(Input::Restored { number, memory: nothing() });
+    held.tell(Input::Restored { number, saved: nothing() });
     held.lists_after(MINUTES, &[ann("r1")]);
     held.tell(Input::Policy(one_an_hour()));
     let [_, (number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };
@@ -231,8 +231,8 @@ fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() 
     let request = RequestId::parse("r1").unwrap();
     let reply = Reply { result: Err(error), date: None };
     held.tell(Input::Responded { request, attempt: 1, reply, written: now(held.at).mono });
-    let memory = approved(&held, "r1").map(|memory| Box::new(SavedState { paused: false, ..*memory }));
-    held.tell(Input::Restored { number, memory });
+    let saved = approved(&held, "r1").map(|saved| Box::new(SavedState { paused: false, ..*saved }));
+    held.tell(Input::Restored { number, saved });
     held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
     assert!(let_in(&held, "r2"), "nobody was let in within the hour");
 }

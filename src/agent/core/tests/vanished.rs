@@ -20,16 +20,16 @@ fn of(id: &str, handle: &str) -> ContactRequest {
     ContactRequest { sender: Sender::parse(Some(handle)), ..request(id) }
 }
 
-fn with_rules(memory: SavedAgent) -> Held {
-    let policy_state = SavedState { history_complete: true, ..memory.policy_state };
-    let mut held = Held::new(SavedAgent { policy_state, ..memory });
+fn with_rules(saved: SavedAgent) -> Held {
+    let policy_state = SavedState { history_complete: true, ..saved.policy_state };
+    let mut held = Held::new(SavedAgent { policy_state, ..saved });
     held.tell(Input::Policy(rules()));
     let number = held.asked.iter().rev().find_map(|action| match action {
         Action::Restore { number, .. } => Some(*number),
         _ => None,
     });
-    let memory = Some(Box::new(SavedState { history_complete: true, ..SavedState::default() }));
-    held.tell(Input::Restored { number: number.unwrap(), memory });
+    let saved = Some(Box::new(SavedState { history_complete: true, ..SavedState::default() }));
+    held.tell(Input::Restored { number: number.unwrap(), saved });
     held
 }
 
@@ -60,12 +60,12 @@ fn settle(held: &mut Held, id: &str, said: Said) -> OpOutcome {
 
 #[test]
 fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected() {
-    let memory = || SavedAgent {
+    let saved = || SavedAgent {
         pending: vec![on_record("r0", Some("ann/bot")), on_record("r1", Some("eve"))],
         newest: Some(now(Duration::ZERO).wall),
         ..SavedAgent::default()
     };
-    let mut held = with_rules(memory());
+    let mut held = with_rules(saved());
     assert_eq!(held.core.doubts().len(), 2, "nobody has looked yet: {:?}", held.core.doubts());
     let said = settle(&mut held, "r0", Said::Approved);
     assert!(matches!(said, OpOutcome::Failed(ref error) if error.code == "busy"), "{said:?}");
@@ -75,7 +75,7 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
     let row = &held.core.pending()[1];
     assert_eq!(row.doubts.len(), 1, "{row:?}");
 
-    let mut rejected = with_rules(memory());
+    let mut rejected = with_rules(saved());
     for (held, said, until) in [(&mut held, Said::Cancelled, 1), (&mut rejected, Said::Rejected, 25 * 60)] {
         held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
         assert!(matches!(settle(held, "r0", said), OpOutcome::Settled(rows) if rows.len() == 1));
@@ -85,7 +85,7 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
         assert!(let_in(held, "r2"), "{said:?}");
     }
     // Nobody says anything: it ends when the rule looks back no more.
-    let mut held = with_rules(memory());
+    let mut held = with_rules(saved());
     held.lists_after(MINUTES, &[of("r2", "ann")]);
     held.lists_after(23 * 60 * MINUTES, &[of("r2", "ann")]);
     assert!(!let_in(&held, "r2"));
@@ -95,8 +95,8 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
 
 #[test]
 fn who_is_listed_again_has_not_ended() {
-    let memory = SavedAgent { pending: vec![on_record("r0", Some("ann/bot"))], ..SavedAgent::default() };
-    let mut held = with_rules(memory);
+    let saved = SavedAgent { pending: vec![on_record("r0", Some("ann/bot"))], ..SavedAgent::default() };
+    let mut held = with_rules(saved);
     assert_eq!(bases(&held), doubt("request-not-listed", "r0"));
     held.lists_after(MINUTES, &[of("r0", "ann/bot"), of("r1", "ann")]);
     assert_eq!(bases(&held), []);

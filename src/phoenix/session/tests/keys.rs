@@ -146,7 +146,7 @@ fn the_wait_is_short_again_only_after_the_key_was_proven() {
 fn a_new_key_is_probed_at_once() {
     let mut stage = Stage::live(ConnectionMode::Yield);
     stage.give(Input::KeyRenewed);
-    assert_eq!(stage.out, [], "nothing to mend");
+    assert_eq!(stage.out, [], "nothing to correct");
     stage.give(refused());
     stage.out.clear();
     stage.give(Input::KeyRenewed);

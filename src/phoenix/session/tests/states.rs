@@ -378,8 +378,8 @@ fn unreadable_events_ask_for_one_listing_at_a_time() {
     assert_eq!(stage.lists(), 1);
     stage.pass(seconds(1));
     assert_eq!(stage.lists(), 2, "what came after the first is not forgotten");
-    let anew = |output: &&Output| matches!(output, Output::List(_));
-    assert_eq!(stage.out.iter().filter(anew).count(), 0, "what is being read is read on");
+    let again = |output: &&Output| matches!(output, Output::List(_));
+    assert_eq!(stage.out.iter().filter(again).count(), 0, "what is being read is read on");
     stage.pass(seconds(3600));
     assert_eq!(stage.lists(), 2);
 }

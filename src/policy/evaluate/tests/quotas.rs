@@ -75,7 +75,7 @@ fn a_request_never_counts_against_itself() {
 }
 
 #[test]
-fn approvals_max_pauses_and_resume_counts_anew() {
+fn approvals_max_pauses_and_resume_counts_from_zero() {
     let mut counted = policy(vec![approve("a", When::Everyone)]);
     counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
     let mut policy_state = PolicyState::default();
@@ -234,11 +234,11 @@ fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
     let second = request("two", "acme/b");
     let decide = |state: &PolicyState, now| policy.decide(&second, &sound(), state, now);
     assert_eq!(said(&decide(&state, noon())), "defer by limit:bots", "the fate of the first answer is open");
-    state.settle(&first.id, first.sender.handle(), Verdict::Approve, Outcome::Applied(Answer::Approve), noon());
+    state.settle(&first.id, first.sender.handle(), Verdict::Approve, Outcome::Confirmed(Answer::Approve), noon());
     assert_eq!(said(&decide(&state, noon())), "reject by limit:bots", "though another rule approves");
     let mut presumed = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     carry_out(&policy, &mut presumed, &first, noon());
-    let outcome = Outcome::PresumedApplied(Answer::Approve);
+    let outcome = Outcome::Presumed(Answer::Approve);
     presumed.settle(&first.id, first.sender.handle(), Verdict::Approve, outcome, noon());
     presumed.prune(&policy, noon());
     assert_eq!(said(&decide(&presumed, noon())), "defer by limit:bots", "nobody confirmed the first answer");

@@ -29,8 +29,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let outcome = prop_oneof![
-        Just(Outcome::Applied(crate::model::Answer::Approve)),
-        Just(Outcome::PresumedApplied(crate::model::Answer::Approve)),
+        Just(Outcome::Confirmed(crate::model::Answer::Approve)),
+        Just(Outcome::Presumed(crate::model::Answer::Approve)),
         Just(Outcome::Unknown),
         Just(Outcome::Refused),
         Just(Outcome::Gone),
@@ -111,7 +111,7 @@ impl World {
                     charge,
                     at: row.at,
                     open: row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown),
-                    confirmed: matches!(row.outcome, Some(Outcome::Applied(_))),
+                    confirmed: matches!(row.outcome, Some(Outcome::Confirmed(_))),
                 }));
             }
             let open = row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown);
@@ -290,8 +290,8 @@ fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() 
 fn what_is_not_kept_is_given_back() {
     let limited = policy(vec![approve("a", When::Everyone).limit(1, hours(1), LimitBy::Rule)]);
     for outcome in [
-        Outcome::Applied(crate::model::Answer::Approve),
-        Outcome::PresumedApplied(crate::model::Answer::Approve),
+        Outcome::Confirmed(crate::model::Answer::Approve),
+        Outcome::Presumed(crate::model::Answer::Approve),
         Outcome::Unknown,
         Outcome::Refused,
         Outcome::Gone,
@@ -316,7 +316,7 @@ fn a_burst_of_distinct_owners_leaves_nothing_behind_that_nobody_asks_about() {
             &id(&format!("r{which}")),
             None,
             Verdict::Approve,
-            Outcome::Applied(crate::model::Answer::Approve),
+            Outcome::Confirmed(crate::model::Answer::Approve),
             noon(),
         );
     }
@@ -357,7 +357,7 @@ fn approvals_that_nobody_counts_are_let_go_and_a_reload_that_counts_them_waits_f
             &id(&format!("r{which}")),
             None,
             Verdict::Approve,
-            Outcome::Applied(crate::model::Answer::Approve),
+            Outcome::Confirmed(crate::model::Answer::Approve),
             noon() + minutes(which),
         );
     }

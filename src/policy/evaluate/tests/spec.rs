@@ -224,7 +224,7 @@ impl Scene {
             };
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
             policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
-            policy_state.settle(&request, Some(&from), verdict, Outcome::Applied(verdict.answer().unwrap()), at);
+            policy_state.settle(&request, Some(&from), verdict, Outcome::Confirmed(verdict.answer().unwrap()), at);
         }
         if let Some(asked) = &self.asked {
             policy_state.asked_of(asked.clone());
