@@ -15,25 +15,32 @@ mod tombstones;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::clock::{Mono, Now};
-use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender};
+use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
 use crate::platform::Page;
 
 use self::listing::Counted;
 pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
 pub use entry::{Before, Entry, QueuePosition, Stage};
-pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd};
+pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, fingerprint};
 pub use subject::Subject;
 pub use tombstones::Tombstone;
 
-/// Most requests held for one agent. What comes on top waits at the platform until there is room.
+/// Most requests held for one agent. What comes on top waits at the platform until there is room, unless a rule answers it.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
+/// Most requests on top of those, whom a rule answers: many who wait for a person must not keep them out.
+const WELCOME_MAX: usize = 1_000;
+/// Most bytes of strangers' names and messages held for one agent. Beyond them a request with more than [`TEXT_SMALL`] waits at the
+/// platform, as if there were no room.
+const TEXT_BYTES_MAX: usize = 64 << 20;
+/// A request with at most so many bytes of text always fits.
+const TEXT_SMALL: usize = 1 << 10;
 
 /// A point in the order of what happened to this inbox: listings and tombstones are compared by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -92,6 +99,21 @@ pub struct Inbox {
     crowded: bool,
     /// What was known of requests that have changed since, until it is asked for.
     changed: Vec<Arc<ContactRequest>>,
+    /// Bytes of names and messages that are held.
+    text_bytes: usize,
+    /// [`TEXT_BYTES_MAX`], but in tests.
+    text_bytes_max: usize,
+}
+
+/// How many bytes strangers wrote.
+fn text_of(request: &ContactRequest) -> usize {
+    [&request.name, &request.message].into_iter().flatten().map(|text| text.raw().len()).sum()
+}
+
+/// The same with so little of its texts that it always fits: what is missing is unknown.
+fn shortened(request: ContactRequest) -> ContactRequest {
+    let short = |text: Option<StrangerText>| text.map(|text| text.shortened(TEXT_SMALL / 2));
+    ContactRequest { name: short(request.name), message: short(request.message), ..request }
 }
 
 /// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
@@ -128,6 +150,8 @@ impl Inbox {
             closed: false,
             crowded: false,
             changed: Vec::new(),
+            text_bytes: 0,
+            text_bytes_max: TEXT_BYTES_MAX,
         }
     }
 
@@ -162,11 +186,54 @@ impl Inbox {
         self.entries.values().map(Box::as_ref)
     }
 
+    /// Whether there is no room for this request, but for one whom a rule answers.
+    pub(crate) fn is_full_for(&self, request: &ContactRequest) -> bool {
+        !self.has_room(request, false)
+    }
+
+    /// Whether somebody waits at the platform for want of room, or would.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded || self.entries.len() >= self.capacity
+    }
+
+    /// How many bytes strangers wrote that are held.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_text_bytes_max(&mut self, bytes: usize) {
+        self.text_bytes_max = bytes;
+    }
+
+    fn has_room(&self, request: &ContactRequest, welcome: bool) -> bool {
+        let most = if welcome { self.capacity + WELCOME_MAX } else { self.capacity };
+        let text = text_of(request);
+        let fits = welcome || text <= TEXT_SMALL || self.text_bytes + text <= self.text_bytes_max;
+        !self.closed && self.entries.len() < most && fits
+    }
+
+    /// What the platform says of a request that is here.
+    fn learn(&mut self, request: ContactRequest, page: Option<Mark>) {
+        let Some(entry) = self.entries.get_mut(&request.id) else { return };
+        let known = text_of(&entry.request);
+        let room = self.text_bytes_max.saturating_sub(self.text_bytes) + known;
+        let request = if text_of(&request) > room.max(TEXT_SMALL) { shortened(request) } else { request };
+        let before = entry.learn(request, page);
+        self.text_bytes = self.text_bytes - known + text_of(&entry.request);
+        self.changed.extend(before);
+    }
+
     /// A live event brought a request.
+    #[cfg(test)]
     pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
-        if let Some(entry) = self.entries.get_mut(&request.id) {
-            let before = entry.learn(request, None);
-            self.changed.extend(before);
+        self.see_event_of(request, false, now)
+    }
+
+    /// The same; `welcome`: a rule answers it.
+    pub(crate) fn see_event_of(&mut self, request: ContactRequest, welcome: bool, now: Now) -> Seen {
+        if self.entries.contains_key(&request.id) {
+            self.learn(request, None);
             return Seen::Known;
         }
         // An event for a settled id is a late or repeated one, unless it tells of another sender or time: then it is another
@@ -181,7 +248,7 @@ impl Inbox {
                 return Seen::Settled;
             }
         }
-        if self.closed || self.entries.len() >= self.capacity {
+        if !self.has_room(&request, welcome) {
             self.dropped += 1;
             self.crowded = true;
             self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
@@ -196,13 +263,12 @@ impl Inbox {
     }
 
     /// A request of a page of the pass under way.
-    fn see_listed(&mut self, request: ContactRequest, now: Now) -> Seen {
+    fn see_listed(&mut self, request: ContactRequest, welcome: bool, now: Now) -> Seen {
         let Some(pass) = self.listing.pass() else { return Seen::Settled };
         let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
         if let Some(entry) = self.entries.get_mut(&request.id) {
             entry.shown_in = number;
-            let before = entry.learn(request, Some(started_mark));
-            self.changed.extend(before);
+            self.learn(request, Some(started_mark));
             return Seen::Known;
         }
         let mut answer = AnswerState::free();
@@ -220,7 +286,7 @@ impl Inbox {
                 answer = AnswerState::returned(said, tombstone.subject);
             }
         }
-        if self.closed || self.entries.len() >= self.capacity {
+        if !self.has_room(&request, welcome) {
             self.crowded = true;
             return Seen::Full;
         }
@@ -261,8 +327,21 @@ impl Inbox {
 
     /// One page of the pass under way. Requests that have an owner now come back in the order of the page, each with
     /// [`Seen::New`] or [`Seen::Returned`].
-    pub fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
+    #[cfg(test)]
+    pub(crate) fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
+        self.page_of(page, &HashSet::new(), now)
+    }
+
+    /// The same; `welcome` are those whom a rule answers.
+    pub(crate) fn page_of(
+        &mut self,
+        page: Page<ContactRequest>,
+        welcome: &HashSet<RequestId>,
+        now: Now,
+    ) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
         let mut new = Vec::new();
+        let ids = page.items.iter().map(|item| &item.id).chain(page.unreadable.iter().map(|row| &row.id));
+        let print = fingerprint(ids.map(RequestId::as_str));
         let shown = page.items.len() + page.unreadable.len();
         let mut full = false;
         // Such a row stands for its id: whoever is listed has not ended.
@@ -275,14 +354,14 @@ impl Inbox {
         }
         for request in page.items {
             let id = request.id.clone();
-            match self.see_listed(request, now) {
+            match self.see_listed(request, welcome.contains(&id), now) {
                 seen @ (Seen::New | Seen::Returned) => new.push((id, seen)),
                 Seen::Full => full = true,
                 Seen::Known | Seen::Settled => {}
             }
         }
         let (nameless, total, pages) = (page.nameless.as_slice(), page.total, page.pages);
-        let end = self.listing.page_read(Counted { shown, new: new.len(), nameless, total, pages, full });
+        let end = self.listing.page_read(Counted { shown, new: new.len(), nameless, total, pages, full, print });
         (new, end)
     }
 
@@ -291,7 +370,16 @@ impl Inbox {
         if !self.listing.too_large() {
             return None;
         }
-        self.listing.page_read(Counted { shown: 0, new: 0, nameless: &[1], total: None, pages: None, full: false })
+        let print = 0;
+        self.listing.page_read(Counted {
+            shown: 0,
+            new: 0,
+            nameless: &[1],
+            total: None,
+            pages: None,
+            full: false,
+            print,
+        })
     }
 
     /// Draws what follows from a pass that ended, and lets go of what it held.
@@ -346,6 +434,7 @@ impl Inbox {
         let subject = subject.unwrap_or_default();
         self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject });
         let entry = *self.entries.remove(id)?;
+        self.text_bytes -= text_of(&entry.request);
         self.unlist(id, entry.queue, entry.place);
         if std::mem::take(&mut self.crowded) {
             self.listing.want("there is room again", now.mono + self.listing.pause_when_full());

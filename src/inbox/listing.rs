@@ -3,6 +3,7 @@
 //! A round is at most three passes; another pass follows while the last one found something new, since pages shift
 //! while answers go out. Between rounds there is one rhythm, and anything may ask for a round earlier.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use super::Mark;
@@ -59,6 +60,16 @@ pub(super) struct Counted<'a> {
     pub(super) pages: Option<u32>,
     /// Some of it found no room.
     pub(super) full: bool,
+    /// Which rows it held: see [`fingerprint`].
+    pub(super) print: u64,
+}
+
+/// Tells a page from another. A platform that does not say how many pages there are, and shows the same one whatever is asked
+/// for, would be read without end.
+pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    ids.into_iter().for_each(|id| id.hash(&mut hasher));
+    hasher.finish()
 }
 
 /// A pass that read every page.
@@ -107,6 +118,8 @@ pub(super) struct Pass {
     /// Not every page promised the same total.
     moved: bool,
     full: bool,
+    /// The fingerprint of the page before.
+    print: Option<u64>,
     shown: u64,
     new: u64,
 }
@@ -196,6 +209,7 @@ impl Listing {
             odd: false,
             moved: false,
             full: false,
+            print: None,
             shown: 0,
             new: 0,
         });
@@ -253,7 +267,8 @@ impl Listing {
             Some(pages) => pass.page < pages,
             None => rows >= pass.size,
         };
-        if more && pass.page < PAGES_MAX && rows > 0 {
+        let same = counted.pages.is_none() && pass.print.replace(counted.print) == Some(counted.print);
+        if more && pass.page < PAGES_MAX && rows > 0 && !same {
             pass.page += 1;
             return None;
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::entry::Queue;
-use super::{Entry, Inbox, QueuePosition, Stage};
+use super::{Entry, Inbox, QueuePosition, Stage, text_of};
 use crate::clock::{Mono, Now};
 use crate::model::RequestId;
 
@@ -77,7 +77,10 @@ impl Inbox {
 
     pub(super) fn insert(&mut self, entry: Entry, queue: Queue) {
         let id = entry.request.id.clone();
-        self.entries.insert(id.clone(), Box::new(entry));
+        self.text_bytes += text_of(&entry.request);
+        if let Some(before) = self.entries.insert(id.clone(), Box::new(entry)) {
+            self.text_bytes -= text_of(&before.request);
+        }
         self.place(&id, queue);
     }
 

@@ -256,6 +256,41 @@ fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
 }
 
 #[test]
+fn whom_a_rule_answers_finds_room_in_a_full_inbox_up_to_a_bound() {
+    let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);
+    inbox.see_event(request("a"), at(1));
+    assert!(inbox.is_full_for(&request("b")) && inbox.is_crowded());
+    assert_eq!(inbox.see_event_of(request("b"), false, at(1)), Seen::Full);
+    for n in 0..WELCOME_MAX {
+        assert_eq!(inbox.see_event_of(request(&format!("w{n}")), true, at(1)), Seen::New);
+    }
+    assert_eq!(inbox.see_event_of(request("one-more"), true, at(1)), Seen::Full);
+    inbox.closed = true;
+    inbox.settle(&id("w0"), None, at(2));
+    assert_eq!(inbox.see_event_of(request("x"), true, at(2)), Seen::Full, "nothing can be recorded");
+}
+
+#[test]
+fn a_platform_that_shows_one_page_for_ever_is_not_read_for_ever() {
+    let mut inbox = inbox();
+    let fetch = begin(&mut inbox, at(1));
+    let rows: Vec<String> = (0..PAGE_SIZE).map(|n| format!("r{n}")).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let endless = || Page { total: None, pages: None, ..page(&rows, 0, 1) };
+    assert!(inbox.page(endless(), at(1)).1.is_none() && inbox.listing.next_page() != Some(fetch));
+    let (_, end) = inbox.page(endless(), at(1));
+    let end = end.unwrap();
+    assert_eq!((end.pages, end.stable, end.whole), (2, false, false), "it proves nothing of what it did not show");
+    // Pages that differ are read on.
+    begin(&mut inbox, at(1000));
+    assert!(inbox.page(endless(), at(1000)).1.is_none());
+    let others: Vec<String> = (0..PAGE_SIZE).map(|n| format!("s{n}")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let next = Page { total: None, pages: None, ..page(&others, 0, 1) };
+    assert!(inbox.page(next, at(1000)).1.is_none());
+}
+
+#[test]
 fn a_full_inbox_lets_go_of_whoever_is_listed_no_more_and_then_lists_for_those_outside() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 2);
     inbox.see_event(request("a"), at(1));

@@ -25,6 +25,14 @@ impl StrangerText {
         Self { kept: kept.into(), cut: kept.len() < text.len() }
     }
 
+    /// The same with at most so many bytes of it.
+    #[must_use]
+    pub fn shortened(self, bytes: usize) -> Self {
+        let kept = &self.kept[..self.kept.floor_char_boundary(bytes)];
+        let cut = self.cut || kept.len() < self.kept.len();
+        Self { kept: kept.into(), cut }
+    }
+
     /// Whether the end of the text is missing: what cannot be found in it may still have been there.
     pub fn is_cut(&self) -> bool {
         self.cut

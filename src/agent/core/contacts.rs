@@ -70,6 +70,31 @@ pub(super) struct Contacts {
     tells: (bool, bool),
     /// How many of them are exceeded, if that is known, as what rests was decided by.
     exceeded: Option<usize>,
+    rows: Rows,
+}
+
+/// Most contacts that come on record at once, beside those of our own making: as many as are known one by one.
+const ROWS_AT_ONCE: u32 = 100_000;
+/// And the time to one more: what a broken or hostile platform can have written is bounded, whatever it tells.
+const ROW_EVERY: Duration = Duration::from_secs(1);
+
+/// How many contacts may come on record that no answer of ours made.
+#[derive(Debug)]
+struct Rows {
+    left: u32,
+    /// Since when those that are left count.
+    since: Mono,
+}
+
+impl Rows {
+    fn takes(&mut self, now: Mono) -> bool {
+        let more = u32::try_from(now.since(self.since).as_secs() / ROW_EVERY.as_secs()).unwrap_or(u32::MAX);
+        self.since = self.since + ROW_EVERY * more;
+        self.left = self.left.saturating_add(more).min(ROWS_AT_ONCE);
+        let taken = self.left.checked_sub(1);
+        self.left = taken.unwrap_or(0);
+        taken.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +116,8 @@ struct Reading {
     size: u32,
     /// Some row has no readable id, and may be the missing one, this time and the next: no such reading proves anything.
     odd: bool,
+    /// The fingerprint of the page before.
+    print: Option<u64>,
     /// There are more than are kept: it is read only for those that are in doubt, and misses nobody.
     crowded: bool,
     /// Rows of which only the id could be read, and that are not known otherwise: each may be one of our making.
@@ -119,6 +146,7 @@ impl Contacts {
             asks_contacts: false,
             tells: (false, false),
             exceeded: None,
+            rows: Rows { left: ROWS_AT_ONCE, since: now.mono },
         };
         contacts.asked_by(policy, 0);
         contacts
@@ -236,5 +264,21 @@ impl Contacts {
             self.read_soon(now);
         }
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_contacts_comes_on_record_at_a_bounded_rate() {
+        let at = |seconds: u64| Mono::from_origin(Duration::from_secs(seconds));
+        let mut rows = Rows { left: ROWS_AT_ONCE, since: at(0) };
+        let taken = |rows: &mut Rows, seconds: u64, asked: u32| (0..asked).filter(|_| rows.takes(at(seconds))).count();
+        assert_eq!(taken(&mut rows, 0, 2 * ROWS_AT_ONCE), ROWS_AT_ONCE as usize);
+        assert_eq!(taken(&mut rows, 60, 1000), 60);
+        assert_eq!(taken(&mut rows, 60, 1000), 0);
+        assert_eq!(taken(&mut rows, 10_000_000, 2 * ROWS_AT_ONCE), ROWS_AT_ONCE as usize, "never more at once");
     }
 }

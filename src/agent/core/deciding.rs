@@ -1,6 +1,7 @@
 //! Deciding is one step, taken late: when a slot is free, under the policy of that moment, the limits are reserved and
 //! the intent goes on record, all at once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::{Before, Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
-use crate::model::{AgentState, Answer, RequestId, Verdict};
+use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
 use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHash};
 
 /// Decisions in one step, before everything else has its turn again.
@@ -112,6 +113,31 @@ impl Core {
     /// Whether nothing is to be answered, by configuration.
     pub(super) fn in_shadow(&self) -> bool {
         self.shadow(self.policy.as_deref())
+    }
+
+    /// Those among them that find no room and whom a rule answers: they are let in all the same. Under rules that cost much each
+    /// pass looks at some of a page, and the next ones at the others.
+    pub(super) fn welcome(&self, requests: &[ContactRequest], pass: u64, now: Now) -> HashSet<RequestId> {
+        let Some(policy) = self.policy.as_deref().filter(|_| self.may_decide() && !self.in_shadow()) else {
+            return HashSet::new();
+        };
+        let outside =
+            |request: &&ContactRequest| self.inbox.entry(&request.id).is_none() && self.inbox.is_full_for(request);
+        let outside: Vec<&ContactRequest> = requests.iter().filter(outside).collect();
+        let every = outside.len().div_ceil(self.pace.step(policy.steps) as usize).max(1) as u64;
+        let turn = |(place, request): (usize, &ContactRequest)| {
+            (place as u64 % every == pass % every && self.is_answered(policy, request, now)).then(|| request.id.clone())
+        };
+        outside.into_iter().enumerate().filter_map(turn).collect()
+    }
+
+    /// Whether the rules answer a request that is not here, now or after a wait.
+    fn is_answered(&self, policy: &Policy, request: &ContactRequest, now: Now) -> bool {
+        let (owner_is_contact, sender_is_contact) = self.is_contact(request.sender.handle(), now);
+        let known = Circumstances::new(now.wall, self.clock.health());
+        let contacts = self.contact_count();
+        let circumstances = Circumstances { contacts, owner_is_contact, sender_is_contact, ..known };
+        policy.decide(request, &circumstances, &self.policy_state, now.wall).verdict.answer().is_some()
     }
 
     fn decide(&mut self, id: &RequestId, now: Now) {

@@ -57,6 +57,11 @@ impl Outbox {
         if recording { self.handed_before } else { self.handed }
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -211,7 +211,8 @@ impl Core {
             ChannelEvent::RequestReceived(request) => {
                 let id = request.id.clone();
                 self.told_of_sender(&request, now);
-                match self.inbox.see_event(request, now) {
+                let welcome = self.welcome(std::slice::from_ref(&request), 0, now).contains(&id);
+                match self.inbox.see_event_of(request, welcome, now) {
                     seen @ (Seen::New | Seen::Returned) => self.arrived(&id, seen, Via::Event, received, now),
                     Seen::Full => {
                         self.count(Counter::InboxFull);

@@ -12,6 +12,7 @@ use crate::policy::{Mode, PolicyHash};
 
 mod contacts;
 mod cost;
+mod crowded;
 mod identity;
 mod is_contact;
 mod outage;

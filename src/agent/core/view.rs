@@ -117,7 +117,37 @@ impl Core {
                 blind.position, blind.page, blind.size, blind.rows
             )
         });
-        self.session.remarks().into_iter().chain(blind).chain(self.beside_the_rules()).collect()
+        self.session
+            .remarks()
+            .into_iter()
+            .chain(blind)
+            .chain(self.bounds_reached())
+            .chain(self.beside_the_rules())
+            .collect()
+    }
+
+    /// Bounds that are reached now, and what that means.
+    fn bounds_reached(&self) -> impl Iterator<Item = String> {
+        let room = (self.inbox.is_crowded() && !self.inbox.closed).then(|| {
+            format!(
+                "there is no room for more requests ({} are here, with {} MiB of text): others wait at the platform and are not \
+                 shown here, but whoever a rule answers is let in",
+                self.inbox.len(),
+                self.inbox.text_bytes() >> 20
+            )
+        });
+        let record = self.inbox.closed.then(|| {
+            format!(
+                "{} entries wait to go on record: nobody new is let in until there is room, and news that decide nothing are left \
+                 out",
+                self.outbox.len()
+            )
+        });
+        let contacts = self.policy_state.doubts().contacts().crowded().then(|| {
+            "there are more contacts than are known one by one: how many is unknown, and facts about those beyond are in doubt"
+                .to_owned()
+        });
+        room.into_iter().chain(record).chain(contacts)
     }
 
     /// Its state.

@@ -11,7 +11,7 @@ use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::agent::core::{Action, Core};
 use crate::clock::Now;
-use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES};
+use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES, fingerprint};
 use crate::ledger::Record;
 use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
 use crate::platform::{CallFault, Page, Reply};
@@ -35,6 +35,7 @@ impl Core {
             size: PAGE_SIZE,
             odd: false,
             crowded: false,
+            print: None,
             unread: 0,
         });
         self.act(Action::Contacts { call, page: 1, size: PAGE_SIZE });
@@ -84,6 +85,11 @@ impl Core {
             self.contacts.total = page.total.map(|total| (total, reading.approvals));
         }
         let (rows, number, size) = (page.rows(), reading.page, reading.size);
+        let ids = page.items.iter().map(|item| &item.id).chain(page.unreadable.iter().map(|row| &row.id));
+        let print = fingerprint(ids.map(ContactId::as_str));
+        // Without a count of pages, the same one again is the last.
+        let same = page.pages.is_none() && reading.print.replace(print) == Some(print);
+        reading.odd |= same;
         let known = self.policy_state.doubts().contacts();
         reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
         let news = self.contacts.whole;
@@ -99,7 +105,7 @@ impl Core {
         let more = page.pages.map_or(rows as u32 >= size, |pages| number < pages);
         let Some(reading) = &mut self.contacts.reading else { return };
         reading.crowded |= self.policy_state.doubts().contacts().crowded();
-        if !more || rows == 0 {
+        if !more || same || rows == 0 {
             self.contacts_read(now);
         } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
             // More than are kept, and those that are known were all shown: the other pages would be for nothing.
@@ -356,12 +362,16 @@ impl Core {
     fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
         let Met { contact, news } = met;
         self.policy_state.doubts_mut().contact_made(&contact, request.as_ref());
-        self.record(Record::ContactAdded {
-            agent: self.config.agent.clone(),
-            contact: Box::new(contact.clone()),
-            request: request.clone(),
-            at: now.wall,
-        });
+        if request.is_some() || self.contacts.rows.takes(now.mono) {
+            self.record(Record::ContactAdded {
+                agent: self.config.agent.clone(),
+                contact: Box::new(contact.clone()),
+                request: request.clone(),
+                at: now.wall,
+            });
+        } else {
+            self.count(Counter::RecordsLeftOut);
+        }
         if news {
             if request.is_none() {
                 self.unexplained(&contact);

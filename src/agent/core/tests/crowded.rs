@@ -1,0 +1,80 @@
+//! Many who wait for a person, and somebody whom a rule answers.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::StrangerText;
+use crate::policy::testkit::{approve, by_handle, policy};
+
+fn of(id: &str, handle: &str) -> ContactRequest {
+    ContactRequest { sender: Sender::parse(Some(handle)), ..request(id) }
+}
+
+fn with_friends() -> Held {
+    let mut held = Held::new(SavedAgent::default());
+    held.tell(Input::Policy(Some(Arc::new(policy(vec![approve("friends", by_handle(&["ann", "bob"]))])))));
+    held
+}
+
+fn intended(held: &Held) -> Vec<&str> {
+    let intents = held.recorded.iter().map(|entry| match entry {
+        Record::Intent { request, .. } => Some(request.as_str()),
+        _ => None,
+    });
+    intents.flatten().collect()
+}
+
+fn remarked(held: &Held) -> bool {
+    held.core.status().remarks.iter().any(|remark| remark.contains("there is no room for more requests"))
+}
+
+#[test]
+fn whom_a_rule_answers_is_let_in_however_many_wait() {
+    let mut held = with_friends();
+    // More than fit, and the friends behind them on the page.
+    let mut page: Vec<_> = (0..250).map(|n| of(&format!("s{n}"), &format!("stranger{n}"))).collect();
+    page.extend([of("r-ann", "ann"), of("r-bob", "bob")]);
+    held.lists_after(MINUTES, &page);
+    assert_eq!(intended(&held), ["r-ann", "r-bob"]);
+    let seen = held.recorded.iter().filter(|entry| matches!(entry, Record::Seen { .. })).count();
+    assert_eq!((seen, held.core.pending().len()), (102, 102), "no stranger on top of the bound");
+    assert!(remarked(&held), "{:?}", held.core.status().remarks);
+}
+
+#[test]
+fn a_rule_that_may_not_answer_lets_nobody_in_on_top() {
+    let page: Vec<_> = (0..100).map(|n| of(&format!("s{n}"), "stranger")).chain([of("r-ann", "ann")]).collect();
+    for blocked in [true, false] {
+        let mut held = with_friends();
+        held.core.ledger_ok = !blocked;
+        held.lists_after(MINUTES, &page);
+        assert_eq!(held.core.pending().len(), if blocked { 100 } else { 101 });
+    }
+}
+
+#[test]
+fn what_strangers_write_has_a_bound_in_bytes() {
+    let mut held = with_friends();
+    held.core.inbox.set_text_bytes_max(10_000);
+    let says = |id: &str, handle: &str, bytes: usize| {
+        let message = Some(StrangerText::new(&"x".repeat(bytes)));
+        ContactRequest { message, ..of(id, handle) }
+    };
+    let mut page: Vec<_> = (0..9).map(|n| says(&format!("l{n}"), "stranger", 2_000)).collect();
+    page.extend((0..9).map(|n| says(&format!("s{n}"), "stranger", 100)));
+    page.push(says("r-ann", "ann", 30_000));
+    held.lists_after(MINUTES, &page);
+    let here = |held: &Held, beginning: &str| {
+        held.core.pending().iter().filter(|one| one.request.id.as_str().starts_with(beginning)).count()
+    };
+    assert_eq!((here(&held, "l"), here(&held, "s"), here(&held, "r-ann")), (5, 9, 1));
+    assert_eq!(intended(&held), ["r-ann"]);
+    assert!(remarked(&held));
+    // Those who are here say more: it is cut, and what is missing is unknown.
+    let page: Vec<_> = (0..9).map(|n| says(&format!("s{n}"), "stranger", 20_000)).collect();
+    held.lists_after(5 * MINUTES, &page);
+    let pending = held.core.pending();
+    let texts = pending.iter().filter(|one| one.request.id.as_str().starts_with('s'));
+    assert!(texts.flat_map(|one| &one.request.message).all(|text| text.is_cut() && text.raw().len() <= 512));
+    assert!(held.core.inbox.text_bytes() < 10_000 + 30_000 + 9 * 1_024, "{}", held.core.inbox.text_bytes());
+}
