@@ -22,8 +22,8 @@ use crate::policy::audit::Audit;
 
 A contact is judged by its handle alone, as a request without text. Windows,
 ages, limits, waits and pauses do not speak against a contact. A contact cannot
-be evaluated where a rule asks for its text, its name or its past; such a
-contact is never revoked.
+be evaluated where it depends on its text, its name or its past whether the
+rules let it in; such a contact is never revoked.
 
 Exit status: 0 no contact is against the rules, 1 some are, 74 the ledger cannot
 be read, 78 the rules are refused.")]

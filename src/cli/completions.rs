@@ -1,5 +1,5 @@
-//! `doorman completions`, and what the scripts that it prints ask for: agents, rules, lists and whoever is waiting, besides
-//! the commands and options themselves.
+//! `doorman completions`, and what the scripts that it prints ask for: agents, rules, lists, values, and whoever is waiting, on
+//! record or a contact, besides the commands and options themselves.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,11 +9,16 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Cli, CliError, Global, output, remote, variable};
-use crate::model::Handle;
+use crate::ledger::read::RecordedContact;
+use crate::ledger::{Filter, LedgerReader, RecordedRequest};
+use crate::model::{Handle, Outcome, Verdict};
 use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
+use crate::policy::{By, GuardKind};
 
 /// Set by the scripts when they ask this program.
 const ASKED: &str = "_DOORMAN_COMPLETE";
+/// Of so many of the newest requests on record the handles are offered.
+const RECORDED: usize = 200;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -59,6 +64,82 @@ pub fn agents() -> ArgValueCompleter {
     })
 }
 
+/// Whoever asked lately, as far as the handle can be typed; and whoever is waiting.
+pub fn recorded() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let newest = Filter { limit: Some(RECORDED), ..Filter::default() };
+        let recorded = record().and_then(|reader| reader.requests(&newest).ok()).unwrap_or_default();
+        let handle = |one: RecordedRequest| Some(format!("@{}", one.request.sender.handle()?));
+        let mut known: BTreeSet<String> = recorded.into_iter().filter_map(handle).collect();
+        known.extend(awaited(current));
+        offer(current, known)
+    })
+}
+
+/// Who has access, as far as the handle can be typed.
+pub fn contacts() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let contacts = record().and_then(|reader| reader.contacts(None).ok()).unwrap_or_default();
+        let handle = |one: &RecordedContact| Some(format!("@{}", Handle::parse(one.handle.as_ref()?.raw()).ok()?));
+        offer(current, contacts.iter().filter_map(handle).collect())
+    })
+}
+
+/// What decides: rules, and what is no rule.
+pub fn deciders() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let mut known = names("rules");
+        known.extend([By::NoMatch, By::Paused].map(|by| by.to_string()));
+        known.extend(GuardKind::ALL.map(|guard| By::Guard(guard).to_string()));
+        offer(current, known)
+    })
+}
+
+/// What requests came to.
+pub fn outcomes() -> ArgValueCompleter {
+    let words = Outcome::ALL.map(|outcome| outcome.as_str().to_owned());
+    of(words.into_iter().chain(["pending".to_owned()]).collect())
+}
+
+/// What is decided.
+pub fn verdicts() -> ArgValueCompleter {
+    of([Verdict::Approve, Verdict::Reject, Verdict::Defer].map(|verdict| verdict.to_string()).into())
+}
+
+/// The commands.
+pub fn commands() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        // Made when it is asked for: this is part of what makes the command.
+        offer(current, Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect())
+    })
+}
+
+fn of(words: BTreeSet<String>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| offer(current, words.clone()))
+}
+
+/// Whom the doubts are about: owners, and the requests that they rest on.
+pub fn doubted() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let rows = match ask(&ControlOp::Doubts { agent: None }) {
+            Some(OpReply::Doubts(doubts)) => doubts.doubts,
+            Some(_) | None => Vec::new(),
+        };
+        let known = rows.into_iter().flat_map(|row| [format!("@{}", row.owner), row.subject]);
+        offer(current, known.filter(|text| text != "@*").collect())
+    })
+}
+
+/// The beginnings of the policies on record.
+pub fn policies() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(reader) = record() else { return Vec::new() };
+        let agents = reader.agents().unwrap_or_default();
+        let policies = agents.iter().flat_map(|agent| reader.policies_of(agent).unwrap_or_default());
+        offer(current, policies.map(|(hash, _)| hash.as_str().chars().take(12).collect()).collect())
+    })
+}
+
 /// Names of rules.
 pub fn rules() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| offer(current, names("rules")))
@@ -71,16 +152,23 @@ pub fn lists() -> ArgValueCompleter {
 
 /// Who is waiting: handles that can be typed, and ids.
 pub fn waiting() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
-        let typed = |row: &PendingRow| row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());
-        let rows = pending();
-        let handles = rows.iter().filter_map(typed).map(|handle| format!("@{handle}"));
-        let mut known: BTreeSet<String> = handles.collect();
-        // Ids only where somebody begins one, or has no handle that can be typed: nobody chooses among them.
-        let begun = current.to_str().is_some_and(|text| !text.is_empty() && !text.starts_with('@'));
-        known.extend(rows.into_iter().filter(|row| begun || typed(row).is_none()).map(|row| row.request));
-        offer(current, known)
-    })
+    ArgValueCompleter::new(|current: &OsStr| offer(current, awaited(current)))
+}
+
+fn awaited(current: &OsStr) -> BTreeSet<String> {
+    let typed = |row: &PendingRow| row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());
+    let rows = pending();
+    let handles = rows.iter().filter_map(typed).map(|handle| format!("@{handle}"));
+    let mut known: BTreeSet<String> = handles.collect();
+    // Ids only where somebody begins one, or has no handle that can be typed: nobody chooses among them.
+    let begun = current.to_str().is_some_and(|text| !text.is_empty() && !text.starts_with('@'));
+    known.extend(rows.into_iter().filter(|row| begun || typed(row).is_none()).map(|row| row.request));
+    known
+}
+
+/// The record, where there is one.
+fn record() -> Option<LedgerReader> {
+    LedgerReader::open(&super::places(&asked(), "").ok()?.ledger).ok()
 }
 
 /// What the requests that are pending now were decided by.

@@ -47,7 +47,7 @@ The record names you as the person who said it.
 Exit code 1: `doorman doubts` has no such doubt.")]
 pub struct SettleArgs {
     /// A handle (for `removed`, `not-removed`, `same`), or the id of the request that the doubt rests on
-    #[arg(value_name = "HANDLE or ID")]
+    #[arg(value_name = "HANDLE or ID", add = super::completions::doubted())]
     target: String,
     /// What happened
     #[arg(value_name = "WHAT")]

@@ -41,7 +41,7 @@ record, else a handle on record or the beginning of an id (not both), else a
 handle never seen. Exit code 1: an id that is not on record.")]
 pub struct Args {
     /// A handle, or the id of a request or its beginning
-    #[arg(value_name = "HANDLE|ID")]
+    #[arg(value_name = "HANDLE|ID", add = super::completions::recorded())]
     target: String,
     /// What would happen if the request on record came now
     #[arg(long, conflicts_with_all = ["at", "as_test"])]
@@ -71,7 +71,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Which agent, if there are several: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
+    #[arg(long, value_name = "AGENT", add = super::completions::agents())]
     agent: Option<String>,
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
@@ -214,7 +214,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 of_recorded(reader, &recorded, &older, global)?
             }
         }
-        (Found::Recorded(..) | Found::Nobody, _) if args.as_test || args.now => {
+        (Found::Recorded(..) | Found::Nobody, _) if args.as_test => {
             return Err(CliError::new(
                 1,
                 format!("nobody called `{}` is on record", super::output::shown(&args.target)),
@@ -482,6 +482,16 @@ fn today(
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
 }
 
+/// Without its text a request is another one.
+fn not_blanked(recorded: &RecordedRequest) -> Result<(), CliError> {
+    if recorded.blanked {
+        let message =
+            format!("the text of `{}` was blanked for its age: it cannot be explained any more", recorded.request.id);
+        return Err(CliError::new(1, message));
+    }
+    Ok(())
+}
+
 /// A request on record under other rules, at another time, or with another number of contacts.
 fn of_recorded_otherwise(
     args: &Args,
@@ -490,11 +500,7 @@ fn of_recorded_otherwise(
     recorded: &RecordedRequest,
     global: &Global,
 ) -> Result<Printed, CliError> {
-    if recorded.blanked {
-        let message =
-            format!("the text of `{}` was blanked for its age: it cannot be explained any more", recorded.request.id);
-        return Err(CliError::new(1, message));
-    }
+    not_blanked(recorded)?;
     let decision = last_decision(reader, recorded)?;
     let policy = match (&args.rules, &decision) {
         (Some(rules), _) => sources::policy_of(rules)?,

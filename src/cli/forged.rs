@@ -192,13 +192,18 @@ fn explain_shows_no_line_of_a_strangers() {
     for text in hostile() {
         let request = request("r-1", &text);
         let told = crate::policy::explain::explain(&policy, &request, &circumstances, &PolicyState::default(), now());
-        innocent("explain", &shown(&told.render(true)));
+        innocent("explain", &shown(&told.render(true, &|at| at.to_string())));
     }
 }
 
 #[test]
 fn what_wraps_is_marked() {
     let line = format!("{} tail\nnext\n", "x".repeat(78));
-    assert_eq!(output::folded(&line, 80), format!("{} t\n    | ail\nnext\n", "x".repeat(78)));
+    assert_eq!(output::folded(&line, 80), format!("{}\n    | tail\nnext\n", "x".repeat(78)), "a word stays whole");
+    let line = format!("ab {} {}\n", "y".repeat(100), "word ".repeat(16));
+    let folded = output::folded(&line, 80);
+    assert!(folded.starts_with(&format!("ab {}\n    | yyy", "y".repeat(77))), "{folded}");
+    assert!(folded.lines().all(|line| line.len() <= 80) && folded.matches("word").count() == 16, "{folded}");
+    assert_eq!(folded.replace("\n    | ", " ").split(' ').filter(|word| *word == "word").count(), 16, "{folded}");
     assert_eq!(output::folded("\u{1b}[1mab\u{1b}[0m\n", 80), "\u{1b}[1mab\u{1b}[0m\n", "a colour takes no column");
 }

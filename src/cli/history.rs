@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::ledger::{fault, path, print};
 use super::output::reader_left;
-use super::{CliError, Global, agents};
+use super::{CliError, Global, agents, completions};
 use crate::clock::Clock;
 use crate::ledger::read::{Follow, OutcomeFilter, TimeOf};
 use crate::ledger::{Filter, LedgerReader, RecordedRequest};
@@ -55,19 +55,19 @@ pub struct Args {
     #[arg(long, conflicts_with = "decided")]
     received: bool,
     /// Only from this handle; `john/*` is all of john's agents
-    #[arg(long, value_name = "HANDLE")]
+    #[arg(long, value_name = "HANDLE", add = completions::recorded())]
     handle: Option<String>,
     /// Only with this verdict: approve, reject, defer
-    #[arg(long, value_parser = verdict)]
+    #[arg(long, value_parser = verdict, add = completions::verdicts())]
     verdict: Option<Verdict>,
     /// Only by this rule, guard, …: what the column BY says
-    #[arg(long, value_name = "BY")]
+    #[arg(long, value_name = "BY", add = completions::deciders())]
     rule: Option<String>,
     /// Only with this outcome: approved, rejected, presumed-approved, presumed-rejected, settled-elsewhere, gone, refused, unknown, pending
-    #[arg(long, value_parser = outcome)]
+    #[arg(long, value_parser = outcome, add = completions::outcomes())]
     outcome: Option<OutcomeFilter>,
     /// Only of this agent: its id, the beginning of it, or its handle
-    #[arg(long, value_name = "AGENT")]
+    #[arg(long, value_name = "AGENT", add = completions::agents())]
     agent: Option<String>,
     /// Only the newest N
     #[arg(short = 'n', long, value_name = "N")]

@@ -60,7 +60,7 @@ struct Backup {
 #[derive(Debug, clap::Args)]
 struct PolicyOf {
     /// Its hash, or the beginning of it, as `history --json` and `explain` show it
-    #[arg(value_name = "HASH")]
+    #[arg(value_name = "HASH", add = super::completions::policies())]
     hash: String,
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
@@ -123,17 +123,19 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
         return Ok(0);
     }
     let mut text = format!(
-        "ledger     {}\nschema     {}\nsize       {} bytes, and {} of log\nrequests   {} ({} pending, {} blanked)\n",
+        "ledger     {}\nschema     {}\nsize       {}, and {} of log\nrequests   {} ({} pending, {} blanked)\n",
         path.display(),
         totals.schema,
-        size(""),
-        size("-wal"),
+        size_of(size("")),
+        size_of(size("-wal")),
         totals.requests,
         totals.pending,
         totals.blanked
     );
     if let (Some(first), Some(last)) = (totals.first, totals.last) {
-        text += &format!("           from {first:.0} to {last:.0}\n");
+        let zone = jiff::tz::TimeZone::system();
+        let local = |at| zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        text += &format!("           from {} to {}\n", local(first), local(last));
     }
     text += &format!("decisions  {}\n", totals.decisions);
     let answers: Vec<String> = totals.answers.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
@@ -147,8 +149,8 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
 
 fn size_of(bytes: u64) -> String {
     match bytes {
-        0..10_240 => format!("{bytes} B"),
-        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        0..1_024 => format!("{bytes} B"),
+        1_024..10_485_760 => format!("{} KiB", bytes >> 10),
         _ => format!("{} MiB", bytes >> 20),
     }
 }

@@ -3,7 +3,7 @@
 
 mod edit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::agents::{self, AgentArg};
@@ -17,6 +17,7 @@ use edit::Edit;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  doorman list show                      which lists there are
   doorman list show friends
   doorman list add friends @carol 'acme/*'
   doorman list remove blocked @mallory
@@ -38,7 +39,7 @@ enum Action {
     Add(Change),
     /// Take handles or patterns off a list
     Remove(Change),
-    /// Print the entries of a list, or whether a handle is on it
+    /// Print the lists, the entries of one, or whether a handle is on it
     Show(Show),
 }
 
@@ -58,9 +59,9 @@ struct Change {
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// The list's name in the rules
+    /// The list's name in the rules; else all lists are named
     #[arg(value_name = "LIST", add = completions::lists())]
-    list: String,
+    list: Option<String>,
     /// Whether this handle is on it: exit status 0 or 1
     #[arg(value_name = "HANDLE")]
     handle: Option<String>,
@@ -99,22 +100,103 @@ fn change(
 }
 
 fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
-    let list = ListFile::find(&args.list, args.agent.given(), global)?;
-    let text = list.read()?;
+    let all = all(args.agent.given(), global)?;
+    let Some(list) = &args.list else {
+        let row = |list: &Listed| -> Result<Vec<String>, CliError> {
+            let file = list.file().map_or_else(|| "-".to_owned(), |path| output::shown(&path.display().to_string()));
+            Ok(vec![output::shown(&list.name), list.entries()?.len().to_string(), file])
+        };
+        let rows = all.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        if rows.is_empty() {
+            output::note("the rules have no lists\n");
+            return Ok(0);
+        }
+        output::print_page(&super::table::table(&["LIST", "ENTRIES", "FILE"], rows))?;
+        return Ok(0);
+    };
+    let meant: Vec<&Listed> = all.iter().filter(|one| one.name == *list).collect();
+    let [list] = meant.as_slice() else { return Err(not_one(list, &all, meant.len())) };
+    let entries = list.entries()?;
     let Some(handle) = &args.handle else {
-        let entries = edit::entries(&text).map(|entry| output::shown(entry) + "\n");
+        let entries = entries.iter().map(|entry| output::shown(entry) + "\n");
         output::print(&entries.collect::<String>())?;
         return Ok(0);
     };
     let plain = crate::model::Handle::parse(handle)
         .map_err(|problem| CliError::new(2, format!("`{}`: {problem}", output::shown(handle))))?;
-    let by = edit::entries(&text).find(|entry| audit::pattern(entry).is_ok_and(|pattern| pattern.contains(&plain)));
+    let by = entries.iter().find(|entry| audit::pattern(entry).is_ok_and(|pattern| pattern.contains(&plain)));
     let said = match by {
         Some(entry) => format!("{plain} is on the list `{}`: {}\n", list.name, output::shown(entry)),
         None => format!("{plain} is not on the list `{}`\n", list.name),
     };
     output::print(&said)?;
     Ok(u8::from(by.is_none()))
+}
+
+/// No list is meant, or several are.
+fn not_one(name: &str, all: &[Listed], meant: usize) -> CliError {
+    let shown = output::shown(name);
+    if meant > 1 {
+        let why = format!("several rules files have a list `{shown}`: say whose with `--agent ID`");
+        return CliError::new(2, why);
+    }
+    let known: BTreeSet<String> = all.iter().map(|list| format!("`{}`", output::shown(&list.name))).collect();
+    if known.is_empty() {
+        return CliError::new(1, format!("no list `{shown}`: the rules have no lists"));
+    }
+    let known: Vec<String> = known.into_iter().collect();
+    CliError::new(1, format!("no list `{shown}` in the rules; there are {}", known.join(", ")))
+}
+
+/// A list of the configured rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    name: String,
+    /// The rules that name it, by way of what they include.
+    rules: PathBuf,
+    /// The entries that stand in the rules.
+    here: Vec<String>,
+    /// Its file's path, as seen from the rules.
+    written: Option<String>,
+}
+
+impl Listed {
+    fn file(&self) -> Option<PathBuf> {
+        self.written.as_ref().map(|written| self.rules.parent().unwrap_or(Path::new("")).join(written))
+    }
+
+    /// Those of the rules, then those of the file.
+    fn entries(&self) -> Result<Vec<String>, CliError> {
+        let mut entries = self.here.clone();
+        if let Some(path) = self.file() {
+            entries.extend(edit::entries(&read(&path)?).map(str::to_owned));
+        }
+        Ok(entries)
+    }
+}
+
+/// The lists in the rules of this agent, or of all; each file's once.
+fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
+    let agent = agents::on_record(agent, None, global)?;
+    let places = super::places(global, "--config PATH")?;
+    let theirs = places.rules.into_iter().filter(|(id, _)| agent.as_ref().is_none_or(|agent| agent.as_str() == id));
+    let rules: BTreeSet<PathBuf> = theirs.map(|(_, rules)| rules).collect();
+    let mut found: Vec<Listed> = Vec::new();
+    for rules in &rules {
+        for list in lists(rules)? {
+            // Two rules files may name one list file.
+            let same =
+                |other: &Listed| other.name == list.name && list.written.is_some() && other.file() == list.file();
+            if !found.iter().any(same) {
+                found.push(list);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    edit::text(path).map_err(|why| CliError::new(1, format!("`{}` cannot be read: {why}", path.display())))
 }
 
 /// A list of the configured rules that has a file.
@@ -134,54 +216,15 @@ impl ListFile {
     /// # Errors
     /// Exit code 1 where there is none, or no file behind it; 2 where several are meant.
     pub(super) fn find(name: &str, agent: Option<&str>, global: &Global) -> Result<Self, CliError> {
-        let agent = agents::on_record(agent, None, global)?;
-        let places = super::places(global, "--config PATH")?;
-        let mut rules: Vec<PathBuf> = places
-            .rules
-            .into_iter()
-            .filter(|(id, _)| agent.as_ref().is_none_or(|agent| agent.as_str() == id))
-            .map(|(_, rules)| rules)
-            .collect();
-        rules.sort_unstable();
-        rules.dedup();
-        let (mut found, mut known) = (Vec::new(), BTreeMap::new());
-        for rules in &rules {
-            for (list, file) in lists(rules)? {
-                if list == name {
-                    found.push((rules.clone(), file.clone()));
-                }
-                known.insert(list, ());
-            }
-        }
-        let shown = output::shown(name);
-        let one = |(rules, file): (PathBuf, Option<String>)| {
-            let Some(written) = file else {
-                let why = format!("the list `{shown}` has no file: its entries stand in `{}`", rules.display());
-                return Err(CliError::new(1, why));
-            };
-            let path = rules.parent().unwrap_or(Path::new("")).join(&written);
-            Ok(Self { name: name.to_owned(), rules, written, path })
+        let all = all(agent, global)?;
+        let meant: Vec<&Listed> = all.iter().filter(|list| list.name == name).collect();
+        let [list] = meant.as_slice() else { return Err(not_one(name, &all, meant.len())) };
+        let (Some(written), Some(path)) = (list.written.clone(), list.file()) else {
+            let shown = output::shown(name);
+            let why = format!("the list `{shown}` has no file: its entries stand in `{}`", list.rules.display());
+            return Err(CliError::new(1, why));
         };
-        let mut found = found.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-        // One file may have several names.
-        let place = |list: &Self| std::fs::canonicalize(&list.path).unwrap_or_else(|_| list.path.clone());
-        found.dedup_by(|one, other| place(one) == place(other));
-        match found.len() {
-            1 => Ok(found.remove(0)),
-            0 if known.is_empty() => Err(CliError::new(1, format!("no list `{shown}`: the rules have no lists"))),
-            0 => {
-                let known: Vec<String> = known.into_keys().map(|name| format!("`{}`", output::shown(&name))).collect();
-                Err(CliError::new(1, format!("no list `{shown}` in the rules; there are {}", known.join(", "))))
-            }
-            _ => {
-                Err(CliError::new(2, format!("several rules files have a list `{shown}`: say whose with `--agent ID`")))
-            }
-        }
-    }
-
-    fn read(&self) -> Result<String, CliError> {
-        let read = edit::text(&self.path);
-        read.map_err(|why| CliError::new(1, format!("`{}` cannot be read: {why}", self.path.display())))
+        Ok(Self { name: name.to_owned(), rules: list.rules.clone(), written, path })
     }
 
     /// Puts them on the list.
@@ -202,7 +245,7 @@ impl ListFile {
             |error: std::io::Error| CliError::new(1, format!("`{}` cannot be changed: {error}", self.path.display()));
         // The one who holds the lock has read what is there now.
         let locked = edit::lock(&self.path).map_err(failed)?;
-        let text = self.read()?;
+        let text = read(&self.path)?;
         let edit = edit(&text).map_err(|why| CliError::new(2, why))?;
         if edit.text == text {
             return Ok(edit);
@@ -257,13 +300,17 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
     Ok(said + &format!("now {done} the list `{name}`: {whom}; in force\n"))
 }
 
-/// The lists of a rules file and of what it includes, and their files.
-fn lists(rules: &Path) -> Result<Vec<(String, Option<String>)>, CliError> {
+/// The lists of a rules file and of what it includes.
+fn lists(rules: &Path) -> Result<Vec<Listed>, CliError> {
     let mut all = Vec::new();
     for (directory, mut table) in tables(rules)? {
         let Some(toml::Value::Table(lists)) = table.remove("lists") else { continue };
-        let file = |list: &toml::Value| Some(joined(&directory, list.get("file")?.as_str()?));
-        all.extend(lists.into_iter().map(|(name, list)| (name, file(&list))));
+        all.extend(lists.into_iter().map(|(name, list)| {
+            let entries = list.get("entries").and_then(toml::Value::as_array);
+            let entries = entries.into_iter().flatten().filter_map(|entry| Some(entry.as_str()?.to_owned()));
+            let written = list.get("file").and_then(toml::Value::as_str).map(|file| joined(&directory, file));
+            Listed { name, rules: rules.to_owned(), here: entries.collect(), written }
+        }));
     }
     Ok(all)
 }

@@ -16,7 +16,7 @@ use super::{Cli, CliError, Global, output};
   doorman man --out man1            all pages, as files, for a package")]
 pub struct Args {
     /// Of which command, such as `approve` or `ledger info`; else of doorman
-    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    #[arg(value_name = "COMMAND", conflicts_with = "out", add = super::completions::commands())]
     command: Vec<String>,
     /// Write all pages into this directory; it is made if it is not there
     #[arg(long, value_name = "DIRECTORY")]

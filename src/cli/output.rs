@@ -57,7 +57,8 @@ pub fn width() -> Option<usize> {
 /// What stands before the rest of a line that is too long.
 const REST: &str = "    | ";
 
-/// Lines of so many columns at most: the rest of a longer one is marked on the next. Colours take none.
+/// Lines of so many columns at most: the rest of a longer one is marked on the next. Words stay whole where that wastes no more
+/// than half a line. Colours take no column.
 pub(super) fn folded(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len());
     if width < 4 * REST.len() {
@@ -65,19 +66,30 @@ pub(super) fn folded(text: &str, width: usize) -> String {
     }
     for line in text.split_inclusive('\n') {
         let (mut at, mut rest) = (0, line);
+        // After the last space of this line of the output: where that is in `out`, and its column.
+        let mut space = None;
         while let Some((character, after)) = next(rest) {
             let wide = if character.starts_with('\u{1b}') { 0 } else { columns(character.trim_end_matches('\n')) };
             if at + wide > width {
-                out.push('\n');
-                out.push_str(REST);
-                at = REST.len();
-                if character == " " {
-                    rest = after;
-                    continue;
+                let whole = space.take().filter(|(_, column)| *column > width / 2 && character != " ");
+                if let Some((place, column)) = whole {
+                    out.replace_range(place - 1..place, &format!("\n{REST}"));
+                    at = REST.len() + (at - column);
+                } else {
+                    out.push('\n');
+                    out.push_str(REST);
+                    at = REST.len();
+                    if character == " " {
+                        rest = after;
+                        continue;
+                    }
                 }
             }
             out.push_str(character);
             (at, rest) = (at + wide, after);
+            if character == " " {
+                space = Some((out.len(), at));
+            }
         }
     }
     out

@@ -1,5 +1,6 @@
 //! `doorman revoke`: removes contacts. It first shows whom, and asks.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
+use crate::model::{AgentId, ContactId};
 use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
 use crate::policy::audit::Audit;
 
@@ -25,6 +27,7 @@ const AT_ONCE: usize = 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman revoke @mallory                 one contact
+  doorman revoke 0192f3c4                 by the id of its request, or its start
   doorman revoke 'acme/*'                 all agents of acme that a rule let in
   doorman revoke --since 1h --dry-run     whom the rules let in since
   doorman revoke --rule friends           whom this rule let in
@@ -46,8 +49,8 @@ daemon.")]
 #[command(override_usage = "doorman revoke [OPTIONS] [HANDLE|PATTERN]...")]
 #[group(id = "who", required = true, multiple = true, args = ["named", "rule", "since", "list", "audit"])]
 pub struct Args {
-    /// Whose contact: handles, patterns such as 'acme/*', or contact ids
-    #[arg(value_name = "HANDLE|PATTERN", value_parser = Named::parse)]
+    /// Whose contact: handles, patterns such as 'acme/*', or ids (of contacts, or of the requests behind them)
+    #[arg(value_name = "HANDLE|PATTERN", value_parser = Named::parse, add = super::completions::contacts())]
     named: Vec<Named>,
     /// Contacts that this rule let in
     #[arg(long, value_name = "NAME", add = super::completions::rules())]
@@ -56,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Contacts whose handle is on this list of the rules
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = super::completions::lists())]
     list: Option<String>,
     /// Contacts that a reject rule certainly matches (`doorman audit`)
     #[arg(long)]
@@ -96,6 +99,8 @@ pub struct Args {
 /// Whom the options mean, and whom they leave alone.
 #[derive(Debug, Default)]
 struct Choice {
+    /// Named, and nobody's.
+    nobody: Vec<String>,
     chosen: Vec<RecordedContact>,
     of_people: usize,
     of_others: usize,
@@ -113,7 +118,10 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
     let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
-    let choice = choose(&args, since, contacts, &reader, global)?;
+    let choice = choose(&args, since, &contacts, &reader, global)?;
+    for nobody in &choice.nobody {
+        output::note(&format!("not a contact: `{}`\n", output::shown(nobody)));
+    }
     for (count, whom, option) in
         [(choice.of_people, "that a person approved", "--people-too"), (choice.of_others, "not by doorman", "--any")]
     {
@@ -173,38 +181,50 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 fn choose(
     args: &Args,
     since: Option<Timestamp>,
-    contacts: Vec<RecordedContact>,
+    contacts: &[RecordedContact],
     reader: &LedgerReader,
     global: &Global,
 ) -> Result<Choice, CliError> {
     let mut rules = Rules::new(reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut choice = Choice::default();
+    // Whom somebody named, and whether exactly.
+    let mut named: HashMap<(&AgentId, &ContactId), bool> = HashMap::new();
+    for one in &args.named {
+        let (meant, exactly) = one.among(contacts)?;
+        if let (true, Named::One(text)) = (meant.is_empty(), one) {
+            choice.nobody.push(text.clone());
+        }
+        for contact in meant {
+            *named.entry((&contact.agent, &contact.contact)).or_default() |= exactly;
+        }
+    }
     for contact in contacts {
-        let behind = Behind::of(&contact);
-        let meant = (args.named.is_empty() || args.named.iter().any(|named| named.means(&contact)))
+        let behind = Behind::of(contact);
+        let by_name = named.get(&(&contact.agent, &contact.contact)).copied();
+        let meant = (args.named.is_empty() || by_name.is_some())
             && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
             && since.is_none_or(|since| contact.since.is_some_and(|at| at >= since));
         if !meant
             || match &args.list {
-                Some(list) => !rules.on_list(list, &contact)?,
+                Some(list) => !rules.on_list(list, contact)?,
                 None => false,
             }
         {
             continue;
         }
         if args.audit {
-            match rules.audit(&contact, now)? {
+            match rules.audit(contact, now)? {
                 Audit::Rejected(_) => {}
                 Audit::NotApproved(_) if args.not_approved => {}
                 Audit::NotApproved(_) | Audit::Approved(_) | Audit::CannotBeEvaluated(_) => continue,
             }
         }
-        let exactly = args.named.iter().any(|named| named.is_exactly(&contact));
+        let exactly = by_name == Some(true);
         match behind {
             Behind::Person(_) if !args.people_too && !exactly => choice.of_people += 1,
             Behind::NobodyHere if !args.any => choice.of_others += 1,
-            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.chosen.push(contact),
+            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.chosen.push(contact.clone()),
         }
     }
     Ok(choice)

@@ -89,9 +89,9 @@ enum Action {
 }
 
 /// Runs the command.
-pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if let Some(Action::Request(args)) = &args.action {
-        return request::run(args);
+        return request::run(args, global);
     }
     if let Some(path) = &args.replay {
         let script = script(&args, path)?;

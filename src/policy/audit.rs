@@ -24,7 +24,7 @@ pub enum Audit {
     Approved(RuleName),
     /// This reject rule certainly matches.
     Rejected(RuleName),
-    /// Nothing would let them in: a rule defers them, they look like somebody who is protected, or no rule matches.
+    /// Nothing would let them in: a rule defers them, they look like somebody who is protected, or no rule approves them.
     NotApproved(By),
     /// It depends on something that is not known of a contact.
     CannotBeEvaluated(Unknown),
@@ -62,7 +62,7 @@ impl fmt::Display for Audit {
         match self {
             Audit::Approved(rule) => write!(f, "approved by `{rule}`"),
             Audit::Rejected(rule) => write!(f, "rejected by `{rule}`"),
-            Audit::NotApproved(By::NoMatch) => f.write_str("not approved: no rule matches"),
+            Audit::NotApproved(By::NoMatch) => f.write_str("not approved: no rule lets them in"),
             Audit::NotApproved(by) => write!(f, "not approved: `{by}`"),
             Audit::CannotBeEvaluated(Unknown::Handle) => f.write_str("cannot be evaluated: no plain handle"),
             Audit::CannotBeEvaluated(Unknown::Condition { rule, key }) => {
@@ -108,9 +108,6 @@ impl Policy {
         if let Some(reject) = find(Verdict::Reject, Truth::True) {
             return Audit::Rejected(reject.rule.name.clone());
         }
-        if let Some(unknown) = find(Verdict::Reject, Truth::Unknown) {
-            return unknown.unknown();
-        }
         if let Some(defer) = find(Verdict::Defer, Truth::True) {
             return Audit::NotApproved(By::Rule(defer.rule.name.clone()));
         }
@@ -120,15 +117,20 @@ impl Policy {
         if !named && self.look_alike(handle, &inputs).is_some() {
             return Audit::NotApproved(By::Guard(GuardKind::LookAlike));
         }
-        if let Some(unknown) = find(Verdict::Defer, Truth::Unknown) {
-            return unknown.unknown();
+        let (approve, perhaps) = (find(Verdict::Approve, Truth::True), find(Verdict::Approve, Truth::Unknown));
+        if approve.or(perhaps).is_none() {
+            // Whatever else is unknown: nothing lets them in.
+            return Audit::NotApproved(By::NoMatch);
         }
-        if let Some(approve) = find(Verdict::Approve, Truth::True) {
-            return Audit::Approved(approve.rule.name.clone());
+        for speaks_against in [Verdict::Reject, Verdict::Defer] {
+            if let Some(unknown) = find(speaks_against, Truth::Unknown) {
+                return unknown.unknown();
+            }
         }
-        match find(Verdict::Approve, Truth::Unknown) {
-            Some(unknown) => unknown.unknown(),
-            None => Audit::NotApproved(By::NoMatch),
+        match (approve, perhaps) {
+            (Some(approve), _) => Audit::Approved(approve.rule.name.clone()),
+            (None, Some(unknown)) => unknown.unknown(),
+            (None, None) => Audit::NotApproved(By::NoMatch),
         }
     }
 
@@ -217,10 +219,10 @@ mod tests {
         let foes = format!("{FRIENDS}[rules.foes]\nthen = \"reject\"\nwhen = {{ handle = \"acme/spam\" }}\n");
         assert_eq!(audit(&foes, "ann"), "approved by `friends`");
         assert_eq!(audit(&foes, "acme/spam"), "rejected by `foes`");
-        assert_eq!(audit(&foes, "bob"), "not approved: no rule matches");
+        assert_eq!(audit(&foes, "bob"), "not approved: no rule lets them in");
         assert_eq!(policy(&foes).audit(None, None, Timestamp::UNIX_EPOCH).as_str(), "cannot-be-evaluated");
         let strict = foes.replace("no_match = \"defer\"", "no_match = \"reject\"");
-        assert_eq!(audit(&strict, "bob"), "not approved: no rule matches", "nobody is rejected by no rule");
+        assert_eq!(audit(&strict, "bob"), "not approved: no rule lets them in", "nobody is rejected by no rule");
     }
 
     #[test]
@@ -235,6 +237,7 @@ mod tests {
             assert_eq!(audit(&rules, "ann"), format!("cannot be evaluated: `foes` asks for `{key}`"));
             let narrow = rules.replace(condition, &format!("{condition}, owner = \"mallory\""));
             assert_eq!(audit(&narrow, "ann"), "approved by `friends`", "{key}: another owner");
+            assert_eq!(audit(&rules, "bob"), "not approved: no rule lets them in", "{key}: that much is certain");
         }
     }
 
@@ -252,7 +255,7 @@ mod tests {
         let limited = FRIENDS.replace("\n[", "\n") + "limit = { count = 1, per = \"1h\" }\nwait = \"1h\"\n";
         assert_eq!(audit(&limited, "ann"), "approved by `friends`");
         let ended = format!("{FRIENDS}until = 2026-01-01\n");
-        assert_eq!(audit(&ended, "ann"), "not approved: no rule matches", "a rule that has ended");
+        assert_eq!(audit(&ended, "ann"), "not approved: no rule lets them in", "a rule that has ended");
     }
 
     #[test]

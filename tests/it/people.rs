@@ -193,6 +193,8 @@ async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
     assert_eq!(site.control.state().requests[1].status, Status::Approved, "by the list, with no watch and no reload");
 
     assert_eq!(site.cli(&["list", "show", "friends"]).await.1, "ann\ncarol\ndave\n");
+    let (_, lists, _) = site.cli(&["list", "show"]).await;
+    assert!(lists.contains("friends  3") && lists.contains("blocked"), "{lists}");
     assert_eq!(site.cli(&["list", "show", "friends", "@dave"]).await.0, 0);
     assert_eq!(site.cli(&["list", "show", "friends", "@zoe"]).await.0, 1);
     let (code, _, err) = site.cli(&["list", "add", "freinds", "zoe"]).await;
@@ -257,11 +259,22 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
         code == 1 && out.ends_with("5 contacts: 1 approved, 2 rejected, 2 not approved, 0 cannot be evaluated\n"),
         "{out}"
     );
-    assert!(out.contains("rejected by `acme`") && out.contains("not approved: no rule matches"), "{out}");
+    assert!(out.contains("rejected by `acme`") && out.contains("not approved: no rule lets them in"), "{out}");
 
     // Nothing is removed unless somebody agrees.
     let (code, out, _) = site.cli(&["revoke", "--since", "1h", "--dry-run"]).await;
     assert!(code == 0 && out.contains("ann") && !out.contains("carol") && !out.contains("erin"), "{out}");
+    // By the id of the request behind it, as `contacts` shows it; who is nobody is said.
+    let (code, out, err) = site.cli(&["revoke", "r-4", "@zoe", "--dry-run"]).await;
+    assert!(
+        code == 0 && out.contains("carol") && !out.contains("ann") && err.contains("not a contact: `@zoe`"),
+        "{out}{err}"
+    );
+    let (code, out, err) = site.cli(&["revoke", "@r-4", "--dry-run"]).await;
+    assert!(
+        code == 1 && out.is_empty() && err.contains("not a contact: `@r-4`"),
+        "what begins with @ is no id: {out}{err}"
+    );
     let (code, out, err) = site.cli(&["revoke", "acme/*"]).await;
     assert!(code == 2 && out.contains("acme/1-bot") && err.contains("`--yes`"), "{out}{err}");
     contacts(&site, 5, &[]).await;

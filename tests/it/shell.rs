@@ -2,7 +2,7 @@
 
 use doorman::sandbox::NewRequest;
 
-use crate::faults::site::{AGENT, Site};
+use crate::faults::site::{AGENT, Site, TIME};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn completions_know_commands_and_whoever_is_waiting() {
@@ -26,6 +26,22 @@ async fn completions_know_commands_and_whoever_is_waiting() {
     assert!(all.contains(&"r-2".to_owned()) && !all.iter().any(|word| word.contains('$')), "{all:?}");
     assert!(complete(&["contacts", "--rule", ""]).await.contains(&"friends".to_owned()));
     assert!(complete(&["status", "--agent", "a00"]).await.contains(&AGENT.to_owned()));
+    assert!(complete(&["history", "--agent", "a00"]).await.contains(&AGENT.to_owned()));
+    assert_eq!(complete(&["history", "--outcome", "settled"]).await, ["settled-elsewhere"]);
+    assert_eq!(complete(&["history", "--verdict", "de"]).await, ["defer"]);
+    assert_eq!(complete(&["history", "--rule", "guard:a"]).await, ["guard:answered-before"]);
+    assert_eq!(complete(&["man", "rev"]).await, ["review", "revoke"]);
+    assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
+    daemon.said("contact_added", 1).await.unwrap();
+    // Who asked is known by the record, and so is who has access; nobody waits any more whose handle can be typed.
+    let offered = async |words: &[&str]| {
+        let wait = async { while complete(words).await != ["@carol"] {} };
+        tokio::time::timeout(TIME, wait).await.unwrap_or_else(|_| panic!("{words:?}"))
+    };
+    offered(&["explain", "@"]).await;
+    offered(&["history", "--handle", "@"]).await;
+    offered(&["revoke", "@"]).await;
+    assert!(complete(&["approve", "@"]).await.is_empty());
     daemon.stop().await.unwrap();
 }
 
@@ -75,6 +91,17 @@ async fn a_request_to_a_sandbox_needs_no_json() {
     let request = &site.control.state().requests[0];
     assert_eq!((request.id.as_str(), request.to.as_str()), (out.trim(), AGENT));
     assert_eq!((request.from_handle.as_deref(), request.message.as_deref()), (Some("@carol"), Some("hello")));
+    // The configuration names the sandbox and the agent.
+    let (code, out, err) = site.cli(&["sandbox", "request", "@dave"]).await;
+    assert_eq!(code, 0, "{err}");
+    let request = &site.control.state().requests[1];
+    assert_eq!((request.id.as_str(), request.to.as_str()), (out.trim(), AGENT));
+    // A platform that is spoken to over TLS is no sandbox: nothing is asked there.
+    std::fs::write(site.path("real.toml"), "[platform]\nurl = \"https://127.0.0.1:9\"\n").unwrap();
+    let real = site.path("real.toml");
+    let (code, _, err) = site.cli(&["sandbox", "request", "@dave", "--config", real.to_str().unwrap()]).await;
+    // Whether a sandbox listens at its usual port here is not ours to say.
+    assert!(code != 78 && !err.contains("127.0.0.1:9"), "{code}: {err}");
     let (code, _, err) = site.cli(&["sandbox", "request", "@carol", "--to", "nobody", "--url", &url]).await;
     assert!(code == 1 && err.contains("nobody here has that id or handle"), "{err}");
     let (code, _, err) = site.cli(&["sandbox", "request", "@carol", "--url", "http://127.0.0.1:9"]).await;

@@ -12,7 +12,7 @@ use crate::cli::ledger::fault;
 use crate::cli::{CliError, Global, agents, output};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::RecordedContact;
-use crate::model::{AgentId, Handle, Sender};
+use crate::model::{AgentId, Handle, Sender, Target};
 use crate::policy::audit::{self, Audit};
 use crate::policy::rules::PatternSet;
 use crate::policy::{self, By, Policy};
@@ -71,7 +71,7 @@ pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> 
 /// One contact, or all of a pattern, as somebody named them.
 #[derive(Debug, Clone)]
 pub(in crate::cli) enum Named {
-    /// One: its handle, or its contact id.
+    /// One: its handle, its contact id, or the id of the request behind it, by the one rule of [`Target`].
     One(String),
     /// All whose handles match.
     Pattern(Arc<PatternSet>),
@@ -82,24 +82,44 @@ impl Named {
         if text.contains('*') { pattern(text).map(Named::Pattern) } else { Ok(Named::One(text.to_owned())) }
     }
 
-    /// Whether it names exactly this contact.
-    pub(in crate::cli) fn is_exactly(&self, contact: &RecordedContact) -> bool {
-        match self {
-            Named::Pattern(_) => false,
-            Named::One(text) => {
-                let plain = Handle::parse(text).ok();
-                contact.contact.as_str() == text
-                    || contact.handle.as_ref().is_some_and(|handle| handle.raw() == text)
-                    || (plain.is_some() && handle(contact) == plain)
+    /// Which of these it names, and whether it names exactly those.
+    ///
+    /// # Errors
+    /// Exit code 1 where an id begins as several do.
+    pub(in crate::cli) fn among<'c>(
+        &self,
+        contacts: &'c [RecordedContact],
+    ) -> Result<(Vec<&'c RecordedContact>, bool), CliError> {
+        let text = match self {
+            Named::Pattern(patterns) => {
+                return Ok((contacts.iter().filter(|contact| fits(patterns, contact)).collect(), false));
+            }
+            Named::One(text) => text,
+        };
+        let target = Target::parse(text);
+        let of =
+            |means: &dyn Fn(&RecordedContact) -> bool| contacts.iter().filter(|one| means(one)).collect::<Vec<_>>();
+        let mut meant = Vec::new();
+        if !matches!(target, Target::Id(_)) {
+            let plain = target.handle();
+            let raw = |contact: &RecordedContact| contact.handle.as_ref().is_some_and(|handle| handle.raw() == text);
+            meant = of(&|contact| raw(contact) || (plain.is_some() && handle(contact) == plain));
+        }
+        if let (true, Some(id)) = (meant.is_empty(), target.id()) {
+            meant = of(&|contact| contact.contact.as_str() == id.as_str() || contact.request.as_ref() == Some(&id));
+        }
+        if let (true, Some(beginning)) = (meant.is_empty(), target.beginning()) {
+            meant = of(&|contact| {
+                let request = contact.request.as_ref().is_some_and(|request| request.as_str().starts_with(beginning));
+                request || contact.contact.as_str().starts_with(beginning)
+            });
+            if meant.len() > 1 {
+                let why =
+                    format!("several ids begin with `{}`: write more of the one you mean", output::shown(beginning));
+                return Err(CliError::new(1, why));
             }
         }
-    }
-
-    pub(in crate::cli) fn means(&self, contact: &RecordedContact) -> bool {
-        match self {
-            Named::One(_) => self.is_exactly(contact),
-            Named::Pattern(patterns) => fits(patterns, contact),
-        }
+        Ok((meant, true))
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn of_now(
     recorded: &RecordedRequest,
     global: &Global,
 ) -> Result<Printed, CliError> {
+    super::not_blanked(recorded)?;
     let now = Clock::start().now().wall;
     let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
     let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {

@@ -33,7 +33,8 @@ pub(super) fn shown(told: &Printed, colour: bool) -> String {
                 "now" => "hypothetical, if it came now",
                 _ => "hypothetical",
             };
-            format!("{what}: {}", explanation.render(colour))
+            let zone = TimeZone::system();
+            format!("{what}: {}", explanation.render(colour, &|at| time(at, now, &zone)))
         }
         (None, None) => String::new(),
     }

@@ -6,10 +6,12 @@ use reqwest::{Client, Response};
 use serde_json::Value;
 use url::Url;
 
-use crate::cli::{CliError, output};
+use crate::cli::{CliError, Global, output};
 use crate::platform::tls::innermost;
 use crate::sandbox::NewRequest;
 
+/// Where a sandbox listens, if nobody says.
+const USUAL: &str = "http://127.0.0.1:4400";
 /// Longest wait for the sandbox; a burst of 100,000 takes a moment.
 const REPLY_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of its reply: 100,000 ids.
@@ -22,7 +24,11 @@ const REPLY_BYTES_MAX: usize = 8 << 20;
   doorman sandbox request acme/bot --to maria/scheduler --name 'Acme Bot'
   doorman sandbox request 'acme/{number}-bot' --count 8
 
-Exit status: 0 made, 1 refused by the sandbox, 69 no sandbox answers.")]
+Without `--url` the sandbox is the one that the configuration names as its
+platform (an `http` address), and its first agent is asked.
+
+Exit status: 0 made, 1 refused by the sandbox, 69 no sandbox answers, 78 the
+configuration cannot be read.")]
 pub struct Args {
     /// Who asks; with --count, `{number}` is the number in the burst
     #[arg(value_name = "HANDLE")]
@@ -33,23 +39,29 @@ pub struct Args {
     /// What they call themselves
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Whom they ask, by id or handle; else the world's first agent
+    /// Whom they ask, by id or handle; else the configuration's first agent, else the world's
     #[arg(long, value_name = "AGENT")]
     to: Option<String>,
     /// How many requests
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u64,
-    /// Where the sandbox listens
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4400")]
-    url: Url,
+    /// Where the sandbox listens; else as the configuration says, else http://127.0.0.1:4400
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where the sandbox refuses, 69 where none answers, 2 for an address that is not `http`.
-pub fn run(args: &Args) -> Result<u8, CliError> {
-    let mut new = NewRequest::to(args.to.as_deref().unwrap_or_default()).from(&numbered(&args.from)).count(args.count);
+/// 1 where the sandbox refuses, 69 where none answers, 2 for an address that is not `http`, 78 for a configuration that cannot
+/// be read.
+pub fn run(args: &Args, global: &Global) -> Result<u8, CliError> {
+    let (url, agent) = match &args.url {
+        Some(url) => (url.clone(), None),
+        None => configured(global)?,
+    };
+    let to = args.to.clone().or(agent).unwrap_or_default();
+    let mut new = NewRequest::to(&to).from(&numbered(&args.from)).count(args.count);
     if let Some(message) = &args.message {
         new = new.saying(&numbered(message));
     }
@@ -60,12 +72,23 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::new(1, format!("the runtime cannot be started: {error}")))?;
-    let reply = runtime.block_on(post(&args.url, &new))?;
+    let reply = runtime.block_on(post(&url, &new))?;
     let ids = reply["ids"].as_array().map(Vec::as_slice).unwrap_or_default();
     for id in ids.iter().filter_map(Value::as_str) {
         output::print(&format!("{}\n", output::shown(id)))?;
     }
     Ok(0)
+}
+
+/// The sandbox and the agent that the configuration names. What is spoken to over TLS is the platform: no stranger is imitated
+/// there.
+fn configured(global: &Global) -> Result<(Url, Option<String>), CliError> {
+    let places = super::super::places(global, "--url URL")?;
+    let agent = places.rules.into_iter().map(|(id, _)| id).find(|id| !id.is_empty());
+    match places.platform.filter(|url| url.scheme() == "http") {
+        Some(url) => Ok((url, agent)),
+        None => Url::parse(USUAL).map(|url| (url, None)).map_err(|error| CliError::new(1, error.to_string())),
+    }
 }
 
 /// The number in the burst, as the sandbox writes it. In a help text `{n}` would be a line end.

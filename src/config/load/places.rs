@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::agents::DEFAULT_RULES;
+use url::Url;
+
 use super::layers::Layer;
 use super::{Env, Loading, Overrides, usual};
 use crate::config::raw;
@@ -28,6 +30,8 @@ pub struct Places {
     pub rules: Vec<(String, PathBuf)>,
     /// The ids and names of agents that have a name.
     pub names: Vec<(String, String)>,
+    /// Where the platform is, as far as that can be read.
+    pub platform: Option<Url>,
 }
 
 /// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
@@ -48,6 +52,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     }
     let overrides = Overrides::default();
     let mut loading = Loading::new(env, &overrides, problems, raw, file.as_deref());
+    let platform = loading.platform().map(|platform| platform.rest);
     let ledger = loading.ledger_path().value;
     let control = loading.control_path();
     let named = !matches!(control.layer, Layer::Default);
@@ -73,7 +78,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         (false, false) => std::iter::once(loading.resolve(&read)).chain(beside).collect(),
         (_, true) => beside.collect(),
     };
-    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, names, file })
+    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, names, platform, file })
 }
 
 /// As it is in the record, if it is an id at all.

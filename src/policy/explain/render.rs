@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
 
-use super::values::moment;
 use super::{ConditionResult, Explanation, Reason};
 use crate::model::Verdict;
 use crate::policy::Mode;
@@ -16,8 +16,9 @@ const RED: Style = AnsiColor::Red.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 impl Explanation {
-    /// A tree of text, ending in a newline. The same without `colour`, minus the escape sequences.
-    pub fn render(&self, colour: bool) -> String {
+    /// A tree of text, ending in a newline; `time` says when something is. The same without `colour`, minus the escape
+    /// sequences.
+    pub fn render(&self, colour: bool, time: &dyn Fn(Timestamp) -> String) -> String {
         let paint = |style: Style, text: &str| {
             if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
         };
@@ -29,13 +30,13 @@ impl Explanation {
         };
         let _ = writeln!(out, "{} by {}", paint(style.bold(), verdict), paint(BOLD, &self.by.to_string()));
         let policy = &self.policy[..self.policy.floor_char_boundary(12)];
-        let about = format!("request by {} at {}, policy {policy}", self.sender, moment(self.at));
+        let about = format!("request by {} at {}, policy {policy}", self.sender, time(self.at));
         let _ = writeln!(out, "{}", paint(DIM, &about));
         if let Some(due) = self.due {
-            let _ = writeln!(out, "not before {}", moment(due));
+            let _ = writeln!(out, "not before {}", time(due));
         }
         if let Some(again) = self.reconsider_at.filter(|again| Some(*again) != self.due) {
-            let _ = writeln!(out, "{}", paint(DIM, &format!("decided again at {}", moment(again))));
+            let _ = writeln!(out, "{}", paint(DIM, &format!("decided again at {}", time(again))));
         }
         if self.mode == Mode::Shadow {
             let _ = writeln!(out, "{}", paint(YELLOW, "shadow mode: nothing is answered"));

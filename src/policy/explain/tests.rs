@@ -90,7 +90,7 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
     ]);
     let told = told(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));
     assert_eq!(
-        told.render(false),
+        told.render(false, &values::moment),
         "approve by ann\n\
          request by ann at 2026-01-05T12:00:00Z, policy abababababab\n\
          decided again at 2026-01-05T13:00:00Z\n\
@@ -102,5 +102,8 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
          words (reject): does not match\n  \
            └─ false   when message_regex: wanted x; saw \\u{1b}[31mred\\n\\u{202e}\n"
     );
-    assert!(told.render(true).contains("\u{1b}[") && !told.render(true).contains("[31mred\n"));
+    assert!(
+        told.render(true, &values::moment).contains("\u{1b}[")
+            && !told.render(true, &values::moment).contains("[31mred\n")
+    );
 }

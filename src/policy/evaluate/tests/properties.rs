@@ -169,7 +169,7 @@ proptest! {
         let heard = told.reasons.iter().filter(|reason| !reason.rule.contains([':', '_']) && reason.rule != "paused");
         let heard = heard.filter(|reason| reason.matched != Some(false)).count();
         prop_assert!(decision.voices.is_empty() || decision.voices.len() == heard);
-        let shown = told.render(false);
+        let shown = told.render(false, &|at| at.to_string());
         prop_assert!(shown.chars().all(|one| one == '\n' || !one.is_control()), "an escape");
     }
 
