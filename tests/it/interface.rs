@@ -34,15 +34,35 @@ fn plain(words: &str) -> String {
     let mut words = words.replace("[`", "`").replace("`]", "`").replace("; see `crate::model::Target`", "");
     while let Some(at) = words.find("`ControlOp::") {
         let end = at + 1 + words[at + 1..].find('`').unwrap();
-        let op = words[at + 12..end].to_lowercase();
+        let op = kebab(&words[at + 12..end]);
         words.replace_range(at..=end, &format!("`{op}`"));
     }
     words
 }
 
-/// The public structs of a source that can be written as JSON, and the operations, which are an enum's variants.
-fn objects(source: &str) -> (Vec<Object>, Vec<Object>) {
-    let (mut structs, mut ops): (Vec<Object>, Vec<Object>) = (Vec::new(), Vec::new());
+/// A variant's name as serde writes it.
+fn kebab(name: &str) -> String {
+    let mut word = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !word.is_empty() {
+            word.push('-');
+        }
+        word.push(letter.to_ascii_lowercase());
+    }
+    word
+}
+
+/// What a source says: its public structs that can be written as JSON, the operations, which are an enum's variants, and the
+/// words of the other enums.
+#[derive(Default)]
+struct Said {
+    structs: Vec<Object>,
+    ops: Vec<Object>,
+    enums: Vec<(String, Vec<String>)>,
+}
+
+fn said_by(source: &str) -> Said {
+    let Said { mut structs, mut ops, mut enums } = Said::default();
     let (mut words, mut attributes, mut serialized) = (String::new(), String::new(), false);
     let mut place = "";
     for line in source.lines() {
@@ -65,9 +85,17 @@ fn objects(source: &str) -> (Vec<Object>, Vec<Object>) {
                 place = "struct";
             }
             ("pub enum ControlOp {", _) => place = "ops",
+            ("pub enum OpReply {", _) => place = "",
+            _ if line.starts_with("pub enum ") && serialized => {
+                enums.push((line.split(' ').nth(2).unwrap().to_owned(), Vec::new()));
+                place = "enum";
+            }
             ("}", _) => place = "",
             _ if place == "ops" && line.starts_with("    ") && !line.starts_with("     ") && text != "}," => {
-                ops.push(object(&text.trim_end_matches([',', '{', ' ']).to_lowercase()));
+                ops.push(object(&kebab(text.trim_end_matches([',', '{', ' ']))));
+            }
+            _ if place == "enum" => {
+                enums.last_mut().unwrap().1.push(format!("`{}`", kebab(text.trim_end_matches(','))));
             }
             _ if !place.is_empty() && text.contains(": ") => {
                 let (key, of) = text.trim_start_matches("pub ").trim_end_matches(',').split_once(": ").unwrap();
@@ -81,11 +109,11 @@ fn objects(source: &str) -> (Vec<Object>, Vec<Object>) {
         }
         serialized &= text.is_empty();
     }
-    (structs, ops)
+    Said { structs, ops, enums }
 }
 
 /// What a type is in JSON.
-fn kind(of: &str, known: &BTreeSet<String>) -> String {
+fn kind(of: &str, known: &BTreeMap<String, String>) -> String {
     let inner = |prefix: &str| of.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('>'));
     if let Some(inner) = inner("Option<") {
         return format!("{} or null", kind(inner, known));
@@ -99,19 +127,16 @@ fn kind(of: &str, known: &BTreeSet<String>) -> String {
         "Verdict" => "`approve`, `reject` or `defer`".to_owned(),
         "Said" => "a word of `doorman settle --help`".to_owned(),
         "Timestamp" => "time".to_owned(),
-        "u64" | "usize" => "number".to_owned(),
+        "u64" | "u32" | "usize" => "number".to_owned(),
         "bool" => "true or false".to_owned(),
         "BTreeMap<String, u64>" => "object of numbers".to_owned(),
         "flattened" => "an operation".to_owned(),
         other if of.contains("BTreeMap") => panic!("{other}"),
-        other => {
-            assert!(known.contains(other), "what is `{other}` in JSON?");
-            format!("[`{other}`](#{})", other.to_lowercase())
-        }
+        other => known.get(other).unwrap_or_else(|| panic!("what is `{other}` in JSON?")).clone(),
     }
 }
 
-fn table(object: &Object, known: &BTreeSet<String>) -> String {
+fn table(object: &Object, known: &BTreeMap<String, String>) -> String {
     let mut text = "| key | type | meaning |\n| --- | --- | --- |\n".to_owned();
     for field in &object.fields {
         let mut of = kind(&field.of, known);
@@ -125,10 +150,13 @@ fn table(object: &Object, known: &BTreeSet<String>) -> String {
 }
 
 fn generated() -> String {
-    let (mut structs, ops) = objects(&read("src/ops/control/wire.rs"));
-    structs.extend(objects(&read("src/ops/health.rs")).0);
+    let Said { mut structs, ops, enums } = said_by(&read("src/ops/control/wire.rs"));
+    structs.extend(said_by(&read("src/ops/health.rs")).structs);
     structs.retain(|object| !object.fields.is_empty());
-    let known: BTreeSet<String> = structs.iter().map(|object| object.name.clone()).collect();
+    let link = |object: &Object| format!("[`{}`](#{})", object.name, object.name.to_lowercase());
+    let mut known: BTreeMap<String, String> =
+        structs.iter().map(|object| (object.name.clone(), link(object))).collect();
+    known.extend(enums.into_iter().map(|(name, words)| (name, words.join(", "))));
     let mut text = "### Operations\n\n".to_owned();
     for op in &ops {
         writeln!(text, "#### `\"op\":\"{}\"`\n\n{}\n", op.name, op.words).unwrap();
