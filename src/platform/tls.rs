@@ -69,6 +69,15 @@ pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
     Ok(Arc::new(config))
 }
 
+/// A client's TLS that trusts nobody, for plain HTTP: it needs no certificates of the machine, which may have none.
+pub fn for_plain_http() -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Roots(error.to_string()))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// The TLS of this process: made once, and made again when the certificate authority's file has changed.
 #[derive(Debug)]
 pub struct Tls {

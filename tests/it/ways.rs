@@ -202,14 +202,15 @@ async fn distrusts(doorman: &mut Doorman) {
     for _ in 0..4 {
         let unknown = |line: &serde_json::Value| {
             let why = line["why"].as_str().or(line["detail"].as_str()).unwrap_or_default();
-            line["event"] == "reconnect" && why.contains("its authority is unknown here")
+            // Where `SSL_CERT_FILE` is set around the tests, the sentence goes on in another way.
+            line["event"] == "reconnect" && why.contains("is not trusted, its authority is ")
         };
         doorman.says("it does not trust the new certificate", unknown).await;
     }
 }
 
-/// A platform whose certificate another authority signs from now on. The file is read for the next connection where it
-/// looks changed, and after a reload where it does not.
+/// A platform whose certificate another authority signs from now on. The file is read for the next connection once it is
+/// another one, whatever its time says.
 #[tokio::test]
 async fn a_certificate_authority_that_is_replaced_is_used_by_the_next_connection() {
     let authorities = [1, 2, 3].map(|number| Authority::new(&format!("authority {number}")));
@@ -238,11 +239,9 @@ async fn a_certificate_authority_that_is_replaced_is_used_by_the_next_connection
     write(&second, later);
     a_friend_is_let_in(&platforms[1], &mut doorman).await;
 
+    // Another text of the same length, with the same time: it is another file all the same.
     balancer.target.send(platforms[2].address()).unwrap();
     write(&third, later);
-    distrusts(&mut doorman).await;
-    let reload = timeout(TIME, site.command(&["reload", "--wait"]).output()).await.unwrap().unwrap();
-    assert!(reload.status.success(), "{reload:?}");
     a_friend_is_let_in(&platforms[2], &mut doorman).await;
     doorman.stop().await;
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::cli::{CliError, Global, output};
+use crate::platform::tls;
 use crate::platform::tls::innermost;
 use crate::sandbox::NewRequest;
 
@@ -107,7 +108,13 @@ async fn post(url: &Url, new: &NewRequest) -> Result<Value, CliError> {
         return Err(CliError::new(2, format!("`{url}` is not an `http` address")));
     };
     // A sandbox is on this machine or near it: never through a proxy.
-    let client = Client::builder().no_proxy().timeout(REPLY_MAX).redirect(reqwest::redirect::Policy::none()).build();
+    let tls = tls::for_plain_http().map_err(|error| CliError::new(1, error.to_string()))?;
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .timeout(REPLY_MAX)
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
     let client = client.map_err(|error| CliError::new(1, innermost(&error)))?;
     let response = client.post(target).json(new).send().await.map_err(|error| absent(innermost(&error)))?;
     let made = response.status().is_success();

@@ -16,7 +16,8 @@ use crate::config::settings::{NotifyTarget, NotifyWay};
 use crate::model::StrangerText;
 use crate::notify::message::Message;
 use crate::notify::{Surroundings, render};
-use crate::platform::{retry_after, tls};
+use crate::platform::retry_after;
+use crate::platform::tls::{self, TlsError};
 use crate::secret::Key;
 
 /// The time for one call, from the first byte to the last.
@@ -41,15 +42,8 @@ pub(super) async fn deliver(
     message: &Message,
     around: &Surroundings,
 ) -> Result<(), Undelivered> {
-    let ca_file = target.ca_file.clone();
-    let config = tokio::task::spawn_blocking(move || tls::client_config(ca_file.as_deref()));
-    let config = match config.await {
-        Ok(Ok(config)) => config,
-        Ok(Err(error)) => return Err(Undelivered::new(error.to_string())),
-        Err(_) => return Err(Undelivered::new("setting TLS up failed inside doorman")),
-    };
     let client = Client::builder()
-        .tls_backend_preconfigured(config.as_ref().clone())
+        .tls_backend_preconfigured(tls_of(target, secrets).await?)
         .redirect(reqwest::redirect::Policy::none())
         .timeout(CALL_MAX)
         .connect_timeout(CONNECT_MAX)
@@ -77,6 +71,32 @@ pub(super) async fn deliver(
     let why = if said.is_empty() { format!("{what} ({status})") } else { format!("{what} ({status}): {said}") };
     let asked = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     Err(Undelivered { why, after: after.filter(|_| asked), gone: status == StatusCode::GONE })
+}
+
+/// The machine's roots and the target's own authority, where TLS is spoken at all.
+async fn tls_of(target: &NotifyTarget, secrets: &Secrets) -> Result<rustls::ClientConfig, Undelivered> {
+    let over_tls = match &target.way {
+        NotifyWay::Matrix { server, .. } => server.scheme() == "https",
+        NotifyWay::Webhook { .. }
+        | NotifyWay::Slack { .. }
+        | NotifyWay::Discord { .. }
+        | NotifyWay::Ntfy { .. }
+        | NotifyWay::Mail { .. }
+        | NotifyWay::Command { .. } => address(secrets)?.scheme() == "https",
+    };
+    let ca_file = target.ca_file.clone();
+    let made = tokio::task::spawn_blocking(move || match over_tls {
+        true => tls::client_config(ca_file.as_deref()).map(|config| config.as_ref().clone()),
+        false => tls::for_plain_http(),
+    });
+    match made.await {
+        Ok(Ok(config)) => Ok(config),
+        Ok(Err(TlsError::Ca { path, why })) => {
+            Err(Undelivered::new(format!("`ca_file` = `{path}` cannot be used: {why}")))
+        }
+        Ok(Err(error @ (TlsError::Roots(_) | TlsError::Variable { .. }))) => Err(Undelivered::new(error.to_string())),
+        Err(_) => Err(Undelivered::new("setting TLS up failed inside doorman")),
+    }
 }
 
 /// What went wrong, with its causes and without the address.
