@@ -9,10 +9,9 @@ use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::process::{Doorman, KEY, Site, TIME};
+use crate::process::{Doorman, KEY, Site};
 use crate::tls::{Authority, a_friend_is_let_in, platform};
 
 /// How a proxy is spoken to.
