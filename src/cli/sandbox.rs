@@ -85,6 +85,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a contact request to an agent of a running sandbox
+    #[command(alias = "knock")]
     Request(request::Args),
 }
 

@@ -409,3 +409,31 @@ async fn what_the_daemon_decided_is_explained_to_the_word() {
         assert_eq!((&told["verdict"], &told["by"]), (&last["verdict"], &last["by"]), "{told}");
     }
 }
+
+/// A rules file loads wherever doorman runs: a machine's own zones may lack the old names, or there may be none.
+#[test]
+fn an_old_name_of_a_time_zone_is_known_whatever_the_machine_has() {
+    let window = |tz: &str| {
+        format!(
+            "version = 1\n[windows.office]\ntz = \"{tz}\"\ndays = [\"mon\"]\nfrom = \"09:00\"\nto = \"17:00\"\n\
+             [rules.friends]\nthen = \"approve\"\nwhen = {{ owner = \"ann\", window = \"office\" }}\n"
+        )
+    };
+    let folder = Folder::new(&window("US/Eastern"));
+    std::fs::create_dir_all(folder.path("zones/Europe")).unwrap();
+    // A system of today: some zones, and not this one.
+    let _ = std::fs::copy("/usr/share/zoneinfo/Europe/Paris", folder.path("zones/Europe/Paris"));
+    for (tz, code) in [("US/Eastern", 0), ("Europe/Paris", 0), ("US/Nowhere", 78)] {
+        std::fs::write(folder.path("rules.toml"), window(tz)).unwrap();
+        for zones in ["zones", "no-such-directory"] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+            command
+                .args(["check", "--rules", "rules.toml"])
+                .env("TZDIR", folder.path(zones))
+                .current_dir(folder.0.path());
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(code), "{tz} with {zones}: {said}");
+        }
+    }
+}
