@@ -12,7 +12,7 @@
 //! | [`phoenix`] | yes | frames, the session's states, backoff |
 //! | [`inbox`] | yes | one owner per request id, listing passes, tombstones |
 //! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
-//! | [`responder`] | yes | slots, rate, and what a reply to an answer means |
+//! | `responder` | yes | slots, rate, and what a reply to an answer means |
 //! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
 //! | [`ledger`] | no | the record: one SQLite file, one writing thread |
 //!

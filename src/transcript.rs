@@ -139,7 +139,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u
 /// Why a text is no transcript.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Over [`READ_BYTES_MAX`].
+    /// Over `READ_BYTES_MAX`.
     #[error("it has more than {READ_BYTES_MAX} bytes")]
     TooLong,
     /// A line that is none.

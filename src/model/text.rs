@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// A stranger's text. `Display` and `Debug` escape it and cap it at [`StrangerText::SHOWN_MAX`] characters, so that no
+/// A stranger's text. `Display` and `Debug` escape it and cap it at `StrangerText::SHOWN_MAX` characters, so that no
 /// terminal, log line or page can be steered by it.
 ///
-/// A text beyond [`StrangerText::KEPT_MAX`] is cut, and says so: what a cut text does not show is unknown.
+/// A text beyond `StrangerText::KEPT_MAX` is cut, and says so: what a cut text does not show is unknown.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StrangerText {
     kept: Box<str>,
@@ -19,7 +19,7 @@ impl StrangerText {
     /// Most characters shown of one text.
     pub(crate) const SHOWN_MAX: usize = 200;
 
-    /// Takes a text in, cut at [`StrangerText::KEPT_MAX`] bytes on a character boundary.
+    /// Takes a text in, cut at `StrangerText::KEPT_MAX` bytes on a character boundary.
     pub fn new(text: &str) -> Self {
         let kept = &text[..text.floor_char_boundary(Self::KEPT_MAX)];
         Self { kept: kept.into(), cut: kept.len() < text.len() }

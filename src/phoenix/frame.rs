@@ -18,7 +18,7 @@ pub enum Push {
     Join,
     /// Leaves a topic. The reply is not to be waited for.
     Leave,
-    /// Keeps the connection; on the topic [`HEARTBEAT_TOPIC`].
+    /// Keeps the connection; on the topic `HEARTBEAT_TOPIC`.
     Heartbeat,
 }
 
@@ -60,7 +60,7 @@ impl Ref {
 /// Why a text is no frame. Holds none of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameProblem {
-    /// Over [`FRAME_BYTES_MAX`].
+    /// Over `FRAME_BYTES_MAX`.
     #[error("a frame of {0} bytes is over the bound of {FRAME_BYTES_MAX}")]
     TooLong(usize),
     /// Cut off, not JSON, or nested too deeply.

@@ -34,10 +34,10 @@ pub enum BodyProblem {
     /// No JSON, cut short, or nested too deep.
     #[error("its body is no JSON: does `platform.url` name the API?")]
     NotJson,
-    /// More values than [`VALUES_MAX`].
+    /// More values than `VALUES_MAX`.
     #[error("its body holds more than {VALUES_MAX} values")]
     TooMany,
-    /// More rows than [`ROWS_MAX`].
+    /// More rows than `ROWS_MAX`.
     #[error("its page holds more than {ROWS_MAX} rows")]
     TooManyRows,
     /// JSON, but this is missing or of another type.

@@ -1,6 +1,6 @@
 //! TLS for both the socket and REST: rustls, one provider, the machine's roots, and one more CA by setting.
 //!
-//! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call [`client_config`].
+//! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call `client_config`.
 
 mod machine;
 

@@ -23,8 +23,8 @@ use super::history::History;
 use super::rules::{Limit, Policy, RuleName};
 use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
 
-/// The agent's own state. Bounds: [`charges::CHARGES_MAX`] charges, [`REQUESTS_MAX`](super::history::REQUESTS_MAX)
-/// requests and [`OWNERS_MAX`](super::history::OWNERS_MAX) owners of history, [`APPROVALS_MAX`] approvals;
+/// The agent's own state. Bounds: `charges::CHARGES_MAX` charges, `REQUESTS_MAX`
+/// requests and `OWNERS_MAX` owners of history, [`APPROVALS_MAX`] approvals;
 /// as many answers that nobody confirmed as charges;
 /// notices and open answers are as many as there are pending requests, which the inbox bounds; holds as many as people
 /// put on requests that nobody has seen the end of.

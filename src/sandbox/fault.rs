@@ -90,7 +90,7 @@ pub struct Fault {
     /// A close code, an HTTP status, or which malformed answer, by what is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Milliseconds, by what is done; at most [`FAULT_MS_MAX`].
+    /// Milliseconds, by what is done; at most `FAULT_MS_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
     /// Only this agent, by id or handle.
@@ -100,7 +100,7 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// With `do: "close"`, the close frame's reason; with `do: "status"`, what the answer says, or why a join is refused. At
-    /// most [`REASON_BYTES_MAX`] bytes.
+    /// most `REASON_BYTES_MAX` bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// With `do: "throttle"`, the calls of a second.

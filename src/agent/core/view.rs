@@ -64,7 +64,7 @@ pub struct PendingRequest {
     pub doubts: Vec<Doubt>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
-    /// The word for where it is: see [`crate::inbox::Entry::stage_word`].
+    /// The word for where it is: see `crate::inbox::Entry::stage_word`.
     pub stage: &'static str,
 }
 
