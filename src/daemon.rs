@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{AgentSettings, ControlSettings};
+use crate::config::settings::{AgentSettings, ControlSettings, NotifyTarget};
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::notify;
@@ -145,7 +145,7 @@ impl Prepared {
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
         let options = ledger::Options { clock, committed, ..ledger::Options::default() };
         let ledger = Ledger::open(&settings.ledger.path, options)?;
-        keys(&settings.agents, redact);
+        keys(&settings.agents, &settings.notify, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
@@ -205,7 +205,7 @@ fn last_policy<'a>(
 
 /// Hides every key from the log, all at once: one by one they would cost as much for each agent as for all before it. One that
 /// cannot be read now is hidden when its agent reads it.
-fn keys(agents: &[AgentSettings], redact: &Redact) {
+fn keys(agents: &[AgentSettings], targets: &[NotifyTarget], redact: &Redact) {
     let mut found = Vec::with_capacity(agents.len());
     for agent in agents {
         let secret::Found { key, warnings } = secret::look(&agent.key);
@@ -214,6 +214,17 @@ fn keys(agents: &[AgentSettings], redact: &Redact) {
             let source = secret::describe(&agent.key);
             log::agent_span(&agent.id)
                 .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key is not kept safely"));
+        }
+    }
+    for target in targets {
+        // One of two lines is no key; what is wrong with how it is kept is said all the same.
+        for source in target.way.secret_address().into_iter().chain(&target.secret) {
+            let secret::Found { key, warnings } = secret::look(source);
+            found.extend(key.ok());
+            for why in warnings {
+                let (source, notify) = (secret::describe(source), &target.name);
+                warn!(event = events::KEY_EXPOSED, source, why, notify, "a target's secret is not kept safely");
+            }
         }
     }
     redact.add_all(found.iter().map(secret::Key::expose));

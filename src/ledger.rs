@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::model::AgentId;
 
 pub use backup::backup;
-use deliveries::{Delivery, Mark, Waiting};
+use deliveries::{Delivery, Mark, Waiting, Wanted};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 pub use file::reset;
 pub use read::{Filter, LedgerReader, RecordedRequest};
@@ -229,9 +229,10 @@ impl Ledger {
         &self,
         agents: Vec<AgentId>,
         since: Mark,
+        wanted: Wanted,
         looked: Option<(i64, i64)>,
     ) -> Result<Option<Waiting>, LedgerError> {
-        self.read(move |connection| deliveries::waiting(connection, &agents, &since, looked)).await
+        self.read(move |connection| deliveries::waiting(connection, &agents, &since, wanted, looked)).await
     }
 
     /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and

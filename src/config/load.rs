@@ -208,7 +208,7 @@ impl<'a> Loading<'a> {
         let (group, read_group) = (self.given("control.group"), self.given("control.read_group"));
         let read_path = self.read_path(&control_path, read_group.is_some());
         let metrics = self.metrics();
-        let notify = self.notify();
+        let notify = self.notify(agents.as_deref());
         let watch = self.flag("reload.watch", false);
         let format = self.scalar("log.format", None, "auto");
         let format = self.word("log.format", &format, keys::FORMATS);

@@ -77,6 +77,17 @@ pub struct OpenMessage {
     pub attempts: u32,
     /// When it is due.
     pub next_at: Timestamp,
+    /// Why the last try failed.
+    pub why: Option<String>,
+}
+
+/// What a target wants to hear of those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// That somebody waits.
+    pub deferred: bool,
+    /// That somebody is overdue.
+    pub overdue: bool,
 }
 
 /// Who waits for a person.
@@ -130,10 +141,12 @@ pub(super) fn load(connection: &Connection, target: &str) -> rusqlite::Result<De
         .optional()?
         .unwrap_or_default();
     let open = connection
-        .prepare_cached("SELECT id, body, at, attempts, next_at FROM delivery WHERE target = ?1 AND ended_at IS NULL")?
+        .prepare_cached(
+            "SELECT id, body, at, attempts, next_at, why FROM delivery WHERE target = ?1 AND ended_at IS NULL",
+        )?
         .query_row([target], |row| {
             let (Micros(at), Micros(next_at)) = (row.get(2)?, row.get(4)?);
-            Ok(OpenMessage { id: row.get(0)?, body: row.get(1)?, at, attempts: row.get(3)?, next_at })
+            Ok(OpenMessage { id: row.get(0)?, body: row.get(1)?, at, attempts: row.get(3)?, next_at, why: row.get(5)? })
         })
         .optional()?;
     let last = connection
@@ -168,6 +181,7 @@ pub(super) fn waiting(
     connection: &Connection,
     agents: &[AgentId],
     since: &Mark,
+    wanted: Wanted,
     looked: Option<(i64, i64)>,
 ) -> rusqlite::Result<Option<Waiting>> {
     let transaction = connection.unchecked_transaction()?;
@@ -197,8 +211,8 @@ pub(super) fn waiting(
         waiting.all += 1;
         let first: i64 = row.get(8)?;
         let noticed: Option<i64> = row.get(9)?;
-        let overdue = noticed.is_some_and(|n| n > since.overdue);
-        if first <= since.decision && !overdue {
+        let overdue = wanted.overdue && noticed.is_some_and(|n| n > since.overdue);
+        if !(overdue || wanted.deferred && first > since.decision) {
             continue;
         }
         if waiting.new.len() == NAMED_MAX {

@@ -10,6 +10,7 @@ use crate::model::*;
 use crate::policy::decision::{By, Voice};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
+mod deliveries;
 mod doubts;
 mod model;
 mod policies;

@@ -14,6 +14,8 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(5 * 3600),
     Duration::from_secs(10 * 3600),
 ];
+/// The longest wait there is.
+pub(super) const WAIT_LONGEST: Duration = WAITS[WAITS.len() - 1];
 /// A wait is at least this part of its ceiling, so that tries do not come close together by chance.
 const WAIT_LEAST: f64 = 0.5;
 /// The longest wait that the other end may ask for.

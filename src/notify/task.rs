@@ -6,17 +6,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::conditions::{self, News, Settling};
 use super::message::Message;
-use super::pacing::{GIVE_UP_AFTER, Pacing, wait_after};
+use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
 use super::{Surroundings, Targets};
 use crate::config::settings::{NotifyEvent, NotifyTarget};
-use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting};
+use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting, Wanted};
 use crate::ledger::{LedgerError, Record};
 use crate::ops::board::{Board, Phase};
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
@@ -24,6 +24,8 @@ use crate::ops::log::events;
 
 /// Between tries to read the record at the start.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
+/// How long to wait for the record before a message is delivered.
+const RECORD_MAX: Duration = Duration::from_secs(2);
 /// The task looks at least this often whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -121,13 +123,29 @@ impl Task {
             sleep(LOAD_AGAIN).await;
         };
         self.mark = delivery.mark;
-        self.open = delivery.open.and_then(open_again);
+        let tried = delivery.open.as_ref().filter(|open| open.attempts > 0).map(|open| open.why.clone());
+        if let Some(open) = delivery.open {
+            self.open = match open_again(&open) {
+                Some(open) => Some(open),
+                None => {
+                    // Another doorman wrote it. It ends here, since a second one cannot be under way beside it.
+                    let (attempts, at) = (open.attempts, self.around.clock.now().wall);
+                    let why = Some("this doorman cannot read the message that another one wrote".to_owned());
+                    let (id, end) = (open.id.as_str().into(), Some(DeliveryEnd::GaveUp));
+                    self.record(Record::Tried { id, attempts, end, next_at: at, why, at }).await;
+                    None
+                }
+            };
+        }
         self.show(|status| {
             status.delivered_at = delivery.delivered_at;
             if let Some((end, at, why)) = delivery.failed {
                 // Stopped is what the other end said to the last daemon: this one asks again.
                 (status.state, status.failed_at, status.why) = (NotifyState::GaveUp, Some(at), Some(why));
                 debug!(notify = status.name, end = end.as_str(), "the last message did not arrive");
+            }
+            if let Some(why) = tried {
+                (status.state, status.why) = (NotifyState::Retrying, why);
             }
         });
         self.show_open();
@@ -136,7 +154,9 @@ impl Task {
     async fn turn(&mut self) {
         let now = self.around.clock.now();
         if let Some(open) = &self.open {
-            if now.wall >= open.next_at {
+            // A clock that was ahead when the wait began must not make it last for years.
+            let left = Duration::try_from(open.next_at.duration_since(now.wall)).unwrap_or_default();
+            if left.is_zero() || left > WAIT_LONGEST {
                 self.deliver().await;
             }
             return;
@@ -161,21 +181,18 @@ impl Task {
 
     /// Who waits for a person; `None` where that is nobody new for sure, or cannot be read now.
     async fn who_waits(&mut self, board: &Board) -> Option<Waiting> {
-        let wanted = [NotifyEvent::Deferred, NotifyEvent::Overdue];
+        let hears = |event| self.settings.events.contains(&event);
+        let wanted = Wanted { deferred: hears(NotifyEvent::Deferred), overdue: hears(NotifyEvent::Overdue) };
         let agents = &self.settings.agents;
         let concerned =
             |agent: &&Arc<crate::ops::board::AgentBoard>| agents.is_empty() || agents.contains(&agent.status.id);
         let anybody = board.agents.iter().filter(concerned).any(|agent| agent.status.deferred > 0);
-        if !anybody || !wanted.iter().any(|event| self.settings.events.contains(event)) {
+        if !anybody || !(wanted.deferred || wanted.overdue) {
             return None;
         }
         let since = self.mark.clone();
-        let mut waiting = self.around.ledger.waiting(agents.clone(), since, self.looked).await.ok()??;
+        let waiting = self.around.ledger.waiting(agents.clone(), since, wanted, self.looked).await.ok()??;
         self.looked = Some((waiting.decision, waiting.overdue));
-        waiting.new.retain(|request| {
-            let event = if request.overdue.is_some() { NotifyEvent::Overdue } else { NotifyEvent::Deferred };
-            self.settings.events.contains(&event)
-        });
         Some(waiting)
     }
 
@@ -192,24 +209,14 @@ impl Task {
         let waiting = waiting.as_ref().unwrap_or(&nobody);
         let message = Message::new(now.wall, waiting, news, self.settings.text, &self.around.redact);
         let id = new_id();
-        let on_record = may_record
-            && {
-                let record = Record::Message {
-                    target: self.settings.name.as_str().into(),
-                    id: id.as_str().into(),
-                    body: message.to_json(),
-                    mark: mark.clone(),
-                    at: now.wall,
-                };
-                match self.around.ledger.commit(vec![record]).await {
-                    Ok(()) => true,
-                    Err(LedgerError::Closed) => return,
-                    Err(why) => {
-                        warn!(event = events::MESSAGE_FAILED, notify = self.settings.name, %why, "a message could not be put on record; it is delivered all the same");
-                        false
-                    }
-                }
-            };
+        let record = Record::Message {
+            target: self.settings.name.as_str().into(),
+            id: id.as_str().into(),
+            body: message.to_json(),
+            mark: mark.clone(),
+            at: now.wall,
+        };
+        let on_record = may_record && self.record(record).await;
         self.mark = mark;
         self.pacing.made(now.mono);
         self.open = Some(Open { id, message, attempts: 0, next_at: now.wall, on_record });
@@ -300,8 +307,20 @@ impl Task {
             }
         });
         self.show_open();
-        if on_record && let Err(why) = self.around.ledger.commit(vec![tried]).await {
-            debug!(notify = self.settings.name, %why, "the end of a try is not on record: after a restart it is made again");
+        if on_record {
+            self.record(tried).await;
+        }
+    }
+
+    /// Puts this on record; whether it is there, or will be: what cannot be written now is written in its order, and a ledger
+    /// that is blocked must not keep anybody from being told of that.
+    async fn record(&self, record: Record) -> bool {
+        match timeout(RECORD_MAX, self.around.ledger.commit(vec![record])).await {
+            Ok(Ok(())) | Err(_) => true,
+            Ok(Err(why)) => {
+                warn!(event = events::MESSAGE_FAILED, notify = self.settings.name, %why, "a message is not on record; after a restart it may be delivered again");
+                false
+            }
         }
     }
 
@@ -327,8 +346,8 @@ impl Task {
     }
 }
 
-/// What was under way when the last daemon ended. One that this doorman cannot read is as good as none.
-fn open_again(open: OpenMessage) -> Option<Open> {
+/// What was under way when the last daemon ended, if this doorman can read it.
+fn open_again(open: &OpenMessage) -> Option<Open> {
     let message: Message = serde_json::from_str(&open.body).ok()?;
-    Some(Open { id: open.id, message, attempts: open.attempts, next_at: open.next_at, on_record: true })
+    Some(Open { id: open.id.clone(), message, attempts: open.attempts, next_at: open.next_at, on_record: true })
 }

@@ -306,6 +306,47 @@ impl Got {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
+    let (receiver, address) = Receiver::start(&[Answer::Silence]).await;
+    let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
+    let site = site(table, &[("ops.url", &address)]).await;
+    let daemon = live(&site).await;
+    stranger(&site, "one");
+    // While this message is under way, the file goes: how the try ended cannot be put on record.
+    receiver.calls(1).await;
+    let (ledger, aside) = (site.path("ledger.db"), site.path("aside.db"));
+    let moves = |from: &std::path::Path, to: &std::path::Path| {
+        for end in ["", "-wal", "-shm"] {
+            let with = |path: &std::path::Path| format!("{}{end}", path.display());
+            std::fs::rename(with(from), with(to)).unwrap();
+        }
+    };
+    moves(&ledger, &aside);
+    site.ask("meanwhile", 1, true);
+    daemon.said("ledger_blocked", 1).await.unwrap();
+    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(200)]);
+    daemon.said("message_failed", 1).await.unwrap();
+    assert_eq!(site.cli(&["notify", "retry", "ops"]).await.0, 0);
+    let holds = |call: &Got| {
+        let conditions = call.json()["data"]["conditions"].as_array().unwrap().clone();
+        conditions.iter().find(|one| one["event"] == "ledger_blocked").map(|one| one["holds"].as_bool().unwrap())
+    };
+    let told = async |wanted: bool| {
+        let wait = async {
+            while receiver.all().last().and_then(holds) != Some(wanted) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(TIME, wait).await.unwrap_or_else(|_| panic!("never told {wanted}: {:?}", receiver.all()));
+    };
+    told(true).await;
+    moves(&aside, &ledger);
+    daemon.said("ledger_recovered", 1).await.unwrap();
+    told(false).await;
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_is_not_followed_and_a_test_says_why_it_failed() {
     let (elsewhere, elsewhere_at) = Receiver::start(&[]).await;
     let (receiver, address) = Receiver::start(&[Answer::Redirect(elsewhere_at)]).await;
@@ -341,7 +382,7 @@ async fn a_program_gets_the_message_and_ends_with_everything_it_started() {
     };
     let kept = site.path("kept.json").display().to_string();
     let environment = site.path("environment").display().to_string();
-    let good = script("good", &format!("env > {environment}\ncat > {kept}.new && mv {kept}.new {kept}"));
+    let good = script("good", &format!("env > {environment}\nsleep 1000 & cat > {kept}.new && mv {kept}.new {kept}"));
     let bad = script("bad", "echo 'no such room' >&2\nexit 3");
     let pid = site.path("pid").display().to_string();
     let slow = script("slow", &format!("sleep 1000 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"));
@@ -362,6 +403,8 @@ async fn a_program_gets_the_message_and_ends_with_everything_it_started() {
     site.until("the program ran", |_| site.path("kept.json").exists()).await.unwrap();
     let message: Value = serde_json::from_slice(&std::fs::read(site.path("kept.json")).unwrap()).unwrap();
     assert_eq!(message["requests"][0]["request"], "one");
+    // What it left running holds its standard error, and is no fault of its own.
+    daemon.said("message_sent", 1).await.unwrap();
     let environment = std::fs::read_to_string(site.path("environment")).unwrap();
     assert!(environment.contains("DOORMAN_TARGET=good"), "{environment}");
     let (code, _, error) = site.cli(&["notify", "test", "bad"]).await;

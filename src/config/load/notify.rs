@@ -10,7 +10,7 @@ use super::Loading;
 use super::layers::{Layer, Layered};
 use crate::config::keys;
 use crate::config::raw::RawTable;
-use crate::config::settings::{KeySource, NotifyEvent, NotifyTarget, NotifyText, NotifyWay, loopback};
+use crate::config::settings::{AgentSettings, KeySource, NotifyEvent, NotifyTarget, NotifyText, NotifyWay, loopback};
 use crate::document::{duration, nearest};
 use crate::model::AgentId;
 
@@ -37,7 +37,7 @@ const ADDRESSES: [&str; 3] = ["url_file", "url_env", "url_credential"];
 
 impl Loading<'_> {
     /// The targets of the file, in its order.
-    pub(super) fn notify(&mut self) -> Option<Vec<NotifyTarget>> {
+    pub(super) fn notify(&mut self, known: Option<&[AgentSettings]>) -> Option<Vec<NotifyTarget>> {
         let raw = std::mem::take(&mut self.raw.notify);
         let mut targets: Vec<NotifyTarget> = Vec::with_capacity(raw.len());
         let mut whole = true;
@@ -51,6 +51,12 @@ impl Loading<'_> {
                 self.problems
                     .error(&span, format!("the target `{}` is there twice", target.name))
                     .help("give each `[[notify]]` a name of its own");
+            }
+            let stranger = |id: &&AgentId| known.is_some_and(|known| !known.iter().any(|agent| agent.id == **id));
+            if let (Some(id), Some(at)) = (target.agents.iter().find(stranger), one.get("agents")) {
+                let message =
+                    format!("the target `{}` hears of an agent `{id}` that is not in `[[agents]]`", target.name);
+                self.problems.warning(&at.span, message).help("correct the id, or remove it");
             }
             targets.push(target);
         }

@@ -20,6 +20,8 @@ const RUN_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of its output that are read; more is an error of its own.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
 const SHOWN_CHARS_MAX: usize = 200;
+/// For the rest of what it said, once it has ended.
+const SAID_MAX: Duration = Duration::from_millis(200);
 
 pub(super) async fn deliver(
     target: &NotifyTarget,
@@ -81,6 +83,7 @@ async fn trusted(program: &Path) -> Result<(), Undelivered> {
 /// Hands the message over and waits for the end; what the program says on standard error comes back.
 async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::process::ExitStatus, String)> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let mut said = Vec::new();
     let write = async {
         if let Some(mut stdin) = stdin {
             // A program that does not read it is no worse for that.
@@ -88,14 +91,23 @@ async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::proce
         }
     };
     let read = async {
-        let mut said = Vec::new();
         if let Some(stderr) = stderr {
             let _ = stderr.take(OUTPUT_BYTES_MAX).read_to_end(&mut said).await;
         }
-        String::from_utf8_lossy(&said).into_owned()
     };
-    let ((), said) = tokio::join!(write, read);
-    Ok((child.wait().await?, said))
+    let status = {
+        let mut both = std::pin::pin!(async { tokio::join!(write, read) });
+        tokio::select! {
+            biased;
+            _ = &mut both => child.wait().await?,
+            // What it started may still hold its standard error: that is not waited for.
+            status = child.wait() => {
+                let _ = tokio::time::timeout(SAID_MAX, both).await;
+                status?
+            }
+        }
+    };
+    Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// The program's process group, killed when this goes.
