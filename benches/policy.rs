@@ -58,6 +58,7 @@ fn rule(at: usize, condition: impl Into<Condition>) -> Rule {
         until: None,
         until_day: None,
         shadow: false,
+        ask: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{AgentSettings, ControlSettings, NotifyTarget};
+use crate::decider::Deciders;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::notify;
@@ -289,6 +290,7 @@ impl Daemon {
             net,
             rest,
             dialer,
+            deciders: Deciders::new(&settings.deciders),
             ledger: ledger.clone(),
             timing: settings.timing,
             observer,

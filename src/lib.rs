@@ -14,6 +14,7 @@
 //! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
 //! | `responder` | yes | slots, rate, and what a reply to an answer means |
 //! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
+//! | [`decider`] | no | carries questions about doubtful requests to programs on this machine |
 //! | [`ledger`] | no | the record: one SQLite file, one writing thread |
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
@@ -29,6 +30,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+#[expect(clippy::disallowed_methods, reason = "a shell: it counts what was asked in an hour")]
+pub mod decider;
 pub mod diagnostics;
 pub mod document;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]

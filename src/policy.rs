@@ -8,6 +8,7 @@
 //! what is unknown never decides.*
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
+pub(crate) mod ask;
 pub(crate) mod audit;
 pub(crate) mod compile;
 pub mod conditions;
@@ -37,6 +38,7 @@ pub(crate) mod tests_runner;
 pub mod text;
 pub(crate) mod window;
 
+pub use ask::{Ask, Question, Told};
 pub use compile::include::joined;
 pub use compile::{Shrunk, TEXT_MAX, compile};
 pub use conditions::Asked;

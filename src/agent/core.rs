@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod answers;
+mod asking;
 mod clockwatch;
 mod contact_attribution;
 mod contacts;
@@ -72,6 +73,7 @@ pub struct Core {
     /// The user whose agent this is, as the platform said.
     own_owner: Option<SenderId>,
     restore: Restore,
+    asking: asking::Asking,
     contacts: Contacts,
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
@@ -142,6 +144,7 @@ impl Core {
             identity: Identity::default(),
             own_owner: None,
             restore: Restore::default(),
+            asking: asking::Asking::default(),
             contacts: Contacts::new(policy.as_deref(), now),
             policy,
             clock: ClockWatch::new(saved.newest),
@@ -202,6 +205,7 @@ impl Core {
             Input::Responded { request, attempt, reply, written } => {
                 self.responded(&request, attempt, reply, written, now);
             }
+            Input::Told { request, question, result, took } => self.word(&request, &question, result, took, now),
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_health(ok),
             Input::Policy(policy) => self.swap_policy(policy, now),

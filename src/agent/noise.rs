@@ -90,6 +90,9 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         | Notice::Refused { .. }
         | Notice::Person { .. }
         | Notice::Overdue { .. }
+        | Notice::Told { .. }
+        | Notice::DeciderFailed { .. }
+        | Notice::DeciderRecovered { .. }
         | Notice::Settled { .. }
         | Notice::ContactAdded { .. }
         | Notice::InDoubt { .. }

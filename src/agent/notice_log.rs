@@ -228,6 +228,29 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "pending for longer than the rules allow"
             );
         }),
+        Notice::Told { request, rule, told, took } => request_span(&request.id).in_scope(|| {
+            info!(
+                event = events::DECIDER_TOLD,
+                handle = handle(request),
+                decider = told.decider.as_str(),
+                rule = rule.as_str(),
+                verdict = told.verdict.as_str(),
+                reason = shown(told.reason.as_ref()),
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "a decider said {}",
+                told.verdict
+            );
+        }),
+        Notice::DeciderFailed { decider, why, failures } => warn!(
+            event = events::DECIDER_FAILED,
+            decider = decider.as_str(),
+            why = why.as_str(),
+            failures,
+            "a decider gives no word: what it is asked about stays pending"
+        ),
+        Notice::DeciderRecovered { decider } => {
+            info!(event = events::DECIDER_RECOVERED, decider = decider.as_str(), "a decider that failed answers again");
+        }
         Notice::Settled { request, status } => request_span(request).in_scope(|| match status {
             Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
             None => info!(event = events::GONE, "no longer listed; nobody said how it was settled"),

@@ -49,6 +49,9 @@ impl Counting {
             | Notice::Refused { .. }
             | Notice::Person { .. }
             | Notice::Overdue { .. }
+            | Notice::Told { .. }
+            | Notice::DeciderFailed { .. }
+            | Notice::DeciderRecovered { .. }
             | Notice::Settled { .. }
             | Notice::ContactAdded { .. }
             | Notice::ContactUnexplained { .. }
@@ -104,6 +107,7 @@ fn kind(by: &By) -> &'static str {
         By::Rule(_) => "rule",
         By::Guard(_) => "guard",
         By::Limit(_) => "limit",
+        By::Ask(_) => "ask",
         By::Overdue(_) => "overdue",
         By::Hold(_) => "hold",
         By::NoMatch => "no_match",

@@ -23,6 +23,7 @@ use super::notice_log;
 use super::notice_metrics::Counting;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
+use crate::decider::Deciders;
 use crate::ledger::{Health, Ledger};
 use crate::model::AgentId;
 use crate::model::Ended;
@@ -60,6 +61,8 @@ pub struct Surroundings {
     pub rest: Rest,
     /// How sockets are opened.
     pub dialer: Arc<Dialer>,
+    /// Who is asked about doubtful requests.
+    pub deciders: Deciders,
     /// The record.
     pub ledger: Ledger,
     /// The figures.
@@ -307,6 +310,7 @@ impl Agent {
                     let ledger = self.around.ledger.clone();
                     self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
                 }
+                Action::Ask { request, question, circumstances } => self.ask(&request, question, &circumstances),
                 Action::Restore { number, reach } => self.restore(number, reach),
                 Action::Reply { token, outcome } => {
                     if let Some(reply) = self.replies.remove(&token) {

@@ -67,7 +67,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let format = if args.json { Format::Json } else { args.format };
     let global = nearest(global);
     let mut checked = Checked { format, ..Checked::default() };
-    let (mut ledger, mut names) = (None, None);
+    let (mut ledger, mut names, mut deciders) = (None, None, None);
     let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
@@ -86,6 +86,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 ledger = Some(loaded.settings.ledger);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
                 let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
+                deciders = Some(loaded.settings.deciders.iter().map(|one| one.name.clone()).collect());
                 names = Some(loaded.settings.agents.iter().flat_map(words).flatten().collect());
                 for agent in loaded.settings.agents {
                     rules.entry(agent.rules).or_default().push(agent.id);
@@ -100,6 +101,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             if named { policy::load_named(file) } else { policy::load(file, None, &policy::Shrunk::Refuse) };
         let mut facts = facts(ledger.as_ref(), agents, &mut loaded.report);
         facts.agents.clone_from(&names);
+        facts.deciders.clone_from(&deciders);
         policy::lint(&mut loaded, &facts);
         checked.files.push(file.clone());
         checked.show(&loaded.report);

@@ -89,6 +89,7 @@ fn row(id: &str, text: &str) -> PendingRow {
         verdict: Some(Verdict::Defer),
         by: Some("no_match".to_owned()),
         doubts: Vec::new(),
+        told: Vec::new(),
         due: None,
         stage: "deferred".to_owned(),
     }

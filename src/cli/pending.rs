@@ -82,10 +82,14 @@ pub(super) fn page_of(requests: &[PendingRow], now: Timestamp, width: Option<usi
     if several {
         header.insert(1, "AGENT");
     }
-    table::fitted(&header, requests.iter().map(|row| cells(row, several, now)).collect(), width)
+    let told = requests.iter().any(|row| !row.told.is_empty());
+    if told {
+        header.push("TOLD");
+    }
+    table::fitted(&header, requests.iter().map(|row| cells(row, (several, told), now)).collect(), width)
 }
 
-fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
+fn cells(row: &PendingRow, (several, told): (bool, bool), now: Timestamp) -> Vec<String> {
     let mut stage = output::shown(&row.stage);
     if let Some(due) = row.due {
         stage += &format!(", due in {}", output::ago(now, due));
@@ -104,6 +108,9 @@ fn cells(row: &PendingRow, several: bool, now: Timestamp) -> Vec<String> {
             (Some(by), false) => format!("{}, in doubt", output::shown(by)),
         },
     ];
+    if told {
+        cells.push(if row.told.is_empty() { "-".to_owned() } else { output::shown(&row.told.join("; ")) });
+    }
     if several {
         cells.insert(1, row.agent.to_string());
     }
@@ -129,6 +136,7 @@ mod tests {
             verdict: Some(Verdict::Approve),
             by: Some("friends".to_owned()),
             doubts: Vec::new(),
+            told: Vec::new(),
             due: Some(at("2026-11-23T12:05:00Z")),
             stage: "waiting".to_owned(),
         };

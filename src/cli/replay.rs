@@ -80,7 +80,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             found.skipped += 1;
         } else {
             found.requests += 1;
-            agents.entry(recorded.agent.clone()).or_default().push(to_replay(recorded));
+            let told = reader.told_of(&recorded).map_err(|error| fault(&error))?;
+            let agent = recorded.agent.clone();
+            agents.entry(agent).or_default().push(Recorded { told, ..to_replay(recorded) });
         }
     }
     let bar = progress_bar(found.requests);

@@ -209,6 +209,7 @@ mod tests {
             verdict: Some(Verdict::Defer),
             by: Some("no_match".to_owned()),
             doubts: Vec::new(),
+            told: Vec::new(),
             due: None,
             stage: "deferred".to_owned(),
         }

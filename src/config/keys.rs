@@ -37,6 +37,7 @@ pub static FILE: Section = Section {
             "the environment's agent",
             "The agents whose contact requests doorman answers.",
         ),
+        key("deciders", Takes::Named(&DECIDER), "none", "Programs that rules may ask about doubtful requests."),
         key("answers", Takes::Table(&ANSWERS), "all defaults", "How fast doorman answers, for each agent."),
         key("ledger", Takes::Table(&LEDGER), "all defaults", "The record."),
         key(
@@ -59,6 +60,7 @@ pub static FILE: Section = Section {
     elsewhere: &[
         (&AGENT, "it belongs in `[[agents]]`"),
         (&PLATFORM, "it belongs in `[platform]`"),
+        (&DECIDER, "it belongs in `[deciders.NAME]`"),
         (&ANSWERS, "it belongs in `[answers]`"),
         (&LEDGER, "it belongs in `[ledger]`"),
         (&LOG, "it belongs in `[log]`"),
@@ -129,6 +131,21 @@ pub static AGENT: Section = Section {
             "yield",
             "What to do when the agent itself is connected: `yield` never takes its connection, `take` does, `poll` never opens one.",
         ),
+    ],
+    ..OURS
+};
+
+/// `[deciders.NAME]`.
+pub static DECIDER: Section = Section {
+    path: "deciders.NAME",
+    meaning: "A program on this machine that is asked about requests which a rule with `ask` keeps waiting.",
+    keys: &[
+        key("url", Takes::Text, "none", "Its address: `http://` on loopback. Either this or `unix`."),
+        key("unix", Takes::Text, "none", "The Unix socket that it serves HTTP on."),
+        key("path", Takes::Text, "/decide", "The path of the URL, with `unix`."),
+        key("timeout", Takes::Duration, "20s", "How long its answer is waited for, at most `5m`."),
+        key("in_flight", Takes::Count(1, 64), "4", "Most questions at once, of all agents together."),
+        key("per_hour", Takes::Count(1, 1_000_000), "200", "Most questions in an hour, of all agents together."),
     ],
     ..OURS
 };
@@ -337,7 +354,7 @@ pub static TIMING: Section = Section {
 
 /// All tables, the file itself first.
 pub static SECTIONS: &[&Section] =
-    &[&FILE, &PLATFORM, &AGENT, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &NOTIFY, &RELOAD, &LOG, &TIMING];
+    &[&FILE, &PLATFORM, &AGENT, &DECIDER, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &NOTIFY, &RELOAD, &LOG, &TIMING];
 
 /// The JSON Schema of `doorman.toml`.
 pub fn schema() -> serde_json::Value {

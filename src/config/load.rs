@@ -3,6 +3,7 @@
 //! Everything that is wrong is told in one go, each problem at the value it is about. A single agent needs no file at all.
 
 mod agents;
+mod deciders;
 pub(crate) mod env;
 mod layers;
 mod metrics;
@@ -149,6 +150,7 @@ pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
     let same = [
         ("platform", before.platform == now.platform),
         ("agents", before.agents == now.agents),
+        ("deciders", before.deciders == now.deciders),
         ("answers", before.answers == now.answers),
         ("ledger", before.ledger == now.ledger),
         ("control", before.control == now.control),
@@ -195,6 +197,7 @@ impl<'a> Loading<'a> {
         self.env.refuse_unreadable(&mut self.problems);
         let platform = self.platform();
         let agents = self.agents();
+        let deciders = self.deciders();
         let in_flight = self.number("answers.in_flight", 8);
         let per_second = self.number("answers.per_second", 20);
         let ledger = self.ledger_path();
@@ -218,6 +221,7 @@ impl<'a> Loading<'a> {
         Some(Settings {
             platform: platform?,
             agents: agents?,
+            deciders,
             answers: Answers { in_flight: in_flight?, per_second: per_second? },
             ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
             control: ControlSettings { path: control_path, group, read_path, read_group },

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::keys;
 use crate::document::keys::{Section, Takes};
-use crate::document::{At, Problems, TableReader, hide_in, hide_in_broken, in_words, syntax};
+use crate::document::{At, Problems, TableReader, hide_in, hide_in_broken, in_words, shown, syntax};
 
 /// The whole file.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Raw {
     pub(super) scalars: HashMap<String, At<String>>,
     /// `[[agents]]`, as far as each can be made out.
     pub(super) agents: Vec<RawTable>,
+    /// `[deciders.NAME]`, likewise.
+    pub(super) deciders: Vec<RawDecider>,
     /// Whether agents may stand in the file, although none could be made out.
     pub(super) agents_written: bool,
     /// `[[notify]]`, the same.
@@ -30,6 +32,13 @@ pub(super) struct RawTable {
     /// The table.
     pub(super) span: Range<usize>,
     values: HashMap<&'static str, At<String>>,
+}
+
+/// One `[deciders.NAME]`.
+#[derive(Debug)]
+pub(super) struct RawDecider {
+    pub(super) name: At<String>,
+    pub(super) table: RawTable,
 }
 
 impl RawTable {
@@ -63,6 +72,22 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
                 let tables = entry.tables(if what == "agent" { "an agent" } else { "a target" }, problems);
                 let tables = tables.unwrap_or_default().iter().map(|table| one_of_several(table, problems)).collect();
                 *(if name == "agents" { &mut raw.agents } else { &mut raw.notify }) = tables;
+            }
+            Takes::Named(section) => {
+                let DeValue::Table(named) = entry.node.get_ref() else {
+                    entry.wrong_type(problems).help(format!("write `[{}.NAME]`, a table each", entry.key.name));
+                    continue;
+                };
+                for (name, node) in named {
+                    let name = At { value: name.get_ref().to_string(), span: entry.at(name.span()) };
+                    let DeValue::Table(inner) = node.get_ref() else {
+                        problems.error(&entry.at(node.span()), format!("`{}` is not a table", shown(&name.value)));
+                        continue;
+                    };
+                    let what = format!("`[{}.{}]`", entry.key.name, shown(&name.value));
+                    let table = TableReader::open(inner, entry.at(node.span()), section, &what, problems);
+                    raw.deciders.push(RawDecider { name, table: one_of_several(&table, problems) });
+                }
             }
             _ => {
                 if let Some(table) = entry.table(&format!("`[{}]`", entry.key.name), problems) {

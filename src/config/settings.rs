@@ -21,6 +21,8 @@ pub struct Settings {
     pub platform: Platform,
     /// `[[agents]]`, or the environment's single agent. Ids are distinct.
     pub agents: Vec<AgentSettings>,
+    /// `[deciders.NAME]`.
+    pub deciders: Vec<DeciderSettings>,
     /// `[answers]`.
     pub answers: Answers,
     /// `[ledger]`.
@@ -126,6 +128,40 @@ impl ConnectionMode {
             ConnectionMode::Poll => "poll",
         }
     }
+}
+
+/// A program that is asked about doubtful requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeciderSettings {
+    /// What rules call it.
+    pub name: String,
+    /// Where it listens.
+    pub place: DeciderPlace,
+    /// It is waited for so long.
+    pub timeout: Duration,
+    /// Questions at once; at least 1.
+    pub in_flight: u32,
+    /// Questions in an hour; at least 1.
+    pub per_hour: u32,
+}
+
+/// Where a decider listens: on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeciderPlace {
+    /// HTTP on loopback.
+    Tcp {
+        /// Its address.
+        address: SocketAddr,
+        /// Of the URL.
+        path: String,
+    },
+    /// HTTP on a Unix socket.
+    Unix {
+        /// Its file.
+        socket: PathBuf,
+        /// Of the URL.
+        path: String,
+    },
 }
 
 /// `[answers]`.

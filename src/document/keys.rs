@@ -74,6 +74,8 @@ pub enum Takes {
     Tables(&'static Section),
     /// Tables by name.
     Named(&'static Section),
+    /// These strings by name.
+    NamedWords(&'static [&'static str]),
     /// This string, or a table of conditions.
     WordOrConditions(&'static str, &'static Section),
 }
@@ -100,6 +102,7 @@ impl Takes {
             Takes::Word(words) => format!("one of {}", listed(words)),
             Takes::Words(words) => format!("an array of {}", listed(words)),
             Takes::Table(_) | Takes::Named(_) => "a table".to_owned(),
+            Takes::NamedWords(words) => format!("a table with, by name, one of {}", listed(words)),
             Takes::Tables(_) => "an array of tables".to_owned(),
             Takes::WordOrConditions(word, _) => format!("`\"{word}\"`, or a table of conditions"),
         }

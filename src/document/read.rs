@@ -292,6 +292,15 @@ impl<'t, 'd> Value<'t, 'd> {
             self.wrong(node, self.key.takes, problems);
             return None;
         };
+        self.one_of(words, node, problems)
+    }
+
+    fn one_of(
+        &self,
+        words: &'static [&'static str],
+        node: &Spanned<DeValue<'d>>,
+        problems: &mut Problems,
+    ) -> Option<At<&'static str>> {
         let DeValue::String(text) = node.get_ref() else {
             self.wrong(node, Takes::Word(words), problems);
             return None;
@@ -307,6 +316,28 @@ impl<'t, 'd> Value<'t, 'd> {
             diagnostic.help(format!("did you mean `{near}`?"));
         }
         None
+    }
+
+    /// One of the key's words by each name, at least one.
+    pub(crate) fn named_words(&self, problems: &mut Problems) -> Option<Vec<(At<String>, &'static str)>> {
+        let (Takes::NamedWords(words), DeValue::Table(table)) = (self.key.takes, self.node.get_ref()) else {
+            self.wrong_type(problems);
+            return None;
+        };
+        if table.is_empty() {
+            problems
+                .error(&self.span(), format!("`{}` is empty", self.key.name))
+                .help("name something, or leave the key out");
+            return None;
+        }
+        let before = problems.errors();
+        let mut all = Vec::with_capacity(table.len());
+        for (name, node) in table {
+            let word = self.one_of(words, node, problems);
+            let name = At { value: name.get_ref().to_string(), span: self.at(name.span()) };
+            all.extend(word.map(|word| (name, word.value)));
+        }
+        (problems.errors() == before).then_some(all)
     }
 
     /// A table.

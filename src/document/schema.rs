@@ -96,6 +96,11 @@ fn of(takes: Takes) -> Value {
             "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
             "additionalProperties": reference(section),
         }),
+        Takes::NamedWords(words) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
+            "additionalProperties": { "type": "string", "enum": words },
+        }),
         Takes::WordOrConditions(word, section) => {
             json!({ "anyOf": [{ "type": "string", "const": word }, reference(section)] })
         }

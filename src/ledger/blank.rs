@@ -55,6 +55,12 @@ impl Blanking {
                      (SELECT n FROM request WHERE n > ?1 AND n <= ?2 AND first_seen < ?3)",
             )?
             .execute(params![self.after, end, Micros(self.cutoff)])?;
+        transaction
+            .prepare_cached(
+                "UPDATE told SET reason = NULL WHERE reason IS NOT NULL AND request IN
+                     (SELECT n FROM request WHERE n > ?1 AND n <= ?2 AND first_seen < ?3)",
+            )?
+            .execute(params![self.after, end, Micros(self.cutoff)])?;
         transaction.commit()?;
         self.after = end;
         self.count += u64::try_from(blanked).unwrap_or(0);

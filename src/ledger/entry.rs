@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::policy::doubts::{Basis, Said, Told};
 use crate::policy::rules::SourceText;
-use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName};
+use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName, ask};
 
 /// How a request came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,6 +119,15 @@ pub enum Record {
         end: Option<DeliveryEnd>,
         next_at: Timestamp,
         why: Option<String>,
+        at: Timestamp,
+    },
+    /// A decider that this rule asks said something of a request.
+    Told {
+        agent: AgentId,
+        request: RequestId,
+        rule: RuleName,
+        told: Box<ask::Told>,
+        took: std::time::Duration,
         at: Timestamp,
     },
     /// A policy is in force for this agent; its texts are stored once.

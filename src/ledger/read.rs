@@ -18,6 +18,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::columns::{Micros, Parsed};
 use super::{LedgerError, Reach, file, reasons, schema, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
+use crate::policy::Told;
 use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
@@ -150,6 +151,14 @@ impl LedgerReader {
         moment: Moment,
     ) -> Result<SavedState, LedgerError> {
         past::memory(&self.connection, agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
+    }
+
+    /// What deciders said of a request, and when, in order.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, Told)>, LedgerError> {
+        past::told_of(&self.connection, request.row).map_err(|error| self.fault(&error))
     }
 
     /// The newest requests of a handle, newest first, at most so many; of this agent, or of all.

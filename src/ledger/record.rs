@@ -175,6 +175,25 @@ impl Recorder<'_> {
             Record::Tried { id, attempts, end, next_at, why, at } => {
                 self.tried(id, *attempts, *end, *next_at, why.as_deref(), *at)
             }
+            Record::Told { agent, request, rule, told, took, at } => {
+                let (_, request) = self.known(agent, request)?;
+                let reason = told.reason.as_ref().map(|reason| reason.raw().replace('\0', "\u{FFFD}"));
+                self.sql(
+                    "INSERT INTO told (request, decider, rule, question, verdict, reason, took_ms, at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    request,
+                    told.decider.as_str(),
+                    rule.as_str(),
+                    told.key.as_deref(),
+                    told.verdict.as_str(),
+                    reason.as_deref().map(cut),
+                    i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+                    Micros(*at)
+                ])?;
+                Ok(())
+            }
             Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
                 let policy = texts::policy(self.connection, hash)?;

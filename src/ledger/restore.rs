@@ -9,10 +9,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::columns::{Micros, Parsed};
 use super::entry::{RecentAnswer, SavedIdentity, SavedRequest};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId};
+use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId, StrangerText};
 use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, IDS_MAX, OpenContact, Told};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
-use crate::policy::{Charge, RuleName};
+use crate::policy::{Charge, RuleName, ask};
 
 /// The handle of the sender that answer `w` to request `r` was for: that of before the first change after it was sent.
 const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
@@ -58,6 +58,16 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
         contacts: load.contacts(&awaited(&open_answers))?,
         open_answers,
         newest: load.newest()?,
+    })
+}
+
+/// What a decider said, in columns 1 to 4.
+pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<ask::Told> {
+    Ok(ask::Told {
+        decider: parsed(row, 1)?,
+        key: Some(row.get::<_, String>(2)?.into()),
+        verdict: parsed(row, 3)?,
+        reason: row.get::<_, Option<String>>(4)?.map(|reason| StrangerText::new(&reason)),
     })
 }
 
@@ -126,6 +136,12 @@ impl Load<'_> {
                 Some(HistoryReach::Within(within)) => self.ended_unseen(back(now, within))?,
                 Some(HistoryReach::Ever) => self.ended_unseen(Timestamp::MIN)?,
             },
+            told: self.rows(
+                "SELECT r.id, t.decider, t.question, t.verdict, t.reason FROM told t JOIN request r ON r.n = t.request
+                 WHERE r.agent = ?1 AND r.settled IS NULL AND r.id_reused = 0 ORDER BY t.n",
+                None,
+                |row| Ok((parsed(row, 0)?, told(row)?)),
+            )?,
             approvals: self.approvals(since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request

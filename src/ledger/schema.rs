@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     Step { sql: include_str!("schema/4.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/5.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/6.sql"), code: |_| Ok(()) },
+    Step { sql: include_str!("schema/7.sql"), code: |_| Ok(()) },
 ];
 
 /// The newest schema that this doorman knows.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::ask::Question;
 use super::doubts::Doubt;
 use super::rules::RuleName;
 use serde::Serialize;
@@ -185,6 +186,8 @@ pub enum By {
     Guard(GuardKind),
     /// `limit:RULE`: an approve rule over its limit.
     Limit(RuleName),
+    /// `ask:RULE`: the word of the decider that this rule asks.
+    Ask(RuleName),
     /// `overdue:NAME`.
     Overdue(RuleName),
     /// `hold:NAME`: a person's `defer`.
@@ -212,6 +215,7 @@ impl By {
         match kind {
             "guard" => GuardKind::ALL.into_iter().find(|guard| guard.as_str() == name).map(By::Guard),
             "limit" => RuleName::parse(name).map(By::Limit),
+            "ask" => RuleName::parse(name).map(By::Ask),
             "overdue" => RuleName::parse(name).map(By::Overdue),
             "hold" => Some(By::Hold(name.into())),
             "error" => ErrorKind::ALL.into_iter().find(|error| error.as_str() == name).map(By::Error),
@@ -227,6 +231,7 @@ impl By {
             By::Rule(_)
             | By::Guard(_)
             | By::Limit(_)
+            | By::Ask(_)
             | By::Overdue(_)
             | By::Hold(_)
             | By::NoMatch
@@ -248,6 +253,7 @@ impl fmt::Display for By {
             By::Rule(name) => write!(f, "{name}"),
             By::Guard(guard) => write!(f, "guard:{}", guard.as_str()),
             By::Limit(name) => write!(f, "limit:{name}"),
+            By::Ask(name) => write!(f, "ask:{name}"),
             By::Overdue(name) => write!(f, "overdue:{name}"),
             By::Hold(person) => write!(f, "hold:{person}"),
             By::NoMatch => f.write_str("no_match"),
@@ -340,6 +346,8 @@ pub struct Decision {
     pub doubts: Vec<Doubt>,
     /// An `overdue` rule with `then = "notify"` that is due and has not yet been said for this request.
     pub notify: Option<RuleName>,
+    /// A decider is to be asked, since only this rule keeps the request waiting, and it has not said anything yet.
+    pub asks: Option<Question>,
 }
 
 impl Decision {
@@ -361,7 +369,7 @@ impl Decision {
             return self;
         }
         let (verdict, by) = (Verdict::Defer, By::Guard(GuardKind::AnsweredBefore));
-        Self { verdict, by, due: None, charges: Vec::new(), notify: None, ..self }
+        Self { verdict, by, due: None, charges: Vec::new(), notify: None, asks: None, ..self }
     }
 
     /// A decision that leaves the request pending because something is wrong.
@@ -383,6 +391,7 @@ impl Decision {
             pauses: false,
             doubts: Vec::new(),
             notify: None,
+            asks: None,
         }
     }
 }

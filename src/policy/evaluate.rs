@@ -15,6 +15,7 @@ pub(crate) use conditions::Evaluation;
 use conditions::earlier;
 use inputs::{Inputs, after};
 
+use super::ask::{self, Question};
 use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::regexes;
@@ -40,6 +41,8 @@ struct Weighed {
     wakes: Option<Timestamp>,
     /// Whether no answer to what is unknown could turn this into an approval.
     certain: bool,
+    /// What a decider is to be asked.
+    asks: Option<Question>,
 }
 
 impl Policy {
@@ -94,6 +97,7 @@ impl Policy {
             due: weighed.due,
             reconsider_at: weighed.wakes,
             charges: weighed.charges,
+            asks: weighed.asks,
             ..Decision::new(weighed.verdict, weighed.by, self.hash.clone(), self.mode)
         };
         self.guard_approvals(&mut decision, inputs);
@@ -104,6 +108,7 @@ impl Policy {
             if let Some(name) = fate.reject {
                 decision.verdict = Verdict::Reject;
                 decision.by = By::Overdue(name);
+                decision.asks = None;
             }
         }
         if !inputs.clock_is_sound() {
@@ -133,6 +138,7 @@ impl Policy {
             charges: Vec::new(),
             wakes,
             certain: approving().next().is_none(),
+            asks: None,
         };
 
         if let Some(reject) = matching(Verdict::Reject).next() {
@@ -194,6 +200,12 @@ impl Policy {
             weighed.by = By::Limit(name.clone());
             weighed.charges = Vec::new();
             return weighed;
+        }
+        if let [By::Rule(name)] = votes.as_slice()
+            && !guarded
+            && let Some(one) = matching(Verdict::Defer).find(|one| one.rule.name == *name && one.rule.ask.is_some())
+        {
+            return told(one.rule, handle, (waiting, due), weighed, inputs);
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)
@@ -293,6 +305,57 @@ pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &
     if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
 }
 
+/// Only this rule, which asks a decider, keeps the request waiting: what comes of what the decider said, as far as the rule
+/// lets it count. An approval is charged and limited like that of a rule.
+fn told(
+    rule: &Rule,
+    handle: &Handle,
+    (waiting, due): (bool, Timestamp),
+    mut weighed: Weighed,
+    inputs: &Inputs<'_>,
+) -> Weighed {
+    weighed.by = By::Rule(rule.name.clone());
+    if !inputs.clock_is_sound() {
+        // Neither asked nor heard: when it spoke is not known either.
+        weighed.charges = Vec::new();
+        return weighed;
+    }
+    let (question, ask) = (ask::question(rule, inputs.request), rule.ask.as_ref());
+    let word = question.as_ref().and_then(|question| inputs.policy_state.word_on(&inputs.request.id, question));
+    match word.map(|word| word.verdict) {
+        Some(Verdict::Reject) if ask.is_some_and(|ask| ask.reject) => {
+            weighed.verdict = Verdict::Reject;
+            weighed.by = By::Ask(rule.name.clone());
+        }
+        Some(Verdict::Approve) if ask.is_some_and(|ask| ask.approve) => match &rule.limit {
+            Some(limit) => {
+                let used = judge_limit(rule, limit, handle, inputs);
+                if used.full {
+                    weighed.by = By::Limit(rule.name.clone());
+                    weighed.wakes = earlier(weighed.wakes, used.frees);
+                } else {
+                    weighed.verdict = Verdict::Approve;
+                    weighed.by = By::Ask(rule.name.clone());
+                    weighed.due = waiting.then_some(due);
+                    weighed.charges.extend(rule.charge(handle));
+                }
+            }
+            // The compiler asks for a limit.
+            None => {}
+        },
+        Some(Verdict::Approve | Verdict::Reject | Verdict::Defer) => {}
+        None => {
+            // It may still say that this one comes in.
+            weighed.certain &= !ask.is_some_and(|ask| ask.approve);
+            weighed.asks = question;
+        }
+    }
+    if weighed.verdict != Verdict::Approve {
+        weighed.charges = Vec::new();
+    }
+    weighed
+}
+
 /// Whether a rule that matches rejects because its limit is certainly used up.
 fn rejects_when_spent(rule: &Rule, handle: &Handle, inputs: &Inputs<'_>) -> bool {
     rule.limit.as_ref().is_some_and(|limit| {
@@ -329,6 +392,7 @@ impl Decision {
             | By::Hold(_)
             | By::Paused
             | By::Error(_)
+            | By::Ask(_)
             | By::Overdue(_)
             | By::Person(_) => false,
         };

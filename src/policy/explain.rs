@@ -9,6 +9,7 @@ pub(crate) mod values;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::ask;
 use super::conditions::Explained;
 use super::evaluate::conditions::{self, Evaluation};
 use super::evaluate::inputs::Inputs;
@@ -93,6 +94,7 @@ pub fn explain(
     rules.sort_by(|one, other| one.name.cmp(&other.name));
     reasons.extend(rules.iter().map(|rule| of_rule(rule, &inputs)));
     reasons.extend(rules.iter().filter_map(|rule| of_limit(rule, &decision, &inputs)));
+    reasons.extend(rules.iter().filter_map(|rule| of_ask(rule, &decision, &inputs)));
     reasons.extend(of_approvals_max(policy, &decision));
     reasons.extend(of_overdue(policy, &decision, &inputs));
     Explanation {
@@ -201,6 +203,34 @@ fn of_limit(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Rea
             values::used(limit, &used, handle, inputs),
             Evaluation::TRUE,
         )],
+    })
+}
+
+/// What a decider said of what this rule defers, or that it is to be asked.
+fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reason> {
+    let ask = rule.ask.as_ref()?;
+    if rule.shadow || hear(rule, inputs).0.truth != Truth::True {
+        return None;
+    }
+    let question = ask::question(rule, inputs.request)?;
+    let word = inputs.policy_state.word_on(&inputs.request.id, &question);
+    let may = match (ask.reject, ask.approve) {
+        (false, false) => "its word is advice",
+        (true, false) => "it may reject",
+        (false, true) => "it may approve",
+        (true, true) => "it may reject and approve",
+    };
+    let (saw, evaluation) = match word {
+        Some(word) => (word.in_words(), Evaluation::fact(decision.by == By::Ask(rule.name.clone()))),
+        None if decision.asks.is_some() => ("no word yet".to_owned(), Evaluation::UNKNOWN),
+        None => ("not asked: something else keeps the request waiting, or decides it".to_owned(), Evaluation::FALSE),
+    };
+    Some(Reason {
+        rule: By::Ask(rule.name.clone()).to_string(),
+        then: word.map_or(Verdict::Defer, |word| word.verdict).as_str(),
+        matched: evaluation.truth.known(),
+        shadow: false,
+        conditions: vec![when("ask", format!("{} ({may})", ask.decider), saw, evaluation)],
     })
 }
 

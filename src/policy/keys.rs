@@ -1,6 +1,7 @@
 //! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
 //! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
 
+use super::ask::Ask;
 use super::conditions::{self, Over};
 use super::decision::Mode;
 use super::rules::{LimitBy, OnBadLine, OverdueThen};
@@ -181,6 +182,18 @@ pub static RULE: Section = Section {
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
         key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
         key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
+        key(
+            "ask",
+            Takes::Text,
+            "nobody",
+            "Rules that defer only: the decider of `doorman.toml` that is asked about what this rule alone keeps waiting.",
+        ),
+        key(
+            "may",
+            Takes::Words(Ask::MAY),
+            "nothing: its word is shown",
+            "What the decider's word may do. `\"approve\"` needs what an approve rule needs, and a `limit`.",
+        ),
         key("shadow", Takes::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
         key(
             "dangerously_approve_everyone",
@@ -250,6 +263,7 @@ pub static TEST: Section = Section {
     keys: &[
         key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
         key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
+        key("told", Takes::NamedWords(VERDICTS), "nothing", "What deciders say of the request, by name."),
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
         required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
     ],
@@ -302,7 +316,7 @@ pub static TEST_EXPECT: Section = Section {
             "by",
             Takes::Text,
             "anything",
-            "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`.",
+            "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
     ],
     ..Section::PLAIN

@@ -91,6 +91,16 @@ pub(crate) struct RawRule {
     pub(crate) until: Option<At<DateOrMoment>>,
     pub(crate) shadow: Option<At<bool>>,
     pub(crate) everyone: Option<At<bool>>,
+    pub(crate) ask: Option<At<String>>,
+    pub(crate) may: Option<At<Vec<&'static str>>>,
+}
+
+impl RawRule {
+    /// Whether it lets somebody in: by itself, or by a decider's word.
+    pub(crate) fn approves(&self) -> bool {
+        let by_word = self.may.as_ref().is_some_and(|may| may.value.contains(&"approve"));
+        self.then.as_ref().is_some_and(|then| then.value == Verdict::Approve) || by_word
+    }
 }
 
 /// A rule's `when`.
@@ -200,6 +210,7 @@ pub(crate) struct RawTest {
     pub(crate) from_name: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) ago: SignedDuration,
+    pub(crate) told: Vec<(At<String>, Verdict)>,
     pub(crate) agent: Option<At<String>>,
     pub(crate) contacts: Option<u64>,
     /// Whether the owner has a contact, and whether the sender is one.

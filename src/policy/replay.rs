@@ -12,6 +12,7 @@ use std::collections::BinaryHeap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::ask::Told;
 use super::{Asked, By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 
@@ -35,6 +36,8 @@ pub struct Recorded {
     pub answered_at: Option<Timestamp>,
     /// What became of it.
     pub outcome: Option<Outcome>,
+    /// What deciders said of it, and when.
+    pub told: Vec<(Timestamp, Told)>,
     /// When it ended without this policy's doing: a person or somebody else answered, or the sender took it back.
     pub ended: Option<Timestamp>,
 }
@@ -116,6 +119,9 @@ pub fn replay(
     let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {
         queue.push(Reverse(Event { at: one.circumstances.first_seen, ends: false, index }));
+        for (at, _) in &one.told {
+            queue.push(Reverse(Event { at: (*at).max(one.circumstances.first_seen), ends: false, index }));
+        }
         if let Some(at) = one.ended {
             let at = at.max(one.circumstances.first_seen);
             queue.push(Reverse(Event { at, ends: true, index }));
@@ -148,6 +154,9 @@ pub fn replay(
             first_looks += 1;
             progress(first_looks);
             policy_state.seen(&one.request.id, handle, event.at);
+        }
+        for (_, told) in one.told.iter().filter(|(at, _)| *at <= event.at) {
+            policy_state.told(&one.request.id, told.clone());
         }
         course.decisions += 1;
         decisions += 1;

@@ -8,6 +8,7 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::ask::{Ask, Told};
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
 use super::lookalike::Protect;
@@ -169,6 +170,8 @@ pub struct Rule {
     pub until_day: Option<Date>,
     /// Records what it would have done, and changes nothing.
     pub shadow: bool,
+    /// Defer only: who is asked about what it defers.
+    pub ask: Option<Ask>,
 }
 
 impl Rule {
@@ -412,6 +415,8 @@ pub struct TestRequest {
     pub message: Option<crate::model::StrangerText>,
     /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
     pub ago: SignedDuration,
+    /// What deciders say of it.
+    pub told: Vec<Told>,
     /// Which agent is asked; unknown where the test does not say.
     pub agent: Option<Arc<str>>,
     /// How many contacts the agent has; unknown where the test does not say.

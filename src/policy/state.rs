@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use charges::{Charges, Used};
 pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
+use super::ask::Told;
 use super::conditions::Asked;
 use super::decision::{By, Charge};
 use super::doubts::{Doubt, Doubts, Fact};
@@ -47,6 +48,8 @@ pub struct PolicyState {
     /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,
+    /// What deciders said of requests that are pending.
+    told: HashMap<RequestId, Vec<Told>>,
     /// Which agent this is, where somebody said.
     asked: Option<Asked>,
 }
@@ -194,6 +197,9 @@ impl PolicyState {
             if !rejects.iter().any(|(known, _)| *known == at) {
                 rejects.insert(rejects.partition_point(|(known, _)| *known <= at), (at, None));
             }
+        }
+        for (request, told) in memory.told {
+            self.told(&request, told);
         }
         for (request, name) in memory.notified {
             self.notified(&request, &name);

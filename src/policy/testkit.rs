@@ -88,6 +88,7 @@ pub(crate) fn rule(rule: &str, then: Verdict, when: impl Into<When>) -> Rule {
         until: None,
         until_day: None,
         shadow: false,
+        ask: None,
     }
 }
 

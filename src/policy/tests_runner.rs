@@ -88,6 +88,9 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
         }
     }
     let decision = id("test").map(|id| {
+        for told in &test.request.told {
+            policy_state.told(&id, told.clone());
+        }
         policy_state.seen(&id, test.request.sender.handle(), sent);
         let request = ContactRequest {
             id,

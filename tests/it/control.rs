@@ -132,6 +132,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 verdict: Some(Verdict::Defer),
                 by: Some("no_match".to_owned()),
                 doubts: Vec::new(),
+                told: Vec::new(),
                 due: None,
                 stage: "deferred".to_owned(),
             }],

@@ -7,6 +7,7 @@ mod changed;
 mod commands;
 mod contacts;
 mod control;
+mod deciders;
 mod demo;
 mod doubts;
 mod explained;

@@ -184,6 +184,9 @@ impl Core {
         }
         self.put_decision(id, &decision, circumstances, shadow, now);
         let rest_until = decision.reconsider_at;
+        if let Some(question) = decision.asks.clone() {
+            self.ask(id, question, circumstances, now);
+        }
         // Deciding otherwise than an intent that never reached anybody gives that intent up, with what it was charged.
         let answered = decision.verdict.answer().filter(|_| decision.due.is_none_or(|due| due <= now.wall) && !shadow);
         self.withdraw(id, answered, now);

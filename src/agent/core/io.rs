@@ -12,7 +12,8 @@ use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{Me, Page, Reply, Responded};
-use crate::policy::Policy;
+use crate::policy::ask::{AskFailure, Word};
+use crate::policy::{Circumstances, Policy, Question};
 use crate::secret::Redact;
 
 /// What a core is made of.
@@ -109,6 +110,17 @@ pub enum Input<'a> {
         /// When the request had been written.
         written: Mono,
     },
+    /// To [`Action::Ask`].
+    Told {
+        /// About which request.
+        request: RequestId,
+        /// What was asked.
+        question: Question,
+        /// What the decider said, or why it said nothing.
+        result: Result<Word, AskFailure>,
+        /// How long it took.
+        took: std::time::Duration,
+    },
     /// To [`Action::Record`].
     Recorded(Result<(), LedgerError>),
     /// The ledger can, or cannot, be written.
@@ -192,6 +204,15 @@ pub enum Action {
         answer: Answer,
         /// From 1.
         attempt: u32,
+    },
+    /// Ask a decider about a request.
+    Ask {
+        /// Which.
+        request: Arc<ContactRequest>,
+        /// What.
+        question: Question,
+        /// What else is known.
+        circumstances: Circumstances,
     },
     /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
     Record(Vec<Record>),

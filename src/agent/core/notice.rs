@@ -11,8 +11,9 @@ use crate::model::{
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
+use crate::policy::ask::AskFault;
 use crate::policy::doubts::Basis;
-use crate::policy::{By, Decision, RuleName};
+use crate::policy::{By, Decision, RuleName, Told};
 
 /// One thing to tell.
 #[derive(Debug, Clone)]
@@ -211,6 +212,31 @@ pub enum Notice {
         request: Arc<ContactRequest>,
         /// Which entry says so.
         overdue: RuleName,
+    },
+    /// A decider said something of a request.
+    Told {
+        /// The request.
+        request: Arc<ContactRequest>,
+        /// The rule that asks.
+        rule: RuleName,
+        /// What it said.
+        told: Box<Told>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A decider gave no word, again and again.
+    DeciderFailed {
+        /// Which.
+        decider: RuleName,
+        /// Why, the last time.
+        why: AskFault,
+        /// How often in a row.
+        failures: u32,
+    },
+    /// A decider that failed gave a word.
+    DeciderRecovered {
+        /// Which.
+        decider: RuleName,
     },
     /// The platform refused a call because there were too many.
     Throttled {

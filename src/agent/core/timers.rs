@@ -22,6 +22,8 @@ with_all! {
         Listing,
         /// Read the contacts.
         Contacts,
+        /// Those who wait to be asked about are decided again.
+        Ask,
         /// Decide what is ready.
         Decide,
     }
@@ -59,6 +61,7 @@ impl Core {
                 self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now))
             }
             Timer::Contacts => self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
+            Timer::Ask => self.ask_due(now),
             Timer::Decide => self.decide_due(now),
         }
     }
@@ -74,6 +77,7 @@ impl Core {
             Timer::Waits => self.inbox.wake(now, self.clock.sound()),
             Timer::Listing => self.begin_listing(now),
             Timer::Contacts => self.begin_contacts(now),
+            Timer::Ask => self.ask_waiting(now),
             Timer::Decide => self.decide_ready(now),
         }
     }

@@ -10,7 +10,7 @@ use super::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
 use crate::policy::doubts::Doubt;
-use crate::policy::{By, ErrorKind};
+use crate::policy::{By, ErrorKind, Told};
 
 /// How an agent stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct PendingRequest {
     pub by: Option<By>,
     /// What may have happened unseen to its sender's owner, where that made a rule unknown.
     pub doubts: Vec<Doubt>,
+    /// What deciders said of it, in words.
+    pub told: Vec<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
     /// The word for where it is: see `crate::inbox::Entry::stage_word`.
@@ -186,6 +188,7 @@ impl Core {
                     (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
                     (None, None) => None,
                 },
+                told: self.policy_state.words_on(entry.id()).iter().map(Told::in_words).collect(),
                 doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
                 due: entry.decision().and_then(|decision| decision.due),
                 stage: entry.stage_word(),

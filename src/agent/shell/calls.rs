@@ -6,6 +6,7 @@ use super::{Agent, Conn};
 use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
+use crate::decider;
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Reach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, Person, RequestId};
@@ -14,7 +15,9 @@ use crate::ops::log::events;
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
+use crate::policy::ask::{AskFailure, Word};
 use crate::policy::state::SavedState;
+use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key};
 use crate::transcript::Dir;
 
@@ -48,6 +51,17 @@ pub enum Done {
         reply: Reply<Responded>,
         /// When it was written.
         written: Mono,
+    },
+    /// What a decider said, or why it did not.
+    Told {
+        /// About which request.
+        request: RequestId,
+        /// What was asked.
+        question: Question,
+        /// What came.
+        result: Result<Word, AskFailure>,
+        /// How long it took.
+        took: std::time::Duration,
     },
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
@@ -116,6 +130,9 @@ impl Agent {
                     tracing::error!(event = events::LEDGER_UNREADABLE, why = %error, "the ledger could not be read for the new rules: conditions on the past are unknown until it can");
                 }
                 self.core.handle(Input::Restored { number, saved: result.ok() }, now);
+            }
+            Done::Told { request, question, result, took } => {
+                self.core.handle(Input::Told { request, question, result, took }, now);
             }
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
@@ -239,6 +256,22 @@ impl Agent {
                 Err(why) => no_key(&why),
             };
             Done::Responded { request, attempt, reply, written }
+        });
+    }
+
+    /// Asks a decider, beside everything else.
+    pub(super) fn ask(&mut self, request: &ContactRequest, question: Question, circumstances: &Circumstances) {
+        let (deciders, clock) = (self.around.deciders.clone(), self.around.clock.clone());
+        let redact = self.around.rest.redact().clone();
+        let body = decider::body(&self.settings.id, request, &question, circumstances, |text| redact.said(text));
+        let request = request.id.clone();
+        self.tasks.spawn(async move {
+            let began = clock.now().mono;
+            let result = deciders.ask(&question, &request, body).await;
+            // It may repeat whatever it was sent.
+            let result =
+                result.map(|word| Word { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
+            Done::Told { request, question, result, took: clock.now().mono.since(began) }
         });
     }
 

@@ -50,6 +50,7 @@ impl From<PendingRequest> for PendingRow {
             verdict: row.verdict,
             by: row.by.map(|by| by.to_string()),
             doubts: row.doubts.iter().map(|doubt| doubt.basis.to_string()).collect(),
+            told: row.told,
             due: row.due,
             stage: row.stage.to_owned(),
         }

@@ -14,7 +14,7 @@ use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
-use crate::policy::{By, Charge, RuleName};
+use crate::policy::{By, Charge, RuleName, Told};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
 const OPEN_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -121,11 +121,26 @@ pub fn memory(
         },
         paused,
         overdue_rejects: past.overdue_rejects()?,
+        told: match request {
+            Some(request) => {
+                let words = told_of(connection, request.row)?.into_iter().filter(|(at, _)| *at <= moment.at);
+                words.map(|(_, told)| (request.request.id.clone(), told)).collect()
+            }
+            None => Vec::new(),
+        },
         notified: Vec::new(),
         unmet: Vec::new(),
         nameless: None,
         doubts: past.doubts(owner)?,
     })
+}
+
+/// What deciders said of a request, and when, in order.
+pub fn told_of(connection: &Connection, request: i64) -> rusqlite::Result<Vec<(Timestamp, Told)>> {
+    connection
+        .prepare_cached("SELECT at, decider, question, verdict, reason FROM told WHERE request = ?1 ORDER BY n")?
+        .query_map([request], |row| Ok((row.get::<_, Micros>(0)?.0, crate::ledger::restore::told(row)?)))?
+        .collect()
 }
 
 impl Past<'_> {

@@ -491,6 +491,9 @@ pub struct PendingRow {
     /// What may have happened unseen to its sender's owner, where that made a rule unknown.
     #[serde(default)]
     pub doubts: Vec<String>,
+    /// What deciders said of it: `NAME says VERDICT: REASON`, escaped.
+    #[serde(default)]
+    pub told: Vec<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.

@@ -5,11 +5,12 @@ use jiff::tz::TimeZone;
 
 use super::Compiling;
 use super::tables::says_who;
-use crate::document::{At, DateOrMoment};
+use crate::document::{At, DateOrMoment, shown};
 use crate::model::Verdict;
+use crate::policy::ask::Ask;
 use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
-use crate::policy::rules::{Overdue, OverdueThen, Rule, Table, When};
+use crate::policy::rules::{Overdue, OverdueThen, Rule, RuleName, Table, When};
 
 /// `max_per_hour` where a rule does not say.
 const OVERDUE_MAX_PER_HOUR: u32 = 20;
@@ -25,7 +26,7 @@ impl Compiling<'_> {
             None => None,
             Some(RawWhen::Everyone) => Some(When::Everyone),
             Some(RawWhen::Table(table)) => {
-                let approves = raw.then.as_ref().is_none_or(|then| then.value == Verdict::Approve);
+                let approves = raw.then.is_none() || raw.approves();
                 self.table(table, !approves).map(When::Table)
             }
         };
@@ -33,9 +34,10 @@ impl Compiling<'_> {
         let then = raw.then.as_ref()?.value;
         self.only_of_approvals(then, raw);
         let (when, written) = (when?, raw.when.as_ref()?);
-        if then == Verdict::Approve {
+        if raw.approves() {
             self.who(name, raw, written, &when);
         }
+        let ask = self.ask(then, raw)?;
         if let When::Table(table) = &when
             && unless.len() == raw.unless.len()
         {
@@ -71,17 +73,66 @@ impl Compiling<'_> {
             until,
             until_day,
             shadow: raw.shadow.as_ref().is_some_and(|shadow| shadow.value),
+            ask,
         })
+    }
+
+    /// Who is asked about what the rule defers; `None` where that is wrong, which has been reported.
+    #[expect(clippy::option_option, reason = "the outer one is what was reported")]
+    fn ask(&mut self, then: Verdict, raw: &RawRule) -> Option<Option<Ask>> {
+        let Some(ask) = &raw.ask else {
+            if let Some(may) = &raw.may {
+                self.problems
+                    .error(&may.span, "`may` is for a rule with `ask`")
+                    .label("nobody is asked here")
+                    .help("name a decider: `ask = \"NAME\"`");
+                return None;
+            }
+            return Some(None);
+        };
+        if then != Verdict::Defer {
+            self.problems
+                .error(&ask.span, "`ask` is for rules that defer")
+                .label(format!("this rule says {then}"))
+                .help("a decider is asked about what a rule leaves pending");
+            return None;
+        }
+        let Some(decider) = RuleName::parse(&ask.value) else {
+            self.problems
+                .error(&ask.span, format!("`{}` is not a decider's name", shown(&ask.value)))
+                .label("expected a-z, 0-9 and `-`, at most 64 of them")
+                .help("a decider is a `[deciders.NAME]` of doorman.toml");
+            return None;
+        };
+        let words = raw.may.as_ref().map_or(&[][..], |may| &may.value);
+        if let (Some(may), true, None) = (&raw.may, raw.approves(), &raw.limit) {
+            if !raw.limited {
+                self.problems
+                    .error(&may.span, "a rule whose decider may approve needs a `limit`")
+                    .label("without a limit, whoever persuades it can use up your tokens")
+                    .help("add, for example, `limit = { count = 5, per = \"1d\", by = \"rule\" }`");
+            }
+            return None;
+        }
+        if let Some(limit) = raw.limit.as_ref().filter(|limit| limit.value.then == Verdict::Reject) {
+            self.problems
+                .error(&limit.span, "the limit of a rule that asks cannot reject")
+                .label("`then = \"reject\"` is for approve rules")
+                .help("leave `then` out");
+            return None;
+        }
+        Some(Some(Ask { decider, reject: words.contains(&"reject"), approve: words.contains(&"approve") }))
     }
 
     fn only_of_approvals(&mut self, then: Verdict, raw: &RawRule) {
         if then == Verdict::Approve {
             return;
         }
+        let asking = raw.approves();
         let spans = [
-            ("limit", raw.limit.as_ref().map(|limit| &limit.span)),
+            ("limit", raw.limit.as_ref().map(|limit| &limit.span).filter(|_| !asking)),
             ("wait", raw.wait.as_ref().map(|wait| &wait.span)),
-            ("dangerously_approve_everyone", raw.everyone.as_ref().map(|flag| &flag.span)),
+            ("dangerously_approve_everyone", raw.everyone.as_ref().map(|flag| &flag.span).filter(|_| !asking)),
         ];
         for (key, span) in spans {
             let Some(span) = span else { continue };

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Compiling, PolicyTest};
 use crate::document::{At, nearest, shown};
 use crate::model::{Sender, StrangerText, Verdict};
+use crate::policy::ask::Told;
 use crate::policy::raw::{RawFile, RawRule, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
 
@@ -69,6 +70,7 @@ impl Compiling<'_> {
                 name: text(&test.from_name),
                 message: text(&test.message),
                 ago: test.ago,
+                told: self.told(test, known),
                 agent: test.agent.as_ref().map(|agent| agent.value.as_str().into()),
                 contacts: test.contacts,
                 contact: test.contact,
@@ -118,6 +120,22 @@ impl Compiling<'_> {
         })
     }
 
+    /// What deciders say in a test; those that no rule asks are reported.
+    fn told(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<Told> {
+        let mut all = Vec::with_capacity(test.told.len());
+        for (name, verdict) in &test.told {
+            let asked = |rule: &&RawRule| rule.ask.as_ref().is_some_and(|ask| ask.value == name.value);
+            match RuleName::parse(&name.value).filter(|_| known.rules.values().flatten().any(asked)) {
+                Some(decider) => all.push(Told { decider, key: None, verdict: *verdict, reason: None }),
+                None => {
+                    let message = format!("no rule asks `{}`", shown(&name.value));
+                    self.problems.error(&name.span, message).help("`told` names deciders: the `ask` of a rule");
+                }
+            }
+        }
+        all
+    }
+
     /// The rule that gave an answer in a history.
     fn answered_by(&mut self, by: &At<String>, verdict: &At<Verdict>, known: &Known<'_>) -> Option<RuleName> {
         let Some(rule) = known.rules.get(by.value.as_str()) else {
@@ -150,8 +168,17 @@ impl Compiling<'_> {
                     self.no_by(by, "there are `guard:handle-not-plain` and `guard:look-alike`");
                 }
             }
+            "ask" if rule.is_none() => self.no_rule(by, name, known),
+            "ask" => {
+                if rule.copied().flatten().is_some_and(|rule| rule.may.is_none()) {
+                    self.no_by(by, "that rule's decider may do nothing: it has no `may`");
+                }
+            }
             "overdue" => self.check_overdue(by, name, known),
-            _ => self.no_by(by, "expected a rule, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `no_match` or `paused`"),
+            _ => self.no_by(
+                by,
+                "expected a rule, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `no_match` or `paused`",
+            ),
         }
     }
 

@@ -124,6 +124,7 @@ fn what_only_time_and_the_ledger_know() {
         now: Some(at("2026-03-31T00:00:00Z")),
         keep: Some(SignedDuration::from_hours(24 * 30)),
         agents: None,
+        deciders: None,
         rules: [
             (name("idle"), RuleHistory { since: long, shadow_since: None, matched: None }),
             (name("new"), RuleHistory { since: recent, shadow_since: None, matched: None }),

@@ -24,6 +24,8 @@ pub struct LintContext {
     pub keep: Option<SignedDuration>,
     /// The names and ids of the agents of doorman.toml, where that was read.
     pub agents: Option<Vec<String>>,
+    /// The names of the deciders of doorman.toml, where that was read.
+    pub deciders: Option<Vec<String>>,
     /// What the ledger remembers of rules, by name; of those that are missing nothing is said.
     pub rules: BTreeMap<RuleName, RuleHistory>,
 }
@@ -54,6 +56,18 @@ pub fn lint(loaded: &mut Loaded, context: &LintContext) {
         for condition in all_conditions(&raw).filter(|condition| condition.key == "agents") {
             for name in condition.texts().into_iter().flatten() {
                 unknown_agent(name, agents, &mut problems);
+            }
+        }
+    }
+    if let Some(deciders) = &context.deciders {
+        for ask in raw.rules.iter().filter_map(|rule| rule.value.as_ref()?.ask.as_ref()) {
+            if !deciders.contains(&ask.value) {
+                let near = nearest(&ask.value, deciders.iter().map(String::as_str)).map(str::to_owned);
+                let message = format!("doorman.toml has no decider `{}`", shown(&ask.value));
+                problems.warning(&ask.span, message).label("nobody is asked").help(match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "add `[deciders.NAME]` to doorman.toml".to_owned(),
+                });
             }
         }
     }

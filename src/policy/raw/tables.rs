@@ -38,10 +38,11 @@ pub(crate) fn included(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> 
             .help("put it into the rules file that includes this one");
     }
     for rule in &raw.rules {
-        let then = rule.value.as_ref().and_then(|rule| rule.then.as_ref());
-        if let Some(then) = then.filter(|then| then.value == Verdict::Approve) {
+        let approving = rule.value.as_ref().filter(|rule| rule.approves());
+        let may = approving.and_then(|rule| rule.may.as_ref()).map(|may| &may.span);
+        if let Some(span) = may.or(approving.and_then(|rule| rule.then.as_ref()).map(|then| &then.span)) {
             problems
-                .error(&then.span, format!("the included rule `{}` approves", shown(&rule.name.value)))
+                .error(span, format!("the included rule `{}` approves", shown(&rule.name.value)))
                 .label("an included file lets nobody in")
                 .help("put this rule into the rules file itself, so that one file shows who gets in");
         }
@@ -292,6 +293,8 @@ fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
         until: reader.get("until").and_then(|value| value.date_or_moment(problems)),
         shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
         everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
+        ask: reader.get("ask").and_then(|value| value.text(problems)),
+        may: reader.get("may").and_then(|value| Some(At { value: value.words(problems)?, span: value.span() })),
     })
 }
 
@@ -392,6 +395,7 @@ fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Opti
         | Takes::Moment
         | Takes::TimeOfDay
         | Takes::Words(_)
+        | Takes::NamedWords(_)
         | Takes::Tables(_)
         | Takes::Named(_)
         | Takes::WordOrConditions(..) => {
@@ -441,6 +445,10 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
     let at = reader.get("at").map(|value| value.moment(problems));
     let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
     let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
+    let told = match reader.get("told") {
+        None => Vec::new(),
+        Some(value) => value.named_words(problems)?,
+    };
     let request = reader.get("request").and_then(|value| value.table("the `request`", problems));
     let expected = reader.get("expect").and_then(|value| Some((value.span(), value.table("`expect`", problems)?)));
     let text = |key: &str, problems: &mut Problems| {
@@ -467,6 +475,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         from_name,
         message,
         ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
+        told: told.into_iter().filter_map(|(name, word)| Some((name, Verdict::parse(word)?))).collect(),
         agent,
         contacts: contacts.map(|count| count.value),
         contact,

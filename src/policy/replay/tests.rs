@@ -18,6 +18,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         by: By::parse(by),
         answered_at: answered,
         outcome: verdict.answer().map(Outcome::Confirmed),
+        told: Vec::new(),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
 }

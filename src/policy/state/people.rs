@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use super::{PolicyState, RuleName};
 use crate::model::{Handle, RequestId};
+use crate::policy::ask::{Question, Told};
+
+/// Most deciders whose word on one request is kept.
+const WORDS_MAX: usize = 8;
 
 impl PolicyState {
     /// A person's `defer`, and its end (an `approve` or `reject` by a person, or the request settled).
@@ -49,9 +53,30 @@ impl PolicyState {
         self.notified.get(request).is_some_and(|names| names.contains(overdue))
     }
 
+    /// A decider said this of a request; its newest word is the one that counts.
+    pub fn told(&mut self, request: &RequestId, told: Told) {
+        let words = self.told.entry(request.clone()).or_default();
+        words.retain(|word| word.decider != told.decider);
+        if words.len() == WORDS_MAX {
+            words.remove(0);
+        }
+        words.push(told);
+    }
+
+    /// What was said to this question.
+    pub fn word_on(&self, request: &RequestId, question: &Question) -> Option<&Told> {
+        self.told.get(request)?.iter().find(|word| word.answers(question))
+    }
+
+    /// All that deciders said of this request.
+    pub fn words_on(&self, request: &RequestId) -> &[Told] {
+        self.told.get(request).map_or(&[], Vec::as_slice)
+    }
+
     /// Forgets what no longer matters for a request that ended: its hold, its notices. Charges and history stay.
     pub fn forget(&mut self, request: &RequestId) {
         self.holds.remove(request);
+        self.told.remove(request);
         self.gone(request);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{ContactId, Handle, RequestId};
+use crate::policy::ask::Told;
 use crate::policy::decision::Charge;
 use crate::policy::doubts::Doubt;
 use crate::policy::rules::RuleName;
@@ -87,6 +88,8 @@ pub struct SavedState {
     pub nameless: Option<(ContactId, Timestamp)>,
     /// Requests that ended, and nobody said how; for a decision of the past, all that was in doubt then.
     pub doubts: Vec<Doubt>,
+    /// What deciders said.
+    pub told: Vec<(RequestId, Told)>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,
 }

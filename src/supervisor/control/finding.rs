@@ -116,6 +116,7 @@ mod tests {
             by: None,
             due: None,
             doubts: Vec::new(),
+            told: Vec::new(),
             stage: "deferred".to_owned(),
         }
     }

@@ -294,6 +294,7 @@ impl LedgerModel {
             Record::Named { .. }
             | Record::Message { .. }
             | Record::Tried { .. }
+            | Record::Told { .. }
             | Record::Revoked { .. }
             | Record::Session { .. }
             | Record::Policy { .. } => {}

@@ -187,6 +187,7 @@ impl World {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
             }
+            Action::Ask { .. } => self.fail("no rule of these evenings asks a decider"),
             Action::Restore { number, reach } => {
                 self.saw("record read again");
                 self.life.reading = number;

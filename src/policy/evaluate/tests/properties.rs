@@ -52,8 +52,33 @@ proptest! {
     ) {
         let then = if reject { Verdict::Reject } else { Verdict::Defer };
         let base = spec.real();
-        let more = with(&spec, RuleSpec { then, limit: None, wait: None, ..rule }).real();
+        let more = with(&spec, RuleSpec { then, limit: None, wait: None, ask: None, ..rule }).real();
         prop_assert!(creates_no_approval(&decide(&base, &base, &scene), &decide(&more, &base, &scene)));
+    }
+
+    #[test]
+    fn a_word_counts_only_where_it_was_asked_for_and_as_far_as_it_may(spec in policy_spec(), scene in scene()) {
+        let policy = spec.real();
+        let mut silent = scene.clone();
+        silent.told = None;
+        let (before, after) = (decide(&policy, &policy, &silent), decide(&policy, &policy, &scene));
+        let Some(question) = before.asks.clone() else {
+            prop_assert_eq!(before, after, "nobody was asked");
+            return Ok(());
+        };
+        prop_assert_eq!(before.verdict, Verdict::Defer);
+        prop_assert_eq!(&before.by, &By::Rule(question.rule.clone()));
+        let rule = policy.rules.iter().find(|rule| rule.name == question.rule).unwrap();
+        let ask = rule.ask.as_ref().unwrap();
+        match (&after.by, after.verdict) {
+            (By::Ask(name), Verdict::Reject) => prop_assert!(*name == rule.name && ask.reject && scene.told == Some(Verdict::Reject)),
+            (By::Ask(name), Verdict::Approve) => {
+                prop_assert!(*name == rule.name && ask.approve && scene.told == Some(Verdict::Approve));
+                prop_assert!(after.charges.iter().any(|charge| charge.rule == rule.name), "it is charged");
+            }
+            (By::Overdue(_), Verdict::Reject) => {}
+            (_, verdict) => prop_assert_eq!(verdict, Verdict::Defer),
+        }
     }
 
     #[test]

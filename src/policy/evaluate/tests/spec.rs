@@ -12,7 +12,7 @@ use crate::policy::lookalike::Protect;
 use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Pattern, Quota, Rule, Table, When};
 use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
-use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
+use crate::policy::{Ask, Asked, By, Circumstances, ClockHealth, Mode, Policy, PolicyState, Told};
 
 const HANDLES: [&str; 9] =
     ["john", "johm", "acme", "ann", "john/bot", "acme/a-bot", "acme/support", "ann/support", "j0hn/bot"];
@@ -119,6 +119,8 @@ pub(super) struct RuleSpec {
     pub(super) wait: Option<i64>,
     pub(super) until: Option<i64>,
     pub(super) shadow: bool,
+    /// May reject, may approve: a defer rule that asks.
+    pub(super) ask: Option<(bool, bool)>,
 }
 
 fn table(specs: &[Spec]) -> Table {
@@ -132,6 +134,12 @@ impl RuleSpec {
         rule.unless = self.unless.iter().map(|unless| table(unless)).collect();
         rule.until = self.until.map(|later| noon() + hours(later));
         rule.shadow = self.shadow;
+        if let (Verdict::Defer, Some((reject, approve))) = (self.then, self.ask) {
+            rule.ask = Some(Ask { decider: name("screen"), reject, approve });
+            if approve {
+                rule = rule.limit(1, hours(3), LimitBy::Owner);
+            }
+        }
         if self.then == Verdict::Approve {
             rule.wait = self.wait.map(hours);
             if let Some((count, per, by)) = self.limit {
@@ -201,6 +209,8 @@ pub(super) struct Scene {
     held: bool,
     /// Which agent is asked, as far as that is known.
     asked: Option<Asked>,
+    /// What the decider said.
+    pub(super) told: Option<Verdict>,
 }
 
 impl Scene {
@@ -225,6 +235,10 @@ impl Scene {
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
             policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
             policy_state.settle(&request, Some(&from), verdict, Outcome::Confirmed(verdict.answer().unwrap()), at);
+        }
+        if let Some(verdict) = self.told {
+            let told = Told { decider: name("screen"), key: None, verdict, reason: None };
+            policy_state.told(&self.request.id, told);
         }
         if let Some(asked) = &self.asked {
             policy_state.asked_of(asked.clone());
@@ -285,13 +299,13 @@ pub(super) fn rule_spec(name: &'static str) -> impl Strategy<Value = RuleSpec> {
     let limit = prop::option::weighted(0.3, (1..4_u32, 1..9_i64, 0..6_u8));
     let wait = prop::option::weighted(0.2, 1..30_i64);
     let until = prop::option::weighted(0.2, -5..40_i64);
+    let ask = prop::option::weighted(0.7, (any::<bool>(), any::<bool>()));
     let unless = prop_oneof![2 => Just(Vec::new()), 1 => tables()];
-    (verdict(), prop::collection::vec(spec(), 0..3), unless, limit, wait, until, prop::bool::weighted(0.15)).prop_map(
-        move |(then, when, unless, limit, wait, until, shadow)| {
+    (verdict(), prop::collection::vec(spec(), 0..3), unless, limit, wait, until, (prop::bool::weighted(0.15), ask))
+        .prop_map(move |(then, when, unless, limit, wait, until, (shadow, ask))| {
             let (limit, wait) = if then == Verdict::Approve { (limit, wait) } else { (None, None) };
-            RuleSpec { name, then, when, unless, limit, wait, until, shadow }
-        },
-    )
+            RuleSpec { name, then, when, unless, limit, wait, until, shadow, ask }
+        })
 }
 
 pub(super) fn policy_spec() -> impl Strategy<Value = PolicySpec> {
@@ -330,9 +344,20 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
         1 => Just(Some(Asked::unnamed("a-1"))),
         4 => (0..3_usize).prop_map(|at| Some(Asked::new("a-1", [Some("porter"), Some("desk"), None][at]))),
     ];
+    let told = prop::option::weighted(0.6, verdict());
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
-    (from, name, message, age, past, (clock, contact, asked), flags, 0..40_i64, 0..48_i64).prop_map(
-        |(sender, name, message, age, past, (clock, contact, asked), (complete, paused, held), seen_ago, later)| {
+    (from, name, message, age, past, (clock, contact, asked, told), flags, 0..40_i64, 0..48_i64).prop_map(
+        |(
+            sender,
+            name,
+            message,
+            age,
+            past,
+            (clock, contact, asked, told),
+            (complete, paused, held),
+            seen_ago,
+            later,
+        )| {
             let now = noon() + SignedDuration::from_mins(30 * later);
             let inserted_at = age.map(|age| now - hours(age));
             let first_seen = now - hours(seen_ago);
@@ -349,6 +374,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
                 paused,
                 held,
                 asked,
+                told,
             }
         },
     )

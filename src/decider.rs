@@ -1,0 +1,209 @@
+//! Deciders: programs on this machine that are asked about doubtful requests, over HTTP on loopback or a Unix socket.
+//!
+//! It carries a question there and a word back, bounded in time, size, number and cost for all agents together. Whatever goes
+//! wrong is no word, and the request stays pending. What a word may do, the policy says.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::config::settings::{DeciderPlace, DeciderSettings};
+use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
+use crate::policy::ask::{AskFailure, AskFault, Word};
+use crate::policy::{Circumstances, Question};
+
+/// Most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// Most characters of a stranger's name and message in a question.
+const NAME_CHARS_MAX: usize = 200;
+const MESSAGE_CHARS_MAX: usize = 1_500;
+/// Most characters of a reason that are kept.
+const REASON_CHARS_MAX: usize = 200;
+/// What `per_hour` counts in.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// All deciders of the configuration. Cheap to clone; all clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Deciders(Arc<BTreeMap<String, Decider>>);
+
+#[derive(Debug)]
+struct Decider {
+    settings: DeciderSettings,
+    slots: Semaphore,
+    /// When it was asked in the last hour.
+    asked: Mutex<VecDeque<Instant>>,
+}
+
+/// What the program says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    id: String,
+    verdict: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Deciders {
+    /// Those of these settings.
+    pub fn new(settings: &[DeciderSettings]) -> Self {
+        let decider = |settings: &DeciderSettings| {
+            let slots = Semaphore::new(usize::try_from(settings.in_flight).unwrap_or(1));
+            let decider = Decider { settings: settings.clone(), slots, asked: Mutex::default() };
+            (settings.name.clone(), decider)
+        };
+        Self(Arc::new(settings.iter().map(decider).collect()))
+    }
+
+    /// Asks. The error is why there is no word.
+    pub async fn ask(&self, question: &Question, request: &RequestId, body: Vec<u8>) -> Result<Word, AskFailure> {
+        let Some(decider) = self.0.get(question.decider.as_str()) else {
+            return Err(AskFailure { fault: AskFault::NotConfigured, again: Some(HOUR) });
+        };
+        // Never closed.
+        let _slot = decider.slots.acquire().await;
+        decider.spend()?;
+        let failed = |fault| AskFailure { fault, again: None };
+        match tokio::time::timeout(decider.settings.timeout, decider.exchange(body)).await {
+            Ok(said) => read(&said.map_err(failed)?, request).map_err(failed),
+            Err(_) => Err(failed(AskFault::Slow)),
+        }
+    }
+}
+
+impl Decider {
+    /// Takes a place of `per_hour`.
+    fn spend(&self) -> Result<(), AskFailure> {
+        let now = Instant::now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        while asked.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
+            asked.pop_front();
+        }
+        match asked.front() {
+            Some(first) if asked.len() >= usize::try_from(self.settings.per_hour).unwrap_or(usize::MAX) => {
+                Err(AskFailure { fault: AskFault::Spent, again: Some(HOUR.saturating_sub(now.duration_since(*first))) })
+            }
+            Some(_) | None => {
+                asked.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    async fn exchange(&self, body: Vec<u8>) -> Result<Vec<u8>, AskFault> {
+        match &self.settings.place {
+            DeciderPlace::Tcp { address, path } => {
+                let stream = TcpStream::connect(address).await.map_err(|_| AskFault::Unreachable)?;
+                exchange(stream, &address.to_string(), path, body).await
+            }
+            DeciderPlace::Unix { socket, path } => {
+                let stream = UnixStream::connect(socket).await.map_err(|_| AskFault::Unreachable)?;
+                exchange(stream, "localhost", path, body).await
+            }
+        }
+    }
+}
+
+/// One question, one answer, on a connection of its own.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    host: &str,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, AskFault> {
+    let mut http = hyper::client::conn::http1::Builder::new();
+    let (mut send, connection) =
+        http.max_buf_size(16 << 10).handshake(TokioIo::new(stream)).await.map_err(|_| AskFault::Unreachable)?;
+    let request = http::Request::post(path)
+        .header(http::header::HOST, host)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, "application/json")
+        .header(http::header::USER_AGENT, concat!("doorman/", env!("CARGO_PKG_VERSION")))
+        .header(http::header::CONNECTION, "close")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|_| AskFault::Unreachable)?;
+    let answer = async {
+        let response = send.send_request(request).await.map_err(|_| AskFault::Unreachable)?;
+        let status = response.status();
+        if status != http::StatusCode::OK {
+            return Err(AskFault::Status(status.as_u16()));
+        }
+        let mut incoming = response.into_body();
+        let mut read = Vec::new();
+        while let Some(frame) = incoming.frame().await {
+            let Ok(data) = frame.map_err(|_| AskFault::Unreadable)?.into_data() else { continue };
+            if data.len() > ANSWER_BYTES_MAX - read.len() {
+                return Err(AskFault::TooLarge);
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(read)
+    };
+    let connection = async move {
+        let _ = connection.await;
+        // What it still had to say is in the answer's hands.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = answer => answer,
+        () = connection => Err(AskFault::Unreachable),
+    }
+}
+
+/// The word in an answer, which must be to this request, and nothing else.
+fn read(answer: &[u8], request: &RequestId) -> Result<Word, AskFault> {
+    let said: Said = serde_json::from_slice(answer).map_err(|_| AskFault::Unreadable)?;
+    if said.id != request.as_str() {
+        return Err(AskFault::WrongId);
+    }
+    let verdict = Verdict::parse(&said.verdict).ok_or(AskFault::Unreadable)?;
+    let reason: String = said.reason.chars().take(REASON_CHARS_MAX).collect();
+    let reason = (!reason.is_empty()).then(|| StrangerText::new(&reason));
+    Ok(Word { verdict, reason })
+}
+
+/// What a decider is sent. Strangers' text stands in fields of its own, as data; `said` takes keys out of it.
+pub fn body(
+    agent: &AgentId,
+    request: &ContactRequest,
+    question: &Question,
+    circumstances: &Circumstances,
+    said: impl Fn(&str) -> StrangerText,
+) -> Vec<u8> {
+    let text = |text: Option<&StrangerText>, most: usize| {
+        text.map(|text| said(text.raw()).raw().chars().take(most).collect::<String>())
+    };
+    json!({
+        "version": 1,
+        "id": request.id.as_str(),
+        "agent": agent.as_str(),
+        "decider": question.decider.as_str(),
+        "request": {
+            "handle": text(request.sender.original(), NAME_CHARS_MAX),
+            "name": text(request.name.as_ref(), NAME_CHARS_MAX),
+            "message": text(request.message.as_ref(), MESSAGE_CHARS_MAX),
+        },
+        "rules": { "verdict": "defer", "by": question.rule.as_str() },
+        "facts": {
+            "first_seen": circumstances.first_seen.to_string(),
+            "contacts": circumstances.contacts,
+            "owner_is_contact": circumstances.owner_is_contact,
+            "sender_is_contact": circumstances.sender_is_contact,
+        },
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! An outside decider: a `defer` rule with `ask` lets another program say what it thinks of a request that this rule alone
+//! keeps waiting. Its word is a fact like others, and counts only as far as the rule's `may` says.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::conditions::compared::canonical;
+use super::rules::{Rule, RuleName};
+use crate::model::{ContactRequest, StrangerText, Verdict};
+
+/// A rule's `ask` and `may`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Who is asked: a name of `doorman.toml`.
+    pub decider: RuleName,
+    /// Its word may reject.
+    pub reject: bool,
+    /// Its word may approve.
+    pub approve: bool,
+}
+
+impl Ask {
+    /// The words of `may`.
+    pub const MAY: &'static [&'static str] = &["reject", "approve"];
+}
+
+/// What a decider is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The rule that keeps the request waiting.
+    pub rule: RuleName,
+    /// Who is asked.
+    pub decider: RuleName,
+    /// Names what is asked: the decider, the rule and the request's own text. The same again needs no asking.
+    pub key: Arc<str>,
+}
+
+/// What a decider said of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Who said it.
+    pub decider: RuleName,
+    /// To which [`Question::key`]; `None`: to whatever it is asked, in a test.
+    pub key: Option<Arc<str>>,
+    /// What it thinks.
+    pub verdict: Verdict,
+    /// Why, in its own words; as untrusted as a stranger's.
+    pub reason: Option<StrangerText>,
+}
+
+/// The question that a rule has about a request.
+pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question> {
+    let ask = rule.ask.as_ref()?;
+    let canonical = canonical(rule);
+    let text = |text: Option<&StrangerText>| text.map_or_else(|| "-".to_owned(), |text| format!("+{}", text.raw()));
+    let parts = [
+        ask.decider.as_str().to_owned(),
+        rule.name.as_str().to_owned(),
+        canonical,
+        text(request.sender.original()),
+        text(request.name.as_ref()),
+        text(request.message.as_ref()),
+    ];
+    let mut hasher = Sha256::new();
+    for part in &parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let key: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(Question { rule: rule.name.clone(), decider: ask.decider.clone(), key: key.into() })
+}
+
+impl Told {
+    /// Whether it is the answer to this question.
+    pub(crate) fn answers(&self, question: &Question) -> bool {
+        self.decider == question.decider && self.key.as_ref().is_none_or(|key| *key == question.key)
+    }
+
+    /// In words, escaped.
+    pub fn in_words(&self) -> String {
+        let reason = self.reason.as_ref().map(|reason| format!(": {}", reason.shown(200))).unwrap_or_default();
+        format!("{} says {}{reason}", self.decider, self.verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rules::SourceText;
+    use crate::policy::{Loaded, load_texts};
+
+    const RULES: &str = "version = 1
+[policy]
+protect = [\"acme\"]
+approvals_max = { count = 50, per = \"1h\" }
+[rules.unsure]
+then = \"defer\"
+when = { owner = [\"bob\", \"acmf\", \"eve\"] }
+ask = \"screen\"
+may = [\"reject\", \"approve\"]
+limit = { count = 1, per = \"1h\" }
+[rules.never]
+then = \"reject\"
+when = { owner = \"eve\" }
+[rules.later]
+then = \"defer\"
+when = { handle = \"bob/later\" }
+";
+
+    fn load(text: String) -> Loaded {
+        let texts = [SourceText { name: "rules.toml".into(), text: text.into() }];
+        load_texts(std::path::Path::new("rules.toml"), &texts)
+    }
+
+    /// Rules with a test for this sender and this word.
+    fn said(from: &str, word: &str, expected: &str, more: &str) {
+        let (verdict, by) = expected.split_once(' ').unwrap();
+        let text = format!(
+            "{RULES}[tests.x]\nrequest = {{ from_handle = \"{from}\" }}\n{word}{more}\nexpect = {{ verdict = \"{verdict}\", by = \"{by}\" }}\n"
+        );
+        let loaded = load(text);
+        assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+    }
+
+    #[test]
+    fn a_word_decides_only_what_its_rule_alone_keeps_waiting() {
+        let (approve, reject, defer) = (
+            "told = { screen = \"approve\" }\n",
+            "told = { screen = \"reject\" }\n",
+            "told = { screen = \"defer\" }\n",
+        );
+        said("bob", "", "defer unsure", "");
+        said("bob", defer, "defer unsure", "");
+        said("bob", approve, "approve ask:unsure", "");
+        said("bob", reject, "reject ask:unsure", "");
+        let used = "history = [{ from_handle = \"bob\", verdict = \"approve\", by = \"unsure\", ago = \"5m\" }]";
+        // A limit, another rule, a guard and a reject hold.
+        let _ = used;
+        said("bob/later", approve, "defer later", "");
+        said("bob/later", reject, "defer later", "");
+        said("acmf", approve, "defer guard:look-alike", "");
+        said("acmf", reject, "defer guard:look-alike", "");
+        said("eve", approve, "reject never", "");
+        said("zed", approve, "defer no_match", "");
+    }
+
+    #[test]
+    fn what_a_word_may_not_do_it_does_not() {
+        let advice = RULES.replace("may = [\"reject\", \"approve\"]\nlimit = { count = 1, per = \"1h\" }\n", "");
+        for word in ["approve", "reject"] {
+            let text = format!(
+                "{advice}[tests.x]\nrequest = {{ from_handle = \"bob\" }}\ntold = {{ screen = \"{word}\" }}\nexpect = {{ verdict = \"defer\", by = \"unsure\" }}\n"
+            );
+            let loaded = load(text);
+            assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (from, to, why) in [
+            ("limit = { count = 1, per = \"1h\" }\n", "", "whose decider may approve needs a `limit`"),
+            ("when = { owner = [\"bob\", \"acmf\", \"eve\"] }", "when = { kind = \"agent\" }", "does not say who"),
+            (
+                "then = \"defer\"\nwhen = { owner = [",
+                "then = \"approve\"\nwhen = { owner = [",
+                "`ask` is for rules that defer",
+            ),
+            ("ask = \"screen\"\n", "", "`may` is for a rule with `ask`"),
+            ("ask = \"screen\"", "ask = \"Screen!\"", "is not a decider's name"),
+            ("may = [\"reject\", \"approve\"]", "may = []", "`may` is empty"),
+            ("may = [\"reject\", \"approve\"]", "may = [\"defer\"]", "is not a value of `may`"),
+            ("may = [\"reject\", \"approve\"]", "may = [\"reject\"]", "`limit` is for approve rules"),
+            ("per = \"1h\" }\n[rules.never]", "per = \"1h\", then = \"reject\" }\n[rules.never]", "cannot reject"),
+        ] {
+            assert!(RULES.contains(from), "{from}");
+            let loaded = load(RULES.replacen(from, to, 1));
+            let said = loaded.report.render(false);
+            assert!(loaded.policy.is_none() && said.contains(why), "{why}: {said}");
+        }
+        let test = "[tests.x]\nrequest = { from_handle = \"bob\" }\ntold = { other = \"reject\" }\nexpect = { verdict = \"defer\" }\n";
+        assert!(load(format!("{RULES}{test}")).report.render(false).contains("no rule asks `other`"));
+    }
+
+    #[test]
+    fn another_text_or_another_rule_is_another_question() {
+        use crate::policy::testkit::request;
+        let rule = |text: &str| load(text.to_owned()).policy.unwrap();
+        let (policy, other) = (rule(RULES), rule(&RULES.replace("count = 1", "count = 2")));
+        let find = |policy: &crate::policy::Policy, from: &str, message: Option<&str>| {
+            let asked = ContactRequest { message: message.map(StrangerText::new), ..request("r", from) };
+            question(policy.rules.iter().find(|rule| rule.ask.is_some()).unwrap(), &asked).unwrap().key
+        };
+        let key = find(&policy, "bob", None);
+        assert_eq!(key, find(&policy, "bob", None));
+        assert_ne!(key, find(&other, "bob", None));
+        assert_ne!(key, find(&policy, "bob/x", None));
+        assert_ne!(key, find(&policy, "bob", Some("")));
+    }
+}
+
+/// What a decider answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// What it thinks.
+    pub verdict: Verdict,
+    /// Why, in its own words.
+    pub reason: Option<StrangerText>,
+}
+
+/// There is no word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskFailure {
+    /// Why.
+    pub fault: AskFault,
+    /// Not to be asked before this is over, where that is known.
+    pub again: Option<std::time::Duration>,
+}
+
+/// Why there is no word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskFault {
+    /// The configuration has no decider of this name.
+    NotConfigured,
+    /// It was asked as often in this hour as it may be.
+    Spent,
+    /// It cannot be reached, or it ended the connection.
+    Unreachable,
+    /// It took too long.
+    Slow,
+    /// It answered with another status than 200.
+    Status(u16),
+    /// Its answer is too large.
+    TooLarge,
+    /// Its answer is not what was asked for.
+    Unreadable,
+    /// Its answer is to another request.
+    WrongId,
+}
+
+impl AskFault {
+    /// For the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AskFault::NotConfigured => "not-configured",
+            AskFault::Spent => "per-hour-spent",
+            AskFault::Unreachable => "unreachable",
+            AskFault::Slow => "slow",
+            AskFault::Status(_) => "refused",
+            AskFault::TooLarge => "too-large",
+            AskFault::Unreadable => "unreadable",
+            AskFault::WrongId => "wrong-id",
+        }
+    }
+}
