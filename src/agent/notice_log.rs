@@ -236,7 +236,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 rule = rule.as_str(),
                 verdict = told.verdict.as_str(),
                 reason = shown(told.reason.as_ref()),
-                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 "a decider said {}",
                 told.verdict
             );

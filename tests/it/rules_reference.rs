@@ -12,7 +12,8 @@ const HEAD: &str = "| key | takes | default | meaning | example |\n| --- | --- |
 
 /// What every example may speak of.
 const AROUND: &str = "version = 1\n[lists.friends]\nfile = \"friends.txt\"\n[windows.office]\ntz = \"Europe/Paris\"\nfrom = \"08:00\"\n\
-                      [rules.friends]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n";
+                      [rules.friends]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n\
+                      [rules.unsure]\nthen = \"defer\"\nwhen = { kind = \"agent\" }\nask = \"screen\"\n";
 
 fn page() -> (PathBuf, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules-reference.md");
@@ -84,6 +85,9 @@ fn file_with(section: &Section, key: &str, example: &str) -> String {
         ),
         "lists.NAME" => ("[lists.more]\n", &["entries = [\"x\"]", "file = \"friends.txt\""], "\n"),
         "windows.NAME" => ("[windows.more]\n", &["tz = \"UTC\"", "from = \"09:00\""], "\n"),
+        "rules.NAME" if matches!(key, "ask" | "may") => {
+            ("[rules.more]\n", &["then = \"defer\"", "when = { owner = \"acme\" }", "ask = \"screen\""], "\n")
+        }
         "rules.NAME" => ("[rules.more]\n", &["then = \"approve\"", "when = { owner = \"acme\" }"], "\n"),
         "rules.NAME.limit" => (
             "[rules.more]\nthen = \"approve\"\nwhen = { owner = \"acme\" }\nlimit = { ",

@@ -106,7 +106,7 @@ events! {
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "doorman answers for this agent again";
     PERSON_ANSWERED = "person_answered", INFO or DEBUG, ["handle", "verdict", "by"], "a person put a request on hold; at debug if a person approved or rejected it, since `answered` names the person";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "a person removed a contact with `doorman revoke`";
-    DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "took_ms"], "a decider said what it thinks of a request; what that may do, the rule says";
+    DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; what that may do, the rule says";
     DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider gave no word five times in a row, or may not be asked now; what it is asked about stays pending";
     DECIDER_RECOVERED = "decider_recovered", INFO, ["decider"], "a decider that had failed gave a word again";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";
@@ -162,7 +162,7 @@ fields! {
     "name", "text", "the sender's name as received, escaped; strangers choose it";
     "before", "text", "the sender's handle before it changed, escaped; strangers choose it";
     "verdict", "text", "`approve`, `reject` or `defer`; of a person: `approve`, `reject` or `hold`";
-    "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
+    "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
     "policy", "text", "the first 12 digits of the policy's hash";
     "mode", "text", "`enforce` or `shadow`";
     "due", "text", "when the answer goes out, where the rule says to wait";
@@ -196,6 +196,10 @@ fields! {
     "removed", "number", "how many entries are gone";
     "entries", "number", "how many entries there are now";
     "lines", "number", "how many lines";
+    "decider", "text", "the name of a decider";
+    "rule", "text", "the rule that asks it";
+    "reason", "text", "what a decider gives as its reason, escaped; as untrusted as a stranger's text";
+    "failures", "number", "how often in a row";
     "notify", "text", "the name of a target in `[[notify]]`";
     "delivery", "text", "the id of a message: the same for each try";
     "address", "text", "an address and a port of this machine";
