@@ -137,7 +137,7 @@ impl Policy {
             due: None,
             charges: Vec::new(),
             wakes,
-            certain: approving().next().is_none(),
+            certain: approving().next().is_none() && !loud().any(|one| may_let_in(one.rule, inputs)),
             asks: None,
         };
 
@@ -149,7 +149,7 @@ impl Policy {
             }
             return weighed;
         }
-        if matching(Verdict::Defer).next().is_some() {
+        if matching(Verdict::Defer).any(|one| !may_let_in(one.rule, inputs)) {
             weighed.certain = true;
         }
 
@@ -305,6 +305,15 @@ pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &
     if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
 }
 
+/// Whether the decider that this rule asks may yet let this one in.
+fn may_let_in(rule: &Rule, inputs: &Inputs<'_>) -> bool {
+    rule.ask.as_ref().is_some_and(|ask| ask.approve)
+        && ask::question(rule, inputs.request).is_some_and(|question| {
+            let word = inputs.policy_state.word_on(&inputs.request.id, &question);
+            word.is_none_or(|word| word.verdict == Verdict::Approve)
+        })
+}
+
 /// Only this rule, which asks a decider, keeps the request waiting: what comes of what the decider said, as far as the rule
 /// lets it count. An approval is charged and limited like that of a rule.
 fn told(
@@ -344,11 +353,7 @@ fn told(
             None => {}
         },
         Some(Verdict::Approve | Verdict::Reject | Verdict::Defer) => {}
-        None => {
-            // It may still say that this one comes in.
-            weighed.certain &= !ask.is_some_and(|ask| ask.approve);
-            weighed.asks = question;
-        }
+        None => weighed.asks = question,
     }
     if weighed.verdict != Verdict::Approve {
         weighed.charges = Vec::new();
