@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{AgentSettings, ControlSettings, NotifyTarget};
+use crate::config::settings::ControlSettings;
 use crate::decider::Deciders;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
@@ -146,7 +146,7 @@ impl Prepared {
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
         let options = ledger::Options { clock, committed, ..ledger::Options::default() };
         let ledger = Ledger::open(&settings.ledger.path, options)?;
-        keys(&settings.agents, &settings.notify, redact);
+        keys(&settings, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
@@ -206,9 +206,9 @@ fn last_policy<'a>(
 
 /// Hides every key from the log, all at once: one by one they would cost as much for each agent as for all before it. One that
 /// cannot be read now is hidden when its agent reads it.
-fn keys(agents: &[AgentSettings], targets: &[NotifyTarget], redact: &Redact) {
-    let mut found = Vec::with_capacity(agents.len());
-    for agent in agents {
+fn keys(settings: &Settings, redact: &Redact) {
+    let mut found = Vec::with_capacity(settings.agents.len());
+    for agent in &settings.agents {
         let secret::Found { key, warnings } = secret::look(&agent.key);
         found.extend(key.ok());
         for why in warnings {
@@ -217,7 +217,7 @@ fn keys(agents: &[AgentSettings], targets: &[NotifyTarget], redact: &Redact) {
                 .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key is not kept safely"));
         }
     }
-    for target in targets {
+    for target in &settings.notify {
         // One of two lines is no key; what is wrong with how it is kept is said all the same.
         for source in target.way.secret_address().into_iter().chain(&target.secret) {
             let secret::Found { key, warnings } = secret::look(source);
@@ -226,6 +226,15 @@ fn keys(agents: &[AgentSettings], targets: &[NotifyTarget], redact: &Redact) {
                 let (source, notify) = (secret::describe(source), &target.name);
                 warn!(event = events::KEY_EXPOSED, source, why, notify, "a target's secret is not kept safely");
             }
+        }
+    }
+    for decider in &settings.deciders {
+        let Some(source) = &decider.secret else { continue };
+        let secret::Found { key, warnings } = secret::look(source);
+        found.extend(key.ok());
+        for why in warnings {
+            let (source, decider) = (secret::describe(source), &decider.name);
+            warn!(event = events::KEY_EXPOSED, source, why, decider, "a decider's secret is not kept safely");
         }
     }
     redact.add_all(found.iter().map(secret::Key::expose));
@@ -286,11 +295,11 @@ impl Daemon {
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
         let socket_proxy = dialer.proxy();
         let around = Surroundings {
-            clock,
+            clock: clock.clone(),
             net,
             rest,
             dialer,
-            deciders: Deciders::new(&settings.deciders),
+            deciders: Deciders::new(&settings.deciders, clock.clone(), redact.clone()),
             ledger: ledger.clone(),
             timing: settings.timing,
             observer,

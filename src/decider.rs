@@ -12,29 +12,43 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::config::settings::{DeciderPlace, DeciderSettings};
 use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
 use crate::policy::ask::{AskFailure, AskFault, Word};
 use crate::policy::{Circumstances, Question};
+use crate::secret::{self, Key, Redact, signing};
 
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
+/// And of its head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most characters of a stranger's name and message in a question.
 const NAME_CHARS_MAX: usize = 200;
 const MESSAGE_CHARS_MAX: usize = 1_500;
 /// Most characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
+/// Two secrets sign while one is being changed.
+const SECRETS_MAX: usize = 2;
 /// What `per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// All deciders of the configuration. Cheap to clone; all clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct Deciders(Arc<BTreeMap<String, Decider>>);
+#[derive(Debug, Clone)]
+pub struct Deciders(Arc<All>);
+
+#[derive(Debug)]
+struct All {
+    deciders: BTreeMap<String, Decider>,
+    clock: Clock,
+    redact: Redact,
+}
 
 #[derive(Debug)]
 struct Decider {
@@ -56,28 +70,65 @@ struct Said {
 
 impl Deciders {
     /// Those of these settings.
-    pub fn new(settings: &[DeciderSettings]) -> Self {
+    pub fn new(settings: &[DeciderSettings], clock: Clock, redact: Redact) -> Self {
         let decider = |settings: &DeciderSettings| {
             let slots = Semaphore::new(usize::try_from(settings.in_flight).unwrap_or(1));
             let decider = Decider { settings: settings.clone(), slots, asked: Mutex::default() };
             (settings.name.clone(), decider)
         };
-        Self(Arc::new(settings.iter().map(decider).collect()))
+        Self(Arc::new(All { deciders: settings.iter().map(decider).collect(), clock, redact }))
     }
 
-    /// Asks. The error is why there is no word.
-    pub async fn ask(&self, question: &Question, request: &RequestId, body: Vec<u8>) -> Result<Word, AskFailure> {
-        let Some(decider) = self.0.get(question.decider.as_str()) else {
+    /// Asks. The error is why there is no word. With it how long the decider took, without what the question waited before.
+    pub async fn ask(
+        &self,
+        question: &Question,
+        request: &RequestId,
+        body: Vec<u8>,
+    ) -> (Result<Word, AskFailure>, Duration) {
+        let slot = match self.0.deciders.get(question.decider.as_str()) {
+            // Never closed.
+            Some(decider) => decider.slots.acquire().await.ok(),
+            None => None,
+        };
+        let began = self.0.clock.now().mono;
+        let result = self.ask_now(question, request, body).await;
+        drop(slot);
+        (result, self.0.clock.now().mono.since(began))
+    }
+
+    async fn ask_now(&self, question: &Question, request: &RequestId, body: Vec<u8>) -> Result<Word, AskFailure> {
+        let Some(decider) = self.0.deciders.get(question.decider.as_str()) else {
             return Err(AskFailure { fault: AskFault::NotConfigured, again: Some(HOUR) });
         };
-        // Never closed.
-        let _slot = decider.slots.acquire().await;
         decider.spend()?;
         let failed = |fault| AskFailure { fault, again: None };
-        match tokio::time::timeout(decider.settings.timeout, decider.exchange(body)).await {
+        let signed = self.sign(decider, question, request, &body).await.map_err(failed)?;
+        match tokio::time::timeout(decider.settings.timeout, decider.exchange(body, &signed)).await {
             Ok(said) => read(&said.map_err(failed)?, request).map_err(failed),
             Err(_) => Err(failed(AskFault::Slow)),
         }
+    }
+
+    /// The headers of Standard Webhooks, where the decider has a secret: it is read for each question, so that one that was changed
+    /// counts at once.
+    async fn sign(
+        &self,
+        decider: &Decider,
+        question: &Question,
+        request: &RequestId,
+        body: &[u8],
+    ) -> Result<Vec<(&'static str, String)>, AskFault> {
+        let Some(source) = decider.settings.secret.clone() else { return Ok(Vec::new()) };
+        let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
+        let keys = read.ok().and_then(Result::ok).ok_or(AskFault::NoSecret)?;
+        self.0.redact.add_all(keys.iter().map(Key::expose));
+        // The same for each try of one question.
+        let id = Sha256::new().chain_update(request.as_str()).chain_update(question.key.as_bytes()).finalize();
+        let id = id.iter().take(16).fold("ask_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+        let at = self.0.clock.now().wall.as_second();
+        let signatures = signing::signatures(&keys, &id, at, body).map_err(|_| AskFault::NoSecret)?;
+        Ok(vec![("webhook-id", id), ("webhook-timestamp", at.to_string()), ("webhook-signature", signatures)])
     }
 }
 
@@ -100,15 +151,15 @@ impl Decider {
         }
     }
 
-    async fn exchange(&self, body: Vec<u8>) -> Result<Vec<u8>, AskFault> {
+    async fn exchange(&self, body: Vec<u8>, signed: &[(&'static str, String)]) -> Result<Vec<u8>, AskFault> {
         match &self.settings.place {
             DeciderPlace::Tcp { address, path } => {
                 let stream = TcpStream::connect(address).await.map_err(|_| AskFault::Unreachable)?;
-                exchange(stream, &address.to_string(), path, body).await
+                exchange(stream, (&address.to_string(), path), signed, body).await
             }
             DeciderPlace::Unix { socket, path } => {
                 let stream = UnixStream::connect(socket).await.map_err(|_| AskFault::Unreachable)?;
-                exchange(stream, "localhost", path, body).await
+                exchange(stream, ("localhost", path), signed, body).await
             }
         }
     }
@@ -117,14 +168,15 @@ impl Decider {
 /// One question, one answer, on a connection of its own.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    host: &str,
-    path: &str,
+    (host, path): (&str, &str),
+    signed: &[(&'static str, String)],
     body: Vec<u8>,
 ) -> Result<Vec<u8>, AskFault> {
     let mut http = hyper::client::conn::http1::Builder::new();
     let (mut send, connection) =
-        http.max_buf_size(16 << 10).handshake(TokioIo::new(stream)).await.map_err(|_| AskFault::Unreachable)?;
-    let request = http::Request::post(path)
+        http.max_buf_size(HEAD_BYTES_MAX).handshake(TokioIo::new(stream)).await.map_err(|_| AskFault::Unreachable)?;
+    let request = signed.iter().fold(http::Request::post(path), |request, (name, value)| request.header(*name, value));
+    let request = request
         .header(http::header::HOST, host)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json")

@@ -8,7 +8,7 @@
 //! what is unknown never decides.*
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
-pub(crate) mod ask;
+pub mod ask;
 pub(crate) mod audit;
 pub(crate) mod compile;
 pub mod conditions;

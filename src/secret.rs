@@ -1,6 +1,7 @@
 //! Keys. A [`Key`] can be sent, and nothing else: no `Display`, no text in `Debug`, wiped when dropped.
 
 mod redact;
+pub(crate) mod signing;
 
 use std::env::VarError;
 use std::fmt;

@@ -146,6 +146,14 @@ pub static DECIDER: Section = Section {
         key("timeout", Takes::Duration, "20s", "How long its answer is waited for, at most `5m`."),
         key("in_flight", Takes::Count(1, 64), "4", "Most questions at once, of all agents together."),
         key("per_hour", Takes::Count(1, 1_000_000), "200", "Most questions in an hour, of all agents together."),
+        key(
+            "secret_file",
+            Takes::Text,
+            "none",
+            "The file that holds the secret that signs the questions (two lines while you change it).",
+        ),
+        key("secret_env", Takes::Text, "none", "The environment variable that holds it."),
+        key("secret_credential", Takes::Text, "none", "The systemd credential that holds it, by name."),
     ],
     ..OURS
 };

@@ -143,6 +143,8 @@ pub struct DeciderSettings {
     pub in_flight: u32,
     /// Questions in an hour; at least 1.
     pub per_hour: u32,
+    /// What signs the questions, if anything does.
+    pub secret: Option<KeySource>,
 }
 
 /// Where a decider listens: on this machine.

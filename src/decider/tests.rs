@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
+use crate::config::settings::KeySource;
 use crate::model::Sender;
 use crate::policy::RuleName;
 
@@ -19,11 +20,22 @@ fn id() -> RequestId {
 }
 
 fn settings(place: DeciderPlace) -> DeciderSettings {
-    DeciderSettings { name: "screen".to_owned(), place, timeout: Duration::from_millis(300), in_flight: 2, per_hour: 3 }
+    DeciderSettings {
+        name: "screen".to_owned(),
+        place,
+        timeout: Duration::from_millis(300),
+        in_flight: 2,
+        per_hour: 3,
+        secret: None,
+    }
 }
 
 fn http(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+fn deciders(settings: &[DeciderSettings]) -> Deciders {
+    Deciders::new(settings, Clock::start(), Redact::default())
 }
 
 /// Serves each connection with these bytes; `None`: never answers.
@@ -47,11 +59,11 @@ async fn server(answer: Option<String>) -> Deciders {
             }
         }
     });
-    Deciders::new(&[settings(DeciderPlace::Tcp { address, path: "/decide".to_owned() })])
+    deciders(&[settings(DeciderPlace::Tcp { address, path: "/decide".to_owned() })])
 }
 
 async fn said(answer: Option<String>) -> Result<Word, AskFailure> {
-    server(answer).await.ask(&question(), &id(), b"{}".to_vec()).await
+    server(answer).await.ask(&question(), &id(), b"{}".to_vec()).await.0
 }
 
 #[tokio::test]
@@ -96,9 +108,9 @@ async fn anything_else_is_no_word() {
 async fn nobody_there_or_nobody_of_that_name_is_no_word() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let place = DeciderPlace::Tcp { address, path: "/".to_owned() };
-    let ask = |deciders: Deciders| async move { deciders.ask(&question(), &id(), Vec::new()).await };
-    assert_eq!(ask(Deciders::new(&[settings(place)])).await.unwrap_err().fault, AskFault::Unreachable);
-    let gone = ask(Deciders::default()).await.unwrap_err();
+    let ask = |deciders: Deciders| async move { deciders.ask(&question(), &id(), Vec::new()).await.0 };
+    assert_eq!(ask(deciders(&[settings(place)])).await.unwrap_err().fault, AskFault::Unreachable);
+    let gone = ask(deciders(&[])).await.unwrap_err();
     assert_eq!((gone.fault, gone.again), (AskFault::NotConfigured, Some(HOUR)));
 }
 
@@ -106,9 +118,9 @@ async fn nobody_there_or_nobody_of_that_name_is_no_word() {
 async fn no_more_is_asked_in_an_hour_than_may_be() {
     let deciders = server(Some(http("200 OK", "{\"id\":\"r-1\",\"verdict\":\"defer\"}"))).await;
     for _ in 0..3 {
-        assert!(deciders.ask(&question(), &id(), Vec::new()).await.is_ok());
+        assert!(deciders.ask(&question(), &id(), Vec::new()).await.0.is_ok());
     }
-    let spent = deciders.ask(&question(), &id(), Vec::new()).await.unwrap_err();
+    let spent = deciders.ask(&question(), &id(), Vec::new()).await.0.unwrap_err();
     assert_eq!(spent.fault, AskFault::Spent);
     assert!(spent.again.is_some_and(|again| again <= HOUR));
 }
@@ -126,8 +138,51 @@ async fn a_unix_socket_does_as_well() {
         assert!(read[..count].starts_with(b"POST /decide HTTP/1.1\r\n"));
         stream.write_all(http("200 OK", "{\"id\":\"r-1\",\"verdict\":\"approve\"}").as_bytes()).await.unwrap();
     });
-    let deciders = Deciders::new(&[settings(DeciderPlace::Unix { socket, path: "/decide".to_owned() })]);
-    assert_eq!(deciders.ask(&question(), &id(), Vec::new()).await.unwrap().verdict, Verdict::Approve);
+    let deciders = deciders(&[settings(DeciderPlace::Unix { socket, path: "/decide".to_owned() })]);
+    assert_eq!(deciders.ask(&question(), &id(), Vec::new()).await.0.unwrap().verdict, Verdict::Approve);
+}
+
+#[tokio::test]
+async fn another_implementation_accepts_the_signatures_and_without_its_secret_nobody_is_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
+    std::fs::write(&file, format!("{}\n{}\n", secrets[0], secrets[1])).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = DeciderPlace::Tcp { address: listener.local_addr().unwrap(), path: "/".to_owned() };
+    let settings = DeciderSettings { secret: Some(KeySource::File(file.clone())), ..settings(place) };
+    let asked = deciders(&[settings]);
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut read = vec![0; 4096];
+        let count = stream.read(&mut read).await.unwrap();
+        stream.write_all(http("200 OK", "{\"id\":\"r-1\",\"verdict\":\"defer\"}").as_bytes()).await.unwrap();
+        (String::from_utf8(read[..count].to_vec()).unwrap(), listener)
+    });
+    assert!(asked.ask(&question(), &id(), b"{\"a\":1}".to_vec()).await.0.is_ok());
+    let (sent, listener) = served.await.unwrap();
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
+    let mut headers = http::HeaderMap::new();
+    for line in head.lines().skip(1) {
+        let (name, value) = line.split_once(": ").unwrap();
+        headers.insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+    }
+    for secret in secrets {
+        let verifier = standardwebhooks::Webhook::new(secret).unwrap();
+        verifier.verify(body.as_bytes(), &headers).expect("either secret is good while one is being changed");
+        assert!(verifier.verify(b"{\"a\":2}", &headers).is_err());
+    }
+    for unusable in [Some("whsec_c2hvcnQ="), None] {
+        match unusable {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let fault = asked.ask(&question(), &id(), Vec::new()).await.0.unwrap_err().fault;
+        assert_eq!(fault, AskFault::NoSecret);
+    }
+    let nobody = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+    assert!(nobody.is_err(), "nothing was sent without a signature");
 }
 
 #[test]

@@ -55,6 +55,14 @@ pub(super) fn hold_now(
         let status = &agent.status;
         if target.agents.is_empty() || target.agents.contains(&status.id) {
             found.extend(of_agent(status, now.wall));
+            found.extend(agent.deciders_failing.iter().map(|(decider, why)| {
+                let subject = decider.to_string();
+                let text = format!(
+                    "the decider {subject} gives no word ({}): what it is asked about stays pending",
+                    why.as_str()
+                );
+                Condition { event: NotifyEvent::DeciderFailed, subject, since: None, text }
+            }));
         }
     }
     for policy in &board.policies {
@@ -195,7 +203,9 @@ mod tests {
     }
 
     fn board(agents: impl IntoIterator<Item = AgentStatus>) -> Board {
-        let of = |status| Arc::new(AgentBoard { status, oldest_deferred: None, clock_sound: true });
+        let of = |status| {
+            Arc::new(AgentBoard { status, oldest_deferred: None, deciders_failing: Vec::new(), clock_sound: true })
+        };
         Board { agents: agents.into_iter().map(of).collect(), ..Board::default() }
     }
 

@@ -11,6 +11,8 @@ use tokio::sync::{Notify, watch};
 use crate::clock::Mono;
 use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, NotifyStatus, PolicyStatus};
+use crate::policy::RuleName;
+use crate::policy::ask::AskFault;
 
 /// How far the daemon's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -31,6 +33,8 @@ pub struct AgentBoard {
     pub status: AgentStatus,
     /// Since when the request that has waited longest for a person has been known.
     pub oldest_deferred: Option<Timestamp>,
+    /// Deciders that give it no word, and why.
+    pub deciders_failing: Vec<(RuleName, AskFault)>,
     /// Whether the clock can be believed, by what the platform says of the time.
     pub clock_sound: bool,
 }

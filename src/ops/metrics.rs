@@ -20,6 +20,7 @@ use self::table::Row;
 use super::board::BoardReader;
 use crate::clock::Clock;
 use crate::config::settings::PerAgent;
+use crate::policy::ask::{AskFailure, Word};
 
 pub use scrape::Format;
 
@@ -27,6 +28,7 @@ pub use scrape::Format;
 const RULES_MAX: usize = 1000;
 /// Upper bounds of the buckets, in seconds.
 const ANSWER_BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const DECIDER_BUCKETS: [f64; 11] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 const COMMIT_BUCKETS: [f64; 12] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 /// All metrics of this process. Clones count together.
@@ -50,6 +52,8 @@ struct Counts {
     reconnects: Family<Cause, Counter>,
     commit_seconds: Histogram,
     notifications: Family<Notified, Counter>,
+    decider_answers: Family<Asked, Counter>,
+    decider_seconds: Family<OfDecider, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +86,17 @@ struct Notified {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    decider: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDecider {
+    decider: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cause {
     cause: &'static str,
 }
@@ -99,6 +114,8 @@ impl Metrics {
             reconnects: Family::default(),
             commit_seconds: Histogram::new(COMMIT_BUCKETS),
             notifications: Family::default(),
+            decider_answers: Family::default(),
+            decider_seconds: Family::new_with_constructor(|| Histogram::new(DECIDER_BUCKETS)),
         };
         Self { counts, board, clock, per_agent }
     }
@@ -146,6 +163,22 @@ impl Metrics {
         self.counts.notifications.get_or_create(&Notified { target: target.to_owned(), result }).inc();
     }
 
+    /// What came of a question to this decider of a rules file.
+    pub fn decider_asked(&self, decider: &str, result: &Result<Word, AskFailure>, took: Duration) {
+        let (word, asked) = match result {
+            Ok(word) => (word.verdict.as_str(), true),
+            Err(failure) => (failure.fault.as_str(), failure.again.is_none()),
+        };
+        let decider = decider.to_owned();
+        if asked {
+            self.counts
+                .decider_seconds
+                .get_or_create(&OfDecider { decider: decider.clone() })
+                .observe(took.as_secs_f64());
+        }
+        self.counts.decider_answers.get_or_create(&Asked { decider, result: word }).inc();
+    }
+
     /// The ledger committed a transaction.
     pub fn committed(&self, took: Duration) {
         self.counts.commit_seconds.observe(took.as_secs_f64());
@@ -162,6 +195,8 @@ impl Counts {
         register(registry, table::RECONNECTS, &self.reconnects);
         register(registry, table::LEDGER_COMMIT_SECONDS, &self.commit_seconds);
         register(registry, table::NOTIFICATIONS, &self.notifications);
+        register(registry, table::DECIDER_ANSWERS, &self.decider_answers);
+        register(registry, table::DECIDER_SECONDS, &self.decider_seconds);
     }
 }
 

@@ -225,6 +225,8 @@ pub enum AskFault {
     NotConfigured,
     /// It was asked as often in this hour as it may be.
     Spent,
+    /// The secret that signs what it is asked cannot be read, or cannot sign.
+    NoSecret,
     /// It cannot be reached, or it ended the connection.
     Unreachable,
     /// It took too long.
@@ -240,11 +242,22 @@ pub enum AskFault {
 }
 
 impl AskFault {
-    /// For the log.
+    /// Whether this may be the question's own fault: then it is not asked for ever.
+    pub(crate) fn is_of_the_question(self) -> bool {
+        match self {
+            AskFault::NotConfigured | AskFault::Spent | AskFault::NoSecret | AskFault::Unreachable => false,
+            AskFault::Slow | AskFault::Status(_) | AskFault::TooLarge | AskFault::Unreadable | AskFault::WrongId => {
+                true
+            }
+        }
+    }
+
+    /// The word for it, in the log and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             AskFault::NotConfigured => "not-configured",
             AskFault::Spent => "per-hour-spent",
+            AskFault::NoSecret => "no-secret",
             AskFault::Unreachable => "unreachable",
             AskFault::Slow => "slow",
             AskFault::Status(_) => "refused",

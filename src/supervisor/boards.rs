@@ -84,7 +84,12 @@ impl Shared {
             }
         }
         let starting = |member: &super::Member| {
-            Arc::new(AgentBoard { status: self.starting(member), oldest_deferred: None, clock_sound: true })
+            Arc::new(AgentBoard {
+                status: self.starting(member),
+                oldest_deferred: None,
+                deciders_failing: Vec::new(),
+                clock_sound: true,
+            })
         };
         let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
         self.board.board.send_replace(Arc::new(Board {

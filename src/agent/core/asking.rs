@@ -3,7 +3,6 @@
 //! A word is a fact: the request is decided again with it. No word is no fact: the request stays as it is.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::notice::Notice;
@@ -12,43 +11,78 @@ use crate::clock::{Mono, Now};
 use crate::inbox::Stage;
 use crate::ledger::Record;
 use crate::model::RequestId;
-use crate::policy::ask::{AskFailure, Word};
+use crate::policy::ask::{AskFailure, AskFault, Word};
 use crate::policy::{Circumstances, Question, RuleName, Told};
 
 /// Most questions of one agent that are out at once; each decider bounds its own besides.
 const OUT_MAX: usize = 32;
-/// Most requests that wait to be asked about; beyond, they are asked about when they are decided again.
+/// Most requests that wait to be asked about; beyond, they are asked about once these have been.
 const WAITING_MAX: usize = 1_000;
-/// How often one question is asked that gets no word.
+/// How often one question is asked that the decider cannot answer, until the decider was down and is back.
 const TRIES_MAX: u32 = 5;
 /// So many failures in a row, and it is told.
 const TOLD_AFTER: u32 = 5;
 /// The wait after failures in a row: doubled from the first to the second.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+/// That a decider was asked as often as it may be is told once in this time.
+const SPENT_TOLD: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     /// What is asked now.
     out: HashMap<RequestId, Question>,
-    /// Questions without a word so far, and how often they were asked.
-    tries: HashMap<RequestId, (Arc<str>, u32)>,
+    /// Questions without a word so far, and how often they were asked in vain.
+    tries: HashMap<RequestId, (Question, u32)>,
     gates: BTreeMap<RuleName, Gate>,
 }
 
 /// How it stands with one decider.
-#[derive(Debug)]
-struct Gate {
-    /// In a row.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// In a row, those of questions that were out together counted once.
     failures: u32,
+    /// When the last of them was counted.
+    counted: Option<Mono>,
+    /// Why, where people know that it fails.
+    failing: Option<AskFault>,
+    /// When people were told that it was asked as often as it may be.
+    spent: Option<Mono>,
     not_before: Mono,
     waiting: VecDeque<RequestId>,
+    /// Others found no room to wait.
+    more: bool,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self { failures: 0, not_before: Mono::ZERO, waiting: VecDeque::new() }
+impl Gate {
+    pub(super) fn wait(&mut self, id: &RequestId) {
+        if self.waiting.len() >= WAITING_MAX {
+            self.more = true;
+        } else if !self.waiting.contains(id) {
+            self.waiting.push_back(id.clone());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_and_more(&self) -> (usize, bool) {
+        (self.waiting.len(), self.more)
+    }
+
+    /// A question that went out `took` ago failed. Whether it is to be told.
+    fn fails(&mut self, fault: AskFault, took: Duration, pause: impl FnOnce(u32) -> Duration, now: Mono) -> bool {
+        // A decider that was down for a moment is not left alone for long because many questions were out.
+        if self.counted.is_some_and(|counted| now.since(counted) < took) {
+            return false;
+        }
+        self.counted = Some(now);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = self.not_before.max(now + pause(self.failures));
+        let told = self.failing.is_some();
+        if told || self.failures >= TOLD_AFTER {
+            self.failing = Some(fault);
+        }
+        !told && self.failing.is_some()
     }
 }
 
@@ -59,20 +93,16 @@ impl Core {
             return;
         }
         self.forget_questions();
-        let tried = self.asking.tries.get(id).filter(|(key, _)| *key == question.key).map_or(0, |(_, tries)| *tries);
-        if tried >= TRIES_MAX {
+        if self.asking.tries.get(id).is_some_and(|(tried, times)| *tried == question && *times >= TRIES_MAX) {
             return;
         }
         let out = self.asking.out.len();
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
         if out >= OUT_MAX || gate.not_before > now.mono || self.asking.out.contains_key(id) {
-            if gate.waiting.len() < WAITING_MAX && !gate.waiting.contains(id) {
-                gate.waiting.push_back(id.clone());
-            }
+            gate.wait(id);
             return;
         }
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
-        self.asking.tries.insert(id.clone(), (question.key.clone(), tried + 1));
         self.asking.out.insert(id.clone(), question.clone());
         self.count(Counter::DecidersAsked);
         self.act(Action::Ask { request, question, circumstances });
@@ -83,7 +113,7 @@ impl Core {
         if self.asking.out.len() >= OUT_MAX {
             return None;
         }
-        let gates = self.asking.gates.values().filter(|gate| !gate.waiting.is_empty());
+        let gates = self.asking.gates.values().filter(|gate| gate.more || !gate.waiting.is_empty());
         gates.map(|gate| gate.not_before.max(now.mono)).min()
     }
 
@@ -91,13 +121,31 @@ impl Core {
     pub(super) fn ask_waiting(&mut self, now: Now) {
         let room = OUT_MAX.saturating_sub(self.asking.out.len());
         let mut again = Vec::new();
-        for gate in self.asking.gates.values_mut().filter(|gate| gate.not_before <= now.mono) {
+        let mut all_of = Vec::new();
+        for (decider, gate) in &mut self.asking.gates {
+            if gate.not_before > now.mono {
+                continue;
+            }
             let count = gate.waiting.len().min(room.saturating_sub(again.len()));
             again.extend(gate.waiting.drain(..count));
+            if gate.waiting.is_empty() && std::mem::take(&mut gate.more) {
+                all_of.push(decider.clone());
+            }
         }
         for id in again {
             self.decide_resting(&id);
         }
+        for decider in all_of {
+            self.ask_all_of(&decider);
+        }
+    }
+
+    /// All about whom this decider is still to be asked are decided again.
+    fn ask_all_of(&mut self, decider: &RuleName) {
+        self.inbox.requeue_resting(|entry| {
+            let asks = entry.decision().and_then(|decision| decision.asks.as_ref());
+            asks.is_some_and(|question| question.decider == *decider)
+        });
     }
 
     fn decide_resting(&mut self, id: &RequestId) {
@@ -118,60 +166,81 @@ impl Core {
         if self.asking.out.get(id).is_some_and(|out| out == question) {
             self.asking.out.remove(id);
         }
-        let entry = self.inbox.entry(id).map(|entry| entry.request().clone());
         match result {
-            Ok(Word { verdict, reason }) => {
-                let gate = self.asking.gates.entry(question.decider.clone()).or_default();
-                let failures = std::mem::take(&mut gate.failures);
-                gate.not_before = Mono::ZERO;
-                if failures >= TOLD_AFTER {
-                    self.tell(Notice::DeciderRecovered { decider: question.decider.clone() });
-                }
-                self.asking.tries.remove(id);
-                // A request that is over needs no word.
-                let Some(request) = entry else { return };
-                let told = Told { decider: question.decider.clone(), key: Some(question.key.clone()), verdict, reason };
-                self.policy_state.told(id, told.clone());
-                self.record(Record::Told {
-                    agent: self.config.agent.clone(),
-                    request: id.clone(),
-                    rule: question.rule.clone(),
-                    told: Box::new(told.clone()),
-                    took,
-                    at: now.wall,
-                });
-                self.tell(Notice::Told { request, rule: question.rule.clone(), told: Box::new(told), took });
-                self.decide_resting(id);
+            Ok(word) => self.told(id, question, word, took, now),
+            Err(failure) => self.without_word(id, question, failure, took, now),
+        }
+    }
+
+    fn told(&mut self, id: &RequestId, question: &Question, Word { verdict, reason }: Word, took: Duration, now: Now) {
+        let decider = &question.decider;
+        self.asking.tries.remove(id);
+        let gate = self.asking.gates.entry(decider.clone()).or_default();
+        gate.failures = 0;
+        gate.not_before = Mono::ZERO;
+        if gate.failing.take().is_some() {
+            self.tell(Notice::DeciderRecovered { decider: decider.clone() });
+            // What it could not answer may have been its own fault.
+            self.asking.tries.retain(|_, (tried, _)| tried.decider != *decider);
+            self.ask_all_of(decider);
+        }
+        // A request that is over needs no word.
+        let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
+        let told = Told { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
+        self.policy_state.told(id, told.clone());
+        let (agent, rule) = (self.config.agent.clone(), question.rule.clone());
+        let entry = Box::new(told.clone());
+        self.record(Record::Told { agent, request: id.clone(), rule: rule.clone(), told: entry, took, at: now.wall });
+        self.tell(Notice::Told { request, rule, told: Box::new(told), took });
+        self.decide_resting(id);
+    }
+
+    /// The request stays as it is, and waits to be asked about again.
+    fn without_word(
+        &mut self,
+        id: &RequestId,
+        question: &Question,
+        AskFailure { fault, again }: AskFailure,
+        took: Duration,
+        now: Now,
+    ) {
+        self.count(Counter::DecidersFailed);
+        let share = 0.1 + 0.9 * self.rng.f64();
+        let gate = self.asking.gates.entry(question.decider.clone()).or_default();
+        let tell = if let Some(again) = again {
+            // Nobody was asked.
+            gate.not_before = gate.not_before.max(now.mono + again.max(PAUSE_MIN));
+            let told = gate.spent.is_some_and(|told| now.mono.since(told) < SPENT_TOLD);
+            if !told {
+                gate.spent = Some(now.mono);
             }
-            Err(failure) => {
-                self.count(Counter::DecidersFailed);
-                // Nobody was asked: that is no try.
-                if let (Some(_), Some((_, tries))) = (failure.again, self.asking.tries.get_mut(id)) {
-                    *tries = tries.saturating_sub(1);
+            !told
+        } else {
+            let pause = |failures: u32| PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX).mul_f64(share);
+            gate.fails(fault, took, pause, now.mono)
+        };
+        let failures = gate.failures;
+        if self.inbox.entry(id).is_none() {
+            self.asking.tries.remove(id);
+        } else {
+            gate.wait(id);
+            if fault.is_of_the_question() {
+                let (tried, times) = self.asking.tries.entry(id.clone()).or_insert_with(|| (question.clone(), 0));
+                if tried != question {
+                    (*tried, *times) = (question.clone(), 0);
                 }
-                let failures =
-                    self.asking.gates.get(&question.decider).map_or(0, |gate| gate.failures).saturating_add(1);
-                let ceiling = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
-                let pause = failure.again.unwrap_or(ceiling).mul_f64(0.1 + 0.9 * self.rng.f64());
-                let pause = failure.again.map_or(pause, |again| again.max(PAUSE_MIN));
-                let gate = self.asking.gates.entry(question.decider.clone()).or_default();
-                gate.failures = failures;
-                gate.not_before = gate.not_before.max(now.mono + pause);
-                if entry.is_some() && gate.waiting.len() < WAITING_MAX && !gate.waiting.contains(id) {
-                    gate.waiting.push_back(id.clone());
-                }
-                if entry.is_none() {
-                    self.asking.tries.remove(id);
-                }
-                if failures == TOLD_AFTER || failure.again.is_some() && failures == 1 {
-                    self.tell(Notice::DeciderFailed {
-                        decider: question.decider.clone(),
-                        why: failure.fault,
-                        failures,
-                    });
-                }
+                *times += 1;
             }
         }
+        if tell {
+            self.tell(Notice::DeciderFailed { decider: question.decider.clone(), why: fault, failures });
+        }
+    }
+
+    /// Deciders that people know to give no word, and why.
+    pub(super) fn deciders_failing(&self) -> Vec<(RuleName, AskFault)> {
+        let failing = self.asking.gates.iter().filter_map(|(name, gate)| Some((name.clone(), gate.failing?)));
+        failing.collect()
     }
 
     /// Requests that are over are not counted for ever.

@@ -10,6 +10,7 @@ use crate::model::{AgentId, Answer, ContactRequest, Sender, Verdict};
 use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::{Mode, PolicyHash};
 
+mod asking;
 mod contacts;
 mod cost;
 mod crowded;

@@ -9,8 +9,9 @@ use super::Core;
 use super::Counters;
 use crate::inbox::Stage;
 use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
+use crate::policy::ask::AskFault;
 use crate::policy::doubts::Doubt;
-use crate::policy::{By, ErrorKind, Told};
+use crate::policy::{By, ErrorKind, RuleName, Told};
 
 /// How an agent stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct AgentView {
     pub last_listing: Option<Timestamp>,
     /// What people should know beside the state, a sentence each; escaped.
     pub remarks: Vec<String>,
+    /// Deciders that give no word, and why.
+    pub deciders_failing: Vec<(RuleName, AskFault)>,
     /// When the request that has waited longest for a person was first seen.
     pub oldest_deferred: Option<Timestamp>,
     /// Whether the clock can be believed.
@@ -96,6 +99,7 @@ impl Core {
             doubts: self.doubts().len() as u64,
             last_listing: self.last_listing,
             remarks: self.remarks(),
+            deciders_failing: self.deciders_failing(),
             oldest_deferred: self.oldest_deferred(),
             clock_sound: self.clock.sound(),
         }
@@ -123,9 +127,16 @@ impl Core {
             .remarks()
             .into_iter()
             .chain(blind)
+            .chain(self.deciders_silent())
             .chain(self.bounds_reached())
             .chain(self.beside_the_rules())
             .collect()
+    }
+
+    fn deciders_silent(&self) -> impl Iterator<Item = String> {
+        self.deciders_failing().into_iter().map(|(decider, why)| {
+            format!("the decider {decider} gives no word ({}): what it is asked about stays pending", why.as_str())
+        })
     }
 
     /// Bounds that are reached now, and what that means.

@@ -261,17 +261,17 @@ impl Agent {
 
     /// Asks a decider, beside everything else.
     pub(super) fn ask(&mut self, request: &ContactRequest, question: Question, circumstances: &Circumstances) {
-        let (deciders, clock) = (self.around.deciders.clone(), self.around.clock.clone());
+        let (deciders, metrics) = (self.around.deciders.clone(), self.around.metrics.clone());
         let redact = self.around.rest.redact().clone();
         let body = decider::body(&self.settings.id, request, &question, circumstances, |text| redact.said(text));
         let request = request.id.clone();
         self.tasks.spawn(async move {
-            let began = clock.now().mono;
-            let result = deciders.ask(&question, &request, body).await;
+            let (result, took) = deciders.ask(&question, &request, body).await;
+            metrics.decider_asked(question.decider.as_str(), &result, took);
             // It may repeat whatever it was sent.
             let result =
                 result.map(|word| Word { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
-            Done::Told { request, question, result, took: clock.now().mono.since(began) }
+            Done::Told { request, question, result, took }
         });
     }
 

@@ -12,7 +12,8 @@ const TEXT_CHARS_MAX: usize = 500;
 impl From<AgentView> for AgentBoard {
     fn from(view: AgentView) -> Self {
         let (oldest_deferred, clock_sound) = (view.oldest_deferred, view.clock_sound);
-        AgentBoard { status: view.into(), oldest_deferred, clock_sound }
+        let deciders_failing = view.deciders_failing.clone();
+        AgentBoard { status: view.into(), oldest_deferred, deciders_failing, clock_sound }
     }
 }
 

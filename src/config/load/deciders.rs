@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use super::Loading;
+use super::notify::SECRETS;
 use crate::config::raw::RawDecider;
 use crate::config::settings::{DeciderPlace, DeciderSettings, loopback_ip};
 use crate::document::{At, duration, shown};
@@ -69,7 +70,8 @@ impl Loading<'_> {
         };
         let number = |key: &str, default: u32| raw.table.get(key).map_or(Some(default), |at| at.value.parse().ok());
         let (in_flight, per_hour) = (number("in_flight", IN_FLIGHT)?, number("per_hour", PER_HOUR)?);
-        Some(DeciderSettings { name: name.value.clone(), place: place?, timeout, in_flight, per_hour })
+        let secret = self.source(&raw.table, &SECRETS)?;
+        Some(DeciderSettings { name: name.value.clone(), place: place?, timeout, in_flight, per_hour, secret })
     }
 
     /// `http://` on loopback: what strangers say does not leave the machine, and nobody in between answers.

@@ -32,7 +32,7 @@ const OF_KINDS: [(&str, &[&str]); 9] = [
     ("command", &["command"]),
     ("ca_file", &["webhook", "slack", "discord", "ntfy", "matrix", "mail"]),
 ];
-const SECRETS: [&str; 3] = ["secret_file", "secret_env", "secret_credential"];
+pub(super) const SECRETS: [&str; 3] = ["secret_file", "secret_env", "secret_credential"];
 const ADDRESSES: [&str; 3] = ["url_file", "url_env", "url_credential"];
 
 impl Loading<'_> {
@@ -227,7 +227,7 @@ impl Loading<'_> {
 
     /// Where a secret is, if one is named; `None` where two are.
     #[expect(clippy::option_option, reason = "the outer one says whether the table is sound")]
-    fn source(&mut self, raw: &RawTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
+    pub(super) fn source(&mut self, raw: &RawTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
         let named: Vec<_> = names.iter().filter_map(|name| Some((*name, raw.get(name)?))).collect();
         Some(match named.as_slice() {
             [] => None,
@@ -239,7 +239,7 @@ impl Loading<'_> {
             [.., (name, second)] => {
                 let span = second.span.clone();
                 self.problems
-                    .error(&span, "the target has more than one source for this")
+                    .error(&span, "there is more than one source for this")
                     .label(format!("`{name}` beside `{}`", named[0].0))
                     .help(format!("keep one of `{}`, `{}`, `{}`", names[0], names[1], names[2]));
                 return None;

@@ -2,13 +2,9 @@
 
 use std::error::Error as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use url::Url;
 
 use super::{Secrets, Undelivered};
@@ -18,7 +14,7 @@ use crate::notify::message::Message;
 use crate::notify::{Surroundings, render};
 use crate::platform::retry_after;
 use crate::platform::tls::{self, TlsError};
-use crate::secret::Key;
+use crate::secret::{Key, signing};
 
 /// The time for one call, from the first byte to the last.
 const CALL_MAX: std::time::Duration = std::time::Duration::from_secs(10);
@@ -32,8 +28,6 @@ const DISCORD_CHARS_MAX: usize = 2000;
 const NTFY_BYTES_MAX: usize = 4000;
 /// Slack cuts at 40,000 characters, Matrix refuses events of more than 65,535 bytes.
 const CHAT_BYTES_MAX: usize = 30_000;
-/// A signing secret (bytes, decoded).
-const SIGNING_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 pub(super) async fn deliver(
     target: &NotifyTarget,
@@ -129,9 +123,9 @@ fn request(
                 .header("webhook-id", id)
                 .header("webhook-timestamp", now.as_second().to_string());
             if !secrets.keys.is_empty() {
-                let signatures: Result<Vec<String>, Undelivered> =
-                    secrets.keys.iter().map(|key| signature(key, id, now.as_second(), &body)).collect();
-                request = request.header("webhook-signature", signatures?.join(" "));
+                let signatures = signing::signatures(&secrets.keys, id, now.as_second(), body.as_bytes());
+                let signatures = signatures.map_err(|unusable| Undelivered::new(unusable.to_string()))?;
+                request = request.header("webhook-signature", signatures);
             }
             Ok(request.body(body))
         }
@@ -195,19 +189,6 @@ fn topic(url: Url) -> Result<(Url, String), Undelivered> {
     Ok((server, topic))
 }
 
-/// Standard Webhooks, version 1: `v1,` and the base64 of an HMAC-SHA-256 over id, time and body.
-fn signature(key: &Key, id: &str, at: i64, body: &str) -> Result<String, Undelivered> {
-    let unusable = || {
-        let (least, most) = (SIGNING_BYTES.start(), SIGNING_BYTES.end());
-        Undelivered::new(format!("the signing secret is not `whsec_` and the base64 of {least} to {most} bytes"))
-    };
-    let encoded = key.expose().strip_prefix("whsec_").ok_or_else(unusable)?;
-    let secret = STANDARD.decode(encoded).ok().filter(|secret| SIGNING_BYTES.contains(&secret.len()));
-    let mut mac = Hmac::<Sha256>::new_from_slice(&secret.ok_or_else(unusable)?).map_err(|_| unusable())?;
-    mac.update(format!("{id}.{at}.{body}").as_bytes());
-    Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,26 +198,16 @@ mod tests {
         let (id, now) = ("dm_1", Timestamp::now());
         let body = webhook_body(&Message::test(now), now);
         let secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="];
-        let signed: Vec<String> = secrets
-            .iter()
-            .map(|secret| signature(&Key::parse(secret).unwrap(), id, now.as_second(), &body).unwrap())
-            .collect();
+        let keys = secrets.map(|secret| Key::parse(secret).unwrap());
+        let signed = signing::signatures(&keys, id, now.as_second(), body.as_bytes()).unwrap();
         let mut headers = http::HeaderMap::new();
         headers.insert("webhook-id", id.parse().unwrap());
         headers.insert("webhook-timestamp", now.as_second().to_string().parse().unwrap());
-        headers.insert("webhook-signature", signed.join(" ").parse().unwrap());
+        headers.insert("webhook-signature", signed.parse().unwrap());
         for secret in secrets {
             let verifier = standardwebhooks::Webhook::new(secret).unwrap();
             verifier.verify(body.as_bytes(), &headers).expect("either secret is good while one is being changed");
             assert!(verifier.verify(format!("{body} ").as_bytes(), &headers).is_err());
-        }
-    }
-
-    #[test]
-    fn a_signing_secret_has_its_form() {
-        for refused in ["not-a-signing-secret", "whsec_c2hvcnQ=", "whsec_%%%%%%%%"] {
-            let why = signature(&Key::parse(refused).unwrap(), "id", 0, "").unwrap_err().why;
-            assert!(why.contains("whsec_") && !why.contains(&refused[6..]), "{why}");
         }
     }
 

@@ -74,7 +74,7 @@ events! {
     SUPERSEDED = "superseded", WARN, ["why", "code"], "another connection took this agent's place";
     CONNECTION_FIGHT = "connection_fight", WARN, ["why"], "two clients take the connection from each other; doorman stays away for a while";
     CREDENTIALS_FALLBACK = "credentials_fallback", WARN, ["why"], "the socket refused the key in the header, and the query is tried once; or it was refused there as well";
-    KEY_EXPOSED = "key_exposed", WARN, ["source", "why", "notify"], "other users of this machine may read or change the file of a key, or of a secret of the target `notify`; logged at start";
+    KEY_EXPOSED = "key_exposed", WARN, ["source", "why", "notify", "decider"], "other users of this machine may read or change the file of a key, or of a secret of the target `notify` or of a decider; logged at start";
     KEY_REFUSED = "key_refused", ERROR, ["source", "why"], "there is no key, or the platform refuses it; `source` says where doorman reads it";
     BLOCKED_IN_BETWEEN = "blocked_in_between", WARN or DEBUG, ["status", "why"], "something between doorman and the platform (a CDN, a proxy, a firewall, a login page) answers in its place; `why` holds the beginning of its page; at debug while the page stays the same";
     POLICY_VIOLATION = "policy_violation", WARN, ["why"], "the platform closed the connection with 1008; tried again slowly";

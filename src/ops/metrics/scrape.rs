@@ -1,5 +1,6 @@
 //! One page of metrics: the counts, and the board as it is at that moment.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -159,6 +160,13 @@ impl Scrape {
                 .iter()
                 .map(|target| ([("target", target.name.as_str())], truth(target.state != NotifyState::Ok))),
         )?;
+        let failing: BTreeSet<&str> = board
+            .agents
+            .iter()
+            .flat_map(|agent| &agent.deciders_failing)
+            .map(|(decider, _)| decider.as_str())
+            .collect();
+        page.each(table::DECIDER_FAILING, failing.into_iter().map(|decider| ([("decider", decider)], 1.0)))?;
         page.one(table::CONFIG_OK, truth(board.configuration.problem.is_none()))?;
         page.each(
             table::POLICY_IN_FORCE,

@@ -89,6 +89,9 @@ rows! {
     LEDGER_COMMIT_SECONDS = Histogram "doorman_ledger_commit_seconds" [] "How long one transaction of the ledger took, from its first row to its commit";
     NOTIFICATIONS = Counter "doorman_notifications" ["target", "result"] "Tries to deliver a message to a target of `[[notify]]`; `failed` is tried again";
     NOTIFY_FAILING = Gauge "doorman_notify_failing" ["target"] "Whether the target's last message did not arrive so far";
+    DECIDER_ANSWERS = Counter "doorman_decider_answers" ["decider", "result"] "What came of questions to a decider: its word, or why there is none; the request then stays pending";
+    DECIDER_SECONDS = Histogram "doorman_decider_seconds" ["decider"] "How long a decider took, whether it said something or not";
+    DECIDER_FAILING = Gauge "doorman_decider_failing" ["decider"] "1 where a decider gave an agent no word five times in a row, and none since";
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the configuration is as the last reload found it right";
     POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
     POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";

@@ -5,6 +5,8 @@ use super::*;
 use crate::model::{AgentId, AgentState};
 use crate::ops::board::{self, AgentBoard, Board, Phase};
 use crate::ops::control::wire::{AgentStatus, NotifyStatus, PolicyStatus};
+use crate::policy::RuleName;
+use crate::policy::ask::{AskFailure, AskFault};
 
 fn status(id: &str) -> AgentStatus {
     AgentStatus {
@@ -21,8 +23,14 @@ fn status(id: &str) -> AgentStatus {
 
 fn board(agents: usize) -> Board {
     let agents = (0..agents).map(|n| {
+        let deciders_failing = vec![(RuleName::parse("screen").unwrap(), AskFault::Slow)];
         let oldest_deferred = Some("2026-11-23T00:00:00Z".parse().unwrap());
-        Arc::new(AgentBoard { status: status(&format!("a-{n}")), oldest_deferred, clock_sound: n != 0 })
+        Arc::new(AgentBoard {
+            status: status(&format!("a-{n}")),
+            oldest_deferred,
+            deciders_failing,
+            clock_sound: n != 0,
+        })
     });
     Board {
         phase: Phase::Running,
@@ -51,6 +59,8 @@ fn metrics(board: Board, per_agent: PerAgent) -> Metrics {
     metrics.rest_called("respond", None);
     metrics.reconnecting("closed");
     metrics.notified("ops", "delivered");
+    let failed = Err(AskFailure { fault: AskFault::Slow, again: None });
+    metrics.decider_asked("screen", &failed, Duration::from_secs(1));
     metrics.committed(Duration::from_micros(300));
     metrics
 }
