@@ -55,6 +55,7 @@ fn rule(at: usize, condition: impl Into<Condition>) -> Rule {
         unless: Vec::new(),
         limit: approve.then_some(Limit { quota, by: LimitBy::Owner, then: Verdict::Defer }),
         wait: None,
+        lasts: None,
         until: None,
         until_day: None,
         shadow: false,

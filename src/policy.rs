@@ -43,6 +43,7 @@ pub use compile::include::joined;
 pub use compile::{Shrunk, TEXT_MAX, compile};
 pub use conditions::Asked;
 pub use decision::{By, Charge, Circumstances, ClockHealth, Decision, ErrorKind, GuardKind, Mode, PolicyHash, Truth};
+pub(crate) use evaluate::shorter;
 pub use keys::schema;
 pub use lint::{LintContext, RuleHistory, lint};
 pub use list_changes::{ListChange, list_changes, uses_lists};

@@ -51,6 +51,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 request: id.clone(),
                 answer: Answer::Approve,
                 by: doorman::policy::By::parse("everybody").unwrap(),
+                lasts: None,
                 policy: Some(hash()),
                 charges: Vec::new(),
                 counts: true,
@@ -63,6 +64,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 outcome: Outcome::Confirmed(Answer::Approve),
                 detail: None,
                 refusal: None,
+                stay: None,
                 at,
             },
         ]

@@ -13,6 +13,7 @@ mod contacts;
 pub mod counters;
 mod deciding;
 mod doubting;
+mod guests;
 mod identity;
 mod io;
 mod listing;
@@ -20,6 +21,7 @@ pub(crate) mod notice;
 mod outbox;
 mod people;
 mod records;
+mod removals;
 mod restore;
 mod scrubbed;
 mod socket;
@@ -46,6 +48,7 @@ use contacts::Contacts;
 use counters::Counter;
 pub use counters::Counters;
 pub use doubting::OpenDoubt;
+use guests::Guests;
 use identity::Identity;
 pub use io::{Action, CoreConfig, Input};
 pub use notice::Notice;
@@ -53,6 +56,7 @@ pub use outbox::BATCH_MAX;
 use outbox::Outbox;
 pub use people::{OpFailure, OpOutcome, PersonAnswered, PersonCommand};
 use records::Remembered;
+use removals::Removals;
 use restore::Restore;
 pub use restore::reach_of;
 pub use view::{AgentView, PendingRequest};
@@ -75,6 +79,8 @@ pub struct Core {
     restore: Restore,
     asking: asking::Asking,
     contacts: Contacts,
+    guests: Guests,
+    removals: Removals,
     clock: ClockWatch,
     /// What the ledger knew of requests that have not been seen since the start.
     remembered: HashMap<RequestId, Remembered>,
@@ -146,6 +152,8 @@ impl Core {
             restore: Restore::default(),
             asking: asking::Asking::default(),
             contacts: Contacts::new(policy.as_deref(), now),
+            guests: Guests::default(),
+            removals: Removals::default(),
             policy,
             clock: ClockWatch::new(saved.newest),
             remembered: HashMap::new(),
@@ -181,6 +189,7 @@ impl Core {
             core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
         }
         core.contacts_on_record(saved.contacts, saved.newest.unwrap_or(now.wall));
+        core.remember_guests(saved.guests, now);
         core.remember(saved.open_answers, saved.refused_answers, saved.recent_answers, now);
         core.remember_requests(saved.pending, saved.decided, saved.newest.unwrap_or(now.wall));
         core
@@ -212,7 +221,7 @@ impl Core {
             Input::Restored { number, saved } => self.restored(number, saved.map(|saved| *saved), now),
             Input::KeyRenewed { changed } => self.key_renewed(changed, now),
             Input::Op { token, op, person } => self.op(token, op, person, now),
-            Input::Revoked { contact, person } => self.revoked(contact, person, now),
+            Input::Removed { contact, reply } => self.removed(&contact, reply, now),
             Input::Tick => {}
             Input::Stop => self.stop(now),
         }
@@ -265,7 +274,8 @@ impl Core {
     }
 
     fn finish_stopping(&mut self) {
-        if self.stopping && self.responder.in_flight() == 0 && self.outbox.is_empty() && !self.recording && !self.done {
+        let in_flight = self.responder.in_flight() > 0 || self.removals.in_flight() > 0;
+        if self.stopping && !in_flight && self.outbox.is_empty() && !self.recording && !self.done {
             self.done = true;
             self.act(Action::Done);
         }

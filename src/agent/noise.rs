@@ -76,6 +76,7 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         Notice::ContactUnexplained { .. } => Some(events::CONTACT_UNEXPLAINED),
         Notice::OtherHolder { .. } => Some(events::NAME_IN_DOUBT),
         Notice::ContactRemoved { .. } => Some(events::CONTACT_REMOVED),
+        Notice::GuestInDoubt { .. } => Some(events::GUEST_IN_DOUBT),
         Notice::Session(_)
         | Notice::State { .. }
         | Notice::Listed { .. }
@@ -96,6 +97,8 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         | Notice::Settled { .. }
         | Notice::ContactAdded { .. }
         | Notice::InDoubt { .. }
+        | Notice::GuestExpired { .. }
+        | Notice::GuestNotRemoved { .. }
         | Notice::ContactsBaseline { .. }
         | Notice::SettledAgainstPolicy { .. }
         | Notice::Paused { .. }

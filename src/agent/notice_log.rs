@@ -310,6 +310,35 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "a contact is gone"
             );
         }
+        Notice::GuestExpired { contact, handle, request } => {
+            info!(
+                event = events::GUEST_EXPIRED,
+                contact = contact.as_str(),
+                handle = shown(handle.as_ref()),
+                request = request.as_ref().map(|request| request.as_str()),
+                "the end of a contact has come: it was removed"
+            );
+        }
+        Notice::GuestNotRemoved { contact, handle, error, attempts } => {
+            warn!(
+                event = events::GUEST_NOT_REMOVED,
+                contact = contact.as_str(),
+                handle = shown(handle.as_ref()),
+                attempt = attempts,
+                why = error,
+                "the end of a contact has come, and it could not be removed: tried again"
+            );
+        }
+        Notice::GuestInDoubt { contact, request, doubt } => {
+            warn!(
+                event = events::GUEST_IN_DOUBT,
+                contact = contact.id.as_str(),
+                handle = shown(contact.sender.original()),
+                request = request.as_str(),
+                why = doubt.reason(),
+                "a contact with an end is not removed by itself: somebody else may have made it"
+            );
+        }
         Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
             warn!(
                 event = events::SETTLED_AGAINST_POLICY,

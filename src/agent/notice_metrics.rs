@@ -59,6 +59,9 @@ impl Counting {
             | Notice::OtherHolder { .. }
             | Notice::ContactsBaseline { .. }
             | Notice::ContactRemoved { .. }
+            | Notice::GuestExpired { .. }
+            | Notice::GuestNotRemoved { .. }
+            | Notice::GuestInDoubt { .. }
             | Notice::SettledAgainstPolicy { .. }
             | Notice::Paused { .. }
             | Notice::Resumed { .. }

@@ -289,7 +289,6 @@ impl Agent {
             Command::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
             Command::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
-            Command::Remove { contact, person, reply } => self.remove_contact(contact, person, reply),
             #[cfg(any(test, debug_assertions))]
             Command::Panic => panic!("asked to panic, by a test"),
         }
@@ -306,6 +305,7 @@ impl Agent {
                 Action::Page(fetch) => self.ask_page(fetch),
                 Action::Contacts { call, page, size } => self.ask_contacts(call, page, size),
                 Action::Respond { request, answer, attempt } => self.respond(request, answer, attempt),
+                Action::Remove { contact, for_person } => self.remove_contact(contact, for_person),
                 Action::Record(batch) => {
                     let ledger = self.around.ledger.clone();
                     self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });

@@ -1,9 +1,11 @@
 //! `doorman approve`, `reject` and `hold`: a person's word on one or several requests.
 
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::agents::AgentArg;
 use super::confirm::confirmed;
+use super::history::moment;
 use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
 use super::{CliError, Global, completions, list, output, pending};
@@ -18,6 +20,10 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
   doorman approve @ann @bob             several, by handle
   doorman approve --all --by no_match   all that no rule matched; it asks first
   doorman approve @ann --remember friends   and put the handle on a list
+  doorman approve @carol --for 2h       a guest: removed again after that
+
+A contact keeps the end that it was let in with. `doorman revoke` ends it at
+once; to let somebody stay, revoke, and approve the next request.
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
 or the beginning of an id; if that could be two requests, nothing is done. The
@@ -28,6 +34,9 @@ the platform refused; 69 no daemon.")]
 pub struct ApproveArgs {
     #[command(flatten)]
     whom: Args,
+    /// For so long: then the contact is removed (`2h`, `7d`); else for good
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "remember", value_parser = length)]
+    lasts: Option<SignedDuration>,
     /// Then put the handle on this list of the rules, and load it
     #[arg(long, value_name = "LIST", conflicts_with = "all", add = completions::lists())]
     remember: Option<String>,
@@ -85,7 +94,7 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
         None => None,
     };
     let remote = args.whom.remote.open_as(&args.whom.who, global)?;
-    let answered = say(&args.whom, Verdict::Approve, &remote)?;
+    let answered = say(&args.whom, Verdict::Approve, args.lasts, &remote)?;
     let Some(list) = list else { return Ok(answered.code) };
     let handles: Vec<&str> = answered.done.iter().filter_map(|one| one.handle.as_deref()).collect();
     if handles.is_empty() {
@@ -104,7 +113,7 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
 /// As [`approve`].
 pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
-    Ok(say(&args, verdict, &remote)?.code)
+    Ok(say(&args, verdict, None, &remote)?.code)
 }
 
 struct Said {
@@ -113,7 +122,7 @@ struct Said {
     done: Vec<Answered>,
 }
 
-fn say(args: &Args, verdict: Verdict, remote: &Remote) -> Result<Said, CliError> {
+fn say(args: &Args, verdict: Verdict, lasts: Option<SignedDuration>, remote: &Remote) -> Result<Said, CliError> {
     let agent = remote.agent(args.agent.given())?;
     let targets = match &args.by {
         Some(by) => everybody(by, args, verdict, agent.clone(), remote)?,
@@ -121,7 +130,7 @@ fn say(args: &Args, verdict: Verdict, remote: &Remote) -> Result<Said, CliError>
     };
     let mut said = Said { code: 0, done: Vec::new() };
     for target in &targets {
-        let answered = match one(target, verdict, agent.clone(), remote) {
+        let answered = match one_for(target, verdict, lasts, agent.clone(), remote) {
             Ok(answered) => answered,
             // Of several the others are answered all the same.
             Err(error) if targets.len() > 1 && error.code == 1 => {
@@ -156,7 +165,19 @@ pub(super) fn one(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Answered, CliError> {
-    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent })
+    one_for(target, verdict, None, agent, remote)
+}
+
+/// The same; an approval, for so long.
+fn one_for(
+    target: &str,
+    verdict: Verdict,
+    lasts: Option<SignedDuration>,
+    agent: Option<AgentId>,
+    remote: &Remote,
+) -> Result<Answered, CliError> {
+    let for_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent, for_ms })
 }
 
 /// The ids of all pending requests that were decided so, once somebody has seen them and agreed.
@@ -182,6 +203,12 @@ fn everybody(
     Ok(meant.into_iter().map(|row| row.request).collect())
 }
 
+/// A length of time, as in a rules file.
+fn length(text: &str) -> Result<SignedDuration, String> {
+    let length = moment::length(text).ok_or("expected a length of time, such as `2h` or `7d`")?;
+    if length < SignedDuration::from_secs(1) { Err("at least a second".to_owned()) } else { Ok(length) }
+}
+
 /// The command's word.
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
@@ -204,7 +231,8 @@ pub(super) fn sentence(answered: &Answered) -> String {
     match answered.outcome.as_str() {
         "approved" | "rejected" | "presumed-approved" | "presumed-rejected" => {
             let past = if answered.verdict == Verdict::Approve { "approved" } else { "rejected" };
-            format!("{past} {who} ({request})\n")
+            let end = answered.ends_at.map(|end| format!("; the contact ends at {end:.0}")).unwrap_or_default();
+            format!("{past} {who} ({request}){end}\n")
         }
         "held" => format!("{who} ({request}) is on hold: it stays pending until a person approves or rejects it\n"),
         "settled-elsewhere" => {
@@ -228,6 +256,7 @@ mod tests {
             handle: Some("@bob\u{1b}".to_owned()),
             verdict,
             outcome: outcome.to_owned(),
+            ends_at: None,
         }
     }
 

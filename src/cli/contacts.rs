@@ -28,8 +28,12 @@ const HANDLE_CHARS: usize = 60;
   doorman contacts --matching 'acme/*' --json | jq -r .handle
 
 A contact is not by doorman where the owner, the agent itself or the platform
-made it, or where it was there before doorman. `doorman audit` says whom the
-rules would let in today, `doorman revoke` removes contacts.")]
+made it, or where it was there before doorman. ENDS says when a contact is
+removed again; `in doubt`: somebody else may have made it, so it is not removed
+by itself, and `doorman explain` says why.
+
+`doorman audit` says whom the rules would let in today, `doorman revoke` removes
+contacts.")]
 pub struct Args {
     /// Only those that no answer of doorman let in
     #[arg(long, conflicts_with = "rule")]
@@ -97,7 +101,19 @@ pub(super) fn as_json(contact: &RecordedContact) -> Value {
         "request": contact.request,
         "by": contact.by,
         "by_doorman": contact.by.is_some(),
+        "ends_at": contact.ends_at,
+        "end_in_doubt": contact.end_in_doubt.map(|doubt| doubt.as_str()),
     })
+}
+
+/// When it is removed.
+fn end(contact: &RecordedContact, now: Timestamp) -> String {
+    match (contact.ends_at, contact.end_in_doubt) {
+        (None, _) => "-".to_owned(),
+        (Some(_), Some(_)) => "in doubt".to_owned(),
+        (Some(at), None) if at <= now => "now".to_owned(),
+        (Some(at), None) => format!("in {}", output::ago(now, at)),
+    }
 }
 
 /// The table; with a last column of what is said of each, where there is such.
@@ -109,6 +125,10 @@ pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp
 pub(super) fn page_of(contacts: &[RecordedContact], said: &[String], now: Timestamp, width: Option<usize>) -> String {
     let several = contacts.iter().any(|contact| contact.agent != contacts[0].agent);
     let mut header = vec!["HANDLE", "KIND", "SINCE", "REQUEST", "BY"];
+    let ends = contacts.iter().any(|contact| contact.ends_at.is_some());
+    if ends {
+        header.push("ENDS");
+    }
     if several {
         header.insert(0, "AGENT");
     }
@@ -127,6 +147,9 @@ pub(super) fn page_of(contacts: &[RecordedContact], said: &[String], now: Timest
             contact.request.as_ref().map_or_else(|| "-".to_owned(), |id| output::shown(id.as_str())),
             Behind::of(contact).to_string(),
         ];
+        if ends {
+            cells.push(end(contact, now));
+        }
         if several {
             cells.insert(0, contact.agent.to_string());
         }

@@ -119,8 +119,12 @@ struct Story {
     outcome: Option<crate::model::Outcome>,
     settled: Option<String>,
     settled_at: Option<Timestamp>,
-    /// Who removed the contact that came of it, where a person did.
-    revoked: Option<Revoked>,
+    /// When the contact that came of it is removed, or was to be.
+    ends_at: Option<Timestamp>,
+    /// Why that is not done by itself.
+    end_in_doubt: Option<&'static str>,
+    /// Who removed the contact that came of it, where doorman did.
+    removed: Option<Removed>,
     /// `enforce`, or `shadow`: decided, and not to be answered.
     mode: &'static str,
     /// What the rules had decided last, and when.
@@ -137,9 +141,10 @@ struct Story {
     unexplained: Option<String>,
 }
 
-/// A contact that a person removed.
+/// A contact that doorman removed.
 #[derive(Debug, Serialize)]
-struct Revoked {
+struct Removed {
+    /// `person:NAME`, or `expired`.
     by: String,
     at: Timestamp,
     note: Option<String>,
@@ -432,8 +437,10 @@ fn of_recorded(
         outcome: recorded.outcome,
         settled: recorded.settled.clone(),
         settled_at: recorded.settled_at,
-        revoked: recorded.revoked.as_ref().map(|one| Revoked {
-            by: format!("person:{}", one.person),
+        ends_at: recorded.ends_at,
+        end_in_doubt: recorded.end_in_doubt.map(|doubt| doubt.reason()),
+        removed: recorded.removed.as_ref().map(|one| Removed {
+            by: one.by.clone(),
             at: one.at,
             note: one.note.clone(),
         }),

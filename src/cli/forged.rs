@@ -124,6 +124,8 @@ fn contacts_and_doubts_show_no_line_of_a_strangers() {
             since: Some(now()),
             request: RequestId::parse(IDS[0]).ok(),
             by: None,
+            ends_at: None,
+            end_in_doubt: None,
         };
         innocent("contacts", &shown(&contacts::page_of(&[contact], &[], now(), Some(WIDTH))));
         let doubt = DoubtRow {
@@ -167,7 +169,10 @@ fn history_shows_no_line_of_a_strangers() {
             settled: None,
             outcome: None,
             note: None,
-            revoked: None,
+            removed: None,
+            lasts: None,
+            ends_at: None,
+            end_in_doubt: None,
         };
         innocent("history", &shown(&page.table(&[page.row(&recorded)], true)));
     }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use super::{CliError, Global, output, table};
 
 /// By name: what it is for, and the rules.
-const RECIPES: [(&str, &str); 16] = [
+const RECIPES: [(&str, &str); 17] = [
     ("by-owner", include_str!("../../config/recipes/by-owner.toml")),
     ("close-after-a-week", include_str!("../../config/recipes/close-after-a-week.toml")),
     ("code-and-quota", include_str!("../../config/recipes/code-and-quota.toml")),
     ("exact-list", include_str!("../../config/recipes/exact-list.toml")),
     ("friends-and-their-agents", include_str!("../../config/recipes/friends-and-their-agents.toml")),
+    ("guests", include_str!("../../config/recipes/guests.toml")),
     ("holidays", include_str!("../../config/recipes/holidays.toml")),
     ("invite-code", include_str!("../../config/recipes/invite-code.toml")),
     ("known-organisations", include_str!("../../config/recipes/known-organisations.toml")),

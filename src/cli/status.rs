@@ -134,6 +134,13 @@ fn page(status: &Status, now: Timestamp) -> String {
             let who = output::shown(who);
             page += &format!("\n{who}: {least}{} in doubt, see `doorman doubts`\n", agent.doubts);
         }
+        if agent.guests > 0 {
+            let late = match agent.guests_late {
+                0 => String::new(),
+                late => format!(", {late} of them longer than they should be"),
+            };
+            page += &format!("\n{}: {} let in for a time{late}\n", output::shown(who), agent.guests);
+        }
         for remark in &agent.remarks {
             page += &format!("\n{}: {}\n", output::shown(who), output::shown(remark));
         }

@@ -5,6 +5,8 @@
 //! [`Inbox::fate_unknown`], [`Inbox::refused`] and [`Inbox::settle`](super::Inbox::settle); after an unknown fate,
 //! [`Inbox::still_pending`] or `settle`. A request that returns after its end begins as bound.
 
+use jiff::SignedDuration;
+
 use super::entry::Queue;
 use super::{Entry, Inbox, Mark, Subject};
 use crate::clock::Mono;
@@ -18,6 +20,8 @@ pub struct Said {
     pub answer: Answer,
     /// What gave it.
     pub by: By,
+    /// For how long an approval lets in; `None`: for good.
+    pub lasts: Option<SignedDuration>,
 }
 
 impl Said {
@@ -377,7 +381,7 @@ impl Inbox {
                 *refusals = Refusals::default();
             }
             State::Bound(bound) if bound.said.answer == said.answer => {
-                (bound.refusals, bound.said.by) = (Refusals::default(), said.by);
+                (bound.refusals, bound.said) = (Refusals::default(), said);
                 bound.subject = Subject::of(&entry.request);
             }
             State::Bound(bound) => {

@@ -32,7 +32,7 @@ fn request(text: &str) -> ContactRequest {
 }
 
 fn said() -> Said {
-    Said { answer: Answer::Approve, by: By::NoMatch }
+    Said { answer: Answer::Approve, by: By::NoMatch, lasts: None }
 }
 
 fn inbox() -> Inbox {
@@ -377,7 +377,7 @@ fn what_the_record_says_was_answered_is_bound_to_that() {
     inbox.bind(&id("a"), said());
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().next(), Some(Next::Again(&said())));
     inbox.begin_answer(&id("a"), said());
-    inbox.bind(&id("a"), Said { answer: Answer::Reject, by: By::NoMatch });
+    inbox.bind(&id("a"), Said { answer: Answer::Reject, by: By::NoMatch, lasts: None });
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().said(), Some(&said()), "not while it is on its way");
 }
 

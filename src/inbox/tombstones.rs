@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
 use super::{Mark, Said, Subject};
@@ -68,12 +69,15 @@ enum What {
     Forgotten,
 }
 
+/// What gave an answer, and for how long it lets in.
+type Word = (By, Option<SignedDuration>);
+
 #[derive(Debug, Default)]
 struct Generation {
     by_id: HashMap<Short, Kept>,
-    /// The `by` of the answers, each once.
-    names: Vec<By>,
-    numbers: HashMap<By, u32>,
+    /// The `by` of the answers, and for how long, each once.
+    names: Vec<Word>,
+    numbers: HashMap<Word, u32>,
     /// When the first came, and the last.
     span: Option<(Mono, Mono)>,
 }
@@ -85,7 +89,9 @@ impl Generation {
         // Rounded up: a moment later is a moment longer in doubt.
         let at_ms = u64::try_from(tombstone.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let what = match tombstone.answer {
-            Some(answer) => self.number(answer.by).map_or(What::Settled, |by| What::Answered(answer.answer, by)),
+            Some(answer) => {
+                self.number((answer.by, answer.lasts)).map_or(What::Settled, |by| What::Answered(answer.answer, by))
+            }
             None => What::Settled,
         };
         let kept = Kept { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
@@ -102,13 +108,13 @@ impl Generation {
         }
     }
 
-    fn number(&mut self, by: By) -> Option<u32> {
-        if let Some(number) = self.numbers.get(&by) {
+    fn number(&mut self, word: Word) -> Option<u32> {
+        if let Some(number) = self.numbers.get(&word) {
             return Some(*number);
         }
         let number = u32::try_from(self.names.len()).ok()?;
-        self.names.push(by.clone());
-        self.numbers.insert(by, number);
+        self.names.push(word.clone());
+        self.numbers.insert(word, number);
         Some(number)
     }
 
@@ -118,8 +124,8 @@ impl Generation {
             What::Forgotten => return None,
             What::Settled => None,
             What::Answered(answer, by) => {
-                let by = self.names.get(usize::try_from(by).ok()?)?.clone();
-                Some(Said { answer, by })
+                let (by, lasts) = self.names.get(usize::try_from(by).ok()?)?.clone();
+                Some(Said { answer, by, lasts })
             }
         };
         Some(Tombstone {
@@ -240,7 +246,10 @@ mod tests {
     }
 
     fn answered(by: &str) -> Tombstone {
-        Tombstone { answer: Some(Said { answer: Answer::Reject, by: By::parse(by).unwrap() }), ..tombstone(0) }
+        Tombstone {
+            answer: Some(Said { answer: Answer::Reject, by: By::parse(by).unwrap(), lasts: None }),
+            ..tombstone(0)
+        }
     }
 
     #[test]

@@ -57,6 +57,7 @@ parsed! {
     crate::policy::By => crate::policy::By::parse;
     crate::policy::RuleName => crate::policy::RuleName::parse;
     crate::policy::Mode => crate::policy::Mode::parse;
+    crate::model::GuestDoubt => crate::model::GuestDoubt::parse;
     super::Via => super::Via::parse;
 }
 

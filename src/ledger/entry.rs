@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries::{DeliveryEnd, Mark};
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, Refusal, RequestId,
-    RequestStatus, Sender, StrangerText,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, Person, Refusal,
+    RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, Stay, StrangerText,
 };
 use crate::policy::doubts::{Basis, Said, Told};
 use crate::policy::rules::SourceText;
@@ -60,6 +60,8 @@ pub enum Record {
         request: RequestId,
         answer: Answer,
         by: By,
+        /// For how long an approval lets in; `None`: for good.
+        lasts: Option<SignedDuration>,
         policy: Option<PolicyHash>,
         charges: Vec<Charge>,
         /// Whether it counts towards `approvals_max`.
@@ -75,6 +77,8 @@ pub enum Record {
         detail: Option<String>,
         /// How the platform refused it, if it did.
         refusal: Option<Refusal>,
+        /// Of an approval for a time that was carried out: when the contact ends.
+        stay: Option<Stay>,
         at: Timestamp,
     },
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
@@ -82,10 +86,19 @@ pub enum Record {
     Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
     /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
-    /// A contact exists. `request` is the answer of ours that made it, if one did.
-    ContactAdded { agent: AgentId, contact: Box<Contact>, request: Option<RequestId>, at: Timestamp },
-    /// A contact is gone.
-    ContactRemoved { agent: AgentId, contact: ContactId, at: Timestamp },
+    /// A contact exists. `request` is the answer of ours that made it, if one did. `guest`: that answer was for a time; and
+    /// why it is not certain that it made this very contact.
+    ContactAdded {
+        agent: AgentId,
+        contact: Box<Contact>,
+        request: Option<RequestId>,
+        guest: Option<Option<GuestDoubt>>,
+        at: Timestamp,
+    },
+    /// A contact is gone; `expired`: since its end had come, by doorman.
+    ContactRemoved { agent: AgentId, contact: ContactId, expired: bool, at: Timestamp },
+    /// An approval for a time made no contact that was ever seen.
+    GuestUnseen { agent: AgentId, request: RequestId, at: Timestamp },
     /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
     Settlement {
         agent: AgentId,
@@ -99,8 +112,10 @@ pub enum Record {
     Identity { agent: AgentId, owner: Arc<str>, told: Told, basis: Basis, at: Timestamp },
     /// A person let somebody of this owner in: whoever has the owner's names now is no longer in doubt.
     Vouched { agent: AgentId, owner: Arc<str>, at: Timestamp },
-    /// A person removed a contact; that it is gone is said by [`Record::ContactRemoved`].
-    Revoked { agent: AgentId, contact: ContactId, person: Person, at: Timestamp },
+    /// A contact is about to be removed, perhaps once more.
+    Removing { agent: AgentId, contact: ContactId, by: RemovedBy, at: Timestamp },
+    /// What became of that; that the contact is gone is said by [`Record::ContactRemoved`].
+    Removal { agent: AgentId, contact: ContactId, outcome: RemovalOutcome, detail: Option<String>, at: Timestamp },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
     /// The agent is paused (`on`) or resumed. A resume starts the count of approvals at zero.
@@ -185,6 +200,23 @@ pub struct OpenAnswer {
     pub at: Timestamp,
     /// How the platform refused it, where it did.
     pub refusal: Option<Refusal>,
+    /// For how long it lets in, where it approves for a time.
+    pub lasts: Option<SignedDuration>,
+}
+
+/// An approval for a time whose contact is there, or was not seen yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedGuest {
+    /// Of which request.
+    pub request: RequestId,
+    /// Whose.
+    pub sender: Sender,
+    /// The contact that it made, where that is known.
+    pub contact: Option<ContactId>,
+    /// When it ends, and what is known of it.
+    pub stay: Stay,
+    /// It may have been removed already: the removal was on its way, or its fate unknown.
+    pub removing: bool,
 }
 
 /// What an agent remembers at start.
@@ -202,6 +234,8 @@ pub struct SavedAgent {
     pub pending: Vec<SavedRequest>,
     /// Who has which name, as far as payloads told; the oldest first.
     pub identities: Vec<SavedIdentity>,
+    /// Those who were let in for a time, the next end first.
+    pub guests: Vec<SavedGuest>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
@@ -241,10 +275,12 @@ pub struct SavedRequest {
 pub struct RecentAnswer {
     /// To which request, as far as the record tells: without its texts.
     pub request: ContactRequest,
-    /// Whose, where it let them in and no contact is known that came of it.
+    /// Whose, where it let them in and no contact was ever known that came of it.
     pub unmet: Option<Sender>,
     /// What was said.
     pub answer: Answer,
     /// By what.
     pub by: By,
+    /// For how long it lets in, where it approves for a time.
+    pub lasts: Option<SignedDuration>,
 }

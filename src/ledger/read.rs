@@ -28,7 +28,7 @@ pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
 pub use recorded::{
-    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RevokedRecord, TableSize, TimeOf, Totals,
+    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
 };
 
 /// See the module.

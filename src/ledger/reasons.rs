@@ -1,7 +1,7 @@
 //! A decision's reasons as JSON text: the rules that had something to say, what time or a limit had to do with it, and
 //! the circumstances that stand nowhere else in the record.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Verdict;
@@ -18,6 +18,8 @@ struct ReasonsJson {
     due: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reconsider_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    for_s: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     charges: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -77,6 +79,8 @@ pub struct DecisionReasons {
     pub due: Option<Timestamp>,
     /// When it would have been decided again.
     pub reconsider_at: Option<Timestamp>,
+    /// Approved for so long.
+    pub lasts: Option<SignedDuration>,
     /// What it would cost.
     pub charges: Vec<Charge>,
     /// Whether it paused the agent.
@@ -95,6 +99,7 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
         voices: decision.voices.iter().map(row).collect(),
         due: decision.due,
         reconsider_at: decision.reconsider_at,
+        for_s: decision.lasts.map(|lasts| lasts.as_secs()),
         charges: decision
             .charges
             .iter()
@@ -127,6 +132,7 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
         voices,
         due: facts.due,
         reconsider_at: facts.reconsider_at,
+        lasts: facts.for_s.map(SignedDuration::from_secs),
         charges: charges.collect::<Option<_>>()?,
         pauses: facts.pauses,
         doubts: facts.doubts.into_iter().map(doubt).collect::<Option<_>>()?,

@@ -4,6 +4,7 @@
 mod answers;
 mod contacts;
 mod deliveries;
+mod guests;
 mod numbers;
 mod requests;
 
@@ -91,13 +92,15 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Record::Intent { agent, request, answer, by: by_whom, policy, charges, counts, attempt, at } => {
+            Record::Intent { agent, request, answer, by: by_whom, lasts, policy, charges, counts, attempt, at } => {
                 let id = request;
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
                 let by = &by_whom.to_string();
                 let note = by_whom.person().and_then(Person::note);
-                let intent = Intent { agent, request, answer: *answer, by, note, policy, counts: *counts, at: *at };
+                let lasts = lasts.map(|lasts| i64::try_from(lasts.as_micros()).unwrap_or(i64::MAX));
+                let intent =
+                    Intent { agent, request, answer: *answer, by, lasts, note, policy, counts: *counts, at: *at };
                 let by_person = by_whom.person().is_some();
                 if let Some(said) = self.carried_out(&intent).map(|said| said.filter(|_| !by_person))? {
                     return Err(Fault::Answered { request: id.clone(), said });
@@ -105,9 +108,13 @@ impl Recorder<'_> {
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
             }
-            Record::Outcome { agent, request, outcome, detail, refusal, at } => {
+            Record::Outcome { agent, request, outcome, detail, refusal, stay, at } => {
                 let (agent, request) = self.known(agent, request)?;
-                self.outcome(agent, request, *outcome, detail.as_deref(), *refusal, *at)
+                self.outcome(agent, request, *outcome, detail.as_deref(), *refusal, *at)?;
+                match stay {
+                    Some(stay) => self.guest(agent, request, stay, *at),
+                    None => Ok(()),
+                }
             }
             Record::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
@@ -125,16 +132,26 @@ impl Recorder<'_> {
                     None => Ok(()),
                 }
             }
-            Record::ContactAdded { agent, contact, request, at } => {
-                self.contact_added(agent, contact, request.as_ref(), *at)
+            Record::ContactAdded { agent, contact, request, guest, at } => {
+                self.contact_added(agent, contact, request.as_ref(), *at)?;
+                match (guest, request) {
+                    (Some(doubt), Some(request)) => self.guest_met(agent, request, &contact.id, *doubt),
+                    (Some(_) | None, _) => Ok(()),
+                }
+            }
+            Record::ContactRemoved { agent, contact, expired, at } => {
+                self.contact_removed(agent, contact, *expired, *at)
+            }
+            Record::GuestUnseen { agent, request, at } => self.guest_unseen(agent, request, *at),
+            Record::Removing { agent, contact, by, at } => self.removing(agent, contact, by, *at),
+            Record::Removal { agent, contact, outcome, detail, at } => {
+                self.removal(agent, contact, *outcome, detail.as_deref(), *at)
             }
             Record::Identity { agent, owner, told, basis, at } => self.identity(agent, owner, told, basis, *at),
             Record::Vouched { agent, owner, at: _ } => {
                 let agent = self.agent(agent)?;
                 self.vouched(agent, owner)
             }
-            Record::ContactRemoved { agent, contact, at } => self.contact_removed(agent, contact, *at),
-            Record::Revoked { agent, contact, person, at } => self.revoked(agent, contact, person, *at),
             Record::Settlement { agent, owner, request, said, person, at } => {
                 self.settlement(agent, owner, request.as_ref(), *said, person, *at)
             }

@@ -7,9 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
-use super::entry::{RecentAnswer, SavedIdentity, SavedRequest};
+use super::entry::{RecentAnswer, SavedGuest, SavedIdentity, SavedRequest};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
-use crate::model::{AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId, StrangerText};
+use crate::model::{
+    AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId, Stay, StrangerText,
+};
 use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, IDS_MAX, OpenContact, Told};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName, ask};
@@ -54,6 +56,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
             |row| Ok((parsed(row, 0)?, parsed(row, 1)?, parsed(row, 2)?, parsed(row, 3)?)),
         )?,
         recent_answers: load.recent_answers()?,
+        guests: load.guests()?,
         identities: load.identities()?,
         contacts: load.contacts(&awaited(&open_answers))?,
         open_answers,
@@ -185,6 +188,7 @@ impl Load<'_> {
                 let kind = match kind {
                     Some(kind) => kind,
                     None if row.get_ref(3)?.as_str()? == "approve" => HistoryKind::Approved,
+                    None if row.get_ref(3)?.as_str()? == "guest" => HistoryKind::Guest,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
@@ -205,7 +209,7 @@ impl Load<'_> {
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.owner, iif(r.id_reused = 0, r.id, NULL), w.outcome_at, w.answer, r.handle FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.owner, iif(r.id_reused = 0, r.id, NULL), w.outcome_at, iif(w.lasts IS NULL, w.answer, 'guest'), r.handle FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
@@ -218,9 +222,9 @@ impl Load<'_> {
         )?;
         take(
             "SELECT o.owner, NULL, c.removed_at AS at, NULL, c.handle FROM contact c JOIN contact_owner o ON o.contact = c.n
-             WHERE c.agent = ?1 AND c.removed_at >= ?2
+             WHERE c.agent = ?1 AND c.removed_at >= ?2 AND c.expired = 0
              UNION ALL SELECT o.owner, NULL, c.at, NULL, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
-             WHERE c.agent = ?1 AND c.at >= ?2
+             WHERE c.agent = ?1 AND c.at >= ?2 AND c.expired = 0
              UNION ALL SELECT owner, NULL, at, NULL, NULL FROM settlement WHERE agent = ?1 AND at >= ?2 AND said = 'removed'
              ORDER BY at DESC LIMIT ?3",
             Some(HistoryKind::Removed),
@@ -246,6 +250,33 @@ impl Load<'_> {
                 let told = Told { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
                 let basis = basis.ok_or(rusqlite::Error::InvalidQuery)?;
                 Ok(SavedIdentity { owner: row.get(0)?, told, basis, at: time(row, 6)? })
+            },
+        )
+    }
+
+    /// Those who were let in for a time and are there still, or were never seen.
+    fn guests(&self) -> rusqlite::Result<Vec<SavedGuest>> {
+        self.rows(
+            "SELECT r.id, coalesce(c.handle, r.handle), g.contact, g.ends_at, g.made_from, g.made_until, g.doubt,
+                 EXISTS (SELECT 1 FROM removal v WHERE v.agent = ?1 AND v.contact = g.contact AND v.\"by\" = 'expired'
+                     AND (v.outcome IS NULL OR v.outcome IN ('unknown', 'removed')) AND v.at >= g.ends_at)
+             FROM guest g JOIN request r ON r.n = g.request
+             LEFT JOIN contact c ON c.agent = ?1 AND c.id = g.contact
+             WHERE g.agent = ?1 AND g.over IS NULL ORDER BY g.ends_at, g.n",
+            None,
+            |row| {
+                Ok(SavedGuest {
+                    request: parsed(row, 0)?,
+                    sender: Sender::parse(row.get::<_, Option<String>>(1)?.as_deref()),
+                    contact: row.get::<_, Option<Parsed<_>>>(2)?.map(|Parsed(id)| id),
+                    stay: Stay {
+                        ends_at: time(row, 3)?,
+                        made_from: time(row, 4)?,
+                        made_until: time(row, 5)?,
+                        doubt: row.get::<_, Option<Parsed<_>>>(6)?.map(|Parsed(doubt)| doubt),
+                    },
+                    removing: row.get(7)?,
+                })
             },
         )
     }
@@ -333,7 +364,7 @@ impl Load<'_> {
     /// The last removal of a contact that never had a readable handle.
     fn nameless(&self) -> rusqlite::Result<Option<(ContactId, Timestamp)>> {
         let rows = self.rows(
-            "SELECT id, removed_at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL
+            "SELECT id, removed_at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL AND expired = 0
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.contact = c.n)
              ORDER BY removed_at DESC LIMIT 1",
             None,
@@ -382,7 +413,7 @@ impl Load<'_> {
     fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
             &format!(
-                "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, {MEANT_FOR}
+                "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, {MEANT_FOR}, w.lasts
                  FROM answer w INDEXED BY answer_open
                  JOIN request r ON r.n = w.request LEFT JOIN policy p ON p.n = w.policy
                  WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY w.n"
@@ -398,7 +429,7 @@ impl Load<'_> {
         self.rows(
             &format!(
                 "SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
-                 (SELECT 1 FROM contact c WHERE c.request = r.n AND c.removed_at IS NULL), {MEANT_FOR}, r.inserted_at
+                 (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts
              FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
              ORDER BY w.n DESC LIMIT 4096"
@@ -416,14 +447,20 @@ impl Load<'_> {
                     inserted_at: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
                     ids: None,
                 };
-                Ok(RecentAnswer { request, unmet, answer: parsed(row, 1)?, by: parsed(row, 2)? })
+                Ok(RecentAnswer {
+                    request,
+                    unmet,
+                    answer: parsed(row, 1)?,
+                    by: parsed(row, 2)?,
+                    lasts: length(row, 6)?,
+                })
             },
         )
     }
 
     fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
         self.rows(
-            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle FROM request r
+            "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle, w.lasts FROM request r
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
              LEFT JOIN policy p ON p.n = w.policy
              WHERE r.agent = ?1 AND r.settled IS NULL AND w.outcome = 'refused' ORDER BY w.n",
@@ -449,7 +486,13 @@ fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
         attempts: row.get(4)?,
         at: time(row, 5)?,
         refusal: row.get::<_, Option<Parsed<_>>>(6)?.map(|Parsed(refusal)| refusal),
+        lasts: length(row, 8)?,
     })
+}
+
+/// A length of time, in microseconds.
+fn length(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SignedDuration>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(SignedDuration::from_micros))
 }
 
 fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {

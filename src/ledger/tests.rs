@@ -12,6 +12,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHa
 
 mod deliveries;
 mod doubts;
+mod guests;
 mod model;
 mod policies;
 mod reading;
@@ -77,6 +78,7 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
         request: id(name),
         answer,
         by: By::parse("friends").unwrap(),
+        lasts: None,
         policy: Some(hash()),
         charges,
         counts: answer == Answer::Approve,
@@ -86,7 +88,15 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
 }
 
 pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
-    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, refusal: None, at: at(second) }
+    Record::Outcome {
+        agent: agent(),
+        request: id(name),
+        outcome,
+        detail: None,
+        refusal: None,
+        stay: None,
+        at: at(second),
+    }
 }
 
 pub(super) const REACH: Reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
@@ -310,6 +320,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         agent: agent(),
         contact: Box::new(contact(name, handle)),
         request: request.map(id),
+        guest: None,
         at: at(second),
     };
     let mut batch = vec![added("c0", "zoe", None, 0)];
@@ -321,7 +332,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         batch.push(added(&format!("c{n}"), handle, Some(&name), n));
     }
     let removed = ContactId::parse("c3").unwrap();
-    batch.push(Record::ContactRemoved { agent: agent(), contact: removed, at: at(9) });
+    batch.push(Record::ContactRemoved { agent: agent(), contact: removed, expired: false, at: at(9) });
     ledger.commit(batch).await.unwrap();
     let here = LedgerReader::open(&world.path()).unwrap().contacts(Some(&agent())).unwrap();
     let here: Vec<_> = here.iter().map(|one| (one.contact.as_str(), one.by.clone(), one.since)).collect();

@@ -197,6 +197,8 @@ mod tests {
             deferred: 0,
             in_flight: 0,
             doubts: 0,
+            guests: 0,
+            guests_late: 0,
             last_listing: None,
             remarks: Vec::new(),
         }

@@ -194,9 +194,11 @@ impl AgentRest {
     }
 
     /// Removes a contact, in both directions. Any 2xx of the platform's will do, whatever it says.
-    pub async fn remove_contact(&self, contact: &ContactId) -> Reply<()> {
+    pub async fn remove_contact(&self, contact: &ContactId, for_person: bool) -> Reply<()> {
+        // What nobody waits for lets answers go first.
+        let class = if for_person { Class::Answer } else { Class::Call };
         let body = json!({ "contact_id": contact.as_str() });
-        self.call(Class::Answer, Asked::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
+        self.call(class, Asked::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
     }
 
     async fn call<T>(

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::ask::Question;
 use super::doubts::Doubt;
@@ -337,6 +337,8 @@ pub struct Decision {
     pub due: Option<Timestamp>,
     /// The first instant at which a condition that was used flips; decide again then.
     pub reconsider_at: Option<Timestamp>,
+    /// Approved for so long: the shortest `for` of the approve rules that match, or may. Then the contact is removed.
+    pub lasts: Option<SignedDuration>,
     /// What carrying this out costs; reserved with the intent.
     pub charges: Vec<Charge>,
     /// This approval is over `approvals_max`: instead of answering, the agent pauses. `verdict` is `Defer`, `by` is
@@ -369,7 +371,7 @@ impl Decision {
             return self;
         }
         let (verdict, by) = (Verdict::Defer, By::Guard(GuardKind::AnsweredBefore));
-        Self { verdict, by, due: None, charges: Vec::new(), notify: None, asks: None, ..self }
+        Self { verdict, by, due: None, lasts: None, charges: Vec::new(), notify: None, asks: None, ..self }
     }
 
     /// A decision that leaves the request pending because something is wrong.
@@ -387,6 +389,7 @@ impl Decision {
             voices: Vec::new(),
             due: None,
             reconsider_at: None,
+            lasts: None,
             charges: Vec::new(),
             pauses: false,
             doubts: Vec::new(),

@@ -36,6 +36,7 @@ struct Weighed {
     verdict: Verdict,
     by: By,
     due: Option<Timestamp>,
+    lasts: Option<SignedDuration>,
     charges: Vec<Charge>,
     /// The first moment at which this may change.
     wakes: Option<Timestamp>,
@@ -95,6 +96,7 @@ impl Policy {
         let mut decision = Decision {
             voices: heard.into_iter().map(Voice::from).collect(),
             due: weighed.due,
+            lasts: weighed.lasts,
             reconsider_at: weighed.wakes,
             charges: weighed.charges,
             asks: weighed.asks,
@@ -135,6 +137,7 @@ impl Policy {
             verdict: Verdict::Defer,
             by: By::NoMatch,
             due: None,
+            lasts: None,
             charges: Vec::new(),
             wakes,
             certain: approving().next().is_none() && !loud().any(|one| may_let_in(one.rule, inputs)),
@@ -177,10 +180,11 @@ impl Policy {
                     weighed.charges.extend(one.rule.charge(handle));
                 }
             }
-            if wait_is_unknown(one.rule, inputs) {
+            if needs_clock(one.rule, inputs).is_some() {
                 votes.push(By::Rule(one.rule.name.clone()));
             }
             wait = wait.max(one.rule.wait.unwrap_or_default());
+            weighed.lasts = shorter(weighed.lasts, one.rule.lasts);
         }
         let due = after(inputs.circumstances.first_seen, wait);
         let waiting = wait > SignedDuration::ZERO && due > inputs.now;
@@ -198,7 +202,7 @@ impl Policy {
             // It votes like a reject rule, after the guards.
             weighed.verdict = Verdict::Reject;
             weighed.by = By::Limit(name.clone());
-            weighed.charges = Vec::new();
+            (weighed.charges, weighed.lasts) = (Vec::new(), None);
             return weighed;
         }
         if let [By::Rule(name)] = votes.as_slice()
@@ -222,7 +226,7 @@ impl Policy {
             By::NoMatch
         };
         if weighed.verdict != Verdict::Approve {
-            weighed.charges = Vec::new();
+            (weighed.charges, weighed.lasts) = (Vec::new(), None);
         }
         weighed
     }
@@ -246,6 +250,7 @@ impl Policy {
         decision.verdict = Verdict::Defer;
         decision.by = by;
         decision.charges = Vec::new();
+        decision.lasts = None;
         decision.reconsider_at = None;
     }
 
@@ -276,21 +281,29 @@ pub(crate) fn before_rules(inputs: &Inputs<'_>) -> Option<By> {
     inputs.handle.is_none().then_some(By::Guard(GuardKind::HandleNotPlain))
 }
 
-/// What a rule says, and the key of what made it unknown. A `wait` that cannot be measured makes its rule unknown.
+/// What a rule says, and the key of what made it unknown. A `wait` or a `for` that cannot be measured makes its rule unknown.
 pub(crate) fn hear(rule: &Rule, inputs: &Inputs<'_>) -> (Evaluation, Option<&'static str>) {
     let evaluation = conditions::rule(rule, inputs);
     match evaluation.truth {
-        Truth::True if wait_is_unknown(rule, inputs) => {
-            (Evaluation { truth: Truth::Unknown, ..evaluation }, Some("wait"))
-        }
+        Truth::True => match needs_clock(rule, inputs) {
+            None => (evaluation, None),
+            key => (Evaluation { truth: Truth::Unknown, ..evaluation }, key),
+        },
         Truth::Unknown => (evaluation, conditions::first_unknown(rule, inputs)),
-        Truth::True | Truth::False => (evaluation, None),
+        Truth::False => (evaluation, None),
     }
 }
 
-/// Whether the rule has a `wait` whose end is unknown, because the clock is unsound.
-pub(crate) fn wait_is_unknown(rule: &Rule, inputs: &Inputs<'_>) -> bool {
-    rule.then == Verdict::Approve && rule.wait.is_some() && !inputs.clock_is_sound()
+/// Whether the rule has a `wait` or a `for` whose end is unknown, because the clock is unsound: which.
+pub(crate) fn needs_clock(rule: &Rule, inputs: &Inputs<'_>) -> Option<&'static str> {
+    let keys = [("wait", rule.wait), ("for", rule.lasts)];
+    let key = keys.into_iter().find(|(_, length)| length.is_some()).map(|(key, _)| key);
+    key.filter(|_| rule.then == Verdict::Approve && !inputs.clock_is_sound())
+}
+
+/// The shorter of two lengths; without any, there is no end.
+pub(crate) fn shorter(one: Option<SignedDuration>, other: Option<SignedDuration>) -> Option<SignedDuration> {
+    one.into_iter().chain(other).min()
 }
 
 /// Whether the operator named this sender in the rule, by a literal handle or owner: in `handle`, `owner` or a list.
@@ -326,7 +339,7 @@ fn told(
     weighed.by = By::Rule(rule.name.clone());
     if !inputs.clock_is_sound() {
         // Neither asked nor heard: when it spoke is not known either.
-        weighed.charges = Vec::new();
+        (weighed.charges, weighed.lasts) = (Vec::new(), None);
         return weighed;
     }
     let (question, ask) = (ask::question(rule, inputs.request), rule.ask.as_ref());
@@ -356,7 +369,7 @@ fn told(
         None => weighed.asks = question,
     }
     if weighed.verdict != Verdict::Approve {
-        weighed.charges = Vec::new();
+        (weighed.charges, weighed.lasts) = (Vec::new(), None);
     }
     weighed
 }

@@ -6,14 +6,14 @@
 mod render;
 pub(crate) mod values;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::ask;
 use super::conditions::Explained;
 use super::evaluate::conditions::{self, Evaluation};
 use super::evaluate::inputs::Inputs;
-use super::evaluate::{self, before_rules, hear, judge_limit, wait_is_unknown};
+use super::evaluate::{self, before_rules, hear, judge_limit, needs_clock};
 use super::regexes;
 use super::rules::{OverdueThen, Policy, Rule, Table, When};
 use super::{By, Circumstances, Decision, GuardKind, Mode, PolicyState, Truth, overdue};
@@ -30,6 +30,9 @@ pub struct Explanation {
     pub policy: String,
     /// Approved, but not before this.
     pub due: Option<Timestamp>,
+    /// Approved for so many seconds: then the contact is removed.
+    #[serde(rename = "for_s", skip_serializing_if = "Option::is_none", serialize_with = "seconds")]
+    pub lasts: Option<SignedDuration>,
     /// What was asked, in order: what comes before the rules, every rule, then limits and `overdue` where they had a
     /// say.
     pub reasons: Vec<Reason>,
@@ -78,6 +81,10 @@ pub struct ConditionResult {
     pub holds: Option<bool>,
 }
 
+fn seconds<S: serde::Serializer>(length: &Option<SignedDuration>, to: S) -> Result<S::Ok, S::Error> {
+    length.map(|length| length.as_secs()).serialize(to)
+}
+
 /// Decides, and says why. Agrees with [`Policy::decide`] in verdict, `by`, due and matched rules.
 pub fn explain(
     policy: &Policy,
@@ -102,6 +109,7 @@ pub fn explain(
         by: decision.by.clone(),
         policy: policy.hash.as_str().to_owned(),
         due: decision.due,
+        lasts: decision.lasts,
         reasons,
         sender: values::sender(request),
         at: now,
@@ -170,8 +178,11 @@ fn of_rule(rule: &Rule, inputs: &Inputs<'_>) -> Reason {
     if let Some(day) = rule.until_day.map(|day| day.to_string()).or_else(|| rule.until.map(|end| end.to_string())) {
         conditions.push(when("until", day, values::now(inputs), conditions::until(rule, inputs)));
     }
-    if let Some(wait) = rule.wait.filter(|_| wait_is_unknown(rule, inputs)) {
-        conditions.push(when("wait", values::duration(wait), values::CLOCK.to_owned(), Evaluation::UNKNOWN));
+    if needs_clock(rule, inputs).is_some() {
+        for (key, length) in [("wait", rule.wait), ("for", rule.lasts)] {
+            let unknown = |length| when(key, values::duration(length), values::CLOCK.to_owned(), Evaluation::UNKNOWN);
+            conditions.extend(length.map(unknown));
+        }
     }
     for (at, unless) in rule.unless.iter().enumerate() {
         of_table(&format!("unless[{at}]"), unless, inputs, &mut conditions);

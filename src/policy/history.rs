@@ -137,7 +137,7 @@ impl History {
         let counting = |of: fn(&HistoryNeeds) -> Option<Counting>| self.needs.as_ref().map(of);
         match kind {
             HistoryKind::Requested => {}
-            HistoryKind::Approved => {
+            HistoryKind::Approved | HistoryKind::Guest => {
                 let needs = counting(|needs| needs.approvals);
                 self.counted.approved.add(owner, request, handle, at, needs);
             }
@@ -154,6 +154,8 @@ impl History {
             HistoryKind::Requested => {
                 self.requested(owner, request, at);
             }
+            // Whoever was let in for a time is not known for it.
+            HistoryKind::Guest => {}
             HistoryKind::Approved if self.needs.is_some_and(|needs| !needs.approved) => self.gaps.approved = true,
             HistoryKind::Approved => {
                 if self.approved.len() >= OWNERS_MAX {
@@ -337,7 +339,7 @@ impl History {
     pub(crate) fn count(&self, kind: HistoryKind, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
         match kind {
             HistoryKind::Requested => (0, 0),
-            HistoryKind::Approved => self.counted.approved.count(handle, over, now),
+            HistoryKind::Approved | HistoryKind::Guest => self.counted.approved.count(handle, over, now),
             HistoryKind::Rejected => self.counted.rejected.count(handle, over, now),
             HistoryKind::Removed => self.counted.removed.count(handle, over, now),
         }

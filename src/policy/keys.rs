@@ -181,6 +181,12 @@ pub static RULE: Section = Section {
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
         key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
+        key(
+            "for",
+            Takes::Duration,
+            "without end",
+            "Approvals only: so long after it was made, the contact is removed; at least `1m`.",
+        ),
         key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
         key(
             "ask",
@@ -280,6 +286,7 @@ pub static TEST_HISTORY: Section = Section {
         key("by", Takes::Text, "a person", "The rule that gave it; its `limit` is charged."),
         key("times", Takes::Count(1, 10_000), "`1`", "How many such requests."),
         required("ago", Takes::Duration, "How long before the test's moment."),
+        key("for", Takes::Duration, "that of the rule", "Approvals only: the contact was to end after so long."),
         key("removed", Takes::Bool, "`false`", "Whether the contact was removed again at the same time."),
     ],
     ..Section::PLAIN
@@ -318,6 +325,7 @@ pub static TEST_EXPECT: Section = Section {
             "anything",
             "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
+        key("for", Takes::Duration, "anything", "Approvals only: after how long the contact ends."),
     ],
     ..Section::PLAIN
 };

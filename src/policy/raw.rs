@@ -88,6 +88,7 @@ pub(crate) struct RawRule {
     /// Whether a limit stands there, however wrong.
     pub(crate) limited: bool,
     pub(crate) wait: Option<At<SignedDuration>>,
+    pub(crate) lasts: Option<At<SignedDuration>>,
     pub(crate) until: Option<At<DateOrMoment>>,
     pub(crate) shadow: Option<At<bool>>,
     pub(crate) everyone: Option<At<bool>>,
@@ -218,6 +219,7 @@ pub(crate) struct RawTest {
     pub(crate) expect: Range<usize>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) by: Option<At<String>>,
+    pub(crate) lasts: Option<At<SignedDuration>>,
 }
 
 /// One entry of a test's history.
@@ -229,5 +231,6 @@ pub(crate) struct RawTestHistory {
     pub(crate) by: Option<At<String>>,
     pub(crate) times: u32,
     pub(crate) ago: SignedDuration,
+    pub(crate) lasts: Option<At<SignedDuration>>,
     pub(crate) removed: bool,
 }

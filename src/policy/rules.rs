@@ -164,6 +164,8 @@ pub struct Rule {
     pub limit: Option<Limit>,
     /// Approvals only: not before this long after first seen.
     pub wait: Option<SignedDuration>,
+    /// Approvals only: so long after it was made, the contact is removed.
+    pub lasts: Option<SignedDuration>,
     /// The rule ends at this moment: as written, or midnight UTC after its last day.
     pub until: Option<Timestamp>,
     /// The last day, where the file names a day.
@@ -381,6 +383,8 @@ pub struct PolicyTest {
     pub verdict: Verdict,
     /// The `by` that is expected, as text, where the test says one.
     pub by: Option<String>,
+    /// After how long the contact is expected to end, where the test says so.
+    pub lasts: Option<SignedDuration>,
     /// In which text of the loader's report it stands.
     pub source: usize,
     /// Where it stands there, for the diagnostic of a failure (byte range).
@@ -400,6 +404,8 @@ pub struct TestHistory {
     pub times: u32,
     /// How long before the test's moment.
     pub ago: SignedDuration,
+    /// The contact was to end after so long, if the test says.
+    pub lasts: Option<SignedDuration>,
     /// Whether the contact that came of it was removed again at that time.
     pub removed: bool,
 }

@@ -287,6 +287,19 @@ impl PolicyState {
         outcome: Outcome,
         at: Timestamp,
     ) {
+        self.settle_as(request, handle, verdict, outcome, false, at);
+    }
+
+    /// The same; of an approval for a time (`guest`), or for good.
+    pub fn settle_as(
+        &mut self,
+        request: &RequestId,
+        handle: Option<&Handle>,
+        verdict: Verdict,
+        outcome: Outcome,
+        guest: bool,
+        at: Timestamp,
+    ) {
         match outcome {
             Outcome::Unknown => return,
             Outcome::Confirmed(_) | Outcome::Presumed(_) => {
@@ -298,13 +311,14 @@ impl PolicyState {
                     self.let_approvals_go(|known, _| known == request);
                 }
                 let kind = match verdict {
+                    Verdict::Approve if guest => Some(HistoryKind::Guest),
                     Verdict::Approve => Some(HistoryKind::Approved),
                     Verdict::Reject => Some(HistoryKind::Rejected),
                     Verdict::Defer => None,
                 };
                 if let (Some(kind), Some(handle)) = (kind, handle) {
                     self.history.add_of(handle.owner(), Some(handle), kind, Some(request), at);
-                    if kind == HistoryKind::Approved {
+                    if verdict == Verdict::Approve {
                         self.history.doubts.let_in(handle.owner(), at);
                     }
                 }
@@ -351,6 +365,14 @@ impl PolicyState {
             self.history.doubts.nameless_removed(contact, at);
         }
         gone?.handle
+    }
+
+    /// A contact is no more because its end had come, which was agreed from the beginning: that counts for nobody. Returns its
+    /// last known handle.
+    pub fn contact_expired(&mut self, contact: &ContactId) -> Option<Handle> {
+        let gone = self.history.doubts.contacts.remove(contact)?;
+        gone.owners.iter().for_each(|owner| self.history.doubts.touch(owner));
+        gone.handle
     }
 
     /// A person says whether this happened to this owner up to now; of one request, where the doubt is about that.

@@ -85,6 +85,7 @@ pub(crate) fn rule(rule: &str, then: Verdict, when: impl Into<When>) -> Rule {
         unless: Vec::new(),
         limit: None,
         wait: None,
+        lasts: None,
         until: None,
         until_day: None,
         shadow: false,
@@ -112,6 +113,11 @@ impl Rule {
 
     pub(crate) fn limit(mut self, count: u32, per: SignedDuration, by: LimitBy) -> Self {
         self.limit = Some(Limit { quota: Quota { count, per }, by, then: Verdict::Defer });
+        self
+    }
+
+    pub(crate) fn lasts(mut self, lasts: SignedDuration) -> Self {
+        self.lasts = Some(lasts);
         self
     }
 

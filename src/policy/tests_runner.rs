@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
 use super::{Asked, PolicyState};
-use crate::model::{ContactRequest, Outcome, RequestId, Sender};
+use crate::document::in_words;
+use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
 use crate::policy::state::SavedState;
 
 /// What came of one test.
@@ -30,7 +31,7 @@ pub struct TestResult {
 impl TestResult {
     /// What the policy says, in the words of [`TestResult::expected`].
     pub fn said(&self) -> String {
-        format!("{} by {}", self.got.verdict, self.got.by)
+        sentence(self.got.verdict, Some(&self.got.by.to_string()), self.got.lasts)
     }
 
     /// What may help to see why a test failed.
@@ -62,6 +63,13 @@ impl TestResult {
             Some(voices.join("; "))
         }
     }
+}
+
+/// `approve by guests for 7d`, as far as it is said.
+fn sentence(verdict: Verdict, by: Option<&str>, lasts: Option<SignedDuration>) -> String {
+    let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
+    let lasts = lasts.map(|lasts| format!(" for {}", in_words(lasts))).unwrap_or_default();
+    format!("{verdict}{by}{lasts}")
 }
 
 /// Runs all tests of a policy, in alphabetical order.
@@ -112,11 +120,10 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     let by = got.by.to_string();
     TestResult {
         name: test.name.clone(),
-        passed: got.verdict == test.verdict && test.by.as_ref().is_none_or(|expected| *expected == by),
-        expected: match &test.by {
-            Some(by) => format!("{} by {by}", test.verdict),
-            None => test.verdict.to_string(),
-        },
+        passed: got.verdict == test.verdict
+            && test.by.as_ref().is_none_or(|expected| *expected == by)
+            && test.lasts.is_none_or(|expected| got.lasts == Some(expected)),
+        expected: sentence(test.verdict, test.by.as_deref(), test.lasts),
         got,
         source: test.source,
         span: test.span.clone(),
@@ -145,7 +152,8 @@ fn happen(
     let rule = place.and_then(|place| policy.rules.get(place));
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
-    policy_state.settle(id, Some(handle), past.verdict, Outcome::Confirmed(answer), at);
+    let guest = past.lasts.or_else(|| rule.and_then(|rule| rule.lasts)).is_some();
+    policy_state.settle_as(id, Some(handle), past.verdict, Outcome::Confirmed(answer), guest, at);
     if past.removed {
         // Removals are told apart by their times.
         let apart = SignedDuration::from_micros(number.into());

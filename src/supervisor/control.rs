@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -35,8 +36,10 @@ impl Shared {
         let reply = match call.op {
             ControlOp::Status => Ok(OpReply::Status(self.status().await)),
             ControlOp::Pending { agent } => self.pending(agent.as_ref()).await,
-            ControlOp::Answer { verdict, target, agent } => {
-                self.answer(verdict, &target, agent.as_ref(), &call.person).await
+            ControlOp::Answer { verdict, target, agent, for_ms } => {
+                let lasts = for_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
+                let lasts = lasts.filter(SignedDuration::is_positive);
+                self.answer(verdict, lasts, &target, agent.as_ref(), &call.person).await
             }
             ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
             ControlOp::Reload { accept_shrunk, removed } => {
@@ -128,13 +131,15 @@ impl Shared {
     async fn answer(
         &self,
         verdict: Verdict,
+        lasts: Option<SignedDuration>,
         target: &str,
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
         let (handle, request) = self.find(target, agent).await?;
         let person = person.clone();
-        let op = PersonCommand::Answer { verdict, request };
+        let lasts = lasts.filter(|_| verdict == Verdict::Approve);
+        let op = PersonCommand::Answer { verdict, request, lasts };
         let asked = handle.ask(|reply| Command::Op { op, person, reply });
         let Ok(outcome) = timeout(ANSWER_MAX, asked).await else {
             let why = handle.ask(Command::Status).await.map(|status| format!(" ({}: {})", status.state, status.why));
@@ -293,17 +298,17 @@ impl Shared {
             };
             let asked = match member.handle.load_full() {
                 Some(task) => {
-                    let (contact, person) = (contact.clone(), person.clone());
-                    task.ask(|reply| Command::Remove { contact, person, reply }).await
+                    let (op, person) = (PersonCommand::Remove { contact: contact.clone() }, person.clone());
+                    task.ask(|reply| Command::Op { op, person, reply }).await
                 }
                 None => None,
             };
             match asked {
-                Some(Ok(())) => {
+                Some(OpOutcome::Failed(failure)) => revoked.failed.push(format!("{shown}: {}", failure.message)),
+                Some(OpOutcome::Done | OpOutcome::Answered(_) | OpOutcome::Settled(_)) => {
                     warn!(event = events::REVOKED, agent = %agent, contact = contact.as_str(), handle = shown, by = format!("person:{person}"), "a contact was removed by hand");
                     revoked.removed.push(shown);
                 }
-                Some(Err(why)) => revoked.failed.push(format!("{shown}: {why}")),
                 None => revoked.failed.push(format!("{shown}: the agent's task is being restarted, ask again")),
             }
         }

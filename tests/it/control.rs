@@ -143,12 +143,13 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
         ControlOp::Answer { target, .. } if target == "@two" => {
             refuse("ambiguous", "`@two` asks at 2 doors: name the id")
         }
-        ControlOp::Answer { verdict, target, agent: wanted } => Ok(OpReply::Answered(Answered {
+        ControlOp::Answer { verdict, target, agent: wanted, for_ms: _ } => Ok(OpReply::Answered(Answered {
             request: format!("r-1-{person}"),
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
             verdict,
             outcome: verdict.answer().map_or("held", |answer| Outcome::Confirmed(answer).as_str()).to_owned(),
+            ends_at: None,
         })),
         ControlOp::NotifyTest { target } | ControlOp::NotifyRetry { target } => {
             Ok(OpReply::Notified(Notified { target }))
@@ -204,12 +205,18 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
         let call = calls.recv().await.unwrap();
         assert_eq!(
             call.op,
-            ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) }
+            ControlOp::Answer {
+                verdict: Verdict::Reject,
+                target: "@bob".to_owned(),
+                agent: Some(agent()),
+                for_ms: None
+            }
         );
         assert_eq!(call.person.name(), peer::account(nix::unistd::geteuid().as_raw()));
         call.reply.send(Ok(OpReply::Done(Done { agents: vec![agent()] }))).unwrap();
     };
-    let op = ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()) };
+    let op =
+        ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()), for_ms: None };
     let (reply, ()) = tokio::join!(client.call(&op), supervisor);
     assert_eq!(reply.unwrap(), OpReply::Done(Done { agents: vec![agent()] }));
     door.close().await;
@@ -218,7 +225,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
 #[tokio::test]
 async fn a_refusal_comes_back_as_what_it_is() {
     let door = Door::staffed();
-    let op = ControlOp::Answer { verdict: Verdict::Approve, target: "gone".to_owned(), agent: None };
+    let op = ControlOp::Answer { verdict: Verdict::Approve, target: "gone".to_owned(), agent: None, for_ms: None };
     let error = door.client().await.call(&op).await.unwrap_err();
     assert!(matches!(&error, ClientError::Refused(error) if error.code == "gone"), "{error}");
     door.close().await;

@@ -176,9 +176,10 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
 }
 
 /// Who is let in by each recipe that asks about removals.
-const RECIPES: [(&str, &str); 4] = [
+const RECIPES: [(&str, &str); 5] = [
     ("friends-and-their-agents.toml", "ann"),
     ("one-chance-a-month.toml", "mallory"),
+    ("guests.toml", "mallory"),
     ("public-agent.toml", "mallory"),
     ("quarantine-and-review.toml", "mallory"),
 ];

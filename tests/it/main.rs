@@ -14,6 +14,7 @@ mod explained;
 mod faults;
 mod first_day;
 mod fuzz;
+mod guests;
 mod interface;
 mod ledger;
 mod life;

@@ -125,6 +125,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             request: id.clone(),
             answer,
             by: doorman::policy::By::parse(&by).unwrap(),
+            lasts: None,
             policy,
             charges,
             counts,
@@ -137,6 +138,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             outcome: Outcome::Confirmed(answer),
             detail: None,
             refusal: None,
+            stay: None,
             at,
         });
     }

@@ -75,6 +75,12 @@ fn the_page_says_what_the_code_says() {
 /// A rules file that says little but this, in this section; what else the section needs comes along.
 fn file_with(section: &Section, key: &str, example: &str) -> String {
     let (before, needed, after): (&str, &[&str], &str) = match section.path {
+        "tests.NAME.expect" if key == "for" => (
+            "[rules.more]\nthen = \"approve\"\nwhen = { owner = \"acme\" }\nfor = \"7d\"\n[tests.more]\n\
+             request = { from_handle = \"acme\" }\nexpect = { ",
+            &["verdict = \"approve\""],
+            " }\n",
+        ),
         "policy" => ("[policy]\n", &[], "\n"),
         "policy.protect" => ("[policy]\nprotect = { ", &["names = [\"john\"]"], " }\n"),
         "{ count, per }" => ("[policy]\napprovals_max = { ", &["count = 9", "per = \"1h\""], " }\n"),

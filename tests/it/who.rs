@@ -84,11 +84,11 @@ async fn the_record_names_the_person_and_what_they_noted() {
     let (code, _, err) = site.cli(&["revoke", "@bob", "--yes", "--as", "eve", "--note", "spam"]).await;
     assert_eq!(code, 0, "{err}");
     let mut row = on_record(&site, "r-1").await;
-    while row["revoked"].is_null() {
+    while row["removed"].is_null() {
         tokio::task::yield_now().await;
         row = on_record(&site, "r-1").await;
     }
-    assert_eq!((&row["revoked"]["by"], &row["revoked"]["note"]), (&claimed.into(), &"spam".into()));
+    assert_eq!((&row["removed"]["by"], &row["removed"]["note"]), (&claimed.into(), &"spam".into()));
     let (_, out, _) = site.cli(&["explain", "r-1"]).await;
     assert!(out.contains("the contact was removed by eve (claimed by ") && out.contains(", note: spam\n"), "{out}");
 

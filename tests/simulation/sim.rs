@@ -6,6 +6,7 @@ mod checks;
 mod contacts;
 mod doings;
 mod events;
+mod guests;
 mod keys;
 mod past;
 mod platform;

@@ -58,6 +58,7 @@ impl Core {
         self.inbox.closed = self.outbox.is_full();
         self.recording = true;
         self.intents_under_way = outbox::intents(&batch);
+        self.removals.under_way(outbox::removals(&batch));
         self.act(Action::Record(batch));
     }
 
@@ -65,6 +66,7 @@ impl Core {
     pub(super) fn recorded(&mut self, result: Result<(), LedgerError>, now: Now) {
         self.recording = false;
         let intents = std::mem::take(&mut self.intents_under_way);
+        self.removals_recorded(result.is_ok(), now);
         match result {
             Ok(()) => {
                 for id in intents {
@@ -238,6 +240,7 @@ impl Core {
             outcome: Outcome::Unknown,
             detail: error.as_ref().map(ToString::to_string),
             refusal: None,
+            stay: None,
             at: now.wall,
         });
         let (answer, attempts) = (flight.said().answer, flight.attempt());
@@ -277,6 +280,7 @@ impl Core {
             outcome,
             detail: Some(error.to_string()),
             refusal: Some(refusal),
+            stay: None,
             at: now.wall,
         });
         let why = format!("the platform refused it: {error}");
@@ -298,7 +302,7 @@ impl Core {
         self.inbox.listing.disturb();
         self.policy_state.doubts_mut().listed(id);
         // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
-        let Some((Said { answer, by }, attempts)) = entry.answer().ends() else {
+        let Some((Said { answer, by, lasts }, attempts)) = entry.answer().ends() else {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
@@ -309,11 +313,14 @@ impl Core {
             self.tell(Notice::Settled { request: id.clone(), status: None });
             return;
         };
-        let (answer, by) = (*answer, by.clone());
+        let (answer, by, lasts) = (*answer, by.clone(), *lasts);
         let verdict = answer.verdict();
         let outcome = ending.outcome;
         let request = entry.request().clone();
-        self.policy_state.settle(id, request.sender.handle(), verdict, outcome, now.wall);
+        let let_in = applied && verdict == Verdict::Approve;
+        let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, now));
+        let guest = stay.is_some();
+        self.policy_state.settle_as(id, request.sender.handle(), verdict, outcome, guest, now.wall);
         self.policy_state.forget(id);
         if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
         {
@@ -326,6 +333,7 @@ impl Core {
             outcome,
             detail: ending.detail,
             refusal: None,
+            stay,
             at: now.wall,
         });
         if outcome == Outcome::SettledElsewhere {
@@ -337,12 +345,15 @@ impl Core {
             Outcome::SettledElsewhere => Counter::AnswersSettledElsewhere,
             Outcome::Gone | Outcome::Refused | Outcome::Unknown => Counter::AnswersEndedOtherwise,
         });
-        self.end_waiting(id, &request, verdict, outcome.as_str());
+        let ends_at = stay.map(|stay| stay.ends_at);
+        self.end_waiting(id, &request, verdict, outcome.as_str(), ends_at);
         if !outcome.keeps_charge() {
             self.limits_freed(id);
         }
-        let let_in = applied && verdict == Verdict::Approve;
         self.let_in |= let_in;
+        if let Some(stay) = stay {
+            self.let_in_for_a_time(id, request.sender.handle(), stay);
+        }
         self.approval_ended(id, request.sender.handle(), let_in, now);
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
     }

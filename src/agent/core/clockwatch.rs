@@ -45,6 +45,11 @@ impl ClockWatch {
         }
     }
 
+    /// What the platform's clock shows now, as far as it ever said; else what ours does.
+    pub(super) fn there(&self, now: Now) -> Timestamp {
+        self.date.and_then(|_| self.reference(now)).unwrap_or(now.wall)
+    }
+
     /// Judges the clock again; `Some` where the judgement changed.
     fn judge(&mut self, now: Now) -> Option<bool> {
         let sound = match (self.date, self.reference(now)) {

@@ -201,13 +201,23 @@ impl Contacts {
     }
 
     /// The same, at once where the last reading is long ago.
-    fn read_next(&mut self, now: Mono) {
+    pub(super) fn read_next(&mut self, now: Mono) {
         let earliest = self.began.map_or(now, |(_, began)| began + self.pause());
         self.next = self.next.min(earliest.max(now));
     }
 
     fn pause(&self) -> Duration {
         RETRY + Duration::from_secs(self.pages.into())
+    }
+
+    /// Readings that began so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Whether it was removed lately.
+    pub(super) fn has_left(&self, contact: &ContactId) -> bool {
+        self.left.contains(contact)
     }
 
     pub(super) fn due(&self) -> Option<Mono> {

@@ -61,6 +61,10 @@ counters! {
     ContactsRemoved = "contacts_removed" "A contact is gone";
     ContactsUnexplained = "contacts_unexplained" "A new contact that no answer of doorman explains";
     NamesInDoubt = "names_in_doubt" "A payload told another id for a name than was known";
+    GuestsExpired = "guests_expired" "The end of a contact had come, and doorman removed it";
+    GuestsNotRemoved = "guests_not_removed" "The end of a contact had come, and the removal failed";
+    GuestsInDoubt = "guests_in_doubt" "A contact with an end may be one that somebody else made";
+    GuestsFull = "guests_full" "There are as many guests as doorman remembers: an approval with an end waits";
     DoubtsSettled = "doubts_settled" "A person settled doubts";
     Listings = "listings" "A listing was complete";
     ListingsFailed = "listings_failed" "A listing failed";

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Core};
+use super::guests::GUESTS_MAX;
+use super::people::NO_CLOCK;
+use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
@@ -13,7 +15,7 @@ use crate::inbox::{Before, Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
-use crate::policy::{By, Charge, Circumstances, Decision, Mode, Policy, PolicyHash};
+use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
 
 /// Decisions in one step, before everything else has its turn again.
 const STEP_MAX: u32 = 128;
@@ -152,6 +154,12 @@ impl Core {
                     self.inbox.rest(id, None);
                     return;
                 }
+                if said.lasts.is_some() && !self.clock.sound() {
+                    // Nobody could say when it ends.
+                    self.inbox.rest(id, None);
+                    self.tell_people(id, || OpOutcome::busy(NO_CLOCK));
+                    return;
+                }
                 self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
                 return;
             }
@@ -177,6 +185,10 @@ impl Core {
         let mut decision = policy.decide(&request, &circumstances, &self.policy_state, now.wall);
         if let Some(earlier) = &earlier {
             decision = decision.after_answer(earlier.answer, same_request);
+        }
+        if decision.lasts.is_some() && self.guests.len() >= GUESTS_MAX {
+            self.count(Counter::GuestsFull);
+            decision = Decision::error(ErrorKind::Internal, decision.policy);
         }
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
@@ -213,7 +225,8 @@ impl Core {
                 self.inbox.rest(id, rest_until);
             }
             Some(_) if earlier.is_some() => {
-                let Some(said) = earlier else { return };
+                let Some(mut said) = earlier else { return };
+                said.lasts = shorter(said.lasts, decision.lasts);
                 self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
             }
             Some(answer) => {
@@ -226,7 +239,7 @@ impl Core {
                     &decision.charges,
                     now.wall,
                 );
-                let said = Said { answer, by: decision.by };
+                let said = Said { answer, by: decision.by, lasts: decision.lasts };
                 self.intend(id, Intent { said, policy: Some(decision.policy), charges: decision.charges }, now);
             }
         }
@@ -278,7 +291,7 @@ impl Core {
     /// Takes a slot, and puts the intent on record; the answer goes out when that is certain.
     fn intend(&mut self, id: &RequestId, intent: Intent, now: Now) {
         let Intent { said, policy, charges } = intent;
-        let Said { answer, by } = said.clone();
+        let Said { answer, by, lasts } = said.clone();
         self.withdraw(id, Some(answer), now);
         let Some(attempt) = self.inbox.begin_answer(id, said) else { return };
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
@@ -290,7 +303,7 @@ impl Core {
         // A person's approval, and the same once more, do not count towards `approvals_max`.
         let counts = policy.is_some() && answer == Answer::Approve;
         let (agent, request, at) = (self.config.agent.clone(), id.clone(), now.wall);
-        self.record(Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at });
+        self.record(Record::Intent { agent, request, answer, by, lasts, policy, charges, counts, attempt, at });
     }
 
     /// A request is new here: it goes on record, and the policy state hears of it.

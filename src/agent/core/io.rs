@@ -148,12 +148,12 @@ pub enum Input<'a> {
         /// Who.
         person: Person,
     },
-    /// A contact was removed for a person.
-    Revoked {
+    /// To [`Action::Remove`].
+    Removed {
         /// Which.
         contact: ContactId,
-        /// For whom.
-        person: Person,
+        /// What came.
+        reply: Reply<()>,
     },
     /// The deadline has come.
     Tick,
@@ -213,6 +213,13 @@ pub enum Action {
         question: Question,
         /// What else is known.
         circumstances: Circumstances,
+    },
+    /// Remove a contact. Its intent is on record.
+    Remove {
+        /// Which.
+        contact: ContactId,
+        /// A person waits for it.
+        for_person: bool,
     },
     /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
     Record(Vec<Record>),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentState, Answer, Contact, ContactId, ContactRequest, Outcome, Person, RequestId, RequestStatus, StrangerText,
-    Verdict,
+    AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, Person, RequestId, RequestStatus,
+    StrangerText, Verdict,
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
@@ -186,6 +186,35 @@ pub enum Notice {
         contact: ContactId,
         /// Whose it was, if that was known.
         handle: Option<StrangerText>,
+    },
+    /// The end of a contact had come, and it is gone.
+    GuestExpired {
+        /// Which.
+        contact: ContactId,
+        /// Whose it was, if that was known.
+        handle: Option<StrangerText>,
+        /// The request whose approval was for a time.
+        request: Option<RequestId>,
+    },
+    /// The end of a contact has come, and it could not be removed; it is tried again.
+    GuestNotRemoved {
+        /// Which.
+        contact: ContactId,
+        /// Whose, if that is known.
+        handle: Option<StrangerText>,
+        /// Why.
+        error: String,
+        /// Tries so far.
+        attempts: u32,
+    },
+    /// A contact with an end is not removed by itself, since somebody else may have made it.
+    GuestInDoubt {
+        /// Who.
+        contact: Contact,
+        /// The request whose approval was for a time.
+        request: RequestId,
+        /// Why.
+        doubt: GuestDoubt,
     },
     /// Nothing is answered any more until `resume`.
     Paused {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ledger::Record;
-use crate::model::{RequestId, RequestStatus};
+use crate::model::{ContactId, RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
@@ -79,6 +79,14 @@ pub(super) fn intents(batch: &[Record]) -> Vec<RequestId> {
     batch.iter().filter_map(intent).collect()
 }
 
+/// The contacts that are removed once this batch is on record.
+pub(super) fn removals(batch: &[Record]) -> Vec<ContactId> {
+    let removal = |entry: &Record| {
+        if let Record::Removing { contact, .. } = entry { Some(contact.clone()) } else { None }
+    };
+    batch.iter().filter_map(removal).collect()
+}
+
 /// Whether nothing will ever be decided otherwise without this entry.
 pub(super) fn may_be_missing(entry: &Record) -> bool {
     matches!(
@@ -89,8 +97,8 @@ pub(super) fn may_be_missing(entry: &Record) -> bool {
                 status: None | Some(RequestStatus::Approved | RequestStatus::Expired | RequestStatus::Cancelled),
                 ..
             }
-            | Record::ContactAdded { .. }
-            | Record::ContactRemoved { .. }
+            | Record::ContactAdded { guest: None, .. }
+            | Record::ContactRemoved { expired: false, .. }
     )
 }
 
@@ -112,6 +120,7 @@ mod tests {
             request: RequestId::parse(id).unwrap(),
             answer: Answer::Reject,
             by: crate::policy::By::NoMatch,
+            lasts: None,
             policy: None,
             charges: Vec::new(),
             counts: false,

@@ -3,16 +3,25 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::doubting::OpenDoubt;
+use super::guests::GUESTS_MAX;
 use super::{Action, Core};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::Now;
 use crate::inbox::{Entry, Said, Stage};
 use crate::ledger::Record;
-use crate::model::{AgentId, ContactId, ContactRequest, Person, RequestId, Sender, StrangerText, Target, Verdict};
+use crate::model::{
+    AgentId, ContactId, ContactRequest, Person, RemovedBy, RequestId, Sender, StrangerText, Target, Verdict,
+};
 use crate::policy::By;
 use crate::policy::doubts::Said as SaidOfDoubt;
+
+/// An end is a moment of this machine's clock.
+pub(super) const NO_CLOCK: &str = "the clock of this machine cannot be believed, so that nobody could say when it ends: \
+                                   see `doorman status`, or approve without `--for`";
 
 /// What a person asks of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +32,13 @@ pub enum PersonCommand {
         verdict: Verdict,
         /// Which.
         request: RequestId,
+        /// For how long an approval lets in; `None`: for good.
+        lasts: Option<SignedDuration>,
+    },
+    /// Remove a contact.
+    Remove {
+        /// Which.
+        contact: ContactId,
     },
     /// What a doubt comes to.
     Settle {
@@ -63,6 +79,8 @@ pub struct PersonAnswered {
     pub verdict: Verdict,
     /// `held` (it is on hold), or an outcome's word.
     pub outcome: String,
+    /// When the contact is removed, where it was approved for a time.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// Why it was not done.
@@ -124,7 +142,10 @@ impl Core {
             }
             PersonCommand::Settle { .. } if !self.ledger_ok => Some(OpOutcome::blocked()),
             PersonCommand::Settle { target, said } => Some(self.settle(&target, said, &person, now)),
-            PersonCommand::Answer { verdict, request } => self.person_answers(token, verdict, &request, &person, now),
+            PersonCommand::Answer { verdict, request, lasts } => {
+                self.person_answers(token, verdict, lasts, &request, &person, now)
+            }
+            PersonCommand::Remove { contact } => self.person_removes(token, contact, person, now),
         };
         if let Some(outcome) = outcome {
             self.act(Action::Reply { token, outcome });
@@ -136,6 +157,7 @@ impl Core {
         &mut self,
         token: u64,
         verdict: Verdict,
+        lasts: Option<SignedDuration>,
         id: &RequestId,
         person: &Person,
         now: Now,
@@ -169,10 +191,13 @@ impl Core {
                 "shadow mode answers nothing: set `policy.mode = \"enforce\"`, or run without `--shadow`",
             ));
         }
+        if let Some(refused) = lasts.and_then(|_| self.no_guest(&request)) {
+            return Some(refused);
+        }
         if let Some(was) = self.inbox.entry_mut(id).and_then(Entry::take_was) {
             return Some(OpOutcome::error("changed", changed(&request, &was)));
         }
-        if self.inbox.order(id, Said { answer, by: By::Person(person.clone()) }) {
+        if self.inbox.order(id, Said { answer, by: By::Person(person.clone()), lasts }) {
             // Only a person may give another answer than one that may have been carried out.
             self.give_up_answer(id, now);
         }
@@ -206,27 +231,67 @@ impl Core {
         self.inbox.hold(id);
         self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request: request.clone(), verdict: Verdict::Defer, person: person.clone() });
-        OpOutcome::Answered(self.answered(request, Verdict::Defer, "held"))
+        OpOutcome::Answered(self.answered(request, Verdict::Defer, "held", None))
     }
 
-    /// A contact was removed for this person.
-    pub(super) fn revoked(&mut self, contact: ContactId, person: Person, now: Now) {
-        self.record(Record::Revoked { agent: self.config.agent.clone(), contact, person, at: now.wall });
+    /// Why this sender cannot be let in for a time, if so.
+    fn no_guest(&self, request: &ContactRequest) -> Option<OpOutcome> {
+        if !self.clock.sound() {
+            return Some(OpOutcome::error("clock", NO_CLOCK));
+        }
+        if self.guests.len() >= GUESTS_MAX {
+            return Some(OpOutcome::busy("there are as many guests as doorman remembers: approve without `--for`"));
+        }
+        let Some(handle) = request.sender.handle() else {
+            let why = "without a plain handle nobody could tell which contact is theirs: approve without `--for`";
+            return Some(OpOutcome::error("no-handle", why));
+        };
+        let known = self.policy_state.doubts().contacts().has_handle(handle);
+        known.then(|| {
+            let why = format!(
+                "@{handle} is a contact already, and an approval gives an end only to the contact that it makes: approve without \
+                 `--for`, or `doorman revoke @{handle}` first"
+            );
+            OpOutcome::error("is-contact", why)
+        })
     }
 
-    fn answered(&self, request: &ContactRequest, verdict: Verdict, outcome: &str) -> PersonAnswered {
+    /// `None`: it is on its way, and its end will be told.
+    fn person_removes(&mut self, token: u64, contact: ContactId, person: Person, now: Now) -> Option<OpOutcome> {
+        if self.stopping {
+            return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
+        }
+        self.begin_removal(contact, RemovedBy::Person(person), Some(token), now);
+        None
+    }
+
+    fn answered(
+        &self,
+        request: &ContactRequest,
+        verdict: Verdict,
+        outcome: &str,
+        ends_at: Option<Timestamp>,
+    ) -> PersonAnswered {
         PersonAnswered {
             request: request.id.clone(),
             agent: self.config.agent.clone(),
             handle: request.sender.original().cloned(),
             verdict,
             outcome: outcome.to_owned(),
+            ends_at,
         }
     }
 
     /// Tells those who waited how the answer ended.
-    pub(super) fn end_waiting(&mut self, id: &RequestId, request: &ContactRequest, verdict: Verdict, outcome: &str) {
-        let answered = self.answered(request, verdict, outcome);
+    pub(super) fn end_waiting(
+        &mut self,
+        id: &RequestId,
+        request: &ContactRequest,
+        verdict: Verdict,
+        outcome: &str,
+        ends_at: Option<Timestamp>,
+    ) {
+        let answered = self.answered(request, verdict, outcome, ends_at);
         self.tell_people(id, || OpOutcome::Answered(answered.clone()));
     }
 }

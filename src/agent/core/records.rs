@@ -54,7 +54,7 @@ impl Core {
             if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
                 self.approval_ended(&answer.request.id, Some(handle), true, now);
             }
-            let said = Said { answer: answer.answer, by: answer.by };
+            let said = Said { answer: answer.answer, by: answer.by, lasts: answer.lasts };
             self.inbox.remember_settled(&answer.request, Some(said), now);
         }
         for answer in refused {
@@ -66,7 +66,7 @@ impl Core {
             if answer.answer == Answer::Approve {
                 self.approving(&answer.request, answer.sender.handle(), now);
             }
-            let said = Said { answer: answer.answer, by: answer.by };
+            let said = Said { answer: answer.answer, by: answer.by, lasts: answer.lasts };
             self.inbox.remember_unknown(answer.request, answer.sender, answer.at, said, answer.attempts);
         }
     }

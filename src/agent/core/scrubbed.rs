@@ -16,6 +16,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         }
         Record::Outcome { detail: Some(text), .. }
         | Record::Session { why: text, .. }
+        | Record::Removal { detail: Some(text), .. }
         | Record::Pause { by: text, .. } => {
             if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(text) {
                 *text = scrubbed;
@@ -30,6 +31,8 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         }
         Record::Told { told, .. } => scrub_text(&mut told.reason, redact),
         Record::Outcome { detail: None, .. }
+        | Record::Removal { detail: None, .. }
+        | Record::GuestUnseen { .. }
         // The shell writes it, without keys.
         | Record::Named { .. }
         | Record::Decided { .. }
@@ -40,7 +43,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         // What a person says is without keys when it comes in.
         | Record::Settlement { .. }
         | Record::Vouched { .. }
-        | Record::Revoked { .. }
+        | Record::Removing { .. }
         | Record::Hold { .. }
         | Record::Notified { .. }
         // The tasks of the targets write them, without keys.

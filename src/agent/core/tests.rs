@@ -14,6 +14,7 @@ mod asking;
 mod contacts;
 mod cost;
 mod crowded;
+mod guests;
 mod identity;
 mod is_contact;
 mod outage;
@@ -156,7 +157,8 @@ impl Held {
     }
 
     fn approve(&mut self, id: &str, refused: bool) {
-        let op = PersonCommand::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap() };
+        let op =
+            PersonCommand::Answer { verdict: Verdict::Approve, request: RequestId::parse(id).unwrap(), lasts: None };
         self.tell_refusing(Input::Op { token: 1, op, person: "ann".into() }, refused);
     }
 
@@ -315,7 +317,7 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
 fn a_person_is_told_at_once_where_nothing_can_be_recorded() {
     let mut held = Held::new(SavedAgent::default());
     held.listed_after(MINUTES, &["r1", "r2"]);
-    let op = |verdict, id: &str| PersonCommand::Answer { verdict, request: RequestId::parse(id).unwrap() };
+    let op = |verdict, id: &str| PersonCommand::Answer { verdict, request: RequestId::parse(id).unwrap(), lasts: None };
     let ask = |held: &mut Held, token, verdict, id: &str| {
         held.tell(Input::Op { token, op: op(verdict, id), person: "eve".into() });
     };
@@ -412,7 +414,7 @@ fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
         held.tell(Input::Recorded(Ok(())));
     }
     held.stalled = false;
-    let said = Said { answer: Answer::Approve, by: crate::policy::By::NoMatch };
+    let said = Said { answer: Answer::Approve, by: crate::policy::By::NoMatch, lasts: None };
     let request = RequestId::parse("r1").unwrap();
     held.tell(Input::Recorded(Err(LedgerError::Answered { request, said })));
     held.wait(Duration::from_secs(1));

@@ -26,6 +26,8 @@ with_all! {
         Ask,
         /// Decide what is ready.
         Decide,
+        /// Remove the contact whose end has come.
+        Guests,
     }
 }
 
@@ -63,6 +65,7 @@ impl Core {
             Timer::Contacts => self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
             Timer::Ask => self.ask_due(now),
             Timer::Decide => self.decide_due(now),
+            Timer::Guests => self.guests_due(now),
         }
     }
 
@@ -79,6 +82,7 @@ impl Core {
             Timer::Contacts => self.begin_contacts(now),
             Timer::Ask => self.ask_waiting(now),
             Timer::Decide => self.decide_ready(now),
+            Timer::Guests => self.end_guest(now),
         }
     }
 }

@@ -38,6 +38,10 @@ pub struct AgentView {
     pub in_flight: u64,
     /// Doubts that the rules in force ask about.
     pub doubts: u64,
+    /// Let in for a time, and there still.
+    pub guests: u64,
+    /// Of these: for longer than that.
+    pub guests_late: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
     /// What people should know beside the state, a sentence each; escaped.
@@ -85,6 +89,7 @@ impl Core {
         let deferred = self.inbox.entries().filter(|entry| {
             resting(entry.stage()) && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         });
+        let (guests, guests_late) = self.guest_counts();
         AgentView {
             id: self.config.agent.clone(),
             handle: self.handle.clone(),
@@ -97,6 +102,8 @@ impl Core {
             deferred: deferred.count() as u64,
             in_flight: u64::from(self.responder.in_flight()),
             doubts: self.doubts().len() as u64,
+            guests,
+            guests_late,
             last_listing: self.last_listing,
             remarks: self.remarks(),
             deciders_failing: self.deciders_failing(),
@@ -130,6 +137,7 @@ impl Core {
             .chain(self.deciders_silent())
             .chain(self.bounds_reached())
             .chain(self.beside_the_rules())
+            .chain(self.guest_remarks())
             .collect()
     }
 

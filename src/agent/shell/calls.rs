@@ -1,6 +1,6 @@
 //! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{Agent, Conn};
 use crate::agent::core::Input;
@@ -9,7 +9,7 @@ use crate::config::settings::AgentSettings;
 use crate::decider;
 use crate::inbox::Fetch;
 use crate::ledger::{LedgerError, Reach, Record};
-use crate::model::{Answer, Contact, ContactId, ContactRequest, Person, RequestId};
+use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
 use crate::platform::rest::{AgentRest, Rest};
@@ -69,8 +69,8 @@ pub enum Done {
     Restored(u64, Result<Box<SavedState>, LedgerError>),
     /// Something went on record that nobody waits for.
     Noted,
-    /// Whether a contact was removed for a person, who has been told.
-    Removed(Option<(ContactId, Person)>),
+    /// The reply to the removal of a contact.
+    Removed(ContactId, Reply<()>),
 }
 
 /// The key, and the client that carries it; why not, for people, otherwise.
@@ -106,8 +106,8 @@ impl Agent {
                 }
                 self.core.handle(Input::NotOpened { conn, refusal }, now);
             }
-            Done::SocketEnded | Done::Removed(None) | Done::Noted => {}
-            Done::Removed(Some((contact, person))) => self.core.handle(Input::Revoked { contact, person }, now),
+            Done::SocketEnded | Done::Noted => {}
+            Done::Removed(contact, reply) => self.core.handle(Input::Removed { contact, reply }, now),
             Done::Me(question, key, reply) if question == self.questions => {
                 let changed = self.take_key(*key);
                 self.name_on_record(&reply, now.wall);
@@ -275,21 +275,14 @@ impl Agent {
         });
     }
 
-    pub(super) fn remove_contact(
-        &mut self,
-        contact: ContactId,
-        person: Person,
-        told: oneshot::Sender<Result<(), String>>,
-    ) {
+    pub(super) fn remove_contact(&mut self, contact: ContactId, for_person: bool) {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.remove_contact(&contact).await,
+                Ok(client) => client.remove_contact(&contact, for_person).await,
                 Err(why) => no_key(&why),
             };
-            let removed = reply.result.is_ok();
-            let _ = told.send(reply.result.map_err(|error| error.to_string()));
-            Done::Removed(removed.then_some((contact, person)))
+            Done::Removed(contact, reply)
         });
     }
 

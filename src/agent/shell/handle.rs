@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{OpOutcome, PersonCommand};
-use crate::model::{ContactId, Person, RequestId, Target};
+use crate::model::{Person, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
 /// What an agent's task can be told.
@@ -32,15 +32,6 @@ pub enum Command {
         target: Target,
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
-    },
-    /// Remove a contact.
-    Remove {
-        /// Which.
-        contact: ContactId,
-        /// For whom.
-        person: Person,
-        /// Why not, if it could not be removed.
-        reply: oneshot::Sender<Result<(), String>>,
     },
     /// Panics, to prove that a panic is contained.
     #[cfg(any(test, debug_assertions))]

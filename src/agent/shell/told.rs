@@ -31,6 +31,8 @@ impl From<AgentView> for AgentStatus {
             deferred: view.deferred,
             in_flight: view.in_flight,
             doubts: view.doubts,
+            guests: view.guests,
+            guests_late: view.guests_late,
             last_listing: view.last_listing,
             remarks: view.remarks,
         }
@@ -82,6 +84,7 @@ impl From<PersonAnswered> for Answered {
             handle: answered.handle.map(|text| text.raw().to_owned()),
             verdict: answered.verdict,
             outcome: answered.outcome,
+            ends_at: answered.ends_at,
         }
     }
 }

@@ -55,10 +55,20 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
     if let Some(note) = &story.note {
         let _ = writeln!(out, "note: {}", output::shown(note));
     }
-    if let Some(revoked) = &story.revoked {
-        let by = output::shown(revoked.by.strip_prefix("person:").unwrap_or(&revoked.by));
-        let note = revoked.note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default();
-        let _ = writeln!(out, "the contact was removed by {by} at {}{note}", time(revoked.at));
+    if let Some(removed) = &story.removed {
+        let note = removed.note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default();
+        let (by, at) = (output::shown(removed.by.strip_prefix("person:").unwrap_or(&removed.by)), time(removed.at));
+        let _ = match removed.by.starts_with("person:") {
+            true => writeln!(out, "the contact was removed by {by} at {at}{note}"),
+            false => writeln!(out, "removed: {by}; the end of the contact had come, at {at}"),
+        };
+    } else if let Some(end) = story.ends_at {
+        let _ = match story.end_in_doubt {
+            None => writeln!(out, "let in for a time: the contact ends at {}", time(end)),
+            Some(why) => {
+                writeln!(out, "let in for a time, to {}, and not removed by itself: {}", time(end), output::shown(why))
+            }
+        };
     }
     match story.older_requests.as_slice() {
         [] => {}
@@ -200,7 +210,9 @@ mod tests {
             verdict: Some(Verdict::Defer),
             by: Some(By::NoMatch),
             note: None,
-            revoked: None,
+            ends_at: None,
+            end_in_doubt: None,
+            removed: None,
             answered_at: None,
             outcome: None,
             settled: None,

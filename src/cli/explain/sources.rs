@@ -164,7 +164,10 @@ mod tests {
             settled: None,
             outcome,
             note: None,
-            revoked: None,
+            removed: None,
+            lasts: None,
+            ends_at: None,
+            end_in_doubt: None,
         }
     }
 

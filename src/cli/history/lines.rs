@@ -44,8 +44,8 @@ pub fn json(request: &RecordedRequest) -> String {
         .settled
         .as_ref()
         .map(|word| json!({ "as": word, "at": request.settled_at, "elsewhere": request.elsewhere }));
-    let revoked = request.revoked.as_ref();
-    let revoked = revoked.map(|one| json!({ "by": format!("person:{}", one.person), "at": one.at, "note": one.note }));
+    let removed = request.removed.as_ref();
+    let removed = removed.map(|one| json!({ "by": one.by, "at": one.at, "note": one.note }));
     // In this order, which `json!` would not keep.
     let fields = [
         ("request", json!(request.request.id)),
@@ -63,7 +63,9 @@ pub fn json(request: &RecordedRequest) -> String {
         ("policy", json!(request.policy.as_ref().map(|policy| policy.as_str()))),
         ("answer", json!(answer)),
         ("settled", json!(settled)),
-        ("revoked", json!(revoked)),
+        ("ends_at", json!(request.ends_at)),
+        ("end_in_doubt", json!(request.end_in_doubt.map(|doubt| doubt.as_str()))),
+        ("removed", json!(removed)),
     ];
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
     ascii_json(&format!("{{{}}}\n", fields.join(",")))
@@ -166,7 +168,14 @@ impl Page {
             note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).in_columns(TEXT_MAX)))
         };
         said.extend(noted("note", &request.note));
-        said.extend(request.revoked.as_ref().map(|one| format!("[removed by {}]", escaped(&one.person))));
+        said.extend(request.removed.as_ref().map(|one| match one.by.strip_prefix("person:") {
+            Some(person) => format!("[removed by {}]", escaped(person)),
+            None => format!("[removed: {}]", escaped(&one.by)),
+        }));
+        if let (Some(end), None) = (request.ends_at, &request.removed) {
+            let doubt = if request.end_in_doubt.is_some() { " in doubt" } else { "" };
+            said.push(format!("[ends {}{doubt}]", self.time(end)));
+        }
         said.retain(|text| !text.is_empty());
         [
             time(Some(request.first_seen)),

@@ -29,14 +29,15 @@ pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, S
     if let Ok(local) = local {
         return zone.to_timestamp(local).map_err(|error| error.to_string());
     }
-    let ago = ago(text).ok_or("expected how long ago, such as `2h` or `7d`, or a date, such as `2026-11-23`")?;
+    let ago = length(text).ok_or("expected how long ago, such as `2h` or `7d`, or a date, such as `2026-11-23`")?;
     now.checked_sub(ago).map_err(|_| "that is before all time".to_owned())
 }
 
-fn ago(text: &str) -> Option<SignedDuration> {
-    let span: Span = text.parse().ok()?;
-    let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    (!ago.is_negative()).then_some(ago)
+/// Reads a length of time: `2h`, `7d`, `1h 30m`; a day is 24 h.
+pub fn length(text: &str) -> Option<SignedDuration> {
+    let span: Span = text.trim().parse().ok()?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    (!length.is_negative()).then_some(length)
 }
 
 #[cfg(test)]

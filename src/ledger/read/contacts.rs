@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
 use crate::ledger::columns::{Micros, Parsed};
-use crate::model::{AgentId, ContactId, ContactKind, Handle, RequestId, StrangerText};
+use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestId, StrangerText};
 use crate::policy::By;
 
 /// A contact that is there, as far as the record knows.
@@ -26,6 +26,10 @@ pub struct RecordedContact {
     pub request: Option<RequestId>,
     /// Who approved that request: a rule's name, `person:NAME`, and so on.
     pub by: Option<By>,
+    /// When it is removed.
+    pub ends_at: Option<Timestamp>,
+    /// Why it is not removed by itself.
+    pub end_in_doubt: Option<GuestDoubt>,
 }
 
 /// The contacts of this agent, or of all, oldest first, whose handle and time `keep` keeps: only of those the request and
@@ -51,10 +55,11 @@ pub fn kept(
     // An answer that certainly let nobody in explains nobody.
     let mut one = connection.prepare_cached(
         "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
-                 CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\"
+                 CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\", g.ends_at, g.doubt
              FROM contact c JOIN agent a ON a.n = c.agent LEFT JOIN request r ON r.n = c.request
              LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND answer = 'approve'
                  AND (outcome IS NULL OR outcome NOT IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')))
+             LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE agent = c.agent AND contact = c.id AND over IS NULL)
              WHERE c.n = ?1",
     )?;
     numbers.into_iter().map(|n| one.query_row([n], read)).collect()
@@ -114,5 +119,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RecordedContact> {
         since: row.get::<_, Option<Micros>>(5)?.map(|Micros(at)| at),
         request: row.get::<_, Option<Parsed<RequestId>>>(6)?.map(|Parsed(id)| id),
         by: row.get::<_, Option<Parsed<By>>>(7)?.map(|by| by.0),
+        ends_at: row.get::<_, Option<Micros>>(8)?.map(|Micros(at)| at),
+        end_in_doubt: row.get::<_, Option<Parsed<GuestDoubt>>>(9)?.map(|Parsed(doubt)| doubt),
     })
 }

@@ -331,6 +331,7 @@ impl Past<'_> {
                 let kind = match kind {
                     Some(kind) => kind,
                     None if row.get_ref(2)?.as_str()? == Verdict::Approve.as_str() => HistoryKind::Approved,
+                    None if row.get_ref(2)?.as_str()? == "guest" => HistoryKind::Guest,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
@@ -346,16 +347,16 @@ impl Past<'_> {
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.id, w.outcome_at, w.answer, r.handle FROM request r JOIN answer w ON w.request = r.n
+            "SELECT r.id, w.outcome_at, iif(w.lasts IS NULL, w.answer, 'guest'), r.handle FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,
         )?;
         take(
             "SELECT NULL, c.removed_at, NULL, c.handle FROM contact c JOIN contact_owner o ON o.contact = c.n
-             WHERE c.agent = ?1 AND o.owner = ?2 AND c.removed_at >= ?3 AND c.removed_at <= ?4
+             WHERE c.agent = ?1 AND o.owner = ?2 AND c.removed_at >= ?3 AND c.removed_at <= ?4 AND c.expired = 0
              UNION ALL SELECT NULL, c.at, NULL, NULL FROM contact_removal c JOIN contact_owner o ON o.contact = c.contact
-             WHERE c.agent = ?1 AND o.owner = ?2 AND c.at >= ?3 AND c.at <= ?4",
+             WHERE c.agent = ?1 AND o.owner = ?2 AND c.at >= ?3 AND c.at <= ?4 AND c.expired = 0",
             Some(HistoryKind::Removed),
         )?;
         history.sort_by_key(|row| row.at);

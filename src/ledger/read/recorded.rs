@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::rows;
 use crate::ledger::Via;
 use crate::ledger::reasons::DecisionReasons;
-use crate::model::{AgentId, Answer, ContactRequest, Outcome, Verdict};
+use crate::model::{AgentId, Answer, ContactRequest, GuestDoubt, Outcome, Verdict};
 use crate::policy::{By, Mode, PolicyHash};
 
 /// One request, and what was said to it in the end.
@@ -55,15 +55,21 @@ pub struct RecordedRequest {
     pub settled: Option<String>,
     /// What became of it, with an answer of ours or without; `None` while it is pending.
     pub outcome: Option<Outcome>,
-    /// Who removed the contact that came of it, where a person did.
-    pub revoked: Option<RevokedRecord>,
+    /// Who removed the contact that came of it, where doorman did.
+    pub removed: Option<RemovedRecord>,
+    /// For how long it was approved, where that was for a time.
+    pub lasts: Option<SignedDuration>,
+    /// When the contact that came of it ends, or ended.
+    pub ends_at: Option<Timestamp>,
+    /// Why it is not removed by itself.
+    pub end_in_doubt: Option<GuestDoubt>,
 }
 
-/// The last removal, by a person, of the contact that an answer made.
+/// The last removal, by doorman, of the contact that an answer made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevokedRecord {
-    /// Who.
-    pub person: String,
+pub struct RemovedRecord {
+    /// `person:NAME`, or `expired`.
+    pub by: String,
     /// When.
     pub at: Timestamp,
     /// What they noted.

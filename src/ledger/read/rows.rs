@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RevokedRecord, TableSize, TimeOf, Totals,
+    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
 };
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
@@ -20,7 +20,7 @@ const SELECT: &str = "
         d.at, d.verdict, d.\"by\", dp.hash,
         w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
         d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
-        h.at, w.note, h.note, v.person, v.at, v.note
+        h.at, w.note, h.note, v.\"by\", v.at, v.note, w.lasts, g.ends_at, g.doubt
     FROM request r
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
@@ -28,7 +28,8 @@ const SELECT: &str = "
     LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND outcome IS NOT 'withdrawn')
     LEFT JOIN policy wp ON wp.n = w.policy
     LEFT JOIN hold h ON h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL
-    LEFT JOIN revocation v ON v.n = (SELECT max(n) FROM revocation WHERE request = r.n) ";
+    LEFT JOIN removal v ON v.n = (SELECT max(n) FROM removal WHERE request = r.n AND outcome = 'removed')
+    LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE request = r.n) ";
 
 /// Rows that are read in one transaction where nobody asks for one moment of the file.
 const PAGE_ROWS: usize = 512;
@@ -228,7 +229,7 @@ fn touched_since(
              WHERE ?2 IS NULL OR a.id = ?2",
         "SELECT h.request FROM agent a CROSS JOIN hold h ON h.agent = a.n AND max(h.at, coalesce(h.ended_at, h.at)) >= ?1
              WHERE ?2 IS NULL OR a.id = ?2",
-        "SELECT v.request FROM agent a CROSS JOIN revocation v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
+        "SELECT v.request FROM agent a CROSS JOIN removal v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
              WHERE ?2 IS NULL OR a.id = ?2",
     ] {
         let mut statement = connection.prepare_cached(sql)?;
@@ -380,13 +381,16 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
             .flatten();
     let shadow = !by_answer && row.get_ref(24)?.as_str_or_null()?.is_some_and(|mode| mode == "shadow");
     let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
-    let revoked = match row.get::<_, Option<String>>(33)? {
-        Some(person) => Some(RevokedRecord { person, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
+    let removed = match row.get::<_, Option<String>>(33)? {
+        Some(by) => Some(RemovedRecord { by, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
         None => None,
     };
     Ok(RecordedRequest {
         note,
-        revoked,
+        removed,
+        lasts: row.get::<_, Option<i64>>(36)?.map(SignedDuration::from_micros),
+        ends_at: time(row, 37)?,
+        end_in_doubt: maybe(row, 38)?,
         row: row.get(0)?,
         decision_row: row.get(27)?,
         answer_row: row.get(28)?,

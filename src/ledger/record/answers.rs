@@ -1,6 +1,6 @@
 //! Answers: the intent, what it costs, and what became of it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::numbers::LastAnswer;
@@ -17,6 +17,8 @@ pub(super) struct Intent<'a> {
     pub(super) request: i64,
     pub(super) answer: Answer,
     pub(super) by: &'a str,
+    /// In microseconds.
+    pub(super) lasts: Option<i64>,
     pub(super) note: Option<&'a str>,
     pub(super) policy: Option<i64>,
     pub(super) counts: bool,
@@ -29,6 +31,7 @@ struct LastRow {
     same_answer: bool,
     answer: String,
     by: String,
+    lasts: Option<SignedDuration>,
     outcome: Option<String>,
     same_reason: bool,
 }
@@ -45,11 +48,11 @@ impl Recorder<'_> {
         let outcome = last.outcome.as_deref().and_then(Outcome::parse);
         let carried_out = matches!(outcome, Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
         let said = By::parse(&last.by).zip(Verdict::parse(&last.answer).and_then(Verdict::answer));
-        Ok(said.filter(|_| carried_out).map(|(by, answer)| Said { answer, by }))
+        Ok(said.filter(|_| carried_out).map(|(by, answer)| Said { answer, by, lasts: last.lasts }))
     }
 
     pub(super) fn intent(&mut self, intent: &Intent<'_>, attempt: u32) -> Result<(), Fault> {
-        let Intent { agent, request, answer, by, note, policy, counts, at } = *intent;
+        let Intent { agent, request, answer, by, lasts, note, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
         let since = if counts && answer == Answer::Approve { Some(self.last_resume(agent)?) } else { None };
         let last = match self.numbers.last_answer(request) {
@@ -62,17 +65,17 @@ impl Recorder<'_> {
                 Err(Fault::Refused("another answer to this request is still open".to_owned()))
             }
             Some((n, true, None | Some("unknown"), _)) => {
-                self.sql("UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3 WHERE n = ?1")?
-                    .execute(params![n, attempt, Micros(at)])?;
+                self.sql("UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, lasts = ?4 WHERE n = ?1")?
+                    .execute(params![n, attempt, Micros(at), lasts])?;
                 Ok(())
             }
             Some((n, true, Some("refused"), true)) => {
                 self.sql(
                     "UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, reserved_at = ?3, counts = ?4,
                          after_decision = (SELECT max(n) FROM decision), outcome = NULL, outcome_at = NULL, detail = NULL,
-                         refused = NULL WHERE n = ?1",
+                         refused = NULL, lasts = ?5 WHERE n = ?1",
                 )?
-                .execute(params![n, attempt, Micros(at), since])?;
+                .execute(params![n, attempt, Micros(at), since, lasts])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }
@@ -80,10 +83,21 @@ impl Recorder<'_> {
                 let n = self
                     .sql(
                         "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
-                             note, after_decision)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, ?9, (SELECT max(n) FROM decision))",
+                             note, lasts, after_decision)
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, ?9, ?10, (SELECT max(n) FROM decision))",
                     )?
-                    .insert(params![agent, request, answer.as_str(), by, policy, since, Micros(at), attempt, note])?;
+                    .insert(params![
+                        agent,
+                        request,
+                        answer.as_str(),
+                        by,
+                        policy,
+                        since,
+                        Micros(at),
+                        attempt,
+                        note,
+                        lasts
+                    ])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }
@@ -104,7 +118,7 @@ impl Recorder<'_> {
 
     fn last_answer(&mut self, request: i64, intent: &Intent<'_>) -> Result<Option<LastRow>, Fault> {
         let last = self
-            .sql("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
+            .sql("SELECT n, answer, outcome, \"by\", policy, lasts FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
             .query_row([request], |row| {
                 let (answer, by): (String, String) = (row.get(1)?, row.get(3)?);
                 Ok(LastRow {
@@ -114,6 +128,7 @@ impl Recorder<'_> {
                     same_reason: by == intent.by && row.get::<_, Option<i64>>(4)? == intent.policy,
                     answer,
                     by,
+                    lasts: row.get::<_, Option<i64>>(5)?.map(SignedDuration::from_micros),
                 })
             })
             .optional()?;

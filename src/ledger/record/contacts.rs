@@ -36,8 +36,8 @@ impl Recorder<'_> {
             return self.new_contact_owners(agent, n, owner, request, at);
         }
         self.sql(
-            "INSERT OR IGNORE INTO contact_removal (contact, agent, at)
-             SELECT n, agent, removed_at FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL",
+            "INSERT OR IGNORE INTO contact_removal (contact, agent, at, expired)
+             SELECT n, agent, removed_at, expired FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL",
         )?
         .execute(params![agent, contact.id.as_str()])?;
         // One that comes again after its removal is what is said of it now.
@@ -46,7 +46,7 @@ impl Recorder<'_> {
             "UPDATE contact SET owner = coalesce(?3, owner), handle = coalesce(?4, handle), name = coalesce(?5, name), kind = ?6,
                  inserted_at = iif(removed_at IS NULL, coalesce(inserted_at, ?7), ?7),
                  added_at = iif(removed_at IS NULL, coalesce(added_at, ?8), ?8),
-                 request = iif(removed_at IS NULL, coalesce(request, ?9), ?9), removed_at = NULL
+                 request = iif(removed_at IS NULL, coalesce(request, ?9), ?9), removed_at = NULL, expired = 0
              WHERE agent = ?1 AND id = ?2 RETURNING n",
         )?
         .query_row(params![agent, id, owner, handle, name, kind, sent, added, request], |row| row.get(0))?;
@@ -141,29 +141,20 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn revoked(
+    pub(super) fn contact_removed(
         &mut self,
         agent: &AgentId,
         contact: &ContactId,
-        person: &Person,
+        expired: bool,
         at: Timestamp,
     ) -> Result<(), Fault> {
         let agent = self.agent(agent)?;
         self.sql(
-            "INSERT INTO revocation (agent, contact, request, person, at, note)
-             VALUES (?1, ?2, (SELECT request FROM contact WHERE agent = ?1 AND id = ?2), ?3, ?4, ?5)",
+            "INSERT INTO contact (agent, id, removed_at, expired) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (agent, id) DO UPDATE SET expired = iif(removed_at IS NULL, excluded.expired, expired),
+                 removed_at = coalesce(removed_at, excluded.removed_at)",
         )?
-        .execute(params![agent, contact.as_str(), cut(person.name()), Micros(at), person.note()])?;
-        Ok(())
-    }
-
-    pub(super) fn contact_removed(&mut self, agent: &AgentId, contact: &ContactId, at: Timestamp) -> Result<(), Fault> {
-        let agent = self.agent(agent)?;
-        self.sql(
-            "INSERT INTO contact (agent, id, removed_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (agent, id) DO UPDATE SET removed_at = coalesce(removed_at, excluded.removed_at)",
-        )?
-        .execute(params![agent, contact.as_str(), Micros(at)])?;
-        Ok(())
+        .execute(params![agent, contact.as_str(), Micros(at), expired])?;
+        self.guest_left(agent, contact, expired, at)
     }
 }

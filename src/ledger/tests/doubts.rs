@@ -13,7 +13,7 @@ fn contact(name: &str, handle: &str, sent: i64, request: Option<&str>) -> Record
     let id_of = ContactId::parse(name).unwrap();
     let (sender, inserted_at) = (Sender::parse(Some(handle)), Some(at(sent)));
     let contact = Box::new(Contact { id: id_of, sender, name: None, kind: ContactKind::User, inserted_at, ids: None });
-    Record::ContactAdded { agent: agent(), contact, request: request.map(id), at: at(50) }
+    Record::ContactAdded { agent: agent(), contact, request: request.map(id), guest: None, at: at(50) }
 }
 
 /// The requests that ended and nobody said how.
@@ -50,9 +50,9 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
         at: at(20),
     };
     let by_person = |name: &str| match intent(name, Answer::Approve, vec![], 1, 20) {
-        Record::Intent { agent, request, answer, charges, counts, attempt, at, .. } => {
+        Record::Intent { agent, request, answer, charges, counts, attempt, lasts, at, .. } => {
             let by = By::Person("zoe".into());
-            Record::Intent { agent, request, answer, by, policy: None, charges, counts, attempt, at }
+            Record::Intent { agent, request, answer, by, lasts, policy: None, charges, counts, attempt, at }
         }
         other => other,
     };

@@ -53,6 +53,7 @@ async fn what_is_read_is_what_was_written() {
             outcome: Outcome::Confirmed(Answer::Approve),
             detail: Some("fine".to_owned()),
             refusal: None,
+            stay: None,
             at: at(4),
         },
         seen("r2", Some("bob"), 5),
@@ -79,6 +80,7 @@ async fn what_is_read_is_what_was_written() {
         assert_eq!(
             decisions[0].facts,
             DecisionReasons {
+                lasts: None,
                 voices: rich.voices.clone(),
                 due: rich.due,
                 reconsider_at: rich.reconsider_at,

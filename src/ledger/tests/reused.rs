@@ -89,7 +89,7 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
     ledger.commit(batch).await.unwrap();
     let both = || vec![intent("r2", Answer::Approve, vec![], 1, 9), intent("r1", Answer::Reject, vec![], 1, 9)];
     for _ in 0..2 {
-        let said = Said { answer: Answer::Approve, by: By::parse("friends").unwrap() };
+        let said = Said { answer: Answer::Approve, by: By::parse("friends").unwrap(), lasts: None };
         let refused = ledger.commit(both()).await;
         assert_eq!(refused, Err(LedgerError::Answered { request: id("r1"), said }));
         assert!(load(&ledger, 10).await.open_answers.is_empty(), "no intent of that batch was written");
@@ -97,9 +97,9 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
     ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 11)]).await.unwrap();
     ledger.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Approve), 12)]).await.unwrap();
     let by_person = match intent("r1", Answer::Reject, vec![], 1, 13) {
-        Record::Intent { agent, request, answer, charges, counts, attempt, at, .. } => {
+        Record::Intent { agent, request, answer, charges, counts, attempt, lasts, at, .. } => {
             let by = By::Person("zoe".into());
-            Record::Intent { agent, request, answer, by, policy: None, charges, counts, attempt, at }
+            Record::Intent { agent, request, answer, by, lasts, policy: None, charges, counts, attempt, at }
         }
         other => other,
     };
@@ -121,10 +121,15 @@ async fn a_contact_that_comes_again_does_not_undo_its_removal() {
             ids: None,
         }),
         request: request.map(id),
+        guest: None,
         at: at(second),
     };
-    let gone =
-        |second| Record::ContactRemoved { agent: agent(), contact: ContactId::parse("c1").unwrap(), at: at(second) };
+    let gone = |second| Record::ContactRemoved {
+        agent: agent(),
+        contact: ContactId::parse("c1").unwrap(),
+        expired: false,
+        at: at(second),
+    };
     let mut batch = vec![sent("r1", Some("mallory"), 0, 0)];
     batch.extend(approved("r1", 1));
     batch.extend([added("mallory", Some("r1"), 1), gone(5), added("carol", None, 9)]);

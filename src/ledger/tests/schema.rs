@@ -89,7 +89,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
     // What the writer wrote itself it does not read again.
     for (sql, times) in [
         ("SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0", 1),
-        ("SELECT n, answer, outcome, \"by\", policy FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1", 0),
+        ("SELECT n, answer, outcome, \"by\", policy, lasts FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1", 0),
         ("SELECT n FROM request WHERE agent = ?1 AND id = ?2 AND id_reused = 0", 0),
     ] {
         let statement = connection.prepare_cached(sql).unwrap();

@@ -83,6 +83,9 @@ pub enum ControlOp {
         target: String,
         /// Only this agent's.
         agent: Option<AgentId>,
+        /// For how long an approval lets in, in milliseconds; absent: for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
     },
     /// `doorman revoke`: removes these contacts. Which they are was chosen, and shown, before.
     Revoke {
@@ -415,6 +418,12 @@ pub struct AgentStatus {
     /// Doubts that the rules in force ask about: see `doubts --json`.
     #[serde(default)]
     pub doubts: u64,
+    /// Contacts with an end.
+    #[serde(default)]
+    pub guests: u64,
+    /// Of these: those whose end has passed.
+    #[serde(default)]
+    pub guests_late: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
     /// What people should know beside the state, a sentence each; escaped.
@@ -437,6 +446,8 @@ impl AgentStatus {
             deferred: 0,
             in_flight: 0,
             doubts: 0,
+            guests: 0,
+            guests_late: 0,
             last_listing: None,
             remarks: Vec::new(),
         }
@@ -513,6 +524,9 @@ pub struct Answered {
     pub verdict: Verdict,
     /// `held` (it is on hold), or an outcome's word.
     pub outcome: String,
+    /// When the contact is removed, where it was approved for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
 }
 
 /// To [`ControlOp::Reload`].

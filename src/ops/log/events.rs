@@ -96,6 +96,9 @@ events! {
     GONE = "gone", INFO, [], "a request is no longer listed";
     CONTACT_ADDED = "contact_added", DEBUG, ["contact", "handle", "name", "kind"], "the agent has a new contact: `answered` or `contact_unexplained` is about the same";
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
+    GUEST_EXPIRED = "guest_expired", INFO, ["contact", "handle", "request"], "the end of a contact had come (`for` in a rule, `approve --for`), and doorman removed it";
+    GUEST_NOT_REMOVED = "guest_not_removed", WARN, ["contact", "handle", "attempt", "why"], "the end of a contact has come, and it could not be removed; doorman tries again; said again when the reason is another";
+    GUEST_IN_DOUBT = "guest_in_doubt", WARN, ["contact", "handle", "request", "why"], "a contact with an end may be one that somebody else made; doorman does not remove it";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
     NAME_IN_DOUBT = "name_in_doubt", WARN, ["handle", "why"], "a payload told another id for the name of this owner than was known: somebody else may have it by now";

@@ -115,6 +115,8 @@ impl Scrape {
         page.one(table::DEFERRED, sum(|agent| agent.status.deferred))?;
         page.one(table::IN_FLIGHT, sum(|agent| agent.status.in_flight))?;
         page.one(table::DOUBTS, sum(|agent| agent.status.doubts))?;
+        page.one(table::GUESTS, sum(|agent| agent.status.guests))?;
+        page.one(table::GUESTS_LATE, sum(|agent| agent.status.guests_late))?;
         let oldest = agents.iter().map(|agent| self.oldest(agent)).fold(0.0, f64::max);
         page.one(table::OLDEST_DEFERRED, oldest)
     }

@@ -68,6 +68,8 @@ rows! {
     DEFERRED = Gauge "doorman_deferred" [] "Pending requests that wait for a person, of all agents";
     IN_FLIGHT = Gauge "doorman_in_flight" [] "Answers on their way, of all agents";
     DOUBTS = Gauge "doorman_doubts" [] "Open doubts, of all agents: what may have happened unseen";
+    GUESTS = Gauge "doorman_guests" [] "Contacts with an end, of all agents";
+    GUESTS_LATE = Gauge "doorman_guests_late" [] "Contacts that are there although their end has passed, of all agents";
     OLDEST_DEFERRED = Gauge "doorman_oldest_deferred_seconds" [] "How long the request that has waited longest for a person has been known; 0 where none waits";
     AGENT_STATE = Gauge "doorman_agent_state" ["agent", "state"] "1 for the state that the agent is in";
     AGENT_PAUSED = Gauge "doorman_agent_paused" ["agent"] "Whether the agent answers nothing until resume";

@@ -16,6 +16,8 @@ fn status(id: &str) -> AgentStatus {
         deferred: 2,
         in_flight: 1,
         doubts: 4,
+        guests: 0,
+        guests_late: 0,
         last_listing: Some("2026-11-23T00:00:01Z".parse().unwrap()),
         ..AgentStatus::starting(AgentId::parse(id).unwrap(), "2026-11-23T00:00:00Z".parse().unwrap())
     }

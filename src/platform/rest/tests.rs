@@ -39,7 +39,7 @@ async fn each_call_asks_as_documented() {
     let answered = Raw::reply("200 OK", "", br#"{"data":{"id":"r-1","status":"approved"}}"#).await;
     assert_eq!(respond(&at(&answered)).await.result.unwrap().status, RequestStatus::Approved);
     let removed = Raw::reply("200 OK", "", b"").await;
-    assert_eq!(at(&removed).remove_contact(&contact).await.result, Ok(()));
+    assert_eq!(at(&removed).remove_contact(&contact, true).await.result, Ok(()));
     let requests = Raw::reply("200 OK", "", br#"{"data":{"received":[{}]}}"#).await;
     assert_eq!(at(&requests).requests(2, 50).await.result.unwrap().nameless, [1]);
     let contacts = Raw::reply("200 OK", "", br#"{"data":[]}"#).await;
@@ -120,7 +120,10 @@ async fn what_is_malformed_under_a_success_is_never_taken_for_one() {
         assert_eq!(fault(&respond(&at(&raw)).await), CallFault::InBetween(200));
         assert!(at(&raw).me().await.result.unwrap_err().to_string().contains(page));
         // Nor does it remove a contact.
-        assert_eq!(fault(&at(&raw).remove_contact(&ContactId::parse("c").unwrap()).await), CallFault::InBetween(200));
+        assert_eq!(
+            fault(&at(&raw).remove_contact(&ContactId::parse("c").unwrap(), false).await),
+            CallFault::InBetween(200)
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! `[rules.NAME]` and `[overdue.NAME]`: what a rule may say, and what it must.
 
+use jiff::SignedDuration;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
@@ -12,6 +13,8 @@ use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
 use crate::policy::rules::{Overdue, OverdueThen, Rule, RuleName, Table, When};
 
+/// The shortest `for`.
+const LASTS_MIN: SignedDuration = SignedDuration::from_mins(1);
 /// `max_per_hour` where a rule does not say.
 const OVERDUE_MAX_PER_HOUR: u32 = 20;
 
@@ -70,6 +73,7 @@ impl Compiling<'_> {
             unless,
             limit: raw.limit.as_ref().map(|limit| limit.value),
             wait: raw.wait.as_ref().map(|wait| wait.value),
+            lasts: self.lasts(raw),
             until,
             until_day,
             shadow: raw.shadow.as_ref().is_some_and(|shadow| shadow.value),
@@ -124,6 +128,18 @@ impl Compiling<'_> {
         Some(Some(Ask { decider, reject: words.contains(&"reject"), approve: words.contains(&"approve") }))
     }
 
+    /// After how long the contact ends: not before anybody could use it.
+    fn lasts(&mut self, raw: &RawRule) -> Option<SignedDuration> {
+        let At { value, span } = raw.lasts.as_ref()?;
+        if *value < LASTS_MIN {
+            self.problems
+                .error(span, "`for` is shorter than a minute")
+                .label("expected at least `1m`")
+                .help("`doorman approve --for` lets somebody in for less");
+        }
+        Some(*value)
+    }
+
     fn only_of_approvals(&mut self, then: Verdict, raw: &RawRule) {
         if then == Verdict::Approve {
             return;
@@ -132,6 +148,7 @@ impl Compiling<'_> {
         let spans = [
             ("limit", raw.limit.as_ref().map(|limit| &limit.span).filter(|_| !asking)),
             ("wait", raw.wait.as_ref().map(|wait| &wait.span)),
+            ("for", raw.lasts.as_ref().map(|lasts| &lasts.span)),
             ("dangerously_approve_everyone", raw.everyone.as_ref().map(|flag| &flag.span).filter(|_| !asking)),
         ];
         for (key, span) in spans {

@@ -1,5 +1,7 @@
 //! `[tests.NAME]`: what a test may speak of.
 
+use jiff::SignedDuration;
+
 use std::collections::{HashMap, HashSet};
 
 use super::{Compiling, PolicyTest};
@@ -77,9 +79,23 @@ impl Compiling<'_> {
             },
             verdict: test.verdict?,
             by: test.by.as_ref().map(|by| by.value.clone()),
+            lasts: self.expected_end(test),
             source,
             span,
         })
+    }
+
+    /// After how long the contact is expected to end.
+    fn expected_end(&mut self, test: &RawTest) -> Option<SignedDuration> {
+        let lasts = test.lasts.as_ref()?;
+        if test.verdict.is_some_and(|verdict| verdict != Verdict::Approve) {
+            self.only_approved(lasts);
+        }
+        Some(lasts.value)
+    }
+
+    fn only_approved(&mut self, lasts: &At<SignedDuration>) {
+        self.problems.error(&lasts.span, "`for` is for approvals").label("only a contact has an end");
     }
 
     fn history(
@@ -109,6 +125,9 @@ impl Compiling<'_> {
                 .error(&raw.verdict.span, "only a contact that was approved can be removed")
                 .label("expected `\"approve\"`");
         }
+        if let Some(lasts) = raw.lasts.as_ref().filter(|_| raw.verdict.value != Verdict::Approve) {
+            self.only_approved(lasts);
+        }
         let by = raw.by.as_ref().and_then(|by| self.answered_by(by, &raw.verdict, known));
         (self.problems.errors() == before).then_some(TestHistory {
             sender,
@@ -116,6 +135,7 @@ impl Compiling<'_> {
             by,
             times: raw.times,
             ago: raw.ago,
+            lasts: raw.lasts.as_ref().map(|lasts| lasts.value),
             removed: raw.removed,
         })
     }

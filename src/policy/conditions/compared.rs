@@ -166,8 +166,8 @@ pub(crate) fn canonical(rule: &Rule) -> String {
     };
     let mut unless: Vec<_> = rule.unless.iter().map(canonical_table).collect();
     unless.sort_unstable();
-    let Rule { then, limit, wait, until, shadow, ask, .. } = rule;
-    format!("{then} {when} {unless:?} {limit:?} {wait:?} {until:?} {shadow} {ask:?}")
+    let Rule { then, limit, wait, lasts, until, shadow, ask, .. } = rule;
+    format!("{then} {when} {unless:?} {limit:?} {wait:?} {lasts:?} {until:?} {shadow} {ask:?}")
 }
 
 fn canonical_table(table: &Table) -> String {

@@ -151,6 +151,11 @@ impl OpenContacts {
         self.open.get(id).is_some_and(|open| !open.owners.is_empty())
     }
 
+    /// Whether somebody of this very handle is a contact.
+    pub(crate) fn has_handle(&self, handle: &Handle) -> bool {
+        self.of(handle.owner()).filter_map(|id| self.open.get(id)).any(|open| open.handle.as_ref() == Some(handle))
+    }
+
     /// Whether this owner has a contact on record.
     pub fn has(&self, owner: &str) -> bool {
         self.of(owner).next().is_some()

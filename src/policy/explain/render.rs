@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 
+use super::values::duration;
 use super::{ConditionResult, Explanation, Reason};
 use crate::model::Verdict;
 use crate::policy::Mode;
@@ -34,6 +35,9 @@ impl Explanation {
         let _ = writeln!(out, "{}", paint(DIM, &about));
         if let Some(due) = self.due {
             let _ = writeln!(out, "not before {}", time(due));
+        }
+        if let Some(lasts) = self.lasts {
+            let _ = writeln!(out, "for {}: then the contact is removed", duration(lasts));
         }
         if let Some(again) = self.reconsider_at.filter(|again| Some(*again) != self.due) {
             let _ = writeln!(out, "{}", paint(DIM, &format!("decided again at {}", time(again))));

@@ -290,6 +290,7 @@ fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
         limited: reader.get("limit").is_some(),
         limit: reader.get("limit").and_then(|value| limit(&value, problems)),
         wait: reader.get("wait").and_then(|value| value.duration(problems)),
+        lasts: reader.get("for").and_then(|value| value.duration(problems)),
         until: reader.get("until").and_then(|value| value.date_or_moment(problems)),
         shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
         everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
@@ -468,6 +469,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
     let (span, expect) = expected?;
     let verdict = expect.get("verdict").and_then(|value| verdict(&value, problems));
     let by = expect.get("by").and_then(|value| value.text(problems));
+    let lasts = expect.get("for").and_then(|value| value.duration(problems));
     Some(RawTest {
         at: at.flatten().map_or(TEST_AT, |at| at.value),
         history: history.into_iter().flatten().collect(),
@@ -482,6 +484,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         expect: span,
         verdict: verdict.map(|verdict| verdict.value),
         by,
+        lasts,
     })
 }
 
@@ -491,6 +494,7 @@ fn test_history(reader: &TableReader<'_, '_>, problems: &mut Problems) -> Option
     let by = reader.get("by").and_then(|value| value.text(problems));
     let times = reader.get("times").map(|value| value.count(problems));
     let ago = reader.get("ago").and_then(|value| value.duration(problems));
+    let lasts = reader.get("for").and_then(|value| value.duration(problems));
     let removed = reader.get("removed").and_then(|value| value.boolean(problems)).is_some_and(|one| one.value);
     Some(RawTestHistory {
         span: reader.span.clone(),
@@ -499,6 +503,7 @@ fn test_history(reader: &TableReader<'_, '_>, problems: &mut Problems) -> Option
         by,
         times: times.flatten().map_or(1, |times| narrow(times.value)),
         ago: ago?.value,
+        lasts,
         removed,
     })
 }

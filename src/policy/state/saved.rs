@@ -33,6 +33,8 @@ pub enum HistoryKind {
     Requested,
     /// A request by this owner was approved by us.
     Approved,
+    /// A request by this owner was approved by us, for a time.
+    Guest,
     /// A request by this owner was rejected by us.
     Rejected,
     /// A contact of this owner's was removed.

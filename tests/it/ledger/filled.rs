@@ -69,6 +69,7 @@ pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Record {
         request: id(name),
         answer,
         by: doorman::policy::By::parse("friends").unwrap(),
+        lasts: None,
         policy: Some(PolicyHash::new(&"0f".repeat(32))),
         charges: vec![],
         counts: true,
@@ -78,7 +79,15 @@ pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Record {
 }
 
 pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
-    Record::Outcome { agent: agent(), request: id(name), outcome, detail: None, refusal: None, at: at(second) }
+    Record::Outcome {
+        agent: agent(),
+        request: id(name),
+        outcome,
+        detail: None,
+        refusal: None,
+        stay: None,
+        at: at(second),
+    }
 }
 
 /// A ledger with three requests: answered, deferred, and one with nasty text.

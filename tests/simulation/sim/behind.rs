@@ -161,6 +161,7 @@ impl World {
             }
             Behind::Comes { nth, same } => {
                 let Some(mut fellow) = pick(&self.platform.parted, nth).cloned() else { return };
+                fellow.ours = false;
                 if !same {
                     fellow.id = format!("{}-again", fellow.id);
                 }

@@ -367,6 +367,7 @@ impl World {
                 self.fail(&format!("{id} (kind {}) stands to be rejected: {row:?}", knock.kind));
             }
         }
+        self.check_guests();
         let (charges, approvals) = self.core.remembered();
         // What was read again is held for open for a day.
         let read = if self.life.reading > 0 { self.past.counted() } else { 0 };

@@ -14,6 +14,8 @@ struct Row {
     owners: Vec<Arc<str>>,
     added: Option<Timestamp>,
     removed: Option<Timestamp>,
+    /// Its removal was its end.
+    expired: bool,
     /// When it was removed before it came again.
     before: Vec<Timestamp>,
     /// An answer on record made it.
@@ -32,7 +34,8 @@ impl Contacts {
         let handle = contact.sender.handle();
         row.handle = handle.cloned().or_else(|| row.handle.take());
         row.added = row.added.or(Some(at));
-        row.before.extend(row.removed.take());
+        row.before.extend(row.removed.take().filter(|_| !row.expired));
+        row.expired = false;
         row.ours |= made.is_some();
         row.inserted = row.inserted.or(contact.inserted_at);
         for owner in handle.map(|handle| handle.owner().to_owned()).into_iter().chain(made) {
@@ -42,8 +45,9 @@ impl Contacts {
         }
     }
 
-    pub fn removed(&mut self, contact: &ContactId, at: Timestamp) {
+    pub fn removed(&mut self, contact: &ContactId, expired: bool, at: Timestamp) {
         let row = self.0.entry(contact.clone()).or_default();
+        row.expired = if row.removed.is_none() { expired } else { row.expired };
         row.removed = row.removed.or(Some(at));
     }
 
@@ -83,14 +87,16 @@ impl Contacts {
     /// The last removal of one that never had a readable handle.
     pub fn nameless(&self) -> Option<(ContactId, Timestamp)> {
         let nameless = self.0.iter().filter(|(_, row)| row.owners.is_empty());
-        nameless.filter_map(|(id, row)| Some((id.clone(), row.removed?))).max_by_key(|(_, at)| *at)
+        nameless
+            .filter_map(|(id, row)| Some((id.clone(), row.removed.filter(|_| !row.expired)?)))
+            .max_by_key(|(_, at)| *at)
     }
 
     /// Removals since then.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
         let times = |row: &'_ Row| {
             let before = row.before.iter().map(|at| (*at, None));
-            before.chain(row.removed.map(|at| (at, row.handle.clone()))).collect::<Vec<_>>()
+            before.chain(row.removed.filter(|_| !row.expired).map(|at| (at, row.handle.clone()))).collect::<Vec<_>>()
         };
         let gone = self.0.values().flat_map(|row| times(row).into_iter().map(move |one| (row, one)));
         let gone = gone.filter(|(_, (at, _))| *at >= since);

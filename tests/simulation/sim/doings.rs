@@ -29,6 +29,7 @@ impl World {
             Happening::Answered { id } => self.check_answered(&id),
             Happening::End { nth, status } => self.end(nth, status),
             Happening::Behind(behind) => self.behind(behind),
+            Happening::GuestParts { nth, anew } => self.guest_parts(nth, anew),
             Happening::Person { nth, verdict } => self.person_says(nth, verdict),
             Happening::Drop { code, ghost } => self.end_socket(code, ghost),
             Happening::HalfOpen => {
@@ -181,7 +182,11 @@ impl World {
         let request = RequestId::parse(&id).unwrap();
         self.truth_ordered(&id, verdict);
         self.person.entry(id).or_default().push(verdict);
-        self.input(Input::Op { token: 1, op: PersonCommand::Answer { verdict, request }, person: "alice".into() });
+        self.input(Input::Op {
+            token: 1,
+            op: PersonCommand::Answer { verdict, request, lasts: None },
+            person: "alice".into(),
+        });
     }
 
     pub fn nth_pending(&self, nth: usize) -> Option<String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorman::clock::Mono;
 use doorman::inbox::Fetch;
 use doorman::ledger::{LedgerError, Reach, Record};
-use doorman::model::{Answer, Contact, ContactRequest, RequestId};
+use doorman::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use doorman::model::{ConnectFailure, ConnectPlan};
 use doorman::platform::{Me, Page, Reply, Responded};
 use jiff::Timestamp;
@@ -34,6 +34,7 @@ pub enum Owned {
         reply: Reply<Responded>,
         written: Mono,
     },
+    Removed(ContactId, Reply<()>),
     Recorded(Result<(), LedgerError>),
     Restored(u64, Option<Box<doorman::policy::state::SavedState>>),
 }
@@ -47,6 +48,7 @@ pub enum Call {
     Me { question: u64, foreign: bool },
     Page(Fetch),
     Contacts(u64, u32),
+    Remove(ContactId),
     Respond { request: RequestId, answer: Answer, attempt: u32, written: Mono },
 }
 

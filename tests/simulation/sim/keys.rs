@@ -65,7 +65,10 @@ impl World {
 
     /// With another agent's key nothing is to be read, and nothing to be said.
     pub fn check_key(&self, action: &Action) {
-        let used = matches!(action, Action::Page(_) | Action::Contacts { .. } | Action::Respond { .. });
+        let used = matches!(
+            action,
+            Action::Page(_) | Action::Contacts { .. } | Action::Respond { .. } | Action::Remove { .. }
+        );
         if used && self.life.key_foreign {
             self.fail(&format!("another agent's door is opened: {action:?}"));
         }

@@ -92,7 +92,7 @@ impl Past {
                 let last = self.rejected.entry(owner).or_insert(at);
                 *last = at.max(*last);
             }
-            HistoryKind::Removed => {}
+            HistoryKind::Guest | HistoryKind::Removed => {}
         }
     }
 
@@ -213,7 +213,7 @@ fn counts_as(kind: HistoryKind) -> Option<usize> {
     match kind {
         HistoryKind::Requested => None,
         HistoryKind::Rejected => Some(0),
-        HistoryKind::Approved => Some(1),
+        HistoryKind::Approved | HistoryKind::Guest => Some(1),
         HistoryKind::Removed => Some(2),
     }
 }

@@ -48,6 +48,8 @@ pub struct Fellow {
     /// Whose it is and ever was, whatever was shown.
     pub owners: BTreeSet<String>,
     pub inserted_at: Timestamp,
+    /// An answer of the daemon's made it, and nobody else since.
+    pub ours: bool,
 }
 
 /// The user that a handle belongs to, as the platform writes them.
@@ -58,7 +60,7 @@ pub fn owner_of(handle: &str) -> String {
 impl Fellow {
     pub fn new(id: String, handle: Option<&str>, inserted_at: Timestamp) -> Self {
         let owners = handle.map(owner_of).into_iter().collect();
-        Self { id, handle: handle.map(str::to_owned), owners, inserted_at }
+        Self { id, handle: handle.map(str::to_owned), owners, inserted_at, ours: false }
     }
 
     pub fn payload(&self) -> Value {
@@ -221,7 +223,8 @@ impl Platform {
         };
         knock.taken = Some(answer);
         if answer == Answer::Approve && !self.contacts.iter().any(|one| one.id == format!("contact-{id}")) {
-            let fellow = Fellow::new(format!("contact-{id}"), knock.handle.as_deref(), now);
+            let mut fellow = Fellow::new(format!("contact-{id}"), knock.handle.as_deref(), now);
+            fellow.ours = true;
             self.contacts.push(fellow);
         }
         Ok(Responded { status: doorman::model::RequestStatus::parse(self.knocks[id].status) })

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::contacts::Contacts;
+use super::guests::Guests;
 use doorman::inbox::Said;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
 use doorman::ledger::{HistoryReach, Reach, Record};
@@ -26,6 +27,8 @@ struct Row {
     /// Towards `approvals_max`: how many resumes there had been.
     counts: Option<u32>,
     refusal: Option<Refusal>,
+    /// For how long an approval lets in.
+    lasts: Option<SignedDuration>,
     /// Whose the request was then.
     sender: Sender,
 }
@@ -45,6 +48,7 @@ impl Row {
 pub struct LedgerModel {
     seen: BTreeMap<RequestId, (Timestamp, Option<String>)>,
     senders: BTreeMap<RequestId, Sender>,
+    pub guests: Guests,
     answers: BTreeMap<RequestId, Row>,
     /// Answers that had ended when another one, or the same anew, followed.
     older: Vec<(RequestId, Row)>,
@@ -120,7 +124,7 @@ impl LedgerModel {
             let Record::Intent { request, answer, by: By::Rule(_) | By::Overdue(_), .. } = entry else { return None };
             let row = self.answers.get(request).filter(|row| row.answer != *answer && !anew.contains(request))?;
             let (Outcome::Confirmed(_) | Outcome::Presumed(_), at) = row.outcome? else { return None };
-            Some((request.clone(), Said { answer: row.answer, by: row.by.clone() }, at))
+            Some((request.clone(), Said { answer: row.answer, by: row.by.clone(), lasts: row.lasts }, at))
         })
     }
 
@@ -192,7 +196,7 @@ impl LedgerModel {
                 self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
             }
-            Record::Intent { request, answer, by, policy, charges, counts, attempt, at, .. } => {
+            Record::Intent { request, answer, by, lasts, policy, charges, counts, attempt, at, .. } => {
                 // The same answer once more is the one that is open.
                 let before = self.answers.get(request).filter(|row| row.open() && row.answer == *answer);
                 let since = before.map_or(*at, |before| before.since);
@@ -221,22 +225,27 @@ impl LedgerModel {
                     outcome: None,
                     counts,
                     refusal: None,
+                    lasts: *lasts,
                     sender: self.senders.get(request).cloned().unwrap_or(Sender::Absent),
                 };
                 let last = self.answers.insert(request.clone(), row);
                 self.older.extend(last.filter(|last| !last.open()).map(|last| (request.clone(), last)));
                 self.newest = self.newest.max(Some(*at));
             }
-            Record::Outcome { request, outcome, at, refusal, .. } => {
+            Record::Outcome { request, outcome, at, refusal, stay, .. } => {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.refusal = *refusal;
                 row.outcome = Some((*outcome, *at));
                 if matches!(outcome, Outcome::Confirmed(_) | Outcome::Presumed(_)) {
                     let kind = match row.answer {
+                        Answer::Approve if row.lasts.is_some() => HistoryKind::Guest,
                         Answer::Approve => HistoryKind::Approved,
                         Answer::Reject => HistoryKind::Rejected,
                     };
                     self.done.push((request.clone(), kind, *at));
+                }
+                if let Some(stay) = stay {
+                    self.guests.let_in(request, row.sender.clone(), *stay);
                 }
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
@@ -280,11 +289,20 @@ impl LedgerModel {
             }
             Record::Hold { request, person: None, .. } => drop(self.holds.remove(request)),
             Record::Notified { request, overdue, .. } => self.notified.push((request.clone(), overdue.clone())),
-            Record::ContactAdded { contact, request, at, .. } => {
+            Record::ContactAdded { contact, request, guest, at, .. } => {
+                if let (Some(doubt), Some(request)) = (guest, request) {
+                    self.guests.met(request, &contact.id, *doubt);
+                }
                 let made = request.as_ref().and_then(|request| self.seen.get(request)?.1.clone());
                 self.contacts.added(contact, made, *at);
             }
-            Record::ContactRemoved { contact, at, .. } => self.contacts.removed(contact, *at),
+            Record::ContactRemoved { contact, expired, at, .. } => {
+                self.guests.left(contact);
+                self.contacts.removed(contact, *expired, *at);
+            }
+            Record::GuestUnseen { request, .. } => self.guests.unseen(request),
+            Record::Removing { contact, by, .. } => self.guests.removing(contact, by),
+            Record::Removal { contact, outcome, .. } => self.guests.removal(contact, *outcome),
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
@@ -295,7 +313,6 @@ impl LedgerModel {
             | Record::Message { .. }
             | Record::Tried { .. }
             | Record::Told { .. }
-            | Record::Revoked { .. }
             | Record::Session { .. }
             | Record::Policy { .. } => {}
         }
@@ -407,6 +424,7 @@ impl LedgerModel {
             attempts: row.attempts,
             at: row.at,
             refusal: row.refusal,
+            lasts: row.lasts,
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
         let mut memory = SavedAgent { newest: self.newest, ..SavedAgent::default() };
@@ -431,8 +449,10 @@ impl LedgerModel {
                 unmet: Some(row.sender.clone()).filter(|_| row.answer == Answer::Approve),
                 answer: row.answer,
                 by: row.by.clone(),
+                lasts: row.lasts,
             })
             .collect();
+        memory.guests = self.guests.open();
         let saved = |(id, (at, _)): (&RequestId, &(Timestamp, Option<String>))| SavedRequest {
             id: id.clone(),
             sender: sender(id).unwrap_or(Sender::Absent),

@@ -57,6 +57,9 @@ pub const TOO_OFTEN: [[Option<(usize, SignedDuration)>; 3]; 3] = {
 };
 pub const PARTED: [Option<SignedDuration>; 3] =
     [None, Some(SignedDuration::from_hours(1)), Some(SignedDuration::from_mins(20))];
+/// Those who are let in for a time, on evenings of their own.
+pub const GUEST: usize = KINDS;
+pub const STAYS: SignedDuration = SignedDuration::from_mins(5);
 /// Those whose handle is not shown.
 pub const UNNAMED: usize = 5;
 /// Approvals an hour under the third policy; then it pauses.
@@ -71,6 +74,10 @@ entries = ["friend0", "friend1", "friend2", "friend0/*", "friend1/*", "friend2/*
 [rules.friends]
 then = "approve"
 when = { list = "friends" }
+[rules.guests]
+then = "approve"
+when = { handle = ["guest/*"] }
+for = "5m"
 [rules.crowd]
 then = "approve"
 when = { handle = ["crowd/*"] }
@@ -255,6 +262,7 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         AGAIN => (Some(format!("again{}/a{number}", number % 3)), Some("hello again".to_owned())),
         RUDE => (Some(format!("again{}/r{number}", number % 3)), Some("how rude of you".to_owned())),
         OFTEN => (Some(format!("often{}/o{number}", number % 2)), None),
+        GUEST => (Some(format!("guest/g{number}")), None),
         BACK => (Some(format!("back{}/b{number}", number % 2)), None),
         QUOTA => (Some(format!("quota/q{number}")), None),
         HOLIDAY => (Some(format!("holiday/h{number}")), None),
@@ -277,7 +285,10 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
 /// `truth.rs`.
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
-        (0 | 1 | SLOW | AGAIN | OFTEN | KNOWN | HOLIDAY | FAIR | TWICE | MANY | FICKLE | MATE, Answer::Approve) => true,
+        (
+            0 | 1 | SLOW | AGAIN | OFTEN | KNOWN | HOLIDAY | FAIR | TWICE | MANY | FICKLE | MATE | GUEST,
+            Answer::Approve,
+        ) => true,
         (2 | VEILED, Answer::Reject) | (CROWD, _) => true,
         (QUOTA, Answer::Approve) => policy != 1,
         (QUOTA | TWICE, Answer::Reject) => policy == 0,
@@ -295,7 +306,7 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
 /// Whether a kind of stranger is certain to be answered in the end, if nothing of the past stands in the way.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
-        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE => true,
+        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE | GUEST => true,
         3 => policy == 1,
         BACK => policy != 1,
         QUOTA => policy == 0,
@@ -305,5 +316,5 @@ pub fn must_end(policy: usize, kind: usize) -> bool {
 
 /// Whether a kind of stranger is certain to be answered as soon as they are heard of, if nothing of the past stands in the way.
 pub fn at_once(policy: usize, kind: usize) -> bool {
-    !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA) && must_end(policy, kind)
+    !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA | GUEST) && must_end(policy, kind)
 }

@@ -96,6 +96,11 @@ pub enum Happening {
     },
     /// Something happens behind the daemon's back.
     Behind(Behind),
+    /// Somebody removes a guest's contact; `anew`: and makes another for them.
+    GuestParts {
+        nth: usize,
+        anew: bool,
+    },
     /// A person answers a pending request through doorman.
     Person {
         nth: usize,

@@ -56,6 +56,11 @@ impl World {
                 let reply = Reply { result, date: Some(self.true_wall()) };
                 self.back(life, Owned::Contacts(call, reply));
             }
+            Call::Remove(contact) => {
+                let result = self.removes(contact.as_str());
+                let reply = Reply { result, date: Some(self.true_wall()) };
+                self.back(life, Owned::Removed(contact, reply));
+            }
             Call::Respond { request, answer, attempt, written } => {
                 if life != self.life.number {
                     self.saw("answer on its way when the daemon died");
@@ -136,6 +141,7 @@ impl World {
     pub fn back(&mut self, life: u64, owned: Owned) {
         let lost = match &owned {
             Owned::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
+            Owned::Removed(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
             Owned::Responded { reply: Reply { result: Err(error), .. }, .. } => error.fault == CallFault::NoAnswer,
             _ => false,
         };

@@ -36,7 +36,8 @@ impl World {
                 self.input_owned(Owned::Recorded(committed));
             }
             What::Core(owned) => {
-                if matches!(owned, Owned::Page(..) | Owned::Contacts(..) | Owned::Responded { .. }) {
+                if matches!(owned, Owned::Page(..) | Owned::Contacts(..) | Owned::Responded { .. } | Owned::Removed(..))
+                {
                     if event.seq < self.replied {
                         self.saw("replies out of order");
                     }
@@ -104,6 +105,7 @@ impl World {
                 }
                 self.input(Input::Restored { number, saved: memory });
             }
+            Owned::Removed(contact, reply) => self.input(Input::Removed { contact, reply }),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
@@ -181,6 +183,10 @@ impl World {
                 self.check_answer(&request, answer, attempt);
                 let written = self.now().mono;
                 self.after(What::Server(Call::Respond { request, answer, attempt, written }));
+            }
+            Action::Remove { contact, .. } => {
+                self.check_removal(&contact);
+                self.after(What::Server(Call::Remove(contact)));
             }
             Action::Record(batch) => {
                 self.check_batch(&batch);

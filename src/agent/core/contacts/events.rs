@@ -110,6 +110,7 @@ impl Core {
         } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
             // More than are kept, and those that are known were all shown: the other pages would be for nothing.
             (self.contacts.reading, self.contacts.whole, self.contacts.pages) = (None, false, number);
+            self.guests_read(call, false, now);
         } else {
             reading.page += 1;
             let page = reading.page;
@@ -119,6 +120,7 @@ impl Core {
 
     fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
         self.told_of_contact(&contact, now);
+        self.guest_shown(&contact, now);
         match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
             Added::New => self.put_contact(contact, news, now),
             Added::Renamed => self.put_contact(contact, false, now),
@@ -140,7 +142,9 @@ impl Core {
         self.contacts.read = self.contacts.began;
         self.contacts.read_odd = reading.odd;
         self.baseline(self.policy_state.doubts().contacts().len());
-        if !reading.odd && !reading.crowded && reading.unread == 0 {
+        let whole = !reading.odd && !reading.crowded && reading.unread == 0;
+        self.guests_read(reading.call, whole, now);
+        if whole {
             let gave_up = self.contacts.attribution.not_among_all(reading.approvals);
             if gave_up && self.contacts.asks_contacts {
                 self.inbox.requeue_resting(|_| true);
@@ -265,6 +269,12 @@ impl Core {
 
     /// A contact is gone, as the channel told or a reading proves.
     pub(in crate::agent::core) fn removed_contact(&mut self, contact: &ContactId, now: Now) {
+        let expired = self.gone_by_end(contact, now);
+        self.contact_left(contact, expired, now);
+    }
+
+    /// A contact is gone, perhaps because its end had come.
+    pub(in crate::agent::core) fn contact_left(&mut self, contact: &ContactId, expired: bool, now: Now) {
         if self.contacts.left.contains(contact) && self.policy_state.doubts().contacts().seen(contact).is_none() {
             // Told twice.
             return;
@@ -280,22 +290,30 @@ impl Core {
             self.contacts.left.pop_front();
         }
         self.contacts.left.push_back(contact.clone());
-        let handle = self.policy_state.contact_removed(contact, now.wall);
+        let guest = self.guests.left(contact);
+        let handle = match expired {
+            true => self.policy_state.contact_expired(contact),
+            false => self.policy_state.contact_removed(contact, now.wall),
+        };
         self.record(Record::ContactRemoved {
             agent: self.config.agent.clone(),
             contact: contact.clone(),
+            expired,
             at: now.wall,
         });
-        if !known && self.policy_state.doubts().contacts().crowded() {
+        if !expired && !known && self.policy_state.doubts().contacts().crowded() {
             // There are more than are kept: the record tells whose it was.
             self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
             self.recall_removed(now);
         }
         self.count(Counter::ContactsRemoved);
-        self.tell(Notice::ContactRemoved {
-            contact: contact.clone(),
-            handle: handle.map(|handle| StrangerText::new(handle.as_str())),
-        });
+        let (contact, handle) = (contact.clone(), handle.map(|handle| StrangerText::new(handle.as_str())));
+        if expired {
+            self.count(Counter::GuestsExpired);
+            self.tell(Notice::GuestExpired { contact, handle, request: guest.map(|guest| guest.request) });
+        } else {
+            self.tell(Notice::ContactRemoved { contact, handle });
+        }
     }
 
     /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
@@ -311,7 +329,7 @@ impl Core {
             // The end of an answer will tell whose doing it is. It may go before, and while nobody runs: it is on record at once.
             None => {
                 let (agent, at) = (self.config.agent.clone(), now.wall);
-                self.record(Record::ContactAdded { agent, contact: shown, request: None, at });
+                self.record(Record::ContactAdded { agent, contact: shown, request: None, guest: None, at });
             }
         }
     }
@@ -361,12 +379,14 @@ impl Core {
 
     fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
         let Met { contact, news } = met;
+        let guest = self.guest_met(request.as_ref(), &contact);
         self.policy_state.doubts_mut().contact_made(&contact, request.as_ref());
         if request.is_some() || self.contacts.rows.takes(now.mono) {
             self.record(Record::ContactAdded {
                 agent: self.config.agent.clone(),
                 contact: Box::new(contact.clone()),
                 request: request.clone(),
+                guest,
                 at: now.wall,
             });
         } else {

@@ -37,7 +37,7 @@ fn asked_by_ann() -> Held {
 }
 
 fn rejected(held: &mut Held, id: &str) {
-    let op = PersonCommand::Answer { verdict: Verdict::Reject, request: RequestId::parse(id).unwrap() };
+    let op = PersonCommand::Answer { verdict: Verdict::Reject, request: RequestId::parse(id).unwrap(), lasts: None };
     held.tell(Input::Op { token: 1, op, person: "bob".into() });
     held.applied(id, Answer::Reject);
 }

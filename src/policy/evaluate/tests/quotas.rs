@@ -23,6 +23,54 @@ fn an_unknown_approve_rule_still_holds_to_its_limit_and_wait() {
 }
 
 #[test]
+fn the_shortest_end_of_all_that_match_or_may_applies() {
+    let lasts = |rules| ask(&policy(rules), "ann").lasts;
+    let (a, b) = (|| approve("a", When::Everyone), || approve("b", by_handle(&["ann"])).lasts(hours(5)));
+    assert_eq!(lasts(vec![a()]), None);
+    assert_eq!(lasts(vec![a(), b()]), Some(hours(5)), "one with an end is enough");
+    assert_eq!(lasts(vec![a().lasts(hours(2)), b()]), Some(hours(2)));
+    assert_eq!(lasts(vec![a().lasts(hours(2)), approve("c", by_handle(&["bob"])).lasts(hours(1))]), Some(hours(2)));
+    assert_eq!(lasts(vec![a(), approve("c", unknown()).lasts(hours(1))]), Some(hours(1)), "it may match");
+    assert_eq!(lasts(vec![a().lasts(hours(2)), reject("r", When::Everyone)]), None, "nobody is let in");
+    let mut shadow = b();
+    shadow.shadow = true;
+    assert_eq!(lasts(vec![a(), shadow]), None, "it only records");
+}
+
+#[test]
+fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
+    let mut state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    let (ann, applied) = (handle("ann"), Outcome::Confirmed(Answer::Approve));
+    let before = policy(vec![approve("b", History { approved_before: Some(true), ..History::default() })]);
+    let said_of = |state: &PolicyState| said(&before.decide(&request("r9", "ann"), &sound(), state, noon()));
+    state.settle_as(&id("r1"), Some(&ann), Verdict::Approve, applied, true, noon());
+    assert_eq!(said_of(&state), "defer by no_match");
+    let twice = Over { quota: Quota { count: 0, per: hours(1) }, by_handle: false };
+    let counted = policy(vec![reject("r", History { approved_over: Some(twice), ..History::default() })]);
+    assert_eq!(said(&counted.decide(&request("r9", "ann"), &sound(), &state, noon())), "reject by r", "it is counted");
+
+    let contact = crate::model::Contact {
+        id: crate::model::ContactId::parse("c1").unwrap(),
+        sender: Sender::parse(Some("ann")),
+        name: None,
+        kind: crate::model::ContactKind::User,
+        inserted_at: None,
+        ids: None,
+    };
+    let removed = policy(vec![reject("r", History { removed_within: Some(hours(1)), ..History::default() })]);
+    let removed_of = |state: &PolicyState| said(&removed.decide(&request("r9", "ann"), &sound(), state, noon()));
+    state.doubts_mut().contact_seen(&contact, 1, noon());
+    state.contact_expired(&contact.id);
+    assert_eq!(removed_of(&state), "defer by no_match");
+    state.doubts_mut().contact_seen(&contact, 2, noon());
+    state.contact_removed(&contact.id, noon());
+    assert_eq!(removed_of(&state), "reject by r", "by somebody, it counts");
+
+    state.settle(&id("r2"), Some(&ann), Verdict::Approve, applied, noon());
+    assert_eq!(said_of(&state), "approve by b", "for good, it counts");
+}
+
+#[test]
 fn an_approve_rule_over_its_limit_defers_and_no_other_rescues() {
     for (by, second, third) in
         [(LimitBy::Owner, "acme/b", "other/a"), (LimitBy::Handle, "acme/a", "acme/b"), (LimitBy::Rule, "other/a", "")]

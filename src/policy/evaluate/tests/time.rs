@@ -82,6 +82,7 @@ fn with_an_unsound_clock_time_is_unknown_limits_are_full_and_timers_wait() {
     assert_eq!(ask(vec![reject("r", When::Everyone).until(noon() + hours(9))]), "defer by r");
     assert_eq!(ask(vec![approve("a", When::Everyone).limit(5, hours(1), LimitBy::Rule)]), "defer by limit:a");
     assert_eq!(ask(vec![approve("a", When::Everyone).wait(minutes(1))]), "defer by a");
+    assert_eq!(ask(vec![approve("a", When::Everyone).lasts(hours(1))]), "defer by a");
     let rescued = vec![approve("a", When::Everyone).wait(minutes(1)), approve("b", When::Everyone)];
     assert_eq!(ask(rescued), "defer by a", "its wait holds for the other, too");
     assert_eq!(ask(vec![approve("a", When::Everyone)]), "approve by a", "what has no time in it goes on");

@@ -1,0 +1,362 @@
+//! Contacts with an end: whose is removed, when, and by which call; and whose is not.
+
+use super::*;
+use crate::ledger::entry::SavedGuest;
+use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, RemovalOutcome, Stay};
+use crate::platform::Responded;
+use jiff::SignedDuration;
+
+const TWO_HOURS: Duration = Duration::from_secs(7_200);
+
+fn contact(id: &str, made: Duration) -> Contact {
+    let id = ContactId::parse(id).unwrap();
+    let (sender, inserted_at) = (Sender::parse(Some("carol")), Some(now(made).wall));
+    Contact { id, sender, name: None, kind: ContactKind::User, inserted_at, ids: None }
+}
+
+fn error<T>(fault: CallFault) -> Reply<T> {
+    Reply { result: Err(CallError { fault, code: None, message: None, retry_after: None }), date: None }
+}
+
+impl Held {
+    /// The next reading of the contacts comes, and shows these.
+    fn contacts_are(&mut self, shown: &[Contact]) {
+        self.at = self.at.max(self.core.contacts.due().unwrap().since_origin());
+        self.tell(Input::Tick);
+        self.contacts_shown(shown);
+    }
+
+    fn contacts_shown(&mut self, shown: &[Contact]) {
+        let asked = self.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
+        let Action::Contacts { call, .. } = self.asked.remove(asked) else { unreachable!() };
+        let (items, total) = (shown.to_vec(), Some(shown.len() as u64));
+        let result = Ok(Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(1) });
+        self.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+    }
+
+    /// Carol asks, and a person approves for two hours: the platform replies so.
+    fn carol_is_approved(&mut self, reply: Reply<Responded>) {
+        self.contacts_are(&[]);
+        self.lists_after(MINUTES, &[ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") }]);
+        let lasts = Some(SignedDuration::from_hours(2));
+        let request = RequestId::parse("r1").unwrap();
+        let op = PersonCommand::Answer { verdict: Verdict::Approve, request: request.clone(), lasts };
+        self.tell(Input::Op { token: 1, op, person: "ann".into() });
+        assert_eq!(self.answers_sent(), 1);
+        self.tell(Input::Responded { request, attempt: 1, reply, written: now(self.at).mono });
+    }
+
+    /// A guest whose contact is there.
+    fn guest() -> Self {
+        let mut held = Held::new(SavedAgent::default());
+        held.carol_is_approved(approved());
+        let made = held.at;
+        held.contacts_are(&[contact("c1", made)]);
+        held
+    }
+
+    /// The contacts that are to be removed, since this was last asked.
+    fn removals(&mut self) -> Vec<String> {
+        let removal = |action: &Action| match action {
+            Action::Remove { contact, .. } => Some(contact.to_string()),
+            _ => None,
+        };
+        let asked = self.asked.iter().filter_map(removal).collect();
+        self.asked.retain(|action| removal(action).is_none());
+        asked
+    }
+
+    fn removed(&mut self, id: &str, reply: Reply<()>) {
+        self.tell(Input::Removed { contact: ContactId::parse(id).unwrap(), reply });
+    }
+
+    /// How contacts went, as it is on record: whether by their end.
+    fn gone(&self) -> Vec<bool> {
+        let gone = self.recorded.iter().filter_map(|entry| match entry {
+            Record::ContactRemoved { expired, .. } => Some(*expired),
+            _ => None,
+        });
+        gone.collect()
+    }
+
+    fn outcomes(&self) -> Vec<RemovalOutcome> {
+        let outcomes = self.recorded.iter().filter_map(|entry| match entry {
+            Record::Removal { outcome, .. } => Some(*outcome),
+            _ => None,
+        });
+        outcomes.collect()
+    }
+
+    fn intended(&self) -> usize {
+        self.recorded.iter().filter(|entry| matches!(entry, Record::Removing { .. })).count()
+    }
+}
+
+fn approved() -> Reply<Responded> {
+    Reply { result: Ok(Responded { status: Answer::Approve.status() }), date: None }
+}
+
+fn done() -> Reply<()> {
+    Reply { result: Ok(()), date: None }
+}
+
+#[test]
+fn a_contact_is_removed_when_its_end_has_come_and_not_before() {
+    let mut held = Held::guest();
+    let made = held.at;
+    held.wait(TWO_HOURS - 2 * MINUTES);
+    assert_eq!(held.removals(), [""; 0]);
+    let due = held.core.deadline(held.now()).unwrap().since_origin();
+    assert!(due <= made + TWO_HOURS, "it wakes in time");
+    held.wait(3 * MINUTES);
+    assert_eq!(held.removals(), ["c1"]);
+    held.removed("c1", done());
+    assert_eq!((held.gone(), held.outcomes(), held.intended()), (vec![true], vec![RemovalOutcome::Removed], 1));
+    assert!(held.told.iter().any(|notice| matches!(notice, Notice::GuestExpired { request: Some(_), .. })));
+    held.wait(TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0], "once");
+    assert_eq!(held.core.guest_counts(), (0, 0));
+}
+
+#[test]
+fn the_call_goes_out_when_its_intent_is_on_record() {
+    let mut held = Held::guest();
+    held.stalled = true;
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), held.intended()), (vec![], 1), "it is with the ledger");
+    held.stalled = false;
+    held.tell(Input::Recorded(Ok(())));
+    assert_eq!((held.removals(), held.intended()), (vec!["c1".to_owned()], 1));
+    let mut held = Held::guest();
+    held.at += 2 * TWO_HOURS;
+    held.tell_refusing(Input::Tick, true);
+    assert_eq!((held.removals(), held.gone()), (vec![], vec![]), "the ledger refuses");
+    held.wait(2 * MINUTES);
+    assert_eq!(held.removals(), ["c1"], "and is asked again");
+}
+
+#[test]
+fn whoever_else_may_have_made_a_contact_keeps_it() {
+    // It was there long before, it was made later, nobody says when.
+    let (early, late) = (Duration::ZERO, 30 * MINUTES);
+    let without = Contact { inserted_at: None, ..contact("c1", early) };
+    for (made, doubt) in [
+        (contact("c1", early), GuestDoubt::AnotherTime),
+        (contact("c1", late), GuestDoubt::AnotherTime),
+        (without, GuestDoubt::NoTime),
+    ] {
+        let mut held = Held::new(SavedAgent::default());
+        held.at = 10 * MINUTES;
+        held.carol_is_approved(approved());
+        held.contacts_are(&[made]);
+        let told = held.told.iter().find_map(|notice| match notice {
+            Notice::GuestInDoubt { doubt, .. } => Some(*doubt),
+            _ => None,
+        });
+        assert_eq!(told, Some(doubt));
+        held.wait(2 * TWO_HOURS);
+        assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)), "{doubt:?}");
+        assert!(held.core.guest_remarks()[0].contains("not removed by itself"), "{:?}", held.core.guest_remarks());
+    }
+    // Nobody confirmed the approval.
+    let mut held = Held::new(SavedAgent::default());
+    held.carol_is_approved(error(CallFault::NoAnswer));
+    held.listed_after(2 * MINUTES, &[]);
+    let made = held.at - 2 * MINUTES;
+    held.contacts_are(&[contact("c1", made)]);
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)), "presumed");
+}
+
+#[test]
+fn a_contact_that_somebody_else_made_anew_is_another() {
+    let mut held = Held::guest();
+    held.at += TWO_HOURS / 2;
+    held.tell(Input::Tick);
+    let now = held.at;
+    held.contacts_shown(&[contact("c2", now)]);
+    assert_eq!((held.gone(), held.core.guest_counts()), (vec![false], (0, 0)), "somebody removed it");
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0]);
+    // Its id is another contact's by now.
+    let mut held = Held::guest();
+    held.at += TWO_HOURS / 2;
+    held.tell(Input::Tick);
+    let now = held.at;
+    held.contacts_shown(&[contact("c1", now)]);
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+}
+
+#[test]
+fn only_shadow_and_a_clock_that_cannot_be_believed_hold_an_end_back() {
+    let mut held = Held::guest();
+    held.tell(Input::Op { token: 9, op: PersonCommand::Pause, person: "ann".into() });
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), ["c1"], "a pause does not");
+
+    let mut held = Held::guest();
+    held.core.config.shadow = true;
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0], "shadow does");
+    assert!(held.core.guest_remarks()[0].contains("shadow"));
+    held.core.config.shadow = false;
+    held.wait(MINUTES);
+    assert_eq!(held.removals(), ["c1"]);
+
+    let mut held = Held::guest();
+    let there = held.now().wall;
+    held.contacts_are(&[]);
+    let mut held = Held { recorded: vec![], ..Held::guest() };
+    held.core.watch_date(Some(there), held.now());
+    held.ahead = SignedDuration::from_hours(24);
+    held.wait(MINUTES);
+    assert_eq!(held.removals(), [""; 0], "a wrong clock does");
+    assert!(held.core.guest_remarks()[0].contains("clock"), "{:?}", held.core.guest_remarks());
+}
+
+#[test]
+fn what_fails_is_tried_again_and_said() {
+    for (fault, wait) in [(CallFault::Forbidden, 60 * MINUTES), (CallFault::Unreachable, 2 * MINUTES)] {
+        let mut held = Held::guest();
+        held.wait(2 * TWO_HOURS);
+        assert_eq!(held.removals(), ["c1"]);
+        held.removed("c1", error(fault));
+        assert_eq!(held.outcomes(), [RemovalOutcome::Refused]);
+        let remarks = held.core.guest_remarks();
+        assert!(remarks[0].contains("@carol") && remarks[0].contains("1 tries"), "{remarks:?}");
+        let told = |held: &Held| held.told.iter().filter(|one| matches!(one, Notice::GuestNotRemoved { .. })).count();
+        assert_eq!(told(&held), 1);
+        held.wait(wait);
+        assert_eq!(held.removals(), ["c1"], "{fault:?}");
+        held.removed("c1", error(fault));
+        assert_eq!(told(&held), 1, "the same is not said again");
+        held.wait(wait);
+        assert_eq!(held.removals(), ["c1"]);
+        held.removed("c1", done());
+        assert_eq!((held.gone(), held.core.guest_remarks()), (vec![true], vec![]));
+    }
+}
+
+#[test]
+fn an_unknown_fate_is_told_by_the_next_reading() {
+    let unknown = || {
+        let mut held = Held::guest();
+        let made = held.at;
+        held.wait(2 * TWO_HOURS);
+        assert_eq!(held.removals(), ["c1"]);
+        // A reading that began before tells nothing.
+        held.contacts_shown(&[contact("c1", made - Duration::from_secs(2))]);
+        held.removed("c1", error(CallFault::NoAnswer));
+        held.wait(Duration::from_secs(20));
+        assert_eq!(held.removals(), [""; 0], "nothing is sent before somebody has looked");
+        (held, made)
+    };
+    let (mut held, made) = unknown();
+    held.contacts_are(&[contact("c1", made - Duration::from_secs(2))]);
+    held.wait(MINUTES);
+    assert_eq!(held.removals(), ["c1"], "it is there still");
+    held.removed("c1", error(CallFault::NotFound));
+    assert_eq!(held.gone(), [true], "the first had been carried out, then");
+
+    let (mut held, _) = unknown();
+    held.contacts_are(&[]);
+    assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)), "it was carried out");
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0]);
+}
+
+#[test]
+fn whoever_is_gone_already_was_removed_by_somebody_else() {
+    let mut held = Held::guest();
+    held.wait(2 * TWO_HOURS);
+    held.removed("c1", error(CallFault::NotFound));
+    assert_eq!((held.gone(), held.outcomes()), (vec![false], vec![RemovalOutcome::Gone]));
+    assert_eq!(held.core.guest_counts(), (0, 0));
+}
+
+#[test]
+fn an_end_on_record_is_kept_after_a_restart() {
+    let saved = |contact: Option<&str>, doubt, removing| {
+        let at = |minutes: i64| now(Duration::ZERO).wall + SignedDuration::from_mins(minutes);
+        let stay = Stay { ends_at: at(10), made_from: at(-9), made_until: at(-7), doubt };
+        let contact = contact.map(|id| ContactId::parse(id).unwrap());
+        let (request, sender) = (RequestId::parse("r1").unwrap(), Sender::parse(Some("carol")));
+        let open = |id: &ContactId| crate::policy::doubts::OpenContact {
+            id: id.clone(),
+            handle: sender.handle().cloned(),
+            owners: vec!["carol".into()],
+            since: at(-8),
+            elsewhere: false,
+        };
+        let contacts = contact.iter().map(open).collect();
+        let guests = vec![SavedGuest { request, sender, contact, stay, removing }];
+        Held::new(SavedAgent { guests, contacts, ..SavedAgent::default() })
+    };
+    let mut held = saved(Some("c1"), None, false);
+    held.wait(9 * MINUTES);
+    assert_eq!(held.removals(), [""; 0]);
+    held.wait(2 * MINUTES);
+    assert_eq!(held.removals(), ["c1"]);
+
+    let mut held = saved(Some("c1"), Some(GuestDoubt::Presumed), false);
+    held.wait(11 * MINUTES);
+    assert_eq!(held.removals(), [""; 0]);
+
+    // The daemon before it may have removed it.
+    let mut held = saved(Some("c1"), None, true);
+    held.wait(11 * MINUTES);
+    assert_eq!(held.removals(), [""; 0]);
+    held.contacts_shown(&[]);
+    assert_eq!(held.core.guest_counts(), (0, 0));
+
+    // Its contact was not seen yet: it is one of another time.
+    let mut held = saved(None, None, false);
+    held.contacts_are(&[contact("c9", 5 * MINUTES)]);
+    held.wait(11 * MINUTES);
+    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+}
+
+#[test]
+fn whoever_is_a_contact_already_is_given_no_end() {
+    let mut held = Held::new(SavedAgent::default());
+    held.contacts_are(&[contact("c0", Duration::ZERO)]);
+    held.lists_after(MINUTES, &[ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") }]);
+    let lasts = Some(SignedDuration::from_hours(2));
+    let op = PersonCommand::Answer { verdict: Verdict::Approve, request: RequestId::parse("r1").unwrap(), lasts };
+    held.tell(Input::Op { token: 1, op, person: "ann".into() });
+    assert_eq!(held.answers_sent(), 0);
+    let refused = held.asked.iter().any(|action| {
+        matches!(action, Action::Reply { outcome: OpOutcome::Failed(failure), .. } if failure.code == "is-contact")
+    });
+    assert!(refused, "{:?}", held.asked);
+}
+
+#[test]
+fn a_person_removes_by_the_same_way() {
+    let mut held = Held::guest();
+    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
+    held.tell(Input::Op { token: 5, op, person: "ann".into() });
+    assert_eq!((held.removals(), held.intended()), (vec!["c1".to_owned()], 1));
+    held.removed("c1", done());
+    let told = |action: &Action| matches!(action, Action::Reply { token: 5, outcome: OpOutcome::Done });
+    assert!(held.asked.iter().any(told));
+    assert_eq!((held.gone(), held.core.guest_counts()), (vec![false], (0, 0)), "that was no end");
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0]);
+}
+
+#[test]
+fn an_end_that_comes_while_a_person_removes_it_is_tried_again_where_that_fails() {
+    let mut held = Held::guest();
+    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
+    held.at += 2 * TWO_HOURS - MINUTES;
+    held.tell(Input::Op { token: 5, op, person: "ann".into() });
+    held.wait(MINUTES);
+    assert_eq!(held.removals(), ["c1"], "one call");
+    held.removed("c1", error(CallFault::Unreachable));
+    held.wait(2 * MINUTES);
+    assert_eq!(held.removals(), ["c1"], "again, for its end");
+    held.removed("c1", done());
+    assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)));
+}

@@ -1,0 +1,146 @@
+//! Contacts with an end, with the real daemon: removed when that has come, across restarts, and nobody else's.
+
+use doorman::agent::Notice;
+use doorman::clock::Clock;
+use doorman::sandbox::{NewRequest, Status};
+use jiff::SignedDuration;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::faults::checks::contacts_are_ours;
+use crate::faults::daemon::{Notices, here};
+use crate::faults::site::{AGENT, Site, TIME};
+
+const RULES: &str = r#"version = 1
+[policy]
+mode = "enforce"
+[rules.guests]
+then = "approve"
+when = { handle = "guests/*" }
+for = "1m"
+[rules.friends]
+then = "approve"
+when = { handle = "friends/*" }
+"#;
+
+fn ask(site: &Site, handle: &str, id: &str) {
+    site.control.request(&NewRequest::to(AGENT).from(handle).id(id)).unwrap();
+}
+
+/// The handles of the agent's contacts.
+fn contacts(site: &Site) -> Vec<String> {
+    let contacts = site.control.state().contacts.into_iter().filter(|contact| contact.of == AGENT);
+    let mut handles: Vec<String> = contacts.map(|contact| contact.handle.unwrap_or_default()).collect();
+    handles.sort();
+    handles
+}
+
+async fn heard(notices: &mut Notices, so: impl Fn(&Notice) -> bool) {
+    let wait = async { while !so(&notices.recv().await.unwrap().1) {} };
+    timeout(TIME, wait).await.expect("it was never told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_outlives_the_daemon_and_reaches_nobody_else() {
+    let site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    let clock = Clock::start();
+    let (daemon, _notices) = here(&site.path("doorman.toml"), clock.clone()).await;
+    for (handle, id) in [("guests/a", "a"), ("guests/b", "b"), ("friends/c", "c")] {
+        ask(&site, handle, id);
+    }
+    site.until("all are in", |_| contacts(&site).len() == 3 && contacts_are_ours(&site)).await.unwrap();
+    daemon.stop().await;
+    // Somebody removes a guest, and lets the same one in again.
+    site.control.remove_contact(AGENT, "guests/b").unwrap();
+    ask(&site, "guests/b", "again");
+    site.control.settle("again", Status::Approved).unwrap();
+    // Not so much that the clock would be called wrong.
+    clock.set_skew(SignedDuration::from_secs(70));
+
+    let (daemon, mut notices) = here(&site.path("doorman.toml"), clock).await;
+    heard(&mut notices, |notice| matches!(notice, Notice::GuestExpired { .. })).await;
+    site.until("the guest is out", |_| contacts(&site).len() == 2).await.unwrap();
+    assert_eq!(contacts(&site), ["friends/c", "guests/b"]);
+    // Whatever else was due has happened by the end of one more round.
+    ask(&site, "friends/d", "d");
+    site.until("the next is in", |_| contacts(&site).len() == 3).await.unwrap();
+    daemon.stop().await;
+    assert_eq!(contacts(&site), ["friends/c", "friends/d", "guests/b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_a_person_is_removed_and_the_record_says_so() -> Result<(), String> {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    ask(&site, "carol", "r-1");
+    daemon.until("carol waits", |lines| lines.iter().any(|line| line["request"] == "r-1")).await?;
+    let (code, out, err) = site.cli(&["approve", "@carol", "--for", "1s"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("approved carol (r-1); the contact ends at "), "{out}");
+    site.until("the contact is on record", |_| contacts(&site).is_empty() || contacts_are_ours(&site)).await?;
+    daemon.kill().await;
+
+    let daemon = site.daemon();
+    site.until("carol is out", |_| contacts(&site).is_empty()).await?;
+    let removed = async {
+        loop {
+            let (_, out, _) = site.cli(&["history", "--json"]).await;
+            let row: Value = out.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+            if row["removed"]["by"] == "expired" {
+                return row;
+            }
+        }
+    };
+    let row = timeout(TIME, removed).await.expect("history never says that the end had come");
+    assert!(row["ends_at"].is_string() && row["end_in_doubt"].is_null(), "{row}");
+    let (_, out, _) = site.cli(&["history"]).await;
+    assert!(out.contains("[removed: expired]"), "{out}");
+    let (_, out, _) = site.cli(&["explain", "@carol"]).await;
+    assert!(out.contains("removed: expired"), "{out}");
+    daemon.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), String> {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    for (handle, id) in [("carol", "r-1"), ("dave", "r-2")] {
+        ask(&site, handle, id);
+        daemon.until("they wait", |lines| lines.iter().any(|line| line["request"] == id)).await?;
+    }
+    let (code, _, err) = site.cli(&["approve", "@carol", "--for", "7d"]).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = site.cli(&["approve", "@dave", "--for", "0s"]).await;
+    assert_eq!(code, 2, "{err}");
+    let (code, out, err) = site.cli(&["approve", "@dave"]).await;
+    assert_eq!((code, out.as_str()), (0, "approved dave (r-2)\n"), "{err}");
+    site.until("both are on record", |_| contacts(&site).len() == 2 && contacts_are_ours(&site)).await?;
+    let (_, out, _) = site.cli(&["contacts"]).await;
+    let row = |handle: &str| out.lines().find(|line| line.contains(handle)).unwrap_or_default().to_owned();
+    assert!(out.contains("ENDS") && row("carol").ends_with("in 6d") && row("dave").ends_with('-'), "{out}");
+    let (_, out, _) = site.cli(&["explain", "@carol"]).await;
+    assert!(out.contains("let in for a time: the contact ends at"), "{out}");
+    daemon.stop().await?;
+
+    // The end has come, by the record, and the next daemon is one that only looks.
+    let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+    ledger.execute("UPDATE guest SET ends_at = ends_at - 700000000000", []).unwrap();
+    drop(ledger);
+    let daemon = site.daemon_with(&["--shadow"]);
+    daemon.stands("live").await?;
+    let (_, out, _) = site.cli(&["status"]).await;
+    assert!(out.contains("1 let in for a time, 1 of them longer"), "{out}");
+    assert!(out.contains("in shadow nothing is removed"), "{out}");
+    let (_, out, _) = site.cli(&["contacts"]).await;
+    assert!(out.lines().any(|line| line.contains("carol") && line.ends_with("now")), "{out}");
+    daemon.stop().await?;
+    assert_eq!(contacts(&site).len(), 2);
+    let daemon = site.daemon();
+    site.until("carol is out", |_| contacts(&site) == ["dave"]).await?;
+    daemon.stop().await?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Guests: those of the ledger, as a daemon that starts again is told of them, what becomes of their contacts, and what must
+//! never: nobody's contact but that which the daemon made is removed, none before its end, and none stays.
+
+use std::time::Duration;
+
+use doorman::ledger::entry::SavedGuest;
+use doorman::model::{ContactId, GuestDoubt, RemovalOutcome, RemovedBy, RequestId, Sender, Stay};
+use doorman::platform::{CallError, CallFault};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::platform::Fellow;
+use super::rules::{GUEST, STAYS};
+use super::schedule::Happening;
+use super::world::World;
+
+/// A clock may be off by this and is believed.
+const OFF: SignedDuration = SignedDuration::from_mins(5);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Guests(Vec<SavedGuest>);
+
+impl Guests {
+    pub fn let_in(&mut self, request: &RequestId, sender: Sender, stay: Stay) {
+        self.0.retain(|guest| guest.request != *request || guest.contact.is_some());
+        self.0.push(SavedGuest { request: request.clone(), sender, contact: None, stay, removing: false });
+    }
+
+    pub fn met(&mut self, request: &RequestId, contact: &ContactId, doubt: Option<GuestDoubt>) {
+        let theirs = |guest: &&mut SavedGuest| {
+            guest.request == *request && guest.contact.as_ref().is_none_or(|known| known == contact)
+        };
+        for guest in self.0.iter_mut().filter(theirs) {
+            guest.contact = Some(contact.clone());
+            guest.stay.doubt = guest.stay.doubt.or(doubt);
+        }
+    }
+
+    pub fn left(&mut self, contact: &ContactId) {
+        self.0.retain(|guest| guest.contact.as_ref() != Some(contact));
+    }
+
+    pub fn unseen(&mut self, request: &RequestId) {
+        self.0.retain(|guest| guest.request != *request || guest.contact.is_some());
+    }
+
+    pub fn removing(&mut self, contact: &ContactId, by: &RemovedBy) {
+        if *by == RemovedBy::Expired {
+            self.set(contact, true);
+        }
+    }
+
+    pub fn removal(&mut self, contact: &ContactId, outcome: RemovalOutcome) {
+        self.set(contact, matches!(outcome, RemovalOutcome::Removed | RemovalOutcome::Unknown));
+    }
+
+    fn set(&mut self, contact: &ContactId, removing: bool) {
+        for guest in self.0.iter_mut().filter(|guest| guest.contact.as_ref() == Some(contact)) {
+            guest.removing = removing;
+        }
+    }
+
+    /// Those that are open.
+    pub fn open(&self) -> Vec<SavedGuest> {
+        let mut open = self.0.clone();
+        open.sort_by_key(|guest| guest.stay.ends_at);
+        open
+    }
+}
+
+/// What happens on an evening with guests.
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
+    let mut list = Vec::new();
+    for _ in 0..rng.usize(4..16) {
+        list.push((rough.mul_f64(rng.f64()), Happening::Knock { kind: GUEST }));
+    }
+    for _ in 0..rng.usize(..6) {
+        let (nth, anew) = (rng.usize(..16), rng.bool());
+        list.push((rough.mul_f64(rng.f64()), Happening::GuestParts { nth, anew }));
+    }
+    list
+}
+
+fn is_guest(fellow: &Fellow) -> bool {
+    fellow.owners.contains("guest")
+}
+
+impl World {
+    /// Somebody removes a guest's contact, and perhaps makes another for the same guest.
+    pub fn guest_parts(&mut self, nth: usize, anew: bool) {
+        let guests: Vec<usize> =
+            (0..self.platform.contacts.len()).filter(|n| is_guest(&self.platform.contacts[*n])).collect();
+        let Some(number) = guests.get(nth % guests.len().max(1)).copied() else { return };
+        let fellow = self.platform.contacts.remove(number);
+        self.truth_parts(&fellow);
+        self.push("contact_removed", &json!({"id": fellow.id}));
+        if !anew {
+            return self.saw("guest removed by somebody else");
+        }
+        self.saw("guest removed, and made anew");
+        let handle = fellow.handle.as_deref();
+        let another = Fellow::new(format!("{}-anew{}", fellow.id, self.frames.0), handle, self.true_wall());
+        let id = another.id.clone();
+        self.truth_befriends(&another);
+        self.platform.contacts.push(another);
+        self.tell_contact(&id);
+    }
+
+    /// The daemon asks for a contact to be removed: one that it made, whose end has come.
+    pub fn check_removal(&self, contact: &ContactId) {
+        let there = self.platform.contacts.iter().find(|fellow| fellow.id == contact.as_str());
+        let Some(fellow) = there else { return };
+        if !fellow.ours {
+            self.fail(&format!("{contact} is to be removed, and somebody else made it"));
+        }
+        let stays = self.true_wall().duration_since(fellow.inserted_at) + OFF;
+        if stays < STAYS {
+            self.fail(&format!("{contact} is to be removed before its end"));
+        }
+    }
+
+    /// The platform removes a contact.
+    pub fn removes(&mut self, contact: &str) -> Result<(), CallError> {
+        if let Some(error) = self.passing() {
+            return Err(error);
+        }
+        let failed = |fault| CallError { fault, code: None, message: None, retry_after: None };
+        let Some(number) = self.platform.contacts.iter().position(|fellow| fellow.id == contact) else {
+            return Err(failed(CallFault::NotFound));
+        };
+        let fellow = self.platform.contacts.remove(number);
+        self.saw("guest expired");
+        self.truth_parts(&fellow);
+        self.push("contact_removed", &json!({"id": contact}));
+        let rate = self.rates.lost_reply;
+        if self.chance(rate) {
+            self.saw("reply lost");
+            return Err(failed(CallFault::NoAnswer));
+        }
+        Ok(())
+    }
+
+    /// At the end nobody is there whose end has come, but those of whom somebody else may have let them in.
+    pub fn check_guests(&mut self) {
+        for guest in self.record.guests.open() {
+            if guest.stay.doubt.is_some() {
+                self.saw("guest in doubt");
+            } else if guest.stay.ends_at + OFF < self.now().wall && guest.contact.is_some() {
+                self.fail(&format!("a guest is there although the end has come: {guest:?}"));
+            }
+        }
+        // What the record does not know of: each contact that the daemon made is on record, one way or another.
+        let known = self.record.guests.open();
+        for fellow in self.platform.contacts.iter().filter(|fellow| fellow.ours && is_guest(fellow)) {
+            let on_record = known.iter().any(|guest| fellow.id == format!("contact-{}", guest.request));
+            let by_person =
+                RequestId::parse(fellow.id.trim_start_matches("contact-")).is_ok_and(|id| self.record.by_person(&id));
+            if !on_record && !by_person && !self.gaps {
+                self.fail(&format!("{} was let in for a time, and nobody knows of an end", fellow.id));
+            }
+        }
+    }
+}
