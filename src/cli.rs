@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::files;
 
 mod agents;
-mod answer;
+pub(crate) mod answer;
 mod audit;
 mod check;
 mod completions;
@@ -18,7 +18,7 @@ mod contacts;
 mod demo;
 mod doctor;
 mod doubts;
-mod explain;
+pub(crate) mod explain;
 mod findings;
 #[cfg(test)]
 mod forged;
@@ -30,6 +30,7 @@ mod list;
 mod man;
 mod notify;
 mod output;
+mod page;
 mod pause;
 mod pending;
 mod recipes;
@@ -125,6 +126,8 @@ enum Command {
     History(history::Args),
     /// Show who is told when somebody waits, and try it
     Notify(notify::Args),
+    /// Let somebody log in to the page, or log them out
+    Page(page::Args),
     /// Load the rules again
     Reload(reload::Args),
     /// Answer nothing until `resume`
@@ -251,6 +254,7 @@ pub fn main() -> u8 {
         Command::History(args) => history::run(args, &global),
         Command::Reload(args) => reload::run(args, &global),
         Command::Notify(args) => notify::run(args, &global),
+        Command::Page(args) => page::run(args, &global),
         Command::Pause(args) => pause::run(args, true, &global),
         Command::Resume(args) => pause::run(args, false, &global),
         Command::Ledger(args) => ledger::run(args, &global),

@@ -28,6 +28,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
 use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::page::{self, Logins};
 use crate::platform::net::Net;
 use crate::platform::rest::{CallCount, Rest};
 use crate::platform::socket::Dialer;
@@ -119,6 +120,7 @@ struct Prepared {
     net: Net,
     bound: Bound,
     read: Option<Bound>,
+    logins: Logins,
 }
 
 impl Prepared {
@@ -145,12 +147,14 @@ impl Prepared {
         let metrics = metrics.clone();
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
         let options = ledger::Options { clock, committed, ..ledger::Options::default() };
+        let time = options.clock.clone();
         let ledger = Ledger::open(&settings.ledger.path, options)?;
+        let logins = Logins::open(&settings.page, &settings.ledger.path, time);
         keys(&settings, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
-        Ok(Self { policies, ledger, net, bound, read })
+        Ok(Self { policies, ledger, net, bound, read, logins })
     }
 }
 
@@ -274,13 +278,14 @@ impl Daemon {
         let pictures = reader.clone();
         let metrics = Metrics::new(reader, clock.clone(), settings.metrics.per_agent);
         let given = std::mem::take(&mut inherited.metrics).into_iter().map(Port::Given).collect();
+        let given_page = std::mem::take(&mut inherited.page);
         let start = Start { shadow, accept_shrunk, now: clock.now().wall };
         let of_ledger = metrics.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
         })
         .await;
-        let Prepared { policies, ledger, net, bound, read } =
+        let Prepared { policies, ledger, net, bound, read, logins } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
@@ -321,6 +326,23 @@ impl Daemon {
                 }
             }));
         }
+        let logins = page::is_wanted(&settings.page, &given_page).then_some(logins);
+        if let Some(logins) = &logins {
+            let parts = page::Parts {
+                settings: settings.page.clone(),
+                control: settings.control.clone(),
+                given: given_page,
+                clock: around.clock.clone(),
+                board: pictures.clone(),
+                calls: calls.clone(),
+                ledger: settings.ledger.path.clone(),
+                config: Some(PathBuf::from(&reread.from)).filter(|path| path.is_file()),
+                rules: settings.agents.iter().map(|agent| (agent.id.clone(), agent.rules.clone())).collect(),
+                redact: redact.clone(),
+                logins: logins.clone(),
+            };
+            beside.push(tokio::spawn(page::serve(parts, stop.clone())));
+        }
         drop(calls);
         for port in ports(given, settings.metrics.listen) {
             beside.push(tokio::spawn(listener::serve(port, readings.clone(), stop.clone())));
@@ -348,8 +370,19 @@ impl Daemon {
             authorities,
             "doorman is up"
         );
-        let parts =
-            Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify: targets };
+        let parts = Parts {
+            settings,
+            policies,
+            around,
+            watchdog,
+            notifier,
+            shadow,
+            seed,
+            reread,
+            board,
+            notify: targets,
+            page: logins,
+        };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
         Ok(Self { orders, control, ledger, task, beside })
     }

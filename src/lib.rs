@@ -18,7 +18,7 @@
 //! | [`ledger`] | no | the record: one SQLite file, one writing thread |
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
-//! control socket, [`ops`] is logging, signals, systemd and that socket, [`notify`] tells people, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the
+//! control socket, [`ops`] is logging, signals, systemd and that socket, [`notify`] tells people, [`page`] shows them, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the
 //! command line. Underneath: [`model`] the nouns, [`document`] the reading of TOML, [`diagnostics`] the problems found in files, [`files`] the one way to a configured file, [`clock`] the only reader of a clock, [`secret`] keys.
 //!
 //! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
@@ -43,6 +43,7 @@ pub mod model;
 pub mod notify;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod ops;
+pub mod page;
 pub mod phoenix;
 pub mod platform;
 pub mod policy;

@@ -9,5 +9,6 @@ pub(crate) mod health;
 pub mod log;
 pub mod metrics;
 pub mod service_manager;
+pub(crate) mod serving;
 pub mod signals;
 pub mod watchdog;

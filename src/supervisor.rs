@@ -25,11 +25,12 @@ use crate::config::Settings;
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
 use crate::notify::Targets;
-use crate::ops::board::{AgentSlot, Board, Phase};
+use crate::ops::board::{self, AgentSlot, Board, Phase};
 use crate::ops::control::wire::{Call, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
+use crate::page::Logins;
 use crate::policy::Shrunk;
 
 pub use policies::{Policies, Start};
@@ -85,6 +86,8 @@ pub struct Parts {
     pub board: watch::Sender<Arc<Board>>,
     /// Who is told.
     pub notify: Targets,
+    /// Who may log in to the page, where there is one.
+    pub page: Option<Logins>,
 }
 
 /// What the supervisor's own loop, the control calls and the agents' runners share.
@@ -101,6 +104,7 @@ pub(crate) struct Shared {
     settings_watch: Arc<settings_watch::SettingsWatch>,
     board: boards::Publisher,
     notify: Targets,
+    page: Option<Logins>,
 }
 
 /// One agent as the supervisor sees it.
@@ -206,8 +210,9 @@ pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 ) {
-    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify } = parts;
-    let board = boards::Publisher::new(board);
+    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify, page } = parts;
+    let rows = if page.is_some() { board::rows_of_each(settings.agents.len()) } else { 0 };
+    let board = boards::Publisher::new(board, rows);
     let member = |agent: &crate::config::settings::AgentSettings| Member {
         id: agent.id.clone(),
         handle: Arc::default(),
@@ -228,6 +233,7 @@ pub async fn run(
         settings_watch,
         board,
         notify,
+        page,
     });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();

@@ -177,7 +177,7 @@ fn one_for(
     remote: &Remote,
 ) -> Result<Answered, CliError> {
     let for_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent, for_ms })
+    remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent, for_ms, exact: false })
 }
 
 /// The ids of all pending requests that were decided so, once somebody has seen them and agreed.
@@ -219,12 +219,12 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
 }
 
 /// Whether what the person wanted is so now.
-pub(super) fn done(answered: &Answered) -> bool {
+pub(crate) fn done(answered: &Answered) -> bool {
     let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
     taken || answered.outcome == "held"
 }
 
-pub(super) fn sentence(answered: &Answered) -> String {
+pub(crate) fn sentence(answered: &Answered) -> String {
     let who = output::stranger(answered.handle.as_deref(), 60);
     let request = output::shown(&answered.request);
     let word = word(answered.verdict);

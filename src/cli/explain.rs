@@ -3,6 +3,7 @@
 
 mod as_test;
 mod imagined;
+pub(crate) mod page;
 mod sentences;
 pub(super) mod sources;
 

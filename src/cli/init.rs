@@ -162,11 +162,12 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
 }
 
 /// The shipped units and the groups of their sockets: name, where it is installed, text.
-const UNITS: [(&str, &str, &str); 6] = [
+const UNITS: [(&str, &str, &str); 7] = [
     ("doorman.service", "/etc/systemd/system/", include_str!("../../systemd/doorman.service")),
     ("doorman.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman.socket")),
     ("doorman-read.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-read.socket")),
     ("doorman-metrics.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-metrics.socket")),
+    ("doorman-page.socket", "/etc/systemd/system/", include_str!("../../systemd/doorman-page.socket")),
     ("doorman-failed.target", "/etc/systemd/system/", include_str!("../../systemd/doorman-failed.target")),
     ("doorman.sysusers.conf", "/etc/sysusers.d/doorman.conf", include_str!("../../systemd/doorman.sysusers.conf")),
 ];

@@ -11,13 +11,22 @@ pub const CREDENTIALS: &[&str] = &["auto", "header", "query"];
 pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 /// The words of `metrics.per_agent`.
 pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
+/// The words of `page.identity`.
+pub const PAGE_IDENTITIES: &[&str] = &["peer", "proxy", "token"];
 /// The words of `notify.kind`.
 pub const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
 /// The words of `notify.text`.
 pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
 /// Keys whose names sound like a secret's and whose values only say where it is.
-pub const NO_SECRETS: [&str; 6] =
-    ["api_key_file", "api_key_env", "api_key_credential", "secret_file", "secret_env", "secret_credential"];
+pub const NO_SECRETS: [&str; 7] = [
+    "api_key_file",
+    "api_key_env",
+    "api_key_credential",
+    "secret_file",
+    "secret_env",
+    "secret_credential",
+    "proxy_secret_credential",
+];
 /// Most answers of one agent on their way at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
@@ -48,6 +57,12 @@ pub static FILE: Section = Section {
         ),
         key("metrics", Takes::Table(&METRICS), "all defaults", "Metrics and health over TCP."),
         key(
+            "page",
+            Takes::Table(&PAGE),
+            "all defaults",
+            "The page for people: who waits and why, and how all agents are.",
+        ),
+        key(
             "notify",
             Takes::Tables(&NOTIFY),
             "nobody",
@@ -66,6 +81,7 @@ pub static FILE: Section = Section {
         (&LOG, "it belongs in `[log]`"),
         (&METRICS, "it belongs in `[metrics]`"),
         (&NOTIFY, "it belongs in `[[notify]]`"),
+        (&PAGE, "it belongs in `[page]`"),
         (&RELOAD, "it belongs in `[reload]`"),
         (&TIMING, "it belongs in `[timing]`"),
     ],
@@ -230,6 +246,42 @@ pub static METRICS: Section = Section {
     ..OURS
 };
 
+/// `[page]`.
+pub static PAGE: Section = Section {
+    path: "page",
+    meaning: "The page for people: who waits and why, and how all agents are.",
+    keys: &[
+        key(
+            "socket",
+            Takes::Text,
+            "none",
+            "The Unix socket that serves it, at most 107 bytes, for whoever may use the control socket.",
+        ),
+        key("listen", Takes::Text, "none", "The address and port that serve it, such as `127.0.0.1:8480`."),
+        key("act", Takes::Bool, "false", "Whether known people may approve, reject and hold there."),
+        key(
+            "identity",
+            Takes::Word(PAGE_IDENTITIES),
+            "peer",
+            "How a person is known: `peer` by the account at the other end of the socket, `proxy` by a header of a proxy, `token` by `doorman page login`.",
+        ),
+        key("proxy_user", Takes::Text, "Remote-User", "The header in which the proxy says who it is."),
+        key(
+            "proxy_secret_credential",
+            Takes::Text,
+            "none",
+            "The systemd credential that the proxy sends as `X-Doorman-Proxy`, by name; needed with `listen` and `proxy`.",
+        ),
+        key(
+            "url",
+            Takes::Text,
+            "none",
+            "Where browsers find the page, such as `https://doorman.example.org`; `localhost` and `127.0.0.1` need not be named.",
+        ),
+    ],
+    ..OURS
+};
+
 /// One of `[[notify]]`.
 pub static NOTIFY: Section = Section {
     path: "notify",
@@ -361,8 +413,9 @@ pub static TIMING: Section = Section {
 };
 
 /// All tables, the file itself first.
-pub static SECTIONS: &[&Section] =
-    &[&FILE, &PLATFORM, &AGENT, &DECIDER, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &NOTIFY, &RELOAD, &LOG, &TIMING];
+pub static SECTIONS: &[&Section] = &[
+    &FILE, &PLATFORM, &AGENT, &DECIDER, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &PAGE, &NOTIFY, &RELOAD, &LOG, &TIMING,
+];
 
 /// The JSON Schema of `doorman.toml`.
 pub fn schema() -> serde_json::Value {

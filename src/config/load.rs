@@ -8,6 +8,7 @@ pub(crate) mod env;
 mod layers;
 mod metrics;
 mod notify;
+mod page;
 mod places;
 mod platform;
 #[cfg(test)]
@@ -155,6 +156,7 @@ pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
         ("ledger", before.ledger == now.ledger),
         ("control", before.control == now.control),
         ("metrics", before.metrics == now.metrics),
+        ("page", before.page == now.page),
         ("notify", before.notify == now.notify),
         ("reload", before.reload == now.reload),
         ("log", before.log == now.log),
@@ -211,6 +213,7 @@ impl<'a> Loading<'a> {
         let (group, read_group) = (self.given("control.group"), self.given("control.read_group"));
         let read_path = self.read_path(&control_path, read_group.is_some());
         let metrics = self.metrics();
+        let page = self.page(&control_path);
         let notify = self.notify(agents.as_deref());
         let watch = self.flag("reload.watch", false);
         let format = self.scalar("log.format", None, "auto");
@@ -226,6 +229,7 @@ impl<'a> Loading<'a> {
             ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
             control: ControlSettings { path: control_path, group, read_path, read_group },
             metrics: metrics?,
+            page: page?,
             notify: notify?,
             reload: ReloadSettings { watch: watch? },
             log: LogSettings { format: log_format(format?), level: level? },

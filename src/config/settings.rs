@@ -2,6 +2,7 @@
 //! key is to be found.
 
 mod notify;
+mod page;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use url::{Host, Url};
 use crate::model::AgentId;
 
 pub use notify::{NotifyEvent, NotifyTarget, NotifyText, NotifyWay};
+pub use page::{PageIdentity, PageSettings};
 
 /// Everything `run` needs.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// `[metrics]`.
     pub metrics: MetricsSettings,
+    /// `[page]`.
+    pub page: PageSettings,
     /// `[[notify]]`. Names are distinct.
     pub notify: Vec<NotifyTarget>,
     /// `[reload]`.

@@ -2,6 +2,7 @@
 //! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
 
 mod contacts;
+mod counted;
 mod follow;
 mod opening;
 mod past;
@@ -24,6 +25,7 @@ use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
 pub use contacts::RecordedContact;
+pub use counted::{ByHour, Matches};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;

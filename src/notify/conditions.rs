@@ -206,7 +206,13 @@ mod tests {
 
     fn board(agents: impl IntoIterator<Item = AgentStatus>) -> Board {
         let of = |status| {
-            Arc::new(AgentBoard { status, oldest_deferred: None, deciders_failing: Vec::new(), clock_sound: true })
+            Arc::new(AgentBoard {
+                status,
+                oldest_deferred: None,
+                deciders_failing: Vec::new(),
+                clock_sound: true,
+                pending: Vec::new(),
+            })
         };
         Board { agents: agents.into_iter().map(of).collect(), ..Board::default() }
     }

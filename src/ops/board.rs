@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Mono;
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, NotifyStatus, PolicyStatus};
+use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, NotifyStatus, PendingRow, PolicyStatus};
 use crate::policy::RuleName;
 use crate::policy::ask::AskFault;
 
@@ -37,6 +37,8 @@ pub struct AgentBoard {
     pub deciders_failing: Vec<(RuleName, AskFault)>,
     /// Whether the clock can be believed, by what the platform says of the time.
     pub clock_sound: bool,
+    /// Who is pending, as far as somebody wants to see it and there is room: who waits for a person first, oldest first.
+    pub pending: Vec<PendingRow>,
 }
 
 /// The whole picture.
@@ -76,6 +78,15 @@ impl Board {
     }
 }
 
+/// Most pending requests of one agent on the board, and of all together.
+const ROWS_OF_ONE_MAX: usize = 1_000;
+const ROWS_MAX: usize = 10_000;
+
+/// How many pending requests each of so many agents may show.
+pub fn rows_of_each(agents: usize) -> usize {
+    (ROWS_MAX / agents.max(1)).clamp(1, ROWS_OF_ONE_MAX)
+}
+
 /// Where the board is read. Cheap to clone.
 pub type BoardReader = watch::Receiver<Arc<Board>>;
 
@@ -90,12 +101,19 @@ pub struct AgentSlot {
     latest: Arc<ArcSwapOption<AgentBoard>>,
     /// Rung when an agent's state has changed.
     bell: Arc<Notify>,
+    /// Most rows of [`AgentBoard::pending`].
+    rows: usize,
 }
 
 impl AgentSlot {
-    /// A slot whose changes of state ring this bell.
-    pub fn ringing(bell: Arc<Notify>) -> Self {
-        Self { latest: Arc::default(), bell }
+    /// A slot whose changes of state ring this bell, with room for so many pending requests.
+    pub fn ringing(bell: Arc<Notify>, rows: usize) -> Self {
+        Self { latest: Arc::default(), bell, rows }
+    }
+
+    /// Most rows of [`AgentBoard::pending`] that are handed out here; 0 where nobody wants to see them.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Hands out a new picture.

@@ -20,6 +20,8 @@ pub(super) const BETWEEN: Duration = Duration::from_millis(100);
 pub(super) struct Publisher {
     board: watch::Sender<Arc<Board>>,
     bell: Arc<Notify>,
+    /// Most pending requests that each agent hands out.
+    rows: usize,
     kept: Mutex<Kept>,
 }
 
@@ -35,13 +37,13 @@ struct Kept {
 }
 
 impl Publisher {
-    pub(super) fn new(board: watch::Sender<Arc<Board>>) -> Self {
-        Self { board, bell: Arc::default(), kept: Mutex::default() }
+    pub(super) fn new(board: watch::Sender<Arc<Board>>, rows: usize) -> Self {
+        Self { board, bell: Arc::default(), rows, kept: Mutex::default() }
     }
 
     /// A place for one agent to hand itself out.
     pub(super) fn slot(&self) -> AgentSlot {
-        AgentSlot::ringing(self.bell.clone())
+        AgentSlot::ringing(self.bell.clone(), self.rows)
     }
 
     /// Waits until an agent's state has changed.
@@ -89,6 +91,7 @@ impl Shared {
                 oldest_deferred: None,
                 deciders_failing: Vec::new(),
                 clock_sound: true,
+                pending: Vec::new(),
             })
         };
         let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));

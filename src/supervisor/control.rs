@@ -16,10 +16,11 @@ use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::Health;
 use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, Notified, OpError, OpReply, Pending,
-    PendingRow, RemovedEntries, Revoked, Settled, Status,
+    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
+    Pending, PendingRow, RemovedEntries, Revoked, Settled, Status,
 };
 use crate::ops::log::events;
+use crate::page::Logins;
 use crate::policy::Shrunk;
 use crate::policy::doubts::{Fact, Said};
 
@@ -36,10 +37,14 @@ impl Shared {
         let reply = match call.op {
             ControlOp::Status => Ok(OpReply::Status(self.status().await)),
             ControlOp::Pending { agent } => self.pending(agent.as_ref()).await,
-            ControlOp::Answer { verdict, target, agent, for_ms } => {
+            ControlOp::Answer { verdict, target, agent, for_ms, exact } => {
                 let lasts = for_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
                 let lasts = lasts.filter(SignedDuration::is_positive);
-                self.answer(verdict, lasts, &target, agent.as_ref(), &call.person).await
+                let meant = match RequestId::parse(&target) {
+                    Ok(id) if exact => Target::Id(id),
+                    Ok(_) | Err(_) => Target::parse(&target),
+                };
+                self.answer(verdict, lasts, (&target, meant), agent.as_ref(), &call.person).await
             }
             ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
             ControlOp::Reload { accept_shrunk, removed } => {
@@ -62,6 +67,13 @@ impl Shared {
                 .retry(&target)
                 .map(|()| OpReply::Notified(Notified { target }))
                 .map_err(|problem| error("notify", problem.to_string())),
+            ControlOp::PageLogin { name } => self
+                .logins()
+                .and_then(|logins| logins.invite(&name, &call.person).map_err(|problem| error("page", problem)))
+                .map(OpReply::PageLink),
+            ControlOp::PageLogout { name } => self
+                .logins()
+                .map(|logins| OpReply::LoggedOut(LoggedOut { ended: logins.leave(name.as_deref(), &call.person) })),
             ControlOp::Doubts { agent } => {
                 self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
             }
@@ -70,6 +82,12 @@ impl Shared {
             ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), &call.person).await,
         };
         let _ = call.reply.send(reply);
+    }
+
+    fn logins(&self) -> Result<&Logins, OpError> {
+        self.page.as_ref().ok_or_else(|| {
+            error("page", "this doorman serves no page: `[page]` in its configuration says where, see docs/page.md")
+        })
     }
 
     /// The members that are meant: this one, or all.
@@ -132,7 +150,7 @@ impl Shared {
         &self,
         verdict: Verdict,
         lasts: Option<SignedDuration>,
-        target: &str,
+        target: (&str, Target),
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
@@ -161,9 +179,12 @@ impl Shared {
     }
 
     /// The one pending request that is meant.
-    async fn find(&self, target: &str, agent: Option<&AgentId>) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
+    async fn find(
+        &self,
+        (target, meant): (&str, Target),
+        agent: Option<&AgentId>,
+    ) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
         let mut found = Vec::new();
-        let meant = Target::parse(target);
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
             let target = meant.clone();

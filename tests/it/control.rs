@@ -143,7 +143,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
         ControlOp::Answer { target, .. } if target == "@two" => {
             refuse("ambiguous", "`@two` asks at 2 doors: name the id")
         }
-        ControlOp::Answer { verdict, target, agent: wanted, for_ms: _ } => Ok(OpReply::Answered(Answered {
+        ControlOp::Answer { verdict, target, agent: wanted, .. } => Ok(OpReply::Answered(Answered {
             request: format!("r-1-{person}"),
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
@@ -151,6 +151,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
             outcome: verdict.answer().map_or("held", |answer| Outcome::Confirmed(answer).as_str()).to_owned(),
             ends_at: None,
         })),
+        ControlOp::PageLogin { .. } | ControlOp::PageLogout { .. } => refuse("page", "this doorman serves no page"),
         ControlOp::NotifyTest { target } | ControlOp::NotifyRetry { target } => {
             Ok(OpReply::Notified(Notified { target }))
         }
@@ -209,14 +210,20 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
                 verdict: Verdict::Reject,
                 target: "@bob".to_owned(),
                 agent: Some(agent()),
-                for_ms: None
+                for_ms: None,
+                exact: false
             }
         );
         assert_eq!(call.person.name(), peer::account(nix::unistd::geteuid().as_raw()));
         call.reply.send(Ok(OpReply::Done(Done { agents: vec![agent()] }))).unwrap();
     };
-    let op =
-        ControlOp::Answer { verdict: Verdict::Reject, target: "@bob".to_owned(), agent: Some(agent()), for_ms: None };
+    let op = ControlOp::Answer {
+        verdict: Verdict::Reject,
+        target: "@bob".to_owned(),
+        agent: Some(agent()),
+        for_ms: None,
+        exact: false,
+    };
     let (reply, ()) = tokio::join!(client.call(&op), supervisor);
     assert_eq!(reply.unwrap(), OpReply::Done(Done { agents: vec![agent()] }));
     door.close().await;
@@ -225,7 +232,13 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
 #[tokio::test]
 async fn a_refusal_comes_back_as_what_it_is() {
     let door = Door::staffed();
-    let op = ControlOp::Answer { verdict: Verdict::Approve, target: "gone".to_owned(), agent: None, for_ms: None };
+    let op = ControlOp::Answer {
+        verdict: Verdict::Approve,
+        target: "gone".to_owned(),
+        agent: None,
+        for_ms: None,
+        exact: false,
+    };
     let error = door.client().await.call(&op).await.unwrap_err();
     assert!(matches!(&error, ClientError::Refused(error) if error.code == "gone"), "{error}");
     door.close().await;

@@ -149,6 +149,7 @@ async fn init_for_systemd_writes_the_unit_and_names_the_key_by_its_credential() 
         assert!(text(&output).contains(&format!("{unit} /etc/systemd/system/")), "{}", text(&output));
     }
     assert!(read("doorman-metrics.socket").contains("FileDescriptorName=metrics\n"));
+    assert!(read("doorman-page.socket").contains("SocketGroup=doorman-admin\n"));
     for schema in ["rules", "doorman"] {
         serde_json::from_str::<serde_json::Value>(&read(&format!("{schema}.schema.json"))).unwrap();
         assert!(read(&format!("{schema}.toml")).starts_with(&format!("#:schema ./{schema}.schema.json\n")));

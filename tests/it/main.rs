@@ -21,6 +21,7 @@ mod life;
 mod logs;
 mod metrics;
 mod notify;
+mod page;
 mod people;
 mod pipes;
 mod policy_commands;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Core;
 use super::Counters;
-use crate::inbox::Stage;
+use crate::inbox::{Entry, Stage};
 use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
 use crate::policy::ask::AskFault;
 use crate::policy::doubts::Doubt;
@@ -190,28 +190,48 @@ impl Core {
     pub fn pending(&self) -> Vec<PendingRequest> {
         let mut entries: Vec<_> = self.inbox.entries().collect();
         entries.sort_by_key(|entry| entry.position());
-        entries
-            .into_iter()
-            .map(|entry| PendingRequest {
-                request: entry.request().clone(),
-                agent: self.config.agent.clone(),
-                first_seen: entry.first_seen(),
-                verdict: entry.decision().map(|decision| decision.verdict),
-                by: match (entry.answer().said(), entry.decision()) {
-                    // What keeps an answered request waiting, rather than what answered it.
-                    (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
-                        Some(decision.by.clone())
-                    }
-                    (Some(said), _) => Some(said.by.clone()),
-                    (None, Some(decision)) => Some(decision.by.clone()),
-                    (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
-                    (None, None) => None,
-                },
-                told: self.policy_state.words_on(entry.id()).iter().map(Told::in_words).collect(),
-                doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
-                due: entry.decision().and_then(|decision| decision.due),
-                stage: entry.stage_word(),
-            })
-            .collect()
+        entries.into_iter().map(|entry| self.pending_request(entry)).collect()
+    }
+
+    /// At most so many of them: who waits for a person before the others, oldest first.
+    pub fn pending_first(&self, most: usize) -> Vec<PendingRequest> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let waits = |entry: &Entry| {
+            matches!(entry.stage(), Stage::Resting { .. })
+                && entry.decision().is_none_or(|decision| decision.verdict == Verdict::Defer)
+        };
+        let key = |entry: &&Entry| (!waits(entry), entry.position());
+        let mut entries: Vec<_> = self.inbox.entries().collect();
+        if entries.len() > most {
+            entries.select_nth_unstable_by_key(most, key);
+            entries.truncate(most);
+        }
+        entries.sort_unstable_by_key(key);
+        entries.into_iter().map(|entry| self.pending_request(entry)).collect()
+    }
+
+    fn pending_request(&self, entry: &Entry) -> PendingRequest {
+        PendingRequest {
+            request: entry.request().clone(),
+            agent: self.config.agent.clone(),
+            first_seen: entry.first_seen(),
+            verdict: entry.decision().map(|decision| decision.verdict),
+            by: match (entry.answer().said(), entry.decision()) {
+                // What keeps an answered request waiting, rather than what answered it.
+                (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
+                    Some(decision.by.clone())
+                }
+                (Some(said), _) => Some(said.by.clone()),
+                (None, Some(decision)) => Some(decision.by.clone()),
+                (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
+                (None, None) => None,
+            },
+            told: self.policy_state.words_on(entry.id()).iter().map(Told::in_words).collect(),
+            doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
+            due: entry.decision().and_then(|decision| decision.due),
+            stage: entry.stage_word(),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::told;
 use crate::agent::core::Core;
 use crate::model::AgentState;
 use crate::ops::board::AgentSlot;
@@ -37,7 +38,7 @@ impl Handout {
         match self.last {
             Some((at, of)) if of == state && now < at + RHYTHM => self.due = Some(at + RHYTHM),
             Some(_) | None => {
-                self.slot.put(core.status().into());
+                self.slot.put(told::board(core.status(), core.pending_first(self.slot.rows())));
                 self.last = Some((now, state));
                 self.due = None;
             }

@@ -9,12 +9,12 @@ use crate::policy::doubts::Basis;
 /// Most characters of a stranger's text in a row.
 const TEXT_CHARS_MAX: usize = 500;
 
-impl From<AgentView> for AgentBoard {
-    fn from(view: AgentView) -> Self {
-        let (oldest_deferred, clock_sound) = (view.oldest_deferred, view.clock_sound);
-        let deciders_failing = view.deciders_failing.clone();
-        AgentBoard { status: view.into(), oldest_deferred, deciders_failing, clock_sound }
-    }
+/// What an agent hands out for the board, with these of its pending requests.
+pub(super) fn board(view: AgentView, pending: Vec<PendingRequest>) -> AgentBoard {
+    let (oldest_deferred, clock_sound) = (view.oldest_deferred, view.clock_sound);
+    let deciders_failing = view.deciders_failing.clone();
+    let pending = pending.into_iter().map(Into::into).collect();
+    AgentBoard { status: view.into(), oldest_deferred, deciders_failing, clock_sound, pending }
 }
 
 impl From<AgentView> for AgentStatus {

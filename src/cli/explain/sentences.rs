@@ -109,7 +109,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
 }
 
 /// What happened, in one sentence that begins with the verdict.
-fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
+pub(super) fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
     let by = story.by.as_ref().map(|by| output::shown(&by.to_string())).unwrap_or_default();
     if let (Some(By::Person(person)), Some(answered), Some(verdict)) = (&story.by, story.answered_at, story.verdict) {
         let person = output::shown(person.name());

@@ -5,10 +5,12 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-/// The names that the socket units give (`FileDescriptorName=`): for everything, for reading, and for metrics over TCP.
+/// The names that the socket units give (`FileDescriptorName=`): for everything, for reading, for metrics over TCP, and for
+/// the page.
 const CONTROL: &str = "control";
 const READ: &str = "read";
 const METRICS: &str = "metrics";
+const PAGE: &str = "page";
 
 /// What was handed over; those that were not are made by doorman itself, if at all.
 #[derive(Debug, Default)]
@@ -19,6 +21,17 @@ pub struct Inherited {
     pub read: Option<UnixListener>,
     /// The ports that serve metrics and health, in place of `metrics.listen`.
     pub metrics: Vec<TcpListener>,
+    /// Where the page is served, in place of `page.socket` and `page.listen`.
+    pub page: Vec<GivenPage>,
+}
+
+/// A socket for the page.
+#[derive(Debug)]
+pub enum GivenPage {
+    /// A port.
+    Port(TcpListener),
+    /// A Unix socket.
+    Socket(UnixListener),
 }
 
 impl Inherited {
@@ -42,11 +55,23 @@ impl Inherited {
                     taken.metrics.extend(port.map_err(|error| format!("the socket `{METRICS}`: {error}"))?);
                     continue;
                 }
+                PAGE => {
+                    // What is of another kind is left in its place.
+                    let found = match sockets.take_unix_listener(place) {
+                        Ok(socket) => socket.map(GivenPage::Socket),
+                        Err(_) => sockets
+                            .take_tcp_listener(place)
+                            .map_err(|error| format!("the socket `{PAGE}`: {error}"))?
+                            .map(GivenPage::Port),
+                    };
+                    taken.page.extend(found);
+                    continue;
+                }
                 // A single one without a name of ours is the control socket, as `systemd-socket-activate` hands it over.
                 _ if sockets.len() == 1 => &mut taken.control,
                 other => {
                     return Err(format!(
-                        "a socket named `{other}` was handed over: name it `{CONTROL}`, `{READ}` or `{METRICS}` with `FileDescriptorName=`"
+                        "a socket named `{other}` was handed over: name it `{CONTROL}`, `{READ}`, `{METRICS}` or `{PAGE}` with `FileDescriptorName=`"
                     ));
                 }
             };

@@ -13,7 +13,7 @@ const NO_LOGIN: [u32; 2] = [u32::MAX, 65_534];
 
 /// The account and the process at the other end, as the kernel says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub uid: u32,
     pub pid: Option<i32>,
 }

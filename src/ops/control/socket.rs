@@ -185,7 +185,7 @@ impl Bound {
     }
 
     /// The listener, once; it does not block.
-    pub(super) fn take_listener(&mut self) -> Option<UnixListener> {
+    pub(crate) fn take_listener(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }
 }

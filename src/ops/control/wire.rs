@@ -86,6 +86,9 @@ pub enum ControlOp {
         /// For how long an approval lets in, in milliseconds; absent: for good.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_ms: Option<u64>,
+        /// The target is the whole id of a request, whatever it looks like.
+        #[serde(default)]
+        exact: bool,
     },
     /// `doorman revoke`: removes these contacts. Which they are was chosen, and shown, before.
     Revoke {
@@ -109,6 +112,16 @@ pub enum ControlOp {
     NotifyRetry {
         /// Which target.
         target: String,
+    },
+    /// `doorman page login`: a link that logs somebody in to the page, once.
+    PageLogin {
+        /// Whom.
+        name: String,
+    },
+    /// `doorman page logout`.
+    PageLogout {
+        /// Whom; everybody, where absent.
+        name: Option<String>,
     },
     /// `doorman doubts`.
     Doubts {
@@ -146,6 +159,8 @@ impl ControlOp {
             | ControlOp::Reload { .. }
             | ControlOp::NotifyTest { .. }
             | ControlOp::NotifyRetry { .. }
+            | ControlOp::PageLogin { .. }
+            | ControlOp::PageLogout { .. }
             | ControlOp::Settle { .. }
             | ControlOp::Pause { .. }
             | ControlOp::Resume { .. } => false,
@@ -162,6 +177,8 @@ impl ControlOp {
             ControlOp::Reload { .. } => "reload",
             ControlOp::NotifyTest { .. } => "notify-test",
             ControlOp::NotifyRetry { .. } => "notify-retry",
+            ControlOp::PageLogin { .. } => "page-login",
+            ControlOp::PageLogout { .. } => "page-logout",
             ControlOp::Doubts { .. } => "doubts",
             ControlOp::Settle { .. } => "settle",
             ControlOp::Pause { .. } => "pause",
@@ -201,6 +218,10 @@ pub enum OpReply {
     Done(Done),
     /// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
     Notified(Notified),
+    /// To [`ControlOp::PageLogin`].
+    PageLink(PageLink),
+    /// To [`ControlOp::PageLogout`].
+    LoggedOut(LoggedOut),
 }
 
 /// Each answer by itself; an error is the reply that is not of this kind.
@@ -228,7 +249,9 @@ replies!(
     Revoked(Revoked),
     Reloaded(Reloaded),
     Done(Done),
-    Notified(Notified)
+    Notified(Notified),
+    PageLink(PageLink),
+    LoggedOut(LoggedOut)
 );
 
 /// To [`ControlOp::Pending`].
@@ -306,7 +329,7 @@ pub struct DoubtRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct OpError {
-    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `failed`; and from the socket itself
+    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `page`, `failed`; and from the socket itself
     /// `malformed`, `forbidden`, `read-only`.
     pub code: String,
     /// For people: lower case, what to do next.
@@ -339,6 +362,30 @@ pub struct Status {
 pub struct Notified {
     /// Which target.
     pub target: String,
+}
+
+/// To [`ControlOp::PageLogin`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageLink {
+    /// Whom it logs in.
+    pub name: String,
+    /// The link. Whoever has it can use it, so it is a secret.
+    pub url: String,
+    /// It is good until then, and once.
+    pub ends: Timestamp,
+}
+
+impl std::fmt::Debug for PageLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageLink").field("name", &self.name).field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
+/// To [`ControlOp::PageLogout`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedOut {
+    /// How many sessions and unused links that ended.
+    pub ended: u64,
 }
 
 /// How a target of `[[notify]]` stands.

@@ -132,6 +132,10 @@ events! {
     RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error if something was refused";
     METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
+    PAGE_LISTENING = "page_listening", INFO, ["address"], "the page is served at this address or socket";
+    PAGE_REFUSED = "page_refused", WARN, ["address", "why"], "the page cannot be served there; tried again every 30 s, but for a socket that was handed over and for a secret that is missing";
+    PAGE_DENIED = "page_denied", WARN or DEBUG, ["why"], "somebody was turned away at the page; a warning the first time for each `why`";
+    PAGE_LOGIN = "page_login", INFO, ["by", "why"], "somebody logged in to the page by a link, was given one, or was logged out; `why` says which";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
     CONTROL_EXPOSED = "control_exposed", WARN, ["path", "why"], "another group or user may replace a directory on the way to the control socket";

@@ -2,7 +2,6 @@
 //! flood of scrapes costs answers nothing. A port that cannot be bound is tried again and never stops the daemon.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,17 +9,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{Format, Metrics};
 use crate::ops::health::{self, Health};
 use crate::ops::log::events;
+use crate::ops::serving::{self, Limits, Listener};
 use crate::ops::watchdog::Watchdog;
 
 /// Most connections at once; more wait to be accepted.
@@ -30,9 +25,12 @@ const SPEAK_MAX: Duration = Duration::from_secs(2);
 const READ_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
-/// Between tries to bind the port, and to accept where the system cannot.
-const BIND_AGAIN: Duration = Duration::from_secs(30);
-const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
+const LIMITS: Limits = Limits {
+    connections: CONNECTIONS_MAX,
+    speak: SPEAK_MAX,
+    all: SPEAK_MAX.saturating_add(READ_MAX),
+    request_bytes: REQUEST_BYTES_MAX,
+};
 
 /// Everything that can be read of the daemon without asking it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -99,9 +97,11 @@ pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
     let listener = match port {
         Port::At(address) => tokio::select! {
             () = stop.cancelled() => return,
-            listener = bound(address) => listener,
+            listener = serving::bound(address, |why| {
+                warn!(event = events::METRICS_REFUSED, address = %address, why, "metrics cannot be served there; trying again every 30 s");
+            }) => Listener::Tcp(listener),
         },
-        Port::Given(listener) => match given(listener) {
+        Port::Given(listener) => match Listener::of_port(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 let (address, why) = ("handed over", error.to_string());
@@ -113,95 +113,10 @@ pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
             }
         },
     };
-    let at = listener.local_addr().map_or_else(|error| error.to_string(), |at| at.to_string());
-    info!(event = events::METRICS_LISTENING, address = at, "metrics and health are served");
-    let router = routes(readings).fallback(nothing);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let tasks = TaskTracker::new();
-    loop {
-        let place = Arc::clone(&places).acquire_owned();
-        let (place, accepted) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = async { (place.await, listener.accept().await) } => accepted,
-        };
-        let Ok(place) = place else { break };
-        match accepted {
-            Ok((stream, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = connection(stream, router) => {}
-                    }
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                debug!(event = events::METRICS_REFUSED, why = %error, "the metrics listener cannot accept");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-    tasks.close();
-    tasks.wait().await;
-}
-
-/// The listener. A failed bind is told once, and again when the reason changes.
-async fn bound(address: SocketAddr) -> TcpListener {
-    let mut told = None;
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(error) => {
-                let why = error.to_string();
-                if told.as_ref() != Some(&why) {
-                    warn!(event = events::METRICS_REFUSED, address = %address, why, "metrics cannot be served there; trying again every 30 s");
-                    told = Some(why);
-                }
-                tokio::time::sleep(BIND_AGAIN).await;
-            }
-        }
-    }
-}
-
-fn given(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-async fn connection(stream: TcpStream, router: Router) {
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(SPEAK_MAX)
-        .keep_alive(false)
-        .max_headers(64)
-        .max_buf_size(REQUEST_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(SPEAK_MAX + READ_MAX, served).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(event = events::CONTROL_CALL, op = "broken", why = %error, "a scrape broke"),
-        Err(_) => debug!(event = events::CONTROL_CALL, op = "broken", why = "it took too long", "a scrape broke"),
-    }
+    info!(event = events::METRICS_LISTENING, address = listener.at(), "metrics and health are served");
+    serving::serve(listener, LIMITS, routes(readings).fallback(nothing), stop).await;
 }
 
 async fn nothing() -> Response {
     (StatusCode::NOT_FOUND, "there is /metrics, /healthz, /livez and /readyz\n").into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_port_that_is_free_later_is_bound_later() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let binding = tokio::spawn(bound(address));
-        tokio::time::advance(BIND_AGAIN / 2).await;
-        assert!(!binding.is_finished());
-        drop(taken);
-        // Time runs by itself while everything waits.
-        let listener = binding.await.unwrap();
-        assert_eq!(listener.local_addr().unwrap(), address);
-    }
 }

@@ -32,6 +32,7 @@ fn board(agents: usize) -> Board {
             oldest_deferred,
             deciders_failing,
             clock_sound: n != 0,
+            pending: Vec::new(),
         })
     });
     Board {

@@ -1,0 +1,82 @@
+//! What the page shows of one request: what `explain` says of the record, beside what the rules in force would say now.
+
+use jiff::Timestamp;
+
+use super::super::Global;
+use super::{Said, Story, contacts_on_record, of_recorded, policy_state, sentences, sources};
+use crate::ledger::read::Moment;
+use crate::ledger::{LedgerReader, RecordedRequest};
+use crate::policy::explain::{Explanation, explain};
+use crate::policy::{Circumstances, ClockHealth};
+
+/// Then and now.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// What happened, in one sentence.
+    pub(crate) sentence: String,
+    /// What the rules had said last, as `VERDICT by WHAT`, when, and under which policy.
+    pub(crate) said: Option<(String, Timestamp, String)>,
+    /// Why there are no reasons of then, or why they are not those of the decision.
+    pub(crate) remark: Option<String>,
+    /// The reasons of then.
+    pub(crate) then: Option<Explanation>,
+    /// What the rules in force say of it now, or why that cannot be said.
+    pub(crate) now: Result<Explanation, String>,
+}
+
+/// Reads both. Acts on nothing.
+///
+/// # Errors
+/// For people: the record cannot be read.
+pub(crate) fn of(
+    reader: &LedgerReader,
+    recorded: &RecordedRequest,
+    now: Timestamp,
+    time: &impl Fn(Timestamp) -> String,
+    global: &Global,
+) -> Result<Told, String> {
+    let printed = of_recorded(reader, recorded, &[], global).map_err(|error| error.message)?;
+    let story = printed.record.as_ref();
+    let said = story.and_then(|story| story.rules.as_ref());
+    Ok(Told {
+        sentence: story.map(|story| sentences::sentence(story, time)).unwrap_or_default(),
+        said: said.map(|said| (words(said), said.at, said.policy.clone())),
+        remark: story.and_then(remark),
+        now: of_now(reader, recorded, now, global),
+        then: printed.explanation,
+    })
+}
+
+fn words(said: &Said) -> String {
+    format!("{} by {}", said.verdict, said.by)
+}
+
+fn remark(story: &Story) -> Option<String> {
+    let differs = story.differs.as_ref().map(|differs| {
+        format!(
+            "decided again from the record, the same rules say {}: the record does not hold everything that the decision saw",
+            words(differs)
+        )
+    });
+    story.unexplained.clone().or(differs)
+}
+
+fn of_now(
+    reader: &LedgerReader,
+    recorded: &RecordedRequest,
+    now: Timestamp,
+    global: &Global,
+) -> Result<Explanation, String> {
+    if recorded.blanked {
+        return Err("its text was blanked for its age".to_owned());
+    }
+    let hash = reader.policy_in_force(&recorded.agent).map_err(|error| error.to_string())?;
+    let hash = hash.ok_or_else(|| "the record knows no rules in force".to_owned())?;
+    let policy = sources::policy_on_record(reader, &hash).map_err(|error| error.message)?;
+    let (agent, sender) = (&recorded.agent, &recorded.request.sender);
+    let seen = Circumstances::new(recorded.first_seen, ClockHealth::Sound);
+    let circumstances = contacts_on_record(reader, agent, sender, seen, now).map_err(|error| error.message)?;
+    let state = policy_state(global, reader, agent, Some(recorded), sender, &policy, Moment::at(now))
+        .map_err(|error| error.message)?;
+    Ok(explain(&policy, &recorded.request, &circumstances, &state, now))
+}

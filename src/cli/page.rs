@@ -1,0 +1,73 @@
+//! `doorman page`: who may log in to the page by a link.
+
+use super::remote::RemoteArgs;
+use super::{CliError, Global, output};
+use crate::ops::control::wire::{ControlOp, LoggedOut, PageLink};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman page login ann        a link for ann, good once and for 10 minutes
+  doorman page logout ann       end everything that ann has open
+  doorman page logout --all     the same for everybody
+
+For `identity = \"token\"` in `[page]`; docs/page.md has the other ways to say who
+is who. What somebody does there is on record as `person:NAME via page`.
+
+Exit status: 0 done; 1 nobody can log in there, or this is no name; 69 no
+daemon.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Print a link that logs somebody in, once
+    Login(LoginArgs),
+    /// Log somebody out, everywhere
+    Logout(LogoutArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct LoginArgs {
+    /// The person's name, as the record shall have it
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct LogoutArgs {
+    /// The person's name
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    name: Option<String>,
+    /// Everybody
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 69 where no daemon answers, 1 where nobody logs in to its page.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    match args.action {
+        Action::Login(LoginArgs { name, remote }) => {
+            let PageLink { name, url, .. } = remote.open(global)?.ask(&ControlOp::PageLogin { name })?;
+            output::print(&format!("{url}\n"))?;
+            output::note(&format!(
+                "the link logs {} in; it is good once, and for 10 minutes. Whoever has it can use it.\n",
+                output::shown(&name)
+            ));
+        }
+        Action::Logout(LogoutArgs { name, all: _, remote }) => {
+            let LoggedOut { ended } = remote.open(global)?.ask(&ControlOp::PageLogout { name })?;
+            output::print(&format!("ended {ended} sessions and unused links\n"))?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,52 @@
+//! `[page]`: where the page is served, and how a person is known there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::HeaderName;
+use url::Url;
+
+/// `[page]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageSettings {
+    /// The Unix socket, if there is one.
+    pub socket: Option<PathBuf>,
+    /// The port, if there is one.
+    pub listen: Option<SocketAddr>,
+    /// Whether known people may answer requests.
+    pub act: bool,
+    /// How a person is known.
+    pub identity: PageIdentity,
+    /// The header in which a proxy says who it is.
+    pub proxy_user: HeaderName,
+    /// The systemd credential with the proxy's secret.
+    pub proxy_secret: Option<String>,
+    /// Where browsers find it; without a path.
+    pub url: Option<Url>,
+}
+
+/// `page.identity`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PageIdentity {
+    /// The account at the other end of the Unix socket; over TCP, nobody.
+    #[default]
+    Peer,
+    /// Whom the proxy in front says.
+    Proxy,
+    /// Whoever logged in by a link of `doorman page login`.
+    Token,
+}
+
+impl Default for PageSettings {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            listen: None,
+            act: false,
+            identity: PageIdentity::Peer,
+            proxy_user: HeaderName::from_static("remote-user"),
+            proxy_secret: None,
+            url: None,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The page for people: how the agents are, who waits and why, what was decided. Looking and acting are different doors: what
+//! is shown comes from the board and from the record, and asks no agent; what is done goes the way of `doorman approve`, and
+//! only for somebody who is known by name. Everything is bounded, and nothing here decides anything.
+
+mod acting;
+mod door;
+mod form;
+mod logins;
+mod reading;
+mod sessions;
+mod views;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::{Clock, Mono};
+use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSettings};
+use crate::model::{AgentId, RequestId};
+use crate::ops::board::BoardReader;
+use crate::ops::control::inherited::GivenPage;
+use crate::ops::control::socket::{Bound, SocketError};
+use crate::ops::control::wire::Call;
+use crate::ops::log::events;
+use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
+use crate::secret::{self, Key, Redact};
+
+pub use logins::Logins;
+
+/// Most connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 32;
+/// Most bytes of a request.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// A client must have said everything by then.
+const SPEAK_MAX: Duration = Duration::from_secs(10);
+/// A connection ends by then: an answer may be waited for meanwhile.
+const CONNECTION_MAX: Duration = Duration::from_secs(40);
+/// Most rows of one page.
+const ROWS_MAX: usize = 200;
+/// Most readings of the record at once.
+const READINGS_MAX: usize = 2;
+/// Requests that were answered here and may still be on the board, and for how long.
+const JUST_ANSWERED_MAX: usize = 256;
+const JUST_ANSWERED: Duration = Duration::from_secs(5);
+
+/// Of headers up to twice as much is held.
+const LIMITS: Limits = Limits {
+    connections: CONNECTIONS_MAX,
+    speak: SPEAK_MAX,
+    all: CONNECTION_MAX,
+    request_bytes: REQUEST_BYTES_MAX / 2,
+};
+
+/// What the page is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// `[page]`.
+    pub settings: PageSettings,
+    /// Its socket is for whoever may use this one.
+    pub control: ControlSettings,
+    /// What the service manager handed over, in place of `socket` and `listen`.
+    pub given: Vec<GivenPage>,
+    /// Both clocks.
+    pub clock: Clock,
+    /// What is shown.
+    pub board: BoardReader,
+    /// Where what people do goes.
+    pub calls: mpsc::Sender<Call>,
+    /// The record.
+    pub ledger: PathBuf,
+    /// The configuration's file, if there is one.
+    pub config: Option<PathBuf>,
+    /// Each agent's rules file.
+    pub rules: Vec<(AgentId, PathBuf)>,
+    /// No key is shown.
+    pub redact: Redact,
+    /// Who may log in.
+    pub logins: Logins,
+}
+
+/// The running page.
+#[derive(Debug)]
+struct Page {
+    settings: PageSettings,
+    clock: Clock,
+    board: BoardReader,
+    calls: mpsc::Sender<Call>,
+    ledger: PathBuf,
+    config: Option<PathBuf>,
+    rules: Vec<(AgentId, PathBuf)>,
+    redact: Redact,
+    logins: Logins,
+    /// What a proxy sends, so that it is believed.
+    proxy_secret: Option<Key>,
+    forms: form::Forms,
+    readings: Arc<Semaphore>,
+    cache: Mutex<reading::Cache>,
+    /// Why somebody was turned away, each once.
+    told: Mutex<BTreeMap<&'static str, u64>>,
+    answered: Mutex<VecDeque<(AgentId, RequestId, Mono)>>,
+}
+
+impl Page {
+    /// Remembers for a moment that a request was answered: the board may not know yet.
+    fn just_answered(&self, agent: AgentId, request: RequestId) {
+        let now = self.clock.now().mono;
+        let mut answered = locked(&self.answered);
+        answered.retain(|(_, _, at)| now.since(*at) < JUST_ANSWERED);
+        if answered.len() >= JUST_ANSWERED_MAX {
+            answered.pop_front();
+        }
+        answered.push_back((agent, request, now));
+    }
+
+    fn was_just_answered(&self, agent: &AgentId, request: &str) -> bool {
+        let now = self.clock.now().mono;
+        locked(&self.answered)
+            .iter()
+            .any(|(whose, id, at)| whose == agent && id.as_str() == request && now.since(*at) < JUST_ANSWERED)
+    }
+}
+
+/// Each of the page's locks guards values that are whole at any moment.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether there is a page at all.
+pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
+    !given.is_empty() || settings.socket.is_some() || settings.listen.is_some()
+}
+
+/// Serves the page until `stop`. What is wrong with it is told and stops nothing else.
+pub async fn serve(parts: Parts, stop: CancellationToken) {
+    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins } = parts;
+    let mut key = [0; 64];
+    let name = settings.proxy_secret.clone().filter(|_| settings.identity == PageIdentity::Proxy);
+    let secret = match name {
+        None => None,
+        Some(name) => {
+            let read = tokio::task::spawn_blocking(move || secret::read(&KeySource::Credential(name))).await;
+            match read.map_err(|error| error.to_string()).and_then(|key| key.map_err(|error| error.to_string())) {
+                Ok(key) => Some(key),
+                Err(why) => return refused("page.proxy_secret_credential", &why),
+            }
+        }
+    };
+    if let Err(error) = getrandom::fill(&mut key) {
+        return refused("everywhere", &format!("the system gives no random numbers: {error}"));
+    }
+    if let Some(secret) = &secret {
+        redact.add(secret.expose());
+    }
+    let places = places(&settings, given);
+    let page = Arc::new(Page {
+        settings,
+        clock,
+        board,
+        calls,
+        ledger,
+        config,
+        rules,
+        redact,
+        logins,
+        proxy_secret: secret,
+        forms: form::Forms::new(&key),
+        readings: Arc::new(Semaphore::new(READINGS_MAX)),
+        cache: Mutex::default(),
+        told: Mutex::default(),
+        answered: Mutex::default(),
+    });
+    let router = router(&page);
+    let group = control.group;
+    let mut tasks = tokio::task::JoinSet::new();
+    for place in places {
+        tasks.spawn(serve_at(place, group.clone(), router.clone(), stop.clone()));
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+enum Place {
+    At(SocketAddr),
+    File(PathBuf),
+    Given(GivenPage),
+}
+
+/// What was handed over takes the place of what the settings say.
+fn places(settings: &PageSettings, given: Vec<GivenPage>) -> Vec<Place> {
+    if !given.is_empty() {
+        return given.into_iter().map(Place::Given).collect();
+    }
+    let file = settings.socket.clone().map(Place::File);
+    file.into_iter().chain(settings.listen.map(Place::At)).collect()
+}
+
+async fn serve_at(place: Place, group: Option<String>, router: Router, stop: CancellationToken) {
+    // Dropped at the end, which removes the file.
+    let mut kept = None;
+    let listener = match place {
+        Place::At(address) => {
+            let bound = serving::bound(address, |why| refused(&address.to_string(), why));
+            let listener = tokio::select! {
+                () = stop.cancelled() => return,
+                listener = bound => listener,
+            };
+            Ok(Listener::Tcp(listener))
+        }
+        Place::File(path) => {
+            let bound = tokio::select! {
+                () = stop.cancelled() => return,
+                bound = bound_file(path, group) => bound,
+            };
+            let (listener, file) = bound;
+            kept = Some(file);
+            Listener::of_socket(listener)
+        }
+        Place::Given(GivenPage::Port(listener)) => Listener::of_port(listener),
+        Place::Given(GivenPage::Socket(listener)) => Listener::of_socket(listener),
+    };
+    match listener {
+        Ok(listener) => {
+            info!(
+                event = events::PAGE_LISTENING,
+                address = listener_at(&listener, kept.as_ref()),
+                "the page is served"
+            );
+            serving::serve(listener, LIMITS, router, stop).await;
+        }
+        Err(error) => refused("handed over", &error.to_string()),
+    }
+    drop(kept);
+}
+
+/// A socket is bound in one directory and moved to another, so it does not know where it is.
+fn listener_at(listener: &Listener, file: Option<&Bound>) -> String {
+    file.map_or_else(|| listener.at(), |file| file.path().display().to_string())
+}
+
+/// The socket's file, now or as soon as it can be made. Why not is told once, and again when that changes.
+async fn bound_file(path: PathBuf, group: Option<String>) -> (std::os::unix::net::UnixListener, Bound) {
+    let mut told = None;
+    loop {
+        let (at, of) = (path.clone(), group.clone());
+        let bound = tokio::task::spawn_blocking(move || Bound::bind_for(&at, of.as_deref())).await;
+        let why = match bound {
+            Ok(Ok(mut bound)) => match bound.take_listener() {
+                Some(listener) => return (listener, bound),
+                None => "it has no listener".to_owned(),
+            },
+            Ok(Err(error)) => of_page(&error, &path),
+            Err(error) => error.to_string(),
+        };
+        if told.as_ref() != Some(&why) {
+            refused(&path.display().to_string(), &why);
+            told = Some(why);
+        }
+        tokio::time::sleep(BIND_AGAIN).await;
+    }
+}
+
+/// The same problem of another socket.
+fn of_page(error: &SocketError, path: &Path) -> String {
+    match error {
+        SocketError::Taken(_) => {
+            format!("somebody else answers at `{}`: give the page another `page.socket`", path.display())
+        }
+        SocketError::NotASocket(_) => {
+            format!("`{}` exists and is not a socket: remove it, or choose another `page.socket`", path.display())
+        }
+        SocketError::Directory(_)
+        | SocketError::Exposed(_)
+        | SocketError::Group { .. }
+        | SocketError::OutOfReach { .. }
+        | SocketError::TooLong(_)
+        | SocketError::Io { .. } => error.to_string(),
+    }
+}
+
+fn refused(address: &str, why: &str) {
+    warn!(event = events::PAGE_REFUSED, address, why, "the page cannot be served there");
+}
+
+fn router(page: &Arc<Page>) -> Router {
+    Router::new()
+        .route("/", get(views::agents))
+        .route("/pending", get(views::pending))
+        .route("/requests/{id}", get(views::request))
+        .route("/requests/{id}/{verdict}", post(acting::answer))
+        .route("/history", get(views::history))
+        .route("/rules", get(views::rules))
+        .route("/contacts", get(views::contacts))
+        .route("/login/{link}", get(acting::invited).post(acting::enter))
+        .route("/logout", post(acting::leave))
+        .route("/assets/style.css", get(views::style))
+        .fallback(views::nothing)
+        .layer(middleware::from_fn_with_state(page.clone(), door::guard))
+        .with_state(page.clone())
+}

@@ -1,0 +1,382 @@
+//! What is shown. Templates escape for HTML; what strangers wrote is made harmless before, so that no character hides or
+//! reorders its neighbours.
+
+mod chart;
+mod rows;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use serde::Deserialize;
+
+use self::chart::Chart;
+use self::rows::{AgentRow, ContactRow, HistoryRow, PendingCard, RequestPage, RulesCard};
+use super::door::Visitor;
+use super::reading::HOURS;
+use super::{Page, ROWS_MAX};
+use crate::ledger::Filter;
+use crate::model::{AgentId, RequestId, StrangerText};
+use crate::ops::board::{Board, Phase};
+
+/// Further pages of rows than this are not turned to.
+const PAGES_MAX: usize = 50;
+
+/// What every page has.
+pub(super) struct Shell {
+    title: &'static str,
+    /// Which entry of the menu is lit.
+    tab: &'static str,
+    /// Seconds until the browser asks again; 0 never.
+    refresh: u32,
+    name: Option<String>,
+    by_link: bool,
+    /// Proves that a form of this page is ours.
+    form: String,
+    acts: bool,
+    waiting: u64,
+    now: String,
+    troubles: Vec<String>,
+}
+
+impl Shell {
+    fn new(page: &Page, visitor: &Visitor, title: &'static str, tab: &'static str, refresh: u32) -> Self {
+        let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
+        Self {
+            title,
+            tab,
+            refresh,
+            form: visitor.name.as_ref().map(|name| page.forms.token(name, now)).unwrap_or_default(),
+            acts: page.settings.act && visitor.name.is_some(),
+            name: visitor.name.clone(),
+            by_link: visitor.by_link,
+            waiting: board.agents.iter().map(|agent| agent.status.deferred).sum(),
+            now: rows::clock(now),
+            troubles: troubles(&board),
+        }
+    }
+}
+
+/// What is wrong with the daemon as a whole.
+fn troubles(board: &Board) -> Vec<String> {
+    let mut troubles = Vec::new();
+    match board.phase {
+        Phase::Starting => troubles.push("The daemon is starting.".to_owned()),
+        Phase::Draining => troubles.push("The daemon is stopping.".to_owned()),
+        Phase::Running => {}
+    }
+    if let Some(blocked) = &board.ledger_blocked {
+        troubles.push(format!("The ledger cannot be written, so nothing is answered: {}", blocked.why));
+    }
+    if board.configuration.problem.is_some() {
+        troubles.push("The configuration was refused at the last reload; what was in force stays.".to_owned());
+    }
+    for policy in board.policies.iter().filter(|policy| policy.problem.is_some()) {
+        troubles.push(format!("{} was refused; what was in force stays.", policy.path));
+    }
+    for target in board.notify.iter().filter(|target| target.why.is_some()) {
+        troubles.push(format!("The target {} of notifications did not take the last message.", target.name));
+    }
+    troubles
+}
+
+fn html(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "plain.html")]
+struct Plain<'a> {
+    title: &'a str,
+    text: &'a str,
+}
+
+/// A page that says one thing.
+pub(super) fn plain(status: StatusCode, title: &str, text: &str) -> Response {
+    html(status, &Plain { title, text })
+}
+
+/// There is no such page.
+pub(super) async fn nothing() -> Response {
+    plain(StatusCode::NOT_FOUND, "Nothing here", "there is no such page")
+}
+
+/// The one style sheet.
+pub(super) async fn style() -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, include_str!("assets/style.css")).into_response()
+}
+
+/// Which page of a long list.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Turn {
+    #[serde(default)]
+    page: Option<String>,
+}
+
+impl Turn {
+    fn number(&self) -> usize {
+        self.page.as_deref().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, PAGES_MAX)
+    }
+}
+
+/// Where in a long list this is.
+struct Turns {
+    number: usize,
+    before: Option<usize>,
+    after: Option<usize>,
+}
+
+impl Turns {
+    fn new(number: usize, more: bool) -> Self {
+        let after = (more && number < PAGES_MAX).then_some(number + 1);
+        Self { number, before: (number > 1).then(|| number - 1), after }
+    }
+}
+
+fn turned<T>(rows: Vec<T>, number: usize) -> (Vec<T>, Turns) {
+    let more = rows.len() > number * ROWS_MAX;
+    (rows.into_iter().skip((number - 1) * ROWS_MAX).take(ROWS_MAX).collect(), Turns::new(number, more))
+}
+
+#[derive(Template)]
+#[template(path = "agents.html")]
+struct Agents {
+    shell: Shell,
+    rows: Vec<AgentRow>,
+    turns: Turns,
+    chart: Chart,
+}
+
+/// `/`.
+pub(super) async fn agents(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(turn): Query<Turn>,
+) -> Response {
+    let now = page.clock.now().wall;
+    // The board is worth seeing without the record, too.
+    let by_hour = page.by_hour().await.unwrap_or_default();
+    let board = page.board.borrow().clone();
+    let mut rows: Vec<AgentRow> = board.agents.iter().map(|agent| AgentRow::new(agent, now)).collect();
+    rows.sort_by_key(|row| !row.bad);
+    let (rows, turns) = turned(rows, turn.number());
+    let chart = Chart::new(&by_hour, now, HOURS);
+    html(StatusCode::OK, &Agents { shell: Shell::new(&page, &visitor, "Agents", "agents", 10), rows, turns, chart })
+}
+
+#[derive(Template)]
+#[template(path = "pending.html")]
+struct Pending {
+    shell: Shell,
+    cards: Vec<PendingCard>,
+    turns: Turns,
+    /// Pending, and not shown for want of room on the board.
+    more: u64,
+}
+
+/// `/pending`.
+pub(super) async fn pending(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(turn): Query<Turn>,
+) -> Response {
+    let now = page.clock.now().wall;
+    let board = page.board.borrow().clone();
+    let known: u64 = board.agents.iter().map(|agent| agent.status.pending).sum();
+    let mut pending: Vec<_> =
+        board.agents.iter().flat_map(|agent| agent.pending.iter().map(move |row| (agent, row))).collect();
+    let more = known.saturating_sub(pending.len() as u64);
+    pending.retain(|(_, row)| !page.was_just_answered(&row.agent, &row.request));
+    pending.sort_by_key(|(_, row)| (!rows::waits(row), row.inserted_at.unwrap_or(row.first_seen)));
+    let (pending, turns) = turned(pending, turn.number());
+    let cards = pending.into_iter().map(|(agent, row)| PendingCard::new(agent, row, now)).collect();
+    // Whoever is about to press a button is not disturbed.
+    let shell = Shell::new(&page, &visitor, "Pending", "pending", 0);
+    let shell = Shell { refresh: if shell.acts { 0 } else { 30 }, ..shell };
+    html(StatusCode::OK, &Pending { shell, cards, turns, more })
+}
+
+#[derive(Template)]
+#[template(path = "request.html")]
+struct Request {
+    shell: Shell,
+    it: RequestPage,
+}
+
+/// `/requests/ID`.
+pub(super) async fn request(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Response {
+    let Ok(id) = RequestId::parse(&id) else { return nothing().await };
+    let board = page.board.borrow().clone();
+    let waiting = board
+        .agents
+        .iter()
+        .find_map(|agent| agent.pending.iter().find(|row| row.request == id.as_str()).map(|row| (agent, row)))
+        .filter(|(_, row)| !page.was_just_answered(&row.agent, &row.request));
+    let (now, wanted) = (page.clock.now().wall, id.clone());
+    let told = page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
+    let card = waiting.map(|(agent, row)| PendingCard::new(agent, row, now));
+    let it = match (told, card) {
+        (Ok(Some(it)), card) => RequestPage { card, ..it },
+        (Err(response), None) => return response,
+        (Ok(None), None) => {
+            return plain(StatusCode::NOT_FOUND, "Not on record", "no request with this id is on record");
+        }
+        (Ok(None) | Err(_), Some(card)) => RequestPage::not_on_record(card),
+    };
+    html(StatusCode::OK, &Request { shell: Shell::new(&page, &visitor, "Request", "", 0), it })
+}
+
+#[derive(Template)]
+#[template(path = "history.html")]
+struct History {
+    shell: Shell,
+    rows: Vec<HistoryRow>,
+    turns: Turns,
+}
+
+/// `/history`: the newest first.
+pub(super) async fn history(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(turn): Query<Turn>,
+) -> Response {
+    let (number, now) = (turn.number(), page.clock.now().wall);
+    let names = rows::names(&page);
+    let read = page.read(move |_, reader| {
+        let filter = Filter { limit: Some(number * ROWS_MAX + 1), ..Filter::default() };
+        let mut found = reader.requests(&filter).map_err(|error| error.to_string())?;
+        found.reverse();
+        let (found, turns) = turned(found, number);
+        Ok((found.iter().map(|one| HistoryRow::new(one, &names, now)).collect(), turns))
+    });
+    match read.await {
+        Ok((rows, turns)) => {
+            html(StatusCode::OK, &History { shell: Shell::new(&page, &visitor, "History", "history", 0), rows, turns })
+        }
+        Err(response) => response,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "rules.html")]
+struct RulesView {
+    shell: Shell,
+    files: Vec<RulesCard>,
+    decisions: u64,
+    since: Option<String>,
+}
+
+/// `/rules`.
+pub(super) async fn rules(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
+    let now = page.clock.now().wall;
+    let found = match page.rules().await {
+        Ok(found) => found,
+        Err(response) => return response,
+    };
+    let files = found.files.iter().map(|file| RulesCard::new(file, now)).collect();
+    let (decisions, since) = (found.matches.decisions, found.matches.since.map(rows::clock));
+    html(
+        StatusCode::OK,
+        &RulesView { shell: Shell::new(&page, &visitor, "Rules", "rules", 0), files, decisions, since },
+    )
+}
+
+#[derive(Template)]
+#[template(path = "contacts.html")]
+struct Contacts {
+    shell: Shell,
+    rows: Vec<ContactRow>,
+    turns: Turns,
+}
+
+/// `/contacts`: oldest first, as the record has them.
+pub(super) async fn contacts(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(turn): Query<Turn>,
+) -> Response {
+    let (number, now) = (turn.number(), page.clock.now().wall);
+    let names = rows::names(&page);
+    let read = page.read(move |_, reader| {
+        let place = std::cell::Cell::new(0);
+        let window = (number - 1) * ROWS_MAX..=number * ROWS_MAX;
+        let kept = reader.contacts_kept(None, |_, _| window.contains(&place.replace(place.get() + 1)));
+        let mut kept = kept.map_err(|error| error.to_string())?;
+        let turns = Turns::new(number, kept.len() > ROWS_MAX);
+        kept.truncate(ROWS_MAX);
+        Ok((kept.iter().map(|one| ContactRow::new(one, &names, now)).collect(), turns))
+    });
+    match read.await {
+        Ok((rows, turns)) => html(
+            StatusCode::OK,
+            &Contacts { shell: Shell::new(&page, &visitor, "Contacts", "contacts", 0), rows, turns },
+        ),
+        Err(response) => response,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "sure.html")]
+struct Sure {
+    shell: Shell,
+    id: String,
+    path: String,
+    agent: String,
+    card: Option<PendingCard>,
+}
+
+/// Asks once more before a reject.
+pub(super) fn sure(page: &Page, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
+    let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
+    let whose = board.agents.iter().find(|one| one.status.id == *agent);
+    let card = whose
+        .and_then(|whose| whose.pending.iter().find(|row| row.request == id.as_str()).map(|row| (whose, row)))
+        .map(|(whose, row)| PendingCard::new(whose, row, now));
+    let shell = Shell::new(page, visitor, "Reject?", "pending", 0);
+    let view = Sure { shell, id: id.to_string(), path: rows::path_of(id.as_str()), agent: agent.to_string(), card };
+    html(StatusCode::OK, &view)
+}
+
+#[derive(Template)]
+#[template(path = "said.html")]
+struct Said<'a> {
+    shell: Shell,
+    ok: bool,
+    text: &'a str,
+    path: String,
+}
+
+/// What became of it.
+pub(super) fn said(page: &Page, visitor: &Visitor, status: StatusCode, id: &RequestId, text: &str) -> Response {
+    let ok = status.is_success();
+    let shell = Shell::new(page, visitor, if ok { "Done" } else { "Not done" }, "pending", 0);
+    html(status, &Said { shell, ok, text: text.trim_end(), path: rows::path_of(id.as_str()) })
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login<'a> {
+    name: &'a str,
+    link: &'a str,
+}
+
+/// Whose link it is.
+pub(super) fn login(name: &str, link: &str) -> Response {
+    html(StatusCode::OK, &Login { name, link })
+}
+
+/// A stranger's text, at most so many characters of it.
+fn shown(text: Option<&str>, most: usize) -> String {
+    text.map(|text| StrangerText::new(text).shown(most)).unwrap_or_default()
+}

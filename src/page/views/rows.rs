@@ -1,0 +1,449 @@
+//! From what is known to what a template shows: texts, and nothing to be computed there.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use url::form_urlencoded;
+
+use super::super::Page;
+use super::super::reading::RulesFile;
+use super::shown;
+use crate::cli::Global;
+use crate::cli::explain::page::{self as explained, Told};
+use crate::ledger::read::RecordedContact;
+use crate::ledger::{LedgerReader, RecordedRequest};
+use crate::model::{AgentId, AgentState, ContactKind, RequestId, Verdict};
+use crate::ops::board::AgentBoard;
+use crate::ops::control::wire::PendingRow;
+use crate::policy::By;
+use crate::policy::explain::{Explanation, Reason};
+
+const HANDLE_CHARS: usize = 80;
+const NAME_CHARS: usize = 80;
+const MESSAGE_CHARS: usize = 500;
+const MESSAGE_CHARS_SHORT: usize = 90;
+const AGENT_CHARS: usize = 60;
+
+/// A moment, for people and for machines.
+pub(in crate::page) struct When {
+    pub(in crate::page) ago: String,
+    pub(in crate::page) at: String,
+    pub(in crate::page) iso: String,
+}
+
+impl When {
+    pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
+        let iso = Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
+        Self { ago: ago(at, now), at: clock(at), iso }
+    }
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(at).as_secs().max(0) {
+        0..60 => "just now".to_owned(),
+        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A moment on this machine's clock.
+pub(in crate::page) fn clock(at: Timestamp) -> String {
+    let zone = TimeZone::system();
+    format!("{} {}", zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S"), zone.to_offset_info(at).abbreviation())
+}
+
+/// An id as a part of a path.
+pub(in crate::page) fn path_of(id: &str) -> String {
+    form_urlencoded::byte_serialize(id.as_bytes()).collect()
+}
+
+/// What each agent is called, for pages that name many.
+pub(in crate::page) fn names(page: &Page) -> HashMap<AgentId, String> {
+    let board = page.board.borrow();
+    board.agents.iter().map(|agent| (agent.status.id.clone(), called(agent))).collect()
+}
+
+fn called(agent: &AgentBoard) -> String {
+    agent
+        .status
+        .handle
+        .as_deref()
+        .map_or_else(|| agent.status.id.to_string(), |handle| handle.chars().take(AGENT_CHARS).collect())
+}
+
+fn name_of(names: &HashMap<AgentId, String>, agent: &AgentId) -> String {
+    names.get(agent).cloned().unwrap_or_else(|| agent.to_string())
+}
+
+/// A `by`, in words where it is one of doorman's own.
+fn why(by: Option<&str>) -> String {
+    match by {
+        None => "not decided yet".to_owned(),
+        Some("no_match") => "no rule matches".to_owned(),
+        Some("paused") => "the agent is paused".to_owned(),
+        Some(by) => match by.split_once(':') {
+            Some(("guard", "look-alike")) => "looks like somebody who is protected".to_owned(),
+            Some(("guard", name)) => format!("guard {}", shown(Some(name), 60)),
+            Some(("limit", rule)) => format!("the limit of rule {} is reached", shown(Some(rule), 60)),
+            Some(("ask", rule)) => format!("rule {}, and what a decider said of it", shown(Some(rule), 60)),
+            Some(("hold", person)) => format!("held by {}", shown(Some(person), 80)),
+            Some(("error", what)) => format!("it could not be decided: {}", shown(Some(what), 60)),
+            Some(_) => shown(Some(by), 100),
+            None => format!("rule {}", shown(Some(by), 60)),
+        },
+    }
+}
+
+/// Whether it waits for a person.
+pub(in crate::page) fn waits(row: &PendingRow) -> bool {
+    row.stage == "deferred" && row.verdict.is_none_or(|verdict| verdict == Verdict::Defer)
+}
+
+/// An agent.
+pub(in crate::page) struct AgentRow {
+    pub(in crate::page) called: String,
+    pub(in crate::page) id: String,
+    pub(in crate::page) state: &'static str,
+    /// Somebody should look.
+    pub(in crate::page) bad: bool,
+    pub(in crate::page) marks: Vec<&'static str>,
+    pub(in crate::page) why: String,
+    pub(in crate::page) since: When,
+    pub(in crate::page) pending: u64,
+    pub(in crate::page) waiting: u64,
+    pub(in crate::page) listed: Option<When>,
+    pub(in crate::page) remarks: Vec<String>,
+}
+
+impl AgentRow {
+    pub(super) fn new(agent: &AgentBoard, now: Timestamp) -> Self {
+        let status = &agent.status;
+        let marks =
+            [(status.paused, "paused"), (status.without_rules, "without rules"), (!agent.clock_sound, "clock unsound")];
+        let marks: Vec<_> = marks.into_iter().filter(|(so, _)| *so).map(|(_, mark)| mark).collect();
+        Self {
+            called: called(agent),
+            id: status.id.to_string(),
+            state: status.state.as_str(),
+            bad: matches!(status.state, AgentState::Refused | AgentState::Away) || !marks.is_empty(),
+            marks,
+            why: status.why.clone(),
+            since: When::new(status.since, now),
+            pending: status.pending,
+            waiting: status.deferred,
+            listed: status.last_listing.map(|at| When::new(at, now)),
+            remarks: status.remarks.clone(),
+        }
+    }
+}
+
+/// Somebody pending.
+pub(in crate::page) struct PendingCard {
+    pub(in crate::page) id: String,
+    pub(in crate::page) path: String,
+    pub(in crate::page) agent: String,
+    pub(in crate::page) agent_called: String,
+    pub(in crate::page) handle: String,
+    pub(in crate::page) name: String,
+    pub(in crate::page) message: String,
+    pub(in crate::page) since: When,
+    pub(in crate::page) why: String,
+    /// Where it waits for something else than a person.
+    pub(in crate::page) stage: Option<String>,
+    pub(in crate::page) held: bool,
+    pub(in crate::page) doubts: Vec<String>,
+    /// What deciders said of it.
+    pub(in crate::page) told: Vec<String>,
+}
+
+impl PendingCard {
+    pub(super) fn new(agent: &AgentBoard, row: &PendingRow, now: Timestamp) -> Self {
+        let stage = (!waits(row)).then(|| {
+            let shadow = row.stage == "deferred" && row.verdict.is_some_and(|verdict| verdict != Verdict::Defer);
+            let word = if shadow { "shadow" } else { row.stage.as_str() };
+            row.verdict.map_or_else(|| word.to_owned(), |verdict| format!("{word}: {verdict}"))
+        });
+        Self {
+            id: row.request.clone(),
+            path: path_of(&row.request),
+            agent: row.agent.to_string(),
+            agent_called: called(agent),
+            handle: row
+                .handle
+                .as_deref()
+                .map_or_else(|| "no handle".to_owned(), |handle| shown(Some(handle), HANDLE_CHARS)),
+            name: shown(row.name.as_deref(), NAME_CHARS),
+            message: shown(row.message.as_deref(), MESSAGE_CHARS),
+            since: When::new(row.inserted_at.unwrap_or(row.first_seen), now),
+            why: why(row.by.as_deref()),
+            stage,
+            held: row.by.as_deref().is_some_and(|by| by.starts_with("hold:")),
+            doubts: row.doubts.iter().map(|doubt| shown(Some(doubt), 200)).collect(),
+            told: row.told.iter().map(|word| shown(Some(word), 300)).collect(),
+        }
+    }
+}
+
+/// A request on record.
+pub(in crate::page) struct HistoryRow {
+    pub(in crate::page) path: String,
+    pub(in crate::page) at: When,
+    pub(in crate::page) agent: String,
+    pub(in crate::page) handle: String,
+    pub(in crate::page) message: String,
+    pub(in crate::page) verdict: &'static str,
+    pub(in crate::page) by: String,
+    pub(in crate::page) outcome: String,
+}
+
+fn of_verdict(verdict: Option<Verdict>) -> &'static str {
+    verdict.map_or("", Verdict::as_str)
+}
+
+impl HistoryRow {
+    pub(super) fn new(one: &RecordedRequest, names: &HashMap<AgentId, String>, now: Timestamp) -> Self {
+        let (handle, _, message) = texts(one, MESSAGE_CHARS_SHORT);
+        let outcome = one.outcome.map(|outcome| outcome.as_str().to_owned());
+        Self {
+            path: path_of(one.request.id.as_str()),
+            at: When::new(one.happened_at, now),
+            agent: name_of(names, &one.agent),
+            handle,
+            message,
+            verdict: of_verdict(one.verdict),
+            by: why(one.by.as_ref().map(By::to_string).as_deref()),
+            outcome: outcome.unwrap_or_else(|| "pending".to_owned()),
+        }
+    }
+}
+
+/// Handle, name and message.
+fn texts(one: &RecordedRequest, most: usize) -> (String, String, String) {
+    if one.blanked {
+        return ("(deleted for its age)".to_owned(), String::new(), String::new());
+    }
+    let handle = one.request.sender.original().map_or_else(|| "no handle".to_owned(), |text| text.shown(HANDLE_CHARS));
+    let text = |text: Option<&crate::model::StrangerText>, most| text.map(|text| text.shown(most)).unwrap_or_default();
+    (handle, text(one.request.name.as_ref(), NAME_CHARS), text(one.request.message.as_ref(), most))
+}
+
+/// One request, then and now.
+#[derive(Default)]
+pub(in crate::page) struct RequestPage {
+    pub(in crate::page) id: String,
+    pub(in crate::page) agent: String,
+    pub(in crate::page) handle: String,
+    pub(in crate::page) name: String,
+    pub(in crate::page) message: String,
+    pub(in crate::page) received: Option<When>,
+    pub(in crate::page) sentence: String,
+    pub(in crate::page) note: Option<String>,
+    pub(in crate::page) remark: Option<String>,
+    pub(in crate::page) then: Option<Side>,
+    pub(in crate::page) now: Option<Side>,
+    pub(in crate::page) no_now: Option<String>,
+    /// Where it is pending now.
+    pub(in crate::page) card: Option<PendingCard>,
+}
+
+/// One side of it.
+pub(in crate::page) struct Side {
+    pub(in crate::page) said: String,
+    pub(in crate::page) at: When,
+    pub(in crate::page) policy: String,
+    /// Those that had or may have had a say.
+    pub(in crate::page) spoke: Vec<ReasonRow>,
+    pub(in crate::page) silent: Vec<ReasonRow>,
+}
+
+/// One rule's say.
+pub(in crate::page) struct ReasonRow {
+    pub(in crate::page) rule: String,
+    pub(in crate::page) then: &'static str,
+    pub(in crate::page) matched: &'static str,
+    pub(in crate::page) shadow: bool,
+    pub(in crate::page) conditions: Vec<ConditionRow>,
+}
+
+/// One condition.
+pub(in crate::page) struct ConditionRow {
+    pub(in crate::page) place: String,
+    pub(in crate::page) key: &'static str,
+    pub(in crate::page) wanted: String,
+    pub(in crate::page) saw: String,
+    pub(in crate::page) holds: &'static str,
+}
+
+fn truth(known: Option<bool>, words: [&'static str; 3]) -> &'static str {
+    match known {
+        Some(true) => words[0],
+        Some(false) => words[1],
+        None => words[2],
+    }
+}
+
+impl ReasonRow {
+    fn new(reason: &Reason) -> Self {
+        let conditions = reason.conditions.iter().map(|one| ConditionRow {
+            place: one.place.clone(),
+            key: one.key,
+            wanted: one.wanted.chars().take(400).collect(),
+            saw: one.saw.chars().take(400).collect(),
+            holds: truth(one.holds, ["true", "false", "unknown"]),
+        });
+        Self {
+            rule: reason.rule.clone(),
+            then: reason.then,
+            matched: truth(reason.matched, ["matches", "does not match", "unknown"]),
+            shadow: reason.shadow,
+            conditions: conditions.collect(),
+        }
+    }
+}
+
+impl Side {
+    fn new(explanation: &Explanation, said: String, at: Timestamp, policy: &str, now: Timestamp) -> Self {
+        let spoke = |reason: &&Reason| reason.matched != Some(false);
+        let (spoke, silent): (Vec<&Reason>, Vec<&Reason>) = explanation.reasons.iter().partition(spoke);
+        let rows = |reasons: Vec<&Reason>| reasons.into_iter().map(ReasonRow::new).collect();
+        let policy = policy.chars().take(12).collect();
+        Self { said, at: When::new(at, now), policy, spoke: rows(spoke), silent: rows(silent) }
+    }
+}
+
+/// Reads what `explain` shows.
+pub(in crate::page) fn read_request(
+    page: &Page,
+    reader: &LedgerReader,
+    id: &RequestId,
+    now: Timestamp,
+) -> Result<Option<RequestPage>, String> {
+    let Some(recorded) = reader.request(id).map_err(|error| error.to_string())? else { return Ok(None) };
+    let global = Global { config: page.config.clone() };
+    let Told { sentence, said, remark, then, now: today } = explained::of(reader, &recorded, now, &clock, &global)?;
+    let then = then.zip(said).map(|(then, (said, at, policy))| Side::new(&then, said, at, &policy, now));
+    let (today, no_now) = match today {
+        Ok(today) => {
+            let said = format!("{} by {}", today.verdict, today.by);
+            (Some(Side::new(&today, said, now, &today.policy, now)), None)
+        }
+        Err(why) => (None, Some(why)),
+    };
+    let (handle, name, message) = texts(&recorded, MESSAGE_CHARS);
+    Ok(Some(RequestPage {
+        id: id.to_string(),
+        agent: name_of(&names(page), &recorded.agent),
+        handle,
+        name,
+        message,
+        received: Some(When::new(recorded.first_seen, now)),
+        sentence,
+        note: recorded.note.as_deref().map(|note| shown(Some(note), 500)),
+        remark: remark.map(|remark| shown(Some(&remark), 500)),
+        then,
+        now: today,
+        no_now,
+        card: None,
+    }))
+}
+
+impl RequestPage {
+    /// One who waits and is not on record yet.
+    pub(super) fn not_on_record(card: PendingCard) -> Self {
+        Self {
+            id: card.id.clone(),
+            agent: card.agent_called.clone(),
+            handle: card.handle.clone(),
+            name: card.name.clone(),
+            message: card.message.clone(),
+            sentence: "it is pending, and not on record yet".to_owned(),
+            card: Some(card),
+            ..Self::default()
+        }
+    }
+}
+
+/// A rules file.
+pub(in crate::page) struct RulesCard {
+    pub(in crate::page) path: String,
+    pub(in crate::page) policy: String,
+    pub(in crate::page) mode: String,
+    pub(in crate::page) since: Option<When>,
+    pub(in crate::page) problem: bool,
+    pub(in crate::page) why: Option<String>,
+    pub(in crate::page) rows: Vec<RuleView>,
+}
+
+/// A rule.
+pub(in crate::page) struct RuleView {
+    pub(in crate::page) name: String,
+    pub(in crate::page) then: &'static str,
+    pub(in crate::page) shadow: bool,
+    pub(in crate::page) matched: u64,
+    pub(in crate::page) last: Option<When>,
+}
+
+impl RulesCard {
+    pub(super) fn new(file: &RulesFile, now: Timestamp) -> Self {
+        let status = &file.status;
+        let rows = file.rules.iter().take(super::ROWS_MAX).map(|rule| RuleView {
+            name: rule.name.clone(),
+            then: rule.then.as_str(),
+            shadow: rule.shadow,
+            matched: rule.matched,
+            last: rule.last.map(|at| When::new(at, now)),
+        });
+        Self {
+            path: status.path.clone(),
+            policy: status.hash.as_deref().unwrap_or_default().chars().take(12).collect(),
+            mode: status.mode.clone().unwrap_or_else(|| "none in force".to_owned()),
+            since: status.since.map(|at| When::new(at, now)),
+            problem: status.problem.is_some(),
+            why: file.why.clone(),
+            rows: rows.collect(),
+        }
+    }
+}
+
+/// A contact.
+pub(in crate::page) struct ContactRow {
+    pub(in crate::page) handle: String,
+    pub(in crate::page) name: String,
+    pub(in crate::page) kind: &'static str,
+    pub(in crate::page) agent: String,
+    pub(in crate::page) since: Option<When>,
+    pub(in crate::page) by: String,
+    /// The request that made it.
+    pub(in crate::page) path: Option<String>,
+    /// When it is removed, and why not by itself.
+    pub(in crate::page) ends: Option<String>,
+    pub(in crate::page) end_in_doubt: bool,
+}
+
+impl ContactRow {
+    pub(super) fn new(one: &RecordedContact, names: &HashMap<AgentId, String>, now: Timestamp) -> Self {
+        let handle = one.handle.as_ref().map_or_else(|| "no handle".to_owned(), |text| text.shown(HANDLE_CHARS));
+        Self {
+            handle,
+            name: one.name.as_ref().map(|text| text.shown(NAME_CHARS)).unwrap_or_default(),
+            kind: match one.kind {
+                Some(ContactKind::User) => "user",
+                Some(ContactKind::Agent) => "agent",
+                Some(ContactKind::Other) => "other",
+                None => "",
+            },
+            agent: name_of(names, &one.agent),
+            since: one.since.map(|at| When::new(at, now)),
+            by: match &one.by {
+                Some(By::Person(person)) => shown(Some(person.name()), 80),
+                Some(by) => why(Some(&by.to_string())),
+                None => "not by doorman".to_owned(),
+            },
+            path: one.request.as_ref().map(|id| path_of(id.as_str())),
+            ends: one.ends_at.map(clock),
+            end_in_doubt: one.end_in_doubt.is_some(),
+        }
+    }
+}
