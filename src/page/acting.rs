@@ -97,7 +97,7 @@ pub(super) async fn answer(
     }
     match ask(&page, verdict, &id, &agent, &name).await {
         Ok(answered) => {
-            if done(&answered) {
+            if done(&answered) && verdict != Verdict::Defer {
                 page.just_answered(agent, id.clone());
             }
             let status = if done(&answered) { StatusCode::OK } else { StatusCode::CONFLICT };

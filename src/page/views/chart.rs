@@ -12,8 +12,6 @@ const HEIGHT: u64 = 120;
 /// All of it.
 pub(super) struct Chart {
     pub(super) bars: Vec<Bar>,
-    /// Every sixth hour's name.
-    pub(super) marks: Vec<Mark>,
     pub(super) most: u64,
     /// Approve, reject, defer.
     pub(super) sums: [u64; 3],
@@ -25,6 +23,8 @@ pub(super) struct Chart {
 /// One hour.
 pub(super) struct Bar {
     pub(super) hour: String,
+    /// Its name below the bar: every sixth has one.
+    pub(super) mark: String,
     pub(super) counts: [u64; 3],
     pub(super) x: u64,
     pub(super) width: u64,
@@ -38,12 +38,6 @@ pub(super) struct Part {
     pub(super) height: u64,
 }
 
-/// A name below the bars.
-pub(super) struct Mark {
-    pub(super) x: u64,
-    pub(super) text: String,
-}
-
 impl Chart {
     pub(super) fn new(by_hour: &ByHour, now: Timestamp, hours: i64) -> Self {
         let zone = TimeZone::system();
@@ -52,7 +46,7 @@ impl Chart {
         let shown = last - hours + 1..=last;
         let most = shown.clone().map(|hour| counts(hour).iter().sum()).max().unwrap_or(0);
         let slot = WIDTH / u64::try_from(hours).unwrap_or(1).max(1);
-        let (mut bars, mut marks, mut sums) = (Vec::new(), Vec::new(), [0; 3]);
+        let (mut bars, mut sums) = (Vec::new(), [0; 3]);
         for (place, hour) in (0_u64..).zip(shown) {
             let counts = counts(hour);
             for (sum, count) in sums.iter_mut().zip(counts) {
@@ -60,18 +54,17 @@ impl Chart {
             }
             let at = zone.to_datetime(Timestamp::from_second(hour * 3_600).unwrap_or(now));
             let x = place * slot;
-            if at.hour() % 6 == 0 {
-                marks.push(Mark { x: x + slot / 2, text: at.strftime("%H:%M").to_string() });
-            }
+            let mark = if at.hour() % 6 == 0 { at.strftime("%H:%M").to_string() } else { String::new() };
             bars.push(Bar {
                 hour: at.strftime("%a %H:%M").to_string(),
+                mark,
                 counts,
                 x: x + 3,
                 width: slot - 6,
                 parts: parts(counts, most),
             });
         }
-        Self { bars, marks, most, sums, cut: by_hour.cut, width: WIDTH, height: HEIGHT }
+        Self { bars, most, sums, cut: by_hour.cut, width: WIDTH, height: HEIGHT }
     }
 }
 

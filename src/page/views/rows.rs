@@ -85,6 +85,8 @@ fn why(by: Option<&str>) -> String {
         Some("paused") => "the agent is paused".to_owned(),
         Some(by) => match by.split_once(':') {
             Some(("guard", "look-alike")) => "looks like somebody who is protected".to_owned(),
+            Some(("guard", "handle-not-plain")) => "has no handle, or a malformed one".to_owned(),
+            Some(("guard", "answered-before")) => "was answered before, and how that ended is open".to_owned(),
             Some(("guard", name)) => format!("guard {}", shown(Some(name), 60)),
             Some(("limit", rule)) => format!("the limit of rule {} is reached", shown(Some(rule), 60)),
             Some(("ask", rule)) => format!("rule {}, and what a decider said of it", shown(Some(rule), 60)),

@@ -29,7 +29,7 @@ async fn every_page_shows_what_is_and_nothing_that_strangers_wrote_is_markup() {
     let pending = until(&way, "/pending", "six wait", |page| page.matches("<article").count() == 6).await;
     assert!(pending.contains("strangers/1") && pending.contains("no rule matches"), "{pending}");
     assert!(!pending.contains("<form"), "nobody acts by default: {pending}");
-    let agents = until(&way, "/", "six decided", |page| page.contains("6 wait for a person")).await;
+    let agents = until(&way, "/", "six decided", |page| page.contains("6 left to a person")).await;
     assert!(agents.contains("hotel/porter") && agents.contains(">live<") && agents.contains("<svg"), "{agents}");
     // What was counted is kept for half a minute, so the chart is looked at before.
     let history =
