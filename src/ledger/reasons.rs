@@ -164,6 +164,7 @@ fn doubt_row(doubt: &Doubt) -> DoubtRow {
 fn doubt(row: DoubtRow) -> Option<Doubt> {
     Some(Doubt {
         owner: row.owner.into(),
+        sender: None,
         fact: Fact::parse(&row.fact)?,
         since: row.since,
         until: row.until,

@@ -330,17 +330,18 @@ impl Load<'_> {
         )
     }
 
-    /// Requests that ended since then, and nobody said how: not the platform, no contact of that owner which somebody else let
-    /// in later (and not an answer of ours that may have made it), and no person, of the request or by letting the owner in.
+    /// Requests that ended since then, and nobody said how: not the platform, no contact of that sender whom somebody else let
+    /// in later (and not an answer of ours that may have made it), and no person, of the request or by letting the owner in. And
+    /// those that an answer of ours presumably let in, where no contact shows it.
     fn ended_unseen(&self, since: Timestamp) -> rusqlite::Result<Vec<Doubt>> {
         let sql = format!(
-            "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at FROM request r
+            "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at, r.handle FROM request r
              WHERE r.agent = ?1 AND r.settled_at >= ?2 AND r.elsewhere = 1 AND r.settled IN ('gone', 'elsewhere')
                  AND r.owner IS NOT NULL
                  AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
                      AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
-                     WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL
+                     WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL AND c.handle = r.handle
                          AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen)
                          AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
                              WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve'
@@ -348,16 +349,32 @@ impl Load<'_> {
                  AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
                      WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve' AND w.\"by\" GLOB 'person:*'
                          AND w.outcome IN ('approved', 'presumed-approved') AND w.outcome_at >= r.settled_at)
-             ORDER BY r.settled_at DESC LIMIT {DOUBTS_MAX}"
+             UNION ALL
+             SELECT r.owner, 'presumed', r.id, coalesce(r.inserted_at, r.first_seen), w.outcome_at, r.handle
+             FROM answer w JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome = 'presumed-approved' AND w.\"by\" NOT GLOB 'person:*'
+                 AND r.owner IS NOT NULL
+                 AND r.settled = 'approved' AND NOT EXISTS (SELECT 1 FROM contact c WHERE c.request = r.n)
+                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
+                     AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
+                 AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
+                     WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL AND c.handle = r.handle
+                         AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen))
+                 AND NOT EXISTS (SELECT 1 FROM request q JOIN answer p ON p.request = q.n
+                     WHERE q.owner = r.owner AND q.agent = ?1 AND p.answer = 'approve' AND p.\"by\" GLOB 'person:*'
+                         AND p.outcome IN ('approved', 'presumed-approved') AND p.outcome_at >= w.outcome_at)
+             ORDER BY 5 DESC LIMIT {DOUBTS_MAX}"
         );
         self.rows(&sql, Some(since), |row| {
             let request: RequestId = parsed(row, 2)?;
             let basis = match row.get_ref(1)?.as_str()? {
                 "gone" => Basis::Vanished(request),
+                "presumed" => Basis::Presumed(request),
                 _ => Basis::SettledElsewhere(request),
             };
             let (owner, since, until) = (row.get(0)?, time(row, 3)?, Some(time(row, 4)?));
-            Ok(Doubt { owner, fact: Fact::Rejected, since, until, basis })
+            let sender = row.get_ref(5)?.as_str_or_null()?.and_then(|handle| Handle::parse(handle).ok());
+            Ok(Doubt { owner, sender, fact: Fact::Rejected, since, until, basis })
         })
     }
 

@@ -250,22 +250,24 @@ impl Doubts {
         }
     }
 
-    /// By which request of ours this contact came to be, or that somebody else let them in: then what vanished of this
-    /// owner's before was not rejected.
+    /// By which request of ours this contact came to be, or that somebody else let them in: then what this sender had sent
+    /// before, and what vanished, was not rejected. It says nothing of another sender of that owner.
     pub(crate) fn contact_made(&mut self, contact: &Contact, request: Option<&RequestId>) {
         let Some(handle) = contact.sender.handle() else { return };
         if let Some(request) = request {
             self.end(handle.owner(), |doubt| doubt.fact == Fact::Rejected && doubt.basis.request() == Some(request));
         } else if let Some(came) = self.contacts.made_elsewhere(&contact.id, handle.owner()) {
-            self.end(handle.owner(), |doubt| doubt.fact == Fact::Rejected && doubt.since <= came);
+            let let_in = |doubt: &Doubt| doubt.sender.as_ref() == Some(handle) && doubt.since <= came;
+            self.end(handle.owner(), |doubt| doubt.fact == Fact::Rejected && let_in(doubt));
         }
     }
 
-    /// A request of this owner's, sent at `since`, ended at some time up to `until`, and nobody said how. Where somebody else
-    /// let them in meanwhile, it was not rejected.
-    pub fn ended_unseen(&mut self, owner: &str, basis: Basis, since: Timestamp, until: Timestamp) {
-        if !self.contacts.let_in_elsewhere(owner, since) {
-            self.add(Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(until), basis });
+    /// A request of this sender's, sent at `since`, ended at some time up to `until`, and nobody said how. Where somebody else
+    /// let this sender in meanwhile, it was not rejected.
+    pub fn ended_unseen(&mut self, sender: &Handle, basis: Basis, since: Timestamp, until: Timestamp) {
+        if !self.contacts.let_in_elsewhere(sender, since) {
+            let (owner, sender) = (sender.owner().into(), Some(sender.clone()));
+            self.add(Doubt { owner, sender, fact: Fact::Rejected, since, until: Some(until), basis });
         }
     }
 
@@ -365,7 +367,8 @@ impl Doubts {
 
     /// The doubts that follow from what was not seen, and are not kept.
     fn follows(&self, owner: &str) -> impl Iterator<Item = Doubt> {
-        let doubt = |since, until, basis| Doubt { owner: owner.into(), fact: Fact::Removed, since, until, basis };
+        let doubt =
+            |since, until, basis| Doubt { owner: owner.into(), sender: None, fact: Fact::Removed, since, until, basis };
         let contact = self.contacts.in_doubt(owner).map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
         let unmet = self.unmet.get(owner).copied();
         let nameless = self.nameless.as_ref().zip(unmet).filter(|((at, _), since)| at > since);
@@ -374,11 +377,11 @@ impl Doubts {
         let open = open.map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
         let unlisted = self.unlisted.of(owner).map(|(id, since)| {
             let basis = Basis::Unlisted(id.clone());
-            Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: None, basis }
+            Doubt { owner: owner.into(), sender: None, fact: Fact::Rejected, since, until: None, basis }
         });
         let other = self.identities.of(owner).map(|other| {
             let (since, basis) = (other.since, other.basis.clone());
-            Doubt { owner: owner.into(), fact: Fact::Identity, since, until: None, basis }
+            Doubt { owner: owner.into(), sender: None, fact: Fact::Identity, since, until: None, basis }
         });
         contact.into_iter().chain(nameless).chain(open).chain(unlisted).chain(other)
     }

@@ -489,8 +489,14 @@ mod tests {
         }
         assert_eq!(history.rejected_over(&ann, over(false), noon()), Evaluation::FALSE);
         let basis = |id: &str| Basis::Vanished(RequestId::parse(id).unwrap());
-        let doubt =
-            |fact, until| Doubt { owner: "ann".into(), fact, since: noon() - hours(1), until, basis: basis("v") };
+        let doubt = |fact, until| Doubt {
+            owner: "ann".into(),
+            sender: None,
+            fact,
+            since: noon() - hours(1),
+            until,
+            basis: basis("v"),
+        };
         history.doubts.add(doubt(Fact::Rejected, Some(noon() - hours(1))));
         let evaluation = history.rejected_over(&ann, over(true), noon());
         assert_eq!(evaluation, Evaluation::until(Truth::Unknown, noon() + hours(1)), "it may have been a second one");

@@ -163,12 +163,12 @@ impl PolicyState {
         }
         for doubt in memory.doubts {
             match doubt.fact {
-                Fact::Rejected => {
-                    let Doubt { owner, since, until, basis, .. } = doubt;
-                    doubts.ended_unseen(&owner, basis, since, until.unwrap_or(Timestamp::MAX));
+                Fact::Rejected if let Some(sender) = &doubt.sender => {
+                    let until = doubt.until.unwrap_or(Timestamp::MAX);
+                    doubts.ended_unseen(sender, doubt.basis, doubt.since, until);
                 }
                 // What was in doubt at a decision of the past.
-                Fact::Removed | Fact::Identity => doubts.add(doubt),
+                Fact::Rejected | Fact::Removed | Fact::Identity => doubts.add(doubt),
             }
         }
         self.approvals_gap = charges;

@@ -115,6 +115,7 @@ impl Core {
         }
         if self.session.state() == AgentState::Refused || !self.is_us() {
             self.unsent(id, None, true);
+            self.withdraw(id, None, now);
             return;
         }
         // The sender changed since it was decided.
@@ -189,6 +190,9 @@ impl Core {
             Meaning::KeyRefused => {
                 let Some(error) = error else { return };
                 self.inbox.unsent(id, true, None);
+                // Until somebody mends the key there is no other try. After a restart an intent that is open on record
+                // would be one of unknown fate.
+                self.withdraw(id, None, now);
                 self.tell_people(id, || {
                     OpOutcome::failed("the agent's key is refused, or missing: see `doorman status`")
                 });
@@ -339,6 +343,10 @@ impl Core {
         if outcome == Outcome::SettledElsewhere {
             self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
+        if outcome == Outcome::Presumed(Answer::Approve) && by.person().is_none() {
+            // Somebody else may have rejected it first. The contact that it makes says that it was not.
+            self.ended_unseen(&request, entry.first_seen(), Basis::Presumed(id.clone()));
+        }
         self.count(match outcome {
             Outcome::Confirmed(_) => Counter::AnswersConfirmed,
             Outcome::Presumed(_) => Counter::AnswersPresumed,
@@ -452,8 +460,8 @@ impl Core {
                 self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);
-        } else if let (Some(RequestStatus::Rejected), Some(owner)) = (&status, remembered.and_then(|one| one.owner)) {
-            self.policy_state.settled_by_word(&owner, Some(id), Fact::Rejected, true, now.wall);
+        } else if let (Some(RequestStatus::Rejected), Some(sender)) = (&status, remembered.and_then(|one| one.sender)) {
+            self.policy_state.settled_by_word(sender.owner(), Some(id), Fact::Rejected, true, now.wall);
         }
         // The agent's own requests to others are told of, too; they are nobody's at this door.
         if known {

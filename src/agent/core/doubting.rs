@@ -113,7 +113,7 @@ impl Core {
     pub(super) fn ended_unseen(&mut self, request: &ContactRequest, first_seen: Timestamp, basis: Basis) {
         let Some(handle) = request.sender.handle() else { return };
         let since = request.inserted_at.unwrap_or(first_seen);
-        self.policy_state.doubts_mut().ended_unseen(handle.owner(), basis, since, self.wall);
+        self.policy_state.doubts_mut().ended_unseen(handle, basis, since, self.wall);
     }
 
     /// The platform says how a request ended of which that was in doubt.

@@ -1,7 +1,6 @@
 //! What goes to the ledger, and what came from it at start.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -11,7 +10,7 @@ use crate::clock::Now;
 use crate::inbox::{Said, Subject};
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer, SavedRequest};
-use crate::model::{Answer, ContactRequest, Refusal, RequestId, Sender, Verdict};
+use crate::model::{Answer, ContactRequest, Handle, Refusal, RequestId, Sender, Verdict};
 use crate::policy::doubts::Basis;
 use crate::policy::{By, Decision, Mode};
 
@@ -21,7 +20,7 @@ pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
     /// When it was sent, as the platform says, and whose it is.
     inserted_at: Option<Timestamp>,
-    pub(super) owner: Option<Arc<str>>,
+    pub(super) sender: Option<Handle>,
     subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
     /// The pass under way lists it, in a row of which only the id can be read.
@@ -79,20 +78,20 @@ impl Core {
         since: Timestamp,
     ) {
         for SavedRequest { id, sender, inserted_at, first_seen } in pending {
-            let owner = sender.handle().map(|handle| handle.owner().to_owned());
-            if let Some(owner) = &owner {
-                self.policy_state.doubts_mut().unlisted(owner, &id, since);
+            let handle = sender.handle().cloned();
+            if let Some(handle) = &handle {
+                self.policy_state.doubts_mut().unlisted(handle.owner(), &id, since);
             }
             if let Some(entry) = self.inbox.entry_mut(&id) {
                 entry.first_seen_at(first_seen);
                 continue;
             }
-            let owner = owner.map(Into::into);
             let request = ContactRequest { id, sender, name: None, message: None, inserted_at, ids: None };
             let subject = Some(Subject::of(&request));
             let remembered = self.remembered.entry(request.id).or_default();
             remembered.subject = subject;
-            (remembered.first_seen, remembered.inserted_at, remembered.owner) = (Some(first_seen), inserted_at, owner);
+            (remembered.first_seen, remembered.inserted_at, remembered.sender) =
+                (Some(first_seen), inserted_at, handle);
         }
         for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.remembered.get_mut(&id) {
@@ -144,9 +143,9 @@ impl Core {
         for id in gone {
             let Some(remembered) = self.remembered.remove(&id) else { continue };
             self.policy_state.gone(&id);
-            if let (Some(owner), Some(first_seen)) = (&remembered.owner, remembered.first_seen) {
+            if let (Some(sender), Some(first_seen)) = (&remembered.sender, remembered.first_seen) {
                 let since = remembered.inserted_at.unwrap_or(first_seen);
-                self.policy_state.doubts_mut().ended_unseen(owner, Basis::Vanished(id.clone()), since, now.wall);
+                self.policy_state.doubts_mut().ended_unseen(sender, Basis::Vanished(id.clone()), since, now.wall);
             }
             self.policy_state.doubts_mut().listed(&id);
             self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });

@@ -165,7 +165,7 @@ impl Past<'_> {
         let basis = Basis::parse(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
         let Micros(since) = row.get(3)?;
         let owner: std::sync::Arc<str> = row.get(2)?;
-        let doubt = |basis| Doubt { owner, fact: Fact::Identity, since, until: None, basis };
+        let doubt = |basis| Doubt { owner, sender: None, fact: Fact::Identity, since, until: None, basis };
         Ok(basis.map(doubt).into_iter().collect())
     }
 

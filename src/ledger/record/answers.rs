@@ -208,12 +208,14 @@ impl Recorder<'_> {
         }
     }
 
-    /// A word of the platform's is final; `gone` and `elsewhere` are what we think until it says one. `elsewhere`: without
-    /// an answer of ours.
+    /// A word of the platform's is final; `gone`, `elsewhere` and the end of an answer of unknown fate are what we think until
+    /// it says one. `elsewhere`: without an answer of ours.
     pub(super) fn settled(&mut self, request: i64, word: &str, elsewhere: bool, at: Timestamp) -> Result<(), Fault> {
         self.sql(
             "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)
-             WHERE n = ?1 AND (settled IS NULL OR (settled IN ('gone', 'elsewhere') AND ?2 NOT IN ('gone', 'elsewhere')))",
+             WHERE n = ?1 AND (settled IS NULL OR (?2 NOT IN ('gone', 'elsewhere', settled) AND (settled IN ('gone', 'elsewhere')
+                 OR (SELECT outcome IN ('presumed-approved', 'presumed-rejected') FROM answer WHERE request = ?1
+                     ORDER BY n DESC LIMIT 1))))",
         )?
         .execute(params![request, word, Micros(at), elsewhere])?;
         Ok(())

@@ -97,14 +97,20 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     batch.push(contact("c2", "bob", 2, Some("r2")));
     ledger.commit(batch).await.unwrap();
     assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(2))]);
+    assert_eq!(doubted(&ledger).await, ["r1"], "no contact says that its approval was carried out");
+    // The platform's word goes before what was presumed.
+    ledger.commit(vec![settled("r1", Some(RequestStatus::Rejected), 3)]).await.unwrap();
+    assert_eq!(doubted(&ledger).await, ["r1"; 0]);
+    let history = load(&ledger, 4).await.policy_state.history;
+    assert!(history.iter().any(|row| row.kind == HistoryKind::Rejected && row.owner.as_ref() == "ann"), "{history:?}");
 }
 
 #[tokio::test]
 async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else() {
     let world = World::new();
     let ledger = world.open();
-    let mut batch = vec![seen("r1", Some("ann"), 0), settled("r1", None, 10), seen("r2", Some("ann/bot"), 20)];
-    batch.extend([intent("r2", Answer::Approve, vec![], 1, 21), contact("c1", "ann/bot", 22, None)]);
+    let mut batch = vec![seen("r1", Some("ann"), 0), settled("r1", None, 10), seen("r2", Some("ann"), 20)];
+    batch.extend([intent("r2", Answer::Approve, vec![], 1, 21), contact("c1", "ann", 22, None)]);
     ledger.commit(batch).await.unwrap();
     let elsewhere = |memory: &SavedAgent| memory.contacts.iter().map(|one| one.elsewhere).collect::<Vec<_>>();
     assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec!["r1".to_owned()], vec![false]));

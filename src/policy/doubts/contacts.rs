@@ -161,11 +161,13 @@ impl OpenContacts {
         self.of(owner).next().is_some()
     }
 
-    /// Whether somebody else let this owner in since then.
-    pub fn let_in_elsewhere(&self, owner: &str, since: Timestamp) -> bool {
-        let first = |open: &Open| open.owners.first().is_some_and(|first| **first == *owner);
-        let open = self.of(owner).filter_map(|id| self.open.get(id));
-        open.filter(|open| first(open)).any(|open| open.elsewhere && open.since >= since)
+    /// Whether somebody else let this very sender in since then.
+    pub fn let_in_elsewhere(&self, sender: &Handle, since: Timestamp) -> bool {
+        let theirs = |open: &Open| {
+            open.handle.as_ref() == Some(sender) && open.owners.first().is_some_and(|first| **first == *sender.owner())
+        };
+        let open = self.of(sender.owner()).filter_map(|id| self.open.get(id));
+        open.filter(|open| theirs(open)).any(|open| open.elsewhere && open.since >= since)
     }
 
     /// No answer of ours made this contact, whose first owner this is: when it came to be.

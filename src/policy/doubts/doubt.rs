@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{ContactId, RequestId};
+use crate::model::{ContactId, Handle, RequestId};
 use crate::policy::evaluate::inputs::after;
 use crate::policy::history::HistoryNeeds;
 
@@ -113,6 +113,8 @@ pub enum Basis {
     Vanished(RequestId),
     /// Somebody else answered this request, and nobody said how.
     SettledElsewhere(RequestId),
+    /// An answer of unknown fate presumably let this request in, and no contact has shown it.
+    Presumed(RequestId),
     /// This request's sender has the owner's name, and another id.
     OtherSender(RequestId),
     /// This contact has the owner's name, and another id.
@@ -128,6 +130,7 @@ impl Basis {
             Basis::Unlisted(_) => "request-not-listed",
             Basis::Vanished(_) => "request-vanished",
             Basis::SettledElsewhere(_) => "settled-elsewhere",
+            Basis::Presumed(_) => "presumed-approved",
             Basis::OtherSender(_) => "other-sender",
             Basis::OtherContact(_) => "other-contact",
         }
@@ -143,6 +146,7 @@ impl Basis {
             "request-not-listed" => request().map(Basis::Unlisted),
             "request-vanished" => request().map(Basis::Vanished),
             "settled-elsewhere" => request().map(Basis::SettledElsewhere),
+            "presumed-approved" => request().map(Basis::Presumed),
             "other-sender" => request().map(Basis::OtherSender),
             "other-contact" => contact().map(Basis::OtherContact),
             _ => None,
@@ -153,9 +157,11 @@ impl Basis {
     pub fn subject(&self) -> &str {
         match self {
             Basis::Contact(id) | Basis::NamelessContact(id) | Basis::OtherContact(id) => id.as_str(),
-            Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
-                id.as_str()
-            }
+            Basis::Unlisted(id)
+            | Basis::Vanished(id)
+            | Basis::SettledElsewhere(id)
+            | Basis::Presumed(id)
+            | Basis::OtherSender(id) => id.as_str(),
         }
     }
 
@@ -163,9 +169,11 @@ impl Basis {
     pub fn request(&self) -> Option<&RequestId> {
         match self {
             Basis::Contact(_) | Basis::NamelessContact(_) | Basis::OtherContact(_) => None,
-            Basis::Unlisted(id) | Basis::Vanished(id) | Basis::SettledElsewhere(id) | Basis::OtherSender(id) => {
-                Some(id)
-            }
+            Basis::Unlisted(id)
+            | Basis::Vanished(id)
+            | Basis::SettledElsewhere(id)
+            | Basis::Presumed(id)
+            | Basis::OtherSender(id) => Some(id),
         }
     }
 }
@@ -178,6 +186,12 @@ impl fmt::Display for Basis {
             Basis::Unlisted(id) => write!(f, "request {id} was pending, and was not listed since"),
             Basis::Vanished(id) => write!(f, "request {id} is not listed any more, and nobody said how it ended"),
             Basis::SettledElsewhere(id) => write!(f, "request {id} was answered elsewhere"),
+            Basis::Presumed(id) => {
+                write!(
+                    f,
+                    "request {id} was presumably approved by an answer of unknown fate, and no contact came of it"
+                )
+            }
             Basis::OtherSender(id) => write!(f, "request {id} came with another id for that name"),
             Basis::OtherContact(id) => write!(f, "contact {id} has another id for that name"),
         }
@@ -189,6 +203,8 @@ impl fmt::Display for Basis {
 pub struct Doubt {
     /// Whom it concerns.
     pub owner: Arc<str>,
+    /// Who sent the request that it rests on.
+    pub sender: Option<Handle>,
     /// What is unknown about them.
     pub fact: Fact,
     /// Since when.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{ContactKind, RequestId, Sender};
-use crate::policy::testkit::{hours, noon};
+use crate::policy::testkit::{handle, hours, noon};
 
 fn contact(id: &str, handle: Option<&str>) -> Contact {
     let id = ContactId::parse(id).unwrap();
@@ -26,7 +26,8 @@ fn on_record(contacts: Vec<OpenContact>) -> Doubts {
 
 fn vanished(owner: &str, request: &str, until: Timestamp) -> Doubt {
     let basis = Basis::Vanished(RequestId::parse(request).unwrap());
-    Doubt { owner: owner.into(), fact: Fact::Rejected, since: noon(), until: Some(until), basis }
+    let sender = Some(handle(owner));
+    Doubt { owner: owner.into(), sender, fact: Fact::Rejected, since: noon(), until: Some(until), basis }
 }
 
 fn removed(doubts: &Doubts, owner: &str) -> bool {
@@ -157,15 +158,32 @@ fn what_vanished_is_in_doubt_for_as_long_as_a_rule_looks_back() {
     assert_eq!(doubts.len, 1, "an answer of ours to another request says nothing");
     doubts.contact_made(&came, None);
     assert_eq!((doubts.len, doubts.by_owner.len()), (0, 0), "a contact appeared: they were let in");
-    doubts.ended_unseen("ann", Basis::Vanished(RequestId::parse("r4").unwrap()), noon(), noon() + hours(24));
+    doubts.ended_unseen(&handle("ann"), Basis::Vanished(RequestId::parse("r4").unwrap()), noon(), noon() + hours(24));
     assert_eq!(doubts.len, 0, "whichever is seen first");
     doubts.ended_unseen(
-        "ann",
+        &handle("ann"),
         Basis::Vanished(RequestId::parse("r5").unwrap()),
         noon() + hours(25),
         noon() + hours(26),
     );
     assert_eq!(doubts.len, 1);
+    // Somebody else let another agent of that owner in.
+    doubts.ended_unseen(
+        &handle("ann/bot"),
+        Basis::Vanished(RequestId::parse("r6").unwrap()),
+        noon() - hours(2),
+        noon() + hours(26),
+    );
+    doubts.contact_made(&came, None);
+    assert_eq!(doubts.len, 2, "it says nothing of this one");
+    doubts.ended_unseen(
+        &handle("ann/bot"),
+        Basis::Presumed(RequestId::parse("r7").unwrap()),
+        noon() - hours(2),
+        noon() + hours(26),
+    );
+    doubts.contact_made(&came, Some(&RequestId::parse("r7").unwrap()));
+    assert_eq!(doubts.len, 2, "the contact of this very answer says that it was carried out");
 }
 
 #[test]

@@ -63,10 +63,10 @@ impl Contacts {
         open.collect()
     }
 
-    /// Whether somebody else let this owner in since then.
-    pub fn let_in_elsewhere(&self, owner: &str, since: Timestamp) -> bool {
+    /// Whether somebody else let this very sender in since then.
+    pub fn let_in_elsewhere(&self, sender: &Handle, since: Timestamp) -> bool {
         let came = |row: &Row| !row.ours && row.inserted.or(row.added) >= Some(since);
-        self.0.values().any(|row| came(row) && row.owners.iter().any(|known| **known == *owner))
+        self.0.values().any(|row| came(row) && row.handle.as_ref() == Some(sender))
     }
 
     /// Every owner of a contact that is open on record.

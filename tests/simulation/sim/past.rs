@@ -111,7 +111,14 @@ impl Past {
         {
             self.unseen.remove(owner);
         }
-        if let Record::Settled { request, status: Some(_), .. } = entry {
+        if let Record::Outcome { request, outcome: Outcome::Presumed(Answer::Approve), at, .. } = entry
+            && let (Some(owner), Some((_, By::Rule(_)))) = (&owner, self.said.get(request))
+        {
+            self.unseen.entry(owner.clone()).or_default().insert(request.clone(), *at);
+        }
+        if let Record::Settled { request, status: Some(_), .. } | Record::ContactAdded { request: Some(request), .. } =
+            entry
+        {
             self.unseen.values_mut().for_each(|unseen| {
                 unseen.remove(request);
             });

@@ -61,6 +61,10 @@ pub struct LedgerModel {
     gone: HashSet<RequestId>,
     /// Of those, the ones that somebody else answered, and nobody said how.
     elsewhere: HashSet<RequestId>,
+    /// Requests that are ended by an approval of unknown fate by a rule.
+    presumed: HashSet<RequestId>,
+    /// Requests whose approval made a contact that was shown.
+    met: HashSet<RequestId>,
     decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
@@ -100,7 +104,7 @@ impl LedgerModel {
         move_to(&mut self.decided, id, &name);
         move_to(&mut self.charges, id, &name);
         self.holds.remove(id);
-        for set in [&mut self.settled, &mut self.gone, &mut self.elsewhere] {
+        for set in [&mut self.settled, &mut self.gone, &mut self.elsewhere, &mut self.presumed, &mut self.met] {
             if set.remove(id) {
                 set.insert(name.clone());
             }
@@ -250,6 +254,10 @@ impl LedgerModel {
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
                 }
+                if *outcome == Outcome::Presumed(Answer::Approve) && !matches!(row.by, By::Person(_)) {
+                    self.presumed.insert(request.clone());
+                    self.unseen.insert(request.clone(), *at);
+                }
                 if *outcome == Outcome::SettledElsewhere {
                     self.elsewhere.insert(request.clone());
                     self.unseen.insert(request.clone(), *at);
@@ -259,8 +267,8 @@ impl LedgerModel {
                 }
             }
             Record::Settled { request, status, at, .. } => {
-                let open =
-                    !self.settled.contains(request) || self.gone.contains(request) || self.elsewhere.contains(request);
+                let open = !self.settled.contains(request)
+                    || [&self.gone, &self.elsewhere, &self.presumed].iter().any(|set| set.contains(request));
                 if open && *status == Some(RequestStatus::Rejected) && self.seen.contains_key(request) {
                     self.elsewhere.remove(request);
                     self.done.push((request.clone(), HistoryKind::Rejected, *at));
@@ -272,6 +280,7 @@ impl LedgerModel {
                 if status.is_some() {
                     self.elsewhere.remove(request);
                     self.gone.remove(request);
+                    self.presumed.remove(request);
                     self.unseen.remove(request);
                 }
             }
@@ -294,6 +303,7 @@ impl LedgerModel {
                     self.guests.met(request, &contact.id, *doubt);
                 }
                 let made = request.as_ref().and_then(|request| self.seen.get(request)?.1.clone());
+                self.met.extend(request.clone());
                 self.contacts.added(contact, made, *at);
             }
             Record::ContactRemoved { contact, expired, at, .. } => {
@@ -494,14 +504,24 @@ impl LedgerModel {
 
     /// Requests that ended, and nobody said how.
     fn ended_unseen(&self) -> Vec<Doubt> {
-        let doubts = self.unseen.iter().filter_map(|(id, at)| {
+        let unseen = self.unseen.iter().filter(|(id, _)| !(self.presumed.contains(*id) && self.met.contains(*id)));
+        let doubts = unseen.filter_map(|(id, at)| {
             let (first_seen, owner) = self.seen.get(id)?;
             let (owner, since) = (owner.as_deref()?, self.sent.get(id).copied().unwrap_or(*first_seen));
-            let basis = match self.gone.contains(id) {
-                true => Basis::Vanished(original(id)),
-                false => Basis::SettledElsewhere(original(id)),
+            let basis = match (self.presumed.contains(id), self.gone.contains(id)) {
+                (true, _) => Basis::Presumed(original(id)),
+                (false, true) => Basis::Vanished(original(id)),
+                (false, false) => Basis::SettledElsewhere(original(id)),
             };
-            let doubt = Doubt { owner: owner.into(), fact: Fact::Rejected, since, until: Some(*at), basis };
+            let sender = self.senders.get(id)?.handle()?.clone();
+            let doubt = Doubt {
+                owner: owner.into(),
+                sender: Some(sender.clone()),
+                fact: Fact::Rejected,
+                since,
+                until: Some(*at),
+                basis,
+            };
             let said = |(of, request, ..): &&(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)| {
                 **of == *owner && request.as_ref().is_some_and(|request| original(request) == original(id))
             };
@@ -509,7 +529,7 @@ impl LedgerModel {
                 row.open() && row.answer == Answer::Approve && self.owner(id).as_deref() == Some(owner)
             });
             let ended = self.settlements.iter().any(|one| said(&one))
-                || (self.contacts.let_in_elsewhere(owner, since) && !open)
+                || (self.contacts.let_in_elsewhere(&sender, since) && !open)
                 || self.let_in_by_person(owner).is_some_and(|last| last >= *at);
             (!ended).then_some(doubt)
         });

@@ -137,7 +137,7 @@ fn what_is_in_doubt_is_not_known() {
     // Somebody else has this name now.
     let basis = Basis::OtherSender(id("r9"));
     let since = at("1970-01-01T00:00:00Z");
-    let doubt = Doubt { owner: "acme".into(), fact: Fact::Identity, since, until: None, basis };
+    let doubt = Doubt { owner: "acme".into(), sender: None, fact: Fact::Identity, since, until: None, basis };
     held.core.policy_state.doubts_mut().add(doubt);
     assert_eq!((known(&held, "acme/bot"), known(&held, "ann")), ((None, None), (Some(true), Some(true))));
     // The contact may have gone: only a reading to come shows.

@@ -199,3 +199,55 @@ fn what_the_platform_says_at_last_of_a_request_that_vanished_while_nobody_ran_co
         assert!(held.recorded.iter().any(said), "{status} is on record");
     }
 }
+
+/// An approval of unknown fate, after which the request is listed no more.
+fn presumed() -> Held {
+    let mut held = with_rules(SavedAgent::default());
+    held.lists_after(MINUTES, &[of("r1", "ann")]);
+    responds(&mut held, "r1", CallFault::NoAnswer);
+    held.lists_after(MINUTES, &[of("r2", "ann/bot")]);
+    held
+}
+
+fn responds(held: &mut Held, id: &str, fault: CallFault) {
+    let error = CallError { fault, code: None, message: None, retry_after: None };
+    let (request, written) = (RequestId::parse(id).unwrap(), now(held.at).mono);
+    held.tell(Input::Responded { request, attempt: 1, reply: Reply { result: Err(error), date: None }, written });
+}
+
+#[test]
+fn an_approval_of_unknown_fate_may_have_come_after_a_rejection_until_its_contact_appears() {
+    let mut held = presumed();
+    assert_eq!(bases(&held), doubt("presumed-approved", "r1"));
+    assert!(!let_in(&held, "r2"));
+    let sender = Sender::parse(Some("ann"));
+    let id = ContactId::parse("c1").unwrap();
+    let contact = Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None, ids: None };
+    held.core.contact_added(contact, held.now());
+    held.wait(Duration::from_secs(1));
+    assert!(bases(&held).is_empty() && let_in(&held, "r2"));
+
+    for (status, lets_in) in [(RequestStatus::Rejected, false), (RequestStatus::Approved, true)] {
+        let mut held = presumed();
+        held.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), held.now());
+        held.wait(Duration::from_secs(1));
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{status:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_a_refused_key_kept_from_being_given_is_withdrawn_on_record() {
+    let withdrawn = |held: &Held| {
+        let about = |entry: &&Record| matches!(entry, Record::Withdrawn { request, .. } if request.as_str() == "r1");
+        held.recorded.iter().filter(about).count()
+    };
+    let mut held = with_rules(SavedAgent::default());
+    held.lists_after(MINUTES, &[of("r1", "ann")]);
+    assert_eq!((let_in(&held, "r1"), withdrawn(&held)), (true, 0));
+    responds(&mut held, "r1", CallFault::KeyRefused);
+    assert_eq!(withdrawn(&held), 1, "after a restart it would be one of unknown fate");
+    let before = held.intents();
+    held.tell(Input::KeyRenewed { changed: true });
+    held.lists_after(10 * MINUTES, &[of("r1", "ann")]);
+    assert!(held.intents() > before, "with a good key it is decided and sent again");
+}
