@@ -25,6 +25,7 @@ use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender, Str
 use crate::platform::Page;
 
 use self::listing::Counted;
+pub(crate) use answer::Begun;
 pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
 pub use entry::{Before, Entry, QueuePosition, Stage};

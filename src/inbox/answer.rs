@@ -98,6 +98,17 @@ struct Bound {
     /// The end of this answer is on record already: the request returned after it.
     recorded: bool,
     refusals: Refusals,
+    /// The other answer that a person wants instead. Until its intent goes on record, the earlier one binds.
+    instead: Option<Box<Said>>,
+}
+
+/// An answer that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// Which attempt it is, from 1.
+    pub(crate) attempt: u32,
+    /// An earlier answer, which the record holds for open and which may have been carried out, is given up for it.
+    pub(crate) gives_up: bool,
 }
 
 /// See the module.
@@ -134,13 +145,15 @@ impl AnswerState {
 
     /// The end of this answer is on record, and the request is listed again.
     pub(super) fn returned(said: Said, subject: Subject) -> Self {
-        let bound = Bound { said, subject, attempts: 0, recorded: true, refusals: Refusals::default() };
+        let refusals = Refusals::default();
+        let bound = Bound { said, subject, attempts: 0, recorded: true, refusals, instead: None };
         Self(State::Bound(Box::new(bound)))
     }
 
     /// The ledger holds this answer for open.
     pub(super) fn unknown(said: Said, subject: Subject, attempts: u32, ended: Mark) -> Self {
-        let bound = Bound { said, subject, attempts, recorded: false, refusals: Refusals::default() };
+        let refusals = Refusals::default();
+        let bound = Bound { said, subject, attempts, recorded: false, refusals, instead: None };
         Self(State::Unknown { bound: Box::new(bound), ended })
     }
 
@@ -149,7 +162,7 @@ impl AnswerState {
         match &self.0 {
             State::Free { order: None, .. } => Some(Next::Rules),
             State::Free { order: Some(order), .. } => Some(Next::Person(order)),
-            State::Bound(bound) => Some(Next::Again(&bound.said)),
+            State::Bound(bound) => Some(bound.instead.as_deref().map_or(Next::Again(&bound.said), Next::Person)),
             State::InFlight(_) | State::Unknown { .. } => None,
         }
     }
@@ -272,12 +285,21 @@ impl AnswerState {
         }
     }
 
-    fn begin(&mut self, said: Said, subject: Subject) -> u32 {
-        let attempt = self.attempts() + 1;
-        let (bound, refusals) = (self.may_be_heard(), self.refusals());
+    fn begin(&mut self, said: Said, subject: Subject) -> Begun {
+        let begun = match &self.0 {
+            State::Bound(bound) if bound.instead.is_some() => {
+                let gives_up = !bound.recorded;
+                self.0 = Self::free().0;
+                Begun { attempt: 1, gives_up }
+            }
+            State::Free { .. } | State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => {
+                Begun { attempt: self.attempts() + 1, gives_up: false }
+            }
+        };
+        let (attempt, bound, refusals) = (begun.attempt, self.may_be_heard(), self.refusals());
         let recorded = bound && self.ends().is_none();
         self.0 = State::InFlight(Box::new(Flight { said, subject, attempt, bound, recorded, refusals, updated: None }));
-        attempt
+        begun
     }
 
     /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
@@ -285,7 +307,8 @@ impl AnswerState {
     fn without(flight: Flight, intended: bool) -> Self {
         let Flight { said, subject, attempt, bound, recorded, refusals, .. } = flight;
         if bound {
-            let bound = Bound { said, subject, attempts: attempt, recorded: recorded && !intended, refusals };
+            let recorded = recorded && !intended;
+            let bound = Bound { said, subject, attempts: attempt, recorded, refusals, instead: None };
             return Self(State::Bound(Box::new(bound)));
         }
         let intended = intended.then_some(said.answer);
@@ -313,12 +336,12 @@ impl AnswerState {
 }
 
 impl Inbox {
-    /// Its intent goes on record, and nobody else touches it. Returns which attempt it is.
-    pub(crate) fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<u32> {
+    /// Its intent goes on record, and nobody else touches it.
+    pub(crate) fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<Begun> {
         let entry = self.entries.get_mut(id)?;
-        let attempt = entry.answer.begin(said, Subject::of(&entry.request));
+        let begun = entry.answer.begin(said, Subject::of(&entry.request));
         self.place(id, Queue::Out);
-        Some(attempt)
+        Some(begun)
     }
 
     /// The answer was not sent, or certainly not carried out: the request is to be decided again, not before `until`.
@@ -335,7 +358,7 @@ impl Inbox {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(Flight { said, subject, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
-        let bound = Bound { said, subject, attempts: attempt, recorded: false, refusals };
+        let bound = Bound { said, subject, attempts: attempt, recorded: false, refusals, instead: None };
         entry.answer = AnswerState(State::Unknown { bound: Box::new(bound), ended });
         self.place(id, Queue::Out);
     }
@@ -367,11 +390,9 @@ impl Inbox {
         self.place(id, Queue::Delayed { until, held: false });
     }
 
-    /// A person wants this to be sent, whatever may have been carried out before. Whether an earlier answer that the record
-    /// holds for open is given up for it.
-    pub fn order(&mut self, id: &RequestId, said: Said) -> bool {
-        let Some(entry) = self.entries.get_mut(id) else { return false };
-        let mut given_up = false;
+    /// A person wants this to be sent, whatever may have been carried out before.
+    pub fn order(&mut self, id: &RequestId, said: Said) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
             State::Free { order, intended, attempts, refusals } => {
                 if intended.is_none() {
@@ -383,24 +404,20 @@ impl Inbox {
             State::Bound(bound) if bound.said.answer == said.answer => {
                 (bound.refusals, bound.said) = (Refusals::default(), said);
                 bound.subject = Subject::of(&entry.request);
+                bound.instead = None;
             }
-            State::Bound(bound) => {
-                given_up = !bound.recorded;
-                let order = Some(Box::new(said));
-                let (intended, attempts, refusals) = (None, 0, Refusals::default());
-                entry.answer = AnswerState(State::Free { order, intended, attempts, refusals });
-            }
-            State::InFlight(_) | State::Unknown { .. } => return false,
+            State::Bound(bound) => bound.instead = Some(Box::new(said)),
+            State::InFlight(_) | State::Unknown { .. } => return,
         }
         self.requeue(id);
-        given_up
     }
 
     /// The sender is another than was known: what a person said of the one before is not sent.
     pub(crate) fn take_order(&mut self, id: &RequestId) -> Option<Said> {
         match &mut self.entries.get_mut(id)?.answer.0 {
-            State::Free { order, .. } => order.take().map(|said| *said),
-            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+            State::Free { order: said, .. } => said.take().map(|said| *said),
+            State::Bound(bound) => bound.instead.take().map(|said| *said),
+            State::InFlight(_) | State::Unknown { .. } => None,
         }
     }
 
@@ -410,7 +427,7 @@ impl Inbox {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
             State::Free { order, .. } => *order = None,
-            State::Bound(_) => {}
+            State::Bound(bound) => bound.instead = None,
             State::InFlight(_) | State::Unknown { .. } => return,
         }
         self.requeue(id);

@@ -11,7 +11,7 @@ use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Before, Next, Said, Seen, Stage};
+use crate::inbox::{Before, Begun, Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
@@ -293,7 +293,10 @@ impl Core {
         let Intent { said, policy, charges } = intent;
         let Said { answer, by, lasts } = said.clone();
         self.withdraw(id, Some(answer), now);
-        let Some(attempt) = self.inbox.begin_answer(id, said) else { return };
+        let Some(Begun { attempt, gives_up }) = self.inbox.begin_answer(id, said) else { return };
+        if gives_up {
+            self.give_up_answer(id, now);
+        }
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         if answer == Answer::Approve {
             self.approving(id, request.sender.handle(), now);

@@ -34,7 +34,7 @@ impl Outbox {
         self.len += 1;
         self.pushed += 1;
         match self.batches.back_mut() {
-            Some(batch) if batch.len() < self.batch => batch.push(entry),
+            Some(batch) if batch.len() < self.batch || replaces(batch.last(), &entry) => batch.push(entry),
             _ => self.batches.push_back(vec![entry]),
         }
     }
@@ -69,6 +69,12 @@ impl Outbox {
     pub(super) fn is_full(&self) -> bool {
         self.len >= self.max
     }
+}
+
+/// Whether this is the answer for which the last one was given up: on record is either both or none of it, or a start in between
+/// would know of no answer that binds.
+fn replaces(last: Option<&Record>, entry: &Record) -> bool {
+    matches!((last, entry), (Some(Record::Withdrawn { request: before, .. }), Record::Intent { request, .. }) if before == request)
 }
 
 /// The requests that are answered once this batch is on record.
@@ -143,6 +149,18 @@ mod tests {
             .collect();
         assert_eq!(rest, [BATCH_MAX.to_string(), (BATCH_MAX + 1).to_string()]);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_answer_and_the_one_that_it_replaces_are_in_one_batch() {
+        let withdrawn = |id: &str| {
+            let (agent, request) = (AgentId::parse("a").unwrap(), RequestId::parse(id).unwrap());
+            Record::Withdrawn { agent, request, at: Timestamp::UNIX_EPOCH }
+        };
+        let mut outbox = Outbox::new(1);
+        [withdrawn("r1"), intent("r1"), withdrawn("r2"), intent("r3")].into_iter().for_each(|entry| outbox.push(entry));
+        let sizes: Vec<usize> = std::iter::from_fn(|| outbox.next_batch()).map(|batch| batch.len()).collect();
+        assert_eq!(sizes, [2, 1, 1]);
     }
 
     #[test]

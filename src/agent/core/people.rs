@@ -197,10 +197,7 @@ impl Core {
         if let Some(was) = self.inbox.entry_mut(id).and_then(Entry::take_was) {
             return Some(OpOutcome::error("changed", changed(&request, &was)));
         }
-        if self.inbox.order(id, Said { answer, by: By::Person(person.clone()), lasts }) {
-            // Only a person may give another answer than one that may have been carried out.
-            self.give_up_answer(id, now);
-        }
+        self.inbox.order(id, Said { answer, by: By::Person(person.clone()), lasts });
         self.waiting.entry(id.clone()).or_default().push(token);
         self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request, verdict, person: person.clone() });
@@ -333,8 +330,9 @@ impl Core {
         }
     }
 
-    /// An answer that may have been carried out is given up for a person's other one: the record holds it for open no more.
-    fn give_up_answer(&mut self, id: &RequestId, now: Now) {
+    /// An answer that may have been carried out is given up for a person's other one, whose intent follows in the same batch:
+    /// the record holds it for open no more.
+    pub(super) fn give_up_answer(&mut self, id: &RequestId, now: Now) {
         let handle = self.inbox.entry(id).and_then(|entry| entry.request().sender.handle().cloned());
         self.approval_ended(id, handle.as_ref(), false, now);
         self.policy_state.give_back(id);

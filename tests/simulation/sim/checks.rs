@@ -223,6 +223,10 @@ impl World {
         if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over && !by_person) {
             self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
         }
+        if by_person && knock.bound != Some(answer) {
+            // A person's other answer takes the place of all that may have been carried out before.
+            knock.uncertain = 0;
+        }
         knock.bound = Some(answer);
         knock.uncertain += 1;
     }

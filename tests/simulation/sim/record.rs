@@ -278,6 +278,8 @@ impl LedgerModel {
                     self.unseen.insert(request.clone(), *at);
                 }
                 if status.is_some() {
+                    // A hold ends with its request: what comes back after the platform's word is decided like any other.
+                    self.holds.remove(request);
                     self.elsewhere.remove(request);
                     self.gone.remove(request);
                     self.presumed.remove(request);
