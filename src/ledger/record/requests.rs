@@ -8,6 +8,9 @@ use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, kept, owner_of};
 use crate::model::{AgentId, ContactRequest, Sender};
 
+/// Changes that are kept of one request: the first ones and the newest.
+const CHANGES_MAX: usize = 64;
+
 /// The row that has an id.
 struct Known {
     n: i64,
@@ -119,6 +122,12 @@ impl Recorder<'_> {
              SELECT n, ?2, handle, name, message FROM request WHERE n = ?1",
         )?
         .execute(params![n, Micros(at)])?;
+        // Somebody who changes a name again and again fills no disk: the first changes stay, and the newest.
+        self.sql(&format!(
+            "DELETE FROM request_change WHERE n = (SELECT n FROM request_change WHERE request = ?1 ORDER BY n DESC LIMIT 1 OFFSET 1)
+                 AND (SELECT count(*) FROM request_change WHERE request = ?1) > {CHANGES_MAX}"
+        ))?
+        .execute([n])?;
         self.sql("UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5 WHERE n = ?1")?.execute(
             params![
                 n,

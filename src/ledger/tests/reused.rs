@@ -81,6 +81,20 @@ async fn a_pending_request_whose_sender_changed_while_nobody_watched_is_the_same
 }
 
 #[tokio::test]
+async fn who_changes_a_name_again_and_again_fills_no_disk() {
+    let world = World::new();
+    let ledger = world.open();
+    for turn in 0..200 {
+        ledger.commit(vec![sent("r1", Some(&format!("ann{turn}")), 0, turn)]).await.unwrap();
+    }
+    let sql = world.sql();
+    let mut statement = sql.prepare("SELECT handle FROM request_change ORDER BY n").unwrap();
+    let before: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!((before.len(), &*before[62], &*before[63]), (64, "ann62", "ann198"));
+    assert_eq!(rows(&world), [row("ann199", false, None)]);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule() {
     let world = World::new();
     let ledger = world.open();
