@@ -61,6 +61,8 @@ pub struct Flight {
     bound: bool,
     /// The end of that earlier one is on record already.
     recorded: bool,
+    /// A person wanted it to be sent.
+    ordered: bool,
     refusals: Refusals,
     /// What the channel said of the request meanwhile.
     updated: Option<RequestStatus>,
@@ -97,6 +99,8 @@ struct Bound {
     attempts: u32,
     /// The end of this answer is on record already: the request returned after it.
     recorded: bool,
+    /// A person wanted it to be sent, since the request is here.
+    ordered: bool,
     refusals: Refusals,
     /// The other answer that a person wants instead. Until its intent goes on record, the earlier one binds.
     instead: Option<Box<Said>>,
@@ -146,14 +150,14 @@ impl AnswerState {
     /// The end of this answer is on record, and the request is listed again.
     pub(super) fn returned(said: Said, subject: Subject) -> Self {
         let refusals = Refusals::default();
-        let bound = Bound { said, subject, attempts: 0, recorded: true, refusals, instead: None };
+        let bound = Bound { said, subject, attempts: 0, recorded: true, ordered: false, refusals, instead: None };
         Self(State::Bound(Box::new(bound)))
     }
 
     /// The ledger holds this answer for open.
     pub(super) fn unknown(said: Said, subject: Subject, attempts: u32, ended: Mark) -> Self {
         let refusals = Refusals::default();
-        let bound = Bound { said, subject, attempts, recorded: false, refusals, instead: None };
+        let bound = Bound { said, subject, attempts, recorded: false, ordered: false, refusals, instead: None };
         Self(State::Unknown { bound: Box::new(bound), ended })
     }
 
@@ -239,6 +243,14 @@ impl AnswerState {
         }
     }
 
+    /// Whether its end is on record, and nobody has wanted it to be sent once more since the request returned.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.0 {
+            State::Bound(bound) => bound.recorded && !bound.ordered,
+            State::Free { .. } | State::InFlight(_) | State::Unknown { .. } => false,
+        }
+    }
+
     fn refusals(&self) -> Refusals {
         match &self.0 {
             State::Free { refusals, .. } => *refusals,
@@ -286,6 +298,11 @@ impl AnswerState {
     }
 
     fn begin(&mut self, said: Said, subject: Subject) -> Begun {
+        let ordered = match &self.0 {
+            State::Free { order, .. } => order.is_some(),
+            State::Bound(bound) => bound.ordered || bound.instead.is_some(),
+            State::InFlight(_) | State::Unknown { .. } => false,
+        };
         let begun = match &self.0 {
             State::Bound(bound) if bound.instead.is_some() => {
                 let gives_up = !bound.recorded;
@@ -298,17 +315,18 @@ impl AnswerState {
         };
         let (attempt, bound, refusals) = (begun.attempt, self.may_be_heard(), self.refusals());
         let recorded = bound && self.ends().is_none();
-        self.0 = State::InFlight(Box::new(Flight { said, subject, attempt, bound, recorded, refusals, updated: None }));
+        let flight = Flight { said, subject, attempt, bound, recorded, ordered, refusals, updated: None };
+        self.0 = State::InFlight(Box::new(flight));
         begun
     }
 
     /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
     /// record and still open.
     fn without(flight: Flight, intended: bool) -> Self {
-        let Flight { said, subject, attempt, bound, recorded, refusals, .. } = flight;
+        let Flight { said, subject, attempt, bound, recorded, ordered, refusals, .. } = flight;
         if bound {
             let recorded = recorded && !intended;
-            let bound = Bound { said, subject, attempts: attempt, recorded, refusals, instead: None };
+            let bound = Bound { said, subject, attempts: attempt, recorded, ordered, refusals, instead: None };
             return Self(State::Bound(Box::new(bound)));
         }
         let intended = intended.then_some(said.answer);
@@ -357,8 +375,8 @@ impl Inbox {
     pub(crate) fn fate_unknown(&mut self, id: &RequestId) {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let Some(Flight { said, subject, attempt, refusals, .. }) = entry.answer.take_flight() else { return };
-        let bound = Bound { said, subject, attempts: attempt, recorded: false, refusals, instead: None };
+        let Some(Flight { said, subject, attempt, ordered, refusals, .. }) = entry.answer.take_flight() else { return };
+        let bound = Bound { said, subject, attempts: attempt, recorded: false, ordered, refusals, instead: None };
         entry.answer = AnswerState(State::Unknown { bound: Box::new(bound), ended });
         self.place(id, Queue::Out);
     }
@@ -404,7 +422,7 @@ impl Inbox {
             State::Bound(bound) if bound.said.answer == said.answer => {
                 (bound.refusals, bound.said) = (Refusals::default(), said);
                 bound.subject = Subject::of(&entry.request);
-                bound.instead = None;
+                (bound.ordered, bound.instead) = (true, None);
             }
             State::Bound(bound) => bound.instead = Some(Box::new(said)),
             State::InFlight(_) | State::Unknown { .. } => return,
@@ -427,7 +445,7 @@ impl Inbox {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
             State::Free { order, .. } => *order = None,
-            State::Bound(bound) => bound.instead = None,
+            State::Bound(bound) => (bound.ordered, bound.instead) = (false, None),
             State::InFlight(_) | State::Unknown { .. } => return,
         }
         self.requeue(id);

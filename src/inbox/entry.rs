@@ -167,9 +167,10 @@ impl Entry {
         self.first_seen = at;
     }
 
-    /// Whether what was said last is a person's word for the request as it is known now.
+    /// Whether what was said last is a person's word for the request as it is known now. What a person said of a request that
+    /// had ended, and is listed again, is not: rules, revokes and removals may have come since.
     pub(crate) fn said_by_person(&self) -> bool {
-        self.answer.said().is_some_and(Said::by_person) && self.is_as_answered()
+        self.answer.said().is_some_and(Said::by_person) && self.is_as_answered() && !self.answer.is_over()
     }
 
     /// Whether it may be the very request that its earlier answer was for.

@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use doorman::sandbox::wire::RequestState;
 use doorman::sandbox::{NewRequest, Status};
 use serde_json::Value;
 
 use crate::faults::checks::contacts_are_ours;
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
+use crate::faults::strangers::{ask, decided, on_record, request, waits};
 
 /// The recipes that ask for how long somebody was not removed, and whom each lets in.
 const FORGETS_NO_REMOVAL: [(&str, &str); 4] = [
@@ -30,36 +30,6 @@ const BY_NAME: [(&str, &str); 5] = [
 
 fn recipe(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes").join(name)
-}
-
-fn request(site: &Site, id: &str) -> RequestState {
-    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
-}
-
-fn ask(site: &Site, handle: &str, id: &str) {
-    site.control.request(&NewRequest::to(AGENT).from(handle).id(id)).unwrap();
-}
-
-fn decided(lines: &[Value], request: &str) -> Option<String> {
-    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
-    Some(line["verdict"].as_str()?.to_owned())
-}
-
-async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
-    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
-    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
-    assert_eq!(request(site, id).status, Status::Pending);
-    Ok(())
-}
-
-/// Waits until a decision on this request is on record: a command reads it there.
-async fn on_record(site: &Site, id: &str) -> Result<(), String> {
-    site.until("the decision is on record", |_| {
-        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1";
-        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
-        ledger.query_row(sql, [id], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
-    })
-    .await
 }
 
 async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
@@ -101,7 +71,7 @@ async fn by_no_recipe_does_a_contact_without_its_handle_lose_its_removal() -> Re
             daemon.until("it is decided", |lines| decided(lines, "second").is_some()).await?;
             assert_ne!(request(&site, "second").status, Status::Approved, "{case}:\n{}", daemon.tail(20));
             assert_ne!(decided(&daemon.lines(), "second").as_deref(), Some("approve"), "{case}");
-            on_record(&site, "second").await?;
+            on_record(&site, "second", handle).await?;
             let (_, explained, _) = site.cli(&["explain", "second"]).await;
             assert!(explained.contains("removed"), "{case}: {explained}");
             daemon.stop().await?;

@@ -2,48 +2,17 @@
 
 use std::path::Path;
 
-use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{NewRequest, SandboxOptions, Status};
+use doorman::sandbox::{SandboxOptions, Status};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
+use crate::faults::strangers::{ask, decided, on_record, request, waits};
 
 /// Lets carol and her agents in, unless somebody of hers was rejected lately.
 const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[rules.known]\nthen = \"approve\"\nwhen = { owner = \"carol\" }\nunless = [{ history = { rejected_within = \"30d\" } }]\n";
 /// The same, and nobody is answered yet.
 const CLOSED: &str = "version = 1\n[policy]\nmode = \"enforce\"\n";
-
-fn request(site: &Site, id: &str) -> RequestState {
-    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
-}
-
-fn ask(site: &Site, handle: &str, id: &str) {
-    site.control.request(&NewRequest::to(AGENT).from(handle).id(id)).unwrap();
-}
-
-fn decided(lines: &[Value], request: &str) -> Option<String> {
-    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
-    Some(line["verdict"].as_str()?.to_owned())
-}
-
-async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
-    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
-    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
-    assert_eq!(request(site, id).status, Status::Pending);
-    Ok(())
-}
-
-/// Waits until a decision on this sender's request is on record: a command reads it there.
-async fn on_record(site: &Site, id: &str, handle: &str) -> Result<(), String> {
-    site.until("the decision is on record", |_| {
-        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1 AND r.handle = ?2";
-        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
-        ledger.query_row(sql, [id, handle], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
-    })
-    .await
-}
 
 /// Carol waits, the daemon ends by this signal, and she is rejected meanwhile.
 async fn rejected_while_down(ending: Signal) -> Result<Site, String> {

@@ -15,3 +15,4 @@ mod matrix;
 mod network;
 mod reloads;
 pub mod site;
+pub mod strangers;

@@ -29,6 +29,7 @@ mod process;
 mod recycled;
 mod reference;
 mod reload;
+mod returned;
 mod rooms;
 mod rules_reference;
 mod sandbox;

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use doorman::sandbox::wire::RequestState;
 use doorman::sandbox::{NewRequest, Status};
 use serde_json::Value;
 
-use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
+use crate::faults::strangers::{let_in, on_record, request, waits};
 
 /// Who is let in by each of these recipes for their name, or for having been let in before.
 const RECIPES: [(&str, &str); 7] = [
@@ -20,44 +19,9 @@ const RECIPES: [(&str, &str); 7] = [
     ("quarantine-and-review.toml", "mallory"),
 ];
 
-fn request(site: &Site, id: &str) -> RequestState {
-    site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
-}
-
-fn decided(lines: &[Value], request: &str) -> Option<String> {
-    let line = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == request)?;
-    Some(line["verdict"].as_str()?.to_owned())
-}
-
 /// A request by whoever has these ids.
 fn ask(site: &Site, handle: &str, id: &str, sender: Option<&str>, owner: Option<&str>) {
     site.control.request(&NewRequest::to(AGENT).from(handle).id(id).ids(sender, owner)).unwrap();
-}
-
-async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
-    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
-    if decided(&daemon.lines(), id).as_deref() == Some("defer") {
-        let (code, _, err) = site.cli(&["approve", id]).await;
-        assert_eq!(code, 0, "{err}");
-    }
-    site.until("they are in", |_| request(site, id).status == Status::Approved).await
-}
-
-async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
-    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
-    assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
-    assert_eq!(request(site, id).status, Status::Pending);
-    Ok(())
-}
-
-/// Waits until a decision on this request is on record: a command reads it there.
-async fn on_record(site: &Site, id: &str) -> Result<(), String> {
-    site.until("the decision is on record", |_| {
-        let sql = "SELECT count(*) FROM decision d JOIN request r ON r.n = d.request WHERE r.id = ?1";
-        let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
-        ledger.query_row(sql, [id], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
-    })
-    .await
 }
 
 async fn doubts(site: &Site) -> Vec<[String; 4]> {
@@ -88,7 +52,7 @@ async fn by_no_recipe_does_the_next_holder_of_a_name_inherit_its_rights() -> Res
         waits(&site, &daemon, "second").await.map_err(|why| format!("{recipe}: {why}"))?;
         let doubt = [owner, "identity", "other-sender", "second"].map(str::to_owned);
         assert_eq!(doubts(&site).await, [doubt], "{recipe}");
-        on_record(&site, "second").await?;
+        on_record(&site, "second", handle).await?;
         let (_, explained, _) = site.cli(&["explain", "second"]).await;
         assert!(explained.contains("another id for that name"), "{recipe}: {explained}");
         let (code, _, err) = site.cli(&["settle", owner, "same"]).await;
