@@ -114,6 +114,9 @@ pub fn fill(path: &Path, requests: u64, agents: u64) {
          SELECT agent, 'c' || n, owner, handle, name, 'agent', first_seen, first_seen, n
          FROM request WHERE settled IS NOT NULL AND n % 2 AND ?1 AND ?2 AND ?3 AND ?4 IS NOT NULL",
     );
+    fill(
+        "INSERT INTO contact_owner (contact, owner, agent, at) SELECT n, owner, agent, added_at FROM contact WHERE ?1 AND ?2 AND ?3 AND ?4 IS NOT NULL",
+    );
     connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
 }
 
@@ -128,6 +131,12 @@ pub fn commands(args: &Args) -> Vec<Vec<String>> {
         words(&format!("explain {middle:08x}-2222-7000-8000-000000000000")),
         words("explain @owner-77/bot"),
         words(&format!("contacts --agent {}", agent(middle % args.agents).as_str())),
+        words("contacts -n 20"),
+        words("contacts --since 10m"),
         words("contacts --matching owner-77/*"),
+        words("contacts --matching */no-such-slug"),
+        words("contacts --matching a*/bot"),
+        words("contacts --rule friends"),
+        words("contacts --not-by-doorman"),
     ]
 }

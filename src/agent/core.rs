@@ -100,7 +100,7 @@ pub struct Core {
     last_listing: Option<jiff::Timestamp>,
     /// How many wait for a doubt was said.
     doubts_told: bool,
-    /// Its contacts have no line on record yet: those that are there are its baseline.
+    /// Its contacts were never read as a whole: those that are there are its baseline.
     new_to_record: bool,
     /// Somebody was let in since then.
     let_in: bool,
@@ -169,7 +169,7 @@ impl Core {
             handle: None,
             last_listing: None,
             doubts_told: false,
-            new_to_record: saved.newest.is_none(),
+            new_to_record: !saved.contacts_read,
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,

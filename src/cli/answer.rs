@@ -96,7 +96,10 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
     let remote = args.whom.remote.open_as(&args.whom.who, global)?;
     let answered = say(&args.whom, Verdict::Approve, args.lasts, &remote)?;
     let Some(list) = list else { return Ok(answered.code) };
-    let handles: Vec<&str> = answered.done.iter().filter_map(|one| one.handle.as_deref()).collect();
+    // With `@`, so that a handle is taken for nothing else.
+    let handle = |one: &str| format!("@{}", one.strip_prefix('@').unwrap_or(one));
+    let handles: Vec<String> = answered.done.iter().filter_map(|one| one.handle.as_deref().map(handle)).collect();
+    let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
     if handles.is_empty() {
         return Ok(answered.code);
     }

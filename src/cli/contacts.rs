@@ -2,6 +2,7 @@
 
 pub(super) mod select;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -12,10 +13,12 @@ use super::history::moment;
 use super::ledger::{fault, path};
 use super::{CliError, Global, output, table};
 use crate::ledger::LedgerReader;
-use crate::ledger::read::RecordedContact;
+use crate::ledger::read::{RecordedContact, WantedContacts};
 use crate::policy::rules::PatternSet;
 use select::Behind;
 
+/// Rows of one table; longer lists come in several.
+const TABLE_ROWS: usize = 500;
 /// Most characters of a handle in the table.
 const HANDLE_CHARS: usize = 60;
 
@@ -23,6 +26,7 @@ const HANDLE_CHARS: usize = 60;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   doorman contacts                        everybody who has access
+  doorman contacts -n 20                  the newest 20
   doorman contacts --not-by-doorman       whom no answer of doorman let in
   doorman contacts --rule friends         whom this rule let in
   doorman contacts --matching 'acme/*' --json | jq -r .handle
@@ -47,6 +51,9 @@ pub struct Args {
     /// Only contacts since then: `2h`, `2026-11-23`, or with a time and zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only the newest N
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<usize>,
     #[command(flatten)]
     agent: AgentArg,
     /// The ledger; else where the daemon keeps it
@@ -65,28 +72,56 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let keep = |handle: Option<&str>, at: Option<Timestamp>| {
-        since.is_none_or(|since| at.is_some_and(|at| at >= since))
-            && args.matching.as_ref().is_none_or(|patterns| select::fits_handle(patterns, handle))
+    let fits =
+        |handle: Option<&str>| args.matching.as_ref().is_none_or(|patterns| select::fits_handle(patterns, handle));
+    let owner = args.matching.as_ref().and_then(|patterns| select::owner(patterns));
+    let wanted = WantedContacts {
+        agent: agent.as_ref(),
+        since,
+        by: args.rule.as_deref(),
+        not_by_doorman: args.not_by_doorman,
+        owner: owner.as_deref(),
+        newest: args.limit,
+        fits: args.matching.is_some().then_some(&fits),
     };
-    let mut contacts = reader.contacts_kept(agent.as_ref(), keep).map_err(|error| fault(&error))?;
-    contacts.retain(|contact| {
-        let behind = Behind::of(contact);
-        (!args.not_by_doorman || behind == Behind::NobodyHere)
-            && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
-    });
-    if args.json {
-        for contact in &contacts {
-            output::print_json(&as_json(contact))?;
-        }
-        return Ok(0);
-    }
-    if contacts.is_empty() {
+    let mut out = Out { json: args.json, rows: Vec::new(), any: false, failed: None };
+    reader.each_contact(&wanted, |contact| out.take(contact)).map_err(|error| fault(&error))?;
+    out.flush();
+    out.failed.map_or(Ok(()), Err)?;
+    if !out.any && !args.json {
         output::note("no such contact is on record\n");
-        return Ok(0);
     }
-    output::print_page(&page(&contacts, &[], output::now()))?;
     Ok(0)
+}
+
+/// Where they go: a line each as they come, or in tables of so many, so that they need not fit into memory.
+struct Out {
+    json: bool,
+    rows: Vec<RecordedContact>,
+    any: bool,
+    failed: Option<CliError>,
+}
+
+impl Out {
+    fn take(&mut self, contact: RecordedContact) -> ControlFlow<()> {
+        self.any = true;
+        if self.json {
+            self.failed = output::print_json(&as_json(&contact)).err();
+        } else {
+            self.rows.push(contact);
+            if self.rows.len() >= TABLE_ROWS {
+                self.flush();
+            }
+        }
+        if self.failed.is_some() || output::reader_left() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn flush(&mut self) {
+        if !self.rows.is_empty() && self.failed.is_none() {
+            self.failed = output::print_page(&page(&self.rows, &[], output::now())).err();
+        }
+        self.rows.clear();
+    }
 }
 
 /// One row for pipes, strangers' text as received.

@@ -184,9 +184,10 @@ fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
     let mut found: Vec<Listed> = Vec::new();
     for rules in &rules {
         for list in lists(rules)? {
-            // Two rules files may name one list file.
+            // Two rules files may name one list file, which may have several names.
+            let place = |list: &Listed| list.file().map(|path| std::fs::canonicalize(&path).unwrap_or(path));
             let same =
-                |other: &Listed| other.name == list.name && list.written.is_some() && other.file() == list.file();
+                |other: &Listed| other.name == list.name && list.written.is_some() && place(other) == place(&list);
             if !found.iter().any(same) {
                 found.push(list);
             }

@@ -1,6 +1,7 @@
 //! `doorman revoke`: removes contacts. It first shows whom, and asks.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
-use crate::ledger::read::RecordedContact;
+use crate::ledger::read::{RecordedContact, WantedContacts};
 use crate::model::{AgentId, ContactId};
 use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
 use crate::policy::audit::Audit;
@@ -117,7 +118,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let contacts = reader.contacts(agent.as_ref()).map_err(|error| fault(&error))?;
+    let mut contacts = Vec::new();
+    // What narrows the choice without a look at the others is left to the record.
+    let (by, agent) = (args.rule.as_deref(), agent.as_ref());
+    let wanted = WantedContacts { agent, since, by, ..WantedContacts::default() };
+    let each = reader.each_contact(&wanted, |contact| {
+        contacts.push(contact);
+        ControlFlow::Continue(())
+    });
+    each.map_err(|error| fault(&error))?;
     let choice = choose(&args, since, &contacts, &reader, global)?;
     for nobody in &choice.nobody {
         output::note(&format!("not a contact: `{}`\n", output::shown(nobody)));

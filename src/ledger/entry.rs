@@ -99,6 +99,8 @@ pub enum Record {
     ContactRemoved { agent: AgentId, contact: ContactId, expired: bool, at: Timestamp },
     /// An approval for a time made no contact that was ever seen.
     GuestUnseen { agent: AgentId, request: RequestId, at: Timestamp },
+    /// All contacts of the agent were read for the first time: whoever was there by then was there before doorman.
+    ContactsRead { agent: AgentId, at: Timestamp },
     /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
     Settlement {
         agent: AgentId,
@@ -240,6 +242,8 @@ pub struct SavedAgent {
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
     pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
+    /// All contacts were read once: whoever is new since then is news.
+    pub contacts_read: bool,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }

@@ -24,7 +24,7 @@ use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
 
-pub use contacts::RecordedContact;
+pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
 use opening::{log_is_there, open_at_rest, open_beside_daemon};
@@ -261,24 +261,44 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn contacts(&self, agent: Option<&AgentId>) -> Result<Vec<RecordedContact>, LedgerError> {
-        self.contacts_kept(agent, |_, _| true)
+        let mut contacts = Vec::new();
+        self.each_contact(&WantedContacts { agent, ..WantedContacts::default() }, |contact| {
+            contacts.push(contact);
+            ControlFlow::Continue(())
+        })?;
+        Ok(contacts)
     }
 
-    /// The same, but only those whose handle, as received, and time are kept.
+    /// Calls `take` with each contact that is there and wanted, oldest first. No transaction is open while `take` works or
+    /// waits: whom it is about is what was so at the beginning.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn contacts_kept(
+    pub fn each_contact(
         &self,
-        agent: Option<&AgentId>,
-        keep: impl Fn(Option<&str>, Option<Timestamp>) -> bool,
-    ) -> Result<Vec<RecordedContact>, LedgerError> {
-        let read = || {
-            // Both reads see one moment.
-            let reading = self.connection.unchecked_transaction()?;
-            contacts::kept(&reading, agent, keep)
+        wanted: &WantedContacts<'_>,
+        mut take: impl FnMut(RecordedContact) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let numbers = contacts::numbers(&self.connection, wanted).map_err(|error| self.fault(&error))?;
+        let one = |n: i64| -> Result<Option<RecordedContact>, LedgerError> {
+            let contact = contacts::one(&self.connection, n).map_err(|error| self.fault(&error))?;
+            Ok(contact.filter(|contact| wanted.is(contact)))
         };
-        read().map_err(|error| self.fault(&error))
+        if let Some(newest) = wanted.newest {
+            let newest: Vec<_> = numbers.into_iter().rev().filter_map(|n| one(n).transpose()).take(newest).collect();
+            for contact in newest.into_iter().rev() {
+                if take(contact?).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        for n in numbers {
+            if one(n)?.is_some_and(|contact| take(contact).is_break()) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The policies that an agent stood under, and since when, oldest first.
@@ -369,14 +389,10 @@ impl LedgerReader {
         agent: Option<&AgentId>,
         since: Option<Timestamp>,
     ) -> Result<Vec<(Option<StrangerText>, Timestamp)>, LedgerError> {
-        // The first reading of an agent follows its first start; its pages are written within moments.
-        let sql = "SELECT c.handle, c.added_at FROM agent a CROSS JOIN contact c ON c.agent = a.n
+        let sql =
+            "SELECT c.handle, c.added_at FROM agent a CROSS JOIN contact c INDEXED BY contact_strange ON c.agent = a.n
                    WHERE c.request IS NULL AND c.removed_at IS NULL AND c.added_at >= ?1 AND (?2 IS NULL OR a.id = ?2)
-                       AND c.added_at > (
-                           SELECT iif(first <= start + 60000000, first + 10000000, 0) FROM (SELECT
-                               (SELECT min(added_at) FROM contact
-                                   WHERE agent = a.n AND request IS NULL AND removed_at IS NULL) AS first,
-                               (SELECT at FROM session WHERE agent = a.n ORDER BY n LIMIT 1) AS start))
+                       AND c.added_at > a.contacts_read_at
                    ORDER BY c.n";
         let read = || -> rusqlite::Result<Vec<(Option<StrangerText>, Timestamp)>> {
             let mut statement = self.connection.prepare_cached(sql)?;

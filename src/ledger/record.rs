@@ -152,6 +152,12 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 self.vouched(agent, owner)
             }
+            Record::ContactsRead { agent, at } => {
+                let agent = self.agent(agent)?;
+                self.sql("UPDATE agent SET contacts_read_at = ?2 WHERE n = ?1 AND contacts_read_at IS NULL")?
+                    .execute(params![agent, Micros(*at)])?;
+                Ok(())
+            }
             Record::Settlement { agent, owner, request, said, person, at } => {
                 self.settlement(agent, owner, request.as_ref(), *said, person, *at)
             }

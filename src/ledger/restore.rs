@@ -60,6 +60,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
         identities: load.identities()?,
         contacts: load.contacts(&awaited(&open_answers))?,
         open_answers,
+        contacts_read: load.contacts_read()?,
         newest: load.newest()?,
     })
 }
@@ -80,6 +81,11 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    fn contacts_read(&self) -> rusqlite::Result<bool> {
+        let sql = "SELECT contacts_read_at IS NOT NULL FROM agent WHERE n = ?1";
+        self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))
+    }
+
     /// The time of the agent's newest rows: its last change of state, its last answer, the last request that is open and
     /// the last decision on it. Not the largest time: one wrong moment of the clock must not make it unsound for ever.
     fn newest(&self) -> rusqlite::Result<Option<Timestamp>> {

@@ -1,10 +1,11 @@
 //! A small world of agents and requests, for the tests of the ledger and of what reads it.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::ledger::read::OutcomeFilter;
+use crate::ledger::read::{OutcomeFilter, WantedContacts};
 use crate::ledger::reasons::DecisionReasons;
 use crate::model::*;
 use crate::policy::decision::{By, Voice};
@@ -338,6 +339,55 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
     let here: Vec<_> = here.iter().map(|one| (one.contact.as_str(), one.by.clone(), one.since)).collect();
     let friends = || By::parse("friends");
     assert_eq!(here, [("c0", None, Some(at(0))), ("c1", friends(), Some(at(1))), ("c2", friends(), Some(at(2)))]);
+    // Each way to narrow the choice finds whom it should, and nobody else.
+    let reader = LedgerReader::open(&world.path()).unwrap();
+    let found = |wanted: WantedContacts<'_>| {
+        let mut found = Vec::new();
+        let each = reader.each_contact(&wanted, |one| {
+            found.push(one.contact.to_string());
+            ControlFlow::Continue(())
+        });
+        each.unwrap();
+        found
+    };
+    let wanted = WantedContacts::default;
+    let agents = [agent(), AgentId::parse("somebody-else").unwrap()];
+    assert_eq!(found(wanted()), ["c0", "c1", "c2"]);
+    assert_eq!(found(WantedContacts { agent: Some(&agents[0]), ..wanted() }), ["c0", "c1", "c2"]);
+    assert!(found(WantedContacts { agent: Some(&agents[1]), ..wanted() }).is_empty());
+    assert_eq!(found(WantedContacts { since: Some(at(2)), ..wanted() }), ["c2"]);
+    assert_eq!(found(WantedContacts { newest: Some(2), ..wanted() }), ["c1", "c2"]);
+    assert_eq!(found(WantedContacts { newest: Some(1), agent: Some(&agents[0]), ..wanted() }), ["c2"]);
+    assert_eq!(found(WantedContacts { newest: Some(1), by: Some("friends"), ..wanted() }), ["c2"]);
+    assert_eq!(found(WantedContacts { by: Some("friends"), ..wanted() }), ["c1", "c2"]);
+    assert!(found(WantedContacts { by: Some("foes"), ..wanted() }).is_empty());
+    assert_eq!(found(WantedContacts { not_by_doorman: true, ..wanted() }), ["c0"]);
+    assert_eq!(found(WantedContacts { owner: Some("ann"), ..wanted() }), ["c1"], "as it is compared");
+    assert!(found(WantedContacts { owner: Some("carl"), ..wanted() }).is_empty(), "removed");
+    let bob = |handle: Option<&str>| handle == Some("bob");
+    assert_eq!(found(WantedContacts { fits: Some(&bob), ..wanted() }), ["c2"]);
+    // An approval that came too late let nobody in.
+    ledger
+        .commit(vec![
+            seen("r4", Some("dan"), 4),
+            intent("r4", Answer::Approve, vec![], 1, 4),
+            outcome("r4", Outcome::SettledElsewhere, 4),
+            added("c4", "dan", Some("r4"), 4),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(found(WantedContacts { not_by_doorman: true, ..wanted() }), ["c0", "c4"]);
+    assert_eq!(found(WantedContacts { by: Some("friends"), ..wanted() }), ["c1", "c2"]);
+    // Nobody is unexplained until all were read once, and then only who came later.
+    let unexplained = || reader.contacts_unexplained(None, None).unwrap().len();
+    assert_eq!(unexplained(), 0);
+    assert!(!load(&ledger, 10).await.contacts_read);
+    ledger.commit(vec![Record::ContactsRead { agent: agent(), at: at(0) }]).await.unwrap();
+    ledger.commit(vec![Record::ContactsRead { agent: agent(), at: at(20) }]).await.unwrap();
+    assert!(load(&ledger, 10).await.contacts_read);
+    assert_eq!(unexplained(), 0, "c0 was there");
+    ledger.commit(vec![added("c5", "eve", None, 5)]).await.unwrap();
+    assert_eq!(unexplained(), 1, "the first reading counts");
     let history = load(&ledger, 10).await.policy_state.history;
     let removals: Vec<_> =
         history.iter().filter(|row| row.kind == crate::policy::state::HistoryKind::Removed).collect();

@@ -4,6 +4,7 @@
 mod chart;
 mod rows;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use askama::Template;
@@ -19,6 +20,7 @@ use super::door::Visitor;
 use super::reading::HOURS;
 use super::{Page, ROWS_MAX};
 use crate::ledger::Filter;
+use crate::ledger::read::WantedContacts;
 use crate::model::{AgentId, RequestId, StrangerText};
 use crate::ops::board::{Board, Phase};
 
@@ -311,8 +313,14 @@ pub(super) async fn contacts(
     let read = page.read(move |_, reader| {
         let place = std::cell::Cell::new(0);
         let window = (number - 1) * ROWS_MAX..=number * ROWS_MAX;
-        let kept = reader.contacts_kept(None, |_, _| window.contains(&place.replace(place.get() + 1)));
-        let mut kept = kept.map_err(|error| error.to_string())?;
+        let fits = |_: Option<&str>| window.contains(&place.replace(place.get() + 1));
+        let wanted = WantedContacts { fits: Some(&fits), ..WantedContacts::default() };
+        let mut kept = Vec::new();
+        let read = reader.each_contact(&wanted, |contact| {
+            kept.push(contact);
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| error.to_string())?;
         let turns = Turns::new(number, kept.len() > ROWS_MAX);
         kept.truncate(ROWS_MAX);
         Ok((kept.iter().map(|one| ContactRow::new(one, &names, now)).collect(), turns))

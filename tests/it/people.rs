@@ -342,8 +342,8 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
     contacts(&site, 4, &[]).await;
     assert_eq!(handles(&contacts(&site, 2, &["--not-by-doorman"]).await), ["before", "bob"]);
     let (_, out, _) = site.cli(&["status"]).await;
-    assert!(out.contains("1 new contact(s) that no answer of doorman explains"), "{out}");
-    assert!(out.contains("1 request(s) approved by somebody else, against the rules"), "{out}");
+    assert!(out.contains("1 new contact(s) since the start that no answer of doorman explains"), "{out}");
+    assert!(out.contains("1 request(s) since the start approved by somebody else, against the rules"), "{out}");
     let lines = daemon.lines();
     let said = |event: &str| lines.iter().filter(|line| line["event"] == event).cloned().collect::<Vec<_>>();
     let unexplained = said("contact_unexplained");
@@ -351,5 +351,21 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
     let against = said("settled_against_policy");
     assert_eq!((against.len(), &against[0]["by"]), (1, &Value::from("no_match")), "{against:?}");
     assert_eq!(said("contacts_baseline")[0]["contacts"], 1);
+    daemon.stop().await.unwrap();
+
+    // Whoever comes while no daemon runs is found by the next one, and nobody is a second time.
+    ask(&site, "r-4", "dora");
+    site.control.settle("r-4", Status::Approved).unwrap();
+    let daemon = site.daemon();
+    daemon.said("contact_unexplained", 1).await.unwrap();
+    daemon.stands("live").await.unwrap();
+    let (_, out, _) = site.cli(&["status"]).await;
+    assert!(out.contains("1 new contact(s) since the start that no answer"), "{out}");
+    let (_, out, _) = site.cli(&["history"]).await;
+    assert!(out.contains("no answer of doorman explains: bob, dora\n"), "{out}");
+    let lines = daemon.lines();
+    let unexplained: Vec<_> = lines.iter().filter(|line| line["event"] == "contact_unexplained").collect();
+    assert_eq!((unexplained.len(), &unexplained[0]["handle"]), (1, &Value::from("dora")), "{unexplained:?}");
+    assert!(lines.iter().all(|line| line["event"] != "contacts_baseline"));
     daemon.stop().await.unwrap();
 }

@@ -105,6 +105,7 @@ pub(super) fn may_be_missing(entry: &Record) -> bool {
             }
             | Record::ContactAdded { guest: None, .. }
             | Record::ContactRemoved { expired: false, .. }
+            | Record::ContactsRead { .. }
     )
 }
 

@@ -40,6 +40,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         | Record::Withdrawn { .. }
         | Record::Settled { .. }
         | Record::ContactRemoved { .. }
+        | Record::ContactsRead { .. }
         // What a person says is without keys when it comes in.
         | Record::Settlement { .. }
         | Record::Vouched { .. }

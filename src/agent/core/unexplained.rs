@@ -4,7 +4,9 @@
 use super::Core;
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
+use crate::clock::Now;
 use crate::inbox::Entry;
+use crate::ledger::Record;
 use crate::model::{Contact, RequestStatus, Verdict};
 
 /// Who else may have done it, and what to do about that.
@@ -19,8 +21,9 @@ impl Core {
     }
 
     /// All contacts of an agent that is new to the record were read: how many there are is said once, and none by itself.
-    pub(super) fn baseline(&mut self, contacts: usize) {
+    pub(super) fn baseline(&mut self, contacts: usize, now: Now) {
         if std::mem::take(&mut self.new_to_record) {
+            self.record(Record::ContactsRead { agent: self.config.agent.clone(), at: now.wall });
             self.tell(Notice::ContactsBaseline { contacts });
         }
     }
@@ -43,11 +46,11 @@ impl Core {
         let counted = |counter| Some(self.counters.of(counter)).filter(|count| *count > 0);
         let contacts = counted(Counter::ContactsUnexplained).map(|count| {
             format!(
-                "{count} new contact(s) that no answer of doorman explains: `doorman contacts --not-by-doorman`; {ITS_OWN_CLIENT}"
+                "{count} new contact(s) since the start that no answer of doorman explains: `doorman contacts --not-by-doorman`; {ITS_OWN_CLIENT}"
             )
         });
         let settled = counted(Counter::SettledAgainstPolicy).map(|count| {
-            format!("{count} request(s) approved by somebody else, against the rules in force; {ITS_OWN_CLIENT}")
+            format!("{count} request(s) since the start approved by somebody else, against the rules in force; {ITS_OWN_CLIENT}")
         });
         contacts.into_iter().chain(settled)
     }

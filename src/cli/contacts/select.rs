@@ -1,6 +1,6 @@
 //! Which contacts are meant: by handle, pattern, rule, time, list, or by what the rules say of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,8 +58,27 @@ pub(in crate::cli) fn handle(contact: &RecordedContact) -> Option<Handle> {
     Sender::parse(contact.handle.as_ref().map(|text| text.raw())).handle().cloned()
 }
 
+/// Whose handles the pattern is about, where that is one owner's.
+pub(in crate::cli) fn owner(patterns: &PatternSet) -> Option<String> {
+    let PatternSet { literals, agents_of, slugs, globs, .. } = patterns;
+    let globs = globs.iter().map(|glob| glob.literal_owner.as_deref());
+    let owners = literals.iter().map(|handle| Some(handle.owner()));
+    let owners =
+        owners.chain(agents_of.iter().map(|owner| Some(&**owner))).chain(globs).chain(slugs.iter().map(|_| None));
+    let owners: Option<BTreeSet<&str>> = owners.collect();
+    owners.filter(|owners| owners.len() == 1)?.pop_first().map(str::to_owned)
+}
+
 /// Whether one of the patterns is that of a handle as received.
 pub(in crate::cli) fn fits_handle(patterns: &PatternSet, handle: Option<&str>) -> bool {
+    let PatternSet { literals, agents_of, slugs, globs, .. } = patterns;
+    if literals.is_empty() && agents_of.is_empty() && globs.is_empty() {
+        // Where only slugs count, hardly any handle need be read: there may be a million.
+        let last = handle.and_then(|handle| handle.rsplit('/').next()).unwrap_or_default();
+        if !slugs.iter().any(|slug| slug.eq_ignore_ascii_case(last)) {
+            return false;
+        }
+    }
     Sender::parse(handle).handle().is_some_and(|handle| patterns.contains(handle))
 }
 

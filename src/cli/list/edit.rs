@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::output::shown;
 use crate::files::{self, Reading, Trust};
+use crate::model::Target;
 use crate::policy::{TEXT_MAX, audit};
 
 /// What came of a change.
@@ -40,6 +41,13 @@ fn canonical(text: &str) -> String {
 }
 
 fn checked(handle: &str) -> Result<String, String> {
+    // As in every command: what begins with `@` is a handle, and a UUID is an id.
+    if matches!(Target::parse(handle), Target::Id(_)) {
+        return Err(format!(
+            "`{}` is an id, and a list holds handles: `doorman approve ID --remember LIST` puts its sender on one",
+            shown(handle)
+        ));
+    }
     audit::pattern(handle).map_err(|why| format!("`{}` cannot stand on a list: {why}", shown(handle)))?;
     Ok(canonical(handle))
 }
@@ -161,9 +169,10 @@ mod tests {
     #[test]
     fn a_comment_is_not_an_entry_and_no_entry_can_smuggle_a_line() {
         assert_eq!(entries("# ann\n bob # ann\r\n").collect::<Vec<_>>(), ["bob"]);
-        for handle in ["two words", "a\nb", "a#b", "", "@", "*", "ünïcode"] {
+        for handle in ["two words", "a\nb", "a#b", "", "@", "*", "ünïcode", "0192f3c4-9a1b-7000-8000-000000000001"] {
             assert!(add(TEXT, &[handle]).is_err(), "{handle:?}");
         }
+        assert!(add(TEXT, &["@0192f3c4-9a1b-7000-8000-000000000001"]).is_ok(), "with @ it is a handle");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Who is a contact, since when, and by whose word.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::ledger::columns::{Micros, Parsed};
 use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestId, StrangerText};
 use crate::policy::By;
+
+/// So many contacts of one agent are few.
+const FEW: i64 = 20_000;
 
 /// A contact that is there, as far as the record knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,27 +35,104 @@ pub struct RecordedContact {
     pub end_in_doubt: Option<GuestDoubt>,
 }
 
-/// The contacts of this agent, or of all, oldest first, whose handle and time `keep` keeps: only of those the request and
-/// its answer are looked up.
-pub fn kept(
-    connection: &Connection,
-    agent: Option<&AgentId>,
-    keep: impl Fn(Option<&str>, Option<Timestamp>) -> bool,
-) -> rusqlite::Result<Vec<RecordedContact>> {
-    let mut find = connection.prepare_cached(
-        "SELECT c.n, coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request)),
-             coalesce(c.inserted_at, c.added_at) AS since
-         FROM agent a CROSS JOIN contact c ON c.agent = a.n
-         WHERE c.removed_at IS NULL AND (?1 IS NULL OR a.id = ?1) ORDER BY since, c.n",
-    )?;
-    let mut numbers: Vec<i64> = Vec::new();
-    let mut rows = find.query([agent.map(AgentId::as_str)])?;
+/// Which contacts. Each part narrows the choice, and an index answers it.
+#[derive(Default)]
+pub struct WantedContacts<'a> {
+    /// Only this agent's.
+    pub agent: Option<&'a AgentId>,
+    /// Only those since then.
+    pub since: Option<Timestamp>,
+    /// Only those whom this let in: a rule's name, `person:NAME`, and so on.
+    pub by: Option<&'a str>,
+    /// Only those whom no answer of doorman let in.
+    pub not_by_doorman: bool,
+    /// Only those who ever had a handle of this owner; `fits` says the rest.
+    pub owner: Option<&'a str>,
+    /// Only so many, the newest.
+    pub newest: Option<usize>,
+    /// Only those whose handle, as received, fits.
+    pub fits: Option<&'a dyn Fn(Option<&str>) -> bool>,
+}
+
+impl WantedContacts<'_> {
+    /// What only the whole row tells.
+    pub(super) fn is(&self, contact: &RecordedContact) -> bool {
+        let by = contact.by.as_ref().map(ToString::to_string);
+        (!self.not_by_doorman || by.is_none()) && self.by.is_none_or(|wanted| by.as_deref() == Some(wanted))
+    }
+}
+
+/// The rows of those that may be wanted, oldest first.
+pub(super) fn numbers(connection: &Connection, wanted: &WantedContacts<'_>) -> rusqlite::Result<Vec<i64>> {
+    const COLUMNS: &str = "SELECT c.n, coalesce(c.inserted_at, c.added_at) AS since,
+        coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
+    const WHOSE: &str = "(?1 IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
+        AND (?2 IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
+    // Each begins where the fewest rows are left.
+    let sql = if wanted.not_by_doorman {
+        format!(
+            "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND ?3 IS NULL AND c.request IS NULL
+             UNION {COLUMNS} FROM answer w INDEXED BY answer_void CROSS JOIN contact c ON c.request = w.request
+             WHERE {WHOSE} AND w.answer = 'approve' AND w.outcome IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')
+             ORDER BY since, n"
+        )
+    } else if wanted.by.is_some() {
+        format!(
+            "{COLUMNS} FROM answer w INDEXED BY answer_by CROSS JOIN contact c ON c.request = w.request
+             WHERE w.answer = 'approve' AND w.\"by\" = ?3 AND {WHOSE} GROUP BY c.n ORDER BY since, c.n"
+        )
+    } else if wanted.owner.is_some() {
+        format!(
+            "{COLUMNS} FROM agent a CROSS JOIN contact_owner o ON o.agent = a.n AND o.owner = ?3 CROSS JOIN contact c ON c.n = o.contact
+             WHERE {WHOSE} ORDER BY since, c.n"
+        )
+    } else if few(connection, wanted.agent)? {
+        format!(
+            "{COLUMNS} FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
+             WHERE a.id = ?1 AND {WHOSE} AND ?3 IS NULL ORDER BY since, c.n"
+        )
+    } else if let (Some(newest), None) = (wanted.newest, wanted.fits) {
+        format!(
+            "SELECT * FROM ({COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND ?3 IS NULL
+             ORDER BY since DESC, c.n DESC LIMIT {newest}) ORDER BY since, n"
+        )
+    } else {
+        format!("{COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND ?3 IS NULL ORDER BY since, c.n")
+    };
+    let key = match wanted {
+        WantedContacts { not_by_doorman: true, .. } => None,
+        WantedContacts { by: Some(by), .. } => Some(*by),
+        WantedContacts { owner, .. } => *owner,
+    };
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows =
+        statement.query(rusqlite::params![wanted.agent.map(AgentId::as_str), wanted.since.map(Micros), key])?;
+    let mut numbers = Vec::new();
     while let Some(row) = rows.next()? {
-        if keep(row.get_ref(1)?.as_str_or_null()?, row.get::<_, Option<Micros>>(2)?.map(|Micros(at)| at)) {
+        let fits = match wanted.fits {
+            Some(fits) => fits(row.get_ref(2)?.as_str_or_null()?),
+            None => true,
+        };
+        if fits {
             numbers.push(row.get(0)?);
         }
     }
-    // An answer that certainly let nobody in explains nobody.
+    Ok(numbers)
+}
+
+/// Whether an agent is meant that has few contacts: they are sorted sooner than all are looked at.
+fn few(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result<bool> {
+    let Some(agent) = agent else { return Ok(false) };
+    let sql =
+        "SELECT count(*) FROM (SELECT 1 FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
+               WHERE a.id = ?1 AND c.removed_at IS NULL LIMIT ?2)";
+    let count: i64 =
+        connection.prepare_cached(sql)?.query_row(rusqlite::params![agent.as_str(), FEW + 1], |row| row.get(0))?;
+    Ok(count <= FEW)
+}
+
+/// One of them, with what is behind it. An answer that certainly let nobody in explains nobody.
+pub(super) fn one(connection: &Connection, n: i64) -> rusqlite::Result<Option<RecordedContact>> {
     let mut one = connection.prepare_cached(
         "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
                  CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\", g.ends_at, g.doubt
@@ -62,7 +142,7 @@ pub fn kept(
              LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE agent = c.agent AND contact = c.id AND over IS NULL)
              WHERE c.n = ?1",
     )?;
-    numbers.into_iter().map(|n| one.query_row([n], read)).collect()
+    one.query_row([n], read).optional()
 }
 
 /// From when to when the handles of an agent's contacts were contacts, as far as the record knows.

@@ -12,6 +12,8 @@ use jiff::Timestamp;
 struct Row {
     handle: Option<Handle>,
     owners: Vec<Arc<str>>,
+    /// Those since it came again last, if that told whose it is.
+    lately: Vec<Arc<str>>,
     added: Option<Timestamp>,
     removed: Option<Timestamp>,
     /// Its removal was its end.
@@ -34,13 +36,18 @@ impl Contacts {
         let handle = contact.sender.handle();
         row.handle = handle.cloned().or_else(|| row.handle.take());
         row.added = row.added.or(Some(at));
+        if row.removed.is_some() && handle.is_some() {
+            row.lately.clear();
+        }
         row.before.extend(row.removed.take().filter(|_| !row.expired));
         row.expired = false;
         row.ours |= made.is_some();
         row.inserted = row.inserted.or(contact.inserted_at);
         for owner in handle.map(|handle| handle.owner().to_owned()).into_iter().chain(made) {
-            if !row.owners.iter().any(|known| **known == *owner) {
-                row.owners.push(owner.into());
+            for owners in [&mut row.owners, &mut row.lately] {
+                if !owners.iter().any(|known| **known == *owner) {
+                    owners.push(owner.as_str().into());
+                }
             }
         }
     }
@@ -69,9 +76,9 @@ impl Contacts {
         self.0.values().any(|row| came(row) && row.handle.as_ref() == Some(sender))
     }
 
-    /// Every owner of a contact that is open on record.
+    /// Every owner of a contact that is open on record, since it came.
     pub fn owners(&self, id: &ContactId) -> &[Arc<str>] {
-        self.0.get(id).filter(|row| row.removed.is_none()).map_or(&[], |row| &row.owners)
+        self.0.get(id).filter(|row| row.removed.is_none()).map_or(&[], |row| &row.lately)
     }
 
     /// Whether this contact was ever on record.

@@ -78,6 +78,8 @@ pub struct LedgerModel {
     settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
     /// Requests whose ids others had later.
     retired: u32,
+    /// All contacts were read once.
+    contacts_read: bool,
     newest: Option<Timestamp>,
 }
 
@@ -318,6 +320,7 @@ impl LedgerModel {
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
+            Record::ContactsRead { .. } => self.contacts_read = true,
             Record::Settlement { owner, request, said, at, .. } => {
                 self.settlements.push((owner.clone(), request.clone(), *said, *at));
             }
@@ -439,7 +442,7 @@ impl LedgerModel {
             lasts: row.lasts,
         };
         let pending = |id: &RequestId| !self.settled.contains(id);
-        let mut memory = SavedAgent { newest: self.newest, ..SavedAgent::default() };
+        let mut memory = SavedAgent { newest: self.newest, contacts_read: self.contacts_read, ..SavedAgent::default() };
         memory.open_answers = self.answers.iter().filter(|(_, row)| row.open()).map(answer).collect();
         let refused = |row: &Row| matches!(row.outcome, Some((Outcome::Refused, _)));
         memory.refused_answers =

@@ -159,6 +159,11 @@ impl World {
     pub fn truth_dies(&mut self) {
         self.truth.ends.insert(self.life.number, self.at);
         (self.truth.learned, self.truth.passes) = (BTreeMap::new(), BTreeMap::new());
+        // What it was told so shortly before may not be on record: then nobody was told.
+        for change in &mut self.truth.parted {
+            change.told =
+                change.told.filter(|told| change.life != Some(self.life.number) || *told + RECORDED < self.at);
+        }
     }
 
     /// The daemon was told that its join stands.

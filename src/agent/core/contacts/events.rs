@@ -92,7 +92,8 @@ impl Core {
         reading.odd |= same;
         let known = self.policy_state.doubts().contacts();
         reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
-        let news = self.contacts.whole;
+        // Whoever came while no daemon ran is news, too.
+        let news = self.contacts.whole || !self.new_to_record;
         for contact in page.items {
             self.show_contact(contact, news, now);
         }
@@ -141,7 +142,7 @@ impl Core {
         self.contacts.whole = !reading.crowded;
         self.contacts.read = self.contacts.began;
         self.contacts.read_odd = reading.odd;
-        self.baseline(self.policy_state.doubts().contacts().len());
+        self.baseline(self.policy_state.doubts().contacts().len(), now);
         let whole = !reading.odd && !reading.crowded && reading.unread == 0;
         self.guests_read(reading.call, whole, now);
         if whole {
