@@ -18,6 +18,8 @@ pub struct Ask {
     pub reject: bool,
     /// Its word may approve.
     pub approve: bool,
+    /// Names what the rule says: a question under another rule is another question.
+    pub of: Arc<str>,
 }
 
 impl Ask {
@@ -49,15 +51,27 @@ pub struct Told {
     pub reason: Option<StrangerText>,
 }
 
+/// Names what a rule says, once for all questions.
+pub(crate) fn named(mut rule: Rule) -> Rule {
+    let said = hex(Sha256::digest(canonical(&rule)));
+    if let Some(ask) = &mut rule.ask {
+        ask.of = said.into();
+    }
+    rule
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The question that a rule has about a request.
 pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question> {
     let ask = rule.ask.as_ref()?;
-    let canonical = canonical(rule);
     let text = |text: Option<&StrangerText>| text.map_or_else(|| "-".to_owned(), |text| format!("+{}", text.raw()));
     let parts = [
         ask.decider.as_str().to_owned(),
         rule.name.as_str().to_owned(),
-        canonical,
+        ask.of.to_string(),
         text(request.sender.original()),
         text(request.name.as_ref()),
         text(request.message.as_ref()),
@@ -67,8 +81,7 @@ pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let key: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Question { rule: rule.name.clone(), decider: ask.decider.clone(), key: key.into() })
+    Some(Question { rule: rule.name.clone(), decider: ask.decider.clone(), key: hex(hasher.finalize()).into() })
 }
 
 impl Told {

@@ -1,6 +1,7 @@
 //! Evenings at the door under virtual time, each from one number: the real core against a model of the platform and of
 //! the ledger, with everything going wrong. See `docs/simulation.md`.
 
+mod asked;
 mod behind;
 mod checks;
 mod contacts;
@@ -25,6 +26,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+pub use asked::FROM as ASKED_FROM;
 pub use summary::Summary;
 use world::World;
 
@@ -40,7 +42,7 @@ pub struct Played {
 /// Plays these seeds on all cores; where only the `first` failure is asked for, none is begun after one. `done` hears
 /// after each how many are through.
 pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
-    let policies = rules::policies();
+    let (policies, asking) = (rules::policies(), rules::asking());
     let traced = std::env::var_os("SIM_TRACE").is_some();
     let (next, through, failed) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let played = Mutex::new(Played::default());
@@ -50,7 +52,8 @@ pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
             if first && failed.load(Ordering::Relaxed) {
                 break;
             }
-            match catch_unwind(AssertUnwindSafe(|| World::new(seed, &policies, traced).run().0)) {
+            let policies = if seed >= asked::FROM { &asking } else { &policies };
+            match catch_unwind(AssertUnwindSafe(|| World::new(seed, policies, traced).run().0)) {
                 Ok(summary) => mine.summary.add(&summary),
                 Err(panic) => {
                     failed.store(true, Ordering::Relaxed);

@@ -98,7 +98,11 @@ impl Core {
         }
         let out = self.asking.out.len();
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
-        if out >= OUT_MAX || gate.not_before > now.mono || self.asking.out.contains_key(id) {
+        // What comes of a question about it that is out has it decided again.
+        if self.asking.out.contains_key(id) {
+            return;
+        }
+        if out >= OUT_MAX || gate.not_before > now.mono {
             gate.wait(id);
             return;
         }

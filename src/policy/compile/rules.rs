@@ -8,7 +8,7 @@ use super::Compiling;
 use super::tables::says_who;
 use crate::document::{At, DateOrMoment, shown};
 use crate::model::Verdict;
-use crate::policy::ask::Ask;
+use crate::policy::ask::{self, Ask};
 use crate::policy::conditions::compared::covers;
 use crate::policy::raw::{Named, RawOverdue, RawRule, RawWhen};
 use crate::policy::rules::{Overdue, OverdueThen, Rule, RuleName, Table, When};
@@ -66,7 +66,7 @@ impl Compiling<'_> {
                 }
             }
         };
-        Some(Rule {
+        let rule = Rule {
             name: self.name(&name.value)?,
             then,
             when,
@@ -78,7 +78,8 @@ impl Compiling<'_> {
             until_day,
             shadow: raw.shadow.as_ref().is_some_and(|shadow| shadow.value),
             ask,
-        })
+        };
+        Some(if rule.ask.is_some() { ask::named(rule) } else { rule })
     }
 
     /// Who is asked about what the rule defers; `None` where that is wrong, which has been reported.
@@ -125,7 +126,12 @@ impl Compiling<'_> {
                 .help("leave `then` out");
             return None;
         }
-        Some(Some(Ask { decider, reject: words.contains(&"reject"), approve: words.contains(&"approve") }))
+        Some(Some(Ask {
+            decider,
+            reject: words.contains(&"reject"),
+            approve: words.contains(&"approve"),
+            of: "".into(),
+        }))
     }
 
     /// After how long the contact ends: not before anybody could use it.

@@ -6,7 +6,7 @@ use super::{PolicyState, RuleName};
 use crate::model::{Handle, RequestId};
 use crate::policy::ask::{Question, Told};
 
-/// Most deciders whose word on one request is kept.
+/// Most words on one request that are kept.
 const WORDS_MAX: usize = 8;
 
 impl PolicyState {
@@ -53,10 +53,10 @@ impl PolicyState {
         self.notified.get(request).is_some_and(|names| names.contains(overdue))
     }
 
-    /// A decider said this of a request; its newest word is the one that counts.
+    /// A decider said this of a request. Its newest word to each question counts: who goes back to a rule asks nothing again.
     pub fn told(&mut self, request: &RequestId, told: Told) {
         let words = self.told.entry(request.clone()).or_default();
-        words.retain(|word| word.decider != told.decider);
+        words.retain(|word| word.decider != told.decider || word.key != told.key);
         if words.len() == WORDS_MAX {
             words.remove(0);
         }

@@ -10,9 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::rules::must_end;
-use super::rules::{
-    ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS, allowed,
-};
+use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS};
 use super::world::{IN_FLIGHT, World, connection};
 
 /// The batch that must not come.
@@ -118,6 +116,9 @@ impl World {
             return Err(LedgerError::Refused { why });
         }
         self.check_limits();
+        if !self.gaps {
+            self.check_asked_limit();
+        }
         Ok(())
     }
 
@@ -141,7 +142,7 @@ impl World {
                 ));
             }
             let number = self.policies.iter().position(|one| Some(one.hash.as_str()) == self.life.policy.as_deref());
-            let says = |number: usize| senders.iter().any(|kind| allowed(number, *kind, answer));
+            let says = |number: usize| senders.iter().any(|kind| self.may_say(number, *kind, answer));
             if !by_person && !number.is_some_and(says) {
                 self.fail(&format!("{answer} to {id} by `{by}` once more, which the rules in force do not say"));
             }
@@ -160,7 +161,10 @@ impl World {
         let number = self.policies.iter().position(|one| one.hash.as_str() == policy);
         let Some(number) = number else { self.fail("an answer under rules that nobody wrote") };
         self.check_subject(id, answer, Some(number), at);
-        if !senders.iter().any(|kind| allowed(number, *kind, answer)) {
+        if matches!(by, By::Ask(_)) {
+            self.check_word(id, answer, number, at);
+        }
+        if !senders.iter().any(|kind| self.may_say(number, *kind, answer)) {
             self.fail(&format!("{answer} to {id} (kinds {senders:?}) by `{by}`: policy {number} says no such thing"));
         }
         if answer == Answer::Approve {
@@ -365,7 +369,9 @@ impl World {
             // By a clock that was wrong, somebody may be known to be removed for longer than the evening lasts.
             let parted = matches!(knock.kind, KNOWN | FICKLE | QUOTA) && (self.jumped || self.gaps);
             let excused = held || parted || self.malformed.contains(id) || self.in_the_way(id, now);
-            let must_end = must_end(self.in_force, knock.kind) || (knock.kind == MATE && self.is_contact(id));
+            let must_end = self.word_ends(id, excused)
+                || must_end(self.in_force, knock.kind)
+                || (knock.kind == MATE && self.is_contact(id));
             if must_end && !excused {
                 self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
             }

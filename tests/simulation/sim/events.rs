@@ -5,9 +5,11 @@ use std::time::Duration;
 use doorman::clock::Mono;
 use doorman::inbox::Fetch;
 use doorman::ledger::{LedgerError, Reach, Record};
-use doorman::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
+use doorman::model::{Answer, Contact, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::model::{ConnectFailure, ConnectPlan};
 use doorman::platform::{Me, Page, Reply, Responded};
+use doorman::policy::Question;
+use doorman::policy::ask::AskFailure;
 use jiff::Timestamp;
 
 use super::schedule::Happening;
@@ -35,6 +37,15 @@ pub enum Owned {
         written: Mono,
     },
     Removed(ContactId, Reply<()>),
+    /// About whom, what was asked, what came of it, how long it took, the handle that was told, and the rules.
+    Told {
+        request: RequestId,
+        question: Question,
+        result: Result<Verdict, AskFailure>,
+        took: Duration,
+        handle: Option<String>,
+        policy: usize,
+    },
     Recorded(Result<(), LedgerError>),
     Restored(u64, Option<Box<doorman::policy::state::SavedState>>),
 }

@@ -11,7 +11,7 @@ use doorman::ledger::{HistoryReach, Reach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
 use doorman::policy::doubts::{Basis, Doubt, Fact, Said as SaidOfDoubt};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
-use doorman::policy::{By, Mode, PolicyHash};
+use doorman::policy::{By, Mode, PolicyHash, Told};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub struct LedgerModel {
     /// What was carried out, of whatever answer, and when that was heard.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
+    /// What a decider said.
+    told: Vec<(RequestId, Told)>,
     pub contacts: Contacts,
     /// What people said of doubts, and when.
     settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
@@ -114,6 +116,7 @@ impl LedgerModel {
         self.older.iter_mut().filter(|(one, _)| one == id).for_each(|(one, _)| *one = name.clone());
         self.done.iter_mut().filter(|(one, ..)| one == id).for_each(|(one, ..)| *one = name.clone());
         self.notified.retain(|(one, _)| one != id);
+        self.told.retain(|(one, _)| one != id);
         let settled = self.settlements.iter_mut().filter_map(|(_, request, ..)| request.as_mut());
         settled.filter(|request| *request == id).for_each(|request| *request = name.clone());
     }
@@ -317,6 +320,7 @@ impl LedgerModel {
             Record::GuestUnseen { request, .. } => self.guests.unseen(request),
             Record::Removing { contact, by, .. } => self.guests.removing(contact, by),
             Record::Removal { contact, outcome, .. } => self.guests.removal(contact, *outcome),
+            Record::Told { request, told, .. } => self.told.push((request.clone(), (**told).clone())),
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }
@@ -327,7 +331,6 @@ impl LedgerModel {
             Record::Named { .. }
             | Record::Message { .. }
             | Record::Tried { .. }
-            | Record::Told { .. }
             | Record::Session { .. }
             | Record::Policy { .. } => {}
         }
@@ -504,6 +507,7 @@ impl LedgerModel {
             memory.policy_state.doubts = self.ended_unseen();
         }
         memory.policy_state.notified = self.notified.clone();
+        memory.policy_state.told = self.told.iter().filter(|(id, _)| pending(id)).cloned().collect();
         memory
     }
 

@@ -237,10 +237,24 @@ unless = [{ contact = "owner" }]
 
 /// The policies, compiled by the daemon's own loader.
 pub fn policies() -> Vec<Arc<Policy>> {
+    with([""; 3])
+}
+
+/// The same, with a rule that asks a decider.
+pub fn asking() -> Vec<Arc<Policy>> {
+    with(super::asked::RULES)
+}
+
+fn with(more: [&str; 3]) -> Vec<Arc<Policy>> {
     let directory = tempfile::tempdir().unwrap();
+    let strangers: Vec<String> = (0..400).map(|number| format!("stranger{number}")).collect();
     let load = |(number, text): (usize, &&str)| {
         let path = directory.path().join(format!("rules{number}.toml"));
-        std::fs::write(&path, format!("{text}{COMMON}")).unwrap();
+        std::fs::write(
+            &path,
+            format!("{text}{COMMON}{}", more[number].replace("STRANGERS", &format!("{strangers:?}"))),
+        )
+        .unwrap();
         let loaded = doorman::policy::load(&path, None, &doorman::policy::Shrunk::Refuse);
         loaded.policy.unwrap_or_else(|| panic!("{}", loaded.report.render(false)))
     };

@@ -106,6 +106,7 @@ impl World {
                 self.input(Input::Restored { number, saved: memory });
             }
             Owned::Removed(contact, reply) => self.input(Input::Removed { contact, reply }),
+            told @ Owned::Told { .. } => self.hears_word(told),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
@@ -193,7 +194,7 @@ impl World {
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
                 self.schedule(self.at + wait, What::Commit(batch));
             }
-            Action::Ask { .. } => self.fail("no rule of these evenings asks a decider"),
+            Action::Ask { request, question, .. } => self.asks(&request, question),
             Action::Restore { number, reach } => {
                 self.saw("record read again");
                 self.life.reading = number;

@@ -82,6 +82,10 @@ pub const FAULTS: &[&str] = &[
     "unreachable",
 ];
 
+/// The same, of evenings with a decider.
+pub const ASKED: &[&str] =
+    &["a decider failed", "a decider let somebody in", "a decider said something", "a decider sent somebody away"];
+
 /// What one run, or many, came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -104,10 +108,11 @@ impl Summary {
         }
     }
 
-    /// Faults that never happened.
-    pub fn missing(&self) -> Vec<&'static str> {
-        let asked = |fault: &&str| !fault.starts_with("guest") || std::env::var_os("SIM_GUESTS").is_some();
-        FAULTS.iter().copied().filter(asked).filter(|fault| !self.faults.contains_key(fault)).collect()
+    /// Faults that never happened; `asked` where some of the evenings had a decider.
+    pub fn missing(&self, asked: bool) -> Vec<&'static str> {
+        let played = |fault: &&str| !fault.starts_with("guest") || std::env::var_os("SIM_GUESTS").is_some();
+        let all = FAULTS.iter().chain(ASKED.iter().filter(|_| asked)).copied().filter(played);
+        all.filter(|fault| !self.faults.contains_key(fault)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::platform::{Fellow, Version, owner_of};
-use super::rules::{AGAIN, KNOWN, PARTED, QUOTA, QUOTA_MAX, QUOTA_PER, RUDE, SELF, SHUT_OUT, allowed};
+use super::rules::{AGAIN, KNOWN, PARTED, QUOTA, QUOTA_MAX, QUOTA_PER, RUDE, SELF, SHUT_OUT};
 use super::world::World;
 
 /// Without a channel, a reading of the contacts that began this long ago is believed (60 s, and one a page), and a dead
@@ -304,7 +304,7 @@ impl World {
         let versions = self.senders(id.as_str(), self.now().wall);
         let open = versions.iter().any(|version| version.handle.is_none());
         let Some(policy) = self.truth.answered.get(id).and_then(|one| one.policy).filter(|_| !open) else { return };
-        if !versions.is_empty() && !versions.iter().any(|version| allowed(policy, version.kind, answer)) {
+        if !versions.is_empty() && !versions.iter().any(|version| self.may_say(policy, version.kind, answer)) {
             self.fail(&format!("{answer} to {id} leaves, and it has another sender by now"));
         }
     }

@@ -14,6 +14,7 @@ use doorman::model::{AgentId, AgentState, RequestId, Verdict};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
+use super::asked::Decider;
 use super::events::{Scheduled, What};
 use super::past::Past;
 use super::platform::{Holder, Platform};
@@ -77,6 +78,8 @@ pub struct World {
     pub rng: fastrand::Rng,
     /// What happens behind the daemon's back, on evenings that have it.
     pub behind: Option<fastrand::Rng>,
+    /// Who is asked about those of whom no rule speaks, on evenings that have it.
+    pub decider: Option<Decider>,
     /// What is true, whatever the daemon knows.
     pub truth: Truth,
     pub rates: Rates,
@@ -174,6 +177,7 @@ impl World {
             jumped: false,
             summary: Summary::default(),
             behind: (seed % 2 == 1).then(|| fastrand::Rng::with_seed(seed ^ 0xBAC4)),
+            decider: super::asked::decider(seed),
             truth: Truth::default(),
             rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
         };
@@ -230,7 +234,10 @@ impl World {
 
     /// A fault really happened.
     pub fn saw(&mut self, fault: &'static str) {
-        debug_assert!(super::summary::FAULTS.contains(&fault), "`{fault}` is not on the list");
+        debug_assert!(
+            super::summary::FAULTS.contains(&fault) || super::summary::ASKED.contains(&fault),
+            "`{fault}` is not on the list"
+        );
         *self.summary.faults.entry(fault).or_default() += 1;
     }
 

@@ -135,7 +135,7 @@ impl RuleSpec {
         rule.until = self.until.map(|later| noon() + hours(later));
         rule.shadow = self.shadow;
         if let (Verdict::Defer, Some((reject, approve))) = (self.then, self.ask) {
-            rule.ask = Some(Ask { decider: name("screen"), reject, approve });
+            rule.ask = Some(Ask { decider: name("screen"), reject, approve, of: "".into() });
             if approve {
                 rule = rule.limit(1, hours(3), LimitBy::Owner);
             }

@@ -1,0 +1,202 @@
+//! Evenings on which a decider is asked about those of whom no other rule speaks: what it says, how it fails, and what its word
+//! may do. They have numbers of their own, and chance of their own, so that the other evenings stay as they are.
+
+use std::time::Duration;
+
+use doorman::agent::Input;
+use doorman::model::{Answer, ContactRequest, RequestId, Verdict};
+use doorman::policy::Question;
+use doorman::policy::ask::{AskFailure, AskFault, Word};
+use jiff::{SignedDuration, Timestamp};
+
+use super::events::{Owned, What};
+use super::rules::{THIRD, allowed};
+use super::world::World;
+
+/// The first of these evenings.
+pub const FROM: u64 = 1 << 32;
+/// Those about whom it is asked.
+pub const ASKED: usize = 4;
+/// Approvals an hour by its word, under the third policy.
+pub const ASKED_MAX: usize = 2;
+/// Questions of one agent at once.
+const OUT_MAX: usize = 32;
+/// A question that it could not answer so often need not be asked again.
+const TRIES: usize = 5;
+
+/// What each policy says besides; a rule whose decider may approve says who.
+pub const RULES: [&str; 3] = [
+    "[rules.unsure]\nthen = \"defer\"\nwhen = { owner = STRANGERS }\nask = \"screen\"\nmay = [\"reject\"]\n",
+    "[rules.unsure]\nthen = \"defer\"\nwhen = { owner = STRANGERS }\nask = \"screen\"\n",
+    "[rules.unsure]\nthen = \"defer\"\nwhen = { owner = STRANGERS }\nask = \"screen\"\nmay = [\"reject\", \"approve\"]\n\
+     limit = { count = 2, per = \"1h\", by = \"rule\" }\n",
+];
+
+#[derive(Debug)]
+pub struct Decider {
+    rng: fastrand::Rng,
+    /// In which life, about whom.
+    out: Vec<(u64, RequestId)>,
+    said: Vec<Said>,
+    in_vain: Vec<RequestId>,
+}
+
+/// A word that reached the daemon.
+#[derive(Debug)]
+struct Said {
+    life: u64,
+    id: RequestId,
+    key: String,
+    handle: Option<String>,
+    /// Under which rules it was asked for.
+    policy: usize,
+    verdict: Verdict,
+}
+
+/// The decider of this evening, if it has one.
+pub fn decider(seed: u64) -> Option<Decider> {
+    let rng = fastrand::Rng::with_seed(seed ^ 0xA5C);
+    (seed >= FROM).then(|| Decider { rng, out: Vec::new(), said: Vec::new(), in_vain: Vec::new() })
+}
+
+fn may(policy: usize, answer: Answer) -> bool {
+    match answer {
+        Answer::Reject => policy == 0 || policy == THIRD,
+        Answer::Approve => policy == THIRD,
+    }
+}
+
+impl World {
+    /// Whether this policy may ever give this answer to a kind of stranger, by a rule or by the decider's word.
+    pub fn may_say(&self, policy: usize, kind: usize, answer: Answer) -> bool {
+        allowed(policy, kind, answer) || self.decider.is_some() && kind == ASKED && may(policy, answer)
+    }
+
+    /// A question goes out; in rough times it may come to nothing.
+    pub fn asks(&mut self, request: &ContactRequest, question: Question) {
+        let id = request.id.clone();
+        if self.decider.is_none() {
+            self.fail("no rule of this evening asks a decider");
+        }
+        self.check_question(&id, &question);
+        let (life, calm) = (self.life.number, self.calm_since.is_some());
+        let Some(decider) = &mut self.decider else { return };
+        decider.out.push((life, id.clone()));
+        let rng = &mut decider.rng;
+        let failed = |fault| Err(AskFailure { fault, again: None });
+        let result = match rng.u8(0..10) {
+            0 if !calm => failed(AskFault::Unreachable),
+            1 if !calm => failed(AskFault::Slow),
+            2 if !calm => failed(AskFault::Status(503)),
+            3 if !calm => failed(AskFault::Unreadable),
+            4 if !calm => Err(AskFailure { fault: AskFault::Spent, again: Some(Duration::from_secs(rng.u64(1..300))) }),
+            5 | 6 => Ok(Verdict::Reject),
+            7 | 8 => Ok(Verdict::Approve),
+            _ => Ok(Verdict::Defer),
+        };
+        let took = Duration::from_millis(if rng.bool() { rng.u64(1..500) } else { rng.u64(500..20_000) });
+        let handle = request.sender.original().map(|text| text.raw().to_owned());
+        let told = Owned::Told { request: id, question, result, took, handle, policy: self.in_force };
+        self.schedule(self.at + took, What::Core(told));
+    }
+
+    /// Only about those whom this rule alone keeps waiting, few at once, and never again what was said.
+    fn check_question(&self, id: &RequestId, question: &Question) {
+        let Some(decider) = &self.decider else { return };
+        let versions = self.senders(id.as_str(), self.now().wall);
+        if !versions.is_empty() && versions.iter().all(|version| version.kind != ASKED) {
+            self.fail(&format!("a decider is asked about {id}, of whom another rule speaks"));
+        }
+        if decider.out.iter().filter(|(life, _)| *life == self.life.number).count() >= OUT_MAX {
+            self.fail("too many questions are out at once");
+        }
+        let here = self.life.number;
+        if decider.out.iter().any(|(life, out)| *life == here && out == id) {
+            self.fail(&format!("a decider is asked about {id} while it is asked about it"));
+        }
+        let again = decider.said.iter().any(|said| said.life == here && said.id == *id && said.key == *question.key);
+        let knock = self.platform.knocks.get(id.as_str());
+        let returned = knock.is_none_or(|knock| knock.returned || knock.status != "pending");
+        if again && !returned && !self.renewed.contains(id) && !self.record.ended(id.as_str()) {
+            self.fail(&format!("a decider is asked about {id} again, though it said what it thinks"));
+        }
+    }
+
+    /// What came of a question reaches the daemon.
+    pub fn hears_word(&mut self, told: Owned) {
+        let Owned::Told { request, question, result, took, handle, policy } = told else { return };
+        let life = self.life.number;
+        // One that a stale page called gone is nobody's any more, and the word about it is lost.
+        let known = self.core.pending().iter().any(|row| row.request.id == request);
+        let Some(decider) = &mut self.decider else { return };
+        decider.out.retain(|(of, id)| *of != life || *id != request);
+        match &result {
+            Ok(verdict) if known => {
+                let (id, key) = (request.clone(), question.key.to_string());
+                decider.said.push(Said { life, id, key, handle, policy, verdict: *verdict });
+                self.saw("a decider said something");
+            }
+            Ok(_) => {}
+            Err(failure) => {
+                if failure.again.is_none() {
+                    decider.in_vain.push(request.clone());
+                }
+                self.saw("a decider failed");
+            }
+        }
+        let result = result.map(|verdict| Word { verdict, reason: None });
+        self.input(Input::Told { request, question, result, took });
+    }
+
+    /// An answer by a decider's word: it was said, of this sender, and time can be told.
+    pub fn check_word(&mut self, id: &RequestId, answer: Answer, policy: usize, at: Timestamp) {
+        let versions = self.senders(id.as_str(), at);
+        let known = versions.iter().all(|version| version.handle.is_some());
+        let of_them = |said: &&Said| {
+            let named = versions.iter().any(|version| version.handle == said.handle);
+            said.id == *id && said.policy == policy && said.verdict == answer.verdict() && (named || !known)
+        };
+        let Some(decider) = &self.decider else { self.fail("a word of nobody") };
+        if !decider.said.iter().any(|said| of_them(&said)) {
+            self.fail(&format!("{answer} to {id} by a word that nobody said of this sender under these rules"));
+        }
+        if !may(policy, answer) {
+            self.fail(&format!("{answer} to {id} by a word that may not do that"));
+        }
+        let unsound = self.skew.abs() > SignedDuration::from_mins(6);
+        if unsound && self.life.state == Some(doorman::model::AgentState::Live) {
+            self.fail(&format!("{answer} to {id} by a word, by a clock that is not to be believed"));
+        }
+        self.saw(match answer {
+            Answer::Approve => "a decider let somebody in",
+            Answer::Reject => "a decider sent somebody away",
+        });
+    }
+
+    /// No more are let in by its word than the rule's limit, by the record.
+    pub fn check_asked_limit(&self) {
+        let times = &self.record.counted("unsure")[0];
+        for window in times.windows(ASKED_MAX + 1).filter(|_| self.decider.is_some() && !self.jumped) {
+            if window[ASKED_MAX].duration_since(window[0]) < SignedDuration::from_hours(1) {
+                self.fail(&format!("{} let in within an hour by a decider's word", window.len()));
+            }
+        }
+    }
+
+    /// In the end: whether what the decider said of this one must have been done.
+    pub fn word_ends(&self, id: &str, excused: bool) -> bool {
+        let (Some(decider), Some(knock)) = (&self.decider, self.platform.knocks.get(id)) else { return false };
+        if knock.kind != ASKED {
+            return false;
+        }
+        let of_them = || decider.said.iter().filter(|said| said.id.as_str() == id && said.handle == knock.handle);
+        let vain = decider.in_vain.iter().filter(|one| one.as_str() == id).count();
+        if of_them().next().is_none() && vain < TRIES && !excused && !self.renewed.iter().any(|one| one.as_str() == id)
+        {
+            self.fail(&format!("{id} waits, and the decider was never asked about it"));
+        }
+        // To whatever rules it was said.
+        let reject = of_them().next().is_some() && of_them().all(|said| said.verdict == Verdict::Reject);
+        reject && may(self.in_force, Answer::Reject)
+    }
+}
