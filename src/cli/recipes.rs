@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::{CliError, Global, output, table};
 
 /// By name: what it is for, and the rules.
-const RECIPES: [(&str, &str); 17] = [
+const RECIPES: [(&str, &str); 18] = [
+    ("ask-a-decider", include_str!("../../config/recipes/ask-a-decider.toml")),
     ("by-owner", include_str!("../../config/recipes/by-owner.toml")),
     ("close-after-a-week", include_str!("../../config/recipes/close-after-a-week.toml")),
     ("code-and-quota", include_str!("../../config/recipes/code-and-quota.toml")),
