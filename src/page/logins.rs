@@ -34,6 +34,7 @@ struct Inner {
     clock: Clock,
     file: PathBuf,
     sessions: Mutex<Sessions>,
+    writing: Mutex<()>,
 }
 
 impl Logins {
@@ -46,7 +47,7 @@ impl Logins {
         let read = || serde_json::from_slice(&files::read(&file, how).ok()?.bytes).ok();
         let sessions = if wanted { read().unwrap_or_default() } else { Sessions::default() };
         let base = base(settings);
-        Self(Arc::new(Inner { wanted, base, clock, file, sessions: Mutex::new(sessions) }))
+        Self(Arc::new(Inner { wanted, base, clock, file, sessions: Mutex::new(sessions), writing: Mutex::default() }))
     }
 
     /// A link that logs this person in.
@@ -102,8 +103,9 @@ impl Logins {
     fn keep(&self) {
         let inner = self.0.clone();
         tokio::task::spawn_blocking(move || {
-            // Whoever writes holds the lock, so that the newest is the last.
-            let sessions = locked(&inner.sessions);
+            // One writes at a time, what is newest then. Nobody who asks who is logged in waits for the disk.
+            let _one = locked(&inner.writing);
+            let sessions = locked(&inner.sessions).clone();
             if let Err(error) = write(&inner.file, &sessions) {
                 warn!(event = events::INTERNAL, why = %error, "who is logged in to the page cannot be written down");
             }
