@@ -10,7 +10,7 @@ pub mod net;
 pub mod payload;
 pub mod reply;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub(crate) mod rest;
+pub mod rest;
 pub(crate) mod retry_after;
 pub(crate) mod row;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]

@@ -1,0 +1,103 @@
+//! How many instructions doorman needs for a request, stage by stage: a number that hardly depends on the machine and not at
+//! all on its load, so that CI can refuse what makes it grow.
+//!
+//! `cargo bench --bench ratchet` plays a fixed script under valgrind (which `benches/ratchet/run` installs), compares with
+//! `counts.txt`, and ends with 1 where a stage needs over a tenth more. `-- --accept WHY` writes what it counted there
+//! instead, with the reason. Each stage is played twice, short and long: what the start costs is in both, and goes out.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints, and ends where something is wrong"
+)]
+
+mod counts;
+mod play;
+mod stages;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use counts::Counts;
+use stages::Stage;
+
+/// Requests of the short and of the long play.
+const SHORT: u64 = 256;
+const LONG: u64 = 1_280;
+/// Without these, glibc chooses by the machine's CPU how to copy and to compare.
+const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-BMI2,-LZCNT,-MOVBE,-RTM";
+
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["--platform"] => stages::platform()?,
+        ["--stage", stage, requests] => {
+            let stage = Stage::parse(stage).ok_or("no such stage")?;
+            stage.play(requests.parse()?)?;
+        }
+        [] => return compare(&count()?),
+        ["--accept", why] if !why.trim().is_empty() => {
+            counts::accept(&file(), &count()?, why)?;
+        }
+        _ => return Err("arguments: none, or `--accept WHY`".into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratchet/counts.txt")
+}
+
+/// Instructions a request of every stage.
+fn count() -> Result<Counts, Box<dyn std::error::Error>> {
+    let mut counts = Counts::new();
+    for stage in Stage::ALL {
+        let both = [SHORT, LONG].map(|requests| start(stage, requests));
+        let [short, long] = both.map(|run| run.and_then(finish));
+        counts.push((stage, (long? - short?) / (LONG - SHORT)));
+    }
+    // The record is what the core puts there and the ledger writes: the core alone goes out.
+    let core = counts.iter().find(|(stage, _)| *stage == Stage::Core).map_or(0, |(_, count)| *count);
+    for (stage, count) in &mut counts {
+        *count -= if *stage == Stage::Record { core } else { 0 };
+    }
+    Ok(counts)
+}
+
+/// A play under valgrind. Where the profile of the long one goes, `callgrind_annotate` can read it.
+fn start(stage: Stage, requests: u64) -> Result<std::process::Child, Box<dyn std::error::Error>> {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ratchet.{}.{requests}", stage.as_str()));
+    let started = Command::new("valgrind")
+        .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
+        .arg(std::env::current_exe()?)
+        .args(["--stage", stage.as_str(), &requests.to_string()])
+        .env("GLIBC_TUNABLES", TUNABLES)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    started.map_err(|error| format!("valgrind: {error}; `benches/ratchet/run` installs it").into())
+}
+
+/// How many instructions it took.
+fn finish(run: std::process::Child) -> Result<u64, Box<dyn std::error::Error>> {
+    let done = run.wait_with_output()?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    let collected = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    collected.filter(|_| done.status.success()).ok_or_else(|| format!("it did not play to the end: {said}").into())
+}
+
+fn compare(counted: &Counts) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let accepted = counts::accepted(&std::fs::read_to_string(file())?)?;
+    let (table, within) = counts::compared(counted, &accepted);
+    print!("{table}");
+    if within {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("over a tenth more than was accepted: make it cheaper, or say why it must be so:");
+    eprintln!("benches/ratchet/run --accept WHY");
+    Ok(ExitCode::FAILURE)
+}
