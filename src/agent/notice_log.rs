@@ -10,7 +10,7 @@ use crate::model::{AgentState, Answer, ContactRequest, StrangerText, Verdict};
 use crate::ops::log::{events, request_span};
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
-use crate::policy::Mode;
+use crate::policy::{Decision, Mode};
 use crate::secret;
 
 fn shown(text: Option<&StrangerText>) -> Option<String> {
@@ -58,6 +58,18 @@ macro_rules! decided {
     };
 }
 
+/// Whether all that is said of it is at debug. Every request has several of these: where nobody reads them, not even their
+/// span is made.
+fn is_detail(notice: &Notice) -> bool {
+    matches!(notice, Notice::Seen { .. } | Notice::Answering { .. } | Notice::ContactAdded { .. })
+        || matches!(notice, Notice::Decided { decision, shadow, .. } if is_answered_at_once(decision, *shadow))
+}
+
+/// What is answered at once has its one line when the answer ends.
+fn is_answered_at_once(decision: &Decision, shadow: bool) -> bool {
+    decision.verdict != Verdict::Defer && !shadow && decision.mode != Mode::Shadow && decision.due.is_none()
+}
+
 /// Says of which events lines were kept back, and how many.
 pub fn kept_back(lines: Vec<(&'static str, u64)>) {
     for (what, lines) in lines {
@@ -70,6 +82,9 @@ pub fn kept_back(lines: Vec<(&'static str, u64)>) {
 
 /// Writes one notice of the agent whose key comes from `key` to the log.
 pub fn write(notice: &Notice, key: &KeySource) {
+    if is_detail(notice) && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
     match notice {
         Notice::State { state, why } => state_changed(*state, why),
         Notice::Session(note) => session(note),
@@ -140,11 +155,10 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }),
         Notice::Decided { request, decision, shadow } => request_span(&request.id).in_scope(|| {
             let in_shadow = *shadow || decision.mode == Mode::Shadow;
-            // What is answered at once has its one line when the answer ends.
-            if decision.verdict == Verdict::Defer || in_shadow || decision.due.is_some() {
-                decided!(info, request, decision, in_shadow);
-            } else {
+            if is_answered_at_once(decision, *shadow) {
                 decided!(debug, request, decision, in_shadow);
+            } else {
+                decided!(info, request, decision, in_shadow);
             }
         }),
         Notice::Answering { request, answer, attempt } => request_span(&request.id).in_scope(|| {

@@ -356,7 +356,7 @@ impl Doubts {
         let kept = self.by_owner.get(owner).into_iter().flatten();
         let kept = kept.filter(|doubt| doubt.fact == fact).map(|doubt| until(doubt.until));
         let gap = self.let_go.get(&fact).map(|gap| until(Some(*gap)));
-        let follows = self.follows(owner).filter(|doubt| doubt.fact == fact).map(|doubt| until(doubt.until));
+        let follows = self.follows(owner, fact).map(|doubt| until(doubt.until));
         let all = kept.chain(gap).chain(follows);
         all.filter(|unknown| match unknown {
             Unknown::Until(end) => *end > now,
@@ -365,37 +365,42 @@ impl Doubts {
         .reduce(Unknown::longer)
     }
 
-    /// The doubts that follow from what was not seen, and are not kept.
-    fn follows(&self, owner: &str) -> impl Iterator<Item = Doubt> {
-        let doubt =
-            |since, until, basis| Doubt { owner: owner.into(), sender: None, fact: Fact::Removed, since, until, basis };
-        let contact = self.contacts.in_doubt(owner).map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
-        let unmet = self.unmet.get(owner).copied();
-        let nameless = self.nameless.as_ref().zip(unmet).filter(|((at, _), since)| at > since);
-        let nameless = nameless.map(|((at, id), _)| doubt(*at, Some(*at), Basis::NamelessContact(id.clone())));
-        let open = unmet.and_then(|_| self.contacts.nameless_in_doubt());
-        let open = open.map(|(id, since)| doubt(since, None, Basis::Contact(id.clone())));
-        let unlisted = self.unlisted.of(owner).map(|(id, since)| {
-            let basis = Basis::Unlisted(id.clone());
-            Doubt { owner: owner.into(), sender: None, fact: Fact::Rejected, since, until: None, basis }
-        });
-        let other = self.identities.of(owner).map(|other| {
-            let (since, basis) = (other.since, other.basis.clone());
-            Doubt { owner: owner.into(), sender: None, fact: Fact::Identity, since, until: None, basis }
-        });
-        contact.into_iter().chain(nameless).chain(open).chain(unlisted).chain(other)
+    /// The doubts about this fact that follow from what was not seen, and are not kept. Only what tells of this fact is looked
+    /// at: every decision asks, and an owner may have many contacts.
+    fn follows(&self, owner: &str, fact: Fact) -> impl Iterator<Item = Doubt> {
+        let doubt = |since, until, basis| Doubt { owner: owner.into(), sender: None, fact, since, until, basis };
+        let follows = match fact {
+            Fact::Removed => {
+                let contact = |(id, since): (&ContactId, _)| doubt(since, None, Basis::Contact(id.clone()));
+                let unmet = self.unmet.get(owner).copied();
+                let nameless = self.nameless.as_ref().zip(unmet).filter(|((at, _), since)| at > since);
+                let nameless = nameless.map(|((at, id), _)| doubt(*at, Some(*at), Basis::NamelessContact(id.clone())));
+                let open = unmet.and_then(|_| self.contacts.nameless_in_doubt());
+                [self.contacts.in_doubt(owner).map(contact), nameless, open.map(contact)]
+            }
+            Fact::Rejected => {
+                let unlisted = self.unlisted.of(owner);
+                [unlisted.map(|(id, since)| doubt(since, None, Basis::Unlisted(id.clone()))), None, None]
+            }
+            Fact::Identity => {
+                let other = self.identities.of(owner);
+                [other.map(|other| doubt(other.since, None, other.basis.clone())), None, None]
+            }
+        };
+        follows.into_iter().flatten()
     }
 
     /// The doubts about this fact of this owner.
     pub fn of(&self, owner: &str, fact: Fact) -> impl Iterator<Item = Doubt> {
         let kept = self.by_owner.get(owner).into_iter().flatten().cloned();
-        kept.chain(self.follows(owner)).filter(move |doubt| doubt.fact == fact)
+        kept.filter(move |doubt| doubt.fact == fact).chain(self.follows(owner, fact))
     }
 
     /// All doubts about this owner that questions of a policy with these needs can touch now.
     pub fn about(&self, owner: &str, needs: &HistoryNeeds, now: Timestamp) -> Vec<Doubt> {
         let kept = self.by_owner.get(owner).into_iter().flatten().cloned();
-        kept.chain(self.follows(owner)).filter(|doubt| doubt.matters(needs, now)).collect()
+        let follows = Fact::ALL.iter().flat_map(|fact| self.follows(owner, *fact));
+        kept.chain(follows).filter(|doubt| doubt.matters(needs, now)).collect()
     }
 
     /// All doubts that questions of a policy with these needs can touch now, by owner.

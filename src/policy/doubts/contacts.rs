@@ -45,6 +45,8 @@ pub struct OpenContacts {
     floor: u64,
     /// Since when nobody watched, where a reading of that number is still to come.
     unwatched: Timestamp,
+    /// How many are in doubt: where none is, a question about an owner of many contacts looks at none of them.
+    doubtful: usize,
     /// Some contact was not kept for want of room.
     crowded: bool,
 }
@@ -68,6 +70,13 @@ struct Open {
     missed: u8,
     /// Its handle could be read when it was last shown.
     readable: bool,
+}
+
+impl Open {
+    /// Whether it may have gone unseen.
+    fn is_doubtful(&self, floor: u64) -> bool {
+        self.proven < floor.max(self.wanted)
+    }
 }
 
 /// What came of adding a contact.
@@ -187,6 +196,15 @@ impl OpenContacts {
     pub fn unwatched(&mut self, reading: u64, since: Timestamp) {
         self.floor = self.floor.max(reading);
         self.unwatched = since;
+        self.doubtful = self.open.values().filter(|open| open.is_doubtful(self.floor)).count();
+    }
+
+    /// Changes this contact, and counts whether it is in doubt by that.
+    fn change(&mut self, id: &ContactId, change: impl FnOnce(&mut Open, u64)) {
+        let Some(open) = self.open.get_mut(id) else { return };
+        self.doubtful -= usize::from(open.is_doubtful(self.floor));
+        change(open, self.floor);
+        self.doubtful += usize::from(open.is_doubtful(self.floor));
     }
 
     /// Nobody watches now, and somebody of this owner asks: only a reading of this number shows who is still there. Whether
@@ -195,12 +213,14 @@ impl OpenContacts {
         let nameless = self.nameless.iter().filter(|_| unmet);
         let ids: Vec<ContactId> = self.of(owner).chain(nameless).cloned().collect();
         for id in &ids {
-            if let Some(open) = self.open.get_mut(id).filter(|open| open.proven < reading) {
-                if open.proven >= self.floor.max(open.wanted) {
-                    open.wanted_since = since;
+            self.change(id, |open, floor| {
+                if open.proven < reading {
+                    if !open.is_doubtful(floor) {
+                        open.wanted_since = since;
+                    }
+                    open.wanted = open.wanted.max(reading);
                 }
-                open.wanted = open.wanted.max(reading);
-            }
+            });
         }
         !ids.is_empty()
     }
@@ -210,7 +230,7 @@ impl OpenContacts {
         let none = self.tells_absence().then_some(false);
         let (mut owner, mut sender) = (none, none);
         for open in self.of(handle.owner()).filter_map(|id| self.open.get(id)) {
-            let known = open.readable && !self.is_doubtful(open);
+            let known = open.readable && !open.is_doubtful(self.floor);
             let is = open.handle.as_ref();
             also(&mut owner, known.then(|| is.is_some_and(|is| is.owner() == handle.owner())));
             also(&mut sender, known.then(|| is == Some(handle)));
@@ -227,40 +247,37 @@ impl OpenContacts {
     pub(super) fn vouched(&mut self, owner: &str) {
         let ids: Vec<ContactId> = self.of(owner).cloned().collect();
         for id in ids {
-            if let Some(open) = self.open.get_mut(&id) {
-                open.proven = open.proven.max(self.floor).max(open.wanted);
-            }
+            self.change(&id, |open, floor| open.proven = open.proven.max(floor).max(open.wanted));
         }
     }
 
-    fn is_doubtful(&self, open: &Open) -> bool {
-        open.proven < self.floor.max(open.wanted)
-    }
-
     fn doubt<'a>(&self, id: &'a ContactId) -> Option<(&'a ContactId, Timestamp)> {
-        let open = self.open.get(id).filter(|open| self.is_doubtful(open))?;
+        let open = self.open.get(id).filter(|open| open.is_doubtful(self.floor))?;
         let since = if open.proven < self.floor { self.unwatched } else { open.wanted_since };
         Some((id, since))
     }
 
     /// A contact of this owner's that may have gone unseen, and since when.
     pub(super) fn in_doubt(&self, owner: &str) -> Option<(&ContactId, Timestamp)> {
+        if self.doubtful == 0 {
+            return None;
+        }
         self.of(owner).find_map(|id| self.doubt(id))
     }
 
     /// One that never had a readable handle, likewise.
     pub(super) fn nameless_in_doubt(&self) -> Option<(&ContactId, Timestamp)> {
-        self.nameless.iter().find_map(|id| self.doubt(id))
+        self.nameless.iter().filter(|_| self.doubtful > 0).find_map(|id| self.doubt(id))
     }
 
     /// The owners with such a contact.
     pub(super) fn doubtful(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.open.values().filter(|open| self.is_doubtful(open)).flat_map(|open| &open.owners)
+        self.open.values().filter(|open| open.is_doubtful(self.floor)).flat_map(|open| &open.owners)
     }
 
     /// Whether there is any such contact.
     pub(crate) fn any_in_doubt(&self) -> bool {
-        self.open.values().any(|open| self.is_doubtful(open))
+        self.doubtful > 0
     }
 
     /// It is there, as of this reading; and whether it was in doubt until now.
@@ -270,10 +287,12 @@ impl OpenContacts {
         match self.open.entry(contact.id.clone()) {
             Entry::Occupied(entry) => {
                 let open = entry.into_mut();
-                let doubtful = open.proven < self.floor.max(open.wanted) || open.readable != handle.is_some();
+                let was = open.is_doubtful(self.floor);
+                let doubtful = was || open.readable != handle.is_some();
                 open.readable = handle.is_some();
                 (open.seen, open.missed) = (reading, 0);
                 open.proven = open.proven.max(reading);
+                self.doubtful = self.doubtful - usize::from(was) + usize::from(open.is_doubtful(self.floor));
                 let Some(handle) = handle else { return (Added::Known, doubtful) };
                 open.handle = Some(handle.clone());
                 if open.owners.iter().any(|owner| **owner == *handle.owner()) {
@@ -303,6 +322,7 @@ impl OpenContacts {
                 }
                 let readable = handle.is_some();
                 let handle = handle.cloned();
+                self.doubtful += usize::from(reading < self.floor);
                 entry.insert(Open {
                     handle,
                     owners,
@@ -327,7 +347,9 @@ impl OpenContacts {
 
     /// It is gone.
     pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<Gone> {
-        let Open { handle, owners, .. } = self.open.remove(id)?;
+        let open = self.open.remove(id)?;
+        self.doubtful -= usize::from(open.is_doubtful(self.floor));
+        let Open { handle, owners, .. } = open;
         for owner in &owners {
             self.owners.remove(&(owner.clone(), Some(id.clone())));
         }
@@ -348,4 +370,47 @@ fn also(known: &mut Option<bool>, is: Option<bool>) {
         (None, _) | (_, None) => None,
         (Some(false), Some(false)) => Some(false),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContactKind, Sender};
+    use crate::policy::testkit::{hours, noon};
+
+    #[test]
+    fn those_in_doubt_are_counted_whatever_happens() {
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut contacts = OpenContacts::default();
+            let mut reading = 1;
+            for step in 0..200 {
+                let (id, owner) = (format!("c{}", rng.u32(..12)), format!("owner{}", rng.u32(..3)));
+                let at = noon() + hours(step);
+                match rng.u32(..8) {
+                    0 => {
+                        reading += 1;
+                        contacts.unwatched(reading, at);
+                    }
+                    1 => drop(contacts.wanted(&owner, rng.bool(), reading + rng.u64(..2), at)),
+                    2 => contacts.vouched(&owner),
+                    3 => drop(contacts.remove(&ContactId::parse(&id).unwrap())),
+                    4 => {
+                        let (id, owners) = (ContactId::parse(&id).unwrap(), vec![owner.as_str().into()]);
+                        contacts
+                            .on_record(vec![OpenContact { id, handle: None, owners, since: at, elsewhere: false }], at);
+                    }
+                    _ => {
+                        let handle = rng.bool().then(|| format!("{owner}/bot"));
+                        let (id, sender) = (ContactId::parse(&id).unwrap(), Sender::parse(handle.as_deref()));
+                        let kind = ContactKind::Agent;
+                        let contact = Contact { id, sender, name: None, kind, inserted_at: None, ids: None };
+                        contacts.add(&contact, reading - rng.u64(..2), at);
+                    }
+                }
+                let counted = contacts.open.values().filter(|open| open.is_doubtful(contacts.floor)).count();
+                assert_eq!(contacts.doubtful, counted, "seed {seed}, step {step}");
+            }
+        }
+    }
 }
