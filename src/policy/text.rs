@@ -34,7 +34,7 @@ fn width(text: &str) -> Cow<'_, str> {
 /// ASCII share one set, which is all letters of ASCII.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letters {
-    /// Kept as they are.
+    /// Kept as they are; in order.
     own: Vec<char>,
     /// By the skeleton of a letter, that letter.
     look: HashMap<Box<str>, char>,
@@ -56,7 +56,7 @@ impl Letters {
         Some(Box::new(Letters::new(own)))
     }
 
-    fn new(own: Vec<char>) -> Self {
+    fn new(mut own: Vec<char>) -> Self {
         let mut look = HashMap::new();
         for letter in &own {
             look.entry(look_of(*letter)).or_insert(*letter);
@@ -65,6 +65,8 @@ impl Letters {
         if own.contains(&'l') {
             look.insert(look_of('l'), 'l');
         }
+        // Letters are looked up in it. The first of one look is the one that is shown, so not before.
+        own.sort_unstable();
         Self { own, look }
     }
 
@@ -98,7 +100,7 @@ fn disclose(plain: &str, letters: &Letters) -> String {
     let all: Vec<char> = plain.chars().collect();
     let mut base: Option<char> = None;
     for (at, &one) in all.iter().enumerate() {
-        if is_combining_mark(one) && !ignorable(one) {
+        if !one.is_ascii() && is_combining_mark(one) && !ignorable(one) {
             // On letters of scripts that are written without marks, or with few, a mark is a disguise.
             if letters.own.binary_search(&one).is_ok() || base.is_some_and(|base| !takes_few_marks(base)) {
                 out.push(one);
@@ -367,6 +369,16 @@ mod tests {
         }
         assert_eq!(disclosed("кpиптo", "крипто"), "крипто", "into the letters of the pattern");
         assert_eq!(disclosed("крипто", "крипто"), "крипто");
+    }
+
+    #[test]
+    fn letters_of_ascii_are_found_without_their_look() {
+        assert!(ASCII.own.is_sorted(), "they are searched by halves");
+        for one in ('a'..='z').chain('A'..='Z') {
+            assert_eq!(ASCII.disclose(one), one);
+            assert!(ASCII.own.binary_search(&one).is_ok());
+        }
+        assert_eq!(["0", "1", "|"].map(|one| disclosed(one, "crypto")), ["o", "l", "l"]);
     }
 
     #[test]
