@@ -28,7 +28,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
 use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
-use crate::page::{self, Logins};
+use crate::page::{self, Logins, Replies};
 use crate::platform::net::Net;
 use crate::platform::rest::{CallCount, Rest};
 use crate::platform::socket::Dialer;
@@ -121,6 +121,7 @@ struct Prepared {
     bound: Bound,
     read: Option<Bound>,
     logins: Logins,
+    replies: Replies,
 }
 
 impl Prepared {
@@ -149,12 +150,13 @@ impl Prepared {
         let options = ledger::Options { clock, committed, ..ledger::Options::default() };
         let time = options.clock.clone();
         let ledger = Ledger::open(&settings.ledger.path, options)?;
-        let logins = Logins::open(&settings.page, &settings.ledger.path, time);
-        keys(&settings, redact);
+        let logins = Logins::open(&settings.page, &settings.ledger.path, time.clone());
+        let replies = Replies::open(settings, &settings.ledger.path, time);
+        keys(settings, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
-        Ok(Self { policies, ledger, net, bound, read, logins })
+        Ok(Self { policies, ledger, net, bound, read, logins, replies })
     }
 }
 
@@ -285,7 +287,7 @@ impl Daemon {
             Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
         })
         .await;
-        let Prepared { policies, ledger, net, bound, read, logins } =
+        let Prepared { policies, ledger, net, bound, read, logins, replies } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
@@ -340,6 +342,7 @@ impl Daemon {
                 rules: settings.agents.iter().map(|agent| (agent.id.clone(), agent.rules.clone())).collect(),
                 redact: redact.clone(),
                 logins: logins.clone(),
+                replies: replies.clone(),
             };
             beside.push(tokio::spawn(page::serve(parts, stop.clone())));
         }
@@ -354,6 +357,7 @@ impl Daemon {
             board: pictures,
             redact,
             metrics: metrics_of_notify,
+            replies,
         };
         let (targets, tasks) = notify::Targets::start(&settings.notify, &of_notify, seed, &stop);
         beside.extend(tasks);

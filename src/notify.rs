@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::ops::board::BoardReader;
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
 use crate::ops::metrics::Metrics;
+use crate::page::Replies;
 use crate::secret::Redact;
 
 pub use message::{ConditionLine, Message, RequestLine};
@@ -41,6 +42,8 @@ pub struct Surroundings {
     pub redact: Redact,
     /// Counts what became of each try.
     pub metrics: Metrics,
+    /// Makes links to answer by.
+    pub replies: Replies,
 }
 
 /// All targets, as the rest of the daemon sees them. Cheap to clone.

@@ -7,6 +7,8 @@ mod door;
 mod form;
 mod logins;
 mod reading;
+mod replies;
+mod replying;
 mod sessions;
 mod views;
 
@@ -35,6 +37,7 @@ use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
 use crate::secret::{self, Key, Redact};
 
 pub use logins::Logins;
+pub use replies::Replies;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -85,6 +88,8 @@ pub struct Parts {
     pub redact: Redact,
     /// Who may log in.
     pub logins: Logins,
+    /// Links in messages.
+    pub replies: Replies,
 }
 
 /// The running page.
@@ -99,6 +104,7 @@ struct Page {
     rules: Vec<(AgentId, PathBuf)>,
     redact: Redact,
     logins: Logins,
+    replies: Replies,
     /// What a proxy sends, so that it is believed.
     proxy_secret: Option<Key>,
     forms: form::Forms,
@@ -141,7 +147,7 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 
 /// Serves the page until `stop`. What is wrong with it is told and stops nothing else.
 pub async fn serve(parts: Parts, stop: CancellationToken) {
-    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins } = parts;
+    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies } = parts;
     let mut key = [0; 64];
     let name = settings.proxy_secret.clone().filter(|_| settings.identity == PageIdentity::Proxy);
     let secret = match name {
@@ -171,6 +177,7 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
         rules,
         redact,
         logins,
+        replies,
         proxy_secret: secret,
         forms: form::Forms::new(&key),
         readings: Arc::new(Semaphore::new(READINGS_MAX)),
@@ -299,6 +306,7 @@ fn router(page: &Arc<Page>) -> Router {
         .route("/rules", get(views::rules))
         .route("/contacts", get(views::contacts))
         .route("/login/{link}", get(acting::invited).post(acting::enter))
+        .route("/r/{link}", get(replying::look).post(replying::act))
         .route("/logout", post(acting::leave))
         .route("/assets/style.css", get(views::style))
         .fallback(views::nothing)

@@ -15,6 +15,8 @@ pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
 pub const PAGE_IDENTITIES: &[&str] = &["peer", "proxy", "token"];
 /// The words of `notify.kind`.
 pub const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
+/// The words of `notify.reply`.
+pub const NOTIFY_REPLIES: &[&str] = &["none", "link"];
 /// The words of `notify.text`.
 pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
 /// Keys whose names sound like a secret's and whose values only say where it is.
@@ -322,6 +324,13 @@ pub static NOTIFY: Section = Section {
         key("command", Takes::TextList, "none", "The program of `command`, an absolute path, and its arguments."),
         key("events", Takes::TextList, "all", "What it hears of; `docs/notifications.md` lists the events."),
         key("agents", Takes::TextList, "all", "The agents it hears of, by id."),
+        key(
+            "reply",
+            Takes::Word(NOTIFY_REPLIES),
+            "none",
+            "Whether each request in a message has a link to answer it by (`link`); whoever has the message may. Needs `page.url`.",
+        ),
+        key("reply_may", Takes::TextList, "reject, hold", "What such a link is good for: `approve`, `reject`, `hold`."),
         key(
             "text",
             Takes::Word(NOTIFY_TEXTS),

@@ -225,6 +225,7 @@ mod tests {
             ca_file: None,
             events: events.to_vec(),
             agents: agents.to_vec(),
+            reply: Vec::new(),
             text: NotifyText::Handle,
             every: Duration::from_secs(1),
             max_per_hour: 30,

@@ -67,6 +67,9 @@ pub struct RequestLine {
     /// By which `[overdue.NAME]` it is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<String>,
+    /// The link by which whoever has it may answer, with `reply = "link"`. It is made for each try, and never on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
 }
 
 /// Something that is wrong, or was.
@@ -147,6 +150,7 @@ fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> 
         by: request.by.clone(),
         since: request.since,
         overdue: request.overdue.clone(),
+        reply: None,
     }
 }
 

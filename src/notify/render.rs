@@ -85,6 +85,9 @@ fn request_lines(request: &RequestLine) -> String {
     if let Some(message) = &request.message {
         line.push_str(&format!("\n   message: {}", shown(message)));
     }
+    if let Some(reply) = &request.reply {
+        line.push_str(&format!("\n   answer: {reply}"));
+    }
     line
 }
 
@@ -118,6 +121,12 @@ pub(super) fn discord(text: &str, chars_max: usize) -> String {
     out
 }
 
+/// For Discord: our own links work as links. Whatever else there is stays as it was made harmless.
+pub(super) fn own_links(text: String, message: &Message) -> String {
+    let links = message.requests.iter().filter_map(|request| request.reply.as_deref());
+    links.fold(text, |text, link| text.replace(&discord(link, usize::MAX), link))
+}
+
 /// The beginning of a text, at most so many bytes.
 pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
@@ -147,6 +156,7 @@ mod tests {
             by: "no_match".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             overdue: None,
+            reply: None,
         });
         message
     }

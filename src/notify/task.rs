@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::conditions::{self, News, Settling};
-use super::message::Message;
+use super::message::{Message, RequestLine};
 use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
 use super::{Surroundings, Targets};
 use crate::config::settings::{NotifyEvent, NotifyTarget};
 use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting, Wanted};
 use crate::ledger::{LedgerError, Record};
+use crate::model::{AgentId, RequestId};
 use crate::ops::board::{Board, Phase};
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
 use crate::ops::log::events;
@@ -226,7 +227,10 @@ impl Task {
     async fn deliver(&mut self) {
         let Some(open) = &mut self.open else { return };
         open.attempts = open.attempts.saturating_add(1);
-        let result = ways::deliver(&self.settings, &open.id, &open.message, &self.around).await;
+        let (message, links) = with_links(&open.message, &self.settings.name, &self.around);
+        let result = ways::deliver(&self.settings, &open.id, &message, &self.around).await;
+        // Whatever the other end says of a message, no link of it goes into the log.
+        let result = result.map_err(|undelivered| Undelivered { why: without(undelivered.why, &links), ..undelivered });
         let now = self.around.clock.now().wall;
         let (name, attempt) = (&self.settings.name, open.attempts);
         let age = now.duration_since(open.message.at);
@@ -344,6 +348,23 @@ impl Task {
             status.next_try_at = self.open.as_ref().map(|open| open.next_at);
         });
     }
+}
+
+/// The message with a link for each request, where the target has such, and these links.
+fn with_links(message: &Message, target: &str, around: &Surroundings) -> (Message, Vec<String>) {
+    let mut message = message.clone();
+    let named = |line: &RequestLine| Some((AgentId::parse(&line.agent).ok()?, RequestId::parse(&line.request).ok()?));
+    let requests: Option<Vec<_>> = message.requests.iter().map(named).collect();
+    let links = around.replies.offer(target, &requests.unwrap_or_default());
+    for (line, link) in message.requests.iter_mut().zip(&links) {
+        line.reply = Some(link.clone());
+    }
+    (message, links)
+}
+
+fn without(text: String, links: &[String]) -> String {
+    let secrets = links.iter().filter_map(|link| link.rsplit('/').next());
+    secrets.fold(text, |text, secret| text.replace(secret, "***"))
 }
 
 /// What was under way when the last daemon ended, if this doorman can read it.

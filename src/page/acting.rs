@@ -25,10 +25,10 @@ const REPLY_MAX: Duration = Duration::from_secs(25);
 /// Most fields of a form.
 const FIELDS_MAX: usize = 16;
 
-type Fields = BTreeMap<String, String>;
+pub(super) type Fields = BTreeMap<String, String>;
 
 /// The fields of a form, in time and within bounds; none may be there twice.
-async fn fields(request: Request) -> Result<Fields, Denied> {
+pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
     let bad = |why| Denied { status: StatusCode::BAD_REQUEST, why };
     let long =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -115,10 +115,21 @@ pub(super) async fn answer(
 
 /// The same operation as `doorman approve`, under the person's name.
 async fn ask(page: &Page, verdict: Verdict, id: &RequestId, agent: &AgentId, name: &str) -> Result<Answered, OpError> {
+    ask_as(page, verdict, id, agent, &format!("{name} via page")).await
+}
+
+/// The same, as the record shall name the person.
+pub(super) async fn ask_as(
+    page: &Page,
+    verdict: Verdict,
+    id: &RequestId,
+    agent: &AgentId,
+    person: &str,
+) -> Result<Answered, OpError> {
     let error = |code: &str, message: &str| OpError { code: code.to_owned(), message: message.to_owned() };
     let target = id.as_str().to_owned();
     let op = ControlOp::Answer { verdict, target, agent: Some(agent.clone()), for_ms: None, exact: true };
-    let person = Person::from(format!("{name} via page").as_str());
+    let person = Person::from(person);
     let (reply, receiver) = oneshot::channel();
     match tokio::time::timeout(SPEAK_MAX, page.calls.send(Call { op, person, reply })).await {
         Ok(Ok(())) => {}

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 use url::Url;
 
@@ -42,10 +44,8 @@ impl Logins {
     pub fn open(settings: &PageSettings, ledger: &Path, clock: Clock) -> Self {
         let wanted = settings.identity == PageIdentity::Token;
         let file = ledger.with_file_name(FILE);
-        let how = Reading { bytes_max: FILE_BYTES_MAX, pipes: false, trust: Trust::Path };
         // Without it everybody logs in again.
-        let read = || serde_json::from_slice(&files::read(&file, how).ok()?.bytes).ok();
-        let sessions = if wanted { read().unwrap_or_default() } else { Sessions::default() };
+        let sessions = if wanted { read_kept(&file, FILE_BYTES_MAX) } else { Sessions::default() };
         let base = base(settings);
         Self(Arc::new(Inner { wanted, base, clock, file, sessions: Mutex::new(sessions), writing: Mutex::default() }))
     }
@@ -106,7 +106,7 @@ impl Logins {
             // One writes at a time, what is newest then. Nobody who asks who is logged in waits for the disk.
             let _one = locked(&inner.writing);
             let sessions = locked(&inner.sessions).clone();
-            if let Err(error) = write(&inner.file, &sessions) {
+            if let Err(error) = write_kept(&inner.file, &sessions) {
                 warn!(event = events::INTERNAL, why = %error, "who is logged in to the page cannot be written down");
             }
         });
@@ -117,22 +117,30 @@ fn told(by: &str, why: &str) {
     info!(event = events::PAGE_LOGIN, by, why, "the page's logins changed");
 }
 
-fn random() -> Result<Secret, String> {
+pub(super) fn random() -> Result<Secret, String> {
     let mut secret = Secret::default();
     getrandom::fill(&mut secret).map_err(|error| format!("the system gives no random numbers: {error}"))?;
     Ok(secret)
 }
 
-fn write(file: &Path, sessions: &Sessions) -> std::io::Result<()> {
+/// What was kept; nothing, where it cannot be read. Blocks on the file system.
+pub(super) fn read_kept<T: Default + DeserializeOwned>(file: &Path, bytes_max: usize) -> T {
+    let how = Reading { bytes_max, pipes: false, trust: Trust::Path };
+    let read = || serde_json::from_slice(&files::read(file, how).ok()?.bytes).ok();
+    read().unwrap_or_default()
+}
+
+/// Keeps it, readable by nobody else. Blocks on the file system.
+pub(super) fn write_kept(file: &Path, kept: &impl Serialize) -> std::io::Result<()> {
     let new = file.with_extension("new");
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    out.write_all(&serde_json::to_vec(sessions)?)?;
+    out.write_all(&serde_json::to_vec(kept)?)?;
     out.sync_all()?;
     fs::rename(&new, file)
 }
 
 /// Where browsers find the page, without a slash at the end.
-fn base(settings: &PageSettings) -> String {
+pub(super) fn base(settings: &PageSettings) -> String {
     let named = settings.url.as_ref().map(Url::as_str).map(|url| url.trim_end_matches('/').to_owned());
     let port = settings.listen.map(|at| format!("http://localhost:{}", at.port()));
     named.or(port).unwrap_or_else(|| "http://localhost:8480".to_owned())

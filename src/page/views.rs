@@ -2,7 +2,7 @@
 //! reorders its neighbours.
 
 mod chart;
-mod rows;
+pub(super) mod rows;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -382,6 +382,31 @@ struct Login<'a> {
 /// Whose link it is.
 pub(super) fn login(name: &str, link: &str) -> Response {
     html(StatusCode::OK, &Login { name, link })
+}
+
+/// A request behind a link of a message.
+pub(super) struct ReplyView {
+    pub(super) handle: String,
+    pub(super) name: String,
+    pub(super) message: String,
+    pub(super) agent: String,
+    pub(super) since: rows::When,
+    pub(super) why: String,
+    pub(super) link: String,
+    pub(super) approve: bool,
+    pub(super) reject: bool,
+    pub(super) hold: bool,
+}
+
+#[derive(Template)]
+#[template(path = "reply.html")]
+struct Reply<'a> {
+    it: &'a ReplyView,
+}
+
+/// What a link is good for.
+pub(super) fn reply(it: &ReplyView) -> Response {
+    html(StatusCode::OK, &Reply { it })
 }
 
 /// A stranger's text, at most so many characters of it.

@@ -2,6 +2,7 @@
 
 mod acting;
 mod reading;
+mod replies;
 
 use std::path::PathBuf;
 

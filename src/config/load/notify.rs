@@ -12,7 +12,7 @@ use crate::config::keys;
 use crate::config::raw::RawTable;
 use crate::config::settings::{AgentSettings, KeySource, NotifyEvent, NotifyTarget, NotifyText, NotifyWay, loopback};
 use crate::document::{duration, nearest};
-use crate::model::AgentId;
+use crate::model::{AgentId, Verdict};
 
 /// Longest name of a target.
 const NAME_MAX: usize = 32;
@@ -99,6 +99,7 @@ impl Loading<'_> {
         }
         let events = self.events(raw);
         let agents = self.agents_of(raw);
+        let reply = self.reply(raw);
         let text = layered(raw, "text").unwrap_or_else(|| default("handle"));
         let text = self.word("notify.text", &text, keys::NOTIFY_TEXTS);
         let every = match layered(raw, "every") {
@@ -123,6 +124,7 @@ impl Loading<'_> {
             ca_file,
             events: events?,
             agents: agents?,
+            reply: reply?,
             text: match text? {
                 "none" => NotifyText::None,
                 "full" => NotifyText::Full,
@@ -268,6 +270,46 @@ impl Loading<'_> {
             return None;
         }
         Some(events)
+    }
+
+    /// What links in messages are good for. A link leads to the page, so there must be one that others find.
+    fn reply(&mut self, raw: &RawTable) -> Option<Vec<Verdict>> {
+        let reply = layered(raw, "reply").unwrap_or_else(|| default("none"));
+        let wanted = self.word("notify.reply", &reply, keys::NOTIFY_REPLIES)? == "link";
+        let may = layered(raw, "reply_may");
+        if let (false, Some(may)) = (wanted, &may) {
+            self.refuse("notify.reply_may", may, "belongs beside `reply = \"link\"`", None);
+            return None;
+        }
+        if !wanted {
+            return Some(Vec::new());
+        }
+        let url = self.env.text("DOORMAN_PAGE_URL").is_some() || self.raw.scalars.contains_key("page.url");
+        if !url {
+            let help = "add `url = \"https://…\"` to `[page]`, where browsers find it".to_owned();
+            self.refuse("notify.reply", &reply, "needs a page that a link can lead to", Some(help));
+            return None;
+        }
+        let Some(may) = may else { return Some(vec![Verdict::Reject, Verdict::Defer]) };
+        let mut verdicts = Vec::new();
+        for word in may.value.lines() {
+            let verdict = match word {
+                "approve" => Verdict::Approve,
+                "reject" => Verdict::Reject,
+                "hold" => Verdict::Defer,
+                _ => {
+                    let one = Layered { value: word.to_owned(), layer: may.layer.clone() };
+                    self.refuse("notify.reply_may", &one, "expected `approve`, `reject` or `hold`", None);
+                    return None;
+                }
+            };
+            verdicts.push(verdict);
+        }
+        if verdicts.is_empty() {
+            self.refuse("notify.reply_may", &may, "expected at least one of `approve`, `reject` and `hold`", None);
+            return None;
+        }
+        Some(verdicts)
     }
 
     fn agents_of(&mut self, raw: &RawTable) -> Option<Vec<AgentId>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::KeySource;
-use crate::model::AgentId;
+use crate::model::{AgentId, Verdict};
 
 /// One of `[[notify]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct NotifyTarget {
     pub events: Vec<NotifyEvent>,
     /// Of which agents; of all where empty.
     pub agents: Vec<AgentId>,
+    /// What the links in its messages are good for; where empty, there are none.
+    pub reply: Vec<Verdict>,
     /// How much of what strangers wrote it gets.
     pub text: NotifyText,
     /// The least time between two messages.

@@ -137,6 +137,7 @@ fn request(
         NotifyWay::Discord { .. } => {
             // 4: no previews of links.
             let content = render::discord(&whole, DISCORD_CHARS_MAX);
+            let content = render::own_links(content, message);
             let body = json!({"content": content, "allowed_mentions": {"parse": []}, "flags": 4});
             Ok(client.post(address(secrets)?).json(&body))
         }

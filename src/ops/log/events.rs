@@ -136,6 +136,7 @@ events! {
     PAGE_REFUSED = "page_refused", WARN, ["address", "why"], "the page cannot be served there; tried again every 30 s, but for a socket that was handed over and for a secret that is missing";
     PAGE_DENIED = "page_denied", WARN or DEBUG, ["why"], "somebody was turned away at the page; a warning the first time for each `why`";
     PAGE_LOGIN = "page_login", INFO, ["by", "why"], "somebody logged in to the page by a link, was given one, or was logged out; `why` says which";
+    REPLY_USED = "reply_used", INFO, ["by", "notify", "verdict"], "somebody answered by a link of a message; what became of it is in `answered`";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
     CONTROL_EXPOSED = "control_exposed", WARN, ["path", "why"], "another group or user may replace a directory on the way to the control socket";

@@ -161,7 +161,7 @@ pub(in crate::page) struct PendingCard {
 }
 
 impl PendingCard {
-    pub(super) fn new(agent: &AgentBoard, row: &PendingRow, now: Timestamp) -> Self {
+    pub(in crate::page) fn new(agent: &AgentBoard, row: &PendingRow, now: Timestamp) -> Self {
         let stage = (!waits(row)).then(|| {
             let shadow = row.stage == "deferred" && row.verdict.is_some_and(|verdict| verdict != Verdict::Defer);
             let word = if shadow { "shadow" } else { row.stage.as_str() };

@@ -1,0 +1,144 @@
+//! The links that are out, by their hashes. Pure: time and secrets are arguments.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+
+use crate::model::{AgentId, RequestId, Verdict};
+use crate::page::sessions::{Secret, hash, written};
+
+/// How long a link is good.
+pub(super) const LASTS: SignedDuration = SignedDuration::from_hours(24);
+/// Most links that are remembered; the oldest are forgotten.
+const LINKS_MAX: usize = 2_000;
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::page) struct Offer {
+    hash: String,
+    /// Whom it was sent to.
+    pub(in crate::page) target: String,
+    pub(in crate::page) agent: AgentId,
+    pub(in crate::page) request: String,
+    ends: Timestamp,
+    used: Option<(Verdict, Timestamp)>,
+}
+
+/// Why a link is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::page) enum Problem {
+    /// Nobody was given it, or it is forgotten.
+    Unknown,
+    /// Too many such were tried.
+    TooMany,
+    /// It is older than a day.
+    Old,
+    /// It was used for this, then.
+    Used(Verdict, Timestamp),
+    /// It is not good for that answer.
+    NotAllowed,
+    /// It could not be written down that it is used.
+    NotNow,
+}
+
+impl Offer {
+    pub(super) fn new(secret: &Secret, target: &str, agent: &AgentId, request: &RequestId, now: Timestamp) -> Self {
+        let (target, agent, request) = (target.to_owned(), agent.clone(), request.as_str().to_owned());
+        Self { hash: hash(&written(secret)), target, agent, request, ends: super::ends(now), used: None }
+    }
+}
+
+/// All of them, oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Kept(Vec<Offer>);
+
+impl Kept {
+    pub(super) fn put(&mut self, offer: Offer) {
+        if self.0.len() >= LINKS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(offer);
+    }
+
+    /// The one behind this link, where it is still good.
+    pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<Offer, Problem> {
+        let offer = &self.0[self.place(link).ok_or(Problem::Unknown)?];
+        match offer.used {
+            Some((verdict, at)) => Err(Problem::Used(verdict, at)),
+            None if now >= offer.ends => Err(Problem::Old),
+            None => Ok(offer.clone()),
+        }
+    }
+
+    /// Uses it up.
+    pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<Offer, Problem> {
+        let offer = self.find(link, now)?;
+        if let Some(place) = self.place(link) {
+            self.0[place].used = Some((verdict, now));
+        }
+        Ok(offer)
+    }
+
+    /// It is good again.
+    pub(super) fn give_back(&mut self, offer: &Offer) {
+        if let Some(one) = self.0.iter_mut().find(|one| one.hash == offer.hash) {
+            one.used = None;
+        }
+    }
+
+    /// Compares with each, whichever is the one.
+    fn place(&self, link: &str) -> Option<usize> {
+        let wanted = hash(link);
+        let mut found = None;
+        for (place, one) in self.0.iter().enumerate() {
+            if bool::from(one.hash.as_bytes().ct_eq(wanted.as_bytes())) {
+                found = Some(place);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(3_600 * (1_000 + hours)).unwrap()
+    }
+
+    fn offer(secret: &Secret) -> Offer {
+        Offer::new(secret, "ops", &AgentId::parse("a").unwrap(), &RequestId::parse("r-1").unwrap(), at(0))
+    }
+
+    #[test]
+    fn a_link_is_good_once_and_for_a_day() {
+        let mut kept = Kept::default();
+        kept.put(offer(&[1; 32]));
+        let link = written(&[1; 32]);
+        assert_eq!(kept.find(&link, at(23)).unwrap().request, "r-1");
+        assert_eq!(kept.find(&link, at(24)), Err(Problem::Old));
+        assert_eq!(kept.find(&written(&[2; 32]), at(0)), Err(Problem::Unknown));
+        let taken = kept.take(&link, Verdict::Reject, at(1)).unwrap();
+        assert_eq!(kept.take(&link, Verdict::Defer, at(2)), Err(Problem::Used(Verdict::Reject, at(1))));
+        assert_eq!(kept.find(&link, at(2)), Err(Problem::Used(Verdict::Reject, at(1))));
+        kept.give_back(&taken);
+        assert!(kept.find(&link, at(2)).is_ok());
+    }
+
+    #[test]
+    fn there_are_so_many_at_most_and_nothing_kept_is_a_link() {
+        let mut kept = Kept::default();
+        let secret = |n: usize| {
+            let mut secret = [0; 32];
+            secret[..8].copy_from_slice(&n.to_be_bytes());
+            secret
+        };
+        for n in 0..=LINKS_MAX {
+            kept.put(offer(&secret(n)));
+        }
+        assert_eq!(kept.find(&written(&secret(0)), at(1)), Err(Problem::Unknown), "the oldest is forgotten");
+        assert!(kept.find(&written(&secret(1)), at(1)).is_ok());
+        assert!(!serde_json::to_string(&kept).unwrap().contains(&written(&secret(1))));
+    }
+}

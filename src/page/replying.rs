@@ -1,0 +1,152 @@
+//! `/r/LINK`: the request behind a link of a message, and the answers that the link is good for. Looking changes nothing, and may
+//! be done a hundred times: whatever opens links in advance does nobody's work.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::acting::{ask_as, fields};
+use super::door::{self, Denied, Visitor};
+use super::replies::{Offer, Problem, Rights};
+use super::views::{self, ReplyView};
+use super::{Page, views::rows};
+use crate::cli::answer::{done, sentence};
+use crate::config::settings::NotifyText;
+use crate::model::{RequestId, Verdict};
+
+fn not_taken(page: &Page, problem: Problem) -> Response {
+    let gone = |why| door::turned_away(page, Denied { status: StatusCode::GONE, why });
+    match problem {
+        Problem::Unknown => gone("there is no such link, or its message is too old"),
+        Problem::Old => gone("this link is older than a day: `doorman pending` and the page show who waits"),
+        Problem::NotAllowed => door::turned_away(
+            page,
+            Denied { status: StatusCode::FORBIDDEN, why: "this link is not good for that answer" },
+        ),
+        Problem::TooMany => {
+            let why = "too many links were tried that nobody was given: wait a minute";
+            door::turned_away(page, Denied { status: StatusCode::TOO_MANY_REQUESTS, why })
+        }
+        Problem::NotNow => {
+            let why = "it cannot be written down just now that this link is used, so nothing was done: try again";
+            door::turned_away(page, Denied { status: StatusCode::SERVICE_UNAVAILABLE, why })
+        }
+        Problem::Used(verdict, at) => {
+            let text = format!("this link was used at {}, to {}", rows::clock(at), word(verdict));
+            views::plain(StatusCode::GONE, "Used", &text)
+        }
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approve => "approve",
+        Verdict::Reject => "reject",
+        Verdict::Defer => "hold",
+    }
+}
+
+/// `GET /r/LINK`.
+pub(super) async fn look(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
+    let (offer, rights) = match page.replies.look(&link) {
+        Ok(found) => found,
+        Err(problem) => return not_taken(&page, problem),
+    };
+    match view(&page, &offer, &rights, &link).await {
+        Ok(view) => views::reply(&view),
+        Err(response) => response,
+    }
+}
+
+/// What of the request is shown: as much as the message might have said. One that is settled is said to be.
+async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
+    let now = page.clock.now().wall;
+    let board = page.board.borrow().clone();
+    let pending = board.agents.iter().find(|agent| agent.status.id == offer.agent);
+    let row =
+        pending.and_then(|agent| agent.pending.iter().find(|row| row.request == offer.request).map(|row| (agent, row)));
+    let card = row.map(|(agent, row)| rows::PendingCard::new(agent, row, now));
+    let card = match card {
+        Some(card) => card,
+        None => {
+            let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, Problem::Unknown)) };
+            let read = page.read(move |page, reader| rows::read_request(page, reader, &id, now)).await?;
+            let text = match read {
+                Some(it) => format!("it is not pending any more, or not shown just now: {}", it.sentence),
+                None => "this request is not on record".to_owned(),
+            };
+            return Err(views::plain(StatusCode::GONE, "Not pending", &text));
+        }
+    };
+    let (handle, all) = (rights.text != NotifyText::None, rights.text == NotifyText::Full);
+    Ok(ReplyView {
+        handle: if handle { card.handle } else { "Somebody".to_owned() },
+        name: if all { card.name } else { String::new() },
+        message: if all { card.message } else { String::new() },
+        agent: card.agent_called,
+        since: card.since,
+        why: card.why,
+        link: link.to_owned(),
+        approve: rights.may.contains(&Verdict::Approve),
+        reject: rights.may.contains(&Verdict::Reject),
+        hold: rights.may.contains(&Verdict::Defer) && !card.held,
+    })
+}
+
+/// `POST /r/LINK`: uses it up.
+pub(super) async fn act(
+    State(page): State<Arc<Page>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(link): Path<String>,
+    request: Request,
+) -> Response {
+    let fields = match fields(request).await {
+        Ok(fields) => fields,
+        Err(denied) => return door::turned_away(&page, denied),
+    };
+    let verdict = match fields.get("say").map(String::as_str) {
+        Some("approve") => Verdict::Approve,
+        Some("reject") => Verdict::Reject,
+        Some("hold") => Verdict::Defer,
+        Some(_) | None => {
+            let why = "the form is not one of this page's";
+            return door::turned_away(&page, Denied { status: StatusCode::BAD_REQUEST, why });
+        }
+    };
+    let (offer, rights) = match page.replies.take(&link, verdict).await {
+        Ok(taken) => taken,
+        Err(problem) => return not_taken(&page, problem),
+    };
+    let Ok(id) = RequestId::parse(&offer.request) else { return not_taken(&page, Problem::Unknown) };
+    // Nobody knows whose finger it was, but where a proxy or a login says.
+    let person = match &visitor.name {
+        Some(name) => format!("{name} via link.{}", offer.target),
+        None => format!("link.{}", offer.target),
+    };
+    match ask_as(&page, verdict, &id, &offer.agent, &person).await {
+        Ok(answered) => {
+            let ok = done(&answered);
+            if ok && verdict != Verdict::Defer {
+                page.just_answered(offer.agent.clone(), id);
+            }
+            let status = if ok { StatusCode::OK } else { StatusCode::CONFLICT };
+            let text = match rights.text {
+                // The sentence names who asked.
+                NotifyText::None if ok => format!("{}: done", word(verdict)),
+                NotifyText::None => "it was not taken: the request is settled, or the platform refused".to_owned(),
+                NotifyText::Handle | NotifyText::Full => sentence(&answered).trim_end().to_owned(),
+            };
+            views::plain(status, if ok { "Done" } else { "Not done" }, &text)
+        }
+        Err(error) => {
+            if matches!(error.code.as_str(), "busy" | "failed") {
+                page.replies.give_back(&offer);
+            }
+            let status = if error.code == "gone" { StatusCode::GONE } else { StatusCode::CONFLICT };
+            views::plain(status, "Not done", &error.message)
+        }
+    }
+}
