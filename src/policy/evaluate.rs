@@ -349,8 +349,9 @@ fn told(
             weighed.verdict = Verdict::Reject;
             weighed.by = By::Ask(rule.name.clone());
         }
-        Some(Verdict::Approve) if ask.is_some_and(|ask| ask.approve) => match &rule.limit {
-            Some(limit) => {
+        Some(Verdict::Approve) if ask.is_some_and(|ask| ask.approve) => {
+            // The compiler asks for a limit.
+            if let Some(limit) = &rule.limit {
                 let used = judge_limit(rule, limit, handle, inputs);
                 if used.full {
                     weighed.by = By::Limit(rule.name.clone());
@@ -362,9 +363,7 @@ fn told(
                     weighed.charges.extend(rule.charge(handle));
                 }
             }
-            // The compiler asks for a limit.
-            None => {}
-        },
+        }
         Some(Verdict::Approve | Verdict::Reject | Verdict::Defer) => {}
         None => weighed.asks = question,
     }

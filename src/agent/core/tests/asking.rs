@@ -164,6 +164,11 @@ fn a_word_to_another_question_does_nothing() {
     let old = questions(&held).last().unwrap().clone();
     // The text changed while the question was out, and then the rule.
     held.lists_after(MINUTES, &[of("a", "ann", "good evening")]);
+    assert_eq!(
+        held.core.ask_due(held.now()),
+        None,
+        "it is asked about once the old question has come back, and not before"
+    );
     held.says(old, Ok(Verdict::Reject));
     assert!(waits(&held, "a") && held.intents() == 0);
     let old = questions(&held).last().unwrap().clone();
