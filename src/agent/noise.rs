@@ -97,6 +97,7 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         | Notice::Settled { .. }
         | Notice::ContactAdded { .. }
         | Notice::InDoubt { .. }
+        | Notice::GuestEnd { .. }
         | Notice::GuestExpired { .. }
         | Notice::GuestNotRemoved { .. }
         | Notice::ContactsBaseline { .. }

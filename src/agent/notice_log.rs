@@ -343,6 +343,16 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "the end of a contact has come, and it could not be removed: tried again"
             );
         }
+        Notice::GuestEnd { request, handle, ends_at, person } => {
+            info!(
+                event = events::GUEST_END_MOVED,
+                handle = shown(handle.as_ref()),
+                request = request.as_str(),
+                ends_at = ends_at.map(|end| end.to_string()),
+                by = format!("person:{person}"),
+                "a person gave a guest another end, or lets the guest stay"
+            );
+        }
         Notice::GuestInDoubt { contact, request, doubt } => {
             warn!(
                 event = events::GUEST_IN_DOUBT,

@@ -59,6 +59,7 @@ impl Counting {
             | Notice::OtherHolder { .. }
             | Notice::ContactsBaseline { .. }
             | Notice::ContactRemoved { .. }
+            | Notice::GuestEnd { .. }
             | Notice::GuestExpired { .. }
             | Notice::GuestNotRemoved { .. }
             | Notice::GuestInDoubt { .. }

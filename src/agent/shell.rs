@@ -289,6 +289,7 @@ impl Agent {
             Command::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
             Command::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),
             Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
+            Command::FindGuests { target, reply } => drop(reply.send(self.core.find_guests(&target))),
             #[cfg(any(test, debug_assertions))]
             Command::Panic => panic!("asked to panic, by a test"),
         }

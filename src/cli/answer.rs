@@ -22,8 +22,8 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
   doorman approve @ann --remember friends   and put the handle on a list
   doorman approve @carol --for 2h       a guest: removed again after that
 
-A contact keeps the end that it was let in with. `doorman revoke` ends it at
-once; to let somebody stay, revoke, and approve the next request.
+Said again of a guest who is let in already, by handle, `--for` counts from now,
+and without `--for` the guest stays for good. `doorman revoke` ends it at once.
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
 or the beginning of an id; if that could be two requests, nothing is done. The
@@ -224,7 +224,7 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
 /// Whether what the person wanted is so now.
 pub(crate) fn done(answered: &Answered) -> bool {
     let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
-    taken || answered.outcome == "held"
+    taken || matches!(answered.outcome.as_str(), "held" | "end-moved" | "end-lifted")
 }
 
 pub(crate) fn sentence(answered: &Answered) -> String {
@@ -237,6 +237,11 @@ pub(crate) fn sentence(answered: &Answered) -> String {
             let end = answered.ends_at.map(|end| format!("; the contact ends at {end:.0}")).unwrap_or_default();
             format!("{past} {who} ({request}){end}\n")
         }
+        "end-moved" => {
+            let end = answered.ends_at.map(|end| format!(": the contact ends at {end:.0}")).unwrap_or_default();
+            format!("{who} ({request}) is a guest already{end}\n")
+        }
+        "end-lifted" => format!("{who} ({request}) was a guest, and stays: the contact has no end any more\n"),
         "held" => format!("{who} ({request}) is on hold: it stays pending until a person approves or rejects it\n"),
         "settled-elsewhere" => {
             format!("{who} ({request}) was settled by somebody else before your {word} arrived\n")

@@ -101,6 +101,8 @@ pub enum Record {
     GuestUnseen { agent: AgentId, request: RequestId, at: Timestamp },
     /// All contacts of the agent were read for the first time: whoever was there by then was there before doorman.
     ContactsRead { agent: AgentId, at: Timestamp },
+    /// A person gave a guest another end, or none.
+    GuestEnd { agent: AgentId, request: RequestId, ends_at: Option<Timestamp>, person: Person, at: Timestamp },
     /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
     Settlement {
         agent: AgentId,

@@ -142,6 +142,10 @@ impl Recorder<'_> {
             Record::ContactRemoved { agent, contact, expired, at } => {
                 self.contact_removed(agent, contact, *expired, *at)
             }
+            Record::GuestEnd { agent, request, ends_at, person, at } => {
+                let (_, request) = self.known(agent, request)?;
+                self.guest_end(request, *ends_at, person, *at)
+            }
             Record::GuestUnseen { agent, request, at } => self.guest_unseen(agent, request, *at),
             Record::Removing { agent, contact, by, at } => self.removing(agent, contact, by, *at),
             Record::Removal { agent, contact, outcome, detail, at } => {

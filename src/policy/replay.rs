@@ -36,6 +36,8 @@ pub struct Recorded {
     pub answered_at: Option<Timestamp>,
     /// What became of it.
     pub outcome: Option<Outcome>,
+    /// It was approved for a time: whoever came is known for nothing.
+    pub guest: bool,
     /// What deciders said of it, and when.
     pub told: Vec<(Timestamp, Told)>,
     /// When it ended without this policy's doing: a person or somebody else answered, or the sender took it back.
@@ -144,7 +146,7 @@ pub fn replay(
             if one.by_person() {
                 course.said = Some(was(one));
                 if let (Some(verdict), Some(outcome)) = (one.verdict, one.outcome) {
-                    policy_state.settle(&one.request.id, handle, verdict, outcome, event.at);
+                    policy_state.settle_as(&one.request.id, handle, verdict, outcome, one.guest, event.at);
                 }
             }
             policy_state.forget(&one.request.id);
@@ -202,7 +204,7 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
     let (id, handle) = (&one.request.id, one.request.sender.handle());
     policy_state.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
     let outcome = decision.verdict.answer().map_or(Outcome::Unknown, Outcome::Confirmed);
-    policy_state.settle(id, handle, decision.verdict, outcome, at);
+    policy_state.settle_as(id, handle, decision.verdict, outcome, decision.lasts.is_some(), at);
 }
 
 fn was(one: &Recorded) -> Said {

@@ -154,10 +154,21 @@ impl Shared {
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
-        let (handle, request) = self.find(target, agent).await?;
-        let person = person.clone();
         let lasts = lasts.filter(|_| verdict == Verdict::Approve);
-        let op = PersonCommand::Answer { verdict, request, lasts };
+        let meant = target.1.clone();
+        let (handle, op) = match self.find(target, agent).await {
+            Ok((handle, request)) => (handle, PersonCommand::Answer { verdict, request, lasts }),
+            // Who is let in already may stay for longer, or for good. Not by the id of a request: whoever says that has seen it
+            // pending, and does not know of the end that somebody else gave meanwhile.
+            Err(nobody)
+                if verdict == Verdict::Approve && nobody.code == "gone" && matches!(meant, Target::Handle(_)) =>
+            {
+                let (handle, request) = self.find_guest(&meant, agent).await?.ok_or(nobody)?;
+                (handle, PersonCommand::MoveEnd { request, lasts })
+            }
+            Err(other) => return Err(other),
+        };
+        let person = person.clone();
         let asked = handle.ask(|reply| Command::Op { op, person, reply });
         let Ok(outcome) = timeout(ANSWER_MAX, asked).await else {
             let why = handle.ask(Command::Status).await.map(|status| format!(" ({}: {})", status.state, status.why));
@@ -208,6 +219,27 @@ impl Shared {
                 Err(error("ambiguous", finding::ambiguous(target, &meant.collect::<Vec<_>>(), now)))
             }
         }
+    }
+
+    /// The one guest that is meant, if any is.
+    async fn find_guest(
+        &self,
+        meant: &Target,
+        agent: Option<&AgentId>,
+    ) -> Result<Option<(Arc<AgentHandle>, RequestId)>, OpError> {
+        let mut found = Vec::new();
+        for member in self.chosen(agent)? {
+            let Some(handle) = member.handle.load_full() else { continue };
+            let target = meant.clone();
+            let ids = handle.ask(|reply| Command::FindGuests { target, reply }).await.unwrap_or_default();
+            found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
+        }
+        if found.len() > 1 {
+            let message =
+                "several guests have this handle: say of which agent with `--agent`, `doorman contacts` lists them";
+            return Err(error("ambiguous", message));
+        }
+        Ok(found.pop())
     }
 
     /// Why a target names no pending request: its handle cannot be typed, it was answered already, or there is none.

@@ -124,6 +124,17 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(out.contains("ENDS") && row("carol").ends_with("in 6d") && row("dave").ends_with('-'), "{out}");
     let (_, out, _) = site.cli(&["explain", "@carol"]).await;
     assert!(out.contains("let in for a time: the contact ends at"), "{out}");
+    // Said again, it counts from now; without `--for`, the guest stays.
+    let (code, out, err) = site.cli(&["approve", "@carol", "--for", "30d"]).await;
+    assert!(code == 0 && out.starts_with("carol (r-1) is a guest already: the contact ends at "), "{out}{err}");
+    let (_, out, _) = site.cli(&["contacts"]).await;
+    assert!(out.lines().any(|line| line.contains("carol") && line.ends_with("in 29d")), "{out}");
+    let (code, _, err) = site.cli(&["approve", "@dave", "--for", "1h"]).await;
+    assert!(code == 1 && err.contains("dave"), "whoever was let in for good gets no end: {err}");
+    let (code, _, err) = site.cli(&["approve", "r-1"]).await;
+    assert!(code == 1 && err.contains("already"), "whoever saw it pending lifts no end that another gave: {err}");
+    let (code, out, err) = site.cli(&["approve", "@carol", "--for", "7d", "--json"]).await;
+    assert!(code == 0 && out.contains("\"end-moved\""), "{out}{err}");
     daemon.stop().await?;
 
     // The end has come, by the record, and the next daemon is one that only looks.
@@ -141,6 +152,14 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert_eq!(contacts(&site).len(), 2);
     let daemon = site.daemon();
     site.until("carol is out", |_| contacts(&site) == ["dave"]).await?;
+    ask(&site, "erin", "r-3");
+    daemon.until("she waits", |lines| lines.iter().any(|line| line["request"] == "r-3")).await?;
+    let (code, _, err) = site.cli(&["approve", "@erin", "--for", "7d"]).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = site.cli(&["approve", "@erin"]).await;
+    assert!(code == 0 && out.contains("erin (r-3) was a guest, and stays"), "{out}{err}");
+    let (_, out, _) = site.cli(&["explain", "@erin"]).await;
+    assert!(!out.contains("let in for a time"), "{out}");
     daemon.stop().await?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! An end is of one contact: the one that the answer certainly made. Where somebody else may have made it, nothing is removed,
 //! and people are told. An end is held back only by shadow and by a clock that cannot be believed.
 
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -284,7 +286,8 @@ impl Core {
         let contacts = self.policy_state.doubts().contacts();
         let mut unseen = Vec::new();
         for (request, one) in self.guests.awaited.iter_mut().filter(|(_, one)| one.calls < call) {
-            if contacts.has_handle(&one.handle) {
+            // One whose handle nobody can read may be theirs.
+            if contacts.has_handle(&one.handle) || contacts.nameless_since(one.stay.made_from) {
                 continue;
             }
             one.missed += 1;

@@ -216,6 +216,17 @@ pub enum Notice {
         /// Why.
         doubt: GuestDoubt,
     },
+    /// A person moved the end of a guest's contact, or lifted it.
+    GuestEnd {
+        /// The request whose approval was for a time.
+        request: RequestId,
+        /// Whose contact it is, if that is known.
+        handle: Option<StrangerText>,
+        /// When it ends now; `None`: it stays.
+        ends_at: Option<Timestamp>,
+        /// Who said so.
+        person: Person,
+    },
     /// Nothing is answered any more until `resume`.
     Paused {
         /// `approvals_max`, or `person:NAME`.

@@ -35,6 +35,13 @@ pub enum PersonCommand {
         /// For how long an approval lets in; `None`: for good.
         lasts: Option<SignedDuration>,
     },
+    /// Move the end of a guest's contact, or lift it.
+    MoveEnd {
+        /// The request whose approval was for a time.
+        request: RequestId,
+        /// For how long from now; `None`: for good.
+        lasts: Option<SignedDuration>,
+    },
     /// Remove a contact.
     Remove {
         /// Which.
@@ -77,7 +84,7 @@ pub struct PersonAnswered {
     pub handle: Option<StrangerText>,
     /// What was said.
     pub verdict: Verdict,
-    /// `held` (it is on hold), or an outcome's word.
+    /// `held` (it is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome's word.
     pub outcome: String,
     /// When the contact is removed, where it was approved for a time.
     pub ends_at: Option<Timestamp>,
@@ -102,7 +109,7 @@ impl OpOutcome {
     }
 
     /// What cannot be recorded is not done.
-    fn blocked() -> Self {
+    pub(super) fn blocked() -> Self {
         let message =
             "the ledger cannot be written now, and nothing is done that is not on record: `doorman status` says why";
         Self::error("blocked", message)
@@ -145,6 +152,7 @@ impl Core {
             PersonCommand::Answer { verdict, request, lasts } => {
                 self.person_answers(token, verdict, lasts, &request, &person, now)
             }
+            PersonCommand::MoveEnd { request, lasts } => Some(self.person_moves_end(&request, lasts, &person, now)),
             PersonCommand::Remove { contact } => self.person_removes(token, contact, person, now),
         };
         if let Some(outcome) = outcome {
@@ -275,6 +283,23 @@ impl Core {
             handle: request.sender.original().cloned(),
             verdict,
             outcome: outcome.to_owned(),
+            ends_at,
+        }
+    }
+
+    /// A guest stays for longer or shorter, or for good.
+    pub(super) fn moved(
+        &self,
+        request: &RequestId,
+        handle: Option<StrangerText>,
+        ends_at: Option<Timestamp>,
+    ) -> PersonAnswered {
+        PersonAnswered {
+            request: request.clone(),
+            agent: self.config.agent.clone(),
+            handle,
+            verdict: Verdict::Approve,
+            outcome: if ends_at.is_some() { "end-moved" } else { "end-lifted" }.to_owned(),
             ends_at,
         }
     }

@@ -54,6 +54,11 @@ impl Removals {
         })
     }
 
+    /// Whether a removal of this contact is on its way, or may have been carried out.
+    pub(super) fn is_open(&self, contact: &ContactId) -> bool {
+        self.open.contains_key(contact)
+    }
+
     /// How many are on their way.
     pub(super) fn in_flight(&self) -> usize {
         self.open.values().filter(|removal| removal.stage != Stage::Waits).count()

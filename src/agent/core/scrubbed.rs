@@ -44,6 +44,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         // What a person says is without keys when it comes in.
         | Record::Settlement { .. }
         | Record::Vouched { .. }
+        | Record::GuestEnd { .. }
         | Record::Removing { .. }
         | Record::Hold { .. }
         | Record::Notified { .. }

@@ -33,6 +33,13 @@ pub enum Command {
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
     },
+    /// Which guests' requests does this handle mean?
+    FindGuests {
+        /// What the person wrote.
+        target: Target,
+        /// The ids.
+        reply: oneshot::Sender<Vec<RequestId>>,
+    },
     /// Panics, to prove that a panic is contained.
     #[cfg(any(test, debug_assertions))]
     Panic,

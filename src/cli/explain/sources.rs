@@ -119,6 +119,7 @@ pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
         by: recorded.by,
         answered_at: recorded.answered_at,
         outcome: recorded.outcome,
+        guest: recorded.lasts.is_some(),
         told: Vec::new(),
         ended: (by_person || elsewhere).then_some(last_seen),
         request: recorded.request,

@@ -20,7 +20,8 @@ const SELECT: &str = "
         d.at, d.verdict, d.\"by\", dp.hash,
         w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
         d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
-        h.at, w.note, h.note, v.\"by\", v.at, v.note, w.lasts, g.ends_at, g.doubt
+        h.at, w.note, h.note, v.\"by\", v.at, v.note, w.lasts,
+        iif(g.over = 'again', NULL, g.ends_at), iif(g.over = 'again', NULL, g.doubt)
     FROM request r
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)

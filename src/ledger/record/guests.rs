@@ -56,6 +56,26 @@ impl Recorder<'_> {
         Ok(())
     }
 
+    /// A person gave a guest another end, or none: the guest stays.
+    pub(super) fn guest_end(
+        &mut self,
+        request: i64,
+        ends_at: Option<Timestamp>,
+        person: &Person,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let ends_at = ends_at.map(Micros);
+        self.sql("INSERT INTO guest_end (request, ends_at, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![request, ends_at, cut(person.name()), Micros(at), person.note()])?;
+        self.sql(
+            "UPDATE guest SET ends_at = coalesce(?2, ends_at), over = iif(?2 IS NULL, 'again', NULL),
+                 over_at = iif(?2 IS NULL, ?3, NULL)
+             WHERE request = ?1 AND over IS NULL",
+        )?
+        .execute(params![request, ends_at, Micros(at)])?;
+        Ok(())
+    }
+
     /// A contact is gone: if it had an end, that is waited for no more.
     pub(super) fn guest_left(
         &mut self,

@@ -92,6 +92,31 @@ async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() 
 }
 
 #[tokio::test]
+async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
+    let world = World::new();
+    let ledger = world.open();
+    ledger.commit(let_in("r1", "c1", None)).await.unwrap();
+    let moved = |ends_at, second| Record::GuestEnd {
+        agent: agent(),
+        request: id("r1"),
+        ends_at,
+        person: "zoe".into(),
+        at: at(second),
+    };
+    let shown = || LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap().ends_at;
+    ledger.commit(vec![moved(Some(at(9_000)), 20)]).await.unwrap();
+    assert_eq!((load(&ledger, 21).await.guests[0].stay.ends_at, shown()), (at(9_000), Some(at(9_000))));
+    ledger.commit(vec![moved(None, 30)]).await.unwrap();
+    assert_eq!((load(&ledger, 31).await.guests.len(), shown()), (0, None));
+    assert_eq!(LedgerReader::open(&world.path()).unwrap().contacts(None).unwrap()[0].ends_at, None);
+    // Whoever stays is a contact like others: its removal counts.
+    ledger.commit(vec![gone(false, 40)]).await.unwrap();
+    assert_eq!(kinds(&load(&ledger, 41).await).last(), Some(&HistoryKind::Removed));
+    let words: i64 = world.sql().query_row("SELECT count(*) FROM guest_end", [], |row| row.get(0)).unwrap();
+    assert_eq!(words, 2, "who said so stays on record");
+}
+
+#[tokio::test]
 async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
     let world = World::new();
     let ledger = world.open();

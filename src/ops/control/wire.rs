@@ -569,7 +569,7 @@ pub struct Answered {
     pub handle: Option<String>,
     /// What was said.
     pub verdict: Verdict,
-    /// `held` (it is on hold), or an outcome's word.
+    /// `held` (it is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome's word.
     pub outcome: String,
     /// When the contact is removed, where it was approved for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]

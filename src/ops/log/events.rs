@@ -98,6 +98,7 @@ events! {
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     GUEST_EXPIRED = "guest_expired", INFO, ["contact", "handle", "request"], "the end of a contact had come (`for` in a rule, `approve --for`), and doorman removed it";
     GUEST_NOT_REMOVED = "guest_not_removed", WARN, ["contact", "handle", "attempt", "why"], "the end of a contact has come, and it could not be removed; doorman tries again; said again when the reason is another";
+    GUEST_END_MOVED = "guest_end_moved", INFO, ["handle", "request", "ends_at", "by"], "a person gave a guest another end (`approve --for` once more), or lets the guest stay (`ends_at` is absent)";
     GUEST_IN_DOUBT = "guest_in_doubt", WARN, ["contact", "handle", "request", "why"], "a contact with an end may be one that somebody else made; doorman does not remove it";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
@@ -175,6 +176,7 @@ fields! {
     "mode", "text", "`enforce` or `shadow`";
     "due", "text", "when the answer goes out, where the rule says to wait";
     "outcome", "text", "`approved`, `rejected`, `presumed-approved`, `presumed-rejected`, `settled-elsewhere`, `gone`, `refused` or `unknown`";
+    "ends_at", "text", "when the contact of a guest is removed";
     "attempt", "number", "which try it was, from 1";
     "status", "text", "the HTTP status, or the platform's word for how a request stands";
     "code", "text", "the platform's error code, the close code, or the exit code";

@@ -70,12 +70,20 @@ struct Open {
     missed: u8,
     /// Its handle could be read when it was last shown.
     readable: bool,
+    /// One of several owners of whom a person said that nobody was removed, as of this reading.
+    word: Option<Box<(Arc<str>, u64)>>,
 }
 
 impl Open {
     /// Whether it may have gone unseen.
     fn is_doubtful(&self, floor: u64) -> bool {
         self.proven < floor.max(self.wanted)
+    }
+
+    /// The same where this owner is asked about: a person's word may be enough.
+    fn is_doubtful_for(&self, owner: &str, floor: u64) -> bool {
+        let word = self.word.as_ref().filter(|word| *word.0 == *owner).map_or(0, |word| word.1);
+        self.proven.max(word) < floor.max(self.wanted)
     }
 }
 
@@ -129,6 +137,7 @@ impl OpenContacts {
                 wanted_since: since,
                 missed: 0,
                 readable: true,
+                word: None,
             };
             self.open.insert(id, open);
         }
@@ -243,11 +252,19 @@ impl OpenContacts {
         !self.crowded && self.nameless.is_empty()
     }
 
-    /// A person says that nobody of this owner was removed up to now.
+    /// A person says that nobody of this owner was removed up to now. Of a contact that had other owners too, that says nothing
+    /// to those.
     pub(super) fn vouched(&mut self, owner: &str) {
         let ids: Vec<ContactId> = self.of(owner).cloned().collect();
         for id in ids {
-            self.change(&id, |open, floor| open.proven = open.proven.max(floor).max(open.wanted));
+            self.change(&id, |open, floor| {
+                let now = open.proven.max(floor).max(open.wanted);
+                if open.owners.len() > 1 {
+                    open.word = Some(Box::new((owner.into(), now)));
+                } else {
+                    open.proven = now;
+                }
+            });
         }
     }
 
@@ -262,7 +279,8 @@ impl OpenContacts {
         if self.doubtful == 0 {
             return None;
         }
-        self.of(owner).find_map(|id| self.doubt(id))
+        let vouched = |id: &ContactId| self.open.get(id).is_some_and(|open| !open.is_doubtful_for(owner, self.floor));
+        self.of(owner).filter(|id| !vouched(id)).find_map(|id| self.doubt(id))
     }
 
     /// One that never had a readable handle, likewise.
@@ -272,12 +290,20 @@ impl OpenContacts {
 
     /// The owners with such a contact.
     pub(super) fn doubtful(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.open.values().filter(|open| open.is_doubtful(self.floor)).flat_map(|open| &open.owners)
+        self.open
+            .values()
+            .filter(|open| open.is_doubtful(self.floor))
+            .flat_map(|open| open.owners.iter().filter(|owner| open.is_doubtful_for(owner, self.floor)))
     }
 
     /// Whether there is any such contact.
     pub(crate) fn any_in_doubt(&self) -> bool {
         self.doubtful > 0
+    }
+
+    /// Whether a contact that came then or later never had a readable handle: it may be anybody's.
+    pub(crate) fn nameless_since(&self, then: Timestamp) -> bool {
+        self.nameless.iter().filter_map(|id| self.open.get(id)).any(|open| open.since >= then)
     }
 
     /// It is there, as of this reading; and whether it was in doubt until now.
@@ -334,6 +360,7 @@ impl OpenContacts {
                     wanted_since: Timestamp::MIN,
                     missed: 0,
                     readable,
+                    word: None,
                 });
                 (Added::New, false)
             }

@@ -39,6 +39,18 @@ fn all() -> HistoryNeeds {
 }
 
 #[test]
+fn a_word_for_one_owner_of_a_contact_says_nothing_to_another() {
+    let mut doubts = on_record(vec![open("a", &["ann"]), open("b", &["bob", "rob"])]);
+    doubts.settled("bob", Some(Fact::Removed), noon());
+    assert!(!removed(&doubts, "bob") && removed(&doubts, "rob") && removed(&doubts, "ann"));
+    let owners: Vec<_> = doubts.list(&all(), noon()).iter().map(|doubt| doubt.owner.to_string()).collect();
+    assert_eq!(owners, ["ann", "rob"]);
+    // Nobody watches any more: the word was of the time before.
+    doubts.contacts_mut().unwatched(2, noon() + hours(1));
+    assert!(removed(&doubts, "bob") && removed(&doubts, "rob"));
+}
+
+#[test]
 fn after_a_start_only_owners_of_open_contacts_are_in_doubt_until_each_was_seen() {
     let mut doubts = on_record(vec![open("a", &["ann"]), open("b", &["bob", "rob"])]);
     assert!(removed(&doubts, "ann") && removed(&doubts, "bob") && removed(&doubts, "rob"));

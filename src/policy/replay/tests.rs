@@ -18,6 +18,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         by: By::parse(by),
         answered_at: answered,
         outcome: verdict.answer().map(Outcome::Confirmed),
+        guest: false,
         told: Vec::new(),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
@@ -93,6 +94,22 @@ fn what_a_person_answered_is_pending_no_longer_than_it_was() {
     )]);
     let again = [past[0].clone(), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
     assert_eq!(run(&before, &again, hours(9)), ["2: defer by no_match → approve by known"], "and is remembered");
+    let guest = [Recorded { guest: true, ..past[0].clone() }, again[1].clone()];
+    assert!(run(&before, &guest, hours(9)).is_empty(), "a guest's end came: whoever was one is not known for it");
+}
+
+#[test]
+fn guests_of_a_rule_are_known_for_nothing() {
+    let known = crate::policy::conditions::History { approved_before: Some(true), ..Default::default() };
+    let rules = |lasts: Option<SignedDuration>| {
+        let first = approve("first", by_handle(&["ann"]));
+        let first = lasts.into_iter().fold(first, crate::policy::rules::Rule::lasts);
+        policy(vec![first, approve("known", known.clone())])
+    };
+    let past =
+        [recorded("1", "ann", 0, Verdict::Approve, "first"), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
+    assert_eq!(run(&rules(None), &past, hours(9)), ["2: defer by no_match → approve by known"]);
+    assert!(run(&rules(Some(hours(1))), &past, hours(9)).is_empty());
 }
 
 #[test]

@@ -317,6 +317,7 @@ impl LedgerModel {
                 self.guests.left(contact);
                 self.contacts.removed(contact, *expired, *at);
             }
+            Record::GuestEnd { request, ends_at, .. } => self.guests.end_moved(request, *ends_at),
             Record::GuestUnseen { request, .. } => self.guests.unseen(request),
             Record::Removing { contact, by, .. } => self.guests.removing(contact, by),
             Record::Removal { contact, outcome, .. } => self.guests.removal(contact, *outcome),

@@ -189,6 +189,25 @@ fn a_contact_that_somebody_else_made_anew_is_another() {
 }
 
 #[test]
+fn whoever_shows_no_handle_may_be_the_guest() {
+    let unseen = |held: &Held| held.recorded.iter().any(|entry| matches!(entry, Record::GuestUnseen { .. }));
+    let read = |shown: &dyn Fn(Duration) -> Vec<Contact>| {
+        let mut held = Held::new(SavedAgent::default());
+        held.at = 10 * MINUTES;
+        held.carol_is_approved(approved());
+        let made = held.at;
+        for _ in 0..5 {
+            held.contacts_are(&shown(made));
+        }
+        (unseen(&held), held.core.guest_counts().0)
+    };
+    let nameless = |made| Contact { sender: Sender::Absent, ..contact("c1", made) };
+    assert_eq!(read(&|made| vec![nameless(made)]), (false, 1), "its end is not forgotten");
+    assert_eq!(read(&|_| vec![nameless(Duration::ZERO)]), (true, 0), "that one was here before");
+    assert_eq!(read(&|_| vec![]), (true, 0));
+}
+
+#[test]
 fn only_shadow_and_a_clock_that_cannot_be_believed_hold_an_end_back() {
     let mut held = Held::guest();
     held.tell(Input::Op { token: 9, op: PersonCommand::Pause, person: "ann".into() });
@@ -330,6 +349,94 @@ fn whoever_is_a_contact_already_is_given_no_end() {
         matches!(action, Action::Reply { outcome: OpOutcome::Failed(failure), .. } if failure.code == "is-contact")
     });
     assert!(refused, "{:?}", held.asked);
+}
+
+/// A person approves once more, for so long or for good: what is said to that.
+fn once_more(
+    held: &mut Held,
+    lasts: Option<SignedDuration>,
+) -> Result<(String, Option<jiff::Timestamp>), &'static str> {
+    let meant = held.core.find_guests(&crate::model::Target::parse("@carol"));
+    let [request] = meant.as_slice() else { return Err("nobody") };
+    let op = PersonCommand::MoveEnd { request: request.clone(), lasts };
+    held.tell(Input::Op { token: 8, op, person: "ann".into() });
+    let said = held.asked.iter().position(|action| matches!(action, Action::Reply { token: 8, .. })).unwrap();
+    match held.asked.remove(said) {
+        Action::Reply { outcome: OpOutcome::Answered(answered), .. } => Ok((answered.outcome, answered.ends_at)),
+        Action::Reply { outcome: OpOutcome::Failed(failure), .. } => Err(failure.code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_person_moves_an_end_or_lifts_it() {
+    let day = Some(SignedDuration::from_hours(24));
+    let ends = |held: &Held| {
+        let ends = held.recorded.iter().filter_map(|entry| match entry {
+            Record::GuestEnd { ends_at, person, .. } => Some((*ends_at, person.name().to_owned())),
+            _ => None,
+        });
+        ends.collect::<Vec<_>>()
+    };
+    // Later; then sooner.
+    let mut held = Held::guest();
+    let end = held.now().wall + SignedDuration::from_hours(24);
+    assert_eq!(once_more(&mut held, day), Ok(("end-moved".to_owned(), Some(end))));
+    assert_eq!(ends(&held), [(Some(end), "ann".to_owned())]);
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), [""; 0], "the first end is void");
+    assert!(once_more(&mut held, Some(SignedDuration::from_mins(5))).is_ok());
+    held.wait(6 * MINUTES);
+    assert_eq!(held.removals(), ["c1"]);
+    assert_eq!(once_more(&mut held, day), Err("busy"), "it is being removed");
+    held.removed("c1", done());
+    assert_eq!(once_more(&mut held, day), Err("nobody"));
+    // For good.
+    let mut held = Held::guest();
+    assert_eq!(once_more(&mut held, None), Ok(("end-lifted".to_owned(), None)));
+    assert_eq!((ends(&held).len(), held.core.guest_counts()), (1, (0, 0)));
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), once_more(&mut held, day)), (vec![], Err("nobody")), "and gets no end again");
+    // Before the contact was seen.
+    let mut held = Held::new(SavedAgent::default());
+    held.carol_is_approved(approved());
+    let made = held.at;
+    assert!(once_more(&mut held, day).is_ok());
+    held.contacts_are(&[contact("c1", made)]);
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 0)));
+}
+
+#[test]
+fn an_end_is_not_moved_where_nothing_would_come_of_it() {
+    let day = Some(SignedDuration::from_hours(24));
+    let mut held = Held::new(SavedAgent::default());
+    held.at = 10 * MINUTES;
+    held.carol_is_approved(approved());
+    held.contacts_are(&[contact("c1", Duration::ZERO)]);
+    assert_eq!(once_more(&mut held, day), Err("in-doubt"), "it is not removed by itself");
+    assert!(once_more(&mut held, None).is_ok(), "but may stay");
+    // It may have been removed: nobody knows what there is to move.
+    let mut held = Held::guest();
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), ["c1"]);
+    held.removed("c1", error(CallFault::NoAnswer));
+    assert_eq!(once_more(&mut held, day), Err("busy"));
+    // It certainly was not.
+    let mut held = Held::guest();
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(held.removals(), ["c1"]);
+    held.removed("c1", error(CallFault::Forbidden));
+    assert!(once_more(&mut held, day).is_ok());
+    held.wait(2 * TWO_HOURS);
+    assert_eq!(
+        (held.removals(), held.core.guest_remarks()),
+        (vec![], vec![]),
+        "it is not tried again before the new end"
+    );
+    let mut held = Held::guest();
+    held.core.ledger_health(false);
+    assert_eq!(once_more(&mut held, day), Err("blocked"));
 }
 
 #[test]
