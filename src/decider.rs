@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::settings::{DeciderPlace, DeciderSettings};
 use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
-use crate::policy::ask::{AskFailure, AskFault, Word};
+use crate::policy::ask::{AskFailure, AskFault, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, Word};
 use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key, Redact, signing};
 
@@ -29,9 +29,6 @@ use crate::secret::{self, Key, Redact, signing};
 const ANSWER_BYTES_MAX: usize = 4 << 10;
 /// And of its head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most characters of a stranger's name and message in a question.
-const NAME_CHARS_MAX: usize = 200;
-const MESSAGE_CHARS_MAX: usize = 1_500;
 /// Most characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
 /// Two secrets sign while one is being changed.

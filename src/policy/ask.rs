@@ -9,6 +9,12 @@ use super::conditions::compared::canonical;
 use super::rules::{Rule, RuleName};
 use crate::model::{ContactRequest, StrangerText, Verdict};
 
+/// Most characters of a name or a handle, and of a message, in a question. A decider sees all of it or is not asked: a word about
+/// the beginning of a text would be no word about the request.
+pub const NAME_CHARS_MAX: usize = 200;
+/// See [`NAME_CHARS_MAX`].
+pub const MESSAGE_CHARS_MAX: usize = 1_500;
+
 /// A rule's `ask` and `may`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
@@ -64,9 +70,19 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The question that a rule has about a request.
+/// Whether all of a text can stand in a question.
+fn fits(text: Option<&StrangerText>, most: usize) -> bool {
+    text.is_none_or(|text| !text.is_cut() && text.raw().chars().nth(most).is_none())
+}
+
+/// The question that a rule has about a request. `None` where its texts are too long to be shown whole: it waits for a person.
 pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question> {
     let ask = rule.ask.as_ref()?;
+    let names = [request.sender.original(), request.name.as_ref()];
+    if !(names.into_iter().all(|name| fits(name, NAME_CHARS_MAX)) && fits(request.message.as_ref(), MESSAGE_CHARS_MAX))
+    {
+        return None;
+    }
     let text = |text: Option<&StrangerText>| text.map_or_else(|| "-".to_owned(), |text| format!("+{}", text.raw()));
     let parts = [
         ask.decider.as_str().to_owned(),
@@ -194,6 +210,31 @@ when = { handle = \"bob/later\" }
         }
         let test = "[tests.x]\nrequest = { from_handle = \"bob\" }\ntold = { other = \"reject\" }\nexpect = { verdict = \"defer\" }\n";
         assert!(load(format!("{RULES}{test}")).report.render(false).contains("no rule asks `other`"));
+    }
+
+    #[test]
+    fn who_says_more_than_a_decider_would_see_is_not_asked_about() {
+        let loaded = load(RULES.to_owned());
+        let policy = loaded.policy.unwrap();
+        let rule = policy.rules.iter().find(|rule| rule.ask.is_some()).unwrap();
+        let asked = |message: String, name: String| {
+            let request = ContactRequest {
+                message: Some(StrangerText::new(&message)),
+                name: Some(StrangerText::new(&name)),
+                ..crate::policy::testkit::request("r", "bob")
+            };
+            question(rule, &request).is_some()
+        };
+        assert!(asked("é".repeat(MESSAGE_CHARS_MAX), "n".repeat(NAME_CHARS_MAX)));
+        assert!(!asked("é".repeat(MESSAGE_CHARS_MAX + 1), String::new()), "the end may say the contrary");
+        assert!(!asked(String::new(), "n".repeat(NAME_CHARS_MAX + 1)));
+        let approve = "told = { screen = \"approve\" }\n";
+        let long = format!("message = \"{}\"", "x".repeat(MESSAGE_CHARS_MAX + 1));
+        let text = format!(
+            "{RULES}[tests.x]\nrequest = {{ from_handle = \"bob\", {long} }}\n{approve}expect = {{ verdict = \"defer\", by = \"unsure\" }}\n"
+        );
+        let loaded = load(text);
+        assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
     }
 
     #[test]

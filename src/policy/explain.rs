@@ -223,8 +223,8 @@ fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reaso
     if rule.shadow || hear(rule, inputs).0.truth != Truth::True {
         return None;
     }
-    let question = ask::question(rule, inputs.request)?;
-    let word = inputs.policy_state.word_on(&inputs.request.id, &question);
+    let question = ask::question(rule, inputs.request);
+    let word = question.as_ref().and_then(|question| inputs.policy_state.word_on(&inputs.request.id, question));
     let may = match (ask.reject, ask.approve) {
         (false, false) => "its word is advice",
         (true, false) => "it may reject",
@@ -233,6 +233,9 @@ fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reaso
     };
     let (saw, evaluation) = match word {
         Some(word) => (word.in_words(), Evaluation::fact(decision.by == By::Ask(rule.name.clone()))),
+        None if question.is_none() => {
+            ("not asked: its text is too long to be shown whole".to_owned(), Evaluation::FALSE)
+        }
         None if decision.asks.is_some() => ("no word yet".to_owned(), Evaluation::UNKNOWN),
         None => ("not asked: something else keeps the request waiting, or decides it".to_owned(), Evaluation::FALSE),
     };
