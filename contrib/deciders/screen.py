@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A decider in sixty lines: says `reject` to what looks like an advertisement, and `defer` to everything else.
+"""A decider in some seventy lines: says `reject` to what looks like an advertisement, and `defer` to everything else.
 
     screen.py                      serves on 127.0.0.1:9700
     screen.py --unix PATH          serves on a Unix socket

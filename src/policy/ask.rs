@@ -165,7 +165,8 @@ when = { handle = \"bob/later\" }
         said("bob", reject, "reject ask:unsure", "");
         let used = "history = [{ from_handle = \"bob\", verdict = \"approve\", by = \"unsure\", ago = \"5m\" }]";
         // A limit, another rule, a guard and a reject hold.
-        let _ = used;
+        said("bob", approve, "defer limit:unsure", used);
+        said("bob", reject, "reject ask:unsure", used);
         said("bob/later", approve, "defer later", "");
         said("bob/later", reject, "defer later", "");
         said("acmf", approve, "defer guard:look-alike", "");

@@ -147,9 +147,14 @@ fn happen(
     let Sender::Plain { handle, .. } = &past.sender else { return };
     policy_state.seen(id, Some(handle), at);
     let Some(answer) = past.verdict.answer() else { return };
-    let by = past.by.clone().map_or_else(|| By::Person("test".into()), By::Rule);
     let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
     let rule = place.and_then(|place| policy.rules.get(place));
+    let by_word = rule.is_some_and(|rule| rule.ask.is_some());
+    let by = match past.by.clone() {
+        None => By::Person("test".into()),
+        Some(name) if by_word => By::Ask(name),
+        Some(name) => By::Rule(name),
+    };
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
     let guest = past.lasts.or_else(|| rule.and_then(|rule| rule.lasts)).is_some();

@@ -35,6 +35,9 @@ pub struct RecordedContact {
     pub end_in_doubt: Option<GuestDoubt>,
 }
 
+/// Whether a contact is wanted by its handle, as received.
+pub type Fits<'a> = &'a dyn Fn(Option<&str>) -> bool;
+
 /// Which contacts. Each part narrows the choice, and an index answers it.
 #[derive(Default)]
 pub struct WantedContacts<'a> {
@@ -51,7 +54,7 @@ pub struct WantedContacts<'a> {
     /// Only so many, the newest.
     pub newest: Option<usize>,
     /// Only those whose handle, as received, fits.
-    pub fits: Option<&'a dyn Fn(Option<&str>) -> bool>,
+    pub fits: Option<Fits<'a>>,
 }
 
 impl WantedContacts<'_> {
