@@ -42,7 +42,10 @@ disconnect it for a moment; `--no-connect` leaves that check out, and so does
 
 Exit codes: 0 all well, warnings included · 69 the platform cannot be reached ·
 74 the ledger · 77 a key is refused · 78 configuration or rules; if several
-apply, the first that is shown")]
+apply, the first that is shown
+
+Where nothing names a configuration, a `doorman.toml` in this directory counts
+before /etc, as with `doorman check`; the output says which it is.")]
 pub struct Args {
     /// Do not try the WebSocket
     #[arg(long)]
@@ -106,6 +109,7 @@ impl Findings {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut findings = Findings::default();
+    let global = &super::check::nearest(global);
     match config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()) {
         Err(report) => findings.fail(78, "configuration", format!("refused\n{}", report.render(false).trim_end())),
         Ok(loaded) => {

@@ -74,6 +74,8 @@ struct Show {
 /// # Errors
 /// 1 where there is no such list or entry, 78 where the rules are or would be refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    // The configuration in this directory, where none is named: as with `check`.
+    let global = &super::check::nearest(global);
     match args.action {
         Action::Show(args) => show(&args, global),
         Action::Add(args) => change(&args, global, ListFile::add),
@@ -179,6 +181,11 @@ impl Listed {
 fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
     let agent = agents::on_record(agent, None, global)?;
     let places = super::places(global, "--config PATH")?;
+    if places.rules.is_empty() {
+        let why =
+            "there is no configuration that names rules: name one with `--config`, or write one with `doorman init`";
+        return Err(CliError::new(78, why));
+    }
     let theirs = places.rules.into_iter().filter(|(id, _)| agent.as_ref().is_none_or(|agent| agent.as_str() == id));
     let rules: BTreeSet<PathBuf> = theirs.map(|(_, rules)| rules).collect();
     let mut found: Vec<Listed> = Vec::new();

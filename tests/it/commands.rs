@@ -259,3 +259,43 @@ fn without_any_key_the_environments_agent_is_told_of_its_own_variable() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("`DOORMAN_API_KEY_FILE`"), "{said}");
 }
+
+#[test]
+fn the_configuration_of_this_directory_counts_where_none_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (here, other) = (directory.path(), directory.path().join("other"));
+    std::fs::create_dir(&other).unwrap();
+    for (place, list) in [(here, "friends"), (other.as_path(), "others")] {
+        let agents = format!(
+            "[platform]\nurl = \"http://127.0.0.1:9\"\n[[agents]]\nid = \"{ANA}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n"
+        );
+        std::fs::write(place.join("doorman.toml"), agents).unwrap();
+        let rules = format!(
+            "version = 1\n[lists.{list}]\nentries = [\"ann\"]\n[rules.let-in]\nthen = \"approve\"\nwhen = {{ list = \"{list}\" }}\n"
+        );
+        std::fs::write(place.join("rules.toml"), rules).unwrap();
+    }
+    let said = |arguments: &[&str], directory: &std::path::Path, named: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.args(arguments).current_dir(directory).env_clear().env("HOME", directory);
+        let output = command.envs(named.map(|file| ("DOORMAN_CONFIG", file))).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        format!("{out}{err}")
+    };
+    let (doctor, show) = (["doctor", "--no-connect"], ["list", "show"]);
+    assert!(
+        said(&doctor, here, None).contains("configuration") && !said(&doctor, here, None).contains("no configuration")
+    );
+    assert!(said(&show, here, None).contains("friends"), "{}", said(&show, here, None));
+    // What is named counts before what lies here.
+    for arguments in [&doctor[..], &show, &["check"]] {
+        let told = said(arguments, here, Some("other/doorman.toml"));
+        assert!(told.contains("other") && !told.contains("friends"), "{arguments:?}: {told}");
+    }
+    if std::path::Path::new("/etc/doorman/doorman.toml").exists() {
+        return;
+    }
+    std::fs::create_dir(here.join("empty")).unwrap();
+    let told = said(&show, &here.join("empty"), None);
+    assert!(told.contains("there is no configuration that names rules") && !told.contains("no lists"), "{told}");
+}
