@@ -67,6 +67,8 @@ pub struct Options {
     pub reread: Reread,
     /// Sockets that the service manager made.
     pub inherited: Inherited,
+    /// How the page tells what happened; without them there is no page.
+    pub words: Option<page::Words>,
 }
 
 impl Options {
@@ -85,6 +87,7 @@ impl Options {
             recorder: None,
             reread: Reread { from: from.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
             inherited: Inherited::default(),
+            words: None,
         }
     }
 }
@@ -273,6 +276,7 @@ impl Daemon {
             recorder,
             reread,
             mut inherited,
+            words,
         } = options;
         // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
@@ -329,7 +333,7 @@ impl Daemon {
             }));
         }
         let logins = page::is_wanted(&settings.page, &given_page).then_some(logins);
-        if let Some(logins) = &logins {
+        if let (Some(logins), Some(words)) = (&logins, words) {
             let parts = page::Parts {
                 settings: settings.page.clone(),
                 control: settings.control.clone(),
@@ -343,6 +347,7 @@ impl Daemon {
                 redact: redact.clone(),
                 logins: logins.clone(),
                 replies: replies.clone(),
+                words,
             };
             beside.push(tokio::spawn(page::serve(parts, stop.clone())));
         }

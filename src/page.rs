@@ -11,6 +11,7 @@ mod replies;
 mod replying;
 mod sessions;
 mod views;
+pub mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use crate::secret::{self, Key, Redact};
 
 pub use logins::Logins;
 pub use replies::Replies;
+pub use words::Words;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -88,6 +90,8 @@ pub struct Parts {
     pub redact: Redact,
     /// Who may log in.
     pub logins: Logins,
+    /// How what happened is told.
+    pub words: Words,
     /// Links in messages.
     pub replies: Replies,
 }
@@ -104,6 +108,7 @@ struct Page {
     rules: Vec<(AgentId, PathBuf)>,
     redact: Redact,
     logins: Logins,
+    words: Words,
     replies: Replies,
     /// What a proxy sends, so that it is believed.
     proxy_secret: Option<Key>,
@@ -147,7 +152,8 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 
 /// Serves the page until `stop`. What is wrong with it is told and stops nothing else.
 pub async fn serve(parts: Parts, stop: CancellationToken) {
-    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies } = parts;
+    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies, words } =
+        parts;
     let mut key = [0; 64];
     let name = settings.proxy_secret.clone().filter(|_| settings.identity == PageIdentity::Proxy);
     let secret = match name {
@@ -177,6 +183,7 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
         rules,
         redact,
         logins,
+        words,
         replies,
         proxy_secret: secret,
         forms: form::Forms::new(&key),

@@ -9,7 +9,7 @@ use super::history::moment;
 use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
 use super::{CliError, Global, completions, list, output, pending};
-use crate::model::{AgentId, Outcome, Verdict};
+use crate::model::{AgentId, Verdict};
 use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
 
 /// Arguments of `approve`.
@@ -149,10 +149,10 @@ fn say(args: &Args, verdict: Verdict, lasts: Option<SignedDuration>, remote: &Re
         };
         if args.json {
             output::print_json(&answered)?;
-        } else if !args.quiet || !done(&answered) {
+        } else if !args.quiet || !answered.is_done() {
             output::print_page(&sentence(&answered))?;
         }
-        if done(&answered) {
+        if answered.is_done() {
             said.done.push(answered);
         } else {
             said.code = 1;
@@ -221,12 +221,6 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Whether what the person wanted is so now.
-pub(crate) fn done(answered: &Answered) -> bool {
-    let taken = matches!(Outcome::parse(&answered.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
-    taken || matches!(answered.outcome.as_str(), "held" | "end-moved" | "end-lifted")
-}
-
 pub(crate) fn sentence(answered: &Answered) -> String {
     let who = output::stranger(answered.handle.as_deref(), 60);
     let request = output::shown(&answered.request);
@@ -280,7 +274,7 @@ mod tests {
         ] {
             let answered = answered(verdict, outcome);
             assert!(sentence(&answered).starts_with(said), "{}", sentence(&answered));
-            assert_eq!(done(&answered), is_done, "{outcome}");
+            assert_eq!(answered.is_done(), is_done, "{outcome}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::io::BufRead;
 
 use super::agents::AgentArg;
-use super::answer::{done, one, sentence};
+use super::answer::{one, sentence};
 use super::ledger::path;
 use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
@@ -91,7 +91,7 @@ impl Sender<'_> {
     fn send(&mut self, row: &PendingRow, verdict: Verdict) -> Result<(), CliError> {
         match one(&row.request, verdict, Some(row.agent.clone()), self.remote) {
             Ok(answered) => {
-                self.failed |= !done(&answered);
+                self.failed |= !answered.is_done();
                 output::print_page(&format!("  {}", sentence(&answered)))
             }
             // Somebody else may have been quicker: the others wait all the same.

@@ -14,6 +14,7 @@ use crate::ops::log::events;
 use crate::ops::service_manager::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
+use crate::page::Words;
 use crate::secret::Redact;
 use crate::supervisor::{Order, Reread};
 use crate::transcript::{RECORD_BYTES_MAX, Recorder};
@@ -144,6 +145,7 @@ async fn serve(
         recorder,
         reread,
         inherited,
+        words: Some(Words { sentence: super::answer::sentence, explain: super::explain::page::of }),
     };
     let starting = Daemon::start(settings, options);
     tokio::pin!(starting);

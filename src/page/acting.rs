@@ -16,7 +16,6 @@ use super::door::{self, Denied, Visitor, cookie_name};
 use super::form::FormProblem;
 use super::sessions::SESSION_LASTS;
 use super::{Page, REQUEST_BYTES_MAX, SPEAK_MAX, views};
-use crate::cli::answer::{done, sentence};
 use crate::model::{AgentId, Person, RequestId, Verdict};
 use crate::ops::control::wire::{Answered, Call, ControlOp, OpError, OpReply};
 
@@ -97,11 +96,11 @@ pub(super) async fn answer(
     }
     match ask(&page, verdict, &id, &agent, &name).await {
         Ok(answered) => {
-            if done(&answered) && verdict != Verdict::Defer {
+            if answered.is_done() && verdict != Verdict::Defer {
                 page.just_answered(agent, id.clone());
             }
-            let status = if done(&answered) { StatusCode::OK } else { StatusCode::CONFLICT };
-            views::said(&page, &visitor, status, &id, &sentence(&answered))
+            let status = if answered.is_done() { StatusCode::OK } else { StatusCode::CONFLICT };
+            views::said(&page, &visitor, status, &id, &(page.words.sentence)(&answered))
         }
         Err(error) => {
             let status = match error.code.as_str() {

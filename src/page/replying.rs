@@ -13,7 +13,6 @@ use super::door::{self, Denied, Visitor};
 use super::replies::{Offer, Problem, Rights};
 use super::views::{self, ReplyView};
 use super::{Page, views::rows};
-use crate::cli::answer::{done, sentence};
 use crate::config::settings::NotifyText;
 use crate::model::{RequestId, Verdict};
 
@@ -128,7 +127,7 @@ pub(super) async fn act(
     };
     match ask_as(&page, verdict, &id, &offer.agent, &person).await {
         Ok(answered) => {
-            let ok = done(&answered);
+            let ok = answered.is_done();
             if ok && verdict != Verdict::Defer {
                 page.just_answered(offer.agent.clone(), id);
             }
@@ -137,7 +136,7 @@ pub(super) async fn act(
                 // The sentence names who asked.
                 NotifyText::None if ok => format!("{}: done", word(verdict)),
                 NotifyText::None => "it was not taken: the request is settled, or the platform refused".to_owned(),
-                NotifyText::Handle | NotifyText::Full => sentence(&answered).trim_end().to_owned(),
+                NotifyText::Handle | NotifyText::Full => (page.words.sentence)(&answered).trim_end().to_owned(),
             };
             views::plain(status, if ok { "Done" } else { "Not done" }, &text)
         }

@@ -1,28 +1,16 @@
 //! What the page shows of one request: what `explain` says of the record, beside what the rules in force would say now.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 
 use super::super::Global;
 use super::{Said, Story, contacts_on_record, of_recorded, policy_state, sentences, sources};
 use crate::ledger::read::Moment;
 use crate::ledger::{LedgerReader, RecordedRequest};
+use crate::page::words::Told;
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::{Circumstances, ClockHealth};
-
-/// Then and now.
-#[derive(Debug)]
-pub(crate) struct Told {
-    /// What happened, in one sentence.
-    pub(crate) sentence: String,
-    /// What the rules had said last, as `VERDICT by WHAT`, when, and under which policy.
-    pub(crate) said: Option<(String, Timestamp, String)>,
-    /// Why there are no reasons of then, or why they are not those of the decision.
-    pub(crate) remark: Option<String>,
-    /// The reasons of then.
-    pub(crate) then: Option<Explanation>,
-    /// What the rules in force say of it now, or why that cannot be said.
-    pub(crate) now: Result<Explanation, String>,
-}
 
 /// Reads both. Acts on nothing.
 ///
@@ -32,14 +20,15 @@ pub(crate) fn of(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     now: Timestamp,
-    time: &impl Fn(Timestamp) -> String,
-    global: &Global,
+    time: &dyn Fn(Timestamp) -> String,
+    config: Option<PathBuf>,
 ) -> Result<Told, String> {
+    let global = &Global { config };
     let printed = of_recorded(reader, recorded, &[], global).map_err(|error| error.message)?;
     let story = printed.record.as_ref();
     let said = story.and_then(|story| story.rules.as_ref());
     Ok(Told {
-        sentence: story.map(|story| sentences::sentence(story, time)).unwrap_or_default(),
+        sentence: story.map(|story| sentences::sentence(story, &|at| time(at))).unwrap_or_default(),
         said: said.map(|said| (words(said), said.at, said.policy.clone())),
         remark: story.and_then(remark),
         now: of_now(reader, recorded, now, global),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{AgentId, AgentState, ContactId, Person, Verdict};
+use crate::model::{AgentId, AgentState, ContactId, Outcome, Person, Verdict};
 use crate::policy::doubts::Said;
 
 /// One question to the supervisor and where its answer goes.
@@ -574,6 +574,14 @@ pub struct Answered {
     /// When the contact is removed, where it was approved for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+}
+
+impl Answered {
+    /// Whether what the person wanted is so now.
+    pub fn is_done(&self) -> bool {
+        let taken = matches!(Outcome::parse(&self.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
+        taken || matches!(self.outcome.as_str(), "held" | "end-moved" | "end-lifted")
+    }
 }
 
 /// To [`ControlOp::Reload`].

@@ -8,9 +8,8 @@ use url::form_urlencoded;
 
 use super::super::Page;
 use super::super::reading::RulesFile;
+use super::super::words::Told;
 use super::shown;
-use crate::cli::Global;
-use crate::cli::explain::page::{self as explained, Told};
 use crate::ledger::read::RecordedContact;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, AgentState, ContactKind, RequestId, Verdict};
@@ -323,8 +322,8 @@ pub(in crate::page) fn read_request(
     now: Timestamp,
 ) -> Result<Option<RequestPage>, String> {
     let Some(recorded) = reader.request(id).map_err(|error| error.to_string())? else { return Ok(None) };
-    let global = Global { config: page.config.clone() };
-    let Told { sentence, said, remark, then, now: today } = explained::of(reader, &recorded, now, &clock, &global)?;
+    let Told { sentence, said, remark, then, now: today } =
+        (page.words.explain)(reader, &recorded, now, &clock, page.config.clone())?;
     let then = then.zip(said).map(|(then, (said, at, policy))| Side::new(&then, said, at, &policy, now));
     let (today, no_now) = match today {
         Ok(today) => {

@@ -56,7 +56,7 @@ async fn no_room(site: &Site, daemon: Daemon, ledger: &Path, relief: impl FnOnce
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_file_may_grow() {
     let site = Site::start().await;
-    let daemon = site.daemon_after("trap '' XFSZ; ulimit -S -f 600; exec");
+    let daemon = site.daemon_after("trap '' XFSZ; ulimit -S -f 900; exec");
     no_room(&site, daemon, &site.path("ledger.db"), |daemon| limit(daemon.pid(), "--fsize=unlimited:")).await;
 }
 
