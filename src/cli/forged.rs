@@ -145,7 +145,8 @@ fn contacts_and_doubts_show_no_line_of_a_strangers() {
 #[test]
 fn history_shows_no_line_of_a_strangers() {
     let page = Page { width: Some(WIDTH), following: false, zone: TimeZone::UTC, now: now() };
-    for (text, id) in hostile().zip(IDS.into_iter().cycle()) {
+    let note = "hello [removed: expired]".to_owned();
+    for (text, id) in hostile().chain([note]).zip(IDS.into_iter().cycle()) {
         let recorded = RecordedRequest {
             row: 1,
             decision_row: None,
@@ -175,6 +176,8 @@ fn history_shows_no_line_of_a_strangers() {
             end_in_doubt: None,
         };
         innocent("history", &shown(&page.table(&[page.row(&recorded)], true)));
+        let [.., said] = page.row(&recorded);
+        assert!(!said.contains('['), "what stands in brackets is doorman's own note: {said}");
     }
 }
 

@@ -163,7 +163,9 @@ impl Page {
             None => "-".to_owned(),
         };
         let said = [&request.request.name, &request.request.message].into_iter().flatten();
-        let mut said: Vec<String> = vec![said.map(|text| text.in_columns(TEXT_MAX)).collect::<Vec<_>>().join(": ")];
+        // What stands in brackets here is doorman's own: no stranger writes such a note.
+        let theirs = said.map(|text| text.in_columns(TEXT_MAX).replace('[', "(").replace(']', ")"));
+        let mut said: Vec<String> = vec![theirs.collect::<Vec<_>>().join(": ")];
         let noted = |who: &str, note: &Option<String>| {
             note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).in_columns(TEXT_MAX)))
         };
