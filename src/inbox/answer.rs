@@ -66,6 +66,8 @@ pub struct Flight {
     refusals: Refusals,
     /// What the channel said of the request meanwhile.
     updated: Option<RequestStatus>,
+    /// What is given up for it once its intent is on record.
+    replaces: Option<Box<Bound>>,
 }
 
 impl Flight {
@@ -304,18 +306,21 @@ impl AnswerState {
             State::InFlight(_) | State::Unknown { .. } => false,
         };
         let begun = match &self.0 {
-            State::Bound(bound) if bound.instead.is_some() => {
-                let gives_up = !bound.recorded;
-                self.0 = Self::free().0;
-                Begun { attempt: 1, gives_up }
-            }
+            State::Bound(bound) if bound.instead.is_some() => Begun { attempt: 1, gives_up: !bound.recorded },
             State::Free { .. } | State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => {
                 Begun { attempt: self.attempts() + 1, gives_up: false }
             }
         };
+        let replaces = match std::mem::replace(self, Self::free()).0 {
+            State::Bound(bound) if bound.instead.is_some() => Some(bound),
+            other @ (State::Free { .. } | State::InFlight(_) | State::Unknown { .. } | State::Bound(_)) => {
+                self.0 = other;
+                None
+            }
+        };
         let (attempt, bound, refusals) = (begun.attempt, self.may_be_heard(), self.refusals());
         let recorded = bound && self.ends().is_none();
-        let flight = Flight { said, subject, attempt, bound, recorded, ordered, refusals, updated: None };
+        let flight = Flight { said, subject, attempt, bound, recorded, ordered, refusals, updated: None, replaces };
         self.0 = State::InFlight(Box::new(flight));
         begun
     }
@@ -323,7 +328,11 @@ impl AnswerState {
     /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
     /// record and still open.
     fn without(flight: Flight, intended: bool) -> Self {
-        let Flight { said, subject, attempt, bound, recorded, ordered, refusals, .. } = flight;
+        let Flight { said, subject, attempt, bound, recorded, ordered, refusals, replaces, .. } = flight;
+        if let Some(mut earlier) = replaces.filter(|_| !intended) {
+            earlier.instead = Some(Box::new(said));
+            return Self(State::Bound(earlier));
+        }
         if bound {
             let recorded = recorded && !intended;
             let bound = Bound { said, subject, attempts: attempt, recorded, ordered, refusals, instead: None };
@@ -389,6 +398,8 @@ impl Inbox {
             Refusal::Malformed => flight.refusals.malformed = Some(flight.said.answer),
             Refusal::Forbidden => flight.refusals.forbidden = true,
         }
+        // Its intent is on record: what it replaces is given up.
+        flight.replaces = None;
         // The refusal is on record as its outcome; where it is bound, as one of unknown fate.
         flight.recorded = false;
         entry.answer = AnswerState::without(flight, false);

@@ -382,6 +382,27 @@ fn what_the_record_says_was_answered_is_bound_to_that() {
 }
 
 #[test]
+fn what_may_have_been_carried_out_binds_until_a_persons_other_answer_is_on_record() {
+    let ordered = Said { answer: Answer::Reject, by: By::Person("ann".into()), lasts: None };
+    for (recorded, heard) in [(false, true), (true, false)] {
+        let mut inbox = inbox();
+        inbox.see_event(request("a"), at(0));
+        inbox.begin_answer(&id("a"), said());
+        inbox.fate_unknown(&id("a"));
+        inbox.still_pending(&id("a"), at(1).mono);
+        inbox.order(&id("a"), ordered.clone());
+        let begun = inbox.begin_answer(&id("a"), ordered.clone()).unwrap();
+        assert!(begun.gives_up && begun.attempt == 1);
+        // The ledger refused it, or it was on record and did not go out.
+        inbox.unsent(&id("a"), recorded, None);
+        let answer = inbox.entry(&id("a")).unwrap().answer();
+        assert_eq!((answer.may_be_heard(), answer.next()), (heard, Some(Next::Person(&ordered))), "{recorded}");
+        assert_eq!(answer.ends().map(|(said, _)| said.answer), heard.then_some(Answer::Approve));
+        assert_eq!(inbox.begin_answer(&id("a"), ordered.clone()).unwrap().gives_up, heard);
+    }
+}
+
+#[test]
 fn an_answer_that_ended_stays_that_of_whom_it_was_for() {
     let from = |who: &str| ContactRequest { sender: Sender::parse(Some(who)), ..request("a") };
     for (who, seen, again) in [("john", Seen::Returned, Some(said())), ("mallory", Seen::New, None)] {

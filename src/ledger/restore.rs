@@ -357,7 +357,7 @@ impl Load<'_> {
                          AND w.outcome IN ('approved', 'presumed-approved') AND w.outcome_at >= r.settled_at)
              UNION ALL
              SELECT r.owner, 'presumed', r.id, coalesce(r.inserted_at, r.first_seen), w.outcome_at, r.handle
-             FROM answer w JOIN request r ON r.n = w.request
+             FROM answer w INDEXED BY answer_presumed JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome = 'presumed-approved' AND w.\"by\" NOT GLOB 'person:*'
                  AND r.owner IS NOT NULL
                  AND r.settled = 'approved' AND NOT EXISTS (SELECT 1 FROM contact c WHERE c.request = r.n)

@@ -21,6 +21,7 @@ const STEPS: &[Step] = &[
     Step { sql: include_str!("schema/8.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/9.sql"), code: |_| Ok(()) },
     Step { sql: include_str!("schema/10.sql"), code: |_| Ok(()) },
+    Step { sql: include_str!("schema/11.sql"), code: |_| Ok(()) },
 ];
 
 /// The newest schema that this doorman knows.
