@@ -1,47 +1,40 @@
-//! The record: one SQLite file, one thread that writes it, two that read it, one daemon per file. Intent before the call, outcome after.
+//! The record: intent before the call, outcome after. An engine holds it (`sqlite`), and what is written and read is the same for
+//! each: `record` writes an entry, `restore` and `read` read, and all three ask through `sql`.
 //!
-//! It owns the file, its lock and its schema (`docs/ledger.md`). It never decides anything, never replaces a file that
-//! was there, and never says that something is written which is not: a file that cannot be written now makes the
-//! writer wait and try again, and with it everybody who asked.
+//! It never decides anything, and never says that something is written which is not: an engine that cannot write now waits and
+//! tries again, and with it everybody who asked.
 
-mod backup;
 mod blank;
-mod checkpoint;
 mod columns;
 pub mod deliveries;
 pub mod entry;
-mod file;
-mod lock;
-mod place;
 pub mod read;
-mod readers;
 pub(crate) mod reasons;
 mod record;
 mod restore;
-mod schema;
+mod sql;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod texts;
-mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::model::AgentId;
 
-pub use backup::backup;
 use deliveries::{Delivery, Mark, Waiting, Wanted};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
-pub use file::reset;
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
+use sql::Connection;
+pub use sqlite::{backup, reset};
 
 /// Most batches that wait to be written; who comes then waits for room.
 const WAITING_MAX: usize = 4096;
@@ -130,19 +123,11 @@ pub enum HistoryReach {
     Ever,
 }
 
-/// A handle to the writer. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
+/// A handle to the record. Cheap to clone; it is closed with the last one, or by [`Ledger::close`].
 #[derive(Debug, Clone)]
-pub struct Ledger {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    path: PathBuf,
-    jobs: mpsc::Sender<writer::Job>,
-    asking: readers::Asking,
-    room: Arc<Semaphore>,
-    health: watch::Receiver<Health>,
+pub enum Ledger {
+    /// In a file.
+    Sqlite(sqlite::Ledger),
 }
 
 impl Ledger {
@@ -152,28 +137,21 @@ impl Ledger {
     /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
     /// that was there has been changed then.
     pub fn open(path: &Path, options: Options) -> Result<Self, LedgerError> {
-        let (named, path) = (path, &*file::real(path)?);
-        file::make_directory(path)?;
-        file::judge_place(named)?;
-        let lock = lock::Lock::take(path)?;
-        let connection = file::open_for_writing(path, options.busy)?;
-        let place = place::Place::new(named, path, lock);
-        let (readers, asking) = readers::Readers::start(path, options.busy)?;
-        let (health_in, health) = watch::channel(Health::Ok);
-        let (jobs, jobs_out) = mpsc::channel();
-        writer::start(path, connection, readers, place, options, jobs_out, health_in)?;
-        let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, asking, room, health }) })
+        sqlite::Ledger::open(path, options).map(Ledger::Sqlite)
     }
 
     /// Where the file is.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        match self {
+            Ledger::Sqlite(file) => file.path(),
+        }
     }
 
     /// Whether what is handed in gets written; changes are seen at once.
     pub fn health(&self) -> watch::Receiver<Health> {
-        self.inner.health.clone()
+        match self {
+            Ledger::Sqlite(file) => file.health(),
+        }
     }
 
     /// Puts a batch on record, all or nothing, and resolves when it is there. Batches are written in the order in which
@@ -191,14 +169,9 @@ impl Ledger {
         if batch.is_empty() {
             return Ok(());
         }
-        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
-        let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
-            Ok(room) => room,
-            Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
-        };
-        let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Commit(writer::Commit { batch, reply, _room: room }))?;
-        answer.await.unwrap_or(Err(LedgerError::Closed))
+        match self {
+            Ledger::Sqlite(file) => file.commit(batch).await,
+        }
     }
 
     /// What an agent remembers at start: all that was committed before this was called, which is what was resolved by
@@ -242,9 +215,9 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Unusable`] where the file cannot be written now: what is left waits for the next call.
     pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Blank { cutoff, reply })?;
-        answer.await.unwrap_or(Err(LedgerError::Closed))
+        match self {
+            Ledger::Sqlite(file) => file.blank_older_than(cutoff).await,
+        }
     }
 
     /// Writes what waits, moves the log into the file, closes it and lets the lock go. Other handles get
@@ -253,25 +226,17 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Unusable`] where something that waited is not written; who waits for it is told the same.
     pub async fn close(self) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Close { reply })?;
-        answer.await.unwrap_or(Err(LedgerError::Closed))
+        match self {
+            Ledger::Sqlite(file) => file.close().await,
+        }
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(Connection<'_>) -> sql::Result<T> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        let path = self.inner.path.display().to_string();
-        self.inner.asking.ask(Box::new(move |connection| {
-            // The asker may be gone; that is no matter here.
-            let _ = reply.send(read(connection).map_err(|error| columns::read_error(&path, &error)));
-        }))?;
-        answer.await.unwrap_or(Err(LedgerError::Closed))
-    }
-
-    fn send(&self, job: writer::Job) -> Result<(), LedgerError> {
-        self.inner.jobs.send(job).map_err(|_| LedgerError::Closed)
+        match self {
+            Ledger::Sqlite(file) => file.read(read).await,
+        }
     }
 }

@@ -15,7 +15,7 @@
 //! | `responder` | yes | slots, rate, and what a reply to an answer means |
 //! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
 //! | [`decider`] | no | carries questions about doubtful requests to programs on this machine |
-//! | [`ledger`] | no | the record: one SQLite file, one writing thread |
+//! | [`ledger`] | no | the record: an engine, and what is written and read through it |
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
 //! control socket, [`ops`] is logging, signals, systemd and that socket, [`notify`] tells people, [`page`] shows them, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the

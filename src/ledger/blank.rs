@@ -1,9 +1,8 @@
 //! Blanks strangers' text that is older than the ledger keeps it, a few hundred rows a transaction.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-
 use super::columns::Micros;
+use super::sql::{self, Connection, params};
+use jiff::Timestamp;
 
 /// Rows looked at in one transaction: a millisecond or two.
 const STEP: i64 = 500;
@@ -29,33 +28,34 @@ impl Blanking {
     }
 
     /// One transaction. Returns whether that was the last.
-    pub fn step(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+    pub fn step(&mut self, connection: Connection<'_>) -> sql::Result<bool> {
         let end: Option<i64> = connection
             .prepare_cached("SELECT max(n) FROM (SELECT n FROM request WHERE n > ?1 ORDER BY n LIMIT ?2)")?
             .query_row(params![self.after, STEP], |row| row.get(0))?;
-        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        let transaction = connection.begin()?;
         let Some(end) = end else {
-            transaction.execute(
-                "UPDATE contact SET handle = NULL, name = NULL
-                 WHERE removed_at < ?1 AND (handle IS NOT NULL OR name IS NOT NULL)",
-                [Micros(self.cutoff)],
-            )?;
+            connection
+                .prepare_cached(
+                    "UPDATE contact SET handle = NULL, name = NULL
+                     WHERE removed_at < ?1 AND (handle IS NOT NULL OR name IS NOT NULL)",
+                )?
+                .execute([Micros(self.cutoff)])?;
             transaction.commit()?;
             return Ok(true);
         };
-        let blanked = transaction
+        let blanked = connection
             .prepare_cached(
                 "UPDATE request SET handle = NULL, name = NULL, message = NULL, blanked = 1
                  WHERE n > ?1 AND n <= ?2 AND first_seen < ?3 AND blanked = 0",
             )?
             .execute(params![self.after, end, Micros(self.cutoff)])?;
-        transaction
+        connection
             .prepare_cached(
                 "UPDATE request_change SET handle = NULL, name = NULL, message = NULL WHERE request IN
                      (SELECT n FROM request WHERE n > ?1 AND n <= ?2 AND first_seen < ?3)",
             )?
             .execute(params![self.after, end, Micros(self.cutoff)])?;
-        transaction
+        connection
             .prepare_cached(
                 "UPDATE told SET reason = NULL WHERE reason IS NOT NULL AND request IN
                      (SELECT n FROM request WHERE n > ?1 AND n <= ?2 AND first_seen < ?3)",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 
-use super::LedgerError;
+use super::{LedgerError, sql};
 use crate::model::{Sender, StrangerText};
 
 /// Most characters kept of one text field.
@@ -85,7 +85,14 @@ pub fn owner_of(sender: &Sender) -> Option<&str> {
 }
 
 /// What a failed read means for the caller.
-pub fn read_error(path: &str, error: &rusqlite::Error) -> LedgerError {
+pub fn read_error(path: &str, error: &sql::Error) -> LedgerError {
+    match error {
+        sql::Error::Sqlite(error) => sqlite_error(path, error),
+    }
+}
+
+/// The same of SQLite.
+pub fn sqlite_error(path: &str, error: &rusqlite::Error) -> LedgerError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     let (path, why) = (path.to_owned(), error.to_string());
     match error.sqlite_error_code() {

@@ -5,9 +5,9 @@
 //! nothing more than without targets.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::columns::{Micros, Parsed};
+use super::sql::{self, Connection, Optional as _, params};
 use crate::model::{AgentId, RequestId, StrangerText};
 
 /// Most new requests that one message names; the others are counted.
@@ -129,7 +129,7 @@ pub struct WaitingRequest {
 }
 
 /// Reads what is on record of a target.
-pub(super) fn load(connection: &Connection, target: &str) -> rusqlite::Result<Delivery> {
+pub(super) fn load(connection: Connection<'_>, target: &str) -> sql::Result<Delivery> {
     let mark = connection
         .prepare_cached("SELECT decision, overdue, conditions FROM notify_mark WHERE target = ?1")?
         .query_row([target], |row| {
@@ -178,13 +178,13 @@ const DEFERS: &str = r#"verdict = 'defer' AND mode = 'enforce' AND "by" <> 'paus
 
 /// Reads who waits, in one snapshot; `None` where these rows are still the newest.
 pub(super) fn waiting(
-    connection: &Connection,
+    connection: Connection<'_>,
     agents: &[AgentId],
     since: &Mark,
     wanted: Wanted,
     looked: Option<(i64, i64)>,
-) -> rusqlite::Result<Option<Waiting>> {
-    let transaction = connection.unchecked_transaction()?;
+) -> sql::Result<Option<Waiting>> {
+    let _moment = connection.moment()?;
     let newest = |table: &str| {
         connection.query_row(&format!("SELECT coalesce(max(n), 0) FROM {table}"), [], |row| row.get::<_, i64>(0))
     };
@@ -219,9 +219,8 @@ pub(super) fn waiting(
             waiting.more += 1;
             continue;
         }
-        let text = |column| {
-            Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(column)?.map(|text| StrangerText::new(&text)))
-        };
+        let text =
+            |column| Ok::<_, sql::Error>(row.get::<_, Option<String>>(column)?.map(|text| StrangerText::new(&text)));
         let (Parsed(agent), Parsed(request), Micros(first_seen)) = (row.get(0)?, row.get(2)?, row.get(7)?);
         waiting.new.push(WaitingRequest {
             agent,
@@ -235,8 +234,5 @@ pub(super) fn waiting(
             overdue: if overdue { row.get(10)? } else { None },
         });
     }
-    drop(rows);
-    drop(find);
-    transaction.finish()?;
     Ok(Some(waiting))
 }

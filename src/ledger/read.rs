@@ -4,20 +4,19 @@
 mod contacts;
 mod counted;
 mod follow;
-mod opening;
 mod past;
 mod recorded;
 mod rows;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::columns::{Micros, Parsed};
-use super::{LedgerError, Reach, file, reasons, schema, texts};
+use super::columns::{self, Micros, Parsed};
+use super::sql::{self, Connection, Optional as _, Text as _, params};
+use super::{LedgerError, Reach, reasons, sqlite, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::Told;
 use crate::policy::rules::SourceText;
@@ -27,7 +26,6 @@ use crate::policy::{PolicyHash, RuleName, Truth};
 pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
-use opening::{log_is_there, open_at_rest, open_beside_daemon};
 pub use past::Moment;
 pub use recorded::{
     AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
@@ -36,10 +34,12 @@ pub use recorded::{
 /// See the module.
 #[derive(Debug)]
 pub struct LedgerReader {
-    connection: Connection,
-    path: PathBuf,
-    /// Read as a file that nobody writes. A daemon that starts later is not seen.
-    at_rest: bool,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Sqlite(sqlite::Reading),
 }
 
 impl LedgerReader {
@@ -51,41 +51,34 @@ impl LedgerReader {
     /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
     /// [`LedgerError::Newer`].
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
-        let path = &*file::real(path)?;
-        crate::files::regular_or_missing(path).map_err(|error| unusable(error.to_string()))?;
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(unusable("there is none: has doorman run here?".to_owned()));
-            }
-            Err(error) => return Err(unusable(error.to_string())),
-            Ok(data) if data.len() == 0 => {
-                let path = path.display().to_string();
-                return Err(LedgerError::Corrupt { path, why: "it is empty, which a ledger never is".to_owned() });
-            }
-            Ok(_) => {}
+        sqlite::Reading::open(path).map(|file| Self { engine: Engine::Sqlite(file) })
+    }
+
+    fn sql(&self) -> Connection<'_> {
+        match &self.engine {
+            Engine::Sqlite(file) => file.sql(),
         }
-        let at_rest = !log_is_there(path);
-        let connection = if at_rest { open_at_rest(path)? } else { open_beside_daemon(path)? };
-        let found = file::check_header(&connection, path)?;
-        if found < schema::known() {
-            return Err(unusable(format!(
-                "it has schema {found}, older than this doorman's {}: start the daemon once, which brings it up to date",
-                schema::known()
-            )));
-        }
-        Ok(Self { connection, path: path.to_owned(), at_rest })
     }
 
     /// Where it is, by its own name.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        match &self.engine {
+            Engine::Sqlite(file) => file.path(),
+        }
     }
 
-    /// Whether a daemon began to write a file that was opened at rest: what is read then may be old, and a new reader
-    /// sees what is new.
+    /// Whether what is read here is old, and a new reader sees what is new.
     pub fn outdated(&self) -> bool {
-        self.at_rest && log_is_there(&self.path)
+        match &self.engine {
+            Engine::Sqlite(file) => file.outdated(),
+        }
+    }
+
+    /// Whether what this one reads from is gone.
+    fn moved(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(file) => file.moved(),
+        }
     }
 
     /// The requests that a filter lets through, oldest first.
@@ -98,7 +91,7 @@ impl LedgerReader {
             requests.push(request);
             ControlFlow::Continue(())
         };
-        rows::for_each(&self.connection, filter, rows::Moment::One, take).map_err(|error| self.fault(&error))?;
+        rows::for_each(self.sql(), filter, rows::Moment::One, take).map_err(|error| self.fault(&error))?;
         Ok(requests)
     }
 
@@ -113,7 +106,7 @@ impl LedgerReader {
         filter: &Filter,
         take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        rows::for_each(&self.connection, filter, rows::Moment::EachPage, take).map_err(|error| self.fault(&error))
+        rows::for_each(self.sql(), filter, rows::Moment::EachPage, take).map_err(|error| self.fault(&error))
     }
 
     /// The request with this id; where several agents have one, the newest.
@@ -123,7 +116,7 @@ impl LedgerReader {
     pub fn request(&self, id: &RequestId) -> Result<Option<RecordedRequest>, LedgerError> {
         let numbers = self.numbers_of(id)?;
         match numbers.last() {
-            Some(n) => rows::one(&self.connection, *n).map_err(|error| self.fault(&error)),
+            Some(n) => rows::one(self.sql(), *n).map_err(|error| self.fault(&error)),
             None => Ok(None),
         }
     }
@@ -135,7 +128,7 @@ impl LedgerReader {
     pub fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
         let mut decisions = Vec::new();
         for n in self.numbers_of(id)? {
-            decisions.extend(rows::decisions(&self.connection, n).map_err(|error| self.fault(&error))?);
+            decisions.extend(rows::decisions(self.sql(), n).map_err(|error| self.fault(&error))?);
         }
         Ok(decisions)
     }
@@ -152,7 +145,7 @@ impl LedgerReader {
         reach: Reach,
         moment: Moment,
     ) -> Result<SavedState, LedgerError> {
-        past::memory(&self.connection, agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
+        past::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
 
     /// What deciders said of a request, and when, in order.
@@ -160,7 +153,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, Told)>, LedgerError> {
-        past::told_of(&self.connection, request.row).map_err(|error| self.fault(&error))
+        past::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
     /// The newest requests of a handle, newest first, at most so many; of this agent, or of all.
@@ -173,11 +166,11 @@ impl LedgerReader {
         agent: Option<&AgentId>,
         most: usize,
     ) -> Result<Vec<RecordedRequest>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<RecordedRequest>> {
-            let found = past::of_handle(&self.connection, agent, &rows::Wanted::parse(handle), most)?;
+        let read = || -> sql::Result<Vec<RecordedRequest>> {
+            let found = past::of_handle(self.sql(), agent, &rows::Wanted::parse(handle), most)?;
             let mut requests = Vec::with_capacity(found.len());
             for n in found {
-                requests.extend(rows::one(&self.connection, n)?);
+                requests.extend(rows::one(self.sql(), n)?);
             }
             Ok(requests)
         };
@@ -192,13 +185,13 @@ impl LedgerReader {
         let sql = "SELECT count(*), (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
                        WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
                    FROM agent a JOIN contact c ON c.agent = a.n AND c.removed_at IS NULL WHERE a.id = ?1";
-        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<u64>> {
+        let read = |row: &sql::Row<'_>| -> sql::Result<Option<u64>> {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
-            let known = row.get_ref(1)?.as_str_or_null()?.and_then(reasons::from_json);
+            let known = row.get_ref(1)?.text_or_null()?.and_then(reasons::from_json);
             let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();
             Ok((known || count > 0).then_some(count))
         };
-        self.connection.query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
+        self.sql().query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
     }
 
     /// When which handles of this owner, or of all, were contacts of an agent, as far as the record knows; `None` where its
@@ -214,7 +207,7 @@ impl LedgerReader {
         if self.contact_count(agent)?.is_none() {
             return Ok(None);
         }
-        contacts::spans(&self.connection, agent, owner).map(Some).map_err(|error| self.fault(&error))
+        contacts::spans(self.sql(), agent, owner).map(Some).map_err(|error| self.fault(&error))
     }
 
     /// The ids of requests that begin so, at most two.
@@ -225,8 +218,8 @@ impl LedgerReader {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
         let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
                    ON r.agent = a.n AND r.id >= ?1 AND r.id < ?1 || char(127) LIMIT 2";
-        let read = || -> rusqlite::Result<Vec<RequestId>> {
-            let mut statement = self.connection.prepare_cached(sql)?;
+        let read = || -> sql::Result<Vec<RequestId>> {
+            let mut statement = self.sql().prepare_cached(sql)?;
             statement.query_map([beginning], |row| row.get(0).map(|Parsed(id)| id))?.collect()
         };
         read().map_err(|error| self.fault(&error))
@@ -237,8 +230,8 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn agents(&self) -> Result<Vec<AgentId>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<AgentId>> {
-            let mut statement = self.connection.prepare_cached("SELECT id FROM agent ORDER BY n")?;
+        let read = || -> sql::Result<Vec<AgentId>> {
+            let mut statement = self.sql().prepare_cached("SELECT id FROM agent ORDER BY n")?;
             statement.query_map([], |row| row.get(0).map(|Parsed(id)| id))?.collect()
         };
         read().map_err(|error| self.fault(&error))
@@ -249,8 +242,8 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn agent_handles(&self) -> Result<Vec<(AgentId, Option<String>)>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<(AgentId, Option<String>)>> {
-            let mut statement = self.connection.prepare_cached("SELECT id, handle FROM agent ORDER BY n")?;
+        let read = || -> sql::Result<Vec<(AgentId, Option<String>)>> {
+            let mut statement = self.sql().prepare_cached("SELECT id, handle FROM agent ORDER BY n")?;
             statement.query_map([], |row| Ok((row.get(0).map(|Parsed(id)| id)?, row.get(1)?)))?.collect()
         };
         read().map_err(|error| self.fault(&error))
@@ -279,9 +272,9 @@ impl LedgerReader {
         wanted: &WantedContacts<'_>,
         mut take: impl FnMut(RecordedContact) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let numbers = contacts::numbers(&self.connection, wanted).map_err(|error| self.fault(&error))?;
+        let numbers = contacts::numbers(self.sql(), wanted).map_err(|error| self.fault(&error))?;
         let one = |n: i64| -> Result<Option<RecordedContact>, LedgerError> {
-            let contact = contacts::one(&self.connection, n).map_err(|error| self.fault(&error))?;
+            let contact = contacts::one(self.sql(), n).map_err(|error| self.fault(&error))?;
             Ok(contact.filter(|contact| wanted.is(contact)))
         };
         if let Some(newest) = wanted.newest {
@@ -306,8 +299,8 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn policies_of(&self, agent: &AgentId) -> Result<Vec<(PolicyHash, Timestamp)>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<(PolicyHash, Timestamp)>> {
-            self.connection
+        let read = || -> sql::Result<Vec<(PolicyHash, Timestamp)>> {
+            self.sql()
                 .prepare_cached(
                     "SELECT p.hash, u.at FROM policy_use u JOIN policy p ON p.n = u.policy
                      JOIN agent a ON a.n = u.agent WHERE a.id = ?1 ORDER BY u.n",
@@ -326,7 +319,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
-        let texts = texts::of_policy(&self.connection, hash).map_err(|error| self.fault(&error))?;
+        let texts = texts::of_policy(self.sql(), hash).map_err(|error| self.fault(&error))?;
         Ok((!texts.is_empty()).then_some(texts))
     }
 
@@ -339,9 +332,9 @@ impl LedgerReader {
         agent: Option<&AgentId>,
         since: Timestamp,
     ) -> Result<HashMap<RuleName, Timestamp>, LedgerError> {
-        let read = || -> rusqlite::Result<HashMap<RuleName, Timestamp>> {
+        let read = || -> sql::Result<HashMap<RuleName, Timestamp>> {
             let mut last = HashMap::new();
-            let mut statement = self.connection.prepare_cached(
+            let mut statement = self.sql().prepare_cached(
                 "SELECT d.at, d.facts, a.id FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
                  ORDER BY d.n DESC",
             )?;
@@ -355,7 +348,7 @@ impl LedgerReader {
                 if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
                     continue;
                 }
-                let voices = reasons::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
+                let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().voices;
                 for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
                     last.entry(voice.rule).or_insert(at);
                 }
@@ -372,7 +365,7 @@ impl LedgerReader {
     pub fn policy_in_force(&self, agent: &AgentId) -> Result<Option<PolicyHash>, LedgerError> {
         let sql = "SELECT p.hash FROM policy_use u JOIN policy p ON p.n = u.policy JOIN agent a ON a.n = u.agent
                    WHERE a.id = ?1 ORDER BY u.n DESC LIMIT 1";
-        self.connection
+        self.sql()
             .query_row(sql, [agent.as_str()], |row| row.get::<_, Parsed<PolicyHash>>(0))
             .optional()
             .map(|hash| hash.map(|Parsed(hash)| hash))
@@ -394,8 +387,8 @@ impl LedgerReader {
                    WHERE c.request IS NULL AND c.removed_at IS NULL AND c.added_at >= ?1 AND (?2 IS NULL OR a.id = ?2)
                        AND c.added_at > a.contacts_read_at
                    ORDER BY c.n";
-        let read = || -> rusqlite::Result<Vec<(Option<StrangerText>, Timestamp)>> {
-            let mut statement = self.connection.prepare_cached(sql)?;
+        let read = || -> sql::Result<Vec<(Option<StrangerText>, Timestamp)>> {
+            let mut statement = self.sql().prepare_cached(sql)?;
             let since = Micros(since.unwrap_or(Timestamp::MIN));
             let rows = statement.query_map(params![since, agent.map(AgentId::as_str)], |row| {
                 let Micros(at) = row.get(1)?;
@@ -411,7 +404,10 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn totals(&self) -> Result<Totals, LedgerError> {
-        rows::totals(&self.connection).map_err(|error| self.fault(&error))
+        let schema = match &self.engine {
+            Engine::Sqlite(file) => file.schema()?,
+        };
+        rows::totals(self.sql(), schema).map_err(|error| self.fault(&error))
     }
 
     /// What each table holds and takes, the largest first. Looks at every page: some seconds a gigabyte.
@@ -419,7 +415,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn tables(&self) -> Result<Vec<TableSize>, LedgerError> {
-        rows::tables(&self.connection).map_err(|error| self.fault(&error))
+        rows::tables(self.sql()).map_err(|error| self.fault(&error))
     }
 
     /// The policies whose hashes begin so, at most two.
@@ -427,8 +423,8 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn policies_beginning(&self, beginning: &str) -> Result<Vec<PolicyHash>, LedgerError> {
-        let read = || -> rusqlite::Result<Vec<PolicyHash>> {
-            self.connection
+        let read = || -> sql::Result<Vec<PolicyHash>> {
+            self.sql()
                 .prepare_cached("SELECT hash FROM policy WHERE hash >= ?1 AND hash < ?1 || char(127) LIMIT 2")?
                 .query_map([beginning], |row| row.get(0).map(|Parsed(hash)| hash))?
                 .collect()
@@ -436,33 +432,20 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// Writes a whole, compact copy into this empty file.
-    pub(super) fn copy_to(&self, empty: &Path) -> Result<(), LedgerError> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let name = std::str::from_utf8(empty.as_os_str().as_bytes()).map_err(|error| LedgerError::Unusable {
-            path: empty.display().to_string(),
-            why: format!("SQLite needs a path in UTF-8: {error}"),
-        })?;
-        let copied = self.connection.execute("VACUUM INTO ?1", [name]);
-        copied.map(drop).map_err(|error| file::classify(empty, &error))
-    }
-
     /// Reads every page and compares every index with its table. Takes seconds a gigabyte.
     ///
     /// # Errors
     /// [`LedgerError::Corrupt`] with the first thing that is wrong.
     pub fn check(&self) -> Result<(), LedgerError> {
-        match file::check_whole(&self.connection) {
-            Ok(None) => Ok(()),
-            Ok(Some(why)) => Err(LedgerError::Corrupt { path: self.path.display().to_string(), why }),
-            Err(error) => Err(self.fault(&error)),
+        match &self.engine {
+            Engine::Sqlite(file) => file.check(),
         }
     }
 
     fn numbers_of(&self, id: &RequestId) -> Result<Vec<i64>, LedgerError> {
         // By agent, since that is how the index begins.
-        let read = || -> rusqlite::Result<Vec<i64>> {
-            self.connection
+        let read = || -> sql::Result<Vec<i64>> {
+            self.sql()
                 .prepare_cached(
                     "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id = ?1 ORDER BY r.n",
                 )?
@@ -472,7 +455,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    fn fault(&self, error: &rusqlite::Error) -> LedgerError {
-        file::classify(&self.path, error)
+    fn fault(&self, error: &sql::Error) -> LedgerError {
+        columns::read_error(&self.path().display().to_string(), error)
     }
 }

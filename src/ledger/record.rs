@@ -8,15 +8,14 @@ mod guests;
 mod numbers;
 mod requests;
 
-use jiff::Timestamp;
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
-
 use super::columns::{Micros, cut};
+use super::sql::{self, Connection, Optional as _, Statement, params};
 use super::{Record, reasons, texts};
 use crate::inbox::Said;
 use crate::model::{AgentId, Person, RequestId};
 use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
+use jiff::Timestamp;
 
 use answers::Intent;
 use numbers::LastAnswer;
@@ -38,6 +37,14 @@ pub enum Fault {
     Blocked(String),
 }
 
+impl From<sql::Error> for Fault {
+    fn from(error: sql::Error) -> Self {
+        match error {
+            sql::Error::Sqlite(error) => error.into(),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
@@ -52,7 +59,7 @@ impl From<rusqlite::Error> for Fault {
 /// One transaction's hand: the connection, and what is known of its rows.
 pub struct Recorder<'a> {
     /// Within a transaction.
-    pub connection: &'a Connection,
+    pub connection: Connection<'a>,
     /// Kept from one transaction to the next.
     pub numbers: &'a mut Numbers,
 }
@@ -177,12 +184,11 @@ impl Recorder<'_> {
             }
             Record::Pause { agent, on, by, note, at } => {
                 let agent = self.agent(agent)?;
-                let n = self
-                    .sql(
-                        "INSERT INTO pause (agent, paused, \"by\", at, note, after_decision)
+                let n = self.connection.insert(
+                    "INSERT INTO pause (agent, paused, \"by\", at, note, after_decision)
                          VALUES (?1, ?2, ?3, ?4, ?5, (SELECT max(n) FROM decision))",
-                    )?
-                    .insert(params![agent, on, cut(by), Micros(*at), note])?;
+                    params![agent, on, cut(by), Micros(*at), note],
+                )?;
                 if !on {
                     self.numbers.keep_last_resume(agent, n);
                 }
@@ -225,16 +231,17 @@ impl Recorder<'_> {
                 let agent = self.agent(agent)?;
                 let policy = texts::policy(self.connection, hash)?;
                 self.policy_texts(policy, texts)?;
-                let used = self
-                    .sql("INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)")?
-                    .insert(params![agent, policy, Micros(*at)])?;
+                let used = self.connection.insert(
+                    "INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)",
+                    params![agent, policy, Micros(*at)],
+                )?;
                 texts::let_go(self.connection, agent, used)?;
                 Ok(())
             }
         }
     }
 
-    fn sql(&self, sql: &str) -> Result<CachedStatement<'_>, Fault> {
+    fn sql(&self, sql: &str) -> Result<Statement<'_>, Fault> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::columns::{Micros, Parsed};
 use super::entry::{RecentAnswer, SavedGuest, SavedIdentity, SavedRequest};
+use super::sql::{self, Connection, Optional as _, Row, Text as _, params};
 use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
 use crate::model::{
     AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId, Stay, StrangerText,
@@ -25,7 +25,7 @@ const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 
 /// All of [`SavedAgent`].
-pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedAgent> {
+pub fn load(connection: Connection<'_>, agent: &AgentId, now: Timestamp, reach: Reach) -> sql::Result<SavedAgent> {
     let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = agent.optional()? else {
         let policy_state = SavedState { history_complete: true, ..SavedState::default() };
@@ -66,7 +66,7 @@ pub fn load(connection: &Connection, agent: &AgentId, now: Timestamp, reach: Rea
 }
 
 /// What a decider said, in columns 1 to 4.
-pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<ask::Told> {
+pub(super) fn told(row: &Row<'_>) -> sql::Result<ask::Told> {
     Ok(ask::Told {
         decider: parsed(row, 1)?,
         key: Some(row.get::<_, String>(2)?.into()),
@@ -76,19 +76,19 @@ pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<ask::Told> {
 }
 
 struct Load<'a> {
-    connection: &'a Connection,
+    connection: Connection<'a>,
     agent: i64,
 }
 
 impl Load<'_> {
-    fn contacts_read(&self) -> rusqlite::Result<bool> {
+    fn contacts_read(&self) -> sql::Result<bool> {
         let sql = "SELECT contacts_read_at IS NOT NULL FROM agent WHERE n = ?1";
         self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))
     }
 
     /// The time of the agent's newest rows: its last change of state, its last answer, the last request that is open and
     /// the last decision on it. Not the largest time: one wrong moment of the clock must not make it unsound for ever.
-    fn newest(&self) -> rusqlite::Result<Option<Timestamp>> {
+    fn newest(&self) -> sql::Result<Option<Timestamp>> {
         let sql = "SELECT max(at) FROM (
                  SELECT at FROM (SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1)
                  UNION ALL SELECT at FROM (
@@ -104,8 +104,8 @@ impl Load<'_> {
         &self,
         sql: &str,
         since: Option<Timestamp>,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Vec<T>> {
+        read: impl FnMut(&Row<'_>) -> sql::Result<T>,
+    ) -> sql::Result<Vec<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
         match since {
             Some(since) => statement.query_map(params![self.agent, Micros(since)], read)?.collect(),
@@ -113,7 +113,7 @@ impl Load<'_> {
         }
     }
 
-    fn policy_state(&self, now: Timestamp, reach: Reach) -> rusqlite::Result<SavedState> {
+    fn policy_state(&self, now: Timestamp, reach: Reach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
@@ -177,10 +177,10 @@ impl Load<'_> {
     }
 
     /// What this agent's senders' owners did and met, oldest first; and whether that is all.
-    fn history(&self, since: Timestamp) -> rusqlite::Result<(Vec<HistoryRow>, bool)> {
+    fn history(&self, since: Timestamp) -> sql::Result<(Vec<HistoryRow>, bool)> {
         let mut history = Vec::new();
         let mut complete = true;
-        let mut take = |sql: &str, kind: Option<HistoryKind>| -> rusqlite::Result<()> {
+        let mut take = |sql: &str, kind: Option<HistoryKind>| -> sql::Result<()> {
             let mut statement = self.connection.prepare_cached(sql)?;
             let limit = i64::try_from(HISTORY_ROWS_MAX + 1).unwrap_or(i64::MAX);
             let mut rows = statement.query(params![self.agent, Micros(since), limit])?;
@@ -193,18 +193,18 @@ impl Load<'_> {
                 }
                 let kind = match kind {
                     Some(kind) => kind,
-                    None if row.get_ref(3)?.as_str()? == "approve" => HistoryKind::Approved,
-                    None if row.get_ref(3)?.as_str()? == "guest" => HistoryKind::Guest,
+                    None if row.get_ref(3)?.text()? == "approve" => HistoryKind::Approved,
+                    None if row.get_ref(3)?.text()? == "guest" => HistoryKind::Guest,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
-                let handle = row.get_ref(4)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+                let handle = row.get_ref(4)?.text_or_null()?.and_then(|text| Handle::parse(text).ok());
                 history.push(HistoryRow {
                     owner: row.get::<_, Arc<str>>(0)?,
                     handle,
                     request,
                     kind,
-                    at: time(row, 2)?,
+                    at: time(&row, 2)?,
                 });
             }
             Ok(())
@@ -245,23 +245,23 @@ impl Load<'_> {
     }
 
     /// Who has which name: the oldest first, since the first is believed.
-    fn identities(&self) -> rusqlite::Result<Vec<SavedIdentity>> {
+    fn identities(&self) -> sql::Result<Vec<SavedIdentity>> {
         self.rows(
             &format!(
                 "SELECT owner, name, id, doubted, basis, subject, at FROM identity WHERE agent = ?1 ORDER BY n LIMIT {IDS_MAX}"
             ),
             None,
             |row| {
-                let basis = Basis::parse(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str()?);
+                let basis = Basis::parse(row.get_ref(4)?.text()?, row.get_ref(5)?.text()?);
                 let told = Told { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
-                let basis = basis.ok_or(rusqlite::Error::InvalidQuery)?;
+                let basis = basis.ok_or_else(|| sql::Error::damaged("a basis that is none"))?;
                 Ok(SavedIdentity { owner: row.get(0)?, told, basis, at: time(row, 6)? })
             },
         )
     }
 
     /// Those who were let in for a time and are there still, or were never seen.
-    fn guests(&self) -> rusqlite::Result<Vec<SavedGuest>> {
+    fn guests(&self) -> sql::Result<Vec<SavedGuest>> {
         self.rows(
             "SELECT r.id, coalesce(c.handle, r.handle), g.contact, g.ends_at, g.made_from, g.made_until, g.doubt,
                  EXISTS (SELECT 1 FROM removal v WHERE v.agent = ?1 AND v.contact = g.contact AND v.\"by\" = 'expired'
@@ -289,7 +289,7 @@ impl Load<'_> {
 
     /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest. Whoever made
     /// one of an `awaited` owner will be known when the answer ends.
-    fn contacts(&self, awaited: &HashSet<String>) -> rusqlite::Result<Vec<OpenContact>> {
+    fn contacts(&self, awaited: &HashSet<String>) -> sql::Result<Vec<OpenContact>> {
         let mut contacts: Vec<(i64, OpenContact)> = self.rows(
             "SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL FROM contact WHERE agent = ?1 AND removed_at IS NULL
              ORDER BY request IS NULL, n DESC LIMIT 100001",
@@ -320,7 +320,7 @@ impl Load<'_> {
 
     /// Owners that were let in, since when, and of whom no contact was ever recognised. What a person said of one since
     /// counts as if they had been let in then.
-    fn unmet(&self) -> rusqlite::Result<Vec<(Arc<str>, Timestamp)>> {
+    fn unmet(&self) -> sql::Result<Vec<(Arc<str>, Timestamp)>> {
         self.rows(
             "SELECT r.owner, max(min(w.outcome_at),
                  coalesce(max(CASE WHEN w.\"by\" GLOB 'person:*' THEN w.outcome_at END), 0),
@@ -339,7 +339,7 @@ impl Load<'_> {
     /// Requests that ended since then, and nobody said how: not the platform, no contact of that sender whom somebody else let
     /// in later (and not an answer of ours that may have made it), and no person, of the request or by letting the owner in. And
     /// those that an answer of ours presumably let in, where no contact shows it.
-    fn ended_unseen(&self, since: Timestamp) -> rusqlite::Result<Vec<Doubt>> {
+    fn ended_unseen(&self, since: Timestamp) -> sql::Result<Vec<Doubt>> {
         let sql = format!(
             "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at, r.handle FROM request r
              WHERE r.agent = ?1 AND r.settled_at >= ?2 AND r.elsewhere = 1 AND r.settled IN ('gone', 'elsewhere')
@@ -373,19 +373,19 @@ impl Load<'_> {
         );
         self.rows(&sql, Some(since), |row| {
             let request: RequestId = parsed(row, 2)?;
-            let basis = match row.get_ref(1)?.as_str()? {
+            let basis = match row.get_ref(1)?.text()? {
                 "gone" => Basis::Vanished(request),
                 "presumed" => Basis::Presumed(request),
                 _ => Basis::SettledElsewhere(request),
             };
             let (owner, since, until) = (row.get(0)?, time(row, 3)?, Some(time(row, 4)?));
-            let sender = row.get_ref(5)?.as_str_or_null()?.and_then(|handle| Handle::parse(handle).ok());
+            let sender = row.get_ref(5)?.text_or_null()?.and_then(|handle| Handle::parse(handle).ok());
             Ok(Doubt { owner, sender, fact: Fact::Rejected, since, until, basis })
         })
     }
 
     /// The last removal of a contact that never had a readable handle.
-    fn nameless(&self) -> rusqlite::Result<Option<(ContactId, Timestamp)>> {
+    fn nameless(&self) -> sql::Result<Option<(ContactId, Timestamp)>> {
         let rows = self.rows(
             "SELECT id, removed_at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL AND expired = 0
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.contact = c.n)
@@ -397,7 +397,7 @@ impl Load<'_> {
     }
 
     /// Approvals that count towards `approvals_max` and were not given back, since the last resume.
-    fn approvals(&self, since: Timestamp) -> rusqlite::Result<Vec<ApprovalRow>> {
+    fn approvals(&self, since: Timestamp) -> sql::Result<Vec<ApprovalRow>> {
         let columns = "SELECT r.id, w.reserved_at, w.outcome IS NULL OR w.outcome = 'unknown'
              FROM answer w JOIN request r ON r.n = w.request";
         let counts = "w.reserved_at >= ?2
@@ -415,7 +415,7 @@ impl Load<'_> {
         })
     }
 
-    fn overdue_rejects(&self, since: Timestamp) -> rusqlite::Result<Vec<(RuleName, Timestamp)>> {
+    fn overdue_rejects(&self, since: Timestamp) -> sql::Result<Vec<(RuleName, Timestamp)>> {
         let rows = self.rows(
             "SELECT substr(\"by\", 9), reserved_at FROM answer
              WHERE agent = ?1 AND outcome_at >= ?2 AND reserved_at >= ?2 AND answer = 'reject' AND \"by\" GLOB 'overdue:*'
@@ -433,7 +433,7 @@ impl Load<'_> {
 
     /// Each with the sender that its request had when it was last tried: a change since does not make it an answer to somebody
     /// else. SQLite would walk through all answers of the agent in their order, were it not told the index.
-    fn open_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
+    fn open_answers(&self) -> sql::Result<Vec<OpenAnswer>> {
         self.rows(
             &format!(
                 "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, {MEANT_FOR}, w.lasts
@@ -448,7 +448,7 @@ impl Load<'_> {
 
     /// The last answers that were applied: a stale listing must not bring them back. By number and not by time, since the clock
     /// may have been wrong then, or be wrong now.
-    fn recent_answers(&self) -> rusqlite::Result<Vec<RecentAnswer>> {
+    fn recent_answers(&self) -> sql::Result<Vec<RecentAnswer>> {
         self.rows(
             &format!(
                 "SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
@@ -481,7 +481,7 @@ impl Load<'_> {
         )
     }
 
-    fn refused_answers(&self) -> rusqlite::Result<Vec<OpenAnswer>> {
+    fn refused_answers(&self) -> sql::Result<Vec<OpenAnswer>> {
         self.rows(
             "SELECT r.id, w.answer, w.\"by\", p.hash, w.attempts, w.at, w.refused, r.handle, w.lasts FROM request r
              JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n)
@@ -499,7 +499,7 @@ fn awaited(open: &[OpenAnswer]) -> HashSet<String> {
     approvals.filter_map(|answer| answer.sender.handle().map(|handle| handle.owner().to_owned())).collect()
 }
 
-fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
+fn open_answer(row: &Row<'_>) -> sql::Result<OpenAnswer> {
     Ok(OpenAnswer {
         request: parsed(row, 0)?,
         sender: Sender::parse(row.get::<_, Option<String>>(7)?.as_deref()),
@@ -514,7 +514,7 @@ fn open_answer(row: &Row<'_>) -> rusqlite::Result<OpenAnswer> {
 }
 
 /// A length of time, in microseconds.
-fn length(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SignedDuration>> {
+fn length(row: &Row<'_>, column: usize) -> sql::Result<Option<SignedDuration>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(SignedDuration::from_micros))
 }
 
@@ -522,13 +522,13 @@ fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {
     now.checked_sub(reach).unwrap_or(Timestamp::MIN)
 }
 
-fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+fn parsed<T>(row: &Row<'_>, column: usize) -> sql::Result<T>
 where
-    Parsed<T>: rusqlite::types::FromSql,
+    Parsed<T>: sql::FromSql,
 {
     row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+fn time(row: &Row<'_>, column: usize) -> sql::Result<Timestamp> {
     row.get::<_, Micros>(column).map(|Micros(at)| at)
 }

@@ -4,6 +4,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rusqlite::Connection;
+
+use super::sqlite::{file, lock};
 use super::*;
 use crate::ledger::read::{OutcomeFilter, WantedContacts};
 use crate::ledger::reasons::DecisionReasons;

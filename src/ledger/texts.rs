@@ -8,9 +8,9 @@ use std::io::{Read as _, Write as _};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
-use rusqlite::{Connection, OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 
+use super::sql::{self, Connection, Optional as _, params};
 use crate::policy::PolicyHash;
 use crate::policy::rules::SourceText;
 
@@ -45,7 +45,7 @@ fn line_hash(line: &str) -> u64 {
 }
 
 /// Puts a text on record, where it is not, and returns its row.
-pub fn put(connection: &Connection, text: &str) -> rusqlite::Result<i64> {
+pub fn put(connection: Connection<'_>, text: &str) -> sql::Result<i64> {
     let sha = Sha256::digest(text.as_bytes());
     let known = connection
         .prepare_cached("SELECT n FROM text WHERE sha256 = ?1")?
@@ -55,37 +55,35 @@ pub fn put(connection: &Connection, text: &str) -> rusqlite::Result<i64> {
         return Ok(n);
     }
     let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let n = connection
-        .prepare_cached("INSERT INTO text (sha256, bytes) VALUES (?1, ?2)")?
-        .insert(params![sha.as_slice(), bytes])?;
+    let n = connection.insert("INSERT INTO text (sha256, bytes) VALUES (?1, ?2)", params![sha.as_slice(), bytes])?;
     fill(connection, n, text)?;
     Ok(n)
 }
 
 /// Writes the pieces of the text in this row.
-pub fn fill(connection: &Connection, n: i64, text: &str) -> rusqlite::Result<()> {
+pub fn fill(connection: Connection<'_>, n: i64, text: &str) -> sql::Result<()> {
     let mut find = connection.prepare_cached("SELECT n FROM chunk WHERE sha256 = ?1")?;
-    let mut insert = connection.prepare_cached("INSERT INTO chunk (sha256, body) VALUES (?1, ?2)")?;
     let mut link = connection.prepare_cached("INSERT INTO text_chunk (text, k, chunk) VALUES (?1, ?2, ?3)")?;
     for (k, piece) in (0_i64..).zip(pieces(text)) {
         let sha = Sha256::digest(piece.as_bytes());
         let chunk = match find.query_row([sha.as_slice()], |row| row.get::<_, i64>(0)).optional()? {
             Some(chunk) => chunk,
-            None => insert.insert(params![sha.as_slice(), packed(piece)?])?,
+            None => connection
+                .insert("INSERT INTO chunk (sha256, body) VALUES (?1, ?2)", params![sha.as_slice(), packed(piece)?])?,
         };
         link.execute(params![n, k, chunk])?;
     }
     Ok(())
 }
 
-fn packed(piece: &str) -> rusqlite::Result<Vec<u8>> {
+fn packed(piece: &str) -> sql::Result<Vec<u8>> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     let packed = encoder.write_all(piece.as_bytes()).and_then(|()| encoder.finish());
-    packed.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    packed.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()).into())
 }
 
 /// The texts of a policy, the rules file first; none where they are not on record.
-pub fn of_policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result<Vec<SourceText>> {
+pub fn of_policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<Vec<SourceText>> {
     let parts = connection
         .prepare_cached(
             "SELECT part.name, text.n, text.bytes, text.sha256 FROM policy p
@@ -94,7 +92,7 @@ pub fn of_policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result
         .query_map([hash.as_str()], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, Vec<u8>>(3)?))
         })?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+        .collect::<sql::Result<Vec<_>>>()?;
     let mut pieces = connection.prepare_cached(
         "SELECT chunk.body FROM text_chunk link JOIN chunk ON chunk.n = link.chunk WHERE link.text = ?1 ORDER BY link.k",
     )?;
@@ -106,25 +104,23 @@ pub fn of_policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result
         while let Some(row) = rows.next()? {
             // Never more than the text is said to have, whatever a damaged piece unfolds to.
             let room = (most + 1).saturating_sub(whole.len() as u64);
-            let read = ZlibDecoder::new(row.get_ref(0)?.as_blob()?).take(room).read_to_end(&mut whole);
-            read.map_err(|error| damaged(&error.to_string()))?;
+            let read =
+                ZlibDecoder::new(row.get_ref(0)?.as_blob().map_err(|error| sql::Error::damaged(&error.to_string()))?)
+                    .take(room)
+                    .read_to_end(&mut whole);
+            read.map_err(|error| sql::Error::damaged(&error.to_string()))?;
         }
         if Sha256::digest(&whole).as_slice() != sha {
-            return Err(damaged("the text of a policy is not what was kept"));
+            return Err(sql::Error::damaged("the text of a policy is not what was kept"));
         }
-        let text = String::from_utf8(whole).map_err(|error| damaged(&error.to_string()))?;
+        let text = String::from_utf8(whole).map_err(|error| sql::Error::damaged(&error.to_string()))?;
         texts.push(SourceText { name, text: text.into() });
     }
     Ok(texts)
 }
 
-/// A value that doorman never writes.
-fn damaged(why: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, why.into())
-}
-
 /// The row of the policy with this hash; a row that nothing needs any more is taken for a new one.
-pub fn policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result<i64> {
+pub fn policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<i64> {
     let known = connection
         .prepare_cached("SELECT n FROM policy WHERE hash = ?1")?
         .query_row([hash.as_str()], |row| row.get(0))
@@ -145,14 +141,14 @@ pub fn policy(connection: &Connection, hash: &PolicyHash) -> rusqlite::Result<i6
                 .execute(params![n, hash.as_str()])?;
             Ok(n)
         }
-        None => connection.prepare_cached("INSERT INTO policy (hash) VALUES (?1)")?.insert([hash.as_str()]),
+        None => connection.insert("INSERT INTO policy (hash) VALUES (?1)", [hash.as_str()]),
     }
 }
 
 /// A policy has just come into force for an agent, by this row of `policy_use`. Where the one before had the same rules file and
 /// other lists, and no decision needs it, the new one takes its place, since when the rules stood so; and what is left of
 /// a policy that stands nowhere is let go: its texts, and the pieces of these.
-pub fn let_go(connection: &Connection, agent: i64, used: i64) -> rusqlite::Result<()> {
+pub fn let_go(connection: Connection<'_>, agent: i64, used: i64) -> sql::Result<()> {
     let before = connection
         .prepare_cached(
             "SELECT b.n, b.at FROM policy_use u
@@ -167,7 +163,7 @@ pub fn let_go(connection: &Connection, agent: i64, used: i64) -> rusqlite::Resul
     let Some((before, since)) = before else { return Ok(()) };
     connection.prepare_cached("DELETE FROM policy_use WHERE n = ?1")?.execute([before])?;
     connection.prepare_cached("UPDATE policy_use SET at = min(at, ?2) WHERE n = ?1")?.execute(params![used, since])?;
-    let numbers = |sql: &str, of: Option<i64>| -> rusqlite::Result<Vec<i64>> {
+    let numbers = |sql: &str, of: Option<i64>| -> sql::Result<Vec<i64>> {
         let mut statement = connection.prepare_cached(sql)?;
         match of {
             Some(of) => statement.query_map([of], |row| row.get(0))?.collect(),

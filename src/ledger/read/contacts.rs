@@ -1,11 +1,10 @@
 //! Who is a contact, since when, and by whose word.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row};
-
 use crate::ledger::columns::{Micros, Parsed};
+use crate::ledger::sql::{self, Connection, Optional as _, Row, Text as _, params};
 use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestId, StrangerText};
 use crate::policy::By;
+use jiff::Timestamp;
 
 /// So many contacts of one agent are few.
 const FEW: i64 = 20_000;
@@ -66,7 +65,7 @@ impl WantedContacts<'_> {
 }
 
 /// The rows of those that may be wanted, oldest first.
-pub(super) fn numbers(connection: &Connection, wanted: &WantedContacts<'_>) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -> sql::Result<Vec<i64>> {
     const COLUMNS: &str = "SELECT c.n, coalesce(c.inserted_at, c.added_at) AS since,
         coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
     const WHOSE: &str = "(?1 IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
@@ -108,12 +107,11 @@ pub(super) fn numbers(connection: &Connection, wanted: &WantedContacts<'_>) -> r
         WantedContacts { owner, .. } => *owner,
     };
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows =
-        statement.query(rusqlite::params![wanted.agent.map(AgentId::as_str), wanted.since.map(Micros), key])?;
+    let mut rows = statement.query(params![wanted.agent.map(AgentId::as_str), wanted.since.map(Micros), key])?;
     let mut numbers = Vec::new();
     while let Some(row) = rows.next()? {
         let fits = match wanted.fits {
-            Some(fits) => fits(row.get_ref(2)?.as_str_or_null()?),
+            Some(fits) => fits(row.get_ref(2)?.text_or_null()?),
             None => true,
         };
         if fits {
@@ -124,18 +122,17 @@ pub(super) fn numbers(connection: &Connection, wanted: &WantedContacts<'_>) -> r
 }
 
 /// Whether an agent is meant that has few contacts: they are sorted sooner than all are looked at.
-fn few(connection: &Connection, agent: Option<&AgentId>) -> rusqlite::Result<bool> {
+fn few(connection: Connection<'_>, agent: Option<&AgentId>) -> sql::Result<bool> {
     let Some(agent) = agent else { return Ok(false) };
     let sql =
         "SELECT count(*) FROM (SELECT 1 FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
                WHERE a.id = ?1 AND c.removed_at IS NULL LIMIT ?2)";
-    let count: i64 =
-        connection.prepare_cached(sql)?.query_row(rusqlite::params![agent.as_str(), FEW + 1], |row| row.get(0))?;
+    let count: i64 = connection.prepare_cached(sql)?.query_row(params![agent.as_str(), FEW + 1], |row| row.get(0))?;
     Ok(count <= FEW)
 }
 
 /// One of them, with what is behind it. An answer that certainly let nobody in explains nobody.
-pub(super) fn one(connection: &Connection, n: i64) -> rusqlite::Result<Option<RecordedContact>> {
+pub(super) fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<RecordedContact>> {
     let mut one = connection.prepare_cached(
         "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
                  CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\", g.ends_at, g.doubt
@@ -164,7 +161,7 @@ impl ContactSpans {
 }
 
 /// When which handles were contacts of this agent, of one owner or of all; those without a readable handle are left out.
-pub fn spans(connection: &Connection, agent: &AgentId, owner: Option<&str>) -> rusqlite::Result<ContactSpans> {
+pub fn spans(connection: Connection<'_>, agent: &AgentId, owner: Option<&str>) -> sql::Result<ContactSpans> {
     let from = match owner {
         None => "contact c ON c.agent = a.n AND ?2 IS NULL",
         Some(_) => "contact_owner o ON o.agent = a.n AND o.owner = ?2 CROSS JOIN contact c ON c.n = o.contact",
@@ -174,10 +171,10 @@ pub fn spans(connection: &Connection, agent: &AgentId, owner: Option<&str>) -> r
          FROM agent a CROSS JOIN {from} LEFT JOIN request r ON r.n = c.request WHERE a.id = ?1"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(rusqlite::params![agent.as_str(), owner], |row| {
-        let handle = row.get_ref(0)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+    let rows = statement.query_map(params![agent.as_str(), owner], |row| {
+        let handle = row.get_ref(0)?.text_or_null()?.and_then(|text| Handle::parse(text).ok());
         let moment = |column: usize| Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at));
-        let (since, until): (_, rusqlite::Result<_>) = (moment(1)?, moment(2));
+        let (since, until): (_, sql::Result<_>) = (moment(1)?, moment(2));
         Ok(handle.zip(Some((since, until?))))
     })?;
     let mut spans = Vec::new();
@@ -187,9 +184,9 @@ pub fn spans(connection: &Connection, agent: &AgentId, owner: Option<&str>) -> r
     Ok(ContactSpans(spans))
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<RecordedContact> {
-    let text = |column: usize| -> rusqlite::Result<Option<StrangerText>> {
-        Ok(row.get_ref(column)?.as_str_or_null()?.map(StrangerText::new))
+fn read(row: &Row<'_>) -> sql::Result<RecordedContact> {
+    let text = |column: usize| -> sql::Result<Option<StrangerText>> {
+        Ok(row.get_ref(column)?.text_or_null()?.map(StrangerText::new))
     };
     let Parsed(agent) = row.get(0)?;
     let Parsed(contact) = row.get(1)?;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use rusqlite::Connection;
 
 use super::LedgerReader;
 use crate::ledger::columns::{Micros, Parsed};
+use crate::ledger::sql::{self, Connection, Text as _};
 use crate::ledger::{LedgerError, reasons};
 use crate::model::{AgentId, Verdict};
 use crate::policy::{RuleName, Truth};
@@ -42,7 +42,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn decisions_by_hour(&self, since: Timestamp) -> Result<ByHour, LedgerError> {
-        by_hour(&self.connection, since).map_err(|error| self.fault(&error))
+        by_hour(self.sql(), since).map_err(|error| self.fault(&error))
     }
 
     /// How often each rule matched.
@@ -50,11 +50,11 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn rule_matches(&self) -> Result<Matches, LedgerError> {
-        matches(&self.connection).map_err(|error| self.fault(&error))
+        matches(self.sql()).map_err(|error| self.fault(&error))
     }
 }
 
-fn by_hour(connection: &Connection, since: Timestamp) -> rusqlite::Result<ByHour> {
+fn by_hour(connection: Connection<'_>, since: Timestamp) -> sql::Result<ByHour> {
     let mut found = ByHour::default();
     let mut statement = connection.prepare_cached("SELECT at, verdict FROM decision ORDER BY n DESC")?;
     let mut rows = statement.query([])?;
@@ -79,7 +79,7 @@ fn by_hour(connection: &Connection, since: Timestamp) -> rusqlite::Result<ByHour
     Ok(found)
 }
 
-fn matches(connection: &Connection) -> rusqlite::Result<Matches> {
+fn matches(connection: Connection<'_>) -> sql::Result<Matches> {
     let mut found = Matches::default();
     let mut statement = connection.prepare_cached(
         "SELECT d.at, d.facts, a.id FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
@@ -90,7 +90,7 @@ fn matches(connection: &Connection) -> rusqlite::Result<Matches> {
         let (Micros(at), Parsed(agent)) = (row.get(0)?, row.get::<_, Parsed<AgentId>>(2)?);
         found.decisions += 1;
         found.since = Some(at);
-        let voices = reasons::from_json(row.get_ref(1)?.as_str()?).unwrap_or_default().voices;
+        let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().voices;
         for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
             found.rules.entry((agent.clone(), voice.rule)).or_insert((0, at)).0 += 1;
         }

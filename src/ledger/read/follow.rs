@@ -1,12 +1,10 @@
 //! What is new since the last look, for `history -f`. Between looks it holds only numbers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use rusqlite::{Connection, params};
-
-use super::{LedgerReader, RecordedRequest, rows};
+use super::{Engine, LedgerReader, RecordedRequest, rows};
 use crate::ledger::LedgerError;
+use crate::ledger::sql::{self, Connection, params};
 use crate::model::{Outcome, Verdict};
 use crate::policy::By;
 
@@ -66,8 +64,8 @@ impl Follow {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn poll(&mut self) -> Result<Vec<RecordedRequest>, LedgerError> {
-        if self.reader.outdated() || moved(&self.reader) {
-            self.reader = LedgerReader::open(&self.reader.path)?;
+        if self.reader.outdated() || self.reader.moved() {
+            self.reader = LedgerReader::open(self.reader.path())?;
             self.version = None;
         }
         let version = self.version_now()?;
@@ -123,24 +121,21 @@ impl Follow {
     }
 
     fn version_now(&self) -> Result<i64, LedgerError> {
-        self.read(|connection| connection.pragma_query_value(None, "data_version", |row| row.get(0)))
+        match &self.reader.engine {
+            Engine::Sqlite(file) => file.version(),
+        }
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
-        read(&self.reader.connection).map_err(|error| self.reader.fault(&error))
+    fn read<T>(&self, read: impl FnOnce(Connection<'_>) -> sql::Result<T>) -> Result<T, LedgerError> {
+        read(self.reader.sql()).map_err(|error| self.reader.fault(&error))
     }
-}
-
-/// Whether the daemon that had the file closed it: its log went, and with it what this connection reads from.
-fn moved(reader: &LedgerReader) -> bool {
-    !reader.at_rest && !super::opening::log_is_there(Path::new(&reader.path))
 }
 
 fn shown(request: &RecordedRequest) -> Shown {
     (request.verdict, request.by.clone(), request.outcome, request.settled.clone())
 }
 
-fn mark(connection: &Connection) -> rusqlite::Result<Mark> {
+fn mark(connection: Connection<'_>) -> sql::Result<Mark> {
     connection.query_row(
         "SELECT coalesce((SELECT max(n) FROM request), 0), coalesce((SELECT max(n) FROM decision), 0),
              coalesce((SELECT max(n) FROM answer), 0)",
@@ -149,6 +144,6 @@ fn mark(connection: &Connection) -> rusqlite::Result<Mark> {
     )
 }
 
-fn numbers(connection: &Connection, sql: &str, range: [i64; 2]) -> rusqlite::Result<Vec<i64>> {
+fn numbers(connection: Connection<'_>, sql: &str, range: [i64; 2]) -> sql::Result<Vec<i64>> {
     connection.prepare_cached(sql)?.query_map(params![range[0], range[1]], |row| row.get(0))?.collect()
 }

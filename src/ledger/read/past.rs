@@ -5,11 +5,11 @@
 //! and a clock may jump. Rows of schema 1 do not have that order; there the time decides.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{RecordedRequest, rows};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
+use crate::ledger::sql::{self, Connection, Optional as _, Text as _, params};
 use crate::ledger::{HistoryReach, Reach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
@@ -74,7 +74,7 @@ impl RecordedRequest {
 }
 
 struct Past<'a> {
-    connection: &'a Connection,
+    connection: Connection<'a>,
     agent: i64,
     moment: Moment,
 }
@@ -82,13 +82,13 @@ struct Past<'a> {
 /// See the module. `owner` is whose history it is; limits and `approvals_max` are everybody's. Holds and pauses are those
 /// of the moment.
 pub fn memory(
-    connection: &Connection,
+    connection: Connection<'_>,
     agent: &AgentId,
     request: Option<&RecordedRequest>,
     owner: Option<&str>,
     reach: Reach,
     moment: Moment,
-) -> rusqlite::Result<SavedState> {
+) -> sql::Result<SavedState> {
     let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = found.optional()? else {
         return Ok(SavedState { history_complete: true, ..SavedState::default() });
@@ -136,7 +136,7 @@ pub fn memory(
 }
 
 /// What deciders said of a request, and when, in order.
-pub fn told_of(connection: &Connection, request: i64) -> rusqlite::Result<Vec<(Timestamp, Told)>> {
+pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, Told)>> {
     connection
         .prepare_cached("SELECT at, decider, question, verdict, reason FROM told WHERE request = ?1 ORDER BY n")?
         .query_map([request], |row| Ok((row.get::<_, Micros>(0)?.0, crate::ledger::restore::told(row)?)))?
@@ -146,7 +146,7 @@ pub fn told_of(connection: &Connection, request: i64) -> rusqlite::Result<Vec<(T
 impl Past<'_> {
     /// What was in doubt about the owner at the decision: it is on record with it. At another moment, whether somebody else may
     /// have the name.
-    fn doubts(&self, owner: Option<&str>) -> rusqlite::Result<Vec<Doubt>> {
+    fn doubts(&self, owner: Option<&str>) -> sql::Result<Vec<Doubt>> {
         let Some(decision) = self.moment.decision else { return self.names_in_doubt(owner) };
         let json: Option<String> = self
             .connection
@@ -155,14 +155,14 @@ impl Past<'_> {
         Ok(json.and_then(|json| reasons::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
     }
 
-    fn names_in_doubt(&self, owner: Option<&str>) -> rusqlite::Result<Vec<Doubt>> {
+    fn names_in_doubt(&self, owner: Option<&str>) -> sql::Result<Vec<Doubt>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT basis, subject, owner, at FROM identity
              WHERE agent = ?1 AND owner = ?2 AND doubted = 1 AND at < ?3 ORDER BY n LIMIT 1",
         )?;
         let mut rows = statement.query(params![self.agent, owner, Micros(self.moment.at)])?;
         let Some(row) = rows.next()? else { return Ok(Vec::new()) };
-        let basis = Basis::parse(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let basis = Basis::parse(row.get_ref(0)?.text()?, row.get_ref(1)?.text()?);
         let Micros(since) = row.get(3)?;
         let owner: std::sync::Arc<str> = row.get(2)?;
         let doubt = |basis| Doubt { owner, sender: None, fact: Fact::Identity, since, until: None, basis };
@@ -183,7 +183,7 @@ impl Past<'_> {
     }
 
     /// Whether the agent was paused, and the row of its last resume (0: none).
-    fn pauses(&self) -> rusqlite::Result<(bool, i64)> {
+    fn pauses(&self) -> sql::Result<(bool, i64)> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT n, paused FROM pause WHERE agent = ?1 AND ?2 AND {} ORDER BY n DESC",
@@ -202,7 +202,7 @@ impl Past<'_> {
         Ok((last.unwrap_or(false), 0))
     }
 
-    fn hold(&self, request: &RecordedRequest) -> rusqlite::Result<Option<(RequestId, std::sync::Arc<str>)>> {
+    fn hold(&self, request: &RecordedRequest) -> sql::Result<Option<(RequestId, std::sync::Arc<str>)>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT person FROM hold WHERE agent = ?1 AND request = ?2 AND {} AND (ended_at IS NULL OR NOT {})
@@ -218,7 +218,7 @@ impl Past<'_> {
     }
 
     /// Places that were taken, and are still on record.
-    fn charges(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+    fn charges(&self, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT r.id, c.rule, c.bucket, c.at,
@@ -241,7 +241,7 @@ impl Past<'_> {
 
     /// Places that were taken then and given back since: the answer came to nothing only later. What they cost stands in
     /// the decision.
-    fn charges_given_back(&self, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+    fn charges_given_back(&self, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT r.id, w.reserved_at, d.facts FROM answer w JOIN request r ON r.n = w.request
@@ -264,13 +264,13 @@ impl Past<'_> {
         let mut charges = Vec::new();
         while let Some(row) = rows.next()? {
             let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
-            charges.extend(charges_of(row.get_ref(2)?.as_str()?, &request, at));
+            charges.extend(charges_of(row.get_ref(2)?.text()?, &request, at));
         }
         Ok(charges)
     }
 
     /// In shadow nothing is answered, and what the owner's requests would have cost stands in their decisions alone.
-    fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> rusqlite::Result<Vec<ChargeRow>> {
+    fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let sql = "SELECT r.id, d.at, d.facts FROM request r
                    JOIN decision d ON d.n = (SELECT max(n) FROM decision
                        WHERE request = r.n AND CASE WHEN ?5 IS NULL THEN at < ?4 ELSE n < ?5 END)
@@ -281,13 +281,13 @@ impl Past<'_> {
         let mut charges = Vec::new();
         while let Some(row) = rows.next()? {
             let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
-            charges.extend(charges_of(row.get_ref(2)?.as_str()?, &request, at));
+            charges.extend(charges_of(row.get_ref(2)?.text()?, &request, at));
         }
         Ok(charges)
     }
 
     /// Approvals that counted towards `approvals_max`, since the last resume.
-    fn approvals(&self, since: Timestamp, resumed: i64) -> rusqlite::Result<Vec<ApprovalRow>> {
+    fn approvals(&self, since: Timestamp, resumed: i64) -> sql::Result<Vec<ApprovalRow>> {
         let (at, decision, tie) = self.order();
         let columns = |by: &str| {
             format!(
@@ -322,21 +322,21 @@ impl Past<'_> {
     }
 
     /// What this owner did and met. Outcomes and removals come in before what is decided in the same step.
-    fn history(&self, owner: &str, since: Timestamp) -> rusqlite::Result<Vec<HistoryRow>> {
+    fn history(&self, owner: &str, since: Timestamp) -> sql::Result<Vec<HistoryRow>> {
         let mut history = Vec::new();
-        let mut take = |sql: &str, kind: Option<HistoryKind>| -> rusqlite::Result<()> {
+        let mut take = |sql: &str, kind: Option<HistoryKind>| -> sql::Result<()> {
             let mut statement = self.connection.prepare_cached(sql)?;
             let mut rows = statement.query(params![self.agent, owner, Micros(since), Micros(self.moment.at)])?;
             while let Some(row) = rows.next()? {
                 let kind = match kind {
                     Some(kind) => kind,
-                    None if row.get_ref(2)?.as_str()? == Verdict::Approve.as_str() => HistoryKind::Approved,
-                    None if row.get_ref(2)?.as_str()? == "guest" => HistoryKind::Guest,
+                    None if row.get_ref(2)?.text()? == Verdict::Approve.as_str() => HistoryKind::Approved,
+                    None if row.get_ref(2)?.text()? == "guest" => HistoryKind::Guest,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
                 let Micros(at) = row.get(1)?;
-                let handle = row.get_ref(3)?.as_str_or_null()?.and_then(|text| Handle::parse(text).ok());
+                let handle = row.get_ref(3)?.text_or_null()?.and_then(|text| Handle::parse(text).ok());
                 history.push(HistoryRow { owner: owner.into(), handle, request, kind, at });
             }
             Ok(())
@@ -363,7 +363,7 @@ impl Past<'_> {
         Ok(history)
     }
 
-    fn overdue_rejects(&self) -> rusqlite::Result<Vec<(RuleName, Timestamp)>> {
+    fn overdue_rejects(&self) -> sql::Result<Vec<(RuleName, Timestamp)>> {
         let (at, decision, tie) = self.order();
         let since = self.moment.at.checked_sub(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MIN);
         let sql = format!(
@@ -378,7 +378,7 @@ impl Past<'_> {
                 let Micros(at) = row.get(1)?;
                 Ok((RuleName::parse(&row.get::<_, String>(0)?), at))
             })?;
-        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+        let rows: Vec<_> = rows.collect::<sql::Result<_>>()?;
         Ok(rows.into_iter().filter_map(|(name, at)| Some((name?, at))).collect())
     }
 }
@@ -394,11 +394,11 @@ fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl It
 
 /// The rows of the newest requests of a handle, newest first, at most so many.
 pub fn of_handle(
-    connection: &Connection,
+    connection: Connection<'_>,
     agent: Option<&AgentId>,
     wanted: &rows::Wanted,
     most: usize,
-) -> rusqlite::Result<Vec<i64>> {
+) -> sql::Result<Vec<i64>> {
     let owner = match wanted {
         rows::Wanted::Plain(handle) => Some(handle.owner()),
         rows::Wanted::AgentsOf(owner) => Some(owner.as_str()),
@@ -411,7 +411,7 @@ pub fn of_handle(
     let mut rows = statement.query(params![owner, agent.map(AgentId::as_str)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        if wanted.is(&crate::model::Sender::parse(row.get_ref(1)?.as_str_or_null()?)) {
+        if wanted.is(&crate::model::Sender::parse(row.get_ref(1)?.text_or_null()?)) {
             found.push(row.get(0)?);
             if found.len() >= most {
                 break;

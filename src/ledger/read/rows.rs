@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, Row, params};
 
 use super::{
     AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
 };
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
+use crate::ledger::sql::{self, Connection, Row, Text as _, params};
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::{By, Mode};
 
@@ -47,11 +47,11 @@ pub enum Moment {
 
 /// Calls `take` with what the filter lets through, oldest first.
 pub fn for_each(
-    connection: &Connection,
+    connection: Connection<'_>,
     filter: &Filter,
     moment: Moment,
     mut take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     let handle = filter.handle.as_deref().map(Wanted::parse);
     let fits = |request: &RecordedRequest| within(filter, request) && lets_through(filter, handle.as_ref(), request);
     if let Some(limit) = filter.limit {
@@ -71,14 +71,14 @@ pub fn for_each(
 
 /// The newest so many that fit, the newest first.
 fn newest(
-    connection: &Connection,
+    connection: Connection<'_>,
     filter: &Filter,
     handle: Option<&Wanted>,
     limit: usize,
     fits: impl Fn(&RecordedRequest) -> bool,
-) -> rusqlite::Result<Vec<RecordedRequest>> {
+) -> sql::Result<Vec<RecordedRequest>> {
     // One moment of the file, however long this takes.
-    let reading = connection.unchecked_transaction()?;
+    let _moment = connection.moment()?;
     let mut newest = Vec::new();
     if limit == 0 {
         return Ok(newest);
@@ -89,11 +89,11 @@ fn newest(
         }
         if newest.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    match touched(&reading, filter)? {
-        None => scan(&reading, filter, handle, i64::MIN, i64::MAX, |_, request| sift(request))?,
+    match touched(connection, filter)? {
+        None => scan(connection, filter, handle, i64::MIN, i64::MAX, |_, request| sift(request))?,
         Some(touched) => {
             for n in touched.into_iter().rev() {
-                if one(&reading, n)?.is_some_and(|request| sift(request).is_break()) {
+                if one(connection, n)?.is_some_and(|request| sift(request).is_break()) {
                     break;
                 }
             }
@@ -120,11 +120,11 @@ enum Left {
 
 impl<'a> Pages<'a> {
     fn of(
-        connection: &Connection,
+        connection: Connection<'_>,
         filter: &'a Filter,
         handle: Option<&'a Wanted>,
         moment: Moment,
-    ) -> rusqlite::Result<Self> {
+    ) -> sql::Result<Self> {
         let rows = match moment {
             Moment::One => usize::MAX,
             Moment::EachPage => PAGE_ROWS,
@@ -134,14 +134,14 @@ impl<'a> Pages<'a> {
         Ok(Self { filter, handle, rows, left })
     }
 
-    fn next(&mut self, connection: &Connection) -> rusqlite::Result<Option<Vec<RecordedRequest>>> {
-        let reading = connection.unchecked_transaction()?;
+    fn next(&mut self, connection: Connection<'_>) -> sql::Result<Option<Vec<RecordedRequest>>> {
+        let _moment = connection.moment()?;
         let mut page = Vec::new();
         match &mut self.left {
             Left::Nothing => return Ok(None),
             Left::After(after) => {
                 let (from, most) = (*after, i64::try_from(self.rows).unwrap_or(i64::MAX));
-                scan(&reading, self.filter, self.handle, from, most, |n, request| {
+                scan(connection, self.filter, self.handle, from, most, |n, request| {
                     *after = n;
                     page.push(request);
                     ControlFlow::Continue(())
@@ -149,7 +149,7 @@ impl<'a> Pages<'a> {
             }
             Left::These(rows) => {
                 for n in rows.by_ref().take(self.rows) {
-                    page.extend(one(&reading, n)?);
+                    page.extend(one(connection, n)?);
                 }
             }
         }
@@ -161,7 +161,7 @@ impl<'a> Pages<'a> {
 }
 
 /// The rows of requests to which something happened in the filter's time, where that is what it goes by.
-fn touched(connection: &Connection, filter: &Filter) -> rusqlite::Result<Option<BTreeSet<i64>>> {
+fn touched(connection: Connection<'_>, filter: &Filter) -> sql::Result<Option<BTreeSet<i64>>> {
     match (filter.time, filter.since) {
         (TimeOf::Received, _) | (_, None) => Ok(None),
         (TimeOf::Happened | TimeOf::Decided, Some(since)) => {
@@ -172,13 +172,13 @@ fn touched(connection: &Connection, filter: &Filter) -> rusqlite::Result<Option<
 
 /// At most so many requests after a row, in the order of their rows, backwards with a limit, as far as an index knows them.
 fn scan(
-    connection: &Connection,
+    connection: Connection<'_>,
     filter: &Filter,
     handle: Option<&Wanted>,
     after: i64,
     most: i64,
     mut sift: impl FnMut(i64, RecordedRequest) -> ControlFlow<()>,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     let agent = filter.agent.as_ref().map(AgentId::as_str);
     let since = filter.since.filter(|_| filter.time == TimeOf::Received);
     let first: Option<i64> = match since {
@@ -203,7 +203,7 @@ fn scan(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![first, agent, owner, most])?;
     while let Some(row) = rows.next()? {
-        if sift(row.get(0)?, recorded(row)?).is_break() {
+        if sift(row.get(0)?, recorded(&row)?).is_break() {
             break;
         }
     }
@@ -214,11 +214,7 @@ fn scan(
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(1);
 
 /// The rows of requests to which something happened since then.
-fn touched_since(
-    connection: &Connection,
-    agent: Option<&AgentId>,
-    since: Timestamp,
-) -> rusqlite::Result<BTreeSet<i64>> {
+fn touched_since(connection: Connection<'_>, agent: Option<&AgentId>, since: Timestamp) -> sql::Result<BTreeSet<i64>> {
     let mut touched = BTreeSet::new();
     let agent = agent.map(AgentId::as_str);
     for sql in [
@@ -267,10 +263,10 @@ pub fn within(filter: &Filter, request: &RecordedRequest) -> bool {
 }
 
 /// One request by its row's number.
-pub fn one(connection: &Connection, n: i64) -> rusqlite::Result<Option<RecordedRequest>> {
+pub fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<RecordedRequest>> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE r.n = ?1"))?;
     let mut rows = statement.query([n])?;
-    rows.next()?.map(recorded).transpose()
+    rows.next()?.map(|row| recorded(&row)).transpose()
 }
 
 /// Whether everything but time and agent, which the query sees to, is as the filter wants it.
@@ -319,29 +315,29 @@ impl Wanted {
     }
 }
 
-fn get<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+fn get<T>(row: &Row<'_>, column: usize) -> sql::Result<T>
 where
-    Parsed<T>: rusqlite::types::FromSql,
+    Parsed<T>: sql::FromSql,
 {
     row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
 }
 
-fn maybe<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+fn maybe<T>(row: &Row<'_>, column: usize) -> sql::Result<Option<T>>
 where
-    Parsed<T>: rusqlite::types::FromSql,
+    Parsed<T>: sql::FromSql,
 {
     Ok(row.get::<_, Option<Parsed<T>>>(column)?.map(|Parsed(value)| value))
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+fn time(row: &Row<'_>, column: usize) -> sql::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at))
 }
 
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<StrangerText>> {
-    Ok(row.get_ref(column)?.as_str_or_null()?.map(StrangerText::new))
+fn text(row: &Row<'_>, column: usize) -> sql::Result<Option<StrangerText>> {
+    Ok(row.get_ref(column)?.text_or_null()?.map(StrangerText::new))
 }
 
-fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
+fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
     let settled: Option<String> = row.get(10)?;
     let Micros(first_seen) = row.get(7)?;
     let decided_at = time(row, 11)?;
@@ -380,7 +376,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
         [time(row, 11)?, answered_at, time(row, 20)?, time(row, 21)?, time(row, 25)?, time(row, 30)?, time(row, 34)?]
             .into_iter()
             .flatten();
-    let shadow = !by_answer && row.get_ref(24)?.as_str_or_null()?.is_some_and(|mode| mode == "shadow");
+    let shadow = !by_answer && row.get_ref(24)?.text_or_null()?.is_some_and(|mode| mode == "shadow");
     let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
     let removed = match row.get::<_, Option<String>>(33)? {
         Some(by) => Some(RemovedRecord { by, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
@@ -403,7 +399,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
         agent: get(row, 1)?,
         request: ContactRequest {
             id: get(row, 2)?,
-            sender: Sender::parse(row.get_ref(3)?.as_str_or_null()?),
+            sender: Sender::parse(row.get_ref(3)?.text_or_null()?),
             name: text(row, 4)?,
             message: text(row, 5)?,
             inserted_at: time(row, 6)?,
@@ -424,7 +420,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<RecordedRequest> {
 }
 
 /// The decisions on one request, oldest first.
-pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<RecordedDecision>> {
+pub fn decisions(connection: Connection<'_>, request: i64) -> sql::Result<Vec<RecordedDecision>> {
     connection
         .prepare_cached(
             "SELECT a.id, d.at, d.verdict, d.\"by\", p.hash, d.mode, d.facts, d.n FROM decision d
@@ -440,28 +436,29 @@ pub fn decisions(connection: &Connection, request: i64) -> rusqlite::Result<Vec<
                 verdict: get(row, 2)?,
                 by: row.get::<_, Parsed<By>>(3)?.0,
                 policy: get(row, 4)?,
-                mode: if row.get_ref(5)?.as_str()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
-                facts: reasons::from_json(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+                mode: if row.get_ref(5)?.text()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
+                facts: reasons::from_json(row.get_ref(6)?.text()?).unwrap_or_default(),
             })
         })?
         .collect()
 }
 
 /// See [`Totals`].
-pub fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
+pub fn totals(connection: Connection<'_>, schema: i64) -> sql::Result<Totals> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let mut answers = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT coalesce(outcome, 'open'), count(*) FROM answer GROUP BY 1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT coalesce(outcome, 'open'), count(*) FROM answer GROUP BY 1")?;
     for row in statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))? {
         let (outcome, count) = row?;
         answers.insert(outcome, count);
     }
-    let edge = |order: &str| -> rusqlite::Result<Option<Timestamp>> {
+    let edge = |order: &str| -> sql::Result<Option<Timestamp>> {
         let sql = format!("SELECT (SELECT first_seen FROM request ORDER BY n {order} LIMIT 1)");
         connection.query_row(&sql, [], |row| time(row, 0))
     };
     Ok(Totals {
-        schema: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
+        schema,
         requests: count("SELECT count(*) FROM request")?,
         pending: count("SELECT count(*) FROM request WHERE settled IS NULL")?,
         blanked: count("SELECT count(*) FROM request WHERE blanked = 1")?,
@@ -474,14 +471,14 @@ pub fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
 }
 
 /// See [`TableSize`].
-pub fn tables(connection: &Connection) -> rusqlite::Result<Vec<TableSize>> {
-    let mut sizes = connection.prepare(
+pub fn tables(connection: Connection<'_>) -> sql::Result<Vec<TableSize>> {
+    let mut sizes = connection.prepare_cached(
         "SELECT s.tbl_name, sum(d.pgsize) FROM dbstat d JOIN sqlite_schema s ON s.name = d.name
          WHERE d.aggregate = TRUE GROUP BY 1 ORDER BY 2 DESC, 1",
     )?;
     let sizes = sizes
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+        .collect::<sql::Result<Vec<_>>>()?;
     let table = |(name, bytes): (String, u64)| {
         // The name is the schema's own, and quoted as one.
         let sql = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));

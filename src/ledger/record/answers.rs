@@ -1,12 +1,12 @@
 //! Answers: the intent, what it costs, and what became of it.
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{OptionalExtension as _, params};
 
 use super::numbers::LastAnswer;
 use super::{Fault, Recorder};
 use crate::inbox::Said;
 use crate::ledger::columns::{Micros, cut};
+use crate::ledger::sql::{Optional as _, params};
 use crate::model::{Answer, Outcome, Refusal, Verdict};
 use crate::policy::{By, Charge};
 
@@ -80,13 +80,11 @@ impl Recorder<'_> {
                 Ok(())
             }
             _ => {
-                let n = self
-                    .sql(
-                        "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
+                let n = self.connection.insert(
+                    "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
                              note, lasts, after_decision)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, ?9, ?10, (SELECT max(n) FROM decision))",
-                    )?
-                    .insert(params![
+                    params![
                         agent,
                         request,
                         answer.as_str(),
@@ -97,7 +95,8 @@ impl Recorder<'_> {
                         attempt,
                         note,
                         lasts
-                    ])?;
+                    ],
+                )?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
                 Ok(())
             }

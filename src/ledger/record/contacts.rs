@@ -2,10 +2,10 @@
 //! people say of doubts about them.
 
 use jiff::Timestamp;
-use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut, kept, owner_of};
+use crate::ledger::sql::params;
 use crate::model::{AgentId, Contact, ContactId, Person, RequestId};
 use crate::policy::doubts::{Basis, Said, Told};
 
@@ -25,14 +25,12 @@ impl Recorder<'_> {
         let (owner, handle) = (owner_of(&contact.sender), kept(contact.sender.original()));
         let (name, sent) = (kept(contact.name.as_ref()), contact.inserted_at.map(Micros));
         let (id, kind, added) = (contact.id.as_str(), contact.kind.as_str(), Micros(at));
-        let new = self
-            .sql(
-                "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
+        let new = self.connection.insert_new(
+            "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, id) DO NOTHING",
-            )?
-            .execute(params![agent, id, owner, handle, name, kind, sent, added, request])?;
-        if new > 0 {
-            let n = self.connection.last_insert_rowid();
+            params![agent, id, owner, handle, name, kind, sent, added, request],
+        )?;
+        if let Some(n) = new {
             return self.new_contact_owners(agent, n, owner, request, at);
         }
         self.sql(

@@ -1,11 +1,11 @@
 //! Messages to people, and what became of them.
 
 use jiff::Timestamp;
-use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut};
 use crate::ledger::deliveries::{DeliveryEnd, Mark};
+use crate::ledger::sql::params;
 
 /// Deliveries that stay on record for each target; older ones that have ended go.
 const KEPT: i64 = 1000;

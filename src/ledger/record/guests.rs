@@ -1,10 +1,10 @@
 //! Guests: approvals for a time, the contacts that they made, and contacts that doorman removes.
 
 use jiff::Timestamp;
-use rusqlite::params;
 
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, cut};
+use crate::ledger::sql::params;
 use crate::model::{AgentId, ContactId, GuestDoubt, Person, RemovalOutcome, RemovedBy, RequestId, Stay};
 
 impl Recorder<'_> {

@@ -1,11 +1,11 @@
 //! Requests: when one was first seen, what changed of it, and what it is when its id was there before.
 
 use jiff::Timestamp;
-use rusqlite::params;
 
 use super::numbers::LastAnswer;
 use super::{Fault, Recorder};
 use crate::ledger::columns::{Micros, kept, owner_of};
+use crate::ledger::sql::params;
 use crate::model::{AgentId, ContactRequest, Sender};
 
 /// Changes that are kept of one request: the first ones and the newest.
@@ -88,13 +88,11 @@ impl Recorder<'_> {
     /// A row for this request, unless its id has one.
     fn insert(&mut self, agent: i64, request: &ContactRequest, via: &str, at: Timestamp) -> Result<bool, Fault> {
         // Not an upsert, which does not tell a new row from one that was there.
-        let new = self
-            .sql(
-                "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
+        let new = self.connection.insert_new(
+            "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (agent, id, id_reused) DO NOTHING",
-            )?
-            .execute(params![
+            params![
                 agent,
                 request.id.as_str(),
                 owner_of(&request.sender),
@@ -104,11 +102,12 @@ impl Recorder<'_> {
                 request.inserted_at.map(Micros),
                 Micros(at),
                 via,
-            ])?;
-        if new > 0 {
-            self.numbers.keep_request(agent, &request.id, self.connection.last_insert_rowid(), LastAnswer::None);
+            ],
+        )?;
+        if let Some(n) = new {
+            self.numbers.keep_request(agent, &request.id, n, LastAnswer::None);
         }
-        Ok(new > 0)
+        Ok(new.is_some())
     }
 
     pub(super) fn changed(&mut self, agent: &AgentId, request: &ContactRequest, at: Timestamp) -> Result<(), Fault> {

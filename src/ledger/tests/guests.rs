@@ -139,12 +139,12 @@ async fn what_a_person_removed_under_schema_4_is_on_record_still() {
     let sql = world.sql();
     sql.pragma_update(None, "foreign_keys", false).unwrap();
     for step in [
-        include_str!("../schema/1.sql"),
+        include_str!("../sqlite/schema/1.sql"),
         include_str!("schema-1.sql"),
-        include_str!("../schema/2.sql"),
+        include_str!("../sqlite/schema/2.sql"),
         "ALTER TABLE text DROP COLUMN body",
-        include_str!("../schema/3.sql"),
-        include_str!("../schema/4.sql"),
+        include_str!("../sqlite/schema/3.sql"),
+        include_str!("../sqlite/schema/4.sql"),
         "INSERT INTO revocation (agent, contact, request, person, at, note)
          SELECT 1, id, request, 'ann (as root)', 5, 'spam' FROM contact WHERE request IS NOT NULL LIMIT 1",
     ] {

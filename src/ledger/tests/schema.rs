@@ -15,7 +15,7 @@ const OLD_AGENT: &str = "0d9c8e3a-2222-4a0e-9d57-6f1f2b7c0001";
 fn old_ledger(world: &World) {
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let connection = world.sql();
-    connection.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    connection.execute_batch(include_str!("../sqlite/schema/1.sql")).unwrap();
     connection.execute_batch(WRITTEN_BY_SCHEMA_1).unwrap();
     connection.pragma_update(None, "application_id", 0x646f_6f72).unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
@@ -40,7 +40,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     assert!(!memory.policy_state.paused && memory.open_answers.is_empty());
     ledger.close().await.unwrap();
     let reader = LedgerReader::open(&world.path()).unwrap();
-    assert_eq!(reader.totals().unwrap().schema, crate::ledger::schema::known());
+    assert_eq!(reader.totals().unwrap().schema, crate::ledger::sqlite::schema::known());
     let requests = reader.requests(&Filter::default()).unwrap();
     let carol =
         requests.iter().find(|one| one.request.sender.handle().is_some_and(|handle| handle.as_str() == "carol"));
@@ -75,7 +75,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
     let mut numbers = Numbers::default();
-    let mut recorder = Recorder { connection: &connection, numbers: &mut numbers };
+    let mut recorder = Recorder { connection: (&connection).into(), numbers: &mut numbers };
     for n in 0..50 {
         let name = format!("r{n}");
         recorder.record(&seen(&name, Some("ann"), n)).unwrap();
@@ -126,7 +126,7 @@ async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
     let slow = tokio::spawn({
         let ledger = ledger.clone();
         async move {
-            let read = move |_: &Connection| {
+            let read = move |_: sql::Connection<'_>| {
                 let _ = begun.send(());
                 let _ = ended.recv();
                 Ok(())

@@ -1,7 +1,7 @@
 //! A ledger that cannot write: a full disk, another writer, a file that was taken away; and how it is closed then.
 
 use super::*;
-use crate::ledger::lock::beside;
+use crate::ledger::sqlite::lock::beside;
 
 async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
     let health = tokio::select! {

@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::blank::Blanking;
 use super::checkpoint::Checkpoints;
 use super::place::{Misplaced, Place};
 use super::readers::Readers;
-use super::record::{Fault, Numbers, Recorder};
 use super::{Health, LedgerError, Options, Record};
 use crate::clock::Mono;
+use crate::ledger::blank::Blanking;
+use crate::ledger::record::{Fault, Numbers, Recorder};
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -203,7 +203,7 @@ impl Writer {
             if apart {
                 transaction.execute_batch("SAVEPOINT batch")?;
             }
-            let mut recorder = Recorder { connection: &transaction, numbers: &mut self.numbers };
+            let mut recorder = Recorder { connection: (&*transaction).into(), numbers: &mut self.numbers };
             match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
                 Ok(()) => results.push(Ok(())),
                 Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
@@ -285,7 +285,7 @@ impl Writer {
     /// One step of blanking, if that is going on.
     fn blank_a_little(&mut self) {
         let Some((mut blanking, reply)) = self.blanking.take() else { return };
-        match blanking.step(&self.connection) {
+        match blanking.step((&self.connection).into()) {
             Ok(true) => {
                 self.checkpoints.after_commit(&self.connection);
                 let _ = reply.send(Ok(blanking.count()));
@@ -340,7 +340,7 @@ struct AllGone;
 fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
     for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         transaction.execute_batch("SAVEPOINT entry")?;
-        match (Recorder { connection: transaction, numbers }).record(entry) {
+        match (Recorder { connection: (&**transaction).into(), numbers }).record(entry) {
             Ok(()) => {}
             Err(Fault::Refused(_) | Fault::Answered { .. }) => {
                 transaction.execute_batch("ROLLBACK TO entry")?;

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{Lock, beside};
-use super::{LedgerError, schema};
+use super::{LedgerError, schema, sql};
 use crate::files::Trust;
 use crate::ops::log::events;
 
@@ -99,7 +99,7 @@ pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, Ledge
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
     let found = check_header(&connection, path)?;
     set_up(&connection).map_err(|error| classify(path, &error))?;
-    schema::migrate(&mut connection, found).map_err(|error| classify(path, &error))?;
+    schema::migrate(&mut connection, found).map_err(|error| failed(path, &error))?;
     check(&connection, path)?;
     Ok(connection)
 }
@@ -266,10 +266,8 @@ fn make(new: &Path) -> Result<(), LedgerError> {
         .open(new)
         .map_err(|error| unusable(new, error.to_string()))?;
     let mut connection = connect(new, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO)?;
-    connection
-        .pragma_update(None, "application_id", APPLICATION_ID)
-        .and_then(|()| schema::migrate(&mut connection, 0))
-        .map_err(|error| classify(new, &error))?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(|error| classify(new, &error))?;
+    schema::migrate(&mut connection, 0).map_err(|error| failed(new, &error))?;
     connection.close().map_err(|(_, error)| classify(new, &error))
 }
 
@@ -339,7 +337,12 @@ fn unusable(path: &Path, why: impl Into<String>) -> LedgerError {
     LedgerError::Unusable { path: path.display().to_string(), why: why.into() }
 }
 
+/// What a statement of the schema met.
+fn failed(path: &Path, error: &sql::Error) -> LedgerError {
+    super::columns::read_error(&path.display().to_string(), error)
+}
+
 /// An error of SQLite's while opening, by what the caller does next.
 pub fn classify(path: &Path, error: &rusqlite::Error) -> LedgerError {
-    super::columns::read_error(&path.display().to_string(), error)
+    super::columns::sqlite_error(&path.display().to_string(), error)
 }

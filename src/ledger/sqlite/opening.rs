@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::ledger::{LedgerError, file, lock};
+use super::{LedgerError, file, lock};
 
 /// How long a read waits while the daemon holds the file, which it does only for moments.
 const BUSY: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ mod tests {
     fn a_crashs_leavings_are_read_without_making_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a b%?#.db");
-        crate::ledger::file::open_for_writing(&path, Duration::ZERO).unwrap();
+        crate::ledger::sqlite::file::open_for_writing(&path, Duration::ZERO).unwrap();
         let writer = Connection::open(&path).unwrap();
         writer.execute("INSERT INTO agent (id) VALUES ('x')", []).unwrap();
         let copied = dir.path().join("copy of it.db");

@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::texts;
+use crate::ledger::{sql, texts};
 
 /// One step: SQL, and what SQL alone cannot do, in one transaction.
 struct Step {
     sql: &'static str,
-    code: fn(&Connection) -> rusqlite::Result<()>,
+    code: fn(&Connection) -> sql::Result<()>,
 }
 
 const STEPS: &[Step] = &[
@@ -30,7 +30,7 @@ pub fn known() -> i64 {
 }
 
 /// Takes the steps that are missing, each with its number in one transaction.
-pub fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+pub fn migrate(connection: &mut Connection, found: i64) -> sql::Result<()> {
     // A table that others refer to is made again only while nobody looks at that: SQLite's own procedure.
     connection.pragma_update(None, "foreign_keys", false)?;
     let done = usize::try_from(found).unwrap_or(usize::MAX);
@@ -41,16 +41,16 @@ pub fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> 
         transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
     }
-    connection.pragma_update(None, "foreign_keys", true)
+    Ok(connection.pragma_update(None, "foreign_keys", true)?)
 }
 
-fn schema_2(connection: &Connection) -> rusqlite::Result<()> {
+fn schema_2(connection: &Connection) -> sql::Result<()> {
     map_null_characters(connection)?;
     cut_texts_up(connection)
 }
 
 /// The texts of policies are kept in pieces.
-fn cut_texts_up(connection: &Connection) -> rusqlite::Result<()> {
+fn cut_texts_up(connection: &Connection) -> sql::Result<()> {
     {
         let mut find = connection.prepare("SELECT n, body FROM text")?;
         let mut update = connection.prepare("UPDATE text SET bytes = ?2 WHERE n = ?1")?;
@@ -58,11 +58,11 @@ fn cut_texts_up(connection: &Connection) -> rusqlite::Result<()> {
         while let Some(row) = rows.next()? {
             let (n, body): (i64, String) = (row.get(0)?, row.get(1)?);
             update.execute(params![n, i64::try_from(body.len()).unwrap_or(i64::MAX)])?;
-            texts::fill(connection, n, &body)?;
+            texts::fill(connection.into(), n, &body)?;
         }
     }
     connection.flush_prepared_statement_cache();
-    connection.execute_batch("ALTER TABLE text DROP COLUMN body")
+    Ok(connection.execute_batch("ALTER TABLE text DROP COLUMN body")?)
 }
 
 /// U+0000 in strangers' texts is kept as U+FFFD. SQLite's `replace` cannot look for it.

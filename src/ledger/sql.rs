@@ -1,0 +1,299 @@
+//! One way to ask: what is written once for every engine asks through this. Each engine has its own connection; the statements
+//! are the same.
+//!
+//! Values go both ways by rusqlite's `ToSql` and `FromSql`, which the model's types speak already (`columns.rs`).
+
+pub use rusqlite::types::FromSql;
+use rusqlite::types::ValueRef;
+pub use rusqlite::{ToSql, params};
+
+/// What an engine said of a statement.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// SQLite's word.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl Error {
+    /// A value that doorman never writes.
+    pub fn damaged(why: &str) -> Self {
+        Error::Sqlite(rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Null, why.into()))
+    }
+}
+
+/// What asking gives.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A connection that something is asked through. Cheap to copy.
+#[derive(Debug, Clone, Copy)]
+pub enum Connection<'a> {
+    /// To a file.
+    Sqlite(&'a rusqlite::Connection),
+}
+
+impl<'a> From<&'a rusqlite::Connection> for Connection<'a> {
+    fn from(connection: &'a rusqlite::Connection) -> Self {
+        Connection::Sqlite(connection)
+    }
+}
+
+impl<'a> Connection<'a> {
+    /// A statement that is kept for the next time.
+    pub fn prepare_cached(self, sql: &str) -> Result<Statement<'a>> {
+        match self {
+            Connection::Sqlite(connection) => Ok(Statement::Sqlite(connection.prepare_cached(sql)?)),
+        }
+    }
+
+    /// The first row; see [`Optional`] for none.
+    pub fn query_row<T>(self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+        self.prepare_cached(sql)?.query_row(params, read)
+    }
+
+    /// Adds a row and returns its number.
+    pub fn insert(self, sql: &str, params: impl Params) -> Result<i64> {
+        match self {
+            Connection::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                Ok(params.with(|params| statement.insert(params))?)
+            }
+        }
+    }
+
+    /// Adds a row, unless one is in its way, and returns its number.
+    pub fn insert_new(self, sql: &str, params: impl Params) -> Result<Option<i64>> {
+        match self {
+            Connection::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql)?;
+                let new = params.with(|params| statement.execute(params))?;
+                Ok((new > 0).then(|| connection.last_insert_rowid()))
+            }
+        }
+    }
+
+    /// Statements without parameters.
+    pub fn execute_batch(self, sql: &str) -> Result<()> {
+        match self {
+            Connection::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+        }
+    }
+
+    /// One moment of the record, for as long as this is kept.
+    pub fn moment(self) -> Result<Moment<'a>> {
+        match self {
+            Connection::Sqlite(connection) => Ok(Moment::Sqlite { _open: connection.unchecked_transaction()? }),
+        }
+    }
+
+    /// A transaction that writes; what is not committed is undone.
+    pub fn begin(self) -> Result<Transaction<'a>> {
+        match self {
+            Connection::Sqlite(connection) => {
+                let immediate = rusqlite::TransactionBehavior::Immediate;
+                Ok(Transaction::Sqlite(rusqlite::Transaction::new_unchecked(connection, immediate)?))
+            }
+        }
+    }
+}
+
+/// See [`Connection::moment`].
+#[derive(Debug)]
+#[must_use]
+pub enum Moment<'a> {
+    /// Of a file.
+    Sqlite {
+        /// Ends with it.
+        _open: rusqlite::Transaction<'a>,
+    },
+}
+
+/// See [`Connection::begin`].
+#[derive(Debug)]
+#[must_use]
+pub enum Transaction<'a> {
+    /// Of a file.
+    Sqlite(rusqlite::Transaction<'a>),
+}
+
+impl Transaction<'_> {
+    /// What was written is on record.
+    pub fn commit(self) -> Result<()> {
+        match self {
+            Transaction::Sqlite(transaction) => Ok(transaction.commit()?),
+        }
+    }
+}
+
+/// A prepared statement.
+pub enum Statement<'a> {
+    /// SQLite's.
+    Sqlite(rusqlite::CachedStatement<'a>),
+}
+
+impl Statement<'_> {
+    /// How many rows it changed.
+    pub fn execute(&mut self, params: impl Params) -> Result<usize> {
+        match self {
+            Statement::Sqlite(statement) => Ok(params.with(|params| statement.execute(params))?),
+        }
+    }
+
+    /// Whether it finds a row.
+    pub fn exists(&mut self, params: impl Params) -> Result<bool> {
+        match self {
+            Statement::Sqlite(statement) => Ok(params.with(|params| statement.exists(params))?),
+        }
+    }
+
+    /// The first row; see [`Optional`] for none.
+    pub fn query_row<T>(&mut self, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+        match self.query(params)?.next()? {
+            Some(row) => read(&row),
+            None => Err(rusqlite::Error::QueryReturnedNoRows.into()),
+        }
+    }
+
+    /// Its rows, one after the other: whoever stops early has not read the rest.
+    pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
+        match self {
+            Statement::Sqlite(statement) => Ok(Rows::Sqlite(params.with(|params| statement.query(params))?)),
+        }
+    }
+
+    /// Its rows as values.
+    pub fn query_map<T, F: FnMut(&Row<'_>) -> Result<T>>(
+        &mut self,
+        params: impl Params,
+        read: F,
+    ) -> Result<Mapped<'_, F>> {
+        Ok(Mapped { rows: self.query(params)?, read })
+    }
+}
+
+/// Rows that are still to be read.
+pub enum Rows<'a> {
+    /// SQLite's.
+    Sqlite(rusqlite::Rows<'a>),
+}
+
+impl Rows<'_> {
+    /// The next one.
+    // Not an iterator: a row lives until the next.
+    #[expect(clippy::should_implement_trait, reason = "a row lives until the next")]
+    pub fn next(&mut self) -> Result<Option<Row<'_>>> {
+        match self {
+            Rows::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
+        }
+    }
+}
+
+/// See [`Statement::query_map`].
+pub struct Mapped<'a, F> {
+    rows: Rows<'a>,
+    read: F,
+}
+
+impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for Mapped<'_, F> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.rows.next() {
+            Ok(row) => row.map(|row| (self.read)(&row)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug)]
+pub enum Row<'a> {
+    /// SQLite's.
+    Sqlite(&'a rusqlite::Row<'a>),
+}
+
+impl Row<'_> {
+    /// A column as a value.
+    pub fn get<I: Column, T: FromSql>(&self, column: I) -> Result<T> {
+        match self {
+            Row::Sqlite(row) => Ok(row.get(column.number())?),
+        }
+    }
+
+    /// A column as it lies.
+    pub fn get_ref<I: Column>(&self, column: I) -> Result<ValueRef<'_>> {
+        match self {
+            Row::Sqlite(row) => Ok(row.get_ref(column.number())?),
+        }
+    }
+}
+
+/// The place of a column, from 0.
+pub trait Column {
+    /// As a number.
+    fn number(self) -> usize;
+}
+
+impl Column for usize {
+    fn number(self) -> usize {
+        self
+    }
+}
+
+/// A column's text.
+pub trait Text<'a> {
+    /// The text.
+    fn text(self) -> Result<&'a str>;
+    /// The text; none where the column is null.
+    fn text_or_null(self) -> Result<Option<&'a str>>;
+}
+
+impl<'a> Text<'a> for ValueRef<'a> {
+    fn text(self) -> Result<&'a str> {
+        self.as_str().map_err(|error| rusqlite::Error::from(error).into())
+    }
+
+    fn text_or_null(self) -> Result<Option<&'a str>> {
+        self.as_str_or_null().map_err(|error| rusqlite::Error::from(error).into())
+    }
+}
+
+/// No row is no error.
+pub trait Optional<T> {
+    /// `None` where there was no row.
+    fn optional(self) -> Result<Option<T>>;
+}
+
+impl<T> Optional<T> for Result<T> {
+    fn optional(self) -> Result<Option<T>> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Sqlite(rusqlite::Error::QueryReturnedNoRows)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What is bound to `?1`, `?2`, …
+pub trait Params {
+    /// Hands them over as a list.
+    fn with<T>(&self, take: impl FnOnce(&[&dyn ToSql]) -> T) -> T;
+}
+
+impl Params for &[&dyn ToSql] {
+    fn with<T>(&self, take: impl FnOnce(&[&dyn ToSql]) -> T) -> T {
+        take(self)
+    }
+}
+
+impl Params for [&dyn ToSql; 0] {
+    fn with<T>(&self, take: impl FnOnce(&[&dyn ToSql]) -> T) -> T {
+        take(&[])
+    }
+}
+
+impl<A: ToSql> Params for [A; 1] {
+    fn with<T>(&self, take: impl FnOnce(&[&dyn ToSql]) -> T) -> T {
+        take(&[&self[0]])
+    }
+}
