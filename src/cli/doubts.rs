@@ -40,13 +40,15 @@ pub struct Args {
 #[command(after_help = "Examples:
   doorman settle @carol removed           a contact of carol's was removed
   doorman settle @carol not-removed       none was, up to now
-  doorman settle 0192f3c4-… rejected      that request was rejected elsewhere
+  doorman settle 0192f3c4 rejected        that request was rejected elsewhere
   doorman settle @carol same              it is still the carol that you know
 
-The record names you as the person who said it.
-Exit code 1: `doorman doubts` has no such doubt.")]
+The record names you as the person who said it. The beginning of an id needs 8
+characters, and must be that of one doubt only.
+
+Exit code 1: `doorman doubts` has no such doubt, or several are meant.")]
 pub struct SettleArgs {
-    /// A handle (for `removed`, `not-removed`, `same`), or the id of the request that the doubt rests on
+    /// A handle (for `removed`, `not-removed`, `same`), or the id of the request that the doubt rests on, or its beginning
     #[arg(value_name = "HANDLE or ID", add = super::completions::doubted())]
     target: String,
     /// What happened
@@ -57,6 +59,9 @@ pub struct SettleArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// Print nothing where all went well
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     who: WhoArgs,
     #[command(flatten)]
@@ -101,7 +106,7 @@ pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
     for row in &ended {
         if args.json {
             output::print_json(row)?;
-        } else {
+        } else if !args.quiet {
             let (owner, rests_on) = (output::shown(&row.owner), output::shown(&row.rests_on));
             output::print_page(&format!("{}: {owner} is no longer in doubt ({rests_on})\n", args.said.as_str()))?;
         }

@@ -286,14 +286,17 @@ impl Shared {
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
-        let target = Target::parse(target);
+        let rows = self.doubts(agent).await?;
+        let target = match said.fact() {
+            Fact::Rejected => finding::doubted(Target::parse(target), &rows).map_err(|why| error("ambiguous", why))?,
+            Fact::Removed | Fact::Identity => Target::parse(target),
+        };
         let owner = target.handle().map(|handle| handle.owner().to_owned());
         let id = target.id();
         let about = |row: &DoubtRow| match said.fact() {
             Fact::Rejected => id.as_ref().is_some_and(|id| row.subject == id.as_str()),
             Fact::Removed | Fact::Identity => owner.as_ref().is_some_and(|owner| row.owner == *owner),
         };
-        let rows = self.doubts(agent).await?;
         let meant = rows.iter().filter(|row| row.fact == said.fact().as_str() && about(row));
         let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
         let mut agents = agents.into_iter();

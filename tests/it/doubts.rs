@@ -194,3 +194,41 @@ async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again(
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_is_settled_by_the_beginning_of_its_id_where_that_is_one() -> Result<(), String> {
+    let (carols, daves) = ("c0ffee00-aaaa-4000-8000-000000000001", "c0ffee00-bbbb-4000-8000-000000000002");
+    let site = Site::start().await;
+    std::fs::write(site.path("rules.toml"), CLOSED).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    for (from, id) in [("carol/bot", carols), ("dave/bot", daves)] {
+        ask(&site, from, id);
+        waits(&site, &daemon, id).await?;
+        on_record(&site, id, from).await?;
+    }
+    daemon.stop().await?;
+    for id in [carols, daves] {
+        site.control.settle(id, Status::Rejected).unwrap();
+    }
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    let daemon = site.daemon();
+    daemon.until("they are in doubt", |lines| lines.iter().any(|line| line["event"] == "listed")).await?;
+    let open = async || {
+        let (_, out, _) = site.cli(&["doubts", "--json"]).await;
+        [carols, daves].map(|id| out.contains(id))
+    };
+    assert_eq!(open().await, [true, true]);
+    for (beginning, why) in
+        [("c0ffee00", "several doubts rest on ids that begin with `c0ffee00`"), ("c0ffe", "no such doubt")]
+    {
+        let (code, _, err) = site.cli(&["settle", beginning, "rejected"]).await;
+        assert!(code == 1 && err.contains(why), "{beginning}: {err}");
+    }
+    assert_eq!(open().await, [true, true]);
+    let (code, out, err) = site.cli(&["settle", "c0ffee00-b", "rejected"]).await;
+    assert!(code == 0 && out.contains(daves) && !out.contains(carols), "{out}{err}");
+    assert_eq!(open().await, [true, false]);
+    daemon.stop().await?;
+    Ok(())
+}

@@ -130,7 +130,7 @@ pub enum ControlOp {
     },
     /// `doorman settle @HANDLE removed|not-removed`, `doorman settle ID approved|rejected|cancelled|expired`.
     Settle {
-        /// A handle, or the id of a request that a doubt rests on.
+        /// A handle, or the id of a request that a doubt rests on, or its beginning.
         target: String,
         /// What a person says of it.
         said: Said,

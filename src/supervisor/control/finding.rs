@@ -1,14 +1,16 @@
 //! What to say to somebody whose id or handle does not name exactly one pending request.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::read::Filter;
 use crate::ledger::{LedgerReader, RecordedRequest};
-use crate::model::{AgentId, Handle, Outcome, StrangerText, Target, Verdict};
-use crate::ops::control::wire::PendingRow;
+use crate::model::{AgentId, Handle, Outcome, RequestId, StrangerText, Target, Verdict};
+use crate::ops::control::wire::{DoubtRow, PendingRow};
 use crate::policy::By;
+use crate::policy::doubts::{Fact, SHOWN_MAX};
 
 /// Most requests that are named in one message.
 const NAMED_MAX: usize = 5;
@@ -29,6 +31,24 @@ pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> S
     let or = if target.starts_with('@') { "" } else { ", or by `@` and the handle" };
     let target = StrangerText::new(target).shown(150);
     format!("`{target}` names {} pending requests: say which by its id{or}\n{}{more}", rows.len(), lines.join("\n"))
+}
+
+/// What is meant by the beginning of an id that a doubt rests on: that id, where it is the only one.
+pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, String> {
+    let ids: BTreeSet<&str> =
+        rows.iter().filter(|row| row.fact == Fact::Rejected.as_str()).map(|row| row.subject.as_str()).collect();
+    let Some(beginning) = target.beginning().filter(|text| !ids.contains(text)) else { return Ok(target) };
+    let shown = StrangerText::new(beginning).shown(150);
+    let begins: Vec<&str> = ids.iter().filter(|id| id.starts_with(beginning)).take(2).copied().collect();
+    match begins.as_slice() {
+        [] => Ok(target),
+        // Another one may begin so among those that are left out.
+        [_] if rows.iter().any(|row| rows.iter().filter(|other| other.agent == row.agent).count() >= SHOWN_MAX) => {
+            Err(format!("there are too many doubts to say which one `{shown}` is the beginning of: write the whole id"))
+        }
+        [only] => Ok(RequestId::parse(only).map_or(target, Target::Id)),
+        [..] => Err(format!("several doubts rest on ids that begin with `{shown}`: write more of the one you mean")),
+    }
 }
 
 /// The handle is one that a command cannot name, as those of requests in need of a person often are.
