@@ -90,7 +90,11 @@ pub struct Args {
 pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
     // A list that cannot be edited is said before anybody is let in.
     let list = match &args.remember {
-        Some(name) => Some(list::ListFile::find(name, args.whom.agent.given(), global)?),
+        Some(name) => {
+            let list = list::ListFile::find(name, args.whom.agent.given(), global)?;
+            list.can_be_edited()?;
+            Some(list)
+        }
         None => None,
     };
     let remote = args.whom.remote.open_as(&args.whom.who, global)?;

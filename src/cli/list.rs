@@ -53,6 +53,9 @@ struct Change {
     handles: Vec<String>,
     #[command(flatten)]
     agent: AgentArg,
+    /// Print nothing where all went well
+    #[arg(long, short)]
+    quiet: bool,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -97,8 +100,12 @@ fn change(
         Err(error) if error.code == super::remote::ABSENT && args.remote.socket.is_none() => None,
         Err(error) => return Err(error),
     };
-    output::print(&put_in_force(&list, &edit, remote.as_ref())?)?;
-    Ok(u8::from(edit.removes && edit.changed.is_empty()))
+    let said = put_in_force(&list, &edit, remote.as_ref())?;
+    let nothing = edit.removes && edit.changed.is_empty();
+    if !args.quiet || nothing {
+        output::print(&said)?;
+    }
+    Ok(u8::from(nothing))
 }
 
 fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
@@ -233,6 +240,15 @@ impl ListFile {
             return Err(CliError::new(1, why));
         };
         Ok(Self { name: name.to_owned(), rules: list.rules.clone(), written, path })
+    }
+
+    /// Whether an entry could be put on it now.
+    ///
+    /// # Errors
+    /// Exit code 78 where the rules are refused as they are, 1 where the file cannot be read.
+    pub(super) fn can_be_edited(&self) -> Result<(), CliError> {
+        read(&self.path)?;
+        policy_of(&self.rules).map(drop)
     }
 
     /// Puts them on the list.

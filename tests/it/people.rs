@@ -369,3 +369,26 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
     assert!(lines.iter().all(|line| line["event"] != "contacts_baseline"));
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_let_in_where_the_list_that_shall_remember_them_cannot_be_edited() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    ask(&site, "r-1", "carol");
+    settled(&site, 1, 0).await;
+    for (file, text, code) in [
+        ("rules.toml", "version = 1\n[lists.friends]\nfile = \"friends.txt\"\nnonsense = 1\n", 78),
+        ("friends.txt", "\u{0}", 78),
+    ] {
+        let before = std::fs::read_to_string(site.path(file)).unwrap();
+        std::fs::write(site.path(file), text).unwrap();
+        let (said, out, err) = site.cli(&["approve", "@carol", "--remember", "friends"]).await;
+        assert_eq!((said, out.as_str()), (code, ""), "{file}: {err}");
+        std::fs::write(site.path(file), before).unwrap();
+    }
+    assert_eq!(site.control.state().requests[0].status, Status::Pending);
+    let (code, out, err) = site.cli(&["approve", "@carol", "--remember", "friends", "-q"]).await;
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    daemon.stop().await.unwrap();
+}
