@@ -290,3 +290,38 @@ async fn in_shadow_everything_is_decided_and_nothing_is_answered() -> Result<(),
     assert_eq!((counts.answers, counts.pending), (0, 7), "nothing was answered");
     Ok(())
 }
+
+/// Neither `su` nor cron nor a container has a session: the daemon's socket is in its state directory then, and a command that is
+/// in a session looks there, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
+    let site = Site::start().await;
+    let text = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
+    std::fs::write(site.path("doorman.toml"), text.replace("[control]\npath = \"doorman.sock\"\n", "")).unwrap();
+    let state = site.path("state");
+    let state = state.to_str().unwrap();
+    let daemon = site.daemon_told(&[], &[("XDG_STATE_HOME", state)]);
+    daemon.stands("live").await?;
+    let socket = site.path("state/doorman/doorman.sock");
+    assert!(socket.exists(), "where it is made without a session");
+    let session = site.path("session");
+    std::fs::create_dir(&session).unwrap();
+    for of_session in [false, true] {
+        for command in ["status", "pending", "doubts", "doctor"] {
+            let mut asked = site.command(&[command]);
+            asked.env("XDG_STATE_HOME", state);
+            if of_session {
+                asked.env("XDG_RUNTIME_DIR", &session);
+            }
+            let output = asked.output().await.unwrap();
+            let told = self::text(&output);
+            assert!(output.status.success() && !told.contains("none is running"), "{command}, {of_session}: {told}");
+        }
+    }
+    // A file that somebody removed is made again.
+    std::fs::remove_file(&socket).unwrap();
+    daemon.said("control_remade", 1).await?;
+    assert!(site.command(&["status"]).env("XDG_STATE_HOME", state).output().await.unwrap().status.success());
+    daemon.stop().await?;
+    Ok(())
+}

@@ -34,6 +34,8 @@ const READ_TOO: [&str; 10] = [
 
 /// The unit's `StateDirectory=`. Whoever may not look into it still sees that it is there.
 const UNIT_STATE: &str = "/var/lib/doorman";
+/// Where each user has a `XDG_RUNTIME_DIR` while a session is open, by number.
+const USERS_RUNTIME: &str = "/run/user";
 
 /// The environment, as the loader sees it.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +47,8 @@ pub struct Env {
     pipes: bool,
     /// Where the unit of systemd keeps its state, where there is such a place and a command looks for it.
     unit_state: Option<PathBuf>,
+    /// Where sessions of this user have their sockets, where there is such a place and a command looks for one.
+    user_runtime: Option<PathBuf>,
 }
 
 impl Env {
@@ -66,10 +70,12 @@ impl Env {
     }
 
     /// The same for a command that ends by itself: the file that is named to it may be a pipe, and it looks for the record of the
-    /// daemon that systemd runs.
+    /// daemon that systemd runs, and for the socket of one that runs in a session of the same user.
     pub fn of_command() -> Self {
         let state = Some(PathBuf::from(UNIT_STATE)).filter(|state| state.symlink_metadata().is_ok());
-        Self { pipes: true, unit_state: state, ..Self::of_process() }
+        let runtime = PathBuf::from(format!("{USERS_RUNTIME}/{}", nix::unistd::geteuid()));
+        let runtime = Some(runtime).filter(|runtime| runtime.is_dir());
+        Self { pipes: true, unit_state: state, user_runtime: runtime, ..Self::of_process() }
     }
 
     /// An environment of these.
@@ -80,6 +86,15 @@ impl Env {
 
     pub(super) fn unit_state(&self) -> Option<&Path> {
         self.unit_state.as_deref()
+    }
+
+    pub(super) fn user_runtime(&self) -> Option<&Path> {
+        self.user_runtime.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_user_runtime(self, runtime: &str) -> Self {
+        Self { user_runtime: Some(runtime.into()), ..self }
     }
 
     #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Where the daemon keeps things where nobody says: the one place that knows, for the daemon and for the commands that look
 //! for it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Env;
@@ -35,16 +36,23 @@ pub(super) fn state_directory(env: &Env) -> PathBuf {
 
 /// Where a daemon's control socket may be. The first is where `run` makes it in this environment: in `$RUNTIME_DIRECTORY`
 /// (systemd's), else in `$XDG_RUNTIME_DIR/doorman`, else in the state directory. Then those of daemons that were started in
-/// another environment.
+/// another environment: with or without a session of this user (`su`, cron and containers have none), or by systemd.
 pub(super) fn control_places(env: &Env) -> Vec<PathBuf> {
     let runtime = env.text("RUNTIME_DIRECTORY").map(first_of);
-    let of_user = env.text("XDG_RUNTIME_DIR").map(|directory| Path::new(directory).join("doorman"));
-    let mut directories: Vec<PathBuf> = runtime.into_iter().chain(of_user).collect();
+    let of_unit = runtime.is_some();
+    let of_user = |directory: &Path| directory.join("doorman");
+    let mut directories: Vec<PathBuf> =
+        runtime.into_iter().chain(env.text("XDG_RUNTIME_DIR").map(|directory| of_user(Path::new(directory)))).collect();
     if directories.is_empty() {
         directories.push(state_directory(env));
     }
+    if !of_unit {
+        directories.extend(env.user_runtime().map(of_user));
+        directories.push(state_directory(env));
+    }
     directories.push(SYSTEM_RUNTIME.into());
-    directories.dedup();
+    let mut seen = BTreeSet::new();
+    directories.retain(|directory| seen.insert(directory.clone()));
     directories.into_iter().map(|directory| directory.join(CONTROL_NAME)).collect()
 }
 
@@ -82,5 +90,23 @@ mod tests {
             of(&[("RUNTIME_DIRECTORY", "/run/a:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/h")]),
             ["/run/a/doorman.sock", "/run/user/7/doorman/doorman.sock", "/run/doorman/doorman.sock"]
         );
+    }
+
+    #[test]
+    fn a_command_finds_the_daemon_of_the_same_user_in_another_environment() {
+        let of = |env: &Env| {
+            let found = control_places(env);
+            found.into_iter().map(|path| path.display().to_string()).collect::<Vec<_>>()
+        };
+        let (session, state) = ("/run/user/7/doorman/doorman.sock", "/h/.local/state/doorman/doorman.sock");
+        let system = "/run/doorman/doorman.sock";
+        // The daemon was started without a session, the command is in one.
+        let there = Env::of([("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/h")]).with_user_runtime("/run/user/7");
+        assert_eq!(of(&there), [session, state, system]);
+        // The daemon was started in a session, the command comes from cron.
+        let cron = Env::of([("HOME", "/h")]).with_user_runtime("/run/user/7");
+        assert_eq!(of(&cron), [state, session, system]);
+        let unit = Env::of([("RUNTIME_DIRECTORY", "/run/doorman"), ("HOME", "/h")]).with_user_runtime("/run/user/7");
+        assert_eq!(of(&unit), [system], "in the unit, its own daemon is meant");
     }
 }
