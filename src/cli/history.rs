@@ -3,7 +3,7 @@
 pub(super) mod lines;
 pub(super) mod moment;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,7 @@ const UNEXPLAINED_NAMED: usize = 5;
   doorman history --handle 'acme/*' --outcome rejected
   doorman history -f                       the last ten, then what is new
   doorman history --since 30d --csv > october.csv
+  doorman history -q --since 1h --outcome rejected && mail …
 
 OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
 somebody else. Times are local; `--json` and `--csv` have them in UTC. `doorman
@@ -81,6 +82,9 @@ pub struct Args {
     /// Go on with what happens from now on
     #[arg(short, long)]
     follow: bool,
+    /// Print nothing: exit status 0 where something fits, 1 where nothing does
+    #[arg(short, long, conflicts_with_all = ["json", "csv", "follow"])]
+    quiet: bool,
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
@@ -122,8 +126,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         outcome: args.outcome,
         limit: args.limit.or((args.follow && since.is_none()).then_some(FOLLOWED)),
     };
+    if args.quiet {
+        return any(&reader, filter).map(|any| u8::from(!any));
+    }
     let page = lines::Page {
-        width: comfy_table::Table::new().width().map(usize::from).filter(|_| std::io::stdout().is_terminal()),
+        width: super::output::width(),
         following: args.follow,
         zone: TimeZone::system(),
         now: Clock::start().now().wall,
@@ -167,6 +174,17 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         Some(follow) => go_on(follow, &filter, &mut out),
         None => Ok(0),
     }
+}
+
+/// Whether anything on record fits.
+fn any(reader: &LedgerReader, filter: Filter) -> Result<bool, CliError> {
+    let mut any = false;
+    let first = Filter { limit: Some(1), ..filter };
+    let read = reader.for_each(&first, |_| {
+        any = true;
+        ControlFlow::Break(())
+    });
+    read.map(|()| any).map_err(|error| fault(&error))
 }
 
 fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliError> {

@@ -97,7 +97,7 @@ fn write_all(command: &Command, directory: &Path) -> Result<usize, CliError> {
 }
 
 fn page(command: &Command) -> Result<String, CliError> {
-    let man = Man::new(command.clone()).manual("doorman");
+    let man = Man::new(command.clone()).source(concat!("doorman ", env!("CARGO_PKG_VERSION"))).manual("doorman");
     let mut page = Vec::new();
     let rendered = (|| -> std::io::Result<()> {
         man.render_title(&mut page)?;

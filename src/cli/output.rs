@@ -49,9 +49,13 @@ pub fn print_page(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS_UNSAID: usize = 80;
+
 /// Columns of the terminal that stdout is, if it is one.
 pub fn width() -> Option<usize> {
-    comfy_table::Table::new().width().map(usize::from).filter(|_| io::stdout().is_terminal())
+    let said = comfy_table::Table::new().width().map(usize::from).filter(|_| io::stdout().is_terminal());
+    said.map(|columns| if columns == 0 { COLUMNS_UNSAID } else { columns })
 }
 
 /// What stands before the rest of a line that is too long.

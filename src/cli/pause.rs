@@ -25,6 +25,9 @@ pub struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
+    /// Print nothing where all went well
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     who: WhoArgs,
     #[command(flatten)]
@@ -41,6 +44,9 @@ pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let done: Done = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     if args.json {
         output::print_json(&OpReply::Done(done))?;
+        return Ok(0);
+    }
+    if args.quiet {
         return Ok(0);
     }
     let word = if pause { "paused" } else { "resumed" };

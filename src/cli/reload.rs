@@ -25,6 +25,9 @@ pub struct Args {
     /// One JSON object; with --wait
     #[arg(long, requires = "wait")]
     json: bool,
+    /// Print nothing where all went well
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     remote: RemoteArgs,
 }
@@ -38,6 +41,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk, removed: None };
     if !args.wait {
         return match remote.give(&op)? {
+            Submitted::Accepted if args.quiet => Ok(0),
             Submitted::Accepted => {
                 output::print("the daemon loads its rules again; `doorman status` and its log show the result\n")?;
                 Ok(0)
@@ -48,7 +52,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reloaded: Reloaded = remote.ask(&op)?;
     if args.json {
         output::print_json(&reloaded)?;
-    } else {
+    } else if !args.quiet || !reloaded.ok {
         output::print(&page(&reloaded))?;
     }
     if reloaded.ok {

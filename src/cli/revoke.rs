@@ -91,6 +91,9 @@ pub struct Args {
     /// JSON: with --dry-run a contact a line, else what came of it
     #[arg(long)]
     json: bool,
+    /// With --yes: print nothing where all went well
+    #[arg(long, short, requires = "yes", conflicts_with = "json")]
+    quiet: bool,
     #[command(flatten)]
     who: WhoArgs,
     #[command(flatten)]
@@ -151,7 +154,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let whom = page(&choice.chosen, &[], output::now());
     if args.json {
         output::note(&whom)
-    } else {
+    } else if !args.quiet {
         output::print(&whom)?
     }
     if args.dry_run {
@@ -175,7 +178,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         });
         let Revoked { removed, failed } = remote.ask(&ControlOp::Revoke { contacts: some.collect() })?;
         if !args.json {
-            removed.iter().try_for_each(|who| output::print(&format!("removed {}\n", output::shown(who))))?;
+            let said = removed.iter().filter(|_| !args.quiet);
+            said.map(|who| format!("removed {}\n", output::shown(who))).try_for_each(|line| output::print(&line))?;
             failed.iter().for_each(|why| output::note(&format!("not removed: {}\n", output::shown(why))));
         }
         revoked.removed.extend(removed);

@@ -299,3 +299,21 @@ fn the_configuration_of_this_directory_counts_where_none_is_named() {
     let told = said(&show, &here.join("empty"), None);
     assert!(told.contains("there is no configuration that names rules") && !told.contains("no lists"), "{told}");
 }
+
+#[tokio::test]
+async fn a_quiet_history_says_by_its_exit_status_whether_something_fits() {
+    let place = Folder::new();
+    place.record(vec![seen("r1")]).await;
+    for (arguments, code) in [
+        (&["history", "-q"][..], 0),
+        (&["history", "-q", "--handle", "@ann", "--since", "1h"], 0),
+        (&["history", "-q", "--handle", "@bob"], 1),
+        (&["history", "-q", "--until", "2020-01-01"], 1),
+        (&["logs", "--quiet", "--outcome", "pending"], 0),
+    ] {
+        assert_eq!(place.doorman(arguments), (code, String::new(), String::new()), "{arguments:?}");
+    }
+    for other in ["--json", "--csv", "-f"] {
+        assert_eq!(place.doorman(&["history", "-q", other]).0, 2, "{other}");
+    }
+}

@@ -443,3 +443,20 @@ async fn a_socket_whose_file_is_deleted_is_made_again_with_its_directory() {
     server.await.unwrap().unwrap();
     assert!(!path.exists(), "the one that was made again is removed at the end, too");
 }
+
+#[tokio::test]
+async fn what_went_well_may_be_left_unsaid_and_what_did_not_is_said() {
+    let door = Door::staffed();
+    for args in [&["pause", "-q"][..], &["resume", "--quiet"], &["reload", "-q"], &["approve", "@carol", "-q"]] {
+        assert_eq!(door.doorman(args).await, (0, String::new(), String::new()), "{args:?}");
+        let (_, out, err) = door.doorman(&args[..args.len() - 1]).await;
+        assert!(!out.is_empty(), "{args:?} says something otherwise: {err}");
+    }
+    for (args, why) in
+        [(&["reject", "gone", "-q"][..], "not pending any more"), (&["reload", "--wait", "-q"], "the list shrank")]
+    {
+        let (code, _, err) = door.doorman(args).await;
+        assert!(code == 1 && err.contains(why), "{args:?}: {err}");
+    }
+    door.close().await;
+}
