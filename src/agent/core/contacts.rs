@@ -19,10 +19,13 @@ const RHYTHM: Duration = Duration::from_secs(3600);
 /// After a reading that failed; or, with a second a page besides, after one that leaves somebody in doubt, or where nobody
 /// tells of new contacts.
 const RETRY: Duration = Duration::from_secs(30);
-/// Readings in succession that miss a contact, before it counts as removed although each was disturbed, or its total did not
-/// fit its rows: a row slips from one
-/// page to the one already read only where another row goes at that very moment, and never does so time and again.
+/// Readings in succession that miss somebody who never does turn up, although each was disturbed, or its total did not fit its
+/// rows: a row slips from one page to the one already read only where another row goes at that very moment, and never does so
+/// time and again.
 pub(super) const MISSED_MAX: u8 = 3;
+/// Readings in succession that weigh so much, and show a contact in none of them, prove that it was removed: three that were
+/// disturbed, or two of several pages.
+const MISSED_ENOUGH: u8 = 2 * MISSED_MAX;
 /// While nobody tells of contacts, a reading that began longer ago does not show who is there now; and a second a page besides.
 const FRESH: Duration = Duration::from_secs(60);
 /// Between readings while nobody tells of contacts and the policy asks who is one.
@@ -103,6 +106,8 @@ struct Reading {
     page: u32,
     /// The approvals up to this one were there when it began.
     approvals: u64,
+    /// When it began.
+    since: Timestamp,
     /// How many it showed.
     shown: u64,
     /// Removed since it began.
@@ -253,27 +258,44 @@ impl Contacts {
         doubts.contact_seen(contact, reading.call, now)
     }
 
-    /// Those of the known ones that a reading proves gone; where it leaves some in doubt, it is soon read again.
+    /// Those of the known ones that a reading proves gone. Those that it misses and that may be there still are in doubt until the
+    /// next one, which comes soon.
     fn gone(&mut self, reading: &Reading, known: &mut OpenContacts, now: Mono) -> Vec<ContactId> {
         if reading.odd || reading.crowded {
             return Vec::new();
         }
-        let counted = reading.total.is_none_or(|total| total == reading.shown);
-        let (mut gone, mut again) = (Vec::new(), false);
-        for (id, missed) in known.not_shown(reading.call) {
-            // A total that does not fit the rows may be wrong for good: time and again, the rows are believed.
-            let proves = !reading.disturbed && counted;
-            *missed += u8::from(!proves);
-            if proves || *missed >= MISSED_MAX {
-                gone.push(id.clone());
-            } else {
-                again = true;
-            }
+        let weight = reading.weight();
+        let (mut gone, mut missed) = (Vec::new(), Vec::new());
+        for (id, weighed) in known.not_shown(reading.call) {
+            *weighed = weighed.saturating_add(weight);
+            if *weighed >= MISSED_ENOUGH { gone.push(id.clone()) } else { missed.push(id.clone()) }
         }
-        if again {
-            self.read_soon(now);
+        for id in &missed {
+            known.missed(id, reading.call + 1, reading.since);
+        }
+        if !missed.is_empty() {
+            // One more of the kind settles it; where the list is in motion, it may take some.
+            if reading.adds_up() { self.next = now } else { self.read_soon(now) }
         }
         gone
+    }
+}
+
+impl Reading {
+    /// Nothing says that anything changed while it was read.
+    fn adds_up(&self) -> bool {
+        !self.disturbed && self.total.is_none_or(|total| total == self.shown)
+    }
+
+    /// What it weighs against a contact that it did not show. Where one goes from a page that was read, and another comes, the
+    /// total stays the same, and a third may slip past: only a single page is of one moment. A total that does not fit the rows
+    /// may be wrong for good: time and again, the rows are believed.
+    fn weight(&self) -> u8 {
+        match (self.adds_up(), self.page) {
+            (true, 1) => MISSED_ENOUGH,
+            (true, _) => MISSED_ENOUGH / 2,
+            (false, _) => MISSED_ENOUGH / MISSED_MAX,
+        }
     }
 }
 

@@ -66,7 +66,7 @@ struct Open {
     /// An earlier reading than this is not enough, and since when.
     wanted: u64,
     wanted_since: Timestamp,
-    /// Readings in succession without it.
+    /// What the readings in succession weigh that were without it.
     missed: u8,
     /// Its handle could be read when it was last shown.
     readable: bool,
@@ -384,7 +384,17 @@ impl OpenContacts {
         Some(Gone { handle, owners })
     }
 
-    /// Those that this reading did not show, with how many readings in succession missed them, to be counted on.
+    /// A reading that began at `since` did not show it, and does not prove that it is gone: it is in doubt until this one.
+    pub(crate) fn missed(&mut self, id: &ContactId, reading: u64, since: Timestamp) {
+        self.change(id, |open, floor| {
+            if !open.is_doubtful(floor) {
+                open.wanted_since = since;
+            }
+            open.wanted = open.wanted.max(reading);
+        });
+    }
+
+    /// Those that this reading did not show, with what the readings in succession weigh that missed them, to be added to.
     pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
         self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
     }

@@ -27,6 +27,7 @@ impl Core {
             call,
             page: 1,
             approvals: self.contacts.attribution.age(),
+            since: now.wall,
             shown: 0,
             left: BTreeSet::new(),
             total: None,
