@@ -29,6 +29,7 @@ pub(crate) use answer::Begun;
 pub use answer::{AnswerState, Flight, Next, Said};
 use entry::Queue;
 pub use entry::{Before, Entry, QueuePosition, Stage};
+pub(crate) use listing::MISSED_ENOUGH;
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, fingerprint};
 pub use subject::Subject;
 pub use tombstones::Tombstone;
@@ -73,6 +74,8 @@ pub struct Verified {
     pub gone: Vec<RequestId>,
     /// Requests that it should have shown, and did not: that proves nothing yet.
     pub missing: Vec<RequestId>,
+    /// One more such pass tells what became of an answer.
+    pub open: bool,
 }
 
 /// See the module.
@@ -115,19 +118,6 @@ fn text_of(request: &ContactRequest) -> usize {
 fn shortened(request: ContactRequest) -> ContactRequest {
     let short = |text: Option<StrangerText>| text.map(|text| text.shortened(TEXT_SMALL / 2));
     ContactRequest { name: short(request.name), message: short(request.message), ..request }
-}
-
-/// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
-const MISSED_ENOUGH: u8 = 4;
-
-/// What a pass weighs against a request that it did not show. One that others disturbed, as they do all the time where many
-/// ask, may have missed it, but not time and again; those of one round follow too closely upon each other to count as many.
-fn weight(end: &PassEnd) -> u8 {
-    match end {
-        PassEnd { stable: true, .. } => 2,
-        PassEnd { whole: true, first: true, .. } => 1,
-        _ => 0,
-    }
 }
 
 impl Inbox {
@@ -394,7 +384,7 @@ impl Inbox {
                 Stage::InFlight => 0,
                 Stage::Unknown { ended } if ended >= end.mark => 0,
                 Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } | Stage::Unknown { .. } => {
-                    entry.missed.saturating_add(weight(end))
+                    entry.missed.saturating_add(end.weight())
                 }
             };
             let missed = entry.missed >= MISSED_ENOUGH;
@@ -402,14 +392,15 @@ impl Inbox {
                 Stage::Unknown { ended } if ended < end.mark => {
                     if shown {
                         verified.still_pending.push(entry.request.id.clone());
-                    } else if end.stable || missed {
+                    } else if missed {
                         verified.no_longer.push(entry.request.id.clone());
+                    } else {
+                        verified.open |= end.stable;
                     }
                 }
                 Stage::Unknown { .. } | Stage::InFlight => {}
                 Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } => {
-                    // One that ends while another arrives leaves the total as it was, and may push a third past the reader.
-                    if !shown && (missed || (end.stable && end.pages == 1)) {
+                    if !shown && missed {
                         verified.gone.push(entry.request.id.clone());
                     } else if !shown {
                         verified.missing.push(entry.request.id.clone());

@@ -1,7 +1,7 @@
 //! When to read the platform's list of pending requests, and how a reading goes: passes over pages, in rounds.
 //!
 //! A round is at most three passes; another pass follows while the last one found something new, since pages shift
-//! while answers go out. Between rounds there is one rhythm, and anything may ask for a round earlier.
+//! while answers go out, or where one of several pages did not show what became of an answer. Between rounds there is one rhythm, and anything may ask for a round earlier.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -101,6 +101,24 @@ pub struct PassEnd {
     pub started: Mono,
 }
 
+/// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
+pub(crate) const MISSED_ENOUGH: u8 = 4;
+
+impl PassEnd {
+    /// What it weighs against a request that it did not show. One request that ends while another arrives leaves the total as it
+    /// was, and may push a third past the reader: of several pages, two passes are needed. One that others disturbed, as they do
+    /// all the time where many ask, may have missed it, but not time and again; those of one round follow too closely upon each
+    /// other to count as many.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            PassEnd { stable: true, pages: 1, .. } => MISSED_ENOUGH,
+            PassEnd { stable: true, .. } => MISSED_ENOUGH / 2,
+            PassEnd { whole: true, first: true, .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) number: u64,
@@ -188,9 +206,9 @@ impl Listing {
         Some(self.begin_pass(mark, now))
     }
 
-    /// Begins another pass of the same round, if there should be one.
-    pub fn again(&mut self, end: &PassEnd, mark: Mark, now: Mono) -> Option<Fetch> {
-        ((end.new > 0 || end.short) && self.passes_in_round < PASSES_MAX).then(|| self.begin_pass(mark, now))
+    /// Begins another pass of the same round, if there should be one; `open`: it would prove what this one does not.
+    pub fn again(&mut self, end: &PassEnd, open: bool, mark: Mark, now: Mono) -> Option<Fetch> {
+        ((end.new > 0 || end.short || open) && self.passes_in_round < PASSES_MAX).then(|| self.begin_pass(mark, now))
     }
 
     fn begin_pass(&mut self, mark: Mark, now: Mono) -> Fetch {

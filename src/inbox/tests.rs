@@ -217,7 +217,7 @@ fn passes_follow_while_they_find_something_and_at_most_three() {
         let end = end.unwrap();
         inbox.pass_ended(&end);
         let mark = inbox.mark();
-        if inbox.listing.again(&end, mark, at(2).mono).is_none() {
+        if inbox.listing.again(&end, false, mark, at(2).mono).is_none() {
             break;
         }
         passes += 1;
@@ -226,7 +226,7 @@ fn passes_follow_while_they_find_something_and_at_most_three() {
 
     let (end, _) = pass(&mut inbox, &["a", "b", "c"], at(9));
     let mark = inbox.mark();
-    assert!(inbox.listing.again(&end, mark, at(9).mono).is_none(), "nothing new: the round is over");
+    assert!(inbox.listing.again(&end, false, mark, at(9).mono).is_none(), "nothing new: the round is over");
 }
 
 /// Ten requests came while the pages were read, on pages that were behind: the total says so, and nothing is new.
@@ -240,7 +240,7 @@ fn a_pass_that_saw_fewer_rows_than_were_promised_is_read_again_at_once() {
         let end = end.unwrap();
         assert_eq!((end.new, end.short, end.whole), (0, again, !again));
         let mark = inbox.mark();
-        assert_eq!(inbox.listing.again(&end, mark, at(3).mono).is_some(), again, "{total}");
+        assert_eq!(inbox.listing.again(&end, false, mark, at(3).mono).is_some(), again, "{total}");
     }
 }
 

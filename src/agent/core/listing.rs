@@ -112,7 +112,7 @@ impl Core {
             self.gone(&id, now);
         }
         self.not_shown(&verified.missing);
-        self.forget_unlisted(end.stable && !end.full, now);
+        let open = self.forget_unlisted(end, now) || verified.open;
         self.last_listing = Some(now.wall);
         // Others of an owner whom somebody has let in meanwhile. Once a round, not at each answer: all that rests is looked at.
         let approved = |policy: &Policy| policy.history_needs().approved;
@@ -128,7 +128,7 @@ impl Core {
             self.session_input(Input::Listed, now);
         }
         let mark = self.inbox.mark();
-        if let Some(fetch) = self.inbox.listing.again(end, mark, now.mono) {
+        if let Some(fetch) = self.inbox.listing.again(end, open, mark, now.mono) {
             if self.responder.in_flight() > 0 {
                 self.inbox.listing.disturb();
             }

@@ -1,13 +1,11 @@
 //! What goes to the ledger, and what came from it at start.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 
 use super::{Core, outbox, scrubbed};
 use crate::agent::core::counters::Counter;
 use crate::clock::Now;
-use crate::inbox::{Said, Subject};
+use crate::inbox::{MISSED_ENOUGH, PassEnd, Said, Subject};
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer, SavedRequest};
 use crate::model::{Answer, ContactRequest, Handle, Refusal, RequestId, Sender, Verdict};
@@ -25,6 +23,8 @@ pub(super) struct Remembered {
     decided: Option<(Verdict, By, Mode)>,
     /// The pass under way lists it, in a row of which only the id can be read.
     listed: bool,
+    /// What the passes in succession weigh that did not list it.
+    missed: u8,
     malformed: Option<Answer>,
 }
 
@@ -127,19 +127,25 @@ impl Core {
         }
     }
 
-    /// A pass ended; where it was a stable one, what the ledger held as pending and it did not list ended while nobody looked.
-    pub(super) fn forget_unlisted(&mut self, stable: bool, now: Now) {
-        let listed: HashSet<RequestId> = self
-            .remembered
-            .iter_mut()
-            .filter_map(|(id, one)| std::mem::take(&mut one.listed).then(|| id.clone()))
-            .collect();
-        if !stable {
-            return;
+    /// A pass ended. What the ledger held as pending, and passes prove to be so no more, ended while nobody looked. Whether one
+    /// more such pass would prove that of some.
+    pub(super) fn forget_unlisted(&mut self, end: &PassEnd, now: Now) -> bool {
+        // One that found no room was shown all the same.
+        let weight = if end.full { 0 } else { end.weight() };
+        let (mut gone, mut open) = (Vec::new(), false);
+        for (id, remembered) in &mut self.remembered {
+            // One that is here is remembered for its last decision alone, until there is another.
+            if std::mem::take(&mut remembered.listed) || self.inbox.entry(id).is_some() {
+                remembered.missed = 0;
+                continue;
+            }
+            remembered.missed = remembered.missed.saturating_add(weight);
+            if remembered.missed >= MISSED_ENOUGH {
+                gone.push(id.clone());
+            } else {
+                open |= end.stable && !end.full;
+            }
         }
-        // One that is here is remembered for its last decision alone, until there is another.
-        let here = |id: &&RequestId| self.inbox.entry(id).is_some() || listed.contains(*id);
-        let gone: Vec<RequestId> = self.remembered.keys().filter(|id| !here(id)).cloned().collect();
         for id in gone {
             let Some(remembered) = self.remembered.remove(&id) else { continue };
             self.policy_state.gone(&id);
@@ -150,6 +156,7 @@ impl Core {
             self.policy_state.doubts_mut().listed(&id);
             self.record(Record::Settled { agent: self.config.agent.clone(), request: id, status: None, at: now.wall });
         }
+        open
     }
 
     /// Whether the ledger has this very decision from before the start.

@@ -65,6 +65,32 @@ fn who_slips_from_page_to_page_while_the_total_stays_is_not_gone() {
 }
 
 #[test]
+fn an_answer_of_unknown_fate_whose_request_slips_past_was_not_carried_out() {
+    let mut inbox = inbox();
+    for id in ["a", "b", "c"] {
+        inbox.see_event(request(id), at(1));
+    }
+    inbox.begin_answer(&id("c"), said());
+    inbox.fate_unknown(&id("c"));
+    let reads = |inbox: &mut Inbox, pages: [&[&str]; 2], now| {
+        begin(inbox, now);
+        inbox.page(page(pages[0], 3, 2), now);
+        let (_, end) = inbox.page(page(pages[1], 3, 2), now);
+        inbox.pass_ended(&end.unwrap())
+    };
+    let slipped: [&[&str]; 2] = [&["a", "b"], &["d"]];
+    let verified = reads(&mut inbox, slipped, at(10));
+    assert!(verified.no_longer.is_empty() && verified.open, "one more pass tells");
+    let verified = reads(&mut inbox, [&["b", "c"], &["d"]], at(11));
+    assert_eq!((verified.still_pending, verified.open), (vec![id("c")], false));
+
+    inbox.begin_answer(&id("c"), said());
+    inbox.fate_unknown(&id("c"));
+    assert!(reads(&mut inbox, slipped, at(20)).no_longer.is_empty());
+    assert_eq!(reads(&mut inbox, slipped, at(21)).no_longer, [id("c")]);
+}
+
+#[test]
 fn what_was_missing_before_the_answer_says_nothing_about_its_fate() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
@@ -120,7 +146,7 @@ fn where_every_pass_is_disturbed_four_rounds_in_succession_without_somebody_are_
     let (end, verified) = round(&mut inbox, 900, Page { nameless: vec![1], ..page(&["c", "d"], 3, 1) });
     assert!(verified.gone.is_empty());
     let mark = inbox.mark();
-    assert!(inbox.listing.again(&end, mark, at(900).mono).is_some());
+    assert!(inbox.listing.again(&end, false, mark, at(900).mono).is_some());
     assert_eq!(proves(disturbed(&mut inbox, page(&["c", "d"], 2, 1), at(900))), nobody, "too soon after");
     assert_eq!(proves(round(&mut inbox, 1000, page(&["c", "d"], 2, 1))), (vec![id("a")], vec![id("b")]));
 }

@@ -94,6 +94,41 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
 }
 
 #[test]
+fn who_slips_past_the_first_listing_after_a_start_has_not_ended() {
+    let pending = || vec![on_record("r0", Some("ann")), on_record("r1", Some("bob"))];
+    let reads = |held: &mut Held, pages: [&[&str]; 2]| {
+        for shown in pages {
+            let asked = held.asked.iter().position(|action| matches!(action, Action::Page(_))).unwrap();
+            let Action::Page(fetch) = held.asked.remove(asked) else { unreachable!() };
+            let items = shown.iter().map(|id| request(id)).collect();
+            let page = Page { items, unreadable: vec![], nameless: vec![], total: Some(3), pages: Some(2) };
+            held.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+        }
+    };
+    let ended = |held: &Held| {
+        let ended = held.recorded.iter().filter_map(|entry| match entry {
+            Record::Settled { request, .. } => Some(request.to_string()),
+            _ => None,
+        });
+        ended.collect::<Vec<_>>()
+    };
+    let mut held = Held::new(SavedAgent { pending: pending(), ..SavedAgent::default() });
+    held.wait(MINUTES);
+    // Somebody ended and another one came between the pages: `r1` moved to the page that was read.
+    reads(&mut held, [&["r2", "r0"], &["r3"]]);
+    assert_eq!(ended(&held), [""; 0]);
+    reads(&mut held, [&["r0", "r1"], &["r3"]]);
+    assert_eq!(ended(&held), [""; 0]);
+
+    let mut held = Held::new(SavedAgent { pending: pending(), ..SavedAgent::default() });
+    held.wait(MINUTES);
+    for _ in 0..2 {
+        reads(&mut held, [&["r2", "r0"], &["r3"]]);
+    }
+    assert_eq!(ended(&held), ["r1"], "two in succession are proof");
+}
+
+#[test]
 fn who_is_listed_again_has_not_ended() {
     let saved = SavedAgent { pending: vec![on_record("r0", Some("ann/bot"))], ..SavedAgent::default() };
     let mut held = with_rules(saved);
