@@ -384,12 +384,14 @@ impl Load<'_> {
         })
     }
 
-    /// The last removal of a contact that never had a readable handle.
+    /// The last removal of a contact that never had a readable handle. One that came again was removed all the same.
     fn nameless(&self) -> sql::Result<Option<(ContactId, Timestamp)>> {
         let rows = self.rows(
-            "SELECT id, removed_at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL AND expired = 0
+            "SELECT id, removed_at AS at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL AND expired = 0
                  AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.contact = c.n)
-             ORDER BY removed_at DESC LIMIT 1",
+             UNION ALL SELECT c.id, v.at FROM contact_removal v JOIN contact c ON c.n = v.contact
+             WHERE v.agent = ?1 AND v.expired = 0 AND NOT EXISTS (SELECT 1 FROM contact_owner o WHERE o.contact = c.n)
+             ORDER BY at DESC LIMIT 1",
             None,
             |row| Ok((parsed(row, 0)?, time(row, 1)?)),
         )?;

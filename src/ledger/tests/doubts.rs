@@ -106,6 +106,32 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
 }
 
 #[tokio::test]
+async fn a_nameless_contact_that_came_again_was_removed_all_the_same() {
+    let world = World::new();
+    let ledger = world.open();
+    let nameless = |name: &str, second: i64| {
+        let Record::ContactAdded { agent, mut contact, request, guest, .. } = contact(name, "x", second, None) else {
+            unreachable!()
+        };
+        contact.sender = Sender::Absent;
+        Record::ContactAdded { agent, contact, request, guest, at: at(second) }
+    };
+    let removed = |name: &str, expired: bool, second: i64| {
+        let contact = ContactId::parse(name).unwrap();
+        Record::ContactRemoved { agent: agent(), contact, expired, at: at(second) }
+    };
+    let removal = async |ledger: &Ledger| load(ledger, 100).await.policy_state.nameless;
+    ledger.commit(vec![nameless("c1", 1), nameless("c2", 1), nameless("c3", 1)]).await.unwrap();
+    assert_eq!(removal(&ledger).await, None);
+    ledger.commit(vec![removed("c1", false, 2), nameless("c1", 3)]).await.unwrap();
+    assert_eq!(removal(&ledger).await, Some((ContactId::parse("c1").unwrap(), at(2))));
+    ledger.commit(vec![removed("c2", false, 4), removed("c3", true, 5), nameless("c3", 6)]).await.unwrap();
+    assert_eq!(removal(&ledger).await, Some((ContactId::parse("c2").unwrap(), at(4))), "its end had come");
+    ledger.commit(vec![contact("c2", "zoe", 7, None)]).await.unwrap();
+    assert_eq!(removal(&ledger).await, Some((ContactId::parse("c1").unwrap(), at(2))), "it has an owner");
+}
+
+#[tokio::test]
 async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else() {
     let world = World::new();
     let ledger = world.open();
