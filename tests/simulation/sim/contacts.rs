@@ -94,9 +94,9 @@ impl Contacts {
     /// The last removal of one that never had a readable handle.
     pub fn nameless(&self) -> Option<(ContactId, Timestamp)> {
         let nameless = self.0.iter().filter(|(_, row)| row.owners.is_empty());
-        nameless
-            .filter_map(|(id, row)| Some((id.clone(), row.removed.filter(|_| !row.expired)?)))
-            .max_by_key(|(_, at)| *at)
+        // One that came again was removed all the same.
+        let last = |row: &Row| row.before.iter().copied().chain(row.removed.filter(|_| !row.expired)).max();
+        nameless.filter_map(|(id, row)| Some((id.clone(), last(row)?))).max_by_key(|(_, at)| *at)
     }
 
     /// Removals since then.

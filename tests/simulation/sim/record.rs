@@ -413,10 +413,10 @@ impl LedgerModel {
         charges.map(|row| (row.request.clone(), row.at)).collect()
     }
 
-    /// Of those, the ones that `approvals_max` counts, and since when.
+    /// Of those, the ones that `approvals_max` counts, and since when. Requests whose ids others had later have names of their own.
     pub fn let_in(&self) -> impl Iterator<Item = ApprovalRow> {
         let counted = self.standing().filter(|(_, row)| row.counts == Some(self.resumes));
-        counted.map(|(id, row)| ApprovalRow { request: original(id), at: row.since, open: row.open() })
+        counted.map(|(id, row)| ApprovalRow { request: id.clone(), at: row.since, open: row.open() })
     }
 
     /// Places that were taken since then, and whether they may still be given back.
@@ -487,7 +487,11 @@ impl LedgerModel {
             .collect();
         let since = back(reach.charges);
         memory.policy_state.charges = self.charges_since(since);
-        memory.policy_state.approvals = self.let_in().filter(|row| row.at >= since).collect();
+        memory.policy_state.approvals = self
+            .let_in()
+            .filter(|row| row.at >= since)
+            .map(|row| ApprovalRow { request: original(&row.request), ..row })
+            .collect();
         // For rules that ask nothing, nothing is read, and that is all they asked for.
         memory.policy_state.history_complete = true;
         memory.policy_state.history = match reach.history {
