@@ -33,6 +33,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const REASON_CHARS_MAX: usize = 200;
 /// Two secrets sign while one is being changed.
 const SECRETS_MAX: usize = 2;
+/// How long a connection is waited for where nothing is asked.
+const REACH_MAX: Duration = Duration::from_secs(5);
 /// What `per_hour` counts in.
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -126,6 +128,28 @@ impl Deciders {
         let at = self.0.clock.now().wall.as_second();
         let signatures = signing::signatures(&keys, &id, at, body).map_err(|_| AskFault::NoSecret)?;
         Ok(vec![("webhook-id", id), ("webhook-timestamp", at.to_string()), ("webhook-signature", signatures)])
+    }
+}
+
+/// Looks whether a decider can be reached and its secret be read, without asking it anything.
+///
+/// # Errors
+/// Why not, for people and without a secret.
+pub async fn reach(settings: &DeciderSettings) -> Result<(), String> {
+    if let Some(source) = settings.secret.clone() {
+        let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
+        let keys = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        signing::signatures(&keys, "", 0, b"").map_err(|unusable| unusable.to_string())?;
+    }
+    let connected = async {
+        match &settings.place {
+            DeciderPlace::Tcp { address, .. } => TcpStream::connect(address).await.map(drop),
+            DeciderPlace::Unix { socket, .. } => UnixStream::connect(socket).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(REACH_MAX, connected).await {
+        Ok(connected) => connected.map_err(|error| format!("nobody takes a connection there: {error}")),
+        Err(_) => Err(format!("nobody takes a connection there within {} s", REACH_MAX.as_secs())),
     }
 }
 

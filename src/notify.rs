@@ -78,6 +78,14 @@ pub enum TargetError {
     },
 }
 
+/// Looks whether a target can be reached, without telling it anything: what could be seen.
+///
+/// # Errors
+/// Why not, for people and without a secret.
+pub async fn reach(target: &NotifyTarget, redact: &Redact) -> Result<&'static str, String> {
+    ways::reach(target, redact).await.map_err(|undelivered| undelivered.why)
+}
+
 impl Targets {
     /// Starts a task for each target. They end with `stop`; what is under way then is delivered after the next start.
     pub fn start(

@@ -10,6 +10,8 @@ mod reading;
 mod replies;
 mod replying;
 mod sessions;
+mod shelf;
+mod standing;
 mod views;
 pub mod words;
 
@@ -31,14 +33,17 @@ use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSett
 use crate::model::{AgentId, RequestId};
 use crate::ops::board::BoardReader;
 use crate::ops::control::inherited::GivenPage;
+use crate::ops::control::keeping::{Seen, keep_in_place};
 use crate::ops::control::socket::{Bound, SocketError};
 use crate::ops::control::wire::Call;
 use crate::ops::log::events;
 use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
 use crate::secret::{self, Key, Redact};
+use standing::Teller;
 
 pub use logins::Logins;
 pub use replies::Replies;
+pub use standing::Standing;
 pub use words::Words;
 
 /// Most connections at once; more wait to be accepted.
@@ -154,6 +159,11 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 pub async fn serve(parts: Parts, stop: CancellationToken) {
     let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies, words } =
         parts;
+    let places = places(&settings, given, logins.standing());
+    let everywhere = |place: &str, why: &str| {
+        places.iter().for_each(|(_, teller)| teller.refused(why));
+        refused(place, why);
+    };
     let mut key = [0; 64];
     let name = settings.proxy_secret.clone().filter(|_| settings.identity == PageIdentity::Proxy);
     let secret = match name {
@@ -162,17 +172,16 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
             let read = tokio::task::spawn_blocking(move || secret::read(&KeySource::Credential(name))).await;
             match read.map_err(|error| error.to_string()).and_then(|key| key.map_err(|error| error.to_string())) {
                 Ok(key) => Some(key),
-                Err(why) => return refused("page.proxy_secret_credential", &why),
+                Err(why) => return everywhere("page.proxy_secret_credential", &why),
             }
         }
     };
     if let Err(error) = getrandom::fill(&mut key) {
-        return refused("everywhere", &format!("the system gives no random numbers: {error}"));
+        return everywhere("everywhere", &format!("the system gives no random numbers: {error}"));
     }
     if let Some(secret) = &secret {
         redact.add(secret.expose());
     }
-    let places = places(&settings, given);
     let page = Arc::new(Page {
         settings,
         clock,
@@ -195,8 +204,8 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
     let router = router(&page);
     let group = control.group;
     let mut tasks = tokio::task::JoinSet::new();
-    for place in places {
-        tasks.spawn(serve_at(place, group.clone(), router.clone(), stop.clone()));
+    for (place, teller) in places {
+        tasks.spawn(serve_at(place, teller, group.clone(), router.clone(), stop.clone()));
     }
     while tasks.join_next().await.is_some() {}
 }
@@ -208,20 +217,29 @@ enum Place {
 }
 
 /// What was handed over takes the place of what the settings say.
-fn places(settings: &PageSettings, given: Vec<GivenPage>) -> Vec<Place> {
+fn places(settings: &PageSettings, given: Vec<GivenPage>, standing: &Standing) -> Vec<(Place, Teller)> {
     if !given.is_empty() {
-        return given.into_iter().map(Place::Given).collect();
+        let told = |given| match given {
+            GivenPage::Port(_) => (Place::Given(given), standing.port("a port that was handed over")),
+            GivenPage::Socket(_) => (Place::Given(given), standing.socket("a socket that was handed over")),
+        };
+        return given.into_iter().map(told).collect();
     }
-    let file = settings.socket.clone().map(Place::File);
-    file.into_iter().chain(settings.listen.map(Place::At)).collect()
+    let file = settings.socket.clone();
+    let file = file.map(|path| (standing.socket(&path.display().to_string()), Place::File(path)));
+    let port = settings.listen.map(|at| (standing.port(&at.to_string()), Place::At(at)));
+    file.into_iter().chain(port).map(|(teller, place)| (place, teller)).collect()
 }
 
-async fn serve_at(place: Place, group: Option<String>, router: Router, stop: CancellationToken) {
-    // Dropped at the end, which removes the file.
-    let mut kept = None;
+async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: Router, stop: CancellationToken) {
+    let tell = |address: &str, why: &str| {
+        teller.refused(why);
+        refused(address, why);
+    };
+    let (mut kept, mut again) = (None, serving::for_good());
     let listener = match place {
         Place::At(address) => {
-            let bound = serving::bound(address, |why| refused(&address.to_string(), why));
+            let bound = serving::bound(address, |why| tell(&address.to_string(), why));
             let listener = tokio::select! {
                 () = stop.cancelled() => return,
                 listener = bound => listener,
@@ -229,38 +247,67 @@ async fn serve_at(place: Place, group: Option<String>, router: Router, stop: Can
             Ok(Listener::Tcp(listener))
         }
         Place::File(path) => {
-            let bound = tokio::select! {
+            let (listener, file) = tokio::select! {
                 () = stop.cancelled() => return,
-                bound = bound_file(path, group) => bound,
+                bound = bound_file(path, group, tell) => bound,
             };
-            let (listener, file) = bound;
-            kept = Some(file);
+            let (made, remade) = mpsc::channel(1);
+            again = remade;
+            kept = Some((file, made));
             Listener::of_socket(listener)
         }
         Place::Given(GivenPage::Port(listener)) => Listener::of_port(listener),
         Place::Given(GivenPage::Socket(listener)) => Listener::of_socket(listener),
     };
-    match listener {
-        Ok(listener) => {
-            info!(
-                event = events::PAGE_LISTENING,
-                address = listener_at(&listener, kept.as_ref()),
-                "the page is served"
-            );
-            serving::serve(listener, LIMITS, router, stop).await;
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => return tell("handed over", &error.to_string()),
+    };
+    teller.served(listener.port());
+    // A socket is bound in one directory and moved to another, so it does not know where it is.
+    let address = kept.as_ref().map_or_else(|| listener.at(), |(file, _)| file.path().display().to_string());
+    info!(event = events::PAGE_LISTENING, address, "the page is served");
+    match kept {
+        // At the end the file goes with what keeps it.
+        Some((file, made)) => {
+            let serve = serving::serve(listener, again, LIMITS, router, stop.clone());
+            tokio::join!(serve, in_place(file, made, &teller, stop));
         }
-        Err(error) => refused("handed over", &error.to_string()),
+        None => serving::serve(listener, again, LIMITS, router, stop).await,
     }
-    drop(kept);
 }
 
-/// A socket is bound in one directory and moved to another, so it does not know where it is.
-fn listener_at(listener: &Listener, file: Option<&Bound>) -> String {
-    file.map_or_else(|| listener.at(), |file| file.path().display().to_string())
+/// Keeps the socket's file where it is, until `stop`.
+async fn in_place(file: Bound, made: mpsc::Sender<Listener>, teller: &Teller, stop: CancellationToken) {
+    let (of_file, mut remade) = mpsc::channel(1);
+    let tell = |seen: Seen<'_>| match seen {
+        Seen::Remade(path) => {
+            teller.served(None);
+            let path = path.display().to_string();
+            warn!(event = events::PAGE_REMADE, path, "the file of the page's socket was gone: made again");
+        }
+        Seen::Missing(error) => {
+            let why = "its file is gone, and another cannot be made";
+            teller.refused(why);
+            refused("page.socket", &format!("{why}: {error}"));
+        }
+    };
+    let hand_on = async {
+        while let Some(listener) = remade.recv().await {
+            if made.send(Listener::Unix(listener)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(keep_in_place(file, of_file, tell, stop), hand_on);
 }
 
 /// The socket's file, now or as soon as it can be made. Why not is told once, and again when that changes.
-async fn bound_file(path: PathBuf, group: Option<String>) -> (std::os::unix::net::UnixListener, Bound) {
+async fn bound_file(
+    path: PathBuf,
+    group: Option<String>,
+    tell: impl Fn(&str, &str),
+) -> (std::os::unix::net::UnixListener, Bound) {
     let mut told = None;
     loop {
         let (at, of) = (path.clone(), group.clone());
@@ -274,7 +321,7 @@ async fn bound_file(path: PathBuf, group: Option<String>) -> (std::os::unix::net
             Err(error) => error.to_string(),
         };
         if told.as_ref() != Some(&why) {
-            refused(&path.display().to_string(), &why);
+            tell(&path.display().to_string(), &why);
             told = Some(why);
         }
         tokio::time::sleep(BIND_AGAIN).await;

@@ -1,5 +1,7 @@
 //! `doorman doctor`: looks at everything that `run` needs, one line each, and says what to do about what is not well.
 
+mod beside;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +42,13 @@ connected stays connected. An older platform that ignores `on_conflict` would
 disconnect it for a moment; `--no-connect` leaves that check out, and so does
 `connection = \"poll\"`.
 
-Exit codes: 0 all well, warnings included · 69 the platform cannot be reached ·
-74 the ledger · 77 a key is refused · 78 configuration or rules; if several
+Then the page, the port of metrics, each target of [[notify]] and each decider:
+whether the port is free or doorman's, and whether the other end can be reached.
+Nobody is told or asked anything; `doorman notify test` sends a message.
+
+Exit codes: 0 all well, warnings included · 69 the platform, a target or a
+decider cannot be reached · 74 the ledger · 77 a key is refused · 78
+configuration, rules, or a port or socket that somebody else has; if several
 apply, the first that is shown
 
 Where nothing names a configuration, a `doorman.toml` in this directory counts
@@ -123,7 +130,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             let socket = &loaded.settings.control.path;
             place(socket, &format!("control socket {}", socket.display()), 78, &mut findings);
             let doors = remote::doors(global)?;
-            super::runtime(1)?.block_on(platform(&loaded.settings, &doors, args.no_connect, &mut findings));
+            super::runtime(1)?.block_on(async {
+                let running = daemon(&doors, &mut findings).await;
+                platform(&loaded.settings, running, args.no_connect, &mut findings).await;
+                beside::look(&loaded.settings, running, &mut findings).await;
+            });
         }
     }
     findings.scrub();
@@ -173,8 +184,7 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-async fn platform(settings: &Settings, doors: &[PathBuf], no_connect: bool, findings: &mut Findings) {
-    let running = daemon(doors, findings).await;
+async fn platform(settings: &Settings, running: bool, no_connect: bool, findings: &mut Findings) {
     let net = match Net::new(&settings.platform) {
         Ok(net) => net,
         Err(error @ NetError::Tls(_)) => return findings.fail(78, "tls", error.to_string()),
@@ -239,6 +249,12 @@ async fn daemon(doors: &[PathBuf], findings: &mut Findings) -> bool {
             for agent in status.agents {
                 for remark in agent.remarks {
                     findings.warn(&format!("agent {}", agent.id), output::shown(&remark));
+                }
+            }
+            for target in status.notify {
+                if let Some(why) = target.why {
+                    let what = format!("notify {}", target.name);
+                    findings.warn(&what, format!("its last message did not arrive: {}", output::shown(&why)));
                 }
             }
         }

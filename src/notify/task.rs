@@ -227,7 +227,7 @@ impl Task {
     async fn deliver(&mut self) {
         let Some(open) = &mut self.open else { return };
         open.attempts = open.attempts.saturating_add(1);
-        let (message, links) = with_links(&open.message, &self.settings.name, &self.around);
+        let (message, links) = with_links(&open.message, &self.settings.name, &self.around).await;
         let result = ways::deliver(&self.settings, &open.id, &message, &self.around).await;
         // Whatever the other end says of a message, no link of it goes into the log.
         let result = result.map_err(|undelivered| Undelivered { why: without(undelivered.why, &links), ..undelivered });
@@ -351,11 +351,11 @@ impl Task {
 }
 
 /// The message with a link for each request, where the target has such, and these links.
-fn with_links(message: &Message, target: &str, around: &Surroundings) -> (Message, Vec<String>) {
+async fn with_links(message: &Message, target: &str, around: &Surroundings) -> (Message, Vec<String>) {
     let mut message = message.clone();
     let named = |line: &RequestLine| Some((AgentId::parse(&line.agent).ok()?, RequestId::parse(&line.request).ok()?));
     let requests: Option<Vec<_>> = message.requests.iter().map(named).collect();
-    let links = around.replies.offer(target, &requests.unwrap_or_default());
+    let links = around.replies.offer(target, &requests.unwrap_or_default()).await;
     for (line, link) in message.requests.iter_mut().zip(&links) {
         line.reply = Some(link.clone());
     }

@@ -3,13 +3,16 @@
 mod command;
 mod http;
 mod mail;
+mod reaching;
 
 use std::time::Duration;
 
 use super::Surroundings;
 use super::message::Message;
 use crate::config::settings::{KeySource, NotifyTarget, NotifyWay};
-use crate::secret::{self, Key};
+use crate::secret::{self, Key, Redact};
+
+pub(super) use reaching::reach;
 
 /// The longest try, whatever hangs.
 const TRY_MAX: Duration = Duration::from_secs(15);
@@ -50,7 +53,7 @@ async fn try_once(
     message: &Message,
     around: &Surroundings,
 ) -> Result<(), Undelivered> {
-    let secrets = read_secrets(target, around).await?;
+    let secrets = read_secrets(target, &around.redact).await?;
     match &target.way {
         NotifyWay::Webhook { .. }
         | NotifyWay::Slack { .. }
@@ -71,7 +74,7 @@ struct Secrets {
     keys: Vec<Key>,
 }
 
-async fn read_secrets(target: &NotifyTarget, around: &Surroundings) -> Result<Secrets, Undelivered> {
+async fn read_secrets(target: &NotifyTarget, redact: &Redact) -> Result<Secrets, Undelivered> {
     let (address, secret) = (target.way.secret_address().cloned(), target.secret.clone());
     // A webhook may be signed twice while its secret is being changed.
     let lines_max = if matches!(target.way, NotifyWay::Webhook { .. }) { 2 } else { 1 };
@@ -85,6 +88,6 @@ async fn read_secrets(target: &NotifyTarget, around: &Surroundings) -> Result<Se
         Ok(Err(error)) => return Err(Undelivered::new(error.to_string())),
         Err(_) => return Err(Undelivered::new("reading its secrets failed inside doorman")),
     };
-    around.redact.add_all(secrets.address.iter().chain(&secrets.keys).map(Key::expose));
+    redact.add_all(secrets.address.iter().chain(&secrets.keys).map(Key::expose));
     Ok(secrets)
 }

@@ -9,7 +9,7 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -86,6 +86,14 @@ impl Listener {
         }
     }
 
+    /// The port, where it is one.
+    pub fn port(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(_) => None,
+        }
+    }
+
     async fn accept(&self) -> std::io::Result<(Stream, Caller)> {
         match self {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| (Stream::Tcp(stream), Caller::Port)),
@@ -102,6 +110,11 @@ impl Listener {
 enum Stream {
     Tcp(tokio::net::TcpStream),
     Unix(tokio::net::UnixStream),
+}
+
+/// For [`serve`], where the listener stays what it is.
+pub fn for_good() -> mpsc::Receiver<Listener> {
+    mpsc::channel(1).1
 }
 
 /// Binds a port, now or as soon as that is possible. A failure is told once, and again when its reason changes.
@@ -122,8 +135,15 @@ pub async fn bound(address: SocketAddr, tell: impl Fn(&str)) -> TcpListener {
     }
 }
 
-/// Serves until `stop`; connections that are open then are closed.
-pub async fn serve(listener: Listener, limits: Limits, router: Router, stop: CancellationToken) {
+/// Serves until `stop`; connections that are open then are closed. Another listener takes the place of this one as often as `again`
+/// has one.
+pub async fn serve(
+    mut listener: Listener,
+    mut again: mpsc::Receiver<Listener>,
+    limits: Limits,
+    router: Router,
+    stop: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
     loop {
@@ -131,6 +151,10 @@ pub async fn serve(listener: Listener, limits: Limits, router: Router, stop: Can
         let (place, accepted) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = async { (place.await, listener.accept().await) } => accepted,
+            Some(new) = again.recv() => {
+                listener = new;
+                continue;
+            }
         };
         let Ok(place) = place else { break };
         match accepted {

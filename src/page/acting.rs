@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::door::{self, Denied, Visitor, cookie_name};
 use super::form::FormProblem;
+use super::logins::NotIn;
 use super::sessions::SESSION_LASTS;
 use super::{Page, REQUEST_BYTES_MAX, SPEAK_MAX, views};
 use crate::model::{AgentId, Person, RequestId, Verdict};
@@ -147,13 +148,16 @@ pub(super) async fn ask_as(
 pub(super) async fn invited(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
     match page.logins.invited(&link) {
         Some(name) => views::login(&name, &link),
-        None => used_up(&page),
+        None => not_in(&page, NotIn::UsedUp),
     }
 }
 
 /// `POST /login/LINK`: uses it up.
 pub(super) async fn enter(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
-    let Some((_, secret)) = page.logins.enter(&link) else { return used_up(&page) };
+    let secret = match page.logins.enter(&link).await {
+        Ok(secret) => secret,
+        Err(problem) => return not_in(&page, problem),
+    };
     let name = cookie_name(&page);
     let secure = if name.starts_with("__Host-") { "; Secure" } else { "" };
     let lasts = SESSION_LASTS.as_secs();
@@ -161,9 +165,18 @@ pub(super) async fn enter(State(page): State<Arc<Page>>, Path(link): Path<String
     with_cookie(Redirect::to("/").into_response(), &cookie)
 }
 
-fn used_up(page: &Page) -> Response {
-    let why = "this link is used up or older than 10 minutes: ask for another, which `doorman page login NAME` makes";
-    door::turned_away(page, Denied { status: StatusCode::GONE, why })
+fn not_in(page: &Page, problem: NotIn) -> Response {
+    let (status, why) = match problem {
+        NotIn::UsedUp => (
+            StatusCode::GONE,
+            "this link is used up or older than 10 minutes: ask for another, which `doorman page login NAME` makes",
+        ),
+        NotIn::NotNow => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "it cannot be written down just now that this link is used, so nobody is logged in: try again",
+        ),
+    };
+    door::turned_away(page, Denied { status, why })
 }
 
 /// `POST /logout`.
@@ -180,10 +193,13 @@ pub(super) async fn leave(
     if let Err(denied) = made_here(&page, &fields, &name) {
         return door::turned_away(&page, denied);
     }
-    page.logins.leave(Some(&name), &Person::from(format!("{name} via page").as_str()));
-    let why = "you are logged out, here and everywhere else";
+    let left = page.logins.leave(Some(&name), &Person::from(format!("{name} via page").as_str())).await;
+    let (status, why) = match left {
+        Ok(_) => (StatusCode::OK, "you are logged out, here and everywhere else".to_owned()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+    };
     let cookie = format!("{}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict", cookie_name(&page));
-    with_cookie(views::plain(StatusCode::OK, "Logged out", why), &cookie)
+    with_cookie(views::plain(status, "Logged out", &why), &cookie)
 }
 
 fn with_cookie(mut response: Response, cookie: &str) -> Response {

@@ -81,7 +81,14 @@ pub(super) fn turned_away(page: &Page, denied: Denied) -> Response {
     } else {
         debug!(event = events::PAGE_DENIED, why, "somebody was turned away at the page");
     }
-    views::plain(status, "Not here", why)
+    match status {
+        StatusCode::UNAUTHORIZED => views::outside(status, "Log in", why),
+        StatusCode::GONE => views::outside(status, "Not good any more", why),
+        StatusCode::MISDIRECTED_REQUEST => views::outside(status, "Another address", why),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => views::outside(status, "Not now", why),
+        StatusCode::FORBIDDEN => views::plain(status, "Not allowed", why),
+        _ => views::plain(status, "Not taken", why),
+    }
 }
 
 async fn checked(

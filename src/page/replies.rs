@@ -5,15 +5,17 @@
 mod kept;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use tracing::{info, warn};
+use tracing::info;
+use url::Url;
 
 use super::locked;
-use super::logins::{base, random, read_kept, write_kept};
+use super::logins::random;
 use super::sessions::written;
+use super::shelf::Shelf;
 use crate::clock::{Clock, Mono};
 use crate::config::Settings;
 use crate::config::settings::NotifyText;
@@ -39,10 +41,8 @@ pub struct Replies(Arc<Inner>);
 struct Inner {
     base: String,
     clock: Clock,
-    file: PathBuf,
     targets: BTreeMap<String, Rights>,
-    kept: Mutex<Kept>,
-    writing: Mutex<()>,
+    kept: Arc<Shelf<Kept>>,
     tries: Mutex<(Mono, u32)>,
 }
 
@@ -61,32 +61,41 @@ impl Replies {
         let rights =
             rights.map(|target| (target.name.clone(), Rights { may: target.reply.clone(), text: target.text }));
         let (targets, file): (BTreeMap<_, _>, _) = (rights.collect(), ledger.with_file_name(FILE));
-        let kept = if targets.is_empty() { Kept::default() } else { read_kept(&file, FILE_BYTES_MAX) };
-        let (base, tries) = (base(&settings.page), Mutex::default());
-        Self(Arc::new(Inner { base, clock, file, targets, kept: Mutex::new(kept), writing: Mutex::default(), tries }))
+        let kept = Arc::new(if targets.is_empty() { Shelf::empty(file) } else { Shelf::open(file, FILE_BYTES_MAX) });
+        // A target has links only where the page has an address.
+        let base = settings.page.url.as_ref().map(Url::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
+        Self(Arc::new(Inner { base, clock, targets, kept, tries: Mutex::default() }))
     }
 
-    /// A link for each of these requests, where messages to this target have any.
-    pub(crate) fn offer(&self, target: &str, requests: &[(AgentId, RequestId)]) -> Vec<String> {
+    /// A link for each of these requests, where messages to this target have any. They are in the file before they leave: a link
+    /// that cannot be written down is not given out, and the message goes without.
+    pub(crate) async fn offer(&self, target: &str, requests: &[(AgentId, RequestId)]) -> Vec<String> {
         if !self.0.targets.contains_key(target) || requests.is_empty() {
             return Vec::new();
         }
         let now = self.0.clock.now().wall;
         let mut links = Vec::with_capacity(requests.len());
-        let mut kept = locked(&self.0.kept);
+        let mut offers = Vec::with_capacity(requests.len());
         for (agent, request) in requests {
             let Ok(secret) = random() else { return Vec::new() };
-            kept.put(Offer::new(&secret, target, agent, request, now));
+            offers.push(Offer::new(&secret, target, agent, request, now));
             links.push(format!("{}/r/{}", self.0.base, written(&secret)));
         }
-        drop(kept);
-        self.keep();
-        links
+        let put = self.0.kept.change(
+            move |kept| {
+                for offer in &offers {
+                    kept.put(offer.clone());
+                }
+                offers
+            },
+            |kept, offers| kept.take_back(offers),
+        );
+        if put.await.is_ok() { links } else { Vec::new() }
     }
 
     /// What a link is good for. Looking uses none up.
     pub(super) fn look(&self, link: &str) -> Result<(Offer, Rights), Problem> {
-        let found = locked(&self.0.kept).find(link, self.0.clock.now().wall);
+        let found = self.0.kept.look(|kept| kept.find(link, self.0.clock.now().wall));
         if found == Err(Problem::Unknown) {
             self.tried()?;
         }
@@ -102,26 +111,26 @@ impl Replies {
         if !rights.may.contains(&verdict) {
             return Err(Problem::NotAllowed);
         }
-        let (inner, link) = (self.0.clone(), link.to_owned());
-        let taken = tokio::task::spawn_blocking(move || {
-            let offer = locked(&inner.kept).take(&link, verdict, inner.clock.now().wall)?;
-            if let Err(error) = inner.write() {
-                locked(&inner.kept).give_back(&offer);
-                unwritten(&error);
-                return Err(Problem::NotNow);
-            }
-            Ok(offer)
-        });
-        let offer = taken.await.unwrap_or(Err(Problem::NotNow))?;
+        let (link, now) = (link.to_owned(), self.0.clock.now().wall);
+        let taken = self.0.kept.change(
+            move |kept| kept.take(&link, verdict, now),
+            |kept, taken| {
+                if let Ok(offer) = taken {
+                    kept.give_back(offer);
+                }
+            },
+        );
+        let offer = taken.await.map_err(|_| Problem::NotNow)??;
         let (by, notify) = (format!("person:link.{}", offer.target), &offer.target);
         info!(event = events::REPLY_USED, by, notify, verdict = verdict.as_str(), "a link of a message was used");
         Ok((offer, rights))
     }
 
-    /// Nothing was done with it, so that it is good again.
-    pub(super) fn give_back(&self, offer: &Offer) {
-        locked(&self.0.kept).give_back(offer);
-        self.keep();
+    /// Nothing was done with it, so that it is good again. Where that cannot be written down, it is good until a restart.
+    pub(super) async fn give_back(&self, offer: &Offer) {
+        let offer = offer.clone();
+        // The shelf tells what is wrong with it.
+        let _ = self.0.kept.change(move |kept| kept.give_back(&offer), |_, ()| ()).await;
     }
 
     /// Nobody finds a link by trying; whoever tries is told to stop.
@@ -134,29 +143,6 @@ impl Replies {
         tries.1 += 1;
         if tries.1 > TRIES_MAX { Err(Problem::TooMany) } else { Ok(()) }
     }
-
-    /// Writes the file, beside everything else. A link that is not in it is lost with a restart.
-    fn keep(&self) {
-        let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = inner.write() {
-                unwritten(&error);
-            }
-        });
-    }
-}
-
-impl Inner {
-    /// One writes at a time, what is newest then. Nobody who looks at a link waits for the disk.
-    fn write(&self) -> std::io::Result<()> {
-        let _one = locked(&self.writing);
-        let kept = locked(&self.kept).clone();
-        write_kept(&self.file, &kept)
-    }
-}
-
-fn unwritten(error: &std::io::Error) {
-    warn!(event = events::INTERNAL, why = %error, "the links of messages cannot be written down");
 }
 
 /// Until when a link is good.

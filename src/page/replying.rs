@@ -35,7 +35,7 @@ fn not_taken(page: &Page, problem: Problem) -> Response {
         }
         Problem::Used(verdict, at) => {
             let text = format!("this link was used at {}, to {}", rows::clock(at), word(verdict));
-            views::plain(StatusCode::GONE, "Used", &text)
+            views::outside(StatusCode::GONE, "Used", &text)
         }
     }
 }
@@ -64,9 +64,7 @@ pub(super) async fn look(State(page): State<Arc<Page>>, Path(link): Path<String>
 async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
     let board = page.board.borrow().clone();
-    let pending = board.agents.iter().find(|agent| agent.status.id == offer.agent);
-    let row =
-        pending.and_then(|agent| agent.pending.iter().find(|row| row.request == offer.request).map(|row| (agent, row)));
+    let row = views::pending_row(&board, Some(&offer.agent), &offer.request);
     let card = row.map(|(agent, row)| rows::PendingCard::new(agent, row, now));
     let card = match card {
         Some(card) => card,
@@ -77,7 +75,7 @@ async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> R
                 Some(it) => format!("it is not pending any more, or not shown just now: {}", it.sentence),
                 None => "this request is not on record".to_owned(),
             };
-            return Err(views::plain(StatusCode::GONE, "Not pending", &text));
+            return Err(views::outside(StatusCode::GONE, "Not pending", &text));
         }
     };
     let (handle, all) = (rights.text != NotifyText::None, rights.text == NotifyText::Full);
@@ -138,14 +136,14 @@ pub(super) async fn act(
                 NotifyText::None => "it was not taken: the request is settled, or the platform refused".to_owned(),
                 NotifyText::Handle | NotifyText::Full => (page.words.sentence)(&answered).trim_end().to_owned(),
             };
-            views::plain(status, if ok { "Done" } else { "Not done" }, &text)
+            views::outside(status, if ok { "Done" } else { "Not done" }, &text)
         }
         Err(error) => {
             if matches!(error.code.as_str(), "busy" | "failed") {
-                page.replies.give_back(&offer);
+                page.replies.give_back(&offer).await;
             }
             let status = if error.code == "gone" { StatusCode::GONE } else { StatusCode::CONFLICT };
-            views::plain(status, "Not done", &error.message)
+            views::outside(status, "Not done", &error.message)
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Who may log in, and who has: links that are good once, and the cookies that come of them. Of each only a hash is kept.
-//! Time and randomness are arguments; the shell writes what is kept into a file, so that a restart logs nobody out.
+//! Time and randomness are arguments; the shell keeps it in a file, so that a restart logs nobody out.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,15 @@ pub const SESSIONS_MAX: usize = 100;
 
 /// A secret that is handed out: 32 random bytes, written as 64 hexadecimal digits.
 pub type Secret = [u8; 32];
+
+/// Somebody who was logged in by a link just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// Who.
+    pub name: String,
+    link: Kept,
+    session: String,
+}
 
 /// Something with a name that ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +52,24 @@ impl Sessions {
         find(&self.links, text, now).map(|place| self.links[place].name.as_str())
     }
 
+    /// Takes a link back that nobody got.
+    pub fn uninvite(&mut self, text: &str) {
+        let hash = hash(text);
+        self.links.retain(|link| link.hash != hash);
+    }
+
     /// Uses a link up: whoever has it is logged in by this secret.
-    pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<String> {
+    pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<Entered> {
         let place = find(&self.links, text, now)?;
-        let name = self.links.remove(place).name;
-        put(&mut self.sessions, &name, secret, now, SESSION_LASTS);
-        Some(name)
+        let link = self.links.remove(place);
+        put(&mut self.sessions, &link.name, secret, now, SESSION_LASTS);
+        Some(Entered { name: link.name.clone(), link, session: hash(&written(secret)) })
+    }
+
+    /// As if the link had not been used.
+    pub fn undo(&mut self, entered: &Entered) {
+        self.sessions.retain(|session| session.hash != entered.session);
+        self.links.push(entered.link.clone());
     }
 
     /// Who is logged in by this secret.
@@ -117,11 +138,24 @@ mod tests {
         assert_eq!(sessions.invited(&link, at(599)), Some("ann"));
         assert_eq!(sessions.invited(&link, at(600)), None);
         assert_eq!(sessions.enter(&link, &[2; 32], at(600)), None);
-        assert_eq!(sessions.enter(&link, &[2; 32], at(10)).as_deref(), Some("ann"));
+        assert_eq!(sessions.enter(&link, &[2; 32], at(10)).unwrap().name, "ann");
         assert_eq!(sessions.enter(&link, &[3; 32], at(11)), None, "used up");
         assert_eq!(sessions.who(&link, at(11)), None, "a link is no session");
         assert_eq!(sessions.who(&written(&[2; 32]), at(10 + 12 * 3600 - 1)), Some("ann"));
         assert_eq!(sessions.who(&written(&[2; 32]), at(10 + 12 * 3600)), None);
+    }
+
+    #[test]
+    fn a_link_that_could_not_be_used_is_good_again_and_logs_nobody_in() {
+        let mut sessions = Sessions::default();
+        sessions.invite("ann", &[1; 32], at(0));
+        let (link, before) = (written(&[1; 32]), sessions.clone());
+        let entered = sessions.enter(&link, &[2; 32], at(10)).unwrap();
+        sessions.undo(&entered);
+        assert_eq!(sessions.who(&written(&[2; 32]), at(11)), None);
+        assert_eq!(sessions, before);
+        sessions.uninvite(&link);
+        assert_eq!(sessions.invited(&link, at(1)), None);
     }
 
     #[test]
@@ -146,7 +180,14 @@ mod tests {
         }
         assert_eq!(sessions.invited(&written(&[0; 32]), at(1)), None, "the oldest is forgotten");
         assert!(sessions.invited(&written(&[1; 32]), at(1)).is_some());
+        for secret in 0..=u8::try_from(SESSIONS_MAX).unwrap() {
+            let name = "n".repeat(64);
+            sessions.invite(&name, &[secret; 32], at(1));
+            sessions.enter(&written(&[secret; 32]), &[secret + 101; 32], at(1)).unwrap();
+            sessions.invite(&name, &[secret; 32], at(1));
+        }
         let kept = serde_json::to_string(&sessions).unwrap();
         assert!(!kept.contains(&written(&[1; 32])), "{kept}");
+        assert!(kept.len() <= super::super::logins::FILE_BYTES_MAX, "the fullest file is read again: {}", kept.len());
     }
 }

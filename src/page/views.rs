@@ -12,6 +12,7 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use self::chart::Chart;
@@ -22,7 +23,8 @@ use super::{Page, ROWS_MAX};
 use crate::ledger::Filter;
 use crate::ledger::read::WantedContacts;
 use crate::model::{AgentId, RequestId, StrangerText};
-use crate::ops::board::{Board, Phase};
+use crate::ops::board::{AgentBoard, Board, Phase};
+use crate::ops::control::wire::PendingRow;
 
 /// Further pages of rows than this are not turned to.
 const PAGES_MAX: usize = 50;
@@ -96,12 +98,20 @@ fn html(status: StatusCode, template: &impl Template) -> Response {
 #[template(path = "plain.html")]
 struct Plain<'a> {
     title: &'a str,
-    text: &'a str,
+    /// In turns what is plain, and what was between backticks.
+    parts: Vec<&'a str>,
+    /// Whether there is a way to the other pages.
+    known: bool,
 }
 
 /// A page that says one thing.
 pub(super) fn plain(status: StatusCode, title: &str, text: &str) -> Response {
-    html(status, &Plain { title, text })
+    html(status, &Plain { title, parts: text.split('`').collect(), known: true })
+}
+
+/// The same for whoever has no way into the other pages.
+pub(super) fn outside(status: StatusCode, title: &str, text: &str) -> Response {
+    html(status, &Plain { title, parts: text.split('`').collect(), known: false })
 }
 
 /// There is no such page.
@@ -156,21 +166,56 @@ struct Agents {
     chart: Chart,
 }
 
+/// What was asked for, or the page that says why not.
+type Shown = Result<Response, Response>;
+
+/// What every page of the menu begins with.
+struct Opening {
+    page: Arc<Page>,
+    visitor: Visitor,
+    now: Timestamp,
+    board: Arc<Board>,
+}
+
+impl Opening {
+    fn new(page: Arc<Page>, visitor: Visitor) -> Self {
+        let (now, board) = (page.clock.now().wall, page.board.borrow().clone());
+        Self { page, visitor, now, board }
+    }
+
+    fn shell(&self, title: &'static str, tab: &'static str) -> Shell {
+        Shell::new(&self.page, &self.visitor, title, tab, 0)
+    }
+}
+
+/// The row of somebody pending, with its agent; of this agent, where one is named.
+pub(super) fn pending_row<'a>(
+    board: &'a Board,
+    agent: Option<&AgentId>,
+    request: &str,
+) -> Option<(&'a AgentBoard, &'a PendingRow)> {
+    let agents = board.agents.iter().filter(|one| agent.is_none_or(|agent| one.status.id == *agent));
+    agents.map(AsRef::as_ref).find_map(|one| {
+        let row = one.pending.iter().find(|row| row.request == request)?;
+        Some((one, row))
+    })
+}
+
 /// `/`.
 pub(super) async fn agents(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<Turn>,
 ) -> Response {
-    let now = page.clock.now().wall;
     // The board is worth seeing without the record, too.
     let by_hour = page.by_hour().await.unwrap_or_default();
-    let board = page.board.borrow().clone();
-    let mut rows: Vec<AgentRow> = board.agents.iter().map(|agent| AgentRow::new(agent, now)).collect();
+    let at = Opening::new(page, visitor);
+    let mut rows: Vec<AgentRow> = at.board.agents.iter().map(|agent| AgentRow::new(agent, at.now)).collect();
     rows.sort_by_key(|row| !row.bad);
     let (rows, turns) = turned(rows, turn.number());
-    let chart = Chart::new(&by_hour, now, HOURS);
-    html(StatusCode::OK, &Agents { shell: Shell::new(&page, &visitor, "Agents", "agents", 10), rows, turns, chart })
+    let chart = Chart::new(&by_hour, at.now, HOURS);
+    let shell = Shell { refresh: 10, ..at.shell("Agents", "agents") };
+    html(StatusCode::OK, &Agents { shell, rows, turns, chart })
 }
 
 #[derive(Template)]
@@ -189,18 +234,18 @@ pub(super) async fn pending(
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<Turn>,
 ) -> Response {
-    let now = page.clock.now().wall;
-    let board = page.board.borrow().clone();
-    let known: u64 = board.agents.iter().map(|agent| agent.status.pending).sum();
+    let at = Opening::new(page, visitor);
+    let agents = &at.board.agents;
+    let known: u64 = agents.iter().map(|agent| agent.status.pending).sum();
     let mut pending: Vec<_> =
-        board.agents.iter().flat_map(|agent| agent.pending.iter().map(move |row| (agent, row))).collect();
+        agents.iter().flat_map(|agent| agent.pending.iter().map(move |row| (agent, row))).collect();
     let more = known.saturating_sub(pending.len() as u64);
-    pending.retain(|(_, row)| !page.was_just_answered(&row.agent, &row.request));
+    pending.retain(|(_, row)| !at.page.was_just_answered(&row.agent, &row.request));
     pending.sort_by_key(|(_, row)| (!rows::waits(row), row.inserted_at.unwrap_or(row.first_seen)));
     let (pending, turns) = turned(pending, turn.number());
-    let cards = pending.into_iter().map(|(agent, row)| PendingCard::new(agent, row, now)).collect();
+    let cards = pending.into_iter().map(|(agent, row)| PendingCard::new(agent, row, at.now)).collect();
+    let shell = at.shell("Pending", "pending");
     // Whoever is about to press a button is not disturbed.
-    let shell = Shell::new(&page, &visitor, "Pending", "pending", 0);
     let shell = Shell { refresh: if shell.acts { 0 } else { 30 }, ..shell };
     html(StatusCode::OK, &Pending { shell, cards, turns, more })
 }
@@ -217,26 +262,23 @@ pub(super) async fn request(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Response {
-    let Ok(id) = RequestId::parse(&id) else { return nothing().await };
-    let board = page.board.borrow().clone();
-    let waiting = board
-        .agents
-        .iter()
-        .find_map(|agent| agent.pending.iter().find(|row| row.request == id.as_str()).map(|row| (agent, row)))
-        .filter(|(_, row)| !page.was_just_answered(&row.agent, &row.request));
-    let (now, wanted) = (page.clock.now().wall, id.clone());
-    let told = page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
+) -> Shown {
+    let Ok(id) = RequestId::parse(&id) else { return Ok(nothing().await) };
+    let at = Opening::new(page, visitor);
+    let waiting = pending_row(&at.board, None, id.as_str());
+    let waiting = waiting.filter(|(_, row)| !at.page.was_just_answered(&row.agent, &row.request));
+    let (now, wanted) = (at.now, id.clone());
+    let told = at.page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
     let card = waiting.map(|(agent, row)| PendingCard::new(agent, row, now));
     let it = match (told, card) {
         (Ok(Some(it)), card) => RequestPage { card, ..it },
-        (Err(response), None) => return response,
+        (Err(response), None) => return Err(response),
         (Ok(None), None) => {
-            return plain(StatusCode::NOT_FOUND, "Not on record", "no request with this id is on record");
+            return Ok(plain(StatusCode::NOT_FOUND, "Not on record", "no request with this id is on record"));
         }
         (Ok(None) | Err(_), Some(card)) => RequestPage::not_on_record(card),
     };
-    html(StatusCode::OK, &Request { shell: Shell::new(&page, &visitor, "Request", "", 0), it })
+    Ok(html(StatusCode::OK, &Request { shell: at.shell("Request", ""), it }))
 }
 
 #[derive(Template)]
@@ -252,22 +294,19 @@ pub(super) async fn history(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<Turn>,
-) -> Response {
-    let (number, now) = (turn.number(), page.clock.now().wall);
-    let names = rows::names(&page);
-    let read = page.read(move |_, reader| {
+) -> Shown {
+    let (number, names) = (turn.number(), rows::names(&page));
+    let at = Opening::new(page, visitor);
+    let now = at.now;
+    let read = at.page.read(move |_, reader| {
         let filter = Filter { limit: Some(number * ROWS_MAX + 1), ..Filter::default() };
         let mut found = reader.requests(&filter).map_err(|error| error.to_string())?;
         found.reverse();
         let (found, turns) = turned(found, number);
         Ok((found.iter().map(|one| HistoryRow::new(one, &names, now)).collect(), turns))
     });
-    match read.await {
-        Ok((rows, turns)) => {
-            html(StatusCode::OK, &History { shell: Shell::new(&page, &visitor, "History", "history", 0), rows, turns })
-        }
-        Err(response) => response,
-    }
+    let (rows, turns) = read.await?;
+    Ok(html(StatusCode::OK, &History { shell: at.shell("History", "history"), rows, turns }))
 }
 
 #[derive(Template)]
@@ -280,18 +319,12 @@ struct RulesView {
 }
 
 /// `/rules`.
-pub(super) async fn rules(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Response {
-    let now = page.clock.now().wall;
-    let found = match page.rules().await {
-        Ok(found) => found,
-        Err(response) => return response,
-    };
-    let files = found.files.iter().map(|file| RulesCard::new(file, now)).collect();
+pub(super) async fn rules(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Shown {
+    let found = page.rules().await?;
+    let at = Opening::new(page, visitor);
+    let files = found.files.iter().map(|file| RulesCard::new(file, at.now)).collect();
     let (decisions, since) = (found.matches.decisions, found.matches.since.map(rows::clock));
-    html(
-        StatusCode::OK,
-        &RulesView { shell: Shell::new(&page, &visitor, "Rules", "rules", 0), files, decisions, since },
-    )
+    Ok(html(StatusCode::OK, &RulesView { shell: at.shell("Rules", "rules"), files, decisions, since }))
 }
 
 #[derive(Template)]
@@ -307,10 +340,11 @@ pub(super) async fn contacts(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<Turn>,
-) -> Response {
-    let (number, now) = (turn.number(), page.clock.now().wall);
-    let names = rows::names(&page);
-    let read = page.read(move |_, reader| {
+) -> Shown {
+    let (number, names) = (turn.number(), rows::names(&page));
+    let at = Opening::new(page, visitor);
+    let now = at.now;
+    let read = at.page.read(move |_, reader| {
         let place = std::cell::Cell::new(0);
         let window = (number - 1) * ROWS_MAX..=number * ROWS_MAX;
         let fits = |_: Option<&str>| window.contains(&place.replace(place.get() + 1));
@@ -325,13 +359,8 @@ pub(super) async fn contacts(
         kept.truncate(ROWS_MAX);
         Ok((kept.iter().map(|one| ContactRow::new(one, &names, now)).collect(), turns))
     });
-    match read.await {
-        Ok((rows, turns)) => html(
-            StatusCode::OK,
-            &Contacts { shell: Shell::new(&page, &visitor, "Contacts", "contacts", 0), rows, turns },
-        ),
-        Err(response) => response,
-    }
+    let (rows, turns) = read.await?;
+    Ok(html(StatusCode::OK, &Contacts { shell: at.shell("Contacts", "contacts"), rows, turns }))
 }
 
 #[derive(Template)]
@@ -347,10 +376,7 @@ struct Sure {
 /// Asks once more before a reject.
 pub(super) fn sure(page: &Page, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
     let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
-    let whose = board.agents.iter().find(|one| one.status.id == *agent);
-    let card = whose
-        .and_then(|whose| whose.pending.iter().find(|row| row.request == id.as_str()).map(|row| (whose, row)))
-        .map(|(whose, row)| PendingCard::new(whose, row, now));
+    let card = pending_row(&board, Some(agent), id.as_str()).map(|(whose, row)| PendingCard::new(whose, row, now));
     let shell = Shell::new(page, visitor, "Reject?", "pending", 0);
     let view = Sure { shell, id: id.to_string(), path: rows::path_of(id.as_str()), agent: agent.to_string(), card };
     html(StatusCode::OK, &view)

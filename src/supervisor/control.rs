@@ -67,13 +67,22 @@ impl Shared {
                 .retry(&target)
                 .map(|()| OpReply::Notified(Notified { target }))
                 .map_err(|problem| error("notify", problem.to_string())),
-            ControlOp::PageLogin { name } => self
-                .logins()
-                .and_then(|logins| logins.invite(&name, &call.person).map_err(|problem| error("page", problem)))
-                .map(OpReply::PageLink),
-            ControlOp::PageLogout { name } => self
-                .logins()
-                .map(|logins| OpReply::LoggedOut(LoggedOut { ended: logins.leave(name.as_deref(), &call.person) })),
+            ControlOp::PageLogin { name } => match self.logins() {
+                Ok(logins) => logins
+                    .invite(&name, &call.person)
+                    .await
+                    .map(OpReply::PageLink)
+                    .map_err(|problem| error("page", problem)),
+                Err(problem) => Err(problem),
+            },
+            ControlOp::PageLogout { name } => match self.logins() {
+                Ok(logins) => logins
+                    .leave(name.as_deref(), &call.person)
+                    .await
+                    .map(|ended| OpReply::LoggedOut(LoggedOut { ended }))
+                    .map_err(|problem| error("page", problem)),
+                Err(problem) => Err(problem),
+            },
             ControlOp::Doubts { agent } => {
                 self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
             }

@@ -9,6 +9,7 @@ mod contacts;
 mod control;
 mod deciders;
 mod demo;
+mod doctor;
 mod doubts;
 mod explained;
 mod faults;

@@ -1,6 +1,7 @@
 //! The page as browsers and others meet it: a real daemon, a real HTTP client, and everybody who should be turned away.
 
 mod acting;
+mod logins;
 mod reading;
 mod replies;
 

@@ -63,7 +63,7 @@ pub(super) async fn deliver(
 }
 
 /// Who may write the program decides what runs as doorman.
-async fn trusted(program: &Path) -> Result<(), Undelivered> {
+pub(super) async fn trusted(program: &Path) -> Result<(), Undelivered> {
     let path = program.to_owned();
     let judged = tokio::task::spawn_blocking(move || {
         files::program(&path).map_err(|error| match &error {

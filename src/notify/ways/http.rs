@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use jiff::Timestamp;
-use reqwest::{Client, Method, RequestBuilder, StatusCode, header};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -36,14 +36,7 @@ pub(super) async fn deliver(
     message: &Message,
     around: &Surroundings,
 ) -> Result<(), Undelivered> {
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls_of(target, secrets).await?)
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(CALL_MAX)
-        .connect_timeout(CONNECT_MAX)
-        .user_agent(concat!("doorman/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| failure(&error))?;
+    let client = client(target, secrets).await?;
     let request = request(&client, target, secrets, id, message, around.clock.now().wall)?;
     let mut response = request.send().await.map_err(|error| failure(&error.without_url()))?;
     let status = response.status();
@@ -54,17 +47,35 @@ pub(super) async fn deliver(
         .headers()
         .get(header::RETRY_AFTER)
         .and_then(|value| retry_after::parse(value.to_str().ok()?, around.clock.now().wall));
-    let mut body = Vec::new();
-    while body.len() < ANSWER_BYTES_MAX
-        && let Ok(Some(piece)) = response.chunk().await
-    {
-        body.extend_from_slice(&piece[..piece.len().min(ANSWER_BYTES_MAX - body.len())]);
-    }
+    let body = beginning(&mut response, ANSWER_BYTES_MAX).await;
     let said = StrangerText::new(String::from_utf8_lossy(&body).trim()).shown(ANSWER_CHARS_MAX);
     let what = if status.is_redirection() { "a redirect, which is not followed" } else { "refused" };
     let why = if said.is_empty() { format!("{what} ({status})") } else { format!("{what} ({status}): {said}") };
     let asked = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     Err(Undelivered { why, after: after.filter(|_| asked), gone: status == StatusCode::GONE })
+}
+
+/// What calls a target, with its own authority.
+pub(super) async fn client(target: &NotifyTarget, secrets: &Secrets) -> Result<Client, Undelivered> {
+    Client::builder()
+        .tls_backend_preconfigured(tls_of(target, secrets).await?)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(CALL_MAX)
+        .connect_timeout(CONNECT_MAX)
+        .user_agent(concat!("doorman/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| failure(&error))
+}
+
+/// The beginning of what came back.
+pub(super) async fn beginning(response: &mut Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < most
+        && let Ok(Some(piece)) = response.chunk().await
+    {
+        body.extend_from_slice(&piece[..piece.len().min(most - body.len())]);
+    }
+    body
 }
 
 /// The machine's roots and the target's own authority, where TLS is spoken at all.
@@ -94,7 +105,7 @@ async fn tls_of(target: &NotifyTarget, secrets: &Secrets) -> Result<rustls::Clie
 }
 
 /// What went wrong, with its causes and without the address.
-fn failure(error: &reqwest::Error) -> Undelivered {
+pub(super) fn failure(error: &reqwest::Error) -> Undelivered {
     let mut why = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -172,14 +183,14 @@ fn webhook_body(message: &Message, now: Timestamp) -> String {
     body.to_string()
 }
 
-fn address(secrets: &Secrets) -> Result<Url, Undelivered> {
+pub(super) fn address(secrets: &Secrets) -> Result<Url, Undelivered> {
     let text = secrets.address.as_ref().map(Key::expose).unwrap_or_default();
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
     url.ok_or_else(|| Undelivered::new("what is kept as its address is not an address that begins with `https://`"))
 }
 
 /// A topic's address taken apart: ntfy takes JSON at the server's own.
-fn topic(url: Url) -> Result<(Url, String), Undelivered> {
+pub(super) fn topic(url: Url) -> Result<(Url, String), Undelivered> {
     let unusable = || Undelivered::new("expected a topic's address, such as `https://ntfy.example.org/TOPIC`");
     let mut server = url;
     let topic = server.path_segments().and_then(|mut parts| parts.next_back().map(str::to_owned)).unwrap_or_default();

@@ -30,21 +30,30 @@ pub(super) async fn deliver(
 ) -> Result<(), Undelivered> {
     let mail = mail(from, to, id, message)?;
     let transport = transport(target, server, secrets).await?;
-    match transport.send(mail).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let mut why = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                let more = error.to_string();
-                if !why.contains(&more) {
-                    why.push_str(&format!(": {more}"));
-                }
-                cause = error.source();
-            }
-            Err(Undelivered::new(crate::model::StrangerText::new(&why).shown(300)))
-        }
+    transport.send(mail).await.map(drop).map_err(|error| failure(&error))
+}
+
+/// Says hello to the server, logs in where there is a password, and says goodbye.
+pub(super) async fn greet(target: &NotifyTarget, server: &Url, secrets: &Secrets) -> Result<(), Undelivered> {
+    match transport(target, server, secrets).await?.test_connection().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Undelivered::new("the server takes the connection and refuses to work")),
+        Err(error) => Err(failure(&error)),
     }
+}
+
+/// What went wrong, with its causes.
+fn failure(error: &lettre::transport::smtp::Error) -> Undelivered {
+    let mut why = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !why.contains(&more) {
+            why.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    Undelivered::new(crate::model::StrangerText::new(&why).shown(300))
 }
 
 fn mail(from: &str, to: &[String], id: &str, message: &Message) -> Result<Mail, Undelivered> {

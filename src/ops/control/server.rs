@@ -17,10 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::keeping::{Seen, keep_in_place};
 use super::peer::Peer;
 use super::socket::Bound;
 use super::wire::{Asked, Call, Claim, ControlOp, OpError, OpReply};
@@ -39,8 +39,6 @@ const SPEAK_MAX: Duration = Duration::from_secs(10);
 const REPLY_MAX: Duration = Duration::from_secs(120);
 /// Between tries when the system cannot accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// How often the socket's file is looked at: others may delete what is in a runtime directory.
-const LOOK_RHYTHM: Duration = Duration::from_secs(2);
 /// After `stop`, calls that are under way may end.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -80,7 +78,7 @@ pub async fn serve(
     let router = router(calls, readings).layer(Extension(door)).layer(Extension(redact.clone()));
     let router = router.layer(axum::middleware::map_response_with_state(redact, without_keys));
     let (made, mut again) = mpsc::channel(1);
-    let kept = tokio::spawn(keep_in_place(socket, made, stop.clone()));
+    let kept = tokio::spawn(keep_in_place(socket, made, tell, stop.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     let end = CancellationToken::new();
@@ -113,48 +111,18 @@ pub async fn serve(
     Ok(())
 }
 
-/// Looks at the socket's file until `stop`, and removes it then. Where it was deleted or replaced, another is made in its
-/// place, and its listener is handed to `made`.
-async fn keep_in_place(socket: Bound, made: mpsc::Sender<UnixListener>, stop: CancellationToken) {
-    let mut socket = Arc::new(socket);
-    // Why there is none, so that it is said once.
-    let mut missing = None;
-    let mut looks = interval_at(Instant::now() + LOOK_RHYTHM, LOOK_RHYTHM);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = looks.tick() => {}
+/// Tells what happened to the socket's file.
+fn tell(seen: Seen<'_>) {
+    match seen {
+        Seen::Remade(path) => {
+            let path = path.display().to_string();
+            tracing::warn!(event = events::CONTROL_REMADE, path, "the control socket's file was gone: made again");
         }
-        let old = Arc::clone(&socket);
-        let bound = tokio::task::spawn_blocking(move || old.made_again()).await;
-        let why = match bound {
-            Ok(None) | Err(_) => None,
-            Ok(Some(Ok(mut bound))) => match bound.take_listener().map(UnixListener::from_std) {
-                Some(Ok(listener)) => {
-                    let path = bound.path().display().to_string();
-                    socket = Arc::new(bound);
-                    tracing::warn!(
-                        event = events::CONTROL_REMADE,
-                        path,
-                        "the control socket's file was gone: made again"
-                    );
-                    if made.send(listener).await.is_err() {
-                        return;
-                    }
-                    None
-                }
-                Some(Err(error)) => Some(error.to_string()),
-                None => None,
-            },
-            Ok(Some(Err(error))) => Some(error.to_string()),
-        };
-        if why.is_some() && why != missing {
+        Seen::Missing(why) => {
             let message =
                 "the control socket's file is gone, and another cannot be made: no command reaches this daemon";
-            tracing::warn!(event = events::CONTROL_REFUSED, why, "{message}");
+            tracing::warn!(event = events::CONTROL_REFUSED, %why, "{message}");
         }
-        missing = why;
     }
 }
 

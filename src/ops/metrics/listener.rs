@@ -114,7 +114,7 @@ pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
         },
     };
     info!(event = events::METRICS_LISTENING, address = listener.at(), "metrics and health are served");
-    serving::serve(listener, LIMITS, routes(readings).fallback(nothing), stop).await;
+    serving::serve(listener, serving::for_good(), LIMITS, routes(readings).fallback(nothing), stop).await;
 }
 
 async fn nothing() -> Response {

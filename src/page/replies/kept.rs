@@ -79,6 +79,11 @@ impl Kept {
         Ok(offer)
     }
 
+    /// Nobody got these.
+    pub(super) fn take_back(&mut self, offers: &[Offer]) {
+        self.0.retain(|one| !offers.iter().any(|offer| offer.hash == one.hash));
+    }
+
     /// It is good again.
     pub(super) fn give_back(&mut self, offer: &Offer) {
         if let Some(one) = self.0.iter_mut().find(|one| one.hash == offer.hash) {

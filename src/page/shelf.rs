@@ -1,0 +1,144 @@
+//! What the page remembers over a restart: a file of its own beside the ledger, for the hashes of links and of cookies.
+//!
+//! What somebody is told is in the file before they are told. So whatever ends the process, a link that was used stays used, and
+//! who was logged out stays logged out. Where the file cannot be written, nothing is said to be done.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use super::locked;
+use crate::files::{self, Reading, Trust};
+use crate::ops::log::events;
+
+/// One file, and what is in it.
+#[derive(Debug)]
+pub(super) struct Shelf<T> {
+    file: PathBuf,
+    kept: Mutex<T>,
+    writing: Mutex<()>,
+}
+
+impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T> {
+    /// What was kept. Where the file cannot be read, that is nothing: what nobody knows lets nobody in. Blocks on the file system.
+    pub(super) fn open(file: PathBuf, bytes_max: usize) -> Self {
+        let kept = match read(&file, bytes_max) {
+            Ok(kept) => kept,
+            Err(why) => {
+                let path = file.display().to_string();
+                warn!(event = events::PAGE_FILE, path, why, "every login or link of this file is void");
+                T::default()
+            }
+        };
+        Self { file, kept: Mutex::new(kept), writing: Mutex::default() }
+    }
+
+    /// One that is empty, and whose file nobody has looked at.
+    pub(super) fn empty(file: PathBuf) -> Self {
+        Self { file, kept: Mutex::default(), writing: Mutex::default() }
+    }
+
+    /// Looks at it. Nobody who looks waits for the disk.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&locked(&self.kept))
+    }
+
+    /// Changes it, and says how that went when the file has it. Where it cannot be written, `undo` gets what `change` gave. That
+    /// goes on to its end even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// It is not in the file.
+    pub(super) async fn change<R: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut T) -> R + Send + 'static,
+        undo: impl FnOnce(&mut T, &R) + Send + 'static,
+    ) -> Result<R, String> {
+        let shelf = self.clone();
+        let changed = tokio::task::spawn_blocking(move || {
+            let done = change(&mut locked(&shelf.kept));
+            match shelf.write() {
+                Ok(()) => Ok(done),
+                Err(error) => {
+                    undo(&mut locked(&shelf.kept), &done);
+                    let (path, why) = (shelf.file.display().to_string(), error.to_string());
+                    warn!(event = events::PAGE_FILE, path, why, "a login or a link could not be written down");
+                    Err(why)
+                }
+            }
+        });
+        changed.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// One writes at a time, what is newest then.
+    fn write(&self) -> io::Result<()> {
+        let _one = locked(&self.writing);
+        let kept = locked(&self.kept).clone();
+        write(&self.file, &kept)
+    }
+}
+
+fn read<T: Default + DeserializeOwned>(file: &Path, bytes_max: usize) -> Result<T, String> {
+    let how = Reading { bytes_max, pipes: false, trust: Trust::Path };
+    match files::read(file, how) {
+        Ok(contents) => serde_json::from_slice(&contents.bytes).map_err(|error| error.to_string()),
+        Err(error) if error.is_missing() => Ok(T::default()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Readable by nobody else, whole or not at all, and there after a loss of power, too.
+fn write(file: &Path, kept: &impl Serialize) -> io::Result<()> {
+    let new = file.with_extension("new");
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    out.write_all(&serde_json::to_vec(kept)?)?;
+    out.sync_all()?;
+    fs::rename(&new, file)?;
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn open(file: &Path) -> Arc<Shelf<Vec<u8>>> {
+        Arc::new(Shelf::open(file.to_owned(), 1_000))
+    }
+
+    #[tokio::test]
+    async fn what_is_said_to_be_done_is_in_the_file_and_what_is_not_is_undone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kept.json");
+        let shelf = open(&file);
+        shelf.change(|kept| kept.push(1), |_, ()| unreachable!()).await.unwrap();
+        assert_eq!(open(&file).look(Clone::clone), [1]);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        // Nothing can be written where a directory is in the way.
+        fs::create_dir(dir.path().join("kept.new")).unwrap();
+        shelf.change(|kept| kept.push(2), |kept, ()| drop(kept.pop())).await.unwrap_err();
+        assert_eq!(shelf.look(Clone::clone), [1]);
+        assert_eq!(open(&file).look(Clone::clone), [1]);
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_or_anybodys_is_void() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kept.json");
+        for text in ["", "{}", "[1, 2", &format!("[{}1]", "1,".repeat(600))] {
+            fs::write(&file, text).unwrap();
+            assert!(open(&file).look(Vec::is_empty), "{text}");
+        }
+        fs::write(&file, "[1]").unwrap();
+        assert_eq!(open(&file).look(Clone::clone), [1]);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(open(&file).look(Vec::is_empty), "anybody could have written it");
+    }
+}

@@ -1,0 +1,151 @@
+//! Where the page is served, and where not and why: for `page login`, which must not send anybody with a secret to a port that
+//! another process holds, and for whoever asks how the page stands.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use url::Url;
+
+use super::locked;
+
+/// Where browsers of an `ssh -L` find a page that has a socket only.
+const FORWARDED: &str = "http://localhost:8480";
+
+/// How it stands at each of its places. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Standing(Arc<Mutex<Vec<Place>>>);
+
+#[derive(Debug, Clone)]
+struct Place {
+    name: String,
+    kind: Kind,
+    stands: Stands,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Port,
+    Socket,
+}
+
+#[derive(Debug, Clone)]
+enum Stands {
+    Served(Option<SocketAddr>),
+    Refused(String),
+    NotYet,
+}
+
+/// One place, told by whoever serves it.
+#[derive(Debug, Clone)]
+pub(super) struct Teller {
+    standing: Standing,
+    place: usize,
+}
+
+impl Standing {
+    pub(super) fn port(&self, name: &str) -> Teller {
+        self.add(name, Kind::Port)
+    }
+
+    pub(super) fn socket(&self, name: &str) -> Teller {
+        self.add(name, Kind::Socket)
+    }
+
+    fn add(&self, name: &str, kind: Kind) -> Teller {
+        let mut places = locked(&self.0);
+        places.push(Place { name: name.to_owned(), kind, stands: Stands::NotYet });
+        Teller { standing: self.clone(), place: places.len() - 1 }
+    }
+
+    /// Each place where it is not served, and why.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let places = locked(&self.0);
+        let refused = places.iter().filter_map(|place| match &place.stands {
+            Stands::Refused(why) => Some((place.name.clone(), why.clone())),
+            Stands::Served(_) | Stands::NotYet => None,
+        });
+        refused.collect()
+    }
+
+    /// Where browsers find it, without a slash at the end.
+    ///
+    /// # Errors
+    /// It is not served where they would look.
+    pub(super) fn base(&self, url: Option<&Url>) -> Result<String, String> {
+        let places = locked(&self.0).clone();
+        // Without a name of its own, a browser on this machine asks the port, where there is one.
+        let ports = url.is_none() && places.iter().any(|place| place.kind == Kind::Port);
+        let mut asked = places.iter().filter(|place| !ports || place.kind == Kind::Port);
+        let served = asked.clone().find_map(|place| match &place.stands {
+            Stands::Served(at) => Some(*at),
+            Stands::Refused(_) | Stands::NotYet => None,
+        });
+        match (served, url) {
+            (Some(_), Some(url)) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+            (Some(at), None) => Ok(at.map_or_else(|| FORWARDED.to_owned(), address)),
+            (None, _) => Err(asked
+                .find_map(|place| match &place.stands {
+                    Stands::Refused(why) => Some(format!("the page is not served at {}: {why}", place.name)),
+                    Stands::Served(_) | Stands::NotYet => None,
+                })
+                .unwrap_or_else(|| "the page is not served yet: try again".to_owned())),
+        }
+    }
+}
+
+/// The page answers to `localhost`, not to numbers of this machine's other addresses.
+fn address(at: SocketAddr) -> String {
+    let own = match at.ip() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified(),
+    };
+    if own { format!("http://localhost:{}", at.port()) } else { format!("http://{at}") }
+}
+
+impl Teller {
+    /// It is served there; a port is this one.
+    pub(super) fn served(&self, at: Option<SocketAddr>) {
+        self.tell(Stands::Served(at));
+    }
+
+    /// It is not, since.
+    pub(super) fn refused(&self, why: &str) {
+        self.tell(Stands::Refused(why.to_owned()));
+    }
+
+    fn tell(&self, stands: Stands) {
+        if let Some(place) = locked(&self.standing.0).get_mut(self.place) {
+            place.stands = stands;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_to_where_the_page_is_and_to_nobody_elses_port() {
+        let standing = Standing::default();
+        let url = Url::parse("https://doorman.example.org/").unwrap();
+        assert!(standing.base(None).unwrap_err().contains("not served yet"));
+        let (port, socket) = (standing.port("127.0.0.1:8480"), standing.socket("/run/doorman/page.sock"));
+        socket.served(None);
+        assert!(standing.base(None).unwrap_err().contains("not served yet"), "nobody has said who holds the port");
+        port.refused("address in use");
+        let why = standing.base(None).unwrap_err();
+        assert_eq!(why, "the page is not served at 127.0.0.1:8480: address in use");
+        assert_eq!(standing.problems(), [("127.0.0.1:8480".to_owned(), "address in use".to_owned())]);
+        assert_eq!(standing.base(Some(&url)).unwrap(), "https://doorman.example.org", "a proxy may use the socket");
+        port.served(Some("127.0.0.1:9999".parse().unwrap()));
+        assert_eq!(standing.base(None).unwrap(), "http://localhost:9999");
+        assert!(standing.problems().is_empty());
+
+        let standing = Standing::default();
+        let socket = standing.socket("page.sock");
+        socket.served(None);
+        assert_eq!(standing.base(None).unwrap(), FORWARDED);
+        socket.refused("somebody else answers there");
+        assert!(standing.base(None).is_err() && standing.base(Some(&url)).is_err());
+    }
+}
