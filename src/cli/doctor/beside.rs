@@ -98,6 +98,7 @@ async fn asked(url: &Url) -> Result<(), String> {
         .build()
         .map_err(|error| error.to_string())?;
     client.head(url.clone()).send().await.map(drop).map_err(|error| {
+        let error = error.without_url();
         let mut why = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
