@@ -110,6 +110,8 @@ pub enum Health {
 pub struct Reach {
     /// The longest window of any limit, of `approvals_max` too.
     pub charges: SignedDuration,
+    /// That of `approvals_max` alone; `None`: nobody counts approvals.
+    pub approvals: Option<SignedDuration>,
     /// `None`: nothing asks for history.
     pub history: Option<HistoryReach>,
 }

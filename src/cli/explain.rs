@@ -339,7 +339,8 @@ fn reach(policy: &Policy) -> Reach {
         SignedDuration::MAX => HistoryReach::Ever,
         within => HistoryReach::Within(within),
     });
-    Reach { charges: policy.charge_reach().unwrap_or_default(), history }
+    let approvals = policy.approvals_max.map(|quota| quota.per);
+    Reach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
 }
 
 /// What the agent remembered at that moment, as this policy asks.

@@ -20,6 +20,12 @@ use crate::policy::{Charge, RuleName, ask};
 const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)";
 
+/// Answers that were applied are remembered at start: at least the last so many, at most so many, and between these those of the
+/// last day, in microseconds.
+const RECENT_MIN: usize = 64;
+const RECENT_MAX: usize = 4_096;
+const RECENT_US: i64 = 24 * 3_600 * 1_000_000;
+
 /// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
@@ -151,7 +157,7 @@ impl Load<'_> {
                 None,
                 |row| Ok((parsed(row, 0)?, told(row)?)),
             )?,
-            approvals: self.approvals(since)?,
+            approvals: self.approvals(reach.approvals.map(|within| back(now, within)), since)?,
             holds: self.rows(
                 "SELECT r.id, h.person FROM hold h JOIN request r ON r.n = h.request
                  WHERE h.agent = ?1 AND h.ended_at IS NULL AND r.id_reused = 0 AND (r.settled IS NULL OR r.settled = 'gone')
@@ -398,23 +404,32 @@ impl Load<'_> {
         Ok(rows.into_iter().next())
     }
 
-    /// Approvals that count towards `approvals_max` and were not given back, since the last resume.
-    fn approvals(&self, since: Timestamp) -> sql::Result<Vec<ApprovalRow>> {
-        let columns = "SELECT r.id, w.reserved_at, w.outcome IS NULL OR w.outcome = 'unknown'
-             FROM answer w JOIN request r ON r.n = w.request";
-        let counts = "w.reserved_at >= ?2
-             AND w.counts = (SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0)";
-        // Two ways in, each by an index of its own: answers with an outcome, and those still without.
-        let sql = format!(
-            "{columns} WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND {counts}
-                 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
-             UNION ALL {} WHERE w.agent = ?1 AND (w.outcome IS NULL OR w.outcome = 'unknown') AND {counts}
-             ORDER BY 2, 1",
-            columns.replace("answer w", "answer w INDEXED BY answer_open")
-        );
-        self.rows(&sql, Some(since), |row| {
-            Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)?, open: row.get(2)? })
-        })
+    /// Approvals that count towards `approvals_max` and were not given back, since the last resume: of those with an outcome, as
+    /// far back as that asks; and those still without.
+    fn approvals(&self, counted: Option<Timestamp>, open: Timestamp) -> sql::Result<Vec<ApprovalRow>> {
+        let find = |by: &str, which: &str, since: Timestamp| {
+            let sql = format!(
+                "SELECT r.id, w.reserved_at, w.outcome IS NULL OR w.outcome = 'unknown'
+                 FROM answer w INDEXED BY {by} JOIN request r ON r.n = w.request
+                 WHERE w.agent = ?1 AND {which} AND w.reserved_at >= ?2
+                     AND w.counts = (SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0)
+                 ORDER BY 2, 1"
+            );
+            self.rows(&sql, Some(since), |row| {
+                Ok(ApprovalRow { request: parsed(row, 0)?, at: time(row, 1)?, open: row.get(2)? })
+            })
+        };
+        let mut approvals = match counted {
+            Some(since) => find(
+                "answer_time",
+                "w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
+                since,
+            )?,
+            None => Vec::new(),
+        };
+        approvals.extend(find("answer_open", "(w.outcome IS NULL OR w.outcome = 'unknown')", open)?);
+        approvals.sort_by_key(|row| row.at);
+        Ok(approvals)
     }
 
     fn overdue_rejects(&self, since: Timestamp) -> sql::Result<Vec<(RuleName, Timestamp)>> {
@@ -448,16 +463,21 @@ impl Load<'_> {
         )
     }
 
-    /// The last answers that were applied: a stale listing must not bring them back. By number and not by time, since the clock
-    /// may have been wrong then, or be wrong now.
+    /// The last answers that were applied: a stale listing must not bring them back. Those of the day before the newest, and the
+    /// last [`RECENT_MIN`] in any case: counted from the record itself, since the clock may have been wrong then, or be wrong now.
     fn recent_answers(&self) -> sql::Result<Vec<RecentAnswer>> {
+        const APPLIED: &str = "outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')";
         self.rows(
             &format!(
-                "SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
+                "WITH last AS (SELECT outcome_at AS at FROM answer INDEXED BY answer_agent WHERE agent = ?1 AND {APPLIED}
+                     ORDER BY n DESC LIMIT {RECENT_MIN})
+             SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
                  (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts
-             FROM answer w JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
-             ORDER BY w.n DESC LIMIT 4096"
+             FROM answer w INDEXED BY answer_time JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND w.outcome_at >= (SELECT min(at) FROM
+                     (SELECT at FROM last UNION ALL SELECT max(at) - {RECENT_US} FROM last) AS since)
+                 AND w.{APPLIED}
+             ORDER BY w.n DESC LIMIT {RECENT_MAX}"
             ),
             None,
             |row| {

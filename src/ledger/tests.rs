@@ -103,7 +103,11 @@ pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
     }
 }
 
-pub(super) const REACH: Reach = Reach { charges: SignedDuration::from_hours(1), history: Some(HistoryReach::Ever) };
+pub(super) const REACH: Reach = Reach {
+    charges: SignedDuration::from_hours(1),
+    approvals: Some(SignedDuration::from_hours(1)),
+    history: Some(HistoryReach::Ever),
+};
 
 struct World {
     dir: tempfile::TempDir,
@@ -367,6 +371,10 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
     assert_eq!(found(WantedContacts { not_by_doorman: true, ..wanted() }), ["c0"]);
     assert_eq!(found(WantedContacts { owner: Some("ann"), ..wanted() }), ["c1"], "as it is compared");
     assert!(found(WantedContacts { owner: Some("carl"), ..wanted() }).is_empty(), "removed");
+    assert_eq!(found(WantedContacts { id: Some("c"), ..wanted() }), ["c0", "c1", "c2"]);
+    assert_eq!(found(WantedContacts { id: Some("r2"), ..wanted() }), ["c2"], "by the request behind it");
+    assert!(found(WantedContacts { id: Some("r3"), ..wanted() }).is_empty(), "removed");
+    assert!(found(WantedContacts { id: Some("c1"), by: Some("foes"), ..wanted() }).is_empty());
     let bob = |handle: Option<&str>| handle == Some("bob");
     assert_eq!(found(WantedContacts { fits: Some(&bob), ..wanted() }), ["c2"]);
     // An approval that came too late let nobody in.
@@ -395,4 +403,51 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
     let removals: Vec<_> =
         history.iter().filter(|row| row.kind == crate::policy::state::HistoryKind::Removed).collect();
     assert_eq!((removals.len(), &*removals[0].owner, removals[0].at), (1, "carl", at(9)));
+}
+
+/// An agent's start reads what it can need, not all that it ever did.
+#[tokio::test]
+async fn of_old_answers_the_last_are_remembered_and_of_new_ones_those_of_a_day() {
+    let day = 24 * 3_600;
+    let world = World::new();
+    let ledger = world.open();
+    let answered = |name: String, second: i64| {
+        let count = 1;
+        vec![
+            seen(&name, Some("ann"), second),
+            intent(&name, Answer::Approve, vec![], count, second),
+            outcome(&name, Outcome::Confirmed(Answer::Approve), second),
+        ]
+    };
+    let ids = async |second: i64| {
+        let recent = load(&ledger, second).await.recent_answers;
+        recent.into_iter().map(|one| one.request.id.to_string()).collect::<Vec<_>>()
+    };
+    for n in 0..100 {
+        ledger.commit(answered(format!("old-{n}"), n)).await.unwrap();
+    }
+    assert_eq!(ids(100).await.len(), 100, "all are of one day");
+    for n in 0..10 {
+        ledger.commit(answered(format!("new-{n}"), 3 * day + n)).await.unwrap();
+    }
+    let found = ids(3 * day).await;
+    assert_eq!(found.len(), 64, "the last ones in any case");
+    assert_eq!((found[0].as_str(), found[63].as_str()), ("new-9", "old-46"));
+    // A clock that is wrong for one answer takes nothing from the others, whichever way.
+    ledger.commit(answered("wrong".to_owned(), 400 * day)).await.unwrap();
+    assert_eq!(ids(3 * day).await.len(), 64);
+    ledger.commit(answered("right".to_owned(), 3 * day + 20)).await.unwrap();
+    let found = ids(3 * day).await;
+    assert_eq!((found.len(), found[0].as_str(), found[1].as_str()), (64, "right", "wrong"));
+    // Approvals are read as far back as they are counted.
+    let approvals = async |approvals: Option<SignedDuration>| {
+        let reach = Reach { approvals, charges: SignedDuration::from_hours(24 * 365), ..REACH };
+        let saved = ledger.load_agent(&agent(), at(3 * day + 30), reach).await.unwrap();
+        saved.policy_state.approvals.iter().map(|row| row.open).collect::<Vec<_>>()
+    };
+    ledger.commit(vec![seen("open", Some("bob"), 5), intent("open", Answer::Approve, vec![], 1, 5)]).await.unwrap();
+    let counting = approvals(Some(SignedDuration::from_hours(24 * 365))).await;
+    assert_eq!((counting.len(), counting.iter().filter(|open| **open).count()), (113, 1));
+    assert_eq!(approvals(Some(SignedDuration::from_hours(1))).await.len(), 13, "and the one whose fate is open");
+    assert_eq!(approvals(None).await, [true], "nobody counts them");
 }

@@ -72,7 +72,7 @@ impl PolicyState {
     /// Rebuilds the policy state at start, from all that is on record.
     pub fn restore(memory: SavedState) -> Self {
         let mut policy_state = Self::default();
-        policy_state.take_in(memory, None, None);
+        policy_state.take_in(memory, None, None, None);
         policy_state
     }
 
@@ -88,7 +88,7 @@ impl PolicyState {
     /// doubt, and charges were read back to `charges`.
     pub fn restore_without_rules(memory: SavedState, charges: Option<Timestamp>) -> Self {
         let mut policy_state = Self::default();
-        policy_state.take_in(memory, charges, None);
+        policy_state.take_in(memory, charges, charges, None);
         policy_state.history.unreliable(Timestamp::MAX);
         policy_state
     }
@@ -104,11 +104,12 @@ impl PolicyState {
     pub fn absorb_since(&mut self, memory: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
+        let approvals = policy.approvals_max.map_or(Some(now), |quota| back(quota.per));
         let history = policy.history_reach().and_then(back);
         let complete = memory.history_complete;
         let lost_since = self.history.lost(since, now);
         let approval_lost = self.approvals_gap.filter(|gap| (since..=now).contains(gap));
-        self.take_in(memory, charges, history);
+        self.take_in(memory, charges, approvals, history);
         self.approvals_gap = self.approvals_gap.max(approval_lost);
         self.history.in_doubt(lost_since);
         if policy.history_reach().is_none() {
@@ -120,8 +121,14 @@ impl PolicyState {
         self.prune(policy, now);
     }
 
-    /// `charges`, `history`: nothing at or before these moments was read; `None`: everything was.
-    fn take_in(&mut self, memory: SavedState, charges: Option<Timestamp>, history: Option<Timestamp>) {
+    /// `charges`, `approvals`, `history`: nothing at or before these moments was read; `None`: everything was.
+    fn take_in(
+        &mut self,
+        memory: SavedState,
+        charges: Option<Timestamp>,
+        approvals: Option<Timestamp>,
+        history: Option<Timestamp>,
+    ) {
         self.charges.complete_since(charges);
         let empty = self.charges.len() == 0;
         // What is here already is the newest of each.
@@ -171,7 +178,7 @@ impl PolicyState {
                 Fact::Rejected | Fact::Removed | Fact::Identity => doubts.add(doubt),
             }
         }
-        self.approvals_gap = charges;
+        self.approvals_gap = approvals;
         let mut here: HashMap<RequestId, usize> = HashMap::new();
         for (_, request) in &self.approvals {
             *here.entry(request.clone()).or_default() += 1;

@@ -49,7 +49,12 @@ pub fn reach_of(policy: Option<&Policy>) -> Reach {
         SignedDuration::MAX => HistoryReach::Ever,
         within => HistoryReach::Within(within),
     });
-    Reach { charges, history }
+    // An agent without rules may get some that count approvals.
+    let approvals = match policy {
+        Some(policy) => policy.approvals_max.map(|quota| quota.per),
+        None => Some(CHARGES_REACH),
+    };
+    Reach { charges, approvals, history }
 }
 
 impl Core {
