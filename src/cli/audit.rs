@@ -1,13 +1,12 @@
 //! `doorman audit`: which contacts the rules would not let in today. Reads the ledger itself, and changes nothing.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use super::agents::{self, AgentArg};
-use super::contacts::select::Rules;
-use super::contacts::{as_json, page};
+use super::contacts::Out;
+use super::contacts::select::{Narrowed, Rules};
 use super::ledger::{fault, path};
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
@@ -54,32 +53,23 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut shown, mut said) = (Vec::new(), Vec::new());
-    for contact in reader.contacts(agent.as_ref()).map_err(|error| fault(&error))? {
+    let mut out = Out::new(args.json);
+    let narrowed = Narrowed { agent: agent.as_ref(), ..Narrowed::default() };
+    narrowed.each(&reader, |contact, _| {
         let audit = rules.audit(&contact, now)?;
         *counts.entry(audit.as_str()).or_default() += 1;
         if !args.all && matches!(audit, Audit::Approved(_)) {
-            continue;
+            return Ok(ControlFlow::Continue(()));
         }
-        if args.json {
-            let mut row = as_json(&contact);
-            if let Value::Object(row) = &mut row {
-                row.insert("audit".to_owned(), audit.as_str().into());
-                row.insert("why".to_owned(), audit.to_string().into());
-            }
-            output::print_json(&row)?;
-        }
-        shown.push(contact);
-        said.push(audit.to_string());
-    }
+        out.take(contact, Some(&audit))
+    })?;
+    out.flush()?;
     let count = |word| counts.get(word).copied().unwrap_or_default();
     let (rejected, not_approved) = (count("rejected"), count("not-approved"));
     if !args.json {
-        if !shown.is_empty() {
-            output::print_page(&(page(&shown, &said, now) + "\n"))?;
-        }
+        let apart = if out.any { "\n" } else { "" };
         output::print(&format!(
-            "{} contacts: {} approved, {rejected} rejected, {not_approved} not approved, {} cannot be evaluated\n",
+            "{apart}{} contacts: {} approved, {rejected} rejected, {not_approved} not approved, {} cannot be evaluated\n",
             counts.values().sum::<usize>(),
             count("approved"),
             count("cannot-be-evaluated"),

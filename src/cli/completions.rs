@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 
 use clap::CommandFactory as _;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Cli, CliError, Global, output, remote, variable};
-use crate::ledger::read::RecordedContact;
+use crate::ledger::read::{RecordedContact, WantedContacts};
 use crate::ledger::{Filter, LedgerReader, RecordedRequest};
 use crate::model::{Handle, Outcome, Verdict};
 use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
@@ -17,7 +18,7 @@ use crate::policy::{By, GuardKind};
 
 /// Set by the scripts when they ask this program.
 const ASKED: &str = "_DOORMAN_COMPLETE";
-/// Of so many of the newest requests on record the handles are offered.
+/// Of so many of the newest requests on record, and of the newest contacts, the handles are offered.
 const RECORDED: usize = 200;
 
 /// Arguments.
@@ -79,7 +80,15 @@ pub fn recorded() -> ArgValueCompleter {
 /// Who has access, as far as the handle can be typed.
 pub fn contacts() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let contacts = record().and_then(|reader| reader.contacts(None).ok()).unwrap_or_default();
+        let newest = WantedContacts { newest: Some(RECORDED), ..WantedContacts::default() };
+        let mut contacts = Vec::new();
+        if let Some(reader) = record() {
+            // What cannot be read is not offered.
+            let _ = reader.each_contact(&newest, |contact| {
+                contacts.push(contact);
+                ControlFlow::Continue(())
+            });
+        }
         let handle = |one: &RecordedContact| Some(format!("@{}", Handle::parse(one.handle.as_ref()?.raw()).ok()?));
         offer(current, contacts.iter().filter_map(handle).collect())
     })

@@ -14,6 +14,7 @@ use super::ledger::{fault, path};
 use super::{CliError, Global, output, table};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::{RecordedContact, WantedContacts};
+use crate::policy::audit::Audit;
 use crate::policy::rules::PatternSet;
 use select::Behind;
 
@@ -81,13 +82,21 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         by: args.rule.as_deref(),
         not_by_doorman: args.not_by_doorman,
         owner: owner.as_deref(),
+        id: None,
         newest: args.limit,
         fits: args.matching.is_some().then_some(&fits),
     };
-    let mut out = Out { json: args.json, rows: Vec::new(), any: false, failed: None };
-    reader.each_contact(&wanted, |contact| out.take(contact)).map_err(|error| fault(&error))?;
-    out.flush();
-    out.failed.map_or(Ok(()), Err)?;
+    let mut out = Out::new(args.json);
+    let mut failed = None;
+    let each = reader.each_contact(&wanted, |contact| match out.take(contact, None) {
+        Ok(flow) => flow,
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    each.map_err(|error| fault(&error))?;
+    failed.map_or_else(|| out.flush(), Err)?;
     if !out.any && !args.json {
         output::note("no such contact is on record\n");
     }
@@ -95,32 +104,53 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 }
 
 /// Where they go: a line each as they come, or in tables of so many, so that they need not fit into memory.
-struct Out {
+pub(super) struct Out {
     json: bool,
     rows: Vec<RecordedContact>,
-    any: bool,
-    failed: Option<CliError>,
+    /// What the rules say of each, where that is asked.
+    said: Vec<String>,
+    pub(super) any: bool,
 }
 
 impl Out {
-    fn take(&mut self, contact: RecordedContact) -> ControlFlow<()> {
-        self.any = true;
-        if self.json {
-            self.failed = output::print_json(&as_json(&contact)).err();
-        } else {
-            self.rows.push(contact);
-            if self.rows.len() >= TABLE_ROWS {
-                self.flush();
-            }
-        }
-        if self.failed.is_some() || output::reader_left() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, rows: Vec::new(), said: Vec::new(), any: false }
     }
 
-    fn flush(&mut self) {
-        if !self.rows.is_empty() && self.failed.is_none() {
-            self.failed = output::print_page(&page(&self.rows, &[], output::now())).err();
+    /// One more, with what the rules say of it; breaks off where nobody reads any more.
+    ///
+    /// # Errors
+    /// Exit code 1 where it cannot be written.
+    pub(super) fn take(&mut self, contact: RecordedContact, said: Option<&Audit>) -> Result<ControlFlow<()>, CliError> {
+        self.any = true;
+        if self.json {
+            let mut row = as_json(&contact);
+            if let (Some(audit), Value::Object(row)) = (said, &mut row) {
+                row.insert("audit".to_owned(), audit.as_str().into());
+                row.insert("why".to_owned(), audit.to_string().into());
+            }
+            output::print_json(&row)?;
+        } else {
+            self.rows.push(contact);
+            self.said.extend(said.map(ToString::to_string));
+            if self.rows.len() >= TABLE_ROWS {
+                self.flush()?;
+            }
+        }
+        Ok(if output::reader_left() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// Prints what is left.
+    ///
+    /// # Errors
+    /// As [`Out::take`].
+    pub(super) fn flush(&mut self) -> Result<(), CliError> {
+        if !self.rows.is_empty() {
+            output::print_page(&page(&self.rows, &self.said, output::now()))?;
         }
         self.rows.clear();
+        self.said.clear();
+        Ok(())
     }
 }
 

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
-
 use super::agents::{self, AgentArg};
 use super::confirm::confirmed;
-use super::contacts::select::{Behind, Named, Rules};
+use super::contacts::select::{Behind, Named, Narrowed, Rules};
 use super::contacts::{as_json, page};
 use super::history::moment;
 use super::ledger::{fault, path};
@@ -16,13 +14,16 @@ use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
-use crate::ledger::read::{RecordedContact, WantedContacts};
+use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, ContactId};
 use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
 use crate::policy::audit::Audit;
 
 /// Contacts of one call: the daemon removes one after the other, and a call ends within two minutes.
 const AT_ONCE: usize = 20;
+
+/// Most contacts of one command: more are for the next.
+const CHOSEN_MAX: usize = 20_000;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -108,6 +109,8 @@ struct Choice {
     chosen: Vec<RecordedContact>,
     of_people: usize,
     of_others: usize,
+    /// Beyond [`CHOSEN_MAX`].
+    more: usize,
 }
 
 /// Runs the command.
@@ -121,16 +124,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let mut contacts = Vec::new();
-    // What narrows the choice without a look at the others is left to the record.
-    let (by, agent) = (args.rule.as_deref(), agent.as_ref());
-    let wanted = WantedContacts { agent, since, by, ..WantedContacts::default() };
-    let each = reader.each_contact(&wanted, |contact| {
-        contacts.push(contact);
-        ControlFlow::Continue(())
-    });
-    each.map_err(|error| fault(&error))?;
-    let choice = choose(&args, since, &contacts, &reader, global)?;
+    let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
+    let narrowed = Narrowed { agent: agent.as_ref(), since, rule: args.rule.as_deref(), named: &args.named };
+    let choice = choose(&args, &narrowed, &mut rules, &reader)?;
     for nobody in &choice.nobody {
         output::note(&format!("not a contact: `{}`\n", output::shown(nobody)));
     }
@@ -140,6 +136,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         if count > 0 {
             output::note(&format!("left alone: {count} {whom} (`{option}` takes them too)\n"));
         }
+    }
+    if choice.more > 0 {
+        output::note(&format!(
+            "these are the oldest {CHOSEN_MAX}: {} more are for the next time that you run this\n",
+            choice.more
+        ));
     }
     if choice.chosen.is_empty() {
         output::note("no contact to remove\n");
@@ -193,52 +195,52 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 
 fn choose(
     args: &Args,
-    since: Option<Timestamp>,
-    contacts: &[RecordedContact],
+    narrowed: &Narrowed<'_>,
+    rules: &mut Rules<'_>,
     reader: &LedgerReader,
-    global: &Global,
 ) -> Result<Choice, CliError> {
-    let mut rules = Rules::new(reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut choice = Choice::default();
-    // Whom somebody named, and whether exactly.
-    let mut named: HashMap<(&AgentId, &ContactId), bool> = HashMap::new();
-    for one in &args.named {
-        let (meant, exactly) = one.among(contacts)?;
-        if let (true, Named::One(text)) = (meant.is_empty(), one) {
-            choice.nobody.push(text.clone());
-        }
-        for contact in meant {
-            *named.entry((&contact.agent, &contact.contact)).or_default() |= exactly;
-        }
+    // Several names may mean one; whoever was named exactly once is.
+    let mut named: HashMap<(AgentId, ContactId), bool> = HashMap::new();
+    if narrowed.named.len() > 1 {
+        narrowed.each(reader, |contact, exactly| {
+            *named.entry((contact.agent, contact.contact)).or_default() |= exactly;
+            Ok(ControlFlow::Continue(()))
+        })?;
     }
-    for contact in contacts {
-        let behind = Behind::of(contact);
-        let by_name = named.get(&(&contact.agent, &contact.contact)).copied();
-        let meant = (args.named.is_empty() || by_name.is_some())
-            && args.rule.as_ref().is_none_or(|rule| behind == Behind::Rule(rule.clone()))
-            && since.is_none_or(|since| contact.since.is_some_and(|at| at >= since));
-        if !meant
-            || match &args.list {
-                Some(list) => !rules.on_list(list, contact)?,
-                None => false,
-            }
+    let several = narrowed.named.len() > 1;
+    choice.nobody = narrowed.each(reader, |contact, exactly| {
+        let exactly = match several {
+            true => match named.remove(&(contact.agent.clone(), contact.contact.clone())) {
+                Some(exactly) => exactly,
+                None => return Ok(ControlFlow::Continue(())),
+            },
+            false => exactly,
+        };
+        if let Some(list) = &args.list
+            && !rules.on_list(list, &contact)?
         {
-            continue;
+            return Ok(ControlFlow::Continue(()));
         }
         if args.audit {
-            match rules.audit(contact, now)? {
+            match rules.audit(&contact, now)? {
                 Audit::Rejected(_) => {}
                 Audit::NotApproved(_) if args.not_approved => {}
-                Audit::NotApproved(_) | Audit::Approved(_) | Audit::CannotBeEvaluated(_) => continue,
+                Audit::NotApproved(_) | Audit::Approved(_) | Audit::CannotBeEvaluated(_) => {
+                    return Ok(ControlFlow::Continue(()));
+                }
             }
         }
-        let exactly = by_name == Some(true);
-        match behind {
+        match Behind::of(&contact) {
             Behind::Person(_) if !args.people_too && !exactly => choice.of_people += 1,
             Behind::NobodyHere if !args.any => choice.of_others += 1,
-            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.chosen.push(contact.clone()),
+            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere if choice.chosen.len() < CHOSEN_MAX => {
+                choice.chosen.push(contact);
+            }
+            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.more += 1,
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(choice)
 }

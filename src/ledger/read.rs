@@ -31,6 +31,9 @@ pub use recorded::{
     AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
 };
 
+/// Contacts that are read in one moment of the record, and held at once.
+const CONTACTS_PAGE: usize = 512;
+
 /// See the module.
 #[derive(Debug)]
 pub struct LedgerReader {
@@ -272,22 +275,22 @@ impl LedgerReader {
         wanted: &WantedContacts<'_>,
         mut take: impl FnMut(RecordedContact) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let numbers = contacts::numbers(self.sql(), wanted).map_err(|error| self.fault(&error))?;
-        let one = |n: i64| -> Result<Option<RecordedContact>, LedgerError> {
-            let contact = contacts::one(self.sql(), n).map_err(|error| self.fault(&error))?;
-            Ok(contact.filter(|contact| wanted.is(contact)))
-        };
+        let mut numbers = contacts::numbers(self.sql(), wanted).map_err(|error| self.fault(&error))?;
         if let Some(newest) = wanted.newest {
-            let newest: Vec<_> = numbers.into_iter().rev().filter_map(|n| one(n).transpose()).take(newest).collect();
-            for contact in newest.into_iter().rev() {
-                if take(contact?).is_break() {
-                    break;
-                }
+            let mut found = Vec::new();
+            while found.len() < newest && !numbers.is_empty() {
+                let page = numbers.split_off(numbers.len().saturating_sub(CONTACTS_PAGE));
+                let rows = contacts::page(self.sql(), &page, wanted).map_err(|error| self.fault(&error))?;
+                found.extend(rows.into_iter().rev());
             }
+            found.truncate(newest);
+            // Whether or not all of them were taken.
+            let _ = found.into_iter().rev().try_for_each(take);
             return Ok(());
         }
-        for n in numbers {
-            if one(n)?.is_some_and(|contact| take(contact).is_break()) {
+        for page in numbers.chunks(CONTACTS_PAGE) {
+            let rows = contacts::page(self.sql(), page, wanted).map_err(|error| self.fault(&error))?;
+            if rows.into_iter().try_for_each(&mut take).is_break() {
                 break;
             }
         }

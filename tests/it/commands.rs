@@ -317,3 +317,34 @@ async fn a_quiet_history_says_by_its_exit_status_whether_something_fits() {
         assert_eq!(place.doorman(&["history", "-q", other]).0, 2, "{other}");
     }
 }
+
+#[tokio::test]
+async fn a_revoke_of_very_many_takes_the_oldest_and_says_how_many_are_left() {
+    let place = Folder::new();
+    place.record(vec![seen("r1")]).await;
+    let ledger = rusqlite::Connection::open(place.path("ledger.db")).unwrap();
+    let all = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20003)";
+    let contacts = format!(
+        "{all} INSERT INTO contact (agent, id, owner, handle, kind, inserted_at, added_at)
+         SELECT 1, 'contact-' || n, 'bots', 'bots/' || n, 'agent', n, n FROM c;
+         INSERT INTO contact_owner (contact, owner, agent, at) SELECT n, owner, agent, added_at FROM contact;"
+    );
+    ledger.execute_batch(&contacts).unwrap();
+    drop(ledger);
+    let (code, out, err) = place.doorman(&["revoke", "bots/*", "--any", "--dry-run", "--json"]);
+    assert_eq!((code, out.lines().count()), (0, 20_000), "{err}");
+    assert!(out.lines().next().unwrap().contains("\"bots/1\"") && !out.contains("\"bots/20001\""));
+    assert!(err.contains("the oldest 20000: 3 more are for the next time"), "{err}");
+    // One that is named by its id, or by the beginning of one, is found among them; a beginning of several is not.
+    for (named, code, lines) in
+        [("contact-20003", 0, 1), ("contact-1999", 0, 1), ("contact-1", 0, 1), ("contact-x", 1, 0)]
+    {
+        let (found, out, err) = place.doorman(&["revoke", named, "--any", "--dry-run", "--json"]);
+        assert_eq!((found, out.lines().count()), (code, lines), "{named}: {err}");
+    }
+    let (code, _, err) = place.doorman(&["revoke", "contact-", "--any", "--dry-run"]);
+    assert!(code == 1 && err.contains("several ids begin with `contact-`"), "{err}");
+    // Several names of one contact are one.
+    let several = ["revoke", "bots/7", "@bots/7", "contact-7", "bots/7", "--any", "--dry-run", "--json"];
+    assert_eq!(place.doorman(&several).1.lines().count(), 1);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use crate::cli::explain::sources;
 use crate::cli::ledger::fault;
 use crate::cli::{CliError, Global, agents, output};
 use crate::ledger::LedgerReader;
-use crate::ledger::read::RecordedContact;
+use crate::ledger::read::{RecordedContact, WantedContacts};
 use crate::model::{AgentId, Handle, Sender, Target};
 use crate::policy::audit::{self, Audit};
 use crate::policy::rules::PatternSet;
-use crate::policy::{self, By, Policy};
+use crate::policy::{self, Asked, By, Policy};
 
 /// Who let a contact in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,44 +102,130 @@ impl Named {
         if text.contains('*') { pattern(text).map(Named::Pattern) } else { Ok(Named::One(text.to_owned())) }
     }
 
-    /// Which of these it names, and whether it names exactly those.
+    /// Calls `take` with each contact that it names, and with whether it names exactly that one. Whether there was one.
     ///
     /// # Errors
-    /// Exit code 1 where an id begins as several do.
-    pub(in crate::cli) fn among<'c>(
+    /// Exit code 1 where an id begins as several do, 74 where the ledger cannot be read.
+    fn each(
         &self,
-        contacts: &'c [RecordedContact],
-    ) -> Result<(Vec<&'c RecordedContact>, bool), CliError> {
+        narrowed: &Narrowed<'_>,
+        reader: &LedgerReader,
+        mut take: impl FnMut(RecordedContact, bool) -> ControlFlow<()>,
+    ) -> Result<bool, CliError> {
         let text = match self {
             Named::Pattern(patterns) => {
-                return Ok((contacts.iter().filter(|contact| fits(patterns, contact)).collect(), false));
+                let matches = |handle: Option<&str>| fits_handle(patterns, handle);
+                let owner = owner(patterns);
+                let wanted = WantedContacts { owner: owner.as_deref(), fits: Some(&matches), ..narrowed.wanted() };
+                return narrowed.read(reader, &wanted, |contact| take(contact, false));
             }
             Named::One(text) => text,
         };
         let target = Target::parse(text);
-        let of =
-            |means: &dyn Fn(&RecordedContact) -> bool| contacts.iter().filter(|one| means(one)).collect::<Vec<_>>();
-        let mut meant = Vec::new();
+        let mut any = false;
         if !matches!(target, Target::Id(_)) {
             let plain = target.handle();
-            let raw = |contact: &RecordedContact| contact.handle.as_ref().is_some_and(|handle| handle.raw() == text);
-            meant = of(&|contact| raw(contact) || (plain.is_some() && handle(contact) == plain));
+            let theirs = |handle: Option<&str>| {
+                handle == Some(text) || (plain.is_some() && Sender::parse(handle).handle() == plain.as_ref())
+            };
+            let owner = plain.as_ref().map(|handle| handle.owner());
+            let wanted = WantedContacts { owner, fits: Some(&theirs), ..narrowed.wanted() };
+            any = narrowed.read(reader, &wanted, |contact| take(contact, true))?;
         }
-        if let (true, Some(id)) = (meant.is_empty(), target.id()) {
-            meant = of(&|contact| contact.contact.as_str() == id.as_str() || contact.request.as_ref() == Some(&id));
+        if let (false, Some(id)) = (any, target.id()) {
+            let wanted = WantedContacts { id: Some(id.as_str()), ..narrowed.wanted() };
+            any = false;
+            narrowed.read(reader, &wanted, |contact| {
+                let whole = contact.contact.as_str() == id.as_str() || contact.request.as_ref() == Some(&id);
+                any |= whole;
+                if whole { take(contact, true) } else { ControlFlow::Continue(()) }
+            })?;
         }
-        if let (true, Some(beginning)) = (meant.is_empty(), target.beginning()) {
-            meant = of(&|contact| {
-                let request = contact.request.as_ref().is_some_and(|request| request.as_str().starts_with(beginning));
-                request || contact.contact.as_str().starts_with(beginning)
-            });
+        if let (false, Some(beginning)) = (any, target.beginning()) {
+            let wanted = WantedContacts { id: Some(beginning), ..narrowed.wanted() };
+            let mut meant = Vec::new();
+            narrowed.read(reader, &wanted, |contact| {
+                meant.push(contact);
+                if meant.len() > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
             if meant.len() > 1 {
-                let why =
-                    format!("several ids begin with `{}`: write more of the one you mean", output::shown(beginning));
+                let beginning = output::shown(beginning);
+                let why = format!("several ids begin with `{beginning}`: write more of the one you mean");
                 return Err(CliError::new(1, why));
             }
+            if let Some(only) = meant.pop() {
+                any = true;
+                // Whether or not more are wanted.
+                let _ = take(only, true);
+            }
         }
-        Ok((meant, true))
+        Ok(any)
+    }
+}
+
+/// What the options of a command narrow the choice to, by what the record tells.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Narrowed<'a> {
+    /// Only this agent's.
+    pub(in crate::cli) agent: Option<&'a AgentId>,
+    /// Only those since then.
+    pub(in crate::cli) since: Option<Timestamp>,
+    /// Only those whom this rule let in.
+    pub(in crate::cli) rule: Option<&'a str>,
+    /// Only these; empty: everybody.
+    pub(in crate::cli) named: &'a [Named],
+}
+
+impl<'a> Narrowed<'a> {
+    fn wanted(&self) -> WantedContacts<'a> {
+        WantedContacts { agent: self.agent, since: self.since, ..WantedContacts::default() }
+    }
+
+    /// Reads those, and calls `take` with each whom the rule let in. Whether there was one.
+    fn read(
+        &self,
+        reader: &LedgerReader,
+        wanted: &WantedContacts<'_>,
+        mut take: impl FnMut(RecordedContact) -> ControlFlow<()>,
+    ) -> Result<bool, CliError> {
+        let mut any = false;
+        let read = reader.each_contact(wanted, |contact| {
+            any = true;
+            let by_rule = self.rule.is_none_or(|rule| Behind::of(&contact) == Behind::Rule(rule.to_owned()));
+            if by_rule { take(contact) } else { ControlFlow::Continue(()) }
+        });
+        read.map(|()| any).map_err(|error| fault(&error))
+    }
+
+    /// Calls `take` with each of them, page by page, and with whether somebody named exactly that one. Returns the names that
+    /// are nobody's.
+    ///
+    /// # Errors
+    /// As [`Named::each`], and what `take` fails with.
+    pub(in crate::cli) fn each(
+        &self,
+        reader: &LedgerReader,
+        mut take: impl FnMut(RecordedContact, bool) -> Result<ControlFlow<()>, CliError>,
+    ) -> Result<Vec<String>, CliError> {
+        let mut failed = None;
+        let mut take = |contact, exactly| {
+            take(contact, exactly).unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            })
+        };
+        let mut nobody = Vec::new();
+        if self.named.is_empty() {
+            let wanted = WantedContacts { by: self.rule, ..self.wanted() };
+            self.read(reader, &wanted, |contact| take(contact, false))?;
+        }
+        for one in self.named {
+            let found = one.each(self, reader, &mut take)?;
+            if let (false, Named::One(text)) = (found, one) {
+                nobody.push(text.clone());
+            }
+        }
+        failed.map_or(Ok(nobody), Err)
     }
 }
 
@@ -147,6 +234,8 @@ pub(in crate::cli) struct Rules<'a> {
     reader: &'a LedgerReader,
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
+    /// What rules may call each agent.
+    asked: HashMap<AgentId, Asked>,
     global: &'a Global,
 }
 
@@ -159,7 +248,7 @@ impl<'a> Rules<'a> {
         global: &'a Global,
     ) -> Result<Self, CliError> {
         let given = file.map(|path| sources::policy_of(path)).transpose()?;
-        Ok(Self { reader, given, in_force: HashMap::new(), global })
+        Ok(Self { reader, given, in_force: HashMap::new(), asked: HashMap::new(), global })
     }
 
     /// # Errors
@@ -188,8 +277,10 @@ impl<'a> Rules<'a> {
     /// # Errors
     /// As [`Rules::of`].
     pub(in crate::cli) fn audit(&mut self, contact: &RecordedContact, now: Timestamp) -> Result<Audit, CliError> {
-        let asked = agents::asked(&contact.agent, self.global);
-        Ok(self.of(&contact.agent)?.audit(handle(contact).as_ref(), Some(&asked), now))
+        let policy = self.of(&contact.agent)?;
+        let asked =
+            self.asked.entry(contact.agent.clone()).or_insert_with_key(|agent| agents::asked(agent, self.global));
+        Ok(policy.audit(handle(contact).as_ref(), Some(asked), now))
     }
 
     /// Whether a contact is on this list.

@@ -50,6 +50,8 @@ pub struct WantedContacts<'a> {
     pub not_by_doorman: bool,
     /// Only those who ever had a handle of this owner; `fits` says the rest.
     pub owner: Option<&'a str>,
+    /// Only those whose own id begins so, or that of the request behind them.
+    pub id: Option<&'a str>,
     /// Only so many, the newest.
     pub newest: Option<usize>,
     /// Only those whose handle, as received, fits.
@@ -60,13 +62,19 @@ impl WantedContacts<'_> {
     /// What only the whole row tells.
     pub(super) fn is(&self, contact: &RecordedContact) -> bool {
         let by = contact.by.as_ref().map(ToString::to_string);
-        (!self.not_by_doorman || by.is_none()) && self.by.is_none_or(|wanted| by.as_deref() == Some(wanted))
+        let begins = |id: &str| {
+            contact.contact.as_str().starts_with(id)
+                || contact.request.as_ref().is_some_and(|it| it.as_str().starts_with(id))
+        };
+        (!self.not_by_doorman || by.is_none())
+            && self.by.is_none_or(|wanted| by.as_deref() == Some(wanted))
+            && self.id.is_none_or(begins)
     }
 }
 
 /// The rows of those that may be wanted, oldest first.
 pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -> sql::Result<Vec<i64>> {
-    const COLUMNS: &str = "SELECT c.n, coalesce(c.inserted_at, c.added_at) AS since,
+    const COLUMNS: &str = "SELECT c.n AS n, coalesce(c.inserted_at, c.added_at) AS since,
         coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
     const WHOSE: &str = "(?1 IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
         AND (?2 IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
@@ -77,6 +85,14 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
              UNION {COLUMNS} FROM answer w INDEXED BY answer_void CROSS JOIN contact c ON c.request = w.request
              WHERE {WHOSE} AND w.answer = 'approve' AND w.outcome IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')
              ORDER BY since, n"
+        )
+    } else if wanted.id.is_some() {
+        // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the indexes begin.
+        format!(
+            "{COLUMNS} FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.id >= ?3 AND c.id < ?3 || char(127) WHERE {WHOSE}
+             UNION {COLUMNS} FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id >= ?3 AND r.id < ?3 || char(127)
+                 CROSS JOIN contact c ON c.request = r.n
+             WHERE {WHOSE} ORDER BY since, n"
         )
     } else if wanted.by.is_some() {
         format!(
@@ -103,6 +119,7 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     };
     let key = match wanted {
         WantedContacts { not_by_doorman: true, .. } => None,
+        WantedContacts { id: Some(id), .. } => Some(*id),
         WantedContacts { by: Some(by), .. } => Some(*by),
         WantedContacts { owner, .. } => *owner,
     };
@@ -131,8 +148,14 @@ fn few(connection: Connection<'_>, agent: Option<&AgentId>) -> sql::Result<bool>
     Ok(count <= FEW)
 }
 
-/// One of them, with what is behind it. An answer that certainly let nobody in explains nobody.
-pub(super) fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<RecordedContact>> {
+/// Those of these rows that are there and wanted, with what is behind each, in one moment of the record. An answer that certainly
+/// let nobody in explains nobody.
+pub(super) fn page(
+    connection: Connection<'_>,
+    numbers: &[i64],
+    wanted: &WantedContacts<'_>,
+) -> sql::Result<Vec<RecordedContact>> {
+    let _moment = connection.moment()?;
     let mut one = connection.prepare_cached(
         "SELECT a.id, c.id, coalesce(c.handle, r.handle), c.name, c.kind, coalesce(c.inserted_at, c.added_at),
                  CASE WHEN w.n IS NOT NULL THEN r.id END, w.\"by\", g.ends_at, g.doubt
@@ -140,9 +163,13 @@ pub(super) fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<Reco
              LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND answer = 'approve'
                  AND (outcome IS NULL OR outcome NOT IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')))
              LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE agent = c.agent AND contact = c.id AND over IS NULL)
-             WHERE c.n = ?1",
+             WHERE c.n = ?1 AND c.removed_at IS NULL",
     )?;
-    one.query_row([n], read).optional()
+    let mut page = Vec::with_capacity(numbers.len());
+    for n in numbers {
+        page.extend(one.query_row([*n], read).optional()?.filter(|contact| wanted.is(contact)));
+    }
+    Ok(page)
 }
 
 /// From when to when the handles of an agent's contacts were contacts, as far as the record knows.
