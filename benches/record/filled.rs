@@ -121,8 +121,10 @@ pub fn fill(path: &Path, requests: u64, agents: u64) {
 }
 
 /// The commands to time.
-pub fn commands(args: &Args) -> Vec<Vec<String>> {
+pub fn commands(args: &Args, rules: &str) -> Vec<Vec<String>> {
     let middle = args.requests / 2;
+    // One with contacts: every second request of those who have an odd number made one.
+    let busy = agent(77 % args.agents);
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     vec![
         words("history -n 20"),
@@ -130,7 +132,11 @@ pub fn commands(args: &Args) -> Vec<Vec<String>> {
         words("history --handle owner-77/bot"),
         words(&format!("explain {middle:08x}-2222-7000-8000-000000000000")),
         words("explain @owner-77/bot"),
-        words(&format!("contacts --agent {}", agent(middle % args.agents).as_str())),
+        words("history --since 10m --json"),
+        words("history -q --since 1h"),
+        words(&format!("contacts --agent {busy}")),
+        words(&format!("audit --agent {busy} --rules {rules}")),
+        words(&format!("revoke --agent {busy} --since 1h --dry-run")),
         words("contacts -n 20"),
         words("contacts --since 10m"),
         words("contacts --matching owner-77/*"),
@@ -138,5 +144,14 @@ pub fn commands(args: &Args) -> Vec<Vec<String>> {
         words("contacts --matching a*/bot"),
         words("contacts --rule friends"),
         words("contacts --not-by-doorman"),
+        words("revoke owner-77/bot --dry-run"),
+        words("revoke owner-77/* --dry-run"),
+        words("revoke --rule friends --dry-run"),
     ]
+}
+
+/// Those that read everything, each timed once.
+pub fn whole(rules: &str) -> Vec<Vec<String>> {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    vec![words("contacts --json"), words("contacts"), words(&format!("audit --json --all --rules {rules}"))]
 }

@@ -1,7 +1,7 @@
 //! A large record: what the commands that read it take, what the start of many agents takes, and what writing takes.
 //!
 //! `cargo bench --bench record -- [--requests N] [--agents N]` makes a ledger of so many requests in a directory of its
-//! own, and prints a table. The machine should be quiet.
+//! own, and prints a table. `--ledger PATH` keeps the ledger there, and uses it again the next time. The machine should be quiet.
 
 #![allow(
     clippy::print_stdout,
@@ -10,9 +10,12 @@
     reason = "a bench prints, and ends where something is wrong"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod filled;
+mod start;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,11 +25,12 @@ use jiff::{SignedDuration, Timestamp};
 struct Args {
     requests: u64,
     agents: u64,
+    ledger: Option<PathBuf>,
 }
 
 impl Args {
     fn parse() -> Result<Self, String> {
-        let mut args = Self { requests: 1_000_000, agents: 1000 };
+        let mut args = Self { requests: 1_000_000, agents: 1000, ledger: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -35,9 +39,10 @@ impl Args {
             match word.as_str() {
                 "--requests" => args.requests = number()?.max(1000),
                 "--agents" => args.agents = number()?.max(1),
+                "--ledger" => args.ledger = Some(words.next().ok_or("`--ledger` needs a path")?.into()),
                 // Cargo's own.
                 "--bench" => {}
-                _ => return Err(format!("unknown argument `{word}`: --requests N, --agents N")),
+                _ => return Err(format!("unknown argument `{word}`: --requests N, --agents N, --ledger PATH")),
             }
         }
         Ok(args)
@@ -48,31 +53,62 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let place = tempfile::tempdir()?;
-    let (empty, large) = (place.path().join("empty.db"), place.path().join("ledger.db"));
+    println!("load before the run: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
+    let (empty, none) = (place.path().join("empty.db"), place.path().join("none.db"));
+    let large = args.ledger.clone().unwrap_or_else(|| place.path().join("ledger.db"));
     runtime.block_on(async { Ledger::open(&empty, Options::default())?.close().await })?;
     let written = runtime.block_on(write(&empty));
     println!("writing a request with its decision, intent and outcome: {written:.1} µs");
-    let begun = Instant::now();
-    runtime.block_on(async { Ledger::open(&large, Options::default())?.close().await })?;
-    filled::fill(&large, args.requests, args.agents);
+    if !large.exists() {
+        let begun = Instant::now();
+        runtime.block_on(async { Ledger::open(&large, Options::default())?.close().await })?;
+        filled::fill(&large, args.requests, args.agents);
+        println!("the large ledger was made in {:.0?}", begun.elapsed());
+    }
     let size = std::fs::metadata(&large)?.len();
     println!(
-        "a ledger of {} requests of {} agents: {} MiB, {} bytes a request, made in {:.0?}\n",
+        "a ledger of {} requests of {} agents: {} MiB, {} bytes a request\n",
         args.requests,
         args.agents,
         size >> 20,
         size / args.requests,
-        begun.elapsed()
     );
-    for (what, ledger) in [("an empty ledger", place.path().join("none.db")), ("the large one", large.clone())] {
-        let took = runtime.block_on(start(&ledger, args.agents));
-        println!("what {} agents remember, read at once from {what}: {took:.0?}", args.agents);
+    let rules = place.path().join("rules.toml");
+    std::fs::write(&rules, start::RULES)?;
+    let rules = rules.display().to_string();
+    let row = |command: &[String], took: Duration| {
+        let words = command.join(" ").replace(&rules, "rules.toml");
+        println!("doorman {words:<60} {:>8.1} ms", took.as_secs_f64() * 1e3);
+    };
+    for command in filled::commands(&args, &rules) {
+        row(&command, median(|| run(place.path(), &large, &command)));
+    }
+    for command in filled::whole(&rules) {
+        println!(
+            "doorman {:<60} {:>8.1} ms until the first line",
+            command[0],
+            first_line(&large, &command).as_secs_f64() * 1e3
+        );
+        row(&command, run(place.path(), &large, &command));
     }
     println!();
-    for command in filled::commands(&args) {
-        let took = median(|| run(place.path(), &large, &command));
-        println!("doorman {:<44} {:>7.1} ms", command.join(" "), took.as_secs_f64() * 1e3);
+    for (what, ledger) in [("an empty ledger", &none), ("the large one", &large)] {
+        let took = runtime.block_on(remember(ledger, args.agents));
+        println!("what {} agents remember, read at once from {what}: {took:.0?}", args.agents);
     }
+    // Descriptors for both ends of each connection.
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)?;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard)?;
+    let mut took = Vec::new();
+    for (what, ledger) in [("an empty ledger", &none), ("the large one", &large)] {
+        // Each copy has a name of its own: a log that is left belongs to the copy before.
+        let used = place.path().join(format!("used-{}.db", took.len()));
+        std::fs::copy(ledger, &used)?;
+        took.push(runtime.block_on(start::until_live(place.path(), &used, args.agents)));
+        println!("{} agents live on {what}: {:.1?}", args.agents, took[took.len() - 1]);
+        std::fs::remove_file(&used)?;
+    }
+    println!("the second takes {:.2} times the first", took[1].as_secs_f64() / took[0].as_secs_f64());
     Ok(())
 }
 
@@ -90,9 +126,9 @@ async fn write(path: &Path) -> f64 {
 }
 
 /// Every agent's memory, asked for at once.
-async fn start(path: &Path, agents: u64) -> Duration {
+async fn remember(path: &Path, agents: u64) -> Duration {
     let ledger = Ledger::open(path, Options::default()).unwrap();
-    let reach = Reach { charges: SignedDuration::from_hours(24 * 31), history: None };
+    let reach = Reach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
     let begun = Instant::now();
     let mut loads = tokio::task::JoinSet::new();
     for n in 0..agents {
@@ -113,10 +149,31 @@ fn run(home: &Path, ledger: &Path, command: &[String]) -> Duration {
         .arg(ledger)
         .env("HOME", home)
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .status()
         .unwrap();
-    assert!(status.success(), "{command:?}: {status}");
+    // An audit that finds somebody against the rules, and a history that finds nobody, end with 1.
+    assert!(matches!(status.code(), Some(0 | 1)), "{command:?}: {status}");
     begun.elapsed()
+}
+
+/// Until something can be read.
+fn first_line(ledger: &Path, command: &[String]) -> Duration {
+    use std::io::Read as _;
+    let begun = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_doorman"))
+        .args(command)
+        .arg("--ledger")
+        .arg(ledger)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let took = begun.elapsed();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    took
 }
 
 fn median(mut once: impl FnMut() -> Duration) -> Duration {
