@@ -83,7 +83,8 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
         format!(
             "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND ?3 IS NULL AND c.request IS NULL
              UNION {COLUMNS} FROM answer w INDEXED BY answer_void CROSS JOIN contact c ON c.request = w.request
-             WHERE {WHOSE} AND w.answer = 'approve' AND w.outcome IN ('refused', 'gone', 'withdrawn', 'settled-elsewhere')
+             WHERE {WHOSE} AND w.answer = 'approve' AND
+                 (w.outcome = 'refused' OR w.outcome = 'gone' OR w.outcome = 'withdrawn' OR w.outcome = 'settled-elsewhere')
              ORDER BY since, n"
         )
     } else if wanted.id.is_some() {

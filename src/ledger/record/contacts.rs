@@ -72,11 +72,13 @@ impl Recorder<'_> {
                 .execute(params![contact, own, agent, Micros(at)])?;
         }
         if let Some(request) = request {
-            self.sql(
-                "INSERT INTO contact_owner (contact, owner, agent, at)
-                 SELECT ?1, owner, ?2, ?3 FROM request WHERE n = ?4 AND owner IS NOT NULL AND owner IS NOT ?5",
-            )?
-            .execute(params![contact, agent, Micros(at), request, own])?;
+            // Read first, since it is nearly always the same: an INSERT of a SELECT keeps a journal of its own.
+            let asked: Option<String> =
+                self.sql("SELECT owner FROM request WHERE n = ?1")?.query_row([request], |row| row.get(0))?;
+            if let Some(asked) = asked.filter(|asked| own != Some(asked)) {
+                self.sql("INSERT INTO contact_owner (contact, owner, agent, at) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![contact, asked, agent, Micros(at)])?;
+            }
         }
         Ok(())
     }

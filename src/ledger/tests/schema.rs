@@ -198,3 +198,63 @@ async fn a_null_character_of_a_stranger_is_kept_as_what_every_engine_holds() {
         .unwrap();
     assert_eq!(nuls, 0);
 }
+
+/// Opens a temporary table for words, as SQLite says of the program of a statement.
+fn temporary_tables(connection: &rusqlite::Connection, sql: &str) -> Vec<String> {
+    let mut program = connection.prepare(&format!("EXPLAIN {sql}")).unwrap();
+    let places = program.parameter_count();
+    let nothing = rusqlite::params_from_iter(vec![None::<i64>; places]);
+    let steps = program.query_map(nothing, |row| row.get::<_, String>(1)).unwrap();
+    steps.map(Result::unwrap).filter(|step| step == "OpenEphemeral" || step == "OpenAutoindex").collect()
+}
+
+#[test]
+fn no_row_of_a_request_is_compared_with_words_in_a_temporary_table() {
+    let world = World::new();
+    old_ledger(&world);
+    let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
+    // Every table, the indexes with their conditions too, in a ledger that was brought up to date.
+    let mut find = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let tables: Vec<String> = find.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert!(tables.len() > 20);
+    for table in tables.iter().filter(|table| !table.starts_with("sqlite_")) {
+        let mut find = connection.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+        let columns: Vec<String> = find.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let values = vec!["?"; columns.len()].join(", ");
+        assert_eq!(
+            temporary_tables(&connection, &format!("INSERT INTO {table} VALUES ({values})")),
+            [""; 0],
+            "{table}"
+        );
+        for column in columns {
+            let update = format!("UPDATE {table} SET \"{column}\" = ? WHERE rowid = ?");
+            if connection.prepare(&update).is_ok() {
+                assert_eq!(temporary_tables(&connection, &update), [""; 0], "{update}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_word_that_no_table_knows_is_refused_as_before() {
+    let world = World::new();
+    old_ledger(&world);
+    drop(file::open_for_writing(&world.path(), Duration::ZERO).unwrap());
+    let sql = world.sql();
+    for change in [
+        "UPDATE decision SET verdict = 'maybe'",
+        "UPDATE answer SET outcome = 'applied'",
+        "UPDATE contact SET kind = 'robot'",
+        "INSERT INTO settlement (agent, owner, said, person, at) VALUES (1, 'ann', 'nothing', 'root', 0)",
+        "INSERT INTO told (request, decider, rule, question, verdict, took_ms, at)
+         VALUES (1, 'a', 'b', printf('%064d', 0), 'perhaps', 0, 0)",
+        "INSERT INTO guest (agent, request, ends_at, made_from, made_until, over) VALUES (1, 1, 0, 0, 0, 'soon')",
+        "INSERT INTO removal (agent, contact, \"by\", at, attempts, last_at, outcome) VALUES (1, 'c', 'root', 0, 1, 0, 'no')",
+        "INSERT INTO delivery (id, target, at, next_at, ended_at, result) VALUES ('a', 'b', 0, 0, 0, 'lost')",
+    ] {
+        let refused = sql.execute(change, []).unwrap_err().to_string();
+        assert!(refused.contains("CHECK constraint failed"), "{change}: {refused}");
+    }
+    // What is not known is no word, and is taken.
+    sql.execute("UPDATE answer SET outcome = NULL WHERE n = 1", []).unwrap();
+}
