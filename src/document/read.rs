@@ -210,32 +210,34 @@ impl<'t, 'd> Value<'t, 'd> {
 
     /// One string or many, as the key takes; `None` where one is none. An empty array is refused.
     pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
+        let before = problems.errors();
+        let texts = self.texts_among(problems);
+        (problems.errors() == before).then_some(texts)
+    }
+
+    /// The same; what is no string is reported and left out, so that what is wrong with the others is told, too.
+    pub(crate) fn texts_among(&self, problems: &mut Problems) -> Vec<At<String>> {
+        let mut texts = Vec::new();
         match self.node.get_ref() {
             DeValue::String(text) if !matches!(self.key.takes, Takes::TextList) => {
-                Some(vec![At { value: text.to_string(), span: self.span() }])
+                texts.push(At { value: text.to_string(), span: self.span() });
             }
             DeValue::Array(array) if array.is_empty() => {
                 problems
                     .error(&self.span(), format!("`{}` is empty", self.key.name))
                     .help("name something, or leave the key out");
-                None
             }
             DeValue::Array(array) => {
-                let before = problems.errors();
-                let mut texts = Vec::with_capacity(array.len());
                 for one in array.iter() {
                     match one.get_ref() {
                         DeValue::String(text) => texts.push(At { value: text.to_string(), span: self.at(one.span()) }),
                         _ => drop(self.wrong(one, Takes::Text, problems)),
                     }
                 }
-                (problems.errors() == before).then_some(texts)
             }
-            _ => {
-                self.wrong_type(problems);
-                None
-            }
+            _ => drop(self.wrong_type(problems)),
         }
+        texts
     }
 
     /// `true` or `false`.

@@ -22,6 +22,14 @@ impl Compiling<'_> {
 
     fn window(&mut self, name: &str, raw: &RawWindow) -> Option<Window> {
         let written = &raw.tz.value;
+        let before = self.problems.errors();
+        let mut except: Vec<Date> = raw.except.iter().filter_map(|date| self.date(date)).collect();
+        except.extend(raw.except_file.iter().flat_map(|file| self.dates_of_file(file)));
+        let mut only: Vec<Date> = raw.only.iter().filter_map(|date| self.date(date)).collect();
+        for dates in [&mut except, &mut only] {
+            dates.sort_unstable();
+            dates.dedup();
+        }
         let found = (written.len() <= 64).then(|| time_zone(written)).flatten();
         let Some(tz) = found else {
             let crowded = self.problems.crowded();
@@ -36,14 +44,6 @@ impl Compiling<'_> {
             }
             return None;
         };
-        let before = self.problems.errors();
-        let mut except: Vec<Date> = raw.except.iter().filter_map(|date| self.date(date)).collect();
-        except.extend(raw.except_file.iter().flat_map(|file| self.dates_of_file(file)));
-        let mut only: Vec<Date> = raw.only.iter().filter_map(|date| self.date(date)).collect();
-        for dates in [&mut except, &mut only] {
-            dates.sort_unstable();
-            dates.dedup();
-        }
         let (days, from, to) = (raw.days.clone(), raw.from, raw.to);
         let name = self.name(name)?;
         (self.problems.errors() == before).then_some(Window { name, tz, days, from, to, except, only })

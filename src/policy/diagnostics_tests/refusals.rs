@@ -50,6 +50,7 @@ snapshots! {
         ("durations that are none", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\", age_over = \"10\" }\nwait = \"1 month\"\nlimit = { count = 1, per = \"-1h\" }\n[overdue.a]\nafter = \"0s\"\nthen = \"notify\"\n[overdue.b]\nafter = \"200 years\"\nthen = \"notify\"\n"),
         ("a moment without an offset for `until`", "+[rules.a]\nthen = \"deny\"\nwhen = \"everyone\"\nuntil = 2027-03-31T10:00:00\n[tests.t]\nrequest = { handle = \"ann\" }\nexpect = { verdict = \"defer\" }\n"),
         ("windows", "+[windows.a]\ntz = \"Europe/Pari\"\ndays = [\"monday\"]\nfrom = \"8:00\"\nto = \"25:00\"\n[windows.b]\ntz = \"paris\"\nfrom = \"08:00\"\nto = \"12:00\"\n[windows.c]\ntz = \"UTC\"\nfrom = \"08:00\"\nto = \"08:00\"\n[windows.d]\ntz = \"UTC\"\n[windows.e]\ntz = \"UTC\"\ndays = []\n"),
+        ("all wrong dates of a window", "+[windows.a]\ntz = \"Europe/Pari\"\nexcept = [2026-12-25, \"2026-13-01\", 5]\nonly = [\"soon\"]\nexcept_file = 7\n"),
         ("a `when` that is no table", "+[rules.a]\nthen = \"defer\"\nwhen = \"anyone\"\n[rules.b]\nthen = \"defer\"\nwhen = true\n"),
         ("`no_match` approves", "+[policy]\nno_match = \"approve\"\n"),
         ("`overdue` approves", "+[overdue.a]\nafter = \"1d\"\nthen = \"approve\"\n"),

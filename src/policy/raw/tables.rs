@@ -236,17 +236,14 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
             .label("an empty window, or a whole day?")
             .help("for whole days, leave both out");
     }
+    // All wrong dates of a window are told at once: one that is no string hides none of the others.
     let dates = |key: &str, problems: &mut Problems| match reader.get(key) {
-        None => Some(Vec::new()),
-        Some(value) => value.texts(problems),
+        None => Vec::new(),
+        Some(value) => value.texts_among(problems),
     };
-    let (except, only) = (dates("except", problems)?, dates("only", problems)?);
-    let except_file = reader.get("except_file").map(|value| value.text(problems));
-    let except_file = match except_file {
-        None => None,
-        Some(file) => Some(file?),
-    };
-    let dated = !except.is_empty() || except_file.is_some() || !only.is_empty();
+    let (except, only) = (dates("except", problems), dates("only", problems));
+    let except_file = reader.get("except_file").and_then(|value| value.text(problems));
+    let dated = ["except", "except_file", "only"].iter().any(|key| reader.get(key).is_some());
     if let (None, None, None, false) = (&days, &from, &to, dated) {
         problems
             .error(&reader.span, "a window that is always open")
