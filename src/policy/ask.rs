@@ -176,6 +176,24 @@ when = { handle = \"bob/later\" }
     }
 
     #[test]
+    fn a_word_lets_in_for_the_shortest_time_that_a_rule_says() {
+        let guests = RULES.replace("per = \"1h\" }\n[rules.never]", "per = \"1h\" }\nfor = \"7d\"\n[rules.never]");
+        assert_ne!(guests, RULES);
+        let friends = "[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"bob/friend\" }\nfor = \"2h\"\n";
+        for (from, lasts) in [("bob", "7d"), ("bob/friend", "2h")] {
+            let text = format!(
+                "{guests}{friends}[tests.x]\nrequest = {{ from_handle = \"{from}\" }}\ntold = {{ screen = \"approve\" }}\n\
+                 expect = {{ verdict = \"approve\", by = \"ask:unsure\", for = \"{lasts}\" }}\n"
+            );
+            let loaded = load(text);
+            assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
+        }
+        // A rule whose decider may not approve lets nobody in, so `for` would do nothing.
+        let text = guests.replace(", \"approve\"]\nlimit = { count = 1, per = \"1h\" }", "]");
+        assert!(load(text).report.render(false).contains("`for` is for approve rules"));
+    }
+
+    #[test]
     fn what_a_word_may_not_do_it_does_not() {
         let advice = RULES.replace("may = [\"reject\", \"approve\"]\nlimit = { count = 1, per = \"1h\" }\n", "");
         for word in ["approve", "reject"] {

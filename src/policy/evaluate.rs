@@ -360,6 +360,7 @@ fn told(
                     weighed.verdict = Verdict::Approve;
                     weighed.by = By::Ask(rule.name.clone());
                     weighed.due = waiting.then_some(due);
+                    weighed.lasts = shorter(weighed.lasts, rule.lasts);
                     weighed.charges.extend(rule.charge(handle));
                 }
             }

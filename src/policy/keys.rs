@@ -185,7 +185,7 @@ pub static RULE: Section = Section {
             "for",
             Takes::Duration,
             "without end",
-            "Approvals only: so long after it was made, the contact is removed; at least `1m`.",
+            "Approvals only, also those of a decider: so long after it was made, the contact is removed; at least `1m`.",
         ),
         key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
         key(

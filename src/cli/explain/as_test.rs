@@ -11,6 +11,7 @@ use crate::cli::{CliError, agents};
 use crate::ledger::read::{Moment, RecordedDecision};
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{RequestId, Sender, StrangerText, Verdict};
+use crate::policy::ask::question;
 use crate::policy::rules::SourceText;
 use crate::policy::state::{HistoryKind, SavedState};
 use crate::policy::{self, By, Policy};
@@ -49,9 +50,10 @@ pub(super) fn test(
     let named = policy.agents();
     let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
     let agent = agent.filter(|_| !named.is_empty()).map(|word| &**word);
-    let mut table = self::table(&name, recorded, &decision, (&theirs, agent), moment.at);
+    let told = told(recorded, &policy, &memory);
+    let mut table = self::table(&name, recorded, &decision, (&theirs, agent, &told), moment.at);
     if fails(&policy, &table, &name).is_some() {
-        table = self::table(&name, recorded, &decision, (&past, agent), moment.at);
+        table = self::table(&name, recorded, &decision, (&past, agent, &told), moment.at);
     }
     if let Some(got) = fails(&policy, &table, &name) {
         return Err(no_test(&format!("the record does not hold everything that the decision saw: it would say {got}")));
@@ -125,6 +127,14 @@ fn past(
     Ok(past)
 }
 
+/// What each decider had said to what the rules ask it.
+fn told(recorded: &RecordedRequest, policy: &Policy, memory: &SavedState) -> BTreeMap<String, Verdict> {
+    let words = memory.told.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
+    let questions: Vec<_> = policy.rules.iter().filter_map(|rule| question(rule, &recorded.request)).collect();
+    let answers = words.filter(|word| questions.iter().any(|question| word.answers(question)));
+    answers.map(|word| (word.decider.as_str().to_owned(), word.verdict)).collect()
+}
+
 /// A name that no test of the file has, after the sender.
 fn name(sender: &Sender, policy: &Policy) -> String {
     let handle = sender.handle().map_or_else(|| "stranger".to_owned(), ToString::to_string);
@@ -146,7 +156,7 @@ fn table(
     name: &str,
     recorded: &RecordedRequest,
     decision: &RecordedDecision,
-    (past, agent): (&[Past], Option<&str>),
+    (past, agent, told): (&[Past], Option<&str>, &BTreeMap<String, Verdict>),
     at: Timestamp,
 ) -> String {
     let request = &recorded.request;
@@ -194,6 +204,10 @@ fn table(
         fields.push(format!("contact = \"{word}\""));
     }
     text += &format!("request = {{ {} }}\n", fields.join(", "));
+    if !told.is_empty() {
+        let told: Vec<_> = told.iter().map(|(name, verdict)| format!("{name} = \"{verdict}\"")).collect();
+        text += &format!("told = {{ {} }}\n", told.join(", "));
+    }
     text + &format!("expect = {{ verdict = \"{}\", by = {} }}\n", decision.verdict, quoted(&decision.by.to_string()))
 }
 

@@ -154,7 +154,7 @@ impl Compiling<'_> {
         let spans = [
             ("limit", raw.limit.as_ref().map(|limit| &limit.span).filter(|_| !asking)),
             ("wait", raw.wait.as_ref().map(|wait| &wait.span)),
-            ("for", raw.lasts.as_ref().map(|lasts| &lasts.span)),
+            ("for", raw.lasts.as_ref().map(|lasts| &lasts.span).filter(|_| !asking)),
             ("dangerously_approve_everyone", raw.everyone.as_ref().map(|flag| &flag.span).filter(|_| !asking)),
         ];
         for (key, span) in spans {
