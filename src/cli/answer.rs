@@ -9,7 +9,7 @@ use super::history::moment;
 use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
 use super::{CliError, Global, completions, list, output, pending};
-use crate::model::{AgentId, Verdict};
+use crate::model::{AgentId, Handle, Verdict};
 use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
 
 /// Arguments of `approve`.
@@ -24,6 +24,7 @@ use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
 
 Said again of a guest who is let in already, by handle, `--for` counts from now,
 and without `--for` the guest stays for good. `doorman revoke` ends it at once.
+Whoever was let in for good gets no end: revoke, and approve the next request.
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
 or the beginning of an id; if that could be two requests, nothing is done. The
@@ -225,8 +226,14 @@ pub(super) fn word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// A handle with its `@`, however the platform wrote it.
+fn called(handle: Option<&str>) -> String {
+    let plain = handle.and_then(|handle| Handle::parse(handle).ok());
+    plain.map_or_else(|| output::stranger(handle, 60), |plain| output::stranger(Some(&format!("@{plain}")), 60))
+}
+
 pub(crate) fn sentence(answered: &Answered) -> String {
-    let who = output::stranger(answered.handle.as_deref(), 60);
+    let who = called(answered.handle.as_deref());
     let request = output::shown(&answered.request);
     let word = word(answered.verdict);
     match answered.outcome.as_str() {
@@ -236,10 +243,10 @@ pub(crate) fn sentence(answered: &Answered) -> String {
             format!("{past} {who} ({request}){end}\n")
         }
         "end-moved" => {
-            let end = answered.ends_at.map(|end| format!(": the contact ends at {end:.0}")).unwrap_or_default();
-            format!("{who} ({request}) is a guest already{end}\n")
+            let end = answered.ends_at.map(|end| format!(": the contact now ends at {end:.0}")).unwrap_or_default();
+            format!("{who} ({request}) was let in before{end}\n")
         }
-        "end-lifted" => format!("{who} ({request}) was a guest, and stays: the contact has no end any more\n"),
+        "end-lifted" => format!("{who} ({request}) was let in before, and stays: the contact has no end any more\n"),
         "held" => format!("{who} ({request}) is on hold: it stays pending until a person approves or rejects it\n"),
         "settled-elsewhere" => {
             format!("{who} ({request}) was settled by somebody else before your {word} arrived\n")
@@ -254,6 +261,15 @@ pub(crate) fn sentence(answered: &Answered) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handle_has_its_sign_however_it_came() {
+        for handle in ["carol", "@carol", "@Carol"] {
+            assert_eq!(called(Some(handle)), "@carol");
+        }
+        assert_eq!(called(Some("@@x")), "@@x");
+        assert_eq!(called(None), "-");
+    }
 
     fn answered(verdict: Verdict, outcome: &str) -> Answered {
         Answered {

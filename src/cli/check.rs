@@ -27,6 +27,7 @@ use crate::secret;
 #[command(after_help = "Examples:
   doorman check                        doorman.toml and the rules that it names
   doorman check --rules rules.toml     a rules file alone
+  doorman check --config doorman.toml  another configuration
   doorman check --format github        annotations in a workflow
 
 Without --config and DOORMAN_CONFIG, a doorman.toml in the current directory is
@@ -35,6 +36,9 @@ are reported together.
 
 Exit status: 0 good, 1 warnings under --strict, 78 refused.")]
 pub struct Args {
+    /// Which of the two a file is, `check` does not guess
+    #[arg(value_name = "FILE", hide = true)]
+    file: Option<PathBuf>,
     /// Refuse warnings, too
     #[arg(long)]
     strict: bool,
@@ -64,6 +68,13 @@ pub(super) fn nearest(global: &Global) -> Global {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    if let Some(file) = &args.file {
+        let file = super::output::shown(&file.display().to_string());
+        let message = format!(
+            "say what `{file}` is: `doorman check --rules {file}` for rules, `doorman check --config {file}` for a configuration"
+        );
+        return Err(CliError::new(2, message));
+    }
     let format = if args.json { Format::Json } else { args.format };
     let global = nearest(global);
     let mut checked = Checked { format, ..Checked::default() };
@@ -126,7 +137,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 .config
                 .filter(|_| !named)
                 .map(|file| format!("{}: ", output::shown(&file.display().to_string())));
-            let from = from.unwrap_or_default();
+            let from = from.or_else(|| (!named && checked.files.is_empty()).then(nowhere)).unwrap_or_default();
             format!("{from}{} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n", rules.len())
         }
         Format::Json => {
@@ -145,6 +156,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     output::print(&text)?;
     Ok(code)
+}
+
+/// Where a configuration was looked for in vain.
+fn nowhere() -> String {
+    let here = std::path::absolute("doorman.toml").unwrap_or_else(|_| PathBuf::from("doorman.toml"));
+    format!("there is no `{}` and no `{}`: ", output::shown(&here.display().to_string()), config::DEFAULT_FILE)
 }
 
 /// The rules files that a refused configuration names, as far as it can be read; else those beside it.

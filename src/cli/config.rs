@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde_json::json;
 
-use super::{CliError, Global, output};
+use super::{CliError, Global, output, table};
 use crate::config::{self, Env, Overrides};
 use crate::secret;
 
@@ -44,10 +44,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         output::print_json(&json!({"file": loaded.file, "values": values, "agents": agents}))?;
         return Ok(0);
     }
-    let mut page = String::new();
-    for (key, value, origin) in &loaded.origins {
-        page += &format!("{key:<24} {value:<40} {origin}\n");
-    }
+    let rows = loaded.origins.iter().map(|(key, value, origin)| vec![key.clone(), value.clone(), origin.clone()]);
+    let mut page = table::table(&["KEY", "VALUE", "FROM"], rows.collect()) + "\n";
     for (agent, from) in agents {
         page += &format!(
             "agent {} ({}){}  key *** from {}, rules {} ({}), connection {} ({})\n",

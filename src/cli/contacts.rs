@@ -34,8 +34,9 @@ const HANDLE_CHARS: usize = 60;
 
 A contact is not by doorman where the owner, the agent itself or the platform
 made it, or where it was there before doorman. ENDS says when a contact is
-removed again; `in doubt`: somebody else may have made it, so it is not removed
-by itself, and `doorman explain` says why.
+removed again. `overdue`: its end has come, and `doorman status` says why it is
+there still. `in doubt`: somebody else may have made it, so it is not removed by
+itself, and `doorman explain` says why.
 
 `doorman audit` says whom the rules would let in today, `doorman revoke` removes
 contacts.")]
@@ -176,7 +177,7 @@ fn end(contact: &RecordedContact, now: Timestamp) -> String {
     match (contact.ends_at, contact.end_in_doubt) {
         (None, _) => "-".to_owned(),
         (Some(_), Some(_)) => "in doubt".to_owned(),
-        (Some(at), None) if at <= now => "now".to_owned(),
+        (Some(at), None) if at <= now => "overdue".to_owned(),
         (Some(at), None) => format!("in {}", output::ago(now, at)),
     }
 }

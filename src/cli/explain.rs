@@ -124,8 +124,14 @@ struct Story {
     ends_at: Option<Timestamp>,
     /// Why that is not done by itself.
     end_in_doubt: Option<&'static str>,
+    /// A person's last word on that end.
+    end_moved: Option<EndMoved>,
     /// Who removed the contact that came of it, where doorman did.
     removed: Option<Removed>,
+    /// When that contact was removed, by whomever.
+    contact_removed_at: Option<Timestamp>,
+    /// What deciders said of it, whatever came of that.
+    told: Vec<Word>,
     /// `enforce`, or `shadow`: decided, and not to be answered.
     mode: &'static str,
     /// What the rules had decided last, and when.
@@ -140,6 +146,27 @@ struct Story {
     older_requests: Vec<RequestId>,
     /// Why there are no reasons, where there are none.
     unexplained: Option<String>,
+}
+
+/// A person's word on the end of a guest's contact.
+#[derive(Debug, Serialize)]
+struct EndMoved {
+    /// `None`: the guest stays.
+    ends_at: Option<Timestamp>,
+    /// The person's name.
+    by: String,
+    at: Timestamp,
+    note: Option<String>,
+}
+
+/// What a decider said.
+#[derive(Debug, Serialize)]
+struct Word {
+    at: Timestamp,
+    decider: String,
+    verdict: Verdict,
+    /// As untrusted as a stranger's text.
+    reason: Option<String>,
 }
 
 /// A contact that doorman removed.
@@ -441,11 +468,19 @@ fn of_recorded(
         settled_at: recorded.settled_at,
         ends_at: recorded.ends_at,
         end_in_doubt: recorded.end_in_doubt.map(|doubt| doubt.reason()),
+        end_moved: recorded.end_moved.as_ref().map(|one| EndMoved {
+            ends_at: one.ends_at,
+            by: one.by.clone(),
+            at: one.at,
+            note: one.note.clone(),
+        }),
         removed: recorded.removed.as_ref().map(|one| Removed {
             by: one.by.clone(),
             at: one.at,
             note: one.note.clone(),
         }),
+        contact_removed_at: recorded.contact_removed_at,
+        told: words_on(reader, recorded)?,
         mode: match recorded.mode {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
@@ -459,6 +494,18 @@ fn of_recorded(
     };
     let told = Printed { basis: "record", record: Some(story), explanation };
     Ok(told)
+}
+
+/// What deciders said of it, oldest first.
+fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<Word>, CliError> {
+    let told = reader.told_of(recorded).map_err(|error| fault(&error))?;
+    let word = |(at, word): (Timestamp, crate::policy::Told)| Word {
+        at,
+        decider: word.decider.as_str().to_owned(),
+        verdict: word.verdict,
+        reason: word.reason.map(|reason| reason.raw().to_owned()),
+    };
+    Ok(told.into_iter().map(word).collect())
 }
 
 /// What the rules in force would say of it now, where they are others and say something else.

@@ -174,6 +174,8 @@ fn history_shows_no_line_of_a_strangers() {
             lasts: None,
             ends_at: None,
             end_in_doubt: None,
+            end_moved: None,
+            contact_removed_at: None,
         };
         innocent("history", &shown(&page.table(&[page.row(&recorded)], true)));
         let [.., said] = page.row(&recorded);

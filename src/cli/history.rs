@@ -33,6 +33,7 @@ const UNEXPLAINED_NAMED: usize = 5;
 #[command(after_help = "Examples:
   doorman history -n 20                    the newest 20
   doorman history --since 1h               what happened since then
+  doorman history @carol                   one handle, like --handle
   doorman history --handle 'acme/*' --outcome rejected
   doorman history -f                       the last ten, then what is new
   doorman history --since 30d --csv > october.csv
@@ -42,6 +43,9 @@ OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
 somebody else. Times are local; `--json` and `--csv` have them in UTC. `doorman
 explain REQUEST` says why.")]
 pub struct Args {
+    /// Only from this handle; the same as --handle
+    #[arg(value_name = "HANDLE", conflicts_with = "handle", add = completions::recorded())]
+    only: Option<String>,
     /// Only requests to which something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
     /// `2026-11-23T10:00`, or with a zone
     #[arg(long, value_name = "TIME")]
@@ -120,7 +124,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         since,
         until,
         agent: agents::on_record(args.agent.as_deref(), Some(&reader), global)?,
-        handle: args.handle,
+        handle: args.handle.or(args.only),
         verdict: args.verdict,
         by: args.rule,
         outcome: args.outcome,

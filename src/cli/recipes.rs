@@ -108,7 +108,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
 fn list() -> String {
     let purpose = |text: &str| {
         let comment = text.lines().map_while(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(':'));
-        let comment = comment.map(str::trim).collect::<Vec<_>>().join(" ");
+        let comment = comment.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
         comment.split_once(". ").map_or(comment.clone(), |(first, _)| first.to_owned()).trim_end_matches('.').to_owned()
     };
     let rows = RECIPES.iter().map(|(name, text)| vec![(*name).to_owned(), purpose(text)]).collect();

@@ -169,6 +169,7 @@ mod tests {
             configuration: Default::default(),
             ledger: "ok".to_owned(),
             notify: Vec::new(),
+            page: Vec::new(),
             counters: Default::default(),
         }
     }

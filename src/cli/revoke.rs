@@ -160,6 +160,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         output::print(&whom)?
     }
     if args.dry_run {
+        output::note("nothing was removed: `--dry-run` only shows them\n");
         return Ok(0);
     }
     let remote = args.remote.open_as(&args.who, global)?;

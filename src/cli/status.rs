@@ -7,7 +7,7 @@ use super::agents::AgentArg;
 use super::remote::{self, RemoteArgs};
 use super::{CliError, Global, output, table};
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, NotifyState, PolicyStatus, Status};
+use crate::ops::control::wire::{AgentStatus, NotifyState, PageStatus, PolicyStatus, Status};
 use crate::policy::doubts::SHOWN_MAX;
 
 /// The exit code of `--exit-code` where no daemon answers.
@@ -25,8 +25,9 @@ const NO_DAEMON: u8 = 2;
 States: starting, live, away (no connection, listing meanwhile), yielded (the
 agent itself is connected, listing meanwhile), polling (by configuration),
 refused (the key is refused). Somebody should look where an agent is refused,
-paused or without rules, where the ledger cannot be written, or where messages
-to a target of `[[notify]]` do not arrive.
+paused or without rules, where rules or a configuration were refused, where a
+decider gives no word, where the ledger cannot be written, where the page cannot
+be served, or where messages to a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon; otherwise 69 no daemon.")]
@@ -101,8 +102,16 @@ fn attention(status: &Status) -> Vec<String> {
             lines.push(format!("messages to `{}` do not arrive: {why}", output::shown(&target.name)));
         }
     }
+    for (path, _) in refused(status) {
+        lines.push(format!("what is in `{}` now is not in force: `doorman check` says why", output::shown(path)));
+    }
+    lines.extend(unserved(status));
     for agent in &status.agents {
         let who = output::shown(agent.handle.as_deref().unwrap_or(agent.id.as_str()));
+        for decider in &agent.deciders_failing {
+            let decider = output::shown(decider);
+            lines.push(format!("{who} gets no word of the decider {decider}: what it is asked about stays pending"));
+        }
         if agent.state == AgentState::Refused {
             lines.push(format!("{who} is refused: {}", output::shown(&agent.why)));
         }
@@ -154,16 +163,31 @@ fn page(status: &Status, now: Timestamp) -> String {
         let (name, why) = (output::shown(&target.name), output::shown(target.why.as_deref().unwrap_or_default()));
         page += &format!("\nmessages to `{name}` do not arrive: {why}\n");
     }
-    let configuration = (&status.configuration.path, &status.configuration.problem);
-    let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
-    for (path, problem) in std::iter::once(configuration).chain(files) {
-        if let Some(problem) = problem {
-            let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
-            let (path, problem) = (output::shown(path), output::shown_lines(problem));
-            page += &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", problem.trim_end());
-        }
+    for line in unserved(status) {
+        page += &format!("\n{line}\n");
+    }
+    for (path, problem) in refused(status) {
+        let red = Style::new().fg_color(Some(AnsiColor::Red.into()));
+        let (path, problem) = (output::shown(path), output::shown_lines(problem));
+        page += &format!("\n{red}what is in `{path}` now is not in force:{red:#}\n{}\n", problem.trim_end());
     }
     page
+}
+
+/// The files that were refused since what is in force was loaded, each with why.
+fn refused(status: &Status) -> impl Iterator<Item = (&str, &str)> {
+    let configuration = (&status.configuration.path, &status.configuration.problem);
+    let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
+    let all = std::iter::once(configuration).chain(files);
+    all.filter_map(|(path, problem)| Some((path.as_str(), problem.as_deref()?)))
+}
+
+/// Where there is no page, and why.
+fn unserved(status: &Status) -> impl Iterator<Item = String> {
+    let said = |place: &PageStatus| {
+        format!("the page is not served at {}: {}", output::shown(&place.address), output::shown(&place.problem))
+    };
+    status.page.iter().map(said)
 }
 
 fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
@@ -214,6 +238,7 @@ mod tests {
                     pending: 3,
                     deferred: 2,
                     in_flight: 1,
+                    deciders_failing: vec!["screen".to_owned()],
                     last_listing: Some(at("2026-11-23T11:59:20Z")),
                     ..AgentStatus::starting(
                         AgentId::parse("11111111-2222-4333-8444-555555555555").unwrap(),
@@ -240,8 +265,17 @@ mod tests {
             configuration: Default::default(),
             ledger: "ok".to_owned(),
             notify: Vec::new(),
+            page: vec![PageStatus { address: "127.0.0.1:8480".to_owned(), problem: "in use".to_owned() }],
             counters: Default::default(),
         };
+        let attention = attention(&status).join("\n");
+        for so in [
+            "`/etc/doorman/rules.toml` now is not in force",
+            "not served at 127.0.0.1:8480: in use",
+            "no word of the decider screen",
+        ] {
+            assert!(attention.contains(so), "{so}: {attention}");
+        }
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
         doorman 0.1.0, ledger: ok
 
@@ -253,6 +287,8 @@ mod tests {
 
          RULES FILE               POLICY        MODE     SINCE
          /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below
+
+        the page is not served at 127.0.0.1:8480: in use
 
         what is in `/etc/doorman/rules.toml` now is not in force:
         error: no such key

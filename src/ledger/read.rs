@@ -28,7 +28,8 @@ pub use counted::{ByHour, Matches};
 pub use follow::Follow;
 pub use past::Moment;
 pub use recorded::{
-    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
+    AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
+    Totals,
 };
 
 /// Contacts that are read in one moment of the record, and held at once.

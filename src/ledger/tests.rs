@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::sqlite::{file, lock};
 use super::*;
-use crate::ledger::read::{OutcomeFilter, WantedContacts};
+use crate::ledger::read::{OutcomeFilter, TimeOf, WantedContacts};
 use crate::ledger::reasons::DecisionReasons;
 use crate::model::*;
 use crate::policy::decision::{By, Voice};

@@ -200,6 +200,7 @@ mod tests {
             guests: 0,
             guests_late: 0,
             last_listing: None,
+            deciders_failing: Vec::new(),
             remarks: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use jiff::SignedDuration;
 use tokio::sync::oneshot;
 
 use super::door::{self, Denied, Visitor, cookie_name};
@@ -24,6 +25,16 @@ use crate::ops::control::wire::{Answered, Call, ControlOp, OpError, OpReply};
 const REPLY_MAX: Duration = Duration::from_secs(25);
 /// Most fields of a form.
 const FIELDS_MAX: usize = 16;
+
+/// For how long a guest may be let in here: the word of the form, for people, and in hours. `doorman approve --for` takes any.
+pub(super) const LASTS: [(&str, &str, i64); 6] = [
+    ("", "for good", 0),
+    ("1h", "for an hour", 1),
+    ("4h", "for 4 hours", 4),
+    ("1d", "for a day", 24),
+    ("7d", "for 7 days", 7 * 24),
+    ("30d", "for 30 days", 30 * 24),
+];
 
 pub(super) type Fields = BTreeMap<String, String>;
 
@@ -87,15 +98,20 @@ pub(super) async fn answer(
     if let Err(denied) = made_here(&page, &fields, &name) {
         return door::turned_away(&page, denied);
     }
+    let lasts = fields.get("for").map_or("", String::as_str);
+    let Some((_, _, hours)) = LASTS.iter().find(|(word, ..)| *word == lasts) else {
+        return away(StatusCode::BAD_REQUEST, "the form names no time that this page offers");
+    };
+    let lasts = (verdict == Verdict::Approve && *hours > 0).then(|| SignedDuration::from_hours(*hours));
     let agent = fields.get("agent").and_then(|agent| AgentId::parse(agent).ok());
     let (Ok(id), Some(agent)) = (RequestId::parse(&id), agent) else {
         return away(StatusCode::BAD_REQUEST, "the form names no request of an agent");
     };
     // A reject is final: the person says it twice.
     if verdict == Verdict::Reject && fields.get("sure").is_none_or(|sure| sure != "yes") {
-        return views::sure(&page, &visitor, &id, &agent);
+        return views::sure(&page, &visitor, &id, &agent).await;
     }
-    match ask(&page, verdict, &id, &agent, &name).await {
+    match ask_as(&page, verdict, (&id, &agent), lasts, &format!("{name} via page")).await {
         Ok(answered) => {
             if answered.is_done() && verdict != Verdict::Defer {
                 page.just_answered(agent, id.clone());
@@ -113,22 +129,18 @@ pub(super) async fn answer(
     }
 }
 
-/// The same operation as `doorman approve`, under the person's name.
-async fn ask(page: &Page, verdict: Verdict, id: &RequestId, agent: &AgentId, name: &str) -> Result<Answered, OpError> {
-    ask_as(page, verdict, id, agent, &format!("{name} via page")).await
-}
-
-/// The same, as the record shall name the person.
+/// The same operation as `doorman approve`, as the record shall name the person; an approval, for so long.
 pub(super) async fn ask_as(
     page: &Page,
     verdict: Verdict,
-    id: &RequestId,
-    agent: &AgentId,
+    (id, agent): (&RequestId, &AgentId),
+    lasts: Option<SignedDuration>,
     person: &str,
 ) -> Result<Answered, OpError> {
     let error = |code: &str, message: &str| OpError { code: code.to_owned(), message: message.to_owned() };
     let target = id.as_str().to_owned();
-    let op = ControlOp::Answer { verdict, target, agent: Some(agent.clone()), for_ms: None, exact: true };
+    let for_ms = lasts.and_then(|lasts| u64::try_from(lasts.as_millis()).ok());
+    let op = ControlOp::Answer { verdict, target, agent: Some(agent.clone()), for_ms, exact: true };
     let person = Person::from(person);
     let (reply, receiver) = oneshot::channel();
     match tokio::time::timeout(SPEAK_MAX, page.calls.send(Call { op, person, reply })).await {

@@ -86,11 +86,17 @@ async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> R
         agent: card.agent_called,
         since: card.since,
         why: card.why,
+        told: card.told.iter().map(|word| if all { word.clone() } else { without_reason(word) }).collect(),
         link: link.to_owned(),
         approve: rights.may.contains(&Verdict::Approve),
         reject: rights.may.contains(&Verdict::Reject),
         hold: rights.may.contains(&Verdict::Defer) && !card.held,
     })
+}
+
+/// A decider's word alone: its reason may quote what the target is not to have.
+fn without_reason(word: &str) -> String {
+    word.split_once(": ").map_or(word, |(said, _)| said).to_owned()
 }
 
 /// `POST /r/LINK`: uses it up.
@@ -123,7 +129,7 @@ pub(super) async fn act(
         Some(name) => format!("{name} via link.{}", offer.target),
         None => format!("link.{}", offer.target),
     };
-    match ask_as(&page, verdict, &id, &offer.agent, &person).await {
+    match ask_as(&page, verdict, (&id, &offer.agent), None, &person).await {
         Ok(answered) => {
             let ok = answered.is_done();
             if ok && verdict != Verdict::Defer {

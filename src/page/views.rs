@@ -371,14 +371,25 @@ struct Sure {
     path: String,
     agent: String,
     card: Option<PendingCard>,
+    /// Where the board has no room for it: from the record.
+    it: Option<RequestPage>,
 }
 
-/// Asks once more before a reject.
-pub(super) fn sure(page: &Page, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
+/// Asks once more before a reject, and shows whom and what.
+pub(super) async fn sure(page: &Arc<Page>, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
     let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
     let card = pending_row(&board, Some(agent), id.as_str()).map(|(whose, row)| PendingCard::new(whose, row, now));
+    let it = match &card {
+        Some(_) => None,
+        None => {
+            let (id, of) = (id.clone(), agent.clone());
+            let read = page.read(move |page, reader| rows::read_request_of(page, reader, &id, &of, now)).await;
+            read.ok().flatten()
+        }
+    };
     let shell = Shell::new(page, visitor, "Reject?", "pending", 0);
-    let view = Sure { shell, id: id.to_string(), path: rows::path_of(id.as_str()), agent: agent.to_string(), card };
+    let (path, agent) = (rows::path_of(id.as_str()), agent.to_string());
+    let view = Sure { shell, id: id.to_string(), path, agent, card, it };
     html(StatusCode::OK, &view)
 }
 
@@ -418,6 +429,8 @@ pub(super) struct ReplyView {
     pub(super) agent: String,
     pub(super) since: rows::When,
     pub(super) why: String,
+    /// What deciders said of it.
+    pub(super) told: Vec<String>,
     pub(super) link: String,
     pub(super) approve: bool,
     pub(super) reject: bool,

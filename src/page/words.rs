@@ -18,6 +18,8 @@ pub struct Told {
     pub said: Option<(String, Timestamp, String)>,
     /// Why there are no reasons of then, or why they are not those of the decision.
     pub remark: Option<String>,
+    /// What deciders said of it, and what became of the contact, a sentence each.
+    pub beside: Vec<String>,
     /// The reasons of then.
     pub then: Option<Explanation>,
     /// What the rules in force say of it now, or why that cannot be said.

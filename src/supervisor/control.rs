@@ -17,7 +17,7 @@ use crate::ledger::Health;
 use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
-    Pending, PendingRow, RemovedEntries, Revoked, Settled, Status,
+    PageStatus, Pending, PendingRow, RemovedEntries, Revoked, Settled, Status,
 };
 use crate::ops::log::events;
 use crate::page::Logins;
@@ -134,7 +134,9 @@ impl Shared {
         let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         let notify = self.notify.status();
-        Status { version, agents, configuration, policies, ledger, notify, counters }
+        let unserved = self.page.iter().flat_map(|logins| logins.standing().problems());
+        let page = unserved.map(|(address, problem)| PageStatus { address, problem }).collect();
+        Status { version, agents, configuration, policies, ledger, notify, page, counters }
     }
 
     /// An agent whose task is just being started.
@@ -165,7 +167,7 @@ impl Shared {
     ) -> Result<OpReply, OpError> {
         let lasts = lasts.filter(|_| verdict == Verdict::Approve);
         let meant = target.1.clone();
-        let (handle, op) = match self.find(target, agent).await {
+        let (handle, op) = match self.find(target, agent, lasts.is_some()).await {
             Ok((handle, request)) => (handle, PersonCommand::Answer { verdict, request, lasts }),
             // Who is let in already may stay for longer, or for good. Not by the id of a request: whoever says that has seen it
             // pending, and does not know of the end that somebody else gave meanwhile.
@@ -203,6 +205,7 @@ impl Shared {
         &self,
         (target, meant): (&str, Target),
         agent: Option<&AgentId>,
+        for_a_time: bool,
     ) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
         let mut found = Vec::new();
         for member in self.chosen(agent)? {
@@ -219,7 +222,7 @@ impl Shared {
         }
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(self.nothing_pending(target, agent).await?),
+            0 => Err(self.nothing_pending(target, agent, for_a_time).await?),
             _ => {
                 let ids: Vec<&RequestId> = found.iter().map(|(_, id)| id).collect();
                 let rows = self.rows(agent).await?;
@@ -252,14 +255,19 @@ impl Shared {
     }
 
     /// Why a target names no pending request: its handle cannot be typed, it was answered already, or there is none.
-    async fn nothing_pending(&self, target: &str, agent: Option<&AgentId>) -> Result<OpError, OpError> {
+    async fn nothing_pending(
+        &self,
+        target: &str,
+        agent: Option<&AgentId>,
+        for_a_time: bool,
+    ) -> Result<OpError, OpError> {
         let rows = self.rows(agent).await?;
         if let Some(message) = finding::not_typed(target, &rows) {
             return Ok(error("ambiguous", message));
         }
         let (path, wanted, agent) = (self.settings.ledger.path.clone(), target.to_owned(), agent.cloned());
         let now = self.around.clock.now().wall;
-        let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, now)).await;
+        let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, now)).await;
         let message = said.ok().flatten().unwrap_or_else(|| {
             let target = StrangerText::new(target).shown(150);
             format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is")

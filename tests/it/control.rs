@@ -112,6 +112,7 @@ fn status() -> Status {
         configuration: Default::default(),
         ledger: "ok".to_owned(),
         notify: Vec::new(),
+        page: Vec::new(),
         counters: [("answered".to_owned(), 3)].into(),
     }
 }

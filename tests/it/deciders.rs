@@ -107,6 +107,18 @@ async fn the_sample_screens_and_its_word_is_recorded_shown_and_not_asked_for_aga
     assert!(row["told"][0].as_str().is_some_and(|told| told.starts_with("screen says defer: ")), "{row}");
     let (_, table, _) = site.cli(&["pending"]).await;
     assert!(table.contains("TOLD") && table.contains("screen says defer"), "{table}");
+    // Advice that changed nothing is shown as well.
+    let (_, why, _) = site.cli(&["explain", "@maybe/b"]).await;
+    assert!(why.contains(": screen says defer: nothing speaks against it"), "{why}");
+    let (_, why, _) = site.cli(&["explain", "@maybe/b", "--json"]).await;
+    let why: Value = serde_json::from_str(&why).unwrap_or_default();
+    assert_eq!(why["record"]["told"][0]["verdict"], "defer", "{why}");
+    let (code, test, err) = site.cli(&["explain", "@maybe/a", "--as-test"]).await;
+    assert!(code == 0 && test.contains("told = { screen = \"reject\" }"), "{test}{err}");
+    std::fs::write(site.path("tested.toml"), format!("{}\n{test}", rules("may = [\"reject\"]\n"))).unwrap();
+    let tested = site.path("tested.toml").display().to_string();
+    let (code, out, err) = site.cli(&["test", "--rules", &tested]).await;
+    assert_eq!(code, 0, "what is printed passes: {out}{err}");
     let (_, why, _) = site.cli(&["explain", "@maybe/a"]).await;
     assert!(why.contains("ask:unsure") && why.contains("screen says reject: looks like an offer"), "{why}");
     let (_, history, _) = site.cli(&["history"]).await;

@@ -78,7 +78,7 @@ async fn a_guest_of_a_person_is_removed_and_the_record_says_so() -> Result<(), S
     daemon.until("carol waits", |lines| lines.iter().any(|line| line["request"] == "r-1")).await?;
     let (code, out, err) = site.cli(&["approve", "@carol", "--for", "1s"]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.starts_with("approved carol (r-1); the contact ends at "), "{out}");
+    assert!(out.starts_with("approved @carol (r-1); the contact ends at "), "{out}");
     site.until("the contact is on record", |_| contacts(&site).is_empty() || contacts_are_ours(&site)).await?;
     daemon.kill().await;
 
@@ -117,7 +117,7 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     let (code, _, err) = site.cli(&["approve", "@dave", "--for", "0s"]).await;
     assert_eq!(code, 2, "{err}");
     let (code, out, err) = site.cli(&["approve", "@dave"]).await;
-    assert_eq!((code, out.as_str()), (0, "approved dave (r-2)\n"), "{err}");
+    assert_eq!((code, out.as_str()), (0, "approved @dave (r-2)\n"), "{err}");
     site.until("both are on record", |_| contacts(&site).len() == 2 && contacts_are_ours(&site)).await?;
     let (_, out, _) = site.cli(&["contacts"]).await;
     let row = |handle: &str| out.lines().find(|line| line.contains(handle)).unwrap_or_default().to_owned();
@@ -126,13 +126,22 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(out.contains("let in for a time: the contact ends at"), "{out}");
     // Said again, it counts from now; without `--for`, the guest stays.
     let (code, out, err) = site.cli(&["approve", "@carol", "--for", "30d"]).await;
-    assert!(code == 0 && out.starts_with("carol (r-1) is a guest already: the contact ends at "), "{out}{err}");
+    assert!(code == 0 && out.starts_with("@carol (r-1) was let in before: the contact now ends at "), "{out}{err}");
     let (_, out, _) = site.cli(&["contacts"]).await;
     assert!(out.lines().any(|line| line.contains("carol") && line.ends_with("in 29d")), "{out}");
+    for (command, expected) in
+        [(&["explain", "@carol"][..], " moved the end of the contact to "), (&["history"], ", moved by ")]
+    {
+        let (_, out, _) = site.cli(command).await;
+        assert!(out.contains(expected), "{out}");
+    }
     let (code, _, err) = site.cli(&["approve", "@dave", "--for", "1h"]).await;
-    assert!(code == 1 && err.contains("dave"), "whoever was let in for good gets no end: {err}");
+    assert!(code == 1 && err.contains("@dave is a contact without an end"), "whoever was let in for good: {err}");
+    let (code, _, err) = site.cli(&["approve", "@dave"]).await;
+    assert!(code == 1 && err.contains("`@dave` is already approved by"), "{err}");
     let (code, _, err) = site.cli(&["approve", "r-1"]).await;
     assert!(code == 1 && err.contains("already"), "whoever saw it pending lifts no end that another gave: {err}");
+    assert!(err.contains("`doorman approve @carol --for TIME` moves"), "and is told how: {err}");
     let (code, out, err) = site.cli(&["approve", "@carol", "--for", "7d", "--json"]).await;
     assert!(code == 0 && out.contains("\"end-moved\""), "{out}{err}");
     daemon.stop().await?;
@@ -147,7 +156,7 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(out.contains("1 let in for a time, 1 of them longer"), "{out}");
     assert!(out.contains("in shadow nothing is removed"), "{out}");
     let (_, out, _) = site.cli(&["contacts"]).await;
-    assert!(out.lines().any(|line| line.contains("carol") && line.ends_with("now")), "{out}");
+    assert!(out.lines().any(|line| line.contains("carol") && line.ends_with("overdue")), "{out}");
     daemon.stop().await?;
     assert_eq!(contacts(&site).len(), 2);
     let daemon = site.daemon();
@@ -157,9 +166,21 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     let (code, _, err) = site.cli(&["approve", "@erin", "--for", "7d"]).await;
     assert_eq!(code, 0, "{err}");
     let (code, out, err) = site.cli(&["approve", "@erin"]).await;
-    assert!(code == 0 && out.contains("erin (r-3) was a guest, and stays"), "{out}{err}");
+    assert!(code == 0 && out.contains("@erin (r-3) was let in before, and stays"), "{out}{err}");
     let (_, out, _) = site.cli(&["explain", "@erin"]).await;
-    assert!(!out.contains("let in for a time"), "{out}");
+    assert!(!out.contains("let in for a time") && out.contains(" lifted the end of the contact, at "), "{out}");
+    // Who is out again is not called approved.
+    let (code, out, err) = site.cli(&["revoke", "@erin", "--dry-run"]).await;
+    assert!(code == 0 && out.contains("erin") && err.contains("nothing was removed"), "{out}{err}");
+    assert_eq!(contacts(&site), ["dave", "erin"]);
+    let (code, _, err) = site.cli(&["revoke", "@erin", "--yes"]).await;
+    assert_eq!(code, 0, "{err}");
+    for target in ["@erin", "r-3"] {
+        let (code, _, err) = site.cli(&["approve", target]).await;
+        assert!(code == 1 && err.contains(" was approved by ") && err.contains("the contact was removed "), "{err}");
+    }
+    let (code, _, err) = site.cli(&["approve", "@carol", "--for", "1h"]).await;
+    assert!(code == 1 && err.contains("since its end had come"), "{err}");
     daemon.stop().await?;
     Ok(())
 }

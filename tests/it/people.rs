@@ -83,7 +83,7 @@ async fn several_are_answered_at_once_and_each_that_is_not_is_said() {
     settled(&site, 6, 0).await;
     let (code, out, err) = site.cli(&["approve", "@bob", "r-2", "@nobody"]).await;
     assert_eq!(code, 1, "{out}{err}");
-    assert!(out.contains("approved bob (r-1)\napproved carol (r-2)\n"), "{out}");
+    assert!(out.contains("approved @bob (r-1)\napproved @carol (r-2)\n"), "{out}");
     assert!(err.contains("@nobody: nothing pending has the id or handle `@nobody`"), "{err}");
 
     let (code, _, err) = site.cli(&["reject", "@bob"]).await;
@@ -129,15 +129,15 @@ async fn a_stranger_who_is_called_like_anothers_id_is_not_taken_for_them() {
     );
     assert!(site.control.state().requests.iter().all(|request| request.answered == 0));
     let (code, out, err) = site.cli(&["approve", "cafe1234-00"]).await;
-    assert_eq!((code, out.as_str()), (0, format!("approved carol ({carols})\n").as_str()), "{err}");
+    assert_eq!((code, out.as_str()), (0, format!("approved @carol ({carols})\n").as_str()), "{err}");
     let (code, out, err) = site.cli(&["reject", "@cafe1234"]).await;
-    assert_eq!((code, out.as_str()), (0, "rejected cafe1234 (r-2)\n"), "{err}");
+    assert_eq!((code, out.as_str()), (0, "rejected @cafe1234 (r-2)\n"), "{err}");
     // A whole id is one, whoever is called so.
     ask(&site, "r-3", "dave");
     ask(&site, "r-4", "r-3");
     settled(&site, 4, 2).await;
     let (code, out, err) = site.cli(&["approve", "r-3"]).await;
-    assert_eq!((code, out.as_str()), (0, "approved dave (r-3)\n"), "{err}");
+    assert_eq!((code, out.as_str()), (0, "approved @dave (r-3)\n"), "{err}");
     daemon.stop().await.unwrap();
 }
 
@@ -156,9 +156,13 @@ async fn a_review_answers_one_after_the_other() {
     let output = review.wait_with_output().await.unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
-    for part in
-        ["1 of 3  bob", "says: hello", "the rules: defer, by no_match", "rejected bob (r-1)", "carol (r-2) is on hold"]
-    {
+    for part in [
+        "1 of 3  bob",
+        "says: hello",
+        "the rules: defer, by no_match",
+        "rejected @bob (r-1)",
+        "@carol (r-2) is on hold",
+    ] {
         assert!(out.contains(part), "no `{part}` in\n{out}");
     }
     let state = site.control.state().requests;
@@ -179,7 +183,7 @@ async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
     let (code, out, err) = site.cli(&["approve", "@carol", "--remember", "friends"]).await;
     assert_eq!(
         (code, out.as_str()),
-        (0, "approved carol (r-1)\nnow on the list `friends`: `carol`; in force\n"),
+        (0, "approved @carol (r-1)\nnow on the list `friends`: `carol`; in force\n"),
         "{err}"
     );
     assert_eq!(std::fs::read_to_string(site.path("friends.txt")).unwrap(), "# Friends.\nann  # since ever\ncarol\n");
@@ -319,6 +323,64 @@ async fn status_tells_cron_by_its_exit_code() {
     assert_eq!(site.cli(&["pause"]).await.0, 0);
     let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
     assert!(code == 1 && out.contains("is paused: `doorman resume`"), "{out}");
+    assert_eq!(site.cli(&["resume"]).await.0, 0);
+    std::fs::write(site.path("rules.toml"), "version = 1\nnonsense = 1\n").unwrap();
+    assert_ne!(site.cli(&["reload", "--wait"]).await.0, 0);
+    let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
+    assert!(code == 1 && out.contains("rules.toml` now is not in force: `doorman check`"), "{out}");
+    std::fs::write(site.path("rules.toml"), RULES).unwrap();
+    assert_eq!(site.cli(&["reload", "--wait"]).await.0, 0);
+    assert_eq!(site.cli(&["status", "--exit-code"]).await.0, 0);
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_says_where_there_is_no_page() {
+    let site = site().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", &address)]);
+    daemon.said("page_refused", 1).await.unwrap();
+    let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
+    let expected = format!("the page is not served at {address}: ");
+    assert!(code == 1 && out.contains(&expected), "{out}");
+    let (code, out, _) = site.cli(&["status"]).await;
+    assert!(code == 0 && out.contains(&expected), "{out}");
+    daemon.stop().await.unwrap();
+    let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")]);
+    daemon.said("page_listening", 1).await.unwrap();
+    assert_eq!(site.cli(&["status", "--exit-code"]).await.0, 0);
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_changes_no_time_of_a_decision_and_a_handle_is_enough_for_history() {
+    let site = site().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    ask(&site, "r-1", "bob");
+    ask(&site, "r-2", "carol");
+    settled(&site, 2, 0).await;
+    let row = async || {
+        let (code, out, err) = site.cli(&["history", "@bob", "--json"]).await;
+        assert!(code == 0 && out.lines().count() == 1, "{out}{err}");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    let before = row().await;
+    assert_eq!((&before["request"], &before["by"]), (&"r-1".into(), &"no_match".into()), "{before}");
+    for (command, by) in [("pause", "paused"), ("resume", "no_match")] {
+        assert_eq!(site.cli(&[command]).await.0, 0);
+        let wait = async {
+            loop {
+                let row = row().await;
+                if row["by"] == by {
+                    return row;
+                }
+            }
+        };
+        let after = tokio::time::timeout(TIME, wait).await.unwrap();
+        assert_eq!(after["decided_at"], before["decided_at"], "{command}");
+    }
     daemon.stop().await.unwrap();
 }
 

@@ -34,6 +34,7 @@ impl From<AgentView> for AgentStatus {
             guests: view.guests,
             guests_late: view.guests_late,
             last_listing: view.last_listing,
+            deciders_failing: view.deciders_failing.iter().map(|(name, _)| name.as_str().to_owned()).collect(),
             remarks: view.remarks,
         }
     }

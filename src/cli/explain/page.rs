@@ -31,6 +31,7 @@ pub(crate) fn of(
         sentence: story.map(|story| sentences::sentence(story, &|at| time(at))).unwrap_or_default(),
         said: said.map(|said| (words(said), said.at, said.policy.clone())),
         remark: story.and_then(remark),
+        beside: story.map(|story| sentences::beside(story, &|at| time(at))).unwrap_or_default(),
         now: of_now(reader, recorded, now, global),
         then: printed.explanation,
     })

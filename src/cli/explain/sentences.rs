@@ -13,6 +13,7 @@ use crate::model::{Outcome, Verdict};
 use crate::policy::By;
 
 const HANDLE_CHARS: usize = 64;
+const REASON_CHARS: usize = 200;
 const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
@@ -55,20 +56,8 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
     if let Some(note) = &story.note {
         let _ = writeln!(out, "note: {}", output::shown(note));
     }
-    if let Some(removed) = &story.removed {
-        let note = removed.note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default();
-        let (by, at) = (output::shown(removed.by.strip_prefix("person:").unwrap_or(&removed.by)), time(removed.at));
-        let _ = match removed.by.starts_with("person:") {
-            true => writeln!(out, "the contact was removed by {by} at {at}{note}"),
-            false => writeln!(out, "removed: {by}; the end of the contact had come, at {at}"),
-        };
-    } else if let Some(end) = story.ends_at {
-        let _ = match story.end_in_doubt {
-            None => writeln!(out, "let in for a time: the contact ends at {}", time(end)),
-            Some(why) => {
-                writeln!(out, "let in for a time, to {}, and not removed by itself: {}", time(end), output::shown(why))
-            }
-        };
+    for line in beside(story, &time) {
+        let _ = writeln!(out, "{line}");
     }
     match story.older_requests.as_slice() {
         [] => {}
@@ -106,6 +95,47 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
         let _ = writeln!(out, "\nthe conditions as they were at {}, policy {}:", time(rules.at), short(&rules.policy));
     }
     out
+}
+
+/// What there is to say beside the decision, a sentence each, escaped: what deciders said, and what became of the contact.
+pub(super) fn beside(story: &Story, time: &impl Fn(Timestamp) -> String) -> Vec<String> {
+    let mut lines = Vec::new();
+    for word in &story.told {
+        let reason = word.reason.as_deref().map(|reason| format!(": {}", output::stranger(Some(reason), REASON_CHARS)));
+        let (decider, reason) = (output::shown(&word.decider), reason.unwrap_or_default());
+        lines.push(format!("told at {}: {decider} says {}{reason}", time(word.at), word.verdict));
+    }
+    let noted = |note: &Option<String>| {
+        note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default()
+    };
+    if let Some(moved) = &story.end_moved {
+        let (by, at, note) = (output::shown(&moved.by), time(moved.at), noted(&moved.note));
+        lines.push(match moved.ends_at {
+            Some(end) => format!("{by} moved the end of the contact to {}, at {at}{note}", time(end)),
+            None => format!("{by} lifted the end of the contact, at {at}{note}: the guest stays"),
+        });
+    }
+    if let Some(removed) = &story.removed {
+        let (by, at, note) = (
+            output::shown(removed.by.strip_prefix("person:").unwrap_or(&removed.by)),
+            time(removed.at),
+            noted(&removed.note),
+        );
+        lines.push(match removed.by.starts_with("person:") {
+            true => format!("the contact was removed by {by} at {at}{note}"),
+            false => format!("removed: {by}; the end of the contact had come, at {at}"),
+        });
+    } else if let Some(at) = story.contact_removed_at {
+        lines.push(format!("the contact was removed, not by doorman, which saw that at {}", time(at)));
+    } else if let Some(end) = story.ends_at {
+        lines.push(match story.end_in_doubt {
+            None => format!("let in for a time: the contact ends at {}", time(end)),
+            Some(why) => {
+                format!("let in for a time, to {}, and not removed by itself: {}", time(end), output::shown(why))
+            }
+        });
+    }
+    lines
 }
 
 /// What happened, in one sentence that begins with the verdict.
@@ -194,6 +224,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{EndMoved, Word};
     use super::*;
     use crate::model::{AgentId, RequestId};
 
@@ -212,7 +243,10 @@ mod tests {
             note: None,
             ends_at: None,
             end_in_doubt: None,
+            end_moved: None,
             removed: None,
+            contact_removed_at: None,
+            told: Vec::new(),
             answered_at: None,
             outcome: None,
             settled: None,
@@ -262,6 +296,31 @@ mod tests {
             }),
             "reject by spam, decided at 08:00:01; not answered: the rules are in shadow"
         );
+    }
+
+    #[test]
+    fn what_was_told_and_what_became_of_the_contact_is_said() {
+        let mut story = story();
+        let reason = Some("sales\n\u{1b}[2J".to_owned());
+        story.told.push(Word { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
+        story.ends_at = Some(at(3_600));
+        let said = |story: &Story| beside(story, &|at| time(at, at, &TimeZone::UTC));
+        assert_eq!(
+            said(&story),
+            [
+                "told at 08:00:02: screen says reject: sales\\n\\u{1b}[2J",
+                "let in for a time: the contact ends at 09:00:00"
+            ]
+        );
+        story.told.clear();
+        let moved =
+            |ends_at| EndMoved { ends_at, by: "ann".to_owned(), at: at(5), note: Some("they asked".to_owned()) };
+        story.end_moved = Some(moved(Some(at(3_600))));
+        assert_eq!(said(&story)[0], "ann moved the end of the contact to 09:00:00, at 08:00:05, note: they asked");
+        (story.end_moved, story.ends_at) = (Some(moved(None)), None);
+        assert_eq!(said(&story), ["ann lifted the end of the contact, at 08:00:05, note: they asked: the guest stays"]);
+        (story.end_moved, story.contact_removed_at) = (None, Some(at(9)));
+        assert_eq!(said(&story), ["the contact was removed, not by doorman, which saw that at 08:00:09"]);
     }
 
     #[test]

@@ -169,6 +169,8 @@ mod tests {
             lasts: None,
             ends_at: None,
             end_in_doubt: None,
+            end_moved: None,
+            contact_removed_at: None,
         }
     }
 

@@ -46,6 +46,9 @@ pub fn json(request: &RecordedRequest) -> String {
         .map(|word| json!({ "as": word, "at": request.settled_at, "elsewhere": request.elsewhere }));
     let removed = request.removed.as_ref();
     let removed = removed.map(|one| json!({ "by": one.by, "at": one.at, "note": one.note }));
+    let end_moved = request.end_moved.as_ref();
+    let end_moved =
+        end_moved.map(|one| json!({ "ends_at": one.ends_at, "by": one.by, "at": one.at, "note": one.note }));
     // In this order, which `json!` would not keep.
     let fields = [
         ("request", json!(request.request.id)),
@@ -65,7 +68,9 @@ pub fn json(request: &RecordedRequest) -> String {
         ("settled", json!(settled)),
         ("ends_at", json!(request.ends_at)),
         ("end_in_doubt", json!(request.end_in_doubt.map(|doubt| doubt.as_str()))),
+        ("end_moved", json!(end_moved)),
         ("removed", json!(removed)),
+        ("contact_removed_at", json!(request.contact_removed_at)),
     ];
     let fields: Vec<String> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
     ascii_json(&format!("{{{}}}\n", fields.join(",")))
@@ -170,14 +175,7 @@ impl Page {
             note.as_ref().map(|note| format!("[{who}: {}]", StrangerText::new(note).in_columns(TEXT_MAX)))
         };
         said.extend(noted("note", &request.note));
-        said.extend(request.removed.as_ref().map(|one| match one.by.strip_prefix("person:") {
-            Some(person) => format!("[removed by {}]", escaped(person)),
-            None => format!("[removed: {}]", escaped(&one.by)),
-        }));
-        if let (Some(end), None) = (request.ends_at, &request.removed) {
-            let doubt = if request.end_in_doubt.is_some() { " in doubt" } else { "" };
-            said.push(format!("[ends {}{doubt}]", self.time(end)));
-        }
+        said.extend(request.contact_notes(&|at| self.time(at)).iter().map(|note| format!("[{}]", escaped(note))));
         said.retain(|text| !text.is_empty());
         [
             time(Some(request.first_seen)),

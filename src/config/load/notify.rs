@@ -291,8 +291,13 @@ impl Loading<'_> {
         }
         let url = self.env.text("DOORMAN_PAGE_URL").is_some() || self.raw.scalars.contains_key("page.url");
         if !url {
-            let help = "add `url = \"https://…\"` to `[page]`, where browsers find it".to_owned();
-            self.refuse("notify.reply", &reply, "needs a page that a link can lead to", Some(help));
+            let help = "add `url = \"https://…\"` to `[page]`: the address by which browsers reach it, which `listen` does not tell";
+            self.refuse(
+                "notify.reply",
+                &reply,
+                "needs the `url` of the page that a link leads to",
+                Some(help.to_owned()),
+            );
             return None;
         }
         let Some(may) = may else { return Some(vec![Verdict::Reject, Verdict::Defer]) };

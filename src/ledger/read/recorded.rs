@@ -63,6 +63,48 @@ pub struct RecordedRequest {
     pub ends_at: Option<Timestamp>,
     /// Why it is not removed by itself.
     pub end_in_doubt: Option<GuestDoubt>,
+    /// What a person said of that end later.
+    pub end_moved: Option<EndMoved>,
+    /// When the contact that came of it was removed, by whomever; `None` while it is there, or was never seen.
+    pub contact_removed_at: Option<Timestamp>,
+}
+
+impl RecordedRequest {
+    /// What there is to say of the contact that came of it, in a few words each: its end, its removal. Names are as on record, so
+    /// they are to be escaped; times are in these words.
+    pub fn contact_notes(&self, time: &dyn Fn(Timestamp) -> String) -> Vec<String> {
+        if let Some(removed) = &self.removed {
+            return vec![match removed.by.strip_prefix("person:") {
+                Some(person) => format!("removed by {person}"),
+                None => format!("removed: {}", removed.by),
+            }];
+        }
+        if self.contact_removed_at.is_some() {
+            return vec!["removed, not by doorman".to_owned()];
+        }
+        let moved = self.end_moved.as_ref();
+        match self.ends_at {
+            Some(end) => {
+                let doubt = if self.end_in_doubt.is_some() { " in doubt" } else { "" };
+                let by = moved.map(|moved| format!(", moved by {}", moved.by)).unwrap_or_default();
+                vec![format!("ends {}{doubt}{by}", time(end))]
+            }
+            None => moved.map(|moved| format!("stays: end lifted by {}", moved.by)).into_iter().collect(),
+        }
+    }
+}
+
+/// A person's last word on the end of a guest's contact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndMoved {
+    /// The end from then on; `None`: the guest stays.
+    pub ends_at: Option<Timestamp>,
+    /// The person's name.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What they noted.
+    pub note: Option<String>,
 }
 
 /// The last removal, by doorman, of the contact that an answer made.

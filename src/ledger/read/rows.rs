@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    AnswerRecord, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf, Totals,
+    AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
+    Totals,
 };
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
@@ -14,14 +15,25 @@ use crate::ledger::sql::{self, Connection, Row, Text as _, params};
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::{By, Mode};
 
-/// The last decision and the last answer that was not withdrawn, beside each request.
+/// The last decision and the last answer that was not withdrawn, beside each request. The last column is when what the rules say
+/// was decided, where an agent was paused meanwhile: a pause and its end decide nothing anew.
 const SELECT: &str = "
     SELECT r.n, a.id, r.id, r.handle, r.name, r.message, r.inserted_at, r.first_seen, r.via, r.blanked, r.settled,
         d.at, d.verdict, d.\"by\", dp.hash,
         w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
         d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
         h.at, w.note, h.note, v.\"by\", v.at, v.note, w.lasts,
-        iif(g.over = 'again', NULL, g.ends_at), iif(g.over = 'again', NULL, g.doubt)
+        iif(g.over = 'again', NULL, g.ends_at), iif(g.over = 'again', NULL, g.doubt),
+        x.ends_at, x.person, x.at, x.note,
+        (SELECT CASE WHEN count(*) = count(removed_at) THEN max(removed_at) END FROM contact
+            WHERE request = r.n AND request IS NOT NULL),
+        CASE WHEN EXISTS (SELECT 1 FROM decision WHERE request = r.n AND \"by\" = 'paused') THEN (
+            SELECT y.at FROM decision y
+            JOIN decision l ON l.n = (SELECT max(n) FROM decision WHERE request = r.n AND \"by\" <> 'paused')
+            WHERE y.request = r.n AND y.\"by\" <> 'paused' AND y.n > coalesce((
+                SELECT max(n) FROM decision o WHERE o.request = r.n AND o.\"by\" <> 'paused'
+                    AND (o.verdict <> l.verdict OR o.\"by\" <> l.\"by\" OR o.mode <> l.mode OR o.policy <> l.policy)), 0)
+            ORDER BY y.n LIMIT 1) END
     FROM request r
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
@@ -30,7 +42,8 @@ const SELECT: &str = "
     LEFT JOIN policy wp ON wp.n = w.policy
     LEFT JOIN hold h ON h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL
     LEFT JOIN removal v ON v.n = (SELECT max(n) FROM removal WHERE request = r.n AND outcome = 'removed')
-    LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE request = r.n) ";
+    LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE request = r.n)
+    LEFT JOIN guest_end x ON x.n = (SELECT max(n) FROM guest_end WHERE request = r.n) ";
 
 /// Rows that are read in one transaction where nobody asks for one moment of the file.
 const PAGE_ROWS: usize = 512;
@@ -226,6 +239,8 @@ fn touched_since(connection: Connection<'_>, agent: Option<&AgentId>, since: Tim
              WHERE ?2 IS NULL OR a.id = ?2",
         "SELECT h.request FROM agent a CROSS JOIN hold h ON h.agent = a.n AND max(h.at, coalesce(h.ended_at, h.at)) >= ?1
              WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT x.request FROM guest_end x JOIN request r ON r.n = x.request JOIN agent a ON a.n = r.agent
+             WHERE x.at >= ?1 AND (?2 IS NULL OR a.id = ?2)",
         "SELECT v.request FROM agent a CROSS JOIN removal v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
              WHERE ?2 IS NULL OR a.id = ?2",
     ] {
@@ -340,7 +355,8 @@ fn text(row: &Row<'_>, column: usize) -> sql::Result<Option<StrangerText>> {
 fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
     let settled: Option<String> = row.get(10)?;
     let Micros(first_seen) = row.get(7)?;
-    let decided_at = time(row, 11)?;
+    let newest_at = time(row, 11)?;
+    let decided_at = time(row, 44)?.or(newest_at);
     let answer = match maybe::<Answer>(row, 15)? {
         None => None,
         Some(answer) => {
@@ -359,7 +375,7 @@ fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
     // after it.
     let by_answer = answer.as_ref().is_some_and(|answer| match answer.outcome {
         None | Some(Outcome::Unknown | Outcome::Confirmed(_) | Outcome::Presumed(_)) => true,
-        Some(Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused) => answered_at >= decided_at,
+        Some(Outcome::SettledElsewhere | Outcome::Gone | Outcome::Refused) => answered_at >= newest_at,
     });
     let (decided_at, verdict, by, policy) = if by_answer {
         (answered_at, answer.as_ref().map(|answer| answer.answer.verdict()), maybe::<By>(row, 16)?, maybe(row, 17)?)
@@ -373,9 +389,7 @@ fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
         (_, Some(_)) => Some(Outcome::SettledElsewhere),
     };
     let happened =
-        [time(row, 11)?, answered_at, time(row, 20)?, time(row, 21)?, time(row, 25)?, time(row, 30)?, time(row, 34)?]
-            .into_iter()
-            .flatten();
+        [11, 18, 20, 21, 25, 30, 34, 41].into_iter().map(|column| time(row, column)).collect::<Result<Vec<_>, _>>()?;
     let shadow = !by_answer && row.get_ref(24)?.text_or_null()?.is_some_and(|mode| mode == "shadow");
     let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
     let removed = match row.get::<_, Option<String>>(33)? {
@@ -388,12 +402,17 @@ fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
         lasts: row.get::<_, Option<i64>>(36)?.map(SignedDuration::from_micros),
         ends_at: time(row, 37)?,
         end_in_doubt: maybe(row, 38)?,
+        end_moved: match time(row, 41)? {
+            Some(at) => Some(EndMoved { ends_at: time(row, 39)?, by: row.get(40)?, at, note: row.get(42)? }),
+            None => None,
+        },
+        contact_removed_at: time(row, 43)?,
         row: row.get(0)?,
         decision_row: row.get(27)?,
         answer_row: row.get(28)?,
         answer_after: row.get(29)?,
         mode: if shadow { Mode::Shadow } else { Mode::Enforce },
-        happened_at: happened.fold(first_seen, Timestamp::max),
+        happened_at: happened.into_iter().flatten().fold(first_seen, Timestamp::max),
         settled_at: time(row, 25)?,
         elsewhere: row.get::<_, Option<bool>>(26)?.unwrap_or(false),
         agent: get(row, 1)?,

@@ -103,15 +103,25 @@ async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
         person: "zoe".into(),
         at: at(second),
     };
-    let shown = || LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap().ends_at;
+    let recorded = || LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+    let shown = || recorded().ends_at;
+    let notes = || recorded().contact_notes(&|at| at.as_second().to_string());
+    assert_eq!(notes(), [format!("ends {}", at(3_602).as_second())]);
     ledger.commit(vec![moved(Some(at(9_000)), 20)]).await.unwrap();
     assert_eq!((load(&ledger, 21).await.guests[0].stay.ends_at, shown()), (at(9_000), Some(at(9_000))));
+    assert_eq!(notes(), [format!("ends {}, moved by zoe", at(9_000).as_second())]);
+    assert_eq!(recorded().happened_at, at(20), "it is the last thing that happened");
+    let reader = LedgerReader::open(&world.path()).unwrap();
+    let since = Filter { time: TimeOf::Happened, since: Some(at(15)), ..Filter::default() };
+    assert_eq!(reader.requests(&since).unwrap().len(), 1);
     ledger.commit(vec![moved(None, 30)]).await.unwrap();
     assert_eq!((load(&ledger, 31).await.guests.len(), shown()), (0, None));
+    assert_eq!(notes(), ["stays: end lifted by zoe"]);
     assert_eq!(LedgerReader::open(&world.path()).unwrap().contacts(None).unwrap()[0].ends_at, None);
     // Whoever stays is a contact like others: its removal counts.
     ledger.commit(vec![gone(false, 40)]).await.unwrap();
     assert_eq!(kinds(&load(&ledger, 41).await).last(), Some(&HistoryKind::Removed));
+    assert_eq!((recorded().contact_removed_at, notes()), (Some(at(40)), vec!["removed, not by doorman".to_owned()]));
     let words: i64 = world.sql().query_row("SELECT count(*) FROM guest_end", [], |row| row.get(0)).unwrap();
     assert_eq!(words, 2, "who said so stays on record");
 }
@@ -129,6 +139,7 @@ async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
     let memory = load(&ledger, 23).await;
     assert_eq!((memory.guests.len(), kinds(&memory).last()), (0, Some(&HistoryKind::Removed)));
     let shown = LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+    assert_eq!(shown.contact_notes(&|at| at.to_string()), ["removed by zoe"]);
     assert_eq!(shown.removed.map(|one| one.by), Some("person:zoe".to_owned()));
 }
 

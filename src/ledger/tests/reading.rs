@@ -149,3 +149,30 @@ async fn while_a_page_of_output_waits_no_transaction_is_open() {
     assert_eq!(read, [1_200, 5, 1_100]);
     assert_eq!(reader.requests(&Filter::default()).unwrap().len(), 1_200);
 }
+
+#[tokio::test]
+async fn a_pause_and_its_end_decide_nothing_anew() {
+    let world = World::new();
+    let ledger = world.open();
+    let paused = |second| {
+        let decision = Box::new(decision(Verdict::Defer, By::Paused));
+        Record::Decided { agent: agent(), request: id("r1"), decision, circumstances: circumstances(), at: at(second) }
+    };
+    let shown = || {
+        let recorded = LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+        (recorded.by.unwrap().to_string(), recorded.decided_at.unwrap())
+    };
+    ledger.commit(vec![seen("r1", Some("ann"), 0), paused(1)]).await.unwrap();
+    assert_eq!(shown(), ("paused".to_owned(), at(1)), "nothing else was decided yet");
+    ledger.commit(vec![decided("r1", Verdict::Defer, "unsure", 5)]).await.unwrap();
+    assert_eq!(shown(), ("unsure".to_owned(), at(5)));
+    ledger.commit(vec![paused(10)]).await.unwrap();
+    assert_eq!(shown(), ("paused".to_owned(), at(5)));
+    ledger.commit(vec![decided("r1", Verdict::Defer, "unsure", 11), paused(12)]).await.unwrap();
+    ledger.commit(vec![decided("r1", Verdict::Defer, "unsure", 13)]).await.unwrap();
+    assert_eq!(shown(), ("unsure".to_owned(), at(5)));
+    ledger.commit(vec![decided("r1", Verdict::Defer, "other", 20)]).await.unwrap();
+    assert_eq!(shown(), ("other".to_owned(), at(20)), "that was another decision");
+    ledger.commit(vec![paused(21), decided("r1", Verdict::Defer, "unsure", 22)]).await.unwrap();
+    assert_eq!(shown(), ("unsure".to_owned(), at(22)), "and so is the first once more");
+}

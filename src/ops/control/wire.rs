@@ -353,8 +353,20 @@ pub struct Status {
     /// The targets of `[[notify]]`.
     #[serde(default)]
     pub notify: Vec<NotifyStatus>,
+    /// Where the page is to be served, and is not.
+    #[serde(default)]
+    pub page: Vec<PageStatus>,
     /// Since the start: frames malformed, events unknown, decisions, answers, … by stable names.
     pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+/// One place of `status --json` at which there is no page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageStatus {
+    /// The port, the socket's file, or what the service manager handed over.
+    pub address: String,
+    /// Why the page is not served there.
+    pub problem: String,
 }
 
 /// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
@@ -473,6 +485,9 @@ pub struct AgentStatus {
     pub guests_late: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
+    /// Deciders that give no word, by name.
+    #[serde(default)]
+    pub deciders_failing: Vec<String>,
     /// What people should know beside the state, a sentence each; escaped.
     #[serde(default)]
     pub remarks: Vec<String>,
@@ -496,6 +511,7 @@ impl AgentStatus {
             guests: 0,
             guests_late: 0,
             last_listing: None,
+            deciders_failing: Vec::new(),
             remarks: Vec::new(),
         }
     }

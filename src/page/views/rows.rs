@@ -12,7 +12,7 @@ use super::super::words::Told;
 use super::shown;
 use crate::ledger::read::RecordedContact;
 use crate::ledger::{LedgerReader, RecordedRequest};
-use crate::model::{AgentId, AgentState, ContactKind, RequestId, Verdict};
+use crate::model::{AgentId, AgentState, ContactKind, Handle, RequestId, Verdict};
 use crate::ops::board::AgentBoard;
 use crate::ops::control::wire::PendingRow;
 use crate::policy::By;
@@ -154,6 +154,8 @@ pub(in crate::page) struct PendingCard {
     /// Where it waits for something else than a person.
     pub(in crate::page) stage: Option<String>,
     pub(in crate::page) held: bool,
+    /// Whose handle is plain may be let in for a time.
+    pub(in crate::page) plain: bool,
     pub(in crate::page) doubts: Vec<String>,
     /// What deciders said of it.
     pub(in crate::page) told: Vec<String>,
@@ -181,6 +183,7 @@ impl PendingCard {
             why: why(row.by.as_deref()),
             stage,
             held: row.by.as_deref().is_some_and(|by| by.starts_with("hold:")),
+            plain: row.handle.as_deref().is_some_and(|handle| Handle::parse(handle).is_ok()),
             doubts: row.doubts.iter().map(|doubt| shown(Some(doubt), 200)).collect(),
             told: row.told.iter().map(|word| shown(Some(word), 300)).collect(),
         }
@@ -197,6 +200,8 @@ pub(in crate::page) struct HistoryRow {
     pub(in crate::page) verdict: &'static str,
     pub(in crate::page) by: String,
     pub(in crate::page) outcome: String,
+    /// What became of the contact.
+    pub(in crate::page) notes: Vec<String>,
 }
 
 fn of_verdict(verdict: Option<Verdict>) -> &'static str {
@@ -216,6 +221,7 @@ impl HistoryRow {
             verdict: of_verdict(one.verdict),
             by: why(one.by.as_ref().map(By::to_string).as_deref()),
             outcome: outcome.unwrap_or_else(|| "pending".to_owned()),
+            notes: one.contact_notes(&clock).iter().map(|note| shown(Some(note), 200)).collect(),
         }
     }
 }
@@ -242,6 +248,8 @@ pub(in crate::page) struct RequestPage {
     pub(in crate::page) sentence: String,
     pub(in crate::page) note: Option<String>,
     pub(in crate::page) remark: Option<String>,
+    /// What deciders said, and what became of the contact, a sentence each.
+    pub(in crate::page) beside: Vec<String>,
     pub(in crate::page) then: Option<Side>,
     pub(in crate::page) now: Option<Side>,
     pub(in crate::page) no_now: Option<String>,
@@ -314,6 +322,18 @@ impl Side {
     }
 }
 
+/// The same, if it is a request to this agent.
+pub(in crate::page) fn read_request_of(
+    page: &Page,
+    reader: &LedgerReader,
+    id: &RequestId,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<Option<RequestPage>, String> {
+    let recorded = reader.request(id).map_err(|error| error.to_string())?;
+    recorded.filter(|one| one.agent == *agent).map(|one| shown_of(page, reader, one, now)).transpose()
+}
+
 /// Reads what `explain` shows.
 pub(in crate::page) fn read_request(
     page: &Page,
@@ -321,8 +341,17 @@ pub(in crate::page) fn read_request(
     id: &RequestId,
     now: Timestamp,
 ) -> Result<Option<RequestPage>, String> {
-    let Some(recorded) = reader.request(id).map_err(|error| error.to_string())? else { return Ok(None) };
-    let Told { sentence, said, remark, then, now: today } =
+    let recorded = reader.request(id).map_err(|error| error.to_string())?;
+    recorded.map(|one| shown_of(page, reader, one, now)).transpose()
+}
+
+fn shown_of(
+    page: &Page,
+    reader: &LedgerReader,
+    recorded: RecordedRequest,
+    now: Timestamp,
+) -> Result<RequestPage, String> {
+    let Told { sentence, said, remark, beside, then, now: today } =
         (page.words.explain)(reader, &recorded, now, &clock, page.config.clone())?;
     let then = then.zip(said).map(|(then, (said, at, policy))| Side::new(&then, said, at, &policy, now));
     let (today, no_now) = match today {
@@ -333,8 +362,8 @@ pub(in crate::page) fn read_request(
         Err(why) => (None, Some(why)),
     };
     let (handle, name, message) = texts(&recorded, MESSAGE_CHARS);
-    Ok(Some(RequestPage {
-        id: id.to_string(),
+    Ok(RequestPage {
+        id: recorded.request.id.to_string(),
         agent: name_of(&names(page), &recorded.agent),
         handle,
         name,
@@ -343,11 +372,12 @@ pub(in crate::page) fn read_request(
         sentence,
         note: recorded.note.as_deref().map(|note| shown(Some(note), 500)),
         remark: remark.map(|remark| shown(Some(&remark), 500)),
+        beside: beside.iter().map(|line| shown(Some(line), 500)).collect(),
         then,
         now: today,
         no_now,
         card: None,
-    }))
+    })
 }
 
 impl RequestPage {
@@ -360,6 +390,7 @@ impl RequestPage {
             name: card.name.clone(),
             message: card.message.clone(),
             sentence: "it is pending, and not on record yet".to_owned(),
+            beside: card.told.clone(),
             card: Some(card),
             ..Self::default()
         }

@@ -1,11 +1,12 @@
 //! What to say to somebody whose id or handle does not name exactly one pending request.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ledger::read::Filter;
+use crate::ledger::read::{Filter, WantedContacts};
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Handle, Outcome, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{DoubtRow, PendingRow};
@@ -69,16 +70,43 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 }
 
 /// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
-pub(super) fn already(path: &Path, target: &str, agent: Option<AgentId>, now: Timestamp) -> Option<String> {
+/// `for_a_time`: an approval with an end was wanted.
+pub(super) fn already(
+    path: &Path,
+    target: &str,
+    agent: Option<AgentId>,
+    for_a_time: bool,
+    now: Timestamp,
+) -> Option<String> {
     let reader = LedgerReader::open(path).ok()?;
     let meant = Target::parse(target);
     let by_id = meant.id().and_then(|id| reader.request(&id).ok().flatten());
     let recorded = by_id.or_else(|| {
         let handle = Some(meant.handle()?.to_string());
-        let filter = Filter { handle, agent, since: now.checked_sub(LATELY).ok(), limit: Some(1), ..Filter::default() };
+        let since = now.checked_sub(LATELY).ok();
+        let filter = Filter { handle, agent: agent.clone(), since, limit: Some(1), ..Filter::default() };
         reader.requests(&filter).ok()?.pop()
-    })?;
-    Some(sentence(target, &recorded, now))
+    });
+    let without_end = for_a_time && recorded.as_ref().is_none_or(|one| one.ends_at.is_none());
+    let handle = without_end.then(|| meant.handle()).flatten();
+    if let Some(handle) = handle.filter(|handle| is_contact(&reader, agent.as_ref(), handle)) {
+        return Some(format!(
+            "@{handle} is a contact without an end, and `--for` gives an end only to the contact that the approval makes: \
+             `doorman revoke @{handle}`, and approve the next request of @{handle} with `--for`"
+        ));
+    }
+    Some(sentence(target, &recorded?, now))
+}
+
+fn is_contact(reader: &LedgerReader, agent: Option<&AgentId>, handle: &Handle) -> bool {
+    let fits = |text: Option<&str>| text.and_then(|text| Handle::parse(text).ok()).is_some_and(|one| one == *handle);
+    let wanted = WantedContacts { agent, owner: Some(handle.owner()), fits: Some(&fits), ..WantedContacts::default() };
+    let mut found = false;
+    let read = reader.each_contact(&wanted, |_| {
+        found = true;
+        ControlFlow::Break(())
+    });
+    read.is_ok() && found
 }
 
 fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String {
@@ -96,7 +124,22 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
                 None => "`doorman`".to_owned(),
             };
             let ago = age(answer.at, now);
-            format!("`{target}` is already {} by {by}, {ago} ago", done(answer.answer.verdict()))
+            let said = done(answer.answer.verdict());
+            if let Some(gone) = removed(recorded, now) {
+                return format!(
+                    "`{target}` was {said} by {by}, {ago} ago, and the contact was removed {gone}: a request is answered once, so \
+                     that only a new one can be approved"
+                );
+            }
+            let by_handle = match (recorded.ends_at, recorded.request.sender.handle()) {
+                (Some(_), Some(handle)) => {
+                    format!(
+                        ": a guest, whose end `doorman approve @{handle} --for TIME` moves and `doorman approve @{handle}` lifts"
+                    )
+                }
+                (Some(_), None) | (None, _) => String::new(),
+            };
+            format!("`{target}` is already {said} by {by}, {ago} ago{by_handle}")
         }
         (_, Some(settled)) if settled == "gone" => {
             format!("`{target}` is no longer pending: the platform does not list it any more")
@@ -106,6 +149,18 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
             format!("`{target}` is no longer pending: it was settled by somebody else ({settled})")
         }
         (_, None) => format!("`{target}` is on record, but not pending now: `doorman history` says more"),
+    }
+}
+
+/// When and by whom the contact that came of a request was removed, if it was.
+fn removed(recorded: &RecordedRequest, now: Timestamp) -> Option<String> {
+    let ago = |at| age(at, now);
+    match &recorded.removed {
+        Some(removed) => Some(match removed.by.strip_prefix("person:") {
+            Some(person) => format!("{} ago by {}", ago(removed.at), StrangerText::new(person).shown(60)),
+            None => format!("{} ago, since its end had come", ago(removed.at)),
+        }),
+        None => recorded.contact_removed_at.map(|at| format!("{} ago, not by doorman", ago(at))),
     }
 }
 

@@ -75,8 +75,39 @@ async fn a_reject_is_asked_twice_and_a_hold_is_kept() {
     assert!(wait_is(&site), "asking is not acting");
     let again = field(&asked.body, "form");
     let sure = way.form("/requests/r-1/reject", &[("form", &again), ("agent", AGENT), ("sure", "yes")]).send().await;
-    assert!(sure.code == 200 && sure.body.contains("rejected carol"), "{sure:?}");
+    assert!(sure.code == 200 && sure.body.contains("rejected @carol"), "{sure:?}");
     assert_eq!(recorded(&site, "r-1").await["verdict"], "reject");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_is_let_in_here_too_and_what_became_of_the_contact_is_shown() {
+    acting!(site, daemon, way, form);
+    ask(&site, "r-2", "dave", "Dave", "me, too?");
+    let pending = until(&way, "/pending", "dave", |page| page.contains("dave")).await;
+    assert!(pending.contains("<option value=\"7d\">for 7 days</option>"), "{pending}");
+    let fields = |lasts| [("form", form.as_str()), ("agent", AGENT), ("for", lasts)];
+    let bad = way.form("/requests/r-1/approve", &fields("9y")).send().await;
+    assert!(bad.code == 400 && site.control.counts().pending == 2, "{bad:?}");
+    let asked = way.form("/requests/r-2/reject", &fields("7d")).send().await;
+    assert!(asked.body.contains("<h2>dave</h2>") && asked.body.contains("me, too?"), "whom, and what: {asked:?}");
+    let done = way.form("/requests/r-1/approve", &fields("7d")).send().await;
+    assert!(done.code == 200 && done.body.contains("the contact ends at"), "{done:?}");
+    until(&way, "/contacts", "carol", |page| page.contains("carol")).await;
+    let (request, history) = ("/requests/r-1", "/history");
+    until(&way, request, "its end", |page| page.contains("let in for a time: the contact ends at")).await;
+    until(&way, history, "its end", |page| page.contains(">ends 20")).await;
+    let (code, _, err) = site.cli(&["approve", "@carol", "--for", "2h"]).await;
+    assert_eq!(code, 0, "{err}");
+    until(&way, request, "the other end", |page| page.contains(" moved the end of the contact to ")).await;
+    until(&way, history, "the other end", |page| page.contains(", moved by ")).await;
+    assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
+    until(&way, request, "no end", |page| page.contains(" lifted the end of the contact")).await;
+    until(&way, history, "no end", |page| page.contains("stays: end lifted by ")).await;
+    let (code, _, err) = site.cli(&["revoke", "@carol", "--yes"]).await;
+    assert_eq!(code, 0, "{err}");
+    until(&way, request, "the removal", |page| page.contains("the contact was removed by ")).await;
+    until(&way, history, "the removal", |page| page.contains(">removed by ")).await;
     daemon.stop().await.unwrap();
 }
 
@@ -127,6 +158,8 @@ async fn a_request_that_was_settled_meanwhile_says_so() {
     acting!(site, daemon, way, form);
     assert_eq!(site.cli(&["approve", "r-1"]).await.0, 0);
     until(&way, "/history", "approved", |page| page.contains(">approved<")).await;
+    let asked = way.form("/requests/r-1/reject", &[("form", &form), ("agent", AGENT)]).send().await;
+    assert!(asked.body.contains("<h2>carol</h2>") && asked.body.contains("may I?"), "from the record: {asked:?}");
     let late = way.form("/requests/r-1/approve", &[("form", &form), ("agent", AGENT)]).send().await;
     assert!(late.code == 409 && late.body.contains("is already approved by"), "{late:?}");
     daemon.stop().await.unwrap();
