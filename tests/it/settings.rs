@@ -109,7 +109,15 @@ fn config_says_where_everything_of_an_agent_came_from() {
     let (code, said) = doorman(here, &["config", "--config", "doorman.toml"], &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("rules.toml (the default), connection poll (the file)"), "{said}");
-    assert!(said.lines().any(|line| line.starts_with("platform.rest_url") && line.ends_with("from `platform.url`")));
+    let row = said.lines().find(|line| line.trim().starts_with("platform.rest_url")).unwrap();
+    assert!(row.trim_end().ends_with("from `platform.url`"), "{row}");
+    // Longer values leave the table straight.
+    let header = said.lines().next().unwrap();
+    let (value, from) = (header.find("VALUE").unwrap(), header.find("FROM").unwrap());
+    let table: Vec<&str> = said.lines().take_while(|line| !line.is_empty()).collect();
+    assert!(
+        table.len() > 20 && table.iter().all(|line| &line[value - 1..value] == " " && &line[from - 1..from] == " ")
+    );
     let (_, said) = doorman(here, &["config", "--json", "--config", "doorman.toml"], &[]);
     let shown: serde_json::Value = serde_json::from_str(&said).unwrap();
     let agent = &shown["agents"][0];
