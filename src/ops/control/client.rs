@@ -54,7 +54,7 @@ pub enum ClientError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// Done, and this is the answer.
-    Reply(OpReply),
+    Reply(Box<OpReply>),
     /// The daemon has it, and will say what came of it in its log.
     Accepted,
 }
@@ -103,7 +103,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn call(&self, op: &ControlOp) -> Result<OpReply, ClientError> {
         match self.give(op, true).await? {
-            Submitted::Reply(reply) => Ok(reply),
+            Submitted::Reply(reply) => Ok(*reply),
             Submitted::Accepted => Err(self.broken("it did not wait for the answer")),
         }
     }
@@ -147,7 +147,10 @@ impl Client {
             return Ok(Submitted::Accepted);
         }
         if status.is_success() {
-            return serde_json::from_slice(&body).map(Submitted::Reply).map_err(|error| self.broken(error));
+            return serde_json::from_slice(&body)
+                .map(Box::new)
+                .map(Submitted::Reply)
+                .map_err(|error| self.broken(error));
         }
         Err(self.said_no(status, &body))
     }
