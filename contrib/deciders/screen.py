@@ -58,8 +58,11 @@ def serve(handler, arguments, port):
     else:
         listener = socket.create_server(("127.0.0.1", int(arguments[0]) if arguments else port))
     listener.listen(16)
-    server = socketserver.ThreadingTCPServer(None, handler, bind_and_activate=False)
-    server.daemon_threads, server.socket = True, listener
+    # Of the listener's own family: the unit allows no other, and the server makes a socket before it is given this one.
+    of_listener = {"address_family": listener.family, "daemon_threads": True}
+    server = type("Server", (socketserver.ThreadingTCPServer,), of_listener)(None, handler, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
     print("listening on", listener.getsockname(), flush=True)
     server.serve_forever()
 
