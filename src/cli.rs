@@ -60,7 +60,7 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// The configuration file; else `DOORMAN_CONFIG`, else /etc/doorman/doorman.toml
+    /// The configuration file; else `DOORMAN_CONFIG`, else doorman.toml here, else in /etc/doorman
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
 }
@@ -188,6 +188,23 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// The configuration in this directory, for whoever names none. One that somebody else could have put here, to have a command act
+/// on another daemon or another record, is not used.
+fn configured_here() -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = PathBuf::from("doorman.toml");
+    let found = std::fs::metadata(&file).ok().filter(std::fs::Metadata::is_file)?;
+    let ours = found.uid() == 0 || found.uid() == nix::unistd::geteuid().as_raw();
+    if ours && found.mode() & 0o022 == 0 {
+        return Some(file);
+    }
+    output::note(
+        "doorman: the doorman.toml in this directory is not used, since somebody else could have written it: name it with \
+         `--config`\n",
+    );
+    None
+}
+
 /// Agents that share a thread before there is another one.
 const AGENTS_A_THREAD: usize = 64;
 /// Most threads for agents.
@@ -224,7 +241,7 @@ pub fn main() -> u8 {
         Ok(cli) => cli,
         Err(error) => return misread(error),
     };
-    global.config = global.config.or_else(|| variable("DOORMAN_CONFIG"));
+    global.config = global.config.or_else(|| variable("DOORMAN_CONFIG")).or_else(configured_here);
     let result = match command {
         Command::Init(args) => init::run(args, &global),
         Command::Run(args) => run::run(args, &global),

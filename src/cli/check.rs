@@ -30,9 +30,9 @@ use crate::secret;
   doorman check --config doorman.toml  another configuration
   doorman check --format github        annotations in a workflow
 
-Without --config and DOORMAN_CONFIG, a doorman.toml in the current directory is
-used, then /etc/doorman/doorman.toml. Problems of doorman.toml and of the rules
-are reported together.
+Without --config and DOORMAN_CONFIG, every command uses the doorman.toml in the
+current directory, then /etc/doorman/doorman.toml. Problems of doorman.toml and
+of the rules are reported together.
 
 Exit status: 0 good, 1 warnings under --strict, 78 refused.")]
 pub struct Args {
@@ -60,12 +60,6 @@ impl Args {
     }
 }
 
-/// The configuration that counts: the one that is named, else the one in this directory, if there is one.
-pub(super) fn nearest(global: &Global) -> Global {
-    let here = || Some(PathBuf::from("doorman.toml")).filter(|file| file.is_file());
-    Global { config: global.config.clone().or_else(here) }
-}
-
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if let Some(file) = &args.file {
@@ -76,7 +70,6 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         return Err(CliError::new(2, message));
     }
     let format = if args.json { Format::Json } else { args.format };
-    let global = nearest(global);
     let mut checked = Checked { format, ..Checked::default() };
     let (mut ledger, mut names, mut deciders) = (None, None, None);
     let named = args.rules.is_some();
@@ -135,6 +128,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         Format::Human => {
             let from = global
                 .config
+                .clone()
                 .filter(|_| !named)
                 .map(|file| format!("{}: ", output::shown(&file.display().to_string())));
             let from = from.or_else(|| (!named && checked.files.is_empty()).then(nowhere)).unwrap_or_default();

@@ -219,7 +219,7 @@ fn names(table: &str) -> BTreeSet<String> {
 
 /// The options of the command line that is being typed are not known here.
 fn asked() -> Global {
-    Global { config: variable("DOORMAN_CONFIG") }
+    Global { config: variable("DOORMAN_CONFIG").or_else(super::configured_here) }
 }
 
 /// What the daemon says, if there is one and it answers at once.

@@ -52,7 +52,7 @@ configuration, rules, or a port or socket that somebody else has; if several
 apply, the first that is shown
 
 Where nothing names a configuration, a `doorman.toml` in this directory counts
-before /etc, as with `doorman check`; the output says which it is.")]
+before /etc, as with every command; the output says which it is.")]
 pub struct Args {
     /// Do not try the WebSocket
     #[arg(long)]
@@ -116,7 +116,6 @@ impl Findings {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut findings = Findings::default();
-    let global = &super::check::nearest(global);
     match config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default()) {
         Err(report) => findings.fail(78, "configuration", format!("refused\n{}", report.render(false).trim_end())),
         Ok(loaded) => {

@@ -77,8 +77,6 @@ struct Show {
 /// # Errors
 /// 1 where there is no such list or entry, 78 where the rules are or would be refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    // The configuration in this directory, where none is named: as with `check`.
-    let global = &super::check::nearest(global);
     match args.action {
         Action::Show(args) => show(&args, global),
         Action::Add(args) => change(&args, global, ListFile::add),

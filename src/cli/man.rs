@@ -25,7 +25,10 @@ pub struct Args {
 
 /// Where doorman looks, and what it keeps.
 const FILES: [(&str, &str); 5] = [
-    ("/etc/doorman/doorman.toml", "The configuration, where neither --config nor DOORMAN_CONFIG names another."),
+    (
+        "/etc/doorman/doorman.toml",
+        "The configuration, where neither --config nor DOORMAN_CONFIG names another, and there is none in the current directory.",
+    ),
     (
         "/etc/doorman/rules.toml",
         "The rules, and the list files that they name. Each agent of the configuration names its own.",

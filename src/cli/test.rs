@@ -9,7 +9,7 @@ use serde_json::json;
 use super::explain::sources::{refused, rules_path};
 use super::findings::{self, Case, Finding, Format};
 use super::ledger::print;
-use super::{CliError, Global, check};
+use super::{CliError, Global};
 use crate::diagnostics::Severity;
 use crate::policy::{self, Loaded, TestResult};
 
@@ -36,7 +36,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let format = if args.json { Format::Json } else { args.format };
-    let path = rules_path(args.rules, None, &check::nearest(global))?;
+    let path = rules_path(args.rules, None, global)?;
     let loaded = policy::load_named(&path);
     if loaded.policy.is_none() && loaded.tests.is_empty() {
         let found = findings::of_report(&loaded.report);

@@ -348,3 +348,37 @@ async fn a_revoke_of_very_many_takes_the_oldest_and_says_how_many_are_left() {
     let several = ["revoke", "bots/7", "@bots/7", "contact-7", "bots/7", "--any", "--dry-run", "--json"];
     assert_eq!(place.doorman(&several).1.lines().count(), 1);
 }
+
+#[tokio::test]
+async fn what_check_finds_good_here_is_what_the_other_commands_use() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Folder::new();
+    place.record(vec![seen("r1")]).await;
+    let here = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.args(arguments).current_dir(place.0.path()).env_clear().env("HOME", place.path("home"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let commands: [&[&str]; 4] = [
+        &["history", "--json"],
+        &["explain", "r1", "--json"],
+        &["ledger", "info", "--json"],
+        &["contacts", "--agent", "b000"],
+    ];
+    for command in commands {
+        let (code, out, err) = here(command);
+        assert!(code == 0 && !err.contains("there is none"), "{command:?}: {out}{err}");
+    }
+    let (_, config, _) = here(&["config", "--json"]);
+    assert!(config.contains("\"doorman.toml\""), "{config}");
+    // One that others may write may be another's word: it is said, and not used.
+    let file = place.path("doorman.toml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    for command in commands {
+        let (code, out, err) = here(command);
+        assert!(code != 0 && err.contains("not used"), "{command:?}: {out}{err}");
+    }
+    assert_eq!(place.doorman(&["history", "-q"]).0, 0, "whoever names it means it");
+}

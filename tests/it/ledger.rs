@@ -411,3 +411,12 @@ async fn a_group_is_written_in_the_order_of_its_batches() {
     assert_eq!(order, (0..3000).map(|n| format!("r{n}")).collect::<Vec<_>>());
     ledger.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_page_names_the_schema_of_this_version() {
+    let dir = Dir::new();
+    filled(&dir.ledger()).await.close().await.unwrap();
+    let schema = LedgerReader::open(&dir.ledger()).unwrap().totals().unwrap().schema;
+    let page = include_str!("../../docs/ledger.md");
+    assert!(page.contains(&format!("`PRAGMA user_version` is the schema's number, now {schema};")), "it is {schema}");
+}

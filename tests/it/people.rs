@@ -268,6 +268,9 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     // Nothing is removed unless somebody agrees.
     let (code, out, _) = site.cli(&["revoke", "--since", "1h", "--dry-run"]).await;
     assert!(code == 0 && out.contains("ann") && !out.contains("carol") && !out.contains("erin"), "{out}");
+    let (code, out, err) = site.cli(&["revoke", "--since", "1h"]).await;
+    assert!(code == 2 && out.contains("ann") && err.contains("`--yes`"), "it asks first: {out}{err}");
+    contacts(&site, 5, &[]).await;
     // By the id of the request behind it, as `contacts` shows it; who is nobody is said.
     let (code, out, err) = site.cli(&["revoke", "r-4", "@zoe", "--dry-run"]).await;
     assert!(
