@@ -150,7 +150,8 @@ fn table(object: &Object, known: &BTreeMap<String, String>) -> String {
 }
 
 fn generated() -> String {
-    let Said { mut structs, ops, enums } = said_by(&read("src/ops/control/wire.rs"));
+    let Said { mut structs, ops, enums } =
+        said_by(&[read("src/ops/control/wire.rs"), read("src/ops/control/wire/status.rs")].concat());
     structs.extend(said_by(&read("src/ops/health.rs")).structs);
     structs.retain(|object| !object.fields.is_empty());
     let link = |object: &Object| format!("[`{}`](#{})", object.name, object.name.to_lowercase());
