@@ -86,6 +86,10 @@ pub struct Inbox {
     entries: BTreeMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<QueuePosition, RequestId>,
+    /// The same for those that rules deferred before.
+    ready_again: BTreeMap<QueuePosition, RequestId>,
+    /// Whether the last one that was taken was one of those.
+    again_was_last: bool,
     /// To be decided again at a time of the wall clock.
     timers: BTreeSet<(Timestamp, RequestId)>,
     /// To be decided again, or released, at a time of the monotonic clock.
@@ -131,6 +135,8 @@ impl Inbox {
         Self {
             entries: BTreeMap::new(),
             ready: BTreeMap::new(),
+            ready_again: BTreeMap::new(),
+            again_was_last: false,
             timers: BTreeSet::new(),
             delays: BTreeSet::new(),
             tombstones: tombstones::Tombstones::default(),
@@ -249,7 +255,7 @@ impl Inbox {
         self.tombstones.remove(&request.id);
         let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
         entry.before = tombstone.map(|_| Before::Another);
-        self.insert(entry, Queue::Ready);
+        self.insert(entry, Queue::Ready { again: false });
         Seen::New
     }
 
@@ -286,8 +292,11 @@ impl Inbox {
         let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
         (entry.shown_in, entry.before) = (number, before);
         // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
-        let queue =
-            if first { Queue::Delayed { until: started + listing::HOLD_MAX, held: true } } else { Queue::Ready };
+        let queue = if first {
+            Queue::Delayed { until: started + listing::HOLD_MAX, held: true }
+        } else {
+            Queue::Ready { again: false }
+        };
         self.insert(entry, queue);
         if before == Some(Before::Same) { Seen::Returned } else { Seen::New }
     }

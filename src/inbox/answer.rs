@@ -377,7 +377,10 @@ impl Inbox {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(flight) = entry.answer.take_flight() else { return };
         entry.answer = AnswerState::without(flight, recorded);
-        self.place(id, until.map_or(Queue::Ready, |until| Queue::Delayed { until, held: false }));
+        match until {
+            Some(until) => self.place(id, Queue::Delayed { until, held: false }),
+            None => self.requeue(id),
+        }
     }
 
     /// The answer was sent and nothing certain was heard.

@@ -38,9 +38,17 @@ pub enum Stage {
 /// Where a request waits to be decided. While its answer is on its way, or its fate unknown, it waits nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
-    Ready,
-    Resting { reconsider_at: Option<Timestamp> },
-    Delayed { until: Mono, held: bool },
+    /// `again`: rules deferred it before, and are asked again.
+    Ready {
+        again: bool,
+    },
+    Resting {
+        reconsider_at: Option<Timestamp>,
+    },
+    Delayed {
+        until: Mono,
+        held: bool,
+    },
     Out,
 }
 
@@ -212,7 +220,7 @@ impl Entry {
     pub fn stage(&self) -> Stage {
         match (self.queue, self.answer.unknown_since()) {
             (_, Some(ended)) => Stage::Unknown { ended },
-            (Queue::Ready, None) => Stage::Ready,
+            (Queue::Ready { .. }, None) => Stage::Ready,
             (Queue::Resting { reconsider_at }, None) => Stage::Resting { reconsider_at },
             (Queue::Delayed { until, held }, None) => Stage::Delayed { until, held },
             (Queue::Out, None) => Stage::InFlight,

@@ -1,11 +1,13 @@
 //! Which requests are due, and when: each stands in the queue of its stage, and in no other.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::entry::Queue;
-use super::{Entry, Inbox, QueuePosition, Stage, text_of};
+use super::{Entry, Inbox, Next, QueuePosition, Stage, text_of};
 use crate::clock::{Mono, Now};
-use crate::model::RequestId;
+use crate::model::{RequestId, Verdict};
 
 impl Inbox {
     /// Lets go of what the first pass listed.
@@ -35,14 +37,19 @@ impl Inbox {
         }
     }
 
-    /// The oldest request that is ready to be decided.
+    /// The request that is decided next. A reload sends everybody who waits for a person back to the queue, and a new sender must
+    /// not wait for all of them: those that rules deferred before take every second turn, and the others the rest.
     pub(crate) fn next_ready(&self) -> Option<&RequestId> {
-        self.ready.values().next()
+        let (mut new, mut again) = (self.ready.values(), self.ready_again.values());
+        match self.again_was_last {
+            true => new.next().or_else(|| again.next()),
+            false => again.next().or_else(|| new.next()),
+        }
     }
 
-    /// All ready requests, oldest first.
+    /// All ready requests, oldest first: those that rules deferred before come last.
     pub fn ready(&self) -> impl Iterator<Item = &RequestId> {
-        self.ready.values()
+        self.ready.values().chain(self.ready_again.values())
     }
 
     /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
@@ -52,7 +59,12 @@ impl Inbox {
 
     /// Ready to be decided (again).
     pub(crate) fn requeue(&mut self, id: &RequestId) {
-        self.place(id, Queue::Ready);
+        let deferred = |entry: &Entry| {
+            let by_rules = matches!(entry.answer.next(), Some(Next::Rules));
+            by_rules && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
+        };
+        let again = self.entries.get(id).is_some_and(|entry| deferred(entry));
+        self.place(id, Queue::Ready { again });
     }
 
     /// Everything that rests and fits goes back to the queue.
@@ -90,8 +102,11 @@ impl Inbox {
         let (before, place) = (entry.queue, entry.place);
         entry.queue = queue;
         self.unlist(id, before, place);
+        if let (Queue::Ready { again }, false) = (before, matches!(queue, Queue::Ready { .. })) {
+            self.again_was_last = again;
+        }
         match queue {
-            Queue::Ready => drop(self.ready.insert(place, id.clone())),
+            Queue::Ready { again } => drop(self.ready_mut(again).insert(place, id.clone())),
             Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
             Queue::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
             Queue::Resting { reconsider_at: None } | Queue::Out => {}
@@ -100,10 +115,14 @@ impl Inbox {
 
     pub(super) fn unlist(&mut self, id: &RequestId, queue: Queue, place: QueuePosition) {
         match queue {
-            Queue::Ready => drop(self.ready.remove(&place)),
+            Queue::Ready { again } => drop(self.ready_mut(again).remove(&place)),
             Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
             Queue::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
             Queue::Resting { reconsider_at: None } | Queue::Out => {}
         }
+    }
+
+    fn ready_mut(&mut self, again: bool) -> &mut BTreeMap<QueuePosition, RequestId> {
+        if again { &mut self.ready_again } else { &mut self.ready }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Answer, Sender};
-use crate::policy::By;
+use crate::policy::{By, Decision, ErrorKind, PolicyHash};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,6 +101,30 @@ fn an_inserted_at_in_the_future_does_not_push_a_request_back() {
     inbox.see_event(future, at(1));
     inbox.see_event(request("next"), at(2));
     assert_eq!(ready(&inbox), ["future", "next"]);
+}
+
+#[test]
+fn a_new_request_does_not_wait_for_all_that_are_decided_again() {
+    let mut inbox = inbox();
+    for name in ["a", "b", "c", "d"] {
+        inbox.see_event(request(name), at(1));
+        let decision = Decision::error(ErrorKind::Internal, PolicyHash::new("ab"));
+        inbox.entry_mut(&id(name)).unwrap().decided(decision);
+        inbox.rest(&id(name), None);
+    }
+    inbox.requeue_resting(|_| true);
+    inbox.see_event(request("new"), at(2));
+    inbox.see_event(request("newer"), at(3));
+    let mut order = Vec::new();
+    while let Some(next) = inbox.next_ready().cloned() {
+        order.push(next.to_string());
+        inbox.rest(&next, None);
+    }
+    assert_eq!(order, ["a", "new", "b", "newer", "c", "d"]);
+    inbox.requeue_resting(|_| true);
+    inbox.order(&id("d"), said());
+    inbox.requeue(&id("d"));
+    assert_eq!(inbox.next_ready(), Some(&id("d")), "what a person said is nothing to be decided again");
 }
 
 #[test]
