@@ -237,7 +237,7 @@ impl Inbox {
         // request. A moment after the end it may still be a late one, and a listing tells.
         let tombstone = self.tombstones.get(&request.id);
         if let Some(tombstone) = &tombstone {
-            if tombstone.subject.may_be(Subject::of(&request)) {
+            if tombstone.may_be(&request) {
                 return Seen::Settled;
             }
             if now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
@@ -277,7 +277,7 @@ impl Inbox {
                 return Seen::Settled;
             }
             // Another sender or time under the same id is another request: nothing that was said binds it.
-            let same = tombstone.subject.may_be(Subject::of(&request));
+            let same = tombstone.may_be(&request);
             before = Some(if same { Before::Same } else { Before::Another });
             if let Some(said) = tombstone.answer.filter(|_| same) {
                 answer = AnswerState::returned(said, tombstone.subject);
@@ -319,10 +319,11 @@ impl Inbox {
     }
 
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
-    pub(crate) fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, now: Now) {
+    /// `changed`: it showed another sender when it ended.
+    pub(crate) fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, changed: bool, now: Now) {
         let mark = self.mark();
         let subject = Subject::of(request);
-        self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject });
+        self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject, changed });
     }
 
     /// One page of the pass under way. Requests that have an owner now come back in the order of the page, each with
@@ -433,7 +434,8 @@ impl Inbox {
             meant.unwrap_or_else(|| Subject::of(&entry.request))
         });
         let subject = subject.unwrap_or_default();
-        self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject });
+        let changed = self.entries.get(id).is_some_and(|entry| answer.is_some() && !entry.is_as_answered());
+        self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject, changed });
         let entry = *self.entries.remove(id)?;
         self.text_bytes -= text_of(&entry.request);
         self.unlist(id, entry.queue, entry.place);

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Mark, Said, Subject};
 use crate::clock::Mono;
-use crate::model::{Answer, RequestId};
+use crate::model::{Answer, ContactRequest, RequestId};
 use crate::policy::By;
 
 /// A listing that began this soon after a request was settled may be stale and is not believed about it.
@@ -48,6 +48,16 @@ pub struct Tombstone {
     pub answer: Option<Said>,
     /// Whom and when it was.
     pub subject: Subject,
+    /// The answer was for another sender than the request showed when it ended.
+    pub changed: bool,
+}
+
+impl Tombstone {
+    /// Whether it may be this request that has ended. One whose sender changed after its answer was decided is bound to that answer,
+    /// whoever it shows: nobody can tell what became of it.
+    pub(super) fn may_be(&self, request: &ContactRequest) -> bool {
+        self.changed || self.subject.may_be(Subject::of(request))
+    }
 }
 
 /// The same, kept small.
@@ -62,8 +72,8 @@ struct Kept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Settled,
-    /// We answered it, by that name.
-    Answered(Answer, u32),
+    /// We answered it, by that name; it showed another sender by then.
+    Answered(Answer, u32, bool),
     /// It is remembered no more, or in a younger generation. It keeps its place until all are forgotten: a hash table that is
     /// full, and from which some are taken, doubles before it takes the next.
     Forgotten,
@@ -89,9 +99,9 @@ impl Generation {
         // Rounded up: a moment later is a moment longer in doubt.
         let at_ms = u64::try_from(tombstone.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let what = match tombstone.answer {
-            Some(answer) => {
-                self.number((answer.by, answer.lasts)).map_or(What::Settled, |by| What::Answered(answer.answer, by))
-            }
+            Some(answer) => self
+                .number((answer.by, answer.lasts))
+                .map_or(What::Settled, |by| What::Answered(answer.answer, by, tombstone.changed)),
             None => What::Settled,
         };
         let kept = Kept { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
@@ -120,12 +130,12 @@ impl Generation {
 
     fn get(&self, short: &Short) -> Option<Tombstone> {
         let kept = self.by_id.get(short)?;
-        let answer = match kept.what {
+        let (answer, changed) = match kept.what {
             What::Forgotten => return None,
-            What::Settled => None,
-            What::Answered(answer, by) => {
+            What::Settled => (None, false),
+            What::Answered(answer, by, changed) => {
                 let (by, lasts) = self.names.get(usize::try_from(by).ok()?)?.clone();
-                Some(Said { answer, by, lasts })
+                (Some(Said { answer, by, lasts }), changed)
             }
         };
         Some(Tombstone {
@@ -133,6 +143,7 @@ impl Generation {
             at: Mono::from_origin(Duration::from_millis(kept.at_ms)),
             answer,
             subject: kept.subject,
+            changed,
         })
     }
 
@@ -169,12 +180,16 @@ impl Tombstones {
         let before = self.find(&short);
         let known = before.as_ref().map_or(tombstone.subject, |before| before.subject);
         let subject = if tombstone.subject == Subject::default() { known } else { tombstone.subject };
+        let changed = match &before {
+            Some(before) if tombstone.answer.is_none() => before.changed,
+            Some(_) | None => tombstone.changed,
+        };
         let answer = tombstone.answer.or(before.and_then(|before| before.answer));
         self.remove_old(&short);
         if self.young.is_full() && !self.young.by_id.contains_key(&short) {
             self.turn();
         }
-        self.young.put(short, Tombstone { answer, subject, ..tombstone });
+        self.young.put(short, Tombstone { answer, subject, changed, ..tombstone });
     }
 
     pub(super) fn get(&self, id: &RequestId) -> Option<Tombstone> {
@@ -242,6 +257,7 @@ mod tests {
             at: Mono::ZERO + Duration::from_secs(second),
             answer: None,
             subject: Subject::default(),
+            changed: false,
         }
     }
 

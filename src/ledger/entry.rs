@@ -281,6 +281,8 @@ pub struct SavedRequest {
 pub struct RecentAnswer {
     /// To which request, as far as the record tells: without its texts.
     pub request: ContactRequest,
+    /// The request showed another sender when it ended.
+    pub changed: bool,
     /// Whose, where it let them in and no contact was ever known that came of it.
     pub unmet: Option<Sender>,
     /// What was said.

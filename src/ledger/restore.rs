@@ -324,11 +324,11 @@ impl Load<'_> {
         Ok(contacts.into_iter().map(|(_, contact)| contact).collect())
     }
 
-    /// Owners that were let in, since when, and of whom no contact was ever recognised. What a person said of one since
-    /// counts as if they had been let in then.
+    /// Owners that were let in, since when, and of whom no contact was ever recognised: since the intent, for the contact may come
+    /// and go before anybody hears what became of the answer. What a person said of one since counts as if they had been let in then.
     fn unmet(&self) -> sql::Result<Vec<(Arc<str>, Timestamp)>> {
         self.rows(
-            "SELECT r.owner, max(min(w.outcome_at),
+            "SELECT r.owner, max(min(w.at),
                  coalesce(max(CASE WHEN w.\"by\" GLOB 'person:*' THEN w.outcome_at END), 0),
                  coalesce((SELECT max(s.at) FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
                      AND s.said IN ('removed', 'not-removed')), 0))
@@ -471,8 +471,8 @@ impl Load<'_> {
             &format!(
                 "WITH last AS (SELECT outcome_at AS at FROM answer INDEXED BY answer_agent WHERE agent = ?1 AND {APPLIED}
                      ORDER BY n DESC LIMIT {RECENT_MIN})
-             SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND NOT EXISTS
-                 (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts
+             SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND r.id_reused = 0 AND NOT EXISTS
+                 (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts, {MEANT_FOR} IS NOT r.handle
              FROM answer w INDEXED BY answer_time JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= (SELECT min(at) FROM
                      (SELECT at FROM last UNION ALL SELECT max(at) - {RECENT_US} FROM last) AS since)
@@ -494,6 +494,7 @@ impl Load<'_> {
                 };
                 Ok(RecentAnswer {
                     request,
+                    changed: row.get(7)?,
                     unmet,
                     answer: parsed(row, 1)?,
                     by: parsed(row, 2)?,

@@ -146,7 +146,7 @@ pub fn replay(
             if one.by_person() {
                 course.said = Some(was(one));
                 if let (Some(verdict), Some(outcome)) = (one.verdict, one.outcome) {
-                    policy_state.settle_as(&one.request.id, handle, verdict, outcome, one.guest, event.at);
+                    policy_state.settle_as(&one.request.id, handle, verdict, outcome, one.guest, event.at, event.at);
                 }
             }
             policy_state.forget(&one.request.id);
@@ -204,7 +204,7 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
     let (id, handle) = (&one.request.id, one.request.sender.handle());
     policy_state.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
     let outcome = decision.verdict.answer().map_or(Outcome::Unknown, Outcome::Confirmed);
-    policy_state.settle_as(id, handle, decision.verdict, outcome, decision.lasts.is_some(), at);
+    policy_state.settle_as(id, handle, decision.verdict, outcome, decision.lasts.is_some(), at, at);
 }
 
 fn was(one: &Recorded) -> Said {

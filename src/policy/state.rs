@@ -294,10 +294,10 @@ impl PolicyState {
         outcome: Outcome,
         at: Timestamp,
     ) {
-        self.settle_as(request, handle, verdict, outcome, false, at);
+        self.settle_as(request, handle, verdict, outcome, false, at, at);
     }
 
-    /// The same; of an approval for a time (`guest`), or for good.
+    /// The same; of an approval for a time (`guest`), or for good, of a request that was `first_seen` then.
     pub fn settle_as(
         &mut self,
         request: &RequestId,
@@ -305,12 +305,16 @@ impl PolicyState {
         verdict: Verdict,
         outcome: Outcome,
         guest: bool,
+        first_seen: Timestamp,
         at: Timestamp,
     ) {
         match outcome {
             Outcome::Unknown => return,
             Outcome::Confirmed(_) | Outcome::Presumed(_) => {
-                let open = self.open.remove(request).filter(|open| !open.charges.is_empty());
+                let open = self.open.remove(request);
+                // The contact may come and go before anybody hears what became of the answer.
+                let since = open.as_ref().map_or(first_seen, |open| open.at).min(at);
+                let open = open.filter(|open| !open.charges.is_empty());
                 if let (Some(open), Outcome::Presumed(_)) = (open, outcome) {
                     self.ended_unconfirmed(request.clone(), open.at);
                 }
@@ -326,7 +330,7 @@ impl PolicyState {
                 if let (Some(kind), Some(handle)) = (kind, handle) {
                     self.history.add_of(handle.owner(), Some(handle), kind, Some(request), at);
                     if verdict == Verdict::Approve {
-                        self.history.doubts.let_in(handle.owner(), at);
+                        self.history.doubts.let_in(handle.owner(), since);
                     }
                 }
             }

@@ -158,7 +158,7 @@ fn happen(
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
     let guest = past.lasts.or_else(|| rule.and_then(|rule| rule.lasts)).is_some();
-    policy_state.settle_as(id, Some(handle), past.verdict, Outcome::Confirmed(answer), guest, at);
+    policy_state.settle_as(id, Some(handle), past.verdict, Outcome::Confirmed(answer), guest, at, at);
     if past.removed {
         // Removals are told apart by their times.
         let apart = SignedDuration::from_micros(number.into());

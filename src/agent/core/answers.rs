@@ -322,9 +322,9 @@ impl Core {
         let outcome = ending.outcome;
         let request = entry.request().clone();
         let let_in = applied && verdict == Verdict::Approve;
-        let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, now));
+        let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, entry.first_seen(), now));
         let guest = stay.is_some();
-        self.policy_state.settle_as(id, request.sender.handle(), verdict, outcome, guest, now.wall);
+        self.policy_state.settle_as(id, request.sender.handle(), verdict, outcome, guest, entry.first_seen(), now.wall);
         self.policy_state.forget(id);
         if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
         {

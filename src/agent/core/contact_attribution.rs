@@ -19,7 +19,8 @@ pub(super) struct Met {
 /// An answer that lets somebody in, from its intent until its contact is here.
 #[derive(Debug)]
 struct Approval {
-    request: RequestId,
+    /// `None`: another request has its id by now.
+    request: Option<RequestId>,
     /// The platform carried it out.
     applied: bool,
     /// When it was intended, or when it was applied, among the others.
@@ -50,7 +51,7 @@ impl ContactAttribution {
         match self.by_handle.get_mut(handle) {
             // They asked twice: whichever answer is carried out makes the contact.
             Some(approval) if approval.applied => {}
-            Some(approval) => approval.request = request.clone(),
+            Some(approval) => approval.request = Some(request.clone()),
             None => self.put(handle, request, false),
         }
     }
@@ -69,9 +70,16 @@ impl ContactAttribution {
     /// It was not, and will not be. A contact that came meanwhile is of nobody's making.
     pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
-        self.by_handle.get(handle).filter(|approval| approval.request == *request)?;
+        self.by_handle.get(handle).filter(|approval| approval.request.as_ref() == Some(request))?;
         self.remove(handle);
         self.met.remove(handle)
+    }
+
+    /// Another request has this id by now: the contact that the one before makes is not that of the new one.
+    pub(super) fn id_reused(&mut self, request: &RequestId) {
+        for approval in self.by_handle.values_mut() {
+            approval.request.take_if(|known| known == request);
+        }
     }
 
     /// A contact is here: by which request of ours, or by none, as far as can be told now. `None` is that the end of an answer
@@ -82,7 +90,7 @@ impl ContactAttribution {
         match self.by_handle.get(&handle) {
             None => Some((met, None)),
             Some(approval) if approval.applied => {
-                let request = self.remove(&handle).map(|approval| approval.request);
+                let request = self.remove(&handle).and_then(|approval| approval.request);
                 Some((met, request))
             }
             Some(_) => {
@@ -156,7 +164,7 @@ impl ContactAttribution {
     fn put(&mut self, handle: &Handle, request: &RequestId, applied: bool) {
         self.age += 1;
         self.ages.insert(self.age, handle.clone());
-        let approval = Approval { request: request.clone(), applied, age: self.age, missed: 0 };
+        let approval = Approval { request: Some(request.clone()), applied, age: self.age, missed: 0 };
         self.by_handle.insert(handle.clone(), approval);
         self.unseen += usize::from(applied);
         if self.by_handle.len() > APPROVALS_MAX
@@ -235,6 +243,18 @@ mod tests {
         attribution.intended(&id("r4"), Some(&bob));
         attribution.dropped(&id("r4"), Some(&bob));
         assert_eq!(made_by(attribution.meet(contact("bob"), true)), Some(Some("r3".into())));
+    }
+
+    #[test]
+    fn what_an_earlier_request_of_the_id_made_is_not_of_the_later_one() {
+        let mut attribution = ContactAttribution::default();
+        let ann = handle("ann");
+        attribution.applied(&id("r1"), Some(&ann));
+        attribution.id_reused(&id("r1"));
+        attribution.intended(&id("r1"), Some(&handle("eve")));
+        assert_eq!(attribution.unseen(), 1, "it counts all the same");
+        assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(None));
+        assert_eq!(attribution.unseen(), 0);
     }
 
     #[test]

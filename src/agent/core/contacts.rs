@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::contact_attribution::ContactAttribution;
 use crate::clock::{Mono, Now};
 use crate::inbox::Mark;
-use crate::model::{Contact, ContactId};
+use crate::model::{Contact, ContactId, RequestId};
 use crate::policy::Policy;
 use crate::policy::doubts::{Added, Doubts, OpenContacts};
 
@@ -223,6 +223,11 @@ impl Contacts {
     /// Whether it was removed lately.
     pub(super) fn has_left(&self, contact: &ContactId) -> bool {
         self.left.contains(contact)
+    }
+
+    /// Another request has this id by now.
+    pub(super) fn id_reused(&mut self, request: &RequestId) {
+        self.attribution.id_reused(request);
     }
 
     pub(super) fn due(&self) -> Option<Mono> {

@@ -325,6 +325,7 @@ impl Core {
         }
         if before == Some(Before::Another) {
             self.policy_state.id_reused(id);
+            self.contacts.id_reused(id);
         }
         self.policy_state.seen(id, request.sender.handle(), first_seen);
         self.policy_state.doubts_mut().still_pending(&request);

@@ -215,8 +215,9 @@ impl Core {
         }
     }
 
-    /// When a contact that was made just now ends, and when that was, by the platform's clock.
-    pub(super) fn stay(&self, lasts: SignedDuration, outcome: Outcome, now: Now) -> Stay {
+    /// When a contact that was made just now ends, and when that was, by the platform's clock; where nobody confirmed it, at any time
+    /// since the request was `first_seen`.
+    pub(super) fn stay(&self, lasts: SignedDuration, outcome: Outcome, first_seen: Timestamp, now: Now) -> Stay {
         let there = self.clock.there(now);
         let back = |at: Timestamp, by: SignedDuration| at.checked_sub(by).unwrap_or(Timestamp::MIN);
         let on = |at: Timestamp, by: SignedDuration| at.checked_add(by).unwrap_or(Timestamp::MAX);
@@ -227,7 +228,8 @@ impl Core {
                 Some(GuestDoubt::Presumed)
             }
         };
-        Stay { ends_at: on(wall, lasts), made_from: back(there, ANSWER_MAX), made_until: on(there, SKEW), doubt }
+        let made = if doubt.is_some() { there.min(first_seen) } else { there };
+        Stay { ends_at: on(wall, lasts), made_from: back(made, ANSWER_MAX), made_until: on(there, SKEW), doubt }
     }
 
     /// An approval for a time was carried out: its contact is looked for.

@@ -54,7 +54,7 @@ impl Core {
                 self.approval_ended(&answer.request.id, Some(handle), true, now);
             }
             let said = Said { answer: answer.answer, by: answer.by, lasts: answer.lasts };
-            self.inbox.remember_settled(&answer.request, Some(said), now);
+            self.inbox.remember_settled(&answer.request, Some(said), answer.changed, now);
         }
         for answer in refused {
             // What the platform did not allow (403) is asked again; what it called malformed is not.

@@ -127,15 +127,18 @@ impl Recorder<'_> {
                  AND (SELECT count(*) FROM request_change WHERE request = ?1) > {CHANGES_MAX}"
         ))?
         .execute([n])?;
-        self.sql("UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5 WHERE n = ?1")?.execute(
-            params![
-                n,
-                owner_of(&request.sender),
-                kept(request.sender.original()),
-                kept(request.name.as_ref()),
-                kept(request.message.as_ref()),
-            ],
-        )?;
+        self.sql(
+            "UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5, inserted_at = coalesce(?6, inserted_at)
+             WHERE n = ?1",
+        )?
+        .execute(params![
+            n,
+            owner_of(&request.sender),
+            kept(request.sender.original()),
+            kept(request.name.as_ref()),
+            kept(request.message.as_ref()),
+            request.inserted_at.map(Micros),
+        ])?;
         Ok(())
     }
 }

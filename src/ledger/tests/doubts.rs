@@ -96,7 +96,7 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     }
     batch.push(contact("c2", "bob", 2, Some("r2")));
     ledger.commit(batch).await.unwrap();
-    assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(2))]);
+    assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(1))], "since the intent");
     assert_eq!(doubted(&ledger).await, ["r1"], "no contact says that its approval was carried out");
     // The platform's word goes before what was presumed.
     ledger.commit(vec![settled("r1", Some(RequestStatus::Rejected), 3)]).await.unwrap();

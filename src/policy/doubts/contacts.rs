@@ -5,7 +5,7 @@
 //! clock is needed. Bound: [`OPEN_MAX`] contacts, [`OWNERS_MAX`] owners each.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,6 +16,8 @@ use crate::model::{Contact, ContactId, Handle};
 pub const OPEN_MAX: usize = 100_000;
 /// Most owners of one contact: the first, and the last ones.
 const OWNERS_MAX: usize = 16;
+/// Removed contacts whose owners are known, should they come again without a handle.
+pub(super) const PARTED_MAX: usize = 256;
 
 /// A contact that is open on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct OpenContacts {
     doubtful: usize,
     /// Some contact was not kept for want of room.
     crowded: bool,
+    /// Removed lately, oldest first.
+    parted: VecDeque<(ContactId, Gone)>,
 }
 
 #[derive(Debug)]
@@ -339,7 +343,14 @@ impl OpenContacts {
                 (Added::NoRoom, false)
             }
             Entry::Vacant(entry) => {
-                let owners: Vec<Arc<str>> = handle.map(|handle| handle.owner().into()).into_iter().collect();
+                // A handle that was once known for this id is kept.
+                let before = match self.parted.iter().position(|(id, _)| *id == contact.id) {
+                    Some(place) => self.parted.remove(place).map(|(_, gone)| gone),
+                    None => None,
+                };
+                let before = before.filter(|_| handle.is_none());
+                let own = || handle.map(|handle| handle.owner().into()).into_iter().collect();
+                let owners: Vec<Arc<str>> = before.as_ref().map_or_else(own, |before| before.owners.clone());
                 for owner in &owners {
                     self.owners.insert((owner.clone(), Some(contact.id.clone())));
                 }
@@ -347,7 +358,7 @@ impl OpenContacts {
                     self.nameless.insert(contact.id.clone());
                 }
                 let readable = handle.is_some();
-                let handle = handle.cloned();
+                let handle = handle.cloned().or(before.and_then(|before| before.handle));
                 self.doubtful += usize::from(reading < self.floor);
                 entry.insert(Open {
                     handle,
@@ -381,7 +392,14 @@ impl OpenContacts {
             self.owners.remove(&(owner.clone(), Some(id.clone())));
         }
         self.nameless.remove(id);
-        Some(Gone { handle, owners })
+        let gone = Gone { handle, owners };
+        if !gone.owners.is_empty() {
+            if self.parted.len() >= PARTED_MAX {
+                self.parted.pop_front();
+            }
+            self.parted.push_back((id.clone(), gone.clone()));
+        }
+        Some(gone)
     }
 
     /// A reading that began at `since` did not show it, and does not prove that it is gone: it is in doubt until this one.

@@ -1,5 +1,6 @@
 //! The register: whom a doubt concerns, what it makes unknown, and how it ends.
 
+use super::contacts::PARTED_MAX;
 use super::*;
 use crate::model::{ContactKind, RequestId, Sender};
 use crate::policy::testkit::{handle, hours, noon};
@@ -83,6 +84,25 @@ fn a_contact_keeps_every_owner_that_it_had() {
     let gone = doubts.contacts.remove(&cid("c")).unwrap();
     assert_eq!((&*gone.owners[0], &*gone.owners[15], gone.owners.len()), ("mallory", "owner99", 16));
     assert!(!doubts.contacts().has("mallory") && !doubts.contacts().has("owner50") && doubts.contacts().is_empty());
+}
+
+#[test]
+fn a_contact_that_comes_again_without_a_handle_has_those_that_it_had() {
+    let mut doubts = Doubts::default();
+    doubts.contact_seen(&contact("c", Some("mallory")), 1, noon());
+    doubts.contacts.remove(&cid("c"));
+    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), Added::New);
+    let gone = doubts.contacts.remove(&cid("c")).unwrap();
+    assert_eq!((gone.owners, gone.handle), (vec!["mallory".into()], Some(handle("mallory"))));
+    // One that says whose it is now is theirs alone.
+    doubts.contact_seen(&contact("c", Some("carol")), 1, noon());
+    assert_eq!(doubts.contacts.remove(&cid("c")).unwrap().owners, ["carol".into()]);
+    for number in 0..PARTED_MAX {
+        doubts.contact_seen(&contact(&format!("d{number}"), Some("dora")), 1, noon());
+        doubts.contacts.remove(&cid(&format!("d{number}")));
+    }
+    doubts.contact_seen(&contact("c", None), 1, noon());
+    assert!(doubts.contacts.remove(&cid("c")).unwrap().owners.is_empty(), "so many later it is forgotten");
 }
 
 #[test]

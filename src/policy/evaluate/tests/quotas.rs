@@ -43,7 +43,7 @@ fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
     let (ann, applied) = (handle("ann"), Outcome::Confirmed(Answer::Approve));
     let before = policy(vec![approve("b", History { approved_before: Some(true), ..History::default() })]);
     let said_of = |state: &PolicyState| said(&before.decide(&request("r9", "ann"), &sound(), state, noon()));
-    state.settle_as(&id("r1"), Some(&ann), Verdict::Approve, applied, true, noon());
+    state.settle_as(&id("r1"), Some(&ann), Verdict::Approve, applied, true, noon(), noon());
     assert_eq!(said_of(&state), "defer by no_match");
     let twice = Over { quota: Quota { count: 0, per: hours(1) }, by_handle: false };
     let counted = policy(vec![reject("r", History { approved_over: Some(twice), ..History::default() })]);
