@@ -38,7 +38,8 @@ pub struct Decider {
     /// In which life, about whom.
     out: Vec<(u64, RequestId)>,
     said: Vec<Said>,
-    in_vain: Vec<RequestId>,
+    /// About whom it could not answer, under which rules.
+    in_vain: Vec<(RequestId, usize)>,
 }
 
 /// A word that reached the daemon.
@@ -139,7 +140,7 @@ impl World {
             Ok(_) => {}
             Err(failure) => {
                 if failure.again.is_none() {
-                    decider.in_vain.push(request.clone());
+                    decider.in_vain.push((request.clone(), policy));
                 }
                 self.saw("a decider failed");
             }
@@ -189,13 +190,15 @@ impl World {
         if knock.kind != ASKED {
             return false;
         }
-        let of_them = || decider.said.iter().filter(|said| said.id.as_str() == id && said.handle == knock.handle);
-        let vain = decider.in_vain.iter().filter(|one| one.as_str() == id).count();
+        // What was said to other rules was said to another question.
+        let force = self.in_force;
+        let theirs = |said: &&Said| said.id.as_str() == id && said.handle == knock.handle && said.policy == force;
+        let of_them = || decider.said.iter().filter(theirs);
+        let vain = decider.in_vain.iter().filter(|(one, policy)| one.as_str() == id && *policy == force).count();
         if of_them().next().is_none() && vain < TRIES && !excused && !self.renewed.iter().any(|one| one.as_str() == id)
         {
             self.fail(&format!("{id} waits, and the decider was never asked about it"));
         }
-        // To whatever rules it was said.
         let reject = of_them().next().is_some() && of_them().all(|said| said.verdict == Verdict::Reject);
         reject && may(self.in_force, Answer::Reject)
     }

@@ -277,7 +277,11 @@ impl World {
         let in_time = self.life.joined_at.is_some_and(|at| self.at - at < ANSWERED_IN_TIME);
         match event.as_str() {
             Some("phx_reply") if in_time && payload["status"] == "ok" => {
-                self.life.told_join = join.as_str().map(|join| (conn, join.to_owned()));
+                let told = join.as_str().map(|join| (conn, join.to_owned()));
+                if self.life.told_join != told {
+                    self.life.contacts_call = None;
+                }
+                self.life.told_join = told;
                 self.truth_joined();
             }
             Some("phx_error" | "phx_close") => {

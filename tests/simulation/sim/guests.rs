@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doorman::ledger::entry::SavedGuest;
-use doorman::model::{ContactId, GuestDoubt, RemovalOutcome, RemovedBy, RequestId, Sender, Stay};
+use doorman::model::{AgentState, ContactId, GuestDoubt, RemovalOutcome, RemovedBy, RequestId, Sender, Stay};
 use doorman::platform::{CallError, CallFault};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -95,15 +95,17 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
     list
 }
 
-fn is_guest(fellow: &Fellow) -> bool {
-    fellow.owners.contains("guest")
+/// The request that made a contact of this id, whoever made it anew.
+fn request_of(contact: &str) -> &str {
+    let id = contact.trim_start_matches("contact-");
+    id.get(..8).unwrap_or(id)
 }
 
 impl World {
     /// Somebody removes a guest's contact, and perhaps makes another for the same guest.
     pub fn guest_parts(&mut self, nth: usize, anew: bool) {
         let guests: Vec<usize> =
-            (0..self.platform.contacts.len()).filter(|n| is_guest(&self.platform.contacts[*n])).collect();
+            (0..self.platform.contacts.len()).filter(|n| self.platform.contacts[*n].guest).collect();
         let Some(number) = guests.get(nth % guests.len().max(1)).copied() else { return };
         // A contact of the same handle within seconds of the answer cannot be told from the one that it made.
         let at_once = self.true_wall().duration_since(self.platform.contacts[number].inserted_at) < AT_ONCE;
@@ -118,15 +120,22 @@ impl World {
         }
         self.saw("guest removed, and made anew");
         let handle = fellow.handle.as_deref();
-        let another = Fellow::new(format!("{}-anew{}", fellow.id, self.frames.0), handle, self.true_wall());
+        let mut another = Fellow::new(format!("{}-anew{}", fellow.id, self.frames.0), handle, self.true_wall());
+        another.guest = true;
         let id = another.id.clone();
         self.truth_befriends(&another);
         self.platform.contacts.push(another);
         self.tell_contact(&id);
     }
 
-    /// The daemon asks for a contact to be removed: one that it made, whose end has come.
+    /// The daemon asks for a contact to be removed: one that it made, whose end has come, and that it does not know to be gone.
     pub fn check_removal(&self, contact: &ContactId) {
+        if self.life.expired.contains(contact) {
+            self.fail(&format!("{contact} is to be removed, and was"));
+        }
+        if self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
+            self.fail(&format!("{contact} is to be removed by a clock that is not to be believed"));
+        }
         let there = self.platform.contacts.iter().find(|fellow| fellow.id == contact.as_str());
         let Some(fellow) = there else { return };
         if !fellow.ours {
@@ -149,7 +158,7 @@ impl World {
         };
         let fellow = self.platform.contacts.remove(number);
         self.saw("guest expired");
-        self.truth_parts(&fellow);
+        self.truth_expires(&fellow);
         self.push("contact_removed", &json!({"id": contact}));
         let rate = self.rates.lost_reply;
         if self.chance(rate) {
@@ -176,11 +185,21 @@ impl World {
         }
         // What the record does not know of: each contact that the daemon made is on record, one way or another.
         let known = self.record.guests.open();
-        for fellow in self.platform.contacts.iter().filter(|fellow| fellow.ours && is_guest(fellow)) {
+        for fellow in self.platform.contacts.iter().filter(|fellow| fellow.ours && fellow.guest) {
+            // One that another handle hides is nobody's guest for sure: it is reported as a contact that nothing explains.
+            let knock = self.platform.knocks.get(request_of(&fellow.id));
+            if fellow.handle.is_some() && knock.is_some_and(|knock| knock.handle != fellow.handle) {
+                if !self.record.contacts.ever_had(&fellow.id) {
+                    self.fail(&format!("{} was let in for a time, and is not even on record", fellow.id));
+                }
+                continue;
+            }
+            // Whose sender changed while the answer was on its way was let in as somebody else.
+            let changed = knock.is_some_and(|knock| knock.versions.len() > 1);
             let on_record = known.iter().any(|guest| fellow.id == format!("contact-{}", guest.request));
             let by_person =
                 RequestId::parse(fellow.id.trim_start_matches("contact-")).is_ok_and(|id| self.record.by_person(&id));
-            if !on_record && !by_person && !self.gaps {
+            if !on_record && !by_person && !changed && !self.gaps {
                 self.fail(&format!("{} was let in for a time, and nobody knows of an end", fellow.id));
             }
         }

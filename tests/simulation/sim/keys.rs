@@ -28,6 +28,7 @@ impl World {
             self.life.key_foreign = foreign;
             // Whatever was asked about the old one is of no interest any more.
             self.life.questions += u64::from(changed);
+            self.life.contacts_call.take_if(|_| changed);
             self.input(Input::KeyRenewed { changed });
         }
     }
@@ -59,6 +60,7 @@ impl World {
         if question == self.life.questions {
             let changed = self.life.key_foreign != foreign;
             self.life.key_foreign = foreign;
+            self.life.contacts_call.take_if(|_| changed);
             self.input(Input::Me { reply, changed });
         }
     }

@@ -37,6 +37,8 @@ pub struct Past {
     welcome: BTreeMap<String, Duration>,
     /// The last answer to each request.
     said: BTreeMap<RequestId, (Answer, By)>,
+    /// Those that let in for a time.
+    for_a_time: BTreeSet<RequestId>,
     /// Approvals that stand: since when, and whether `approvals_max` counts them.
     let_in: BTreeMap<RequestId, (Timestamp, bool)>,
     /// Approvals since the last resume.
@@ -62,6 +64,7 @@ impl Past {
             past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
         }
         past.said = record.said().collect();
+        past.for_a_time = record.for_a_time().collect();
         // One that is open since before the last resume is none anew when it is repeated.
         past.let_in = record.open().map(|id| (id.clone(), (Timestamp::MIN, false))).collect();
         past.let_in.extend(record.let_in().map(|row| (row.request, (row.at, true))));
@@ -97,8 +100,12 @@ impl Past {
     }
 
     fn hear(&mut self, entry: &Record, owner: Option<String>, heard: Duration) {
-        if let Record::Intent { request, answer, by, .. } = entry {
+        if let Record::Intent { request, answer, by, lasts, .. } = entry {
             self.said.insert(request.clone(), (*answer, by.clone()));
+            match lasts {
+                Some(_) => self.for_a_time.insert(request.clone()),
+                None => self.for_a_time.remove(request),
+            };
         }
         if let Record::Settled { request, status: None, at, .. }
         | Record::Outcome { request, outcome: Outcome::SettledElsewhere, at, .. } = entry
@@ -127,6 +134,7 @@ impl Past {
             Record::Outcome { request, outcome: Outcome::Confirmed(_) | Outcome::Presumed(_), at, .. } => {
                 let (Some(owner), Some((answer, _))) = (owner, self.said.get(request)) else { return };
                 let kind = match answer {
+                    Answer::Approve if self.for_a_time.contains(request) => HistoryKind::Guest,
                     Answer::Approve => HistoryKind::Approved,
                     Answer::Reject => HistoryKind::Rejected,
                 };
@@ -149,7 +157,10 @@ impl Past {
             }
             Record::Seen { request, at, .. } | Record::Changed { request, at, .. } => {
                 if let Some(owner) = owner {
-                    self.met(owner, HistoryKind::Requested, Some(request.id.clone()), *at, heard);
+                    // Whoever it is from, it was made when it was first seen.
+                    let known = self.asked.values().filter_map(|asked| asked.get(&request.id)).min();
+                    let first = known.filter(|_| matches!(entry, Record::Changed { .. })).copied().unwrap_or(*at);
+                    self.met(owner, HistoryKind::Requested, Some(request.id.clone()), first, heard);
                 }
             }
             Record::Intent { request, answer: Answer::Approve, counts: true, at, .. } => {
@@ -278,7 +289,8 @@ impl World {
             }
             _ => None,
         };
-        if let Record::ContactRemoved { contact, at, .. } = entry {
+        // Whoever goes at the end that was agreed was not removed.
+        if let Record::ContactRemoved { contact, expired: false, at, .. } = entry {
             for owner in self.record.contacts.owners(contact) {
                 self.past.met(owner.to_string(), HistoryKind::Removed, None, *at, self.at);
             }
@@ -331,6 +343,10 @@ impl World {
         }
         if let Record::Settlement { owner, .. } = entry {
             self.past.unsure.insert(owner.to_string());
+        }
+        if let Record::ContactRemoved { contact, .. } = entry {
+            let owners = self.record.contacts.owners(contact).iter().map(|owner| owner.to_string());
+            self.past.unsure.extend(owners);
         }
         let request = match entry {
             Record::Seen { request, .. } | Record::Changed { request, .. } => {

@@ -50,6 +50,8 @@ pub struct Fellow {
     pub inserted_at: Timestamp,
     /// An answer of the daemon's made it, and nobody else since.
     pub ours: bool,
+    /// It is that of a guest.
+    pub guest: bool,
 }
 
 /// The user that a handle belongs to, as the platform writes them.
@@ -60,7 +62,7 @@ pub fn owner_of(handle: &str) -> String {
 impl Fellow {
     pub fn new(id: String, handle: Option<&str>, inserted_at: Timestamp) -> Self {
         let owners = handle.map(owner_of).into_iter().collect();
-        Self { id, handle: handle.map(str::to_owned), owners, inserted_at, ours: false }
+        Self { id, handle: handle.map(str::to_owned), owners, inserted_at, ours: false, guest: false }
     }
 
     pub fn payload(&self) -> Value {
@@ -224,7 +226,7 @@ impl Platform {
         knock.taken = Some(answer);
         if answer == Answer::Approve && !self.contacts.iter().any(|one| one.id == format!("contact-{id}")) {
             let mut fellow = Fellow::new(format!("contact-{id}"), knock.handle.as_deref(), now);
-            fellow.ours = true;
+            (fellow.ours, fellow.guest) = (true, knock.kind == super::rules::GUEST);
             self.contacts.push(fellow);
         }
         Ok(Responded { status: doorman::model::RequestStatus::parse(self.knocks[id].status) })

@@ -338,6 +338,9 @@ impl LedgerModel {
     }
 
     fn now_of(&mut self, request: &ContactRequest) {
+        if let Some(sent) = request.inserted_at {
+            self.sent.insert(request.id.clone(), sent);
+        }
         self.senders.insert(request.id.clone(), request.sender.clone());
         if let Some(seen) = self.seen.get_mut(&request.id) {
             seen.1 = request.sender.handle().map(|handle| handle.owner().to_owned());
@@ -361,6 +364,11 @@ impl LedgerModel {
     /// The last answer to each request.
     pub fn said(&self) -> impl Iterator<Item = (RequestId, (Answer, By))> {
         self.answers.iter().map(|(id, row)| (id.clone(), (row.answer, row.by.clone())))
+    }
+
+    /// Those that let in for a time.
+    pub fn for_a_time(&self) -> impl Iterator<Item = RequestId> {
+        self.answers.iter().filter(|(_, row)| row.lasts.is_some()).map(|(id, _)| id.clone())
     }
 
     /// Whether it stands on record as ended.
@@ -465,7 +473,9 @@ impl LedgerModel {
                     inserted_at: self.sent.get(id).copied(),
                     ids: None,
                 },
-                unmet: Some(row.sender.clone()).filter(|_| row.answer == Answer::Approve),
+                changed: self.senders.get(id).is_some_and(|sender| *sender != row.sender),
+                unmet: Some(row.sender.clone())
+                    .filter(|_| row.answer == Answer::Approve && !self.met.contains(id) && original(id) == *id),
                 answer: row.answer,
                 by: row.by.clone(),
                 lasts: row.lasts,
@@ -567,7 +577,12 @@ impl LedgerModel {
     /// Owners that were let in, since when, and of whom no contact is on record.
     fn unmet(&self) -> Vec<(Arc<str>, Timestamp)> {
         let mut unmet: BTreeMap<Arc<str>, Timestamp> = BTreeMap::new();
-        for (id, _, at) in self.done.iter().filter(|(_, kind, _)| *kind == HistoryKind::Approved) {
+        let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));
+        let let_in = all.filter(|(_, row)| {
+            row.answer == Answer::Approve
+                && matches!(row.outcome, Some((Outcome::Confirmed(_) | Outcome::Presumed(_), _)))
+        });
+        for (id, at) in let_in.map(|(id, row)| (id, &row.since)) {
             let Some((_, Some(owner))) = self.seen.get(id) else { continue };
             if !self.contacts.ever(owner) {
                 let since = unmet.entry(owner.as_str().into()).or_insert(*at);

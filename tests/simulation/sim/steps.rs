@@ -89,7 +89,7 @@ impl World {
             Owned::Contacts(call, reply) => {
                 // The first page says how many there are.
                 self.life.contacts_read |= reply.result.is_ok();
-                if let Ok(page) = &reply.result {
+                if let Some(page) = reply.result.as_ref().ok().filter(|_| self.life.contacts_call == Some(call)) {
                     self.truth_reads(page);
                 }
                 self.input(Input::Contacts { call, reply });
@@ -105,7 +105,12 @@ impl World {
                 }
                 self.input(Input::Restored { number, saved: memory });
             }
-            Owned::Removed(contact, reply) => self.input(Input::Removed { contact, reply }),
+            Owned::Removed(contact, reply) => {
+                if reply.result.is_ok() {
+                    self.life.expired.insert(contact.clone());
+                }
+                self.input(Input::Removed { contact, reply });
+            }
             told @ Owned::Told { .. } => self.hears_word(told),
             Owned::Recorded(result) => self.input(Input::Recorded(result)),
         }
@@ -179,7 +184,10 @@ impl World {
                 self.truth_asks(fetch);
                 self.after(What::Server(Call::Page(fetch)));
             }
-            Action::Contacts { call, page, .. } => self.after(What::Server(Call::Contacts(call, page))),
+            Action::Contacts { call, page, .. } => {
+                self.life.contacts_call = Some(call);
+                self.after(What::Server(Call::Contacts(call, page)));
+            }
             Action::Respond { request, answer, attempt } => {
                 self.check_answer(&request, answer, attempt);
                 let written = self.now().mono;

@@ -40,6 +40,8 @@ struct Change {
     joined: bool,
     /// As whose it had been shown, if it is a contact.
     shown: BTreeMap<String, Shown>,
+    /// A guest's contact went at its end, as was agreed.
+    expired: bool,
 }
 
 /// Whose request it is, as the daemon must know.
@@ -105,7 +107,16 @@ impl World {
         self.truth.went.insert(fellow.id.clone());
     }
 
+    /// The daemon removed a guest's contact at its end.
+    pub fn truth_expires(&mut self, fellow: &Fellow) {
+        self.truth_parts(fellow);
+        if let Some(change) = self.truth.parted.last_mut() {
+            change.expired = true;
+        }
+    }
+
     pub fn truth_befriends(&mut self, fellow: &Fellow) {
+        self.life.expired.retain(|id| id.as_str() != fellow.id);
         self.truth.contacts.remove(&fellow.id);
         // One that is there again under its id was, for whoever did not watch, never gone.
         self.truth.parted.retain(|change| change.id != fellow.id || change.told.is_some());
@@ -136,6 +147,7 @@ impl World {
     /// An approval was carried out.
     pub fn truth_welcomes(&mut self, id: &RequestId) {
         self.truth.parted.retain(|change| change.id != format!("contact-{id}") || change.told.is_some());
+        self.life.expired.retain(|contact| contact.as_str() != format!("contact-{id}"));
         let made = self.platform.contacts.iter().find(|fellow| fellow.id == format!("contact-{id}")).cloned();
         made.iter().for_each(|fellow| self.truth_makes(fellow));
         let knock = self.platform.knocks.get(id.as_str());
@@ -152,7 +164,7 @@ impl World {
         let life = (!self.life.down).then_some(self.life.number);
         // Where the crash of the channel got lost on the way, the daemon takes itself for joined.
         let joined = self.platform.joined() || (life.is_some() && self.core.state() == AgentState::Live);
-        Change { id, owners, at: self.at, life, told: None, joined, shown: BTreeMap::new() }
+        Change { id, owners, at: self.at, life, told: None, joined, shown: BTreeMap::new(), expired: false }
     }
 
     /// A life ended.
@@ -354,7 +366,7 @@ impl World {
         };
         let welcome = |change: &Change| self.truth.welcomed.get(&owner).is_some_and(|at| *at > change.at);
         if kind == KNOWN {
-            let parted = self.truth.parted.iter().filter(|change| lately(change, PARTED[policy]));
+            let parted = self.truth.parted.iter().filter(|change| !change.expired && lately(change, PARTED[policy]));
             let within = PARTED[policy].and_then(|within| Duration::try_from(within).ok()).unwrap_or_default();
             for (of, shown) in &self.truth.said {
                 if *of == owner && now < shown.1 + within && self.lasting(Some(shown)) {

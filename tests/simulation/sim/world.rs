@@ -10,7 +10,7 @@ use doorman::agent::core::reach_of;
 use doorman::agent::{BATCH_MAX, Core, CoreConfig, Input};
 use doorman::clock::{Mono, Now};
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use doorman::model::{AgentId, AgentState, RequestId, Verdict};
+use doorman::model::{AgentId, AgentState, ContactId, RequestId, Verdict};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
@@ -58,8 +58,12 @@ pub struct Life {
     pub connects: VecDeque<Duration>,
     /// A whole reading of the contacts came through.
     pub contacts_read: bool,
+    /// The reading of the contacts that is under way, unless a join or another key made it begin anew.
+    pub contacts_call: Option<u64>,
     /// Answers on their way.
     pub flying: BTreeSet<RequestId>,
+    /// Contacts that it was told it removed, and that did not come again.
+    pub expired: BTreeSet<ContactId>,
     /// The rules in force, by what it put on record.
     pub policy: Option<String>,
     /// The ledger refused a batch: what it holds is not all that was decided.
@@ -185,8 +189,8 @@ impl World {
         for (at, happening) in behind.into_iter().flatten() {
             world.schedule(at, What::World(happening));
         }
-        // Asked for. Not on the evenings that found something before there were guests.
-        if seed >= 500 && seed % 7 == 6 && std::env::var_os("SIM_GUESTS").is_some() {
+        // Not on the evenings that found something before there were guests.
+        if seed >= 500 && seed % 7 == 6 {
             for (at, happening) in super::guests::programme(&mut fastrand::Rng::with_seed(seed ^ 0x60E5), ROUGH) {
                 world.schedule(at, What::World(happening));
             }
