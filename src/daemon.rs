@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::agent::shell::{Observer, Surroundings};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::ControlSettings;
+use crate::config::settings::{ControlSettings, KeySource};
 use crate::decider::Deciders;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
@@ -137,7 +137,7 @@ impl Prepared {
         metrics: &Metrics,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let reader = LedgerReader::open(&settings.ledger.path).ok();
+        let reader = LedgerReader::open(&settings.ledger).ok();
         let last = |rules: &Path, policy: &Policy| {
             let under = settings.agents.iter().filter(|agent| agent.rules == rules);
             last_policy(reader.as_ref()?, under.map(|agent| &agent.id), policy)
@@ -152,7 +152,7 @@ impl Prepared {
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
         let options = ledger::Options { clock, committed, ..ledger::Options::default() };
         let time = options.clock.clone();
-        let ledger = Ledger::open(&settings.ledger.path, options)?;
+        let ledger = Ledger::open(&settings.ledger, options)?;
         let logins = Logins::open(&settings.page, &settings.ledger.path, time.clone());
         let replies = Replies::open(settings, &settings.ledger.path, time);
         keys(settings, redact);
@@ -235,6 +235,15 @@ fn keys(settings: &Settings, redact: &Redact) {
                 let (source, notify) = (secret::describe(source), &target.name);
                 warn!(event = events::KEY_EXPOSED, source, why, notify, "a target's secret is not kept safely");
             }
+        }
+    }
+    if let Some(database) = settings.ledger.database.as_ref().filter(|database| database.password != KeySource::Missing)
+    {
+        let secret::Found { key, warnings } = secret::look(&database.password);
+        found.extend(key.ok());
+        for why in warnings {
+            let source = secret::describe(&database.password);
+            warn!(event = events::KEY_EXPOSED, source, why, "the database's password is not kept safely");
         }
     }
     for decider in &settings.deciders {
@@ -341,7 +350,7 @@ impl Daemon {
                 clock: around.clock.clone(),
                 board: pictures.clone(),
                 calls: calls.clone(),
-                ledger: settings.ledger.path.clone(),
+                ledger: (&settings.ledger).into(),
                 config: Some(PathBuf::from(&reread.from)).filter(|path| path.is_file()),
                 rules: settings.agents.iter().map(|agent| (agent.id.clone(), agent.rules.clone())).collect(),
                 redact: redact.clone(),

@@ -1,13 +1,16 @@
-//! The record: intent before the call, outcome after. An engine holds it (`sqlite`), and what is written and read is the same for
+//! The record: intent before the call, outcome after. An engine holds it (`sqlite`, or `postgres`), and what is written and read is the same for
 //! each: `record` writes an entry, `restore` and `read` read, and all three ask through `sql`.
 //!
 //! It never decides anything, and never says that something is written which is not: an engine that cannot write now waits and
 //! tries again, and with it everybody who asked.
 
+mod at;
 mod blank;
 mod columns;
+mod copy;
 pub mod deliveries;
 pub mod entry;
+mod postgres;
 pub mod read;
 pub(crate) mod reasons;
 mod record;
@@ -18,7 +21,6 @@ mod sqlite;
 mod tests;
 mod texts;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -29,8 +31,11 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::model::AgentId;
 
+pub use at::At;
+pub use copy::{Copied, copy};
 use deliveries::{Delivery, Mark, Waiting, Wanted};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
+pub use postgres::{Address, Server, look};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;
@@ -130,22 +135,21 @@ pub enum HistoryReach {
 pub enum Ledger {
     /// In a file.
     Sqlite(sqlite::Ledger),
+    /// In a database of a server.
+    Postgres(postgres::Ledger),
 }
 
 impl Ledger {
-    /// Takes the lock, opens the file (making it where there is none) and starts the writer. Blocks for some 10 ms.
+    /// Takes the lock, opens the file (making it where there is none) and starts the writer. Blocks for some 10 ms. Of a database:
+    /// connects, makes the schema where there is none, and starts the writers.
     ///
     /// # Errors
     /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
     /// that was there has been changed then.
-    pub fn open(path: &Path, options: Options) -> Result<Self, LedgerError> {
-        sqlite::Ledger::open(path, options).map(Ledger::Sqlite)
-    }
-
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        match self {
-            Ledger::Sqlite(file) => file.path(),
+    pub fn open(at: impl Into<At>, options: Options) -> Result<Self, LedgerError> {
+        match at.into() {
+            At::File(path) => sqlite::Ledger::open(&path, options).map(Ledger::Sqlite),
+            At::Database(address) => postgres::Ledger::open(&address, options).map(Ledger::Postgres),
         }
     }
 
@@ -153,6 +157,7 @@ impl Ledger {
     pub fn health(&self) -> watch::Receiver<Health> {
         match self {
             Ledger::Sqlite(file) => file.health(),
+            Ledger::Postgres(database) => database.health(),
         }
     }
 
@@ -173,15 +178,21 @@ impl Ledger {
         }
         match self {
             Ledger::Sqlite(file) => file.commit(batch).await,
+            Ledger::Postgres(database) => database.commit(batch).await,
         }
     }
 
     /// What an agent remembers at start: all that was committed before this was called, which is what was resolved by
-    /// [`Ledger::commit`].
+    /// [`Ledger::commit`]. On a database server it takes the agent's lease first: what it reads then is all that there is.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`].
+    /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`]; [`LedgerError::Fenced`] where another doorman
+    /// took the lease since.
     pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
+        match self {
+            Ledger::Sqlite(_) => {}
+            Ledger::Postgres(database) => database.take(agent).await?,
+        }
         let agent = agent.clone();
         self.read(move |connection| restore::load(connection, &agent, now, reach)).await
     }
@@ -219,6 +230,7 @@ impl Ledger {
     pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.blank_older_than(cutoff).await,
+            Ledger::Postgres(database) => database.blank_older_than(cutoff).await,
         }
     }
 
@@ -230,6 +242,7 @@ impl Ledger {
     pub async fn close(self) -> Result<(), LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.close().await,
+            Ledger::Postgres(database) => database.close().await,
         }
     }
 
@@ -239,6 +252,7 @@ impl Ledger {
     ) -> Result<T, LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.read(read).await,
+            Ledger::Postgres(database) => database.read(read).await,
         }
     }
 }

@@ -30,6 +30,7 @@ use tracing::{info, warn};
 
 use crate::clock::{Clock, Mono};
 use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSettings};
+use crate::ledger::At;
 use crate::model::{AgentId, RequestId};
 use crate::ops::board::BoardReader;
 use crate::ops::control::inherited::GivenPage;
@@ -86,7 +87,7 @@ pub struct Parts {
     /// Where what people do goes.
     pub calls: mpsc::Sender<Call>,
     /// The record.
-    pub ledger: PathBuf,
+    pub ledger: At,
     /// The configuration's file, if there is one.
     pub config: Option<PathBuf>,
     /// Each agent's rules file.
@@ -108,7 +109,7 @@ struct Page {
     clock: Clock,
     board: BoardReader,
     calls: mpsc::Sender<Call>,
-    ledger: PathBuf,
+    ledger: At,
     config: Option<PathBuf>,
     rules: Vec<(AgentId, PathBuf)>,
     redact: Redact,

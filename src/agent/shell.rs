@@ -24,7 +24,7 @@ use super::notice_metrics::Counting;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::decider::Deciders;
-use crate::ledger::{Health, Ledger};
+use crate::ledger::{Health, Ledger, LedgerError};
 use crate::model::AgentId;
 use crate::model::Ended;
 use crate::ops::board::AgentSlot;
@@ -81,6 +81,8 @@ pub struct Agent {
     core: Core,
     commands: mpsc::Receiver<Command>,
     health: watch::Receiver<Health>,
+    /// Another doorman took over: this task ends.
+    fenced: Option<LedgerError>,
     policy: watch::Receiver<Option<Arc<Policy>>>,
     drain: CancellationToken,
     beat: Beat,
@@ -152,6 +154,7 @@ impl Agent {
             core,
             commands,
             health,
+            fenced: None,
             policy,
             drain,
             beat,
@@ -169,7 +172,10 @@ impl Agent {
 
     /// Runs until it is told to stop and has finished, or the drain's time is over. Dropping the future stops at once:
     /// what was in flight is found out after the next start.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`]: another doorman took over. What is on its way is let go of at once, as in a crash.
+    pub async fn run(mut self) -> Result<(), LedgerError> {
         let span = tracing::info_span!("agent", agent = %self.settings.id);
         async move {
             let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
@@ -183,10 +189,14 @@ impl Agent {
                 happened = self.turn().await;
                 self.beat.tick();
                 notice_log::kept_back(self.noise.kept_back(self.now().mono));
+                if let Some(error) = self.fenced.take() {
+                    return Err(error);
+                }
             }
+            Ok(())
         }
         .instrument(span)
-        .await;
+        .await
     }
 
     fn now(&self) -> Now {

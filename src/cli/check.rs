@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::settings::{AgentSettings, LedgerSettings};
 use crate::config::{self, Env, Loaded, Overrides};
 use crate::diagnostics::{Report, Severity};
-use crate::ledger::LedgerReader;
+use crate::ledger::{At, LedgerReader};
 use crate::model::AgentId;
 use crate::platform::tls::{self, TlsError};
 use crate::policy::{self, LintContext};
@@ -210,8 +210,8 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
     let mut facts = LintContext { now: Some(now), ..LintContext::default() };
     let Some(ledger) = ledger else { return facts };
     facts.keep = SignedDuration::try_from(ledger.keep).ok();
-    if super::is_there(&ledger.path) {
-        match LedgerReader::open(&ledger.path).and_then(|reader| remembered::rules(&reader, agents, now)) {
+    if At::from(ledger).is_there() {
+        match LedgerReader::open(ledger).and_then(|reader| remembered::rules(&reader, agents, now)) {
             Ok(rules) => facts.rules = rules,
             Err(error) => {
                 report

@@ -11,7 +11,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Cli, CliError, Global, output, remote, variable};
 use crate::ledger::read::{RecordedContact, WantedContacts};
-use crate::ledger::{Filter, LedgerReader, RecordedRequest};
+use crate::ledger::{At, Filter, LedgerReader, RecordedRequest};
 use crate::model::{Handle, Outcome, Verdict};
 use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
 use crate::policy::{By, GuardKind};
@@ -177,7 +177,8 @@ fn awaited(current: &OsStr) -> BTreeSet<String> {
 
 /// The record, where there is one.
 fn record() -> Option<LedgerReader> {
-    LedgerReader::open(&super::places(&asked(), "").ok()?.ledger).ok()
+    let places = super::places(&asked(), "").ok()?;
+    LedgerReader::open(At::of(&places.ledger, places.database.as_ref())).ok()
 }
 
 /// What the requests that are pending now were decided by.

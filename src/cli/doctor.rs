@@ -16,7 +16,7 @@ use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode};
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::files::{self, Advice};
-use crate::ledger::LedgerReader;
+use crate::ledger::{self, At, LedgerReader, Server};
 use crate::model::{ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply};
@@ -170,6 +170,23 @@ fn said(advice: &Advice) -> String {
 }
 
 fn ledger(settings: &Settings, findings: &mut Findings) {
+    if let At::Database(address) = At::from(&settings.ledger) {
+        let what = format!("ledger {address}");
+        match ledger::look(&address) {
+            Ok(Server { version, schema, loses }) => {
+                let schema = schema.map_or_else(
+                    || "no record in it yet: the first `doorman run` makes it".to_owned(),
+                    |schema| format!("schema {schema}"),
+                );
+                findings.ok(&what, format!("PostgreSQL {version}, {schema}"));
+                if let Some(why) = loses {
+                    findings.warn(&what, format!("it may lose what it confirmed: {why}"));
+                }
+            }
+            Err(error) => findings.fail(74, &what, error.to_string()),
+        }
+        return;
+    }
     let path = &settings.ledger.path;
     let what = format!("ledger {}", path.display());
     place(path, &what, 74, findings);

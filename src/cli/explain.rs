@@ -270,7 +270,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// The record. A ledger that was not named and is not there is no ledger.
 fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
-    if args.ledger.is_none() && !super::is_there(&path) {
+    if args.ledger.is_none() && !path.is_there() {
         return Ok(None);
     }
     LedgerReader::open(&path).map(Some).map_err(|error| fault(&error))

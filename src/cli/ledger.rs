@@ -10,8 +10,9 @@ pub(super) use super::output::print;
 use super::output::{shown, shown_lines};
 use super::{CliError, Global};
 use crate::clock::Clock;
+use crate::config::settings::{DatabaseSettings, KeySource};
 use crate::ledger::read::TableSize;
-use crate::ledger::{self, LedgerError, LedgerReader};
+use crate::ledger::{self, At, LedgerError, LedgerReader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,8 @@ enum Action {
     Check(Which),
     /// Copy it to a file, while the daemon runs or not
     Backup(Backup),
+    /// Move the record from its file to a PostgreSQL database, or back
+    Copy(Copy),
     /// Print the rules and the lists of a policy on record
     Policy(PolicyOf),
     /// Move it aside, and begin a new one; not while a daemon runs
@@ -58,6 +61,36 @@ struct Backup {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Every table is counted and hashed on both sides before the copy counts. A
+target that holds a record already is refused. A file must be in use by no
+daemon; it is named `….copied` in the end. Of a database the command takes the
+leases, so that a daemon that still runs writes nothing more. Afterwards say
+in `[ledger]` where the record is: with `url`, or without.
+
+Exit codes: 0 done; 2 usage; 74 the record cannot be copied, and nothing was
+changed.
+
+  doorman ledger copy --to postgresql:///doorman?host=/run/postgresql
+  doorman ledger copy --to sqlite:/var/lib/doorman/ledger.db")]
+struct Copy {
+    /// A database, `postgresql://…`; or a new file, `sqlite:PATH`
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// The ledger: a file, or a database; else where the daemon keeps it
+    #[arg(long, value_name = "PATH")]
+    from: Option<String>,
+    /// The file that holds the password of the database that `--to` names
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// A certificate authority that its TLS may use, besides the machine's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Do everything, and undo it
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct PolicyOf {
     /// Its hash, or the beginning of it, as `history --json` and `explain` show it
     #[arg(value_name = "HASH", add = super::completions::policies())]
@@ -83,16 +116,25 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         Action::Info(which) => info(&path(which.ledger, global)?, which.json),
         Action::Check(which) => check(&path(which.ledger, global)?, which.json),
         Action::Backup(args) => backup(&path(args.ledger, global)?, &args.file),
+        Action::Copy(args) => copy(&args, global),
         Action::Policy(args) => policy(&path(args.ledger, global)?, &args.hash),
         Action::Reset(args) => reset(&path(args.ledger, global)?, args.yes),
     }
 }
 
-/// The ledger's file: the one that is named, else where the configuration says that the daemon keeps it.
-pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<PathBuf, CliError> {
+/// The ledger: the file that is named, else where the configuration says that the daemon keeps it.
+pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<At, CliError> {
     match given {
-        Some(path) => Ok(path),
-        None => super::places(global, "--ledger PATH").map(|places| places.ledger),
+        Some(path) => Ok(At::File(path)),
+        None => super::places(global, "--ledger PATH").map(|places| At::of(&places.ledger, places.database.as_ref())),
+    }
+}
+
+/// What only a file can be asked for; of a database, what to do instead.
+fn file_of<'a>(at: &'a At, instead: &str) -> Result<&'a Path, CliError> {
+    match at {
+        At::File(path) => Ok(path),
+        At::Database(address) => Err(CliError::new(2, format!("the ledger is in the database `{address}`: {instead}"))),
     }
 }
 
@@ -101,19 +143,24 @@ pub(super) fn fault(error: &LedgerError) -> CliError {
     CliError::new(74, error.to_string())
 }
 
-fn info(path: &Path, json: bool) -> Result<u8, CliError> {
+fn info(path: &At, json: bool) -> Result<u8, CliError> {
     let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let totals = reader.totals().map_err(|error| fault(&error))?;
     let tables = reader.tables().map_err(|error| fault(&error))?;
-    let size = |suffix: &str| {
-        // Its log lies beside the file itself, where the name is a link.
-        let mut name = reader.path().as_os_str().to_owned();
-        name.push(suffix);
-        std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
+    let size = |suffix: &str| match reader.at() {
+        At::File(path) => {
+            // Its log lies beside the file itself, where the name is a link.
+            let mut name = path.into_os_string();
+            name.push(suffix);
+            std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
+        }
+        // The server's log belongs to all of its databases.
+        At::Database(_) if suffix.is_empty() => tables.iter().map(|table| table.bytes).sum(),
+        At::Database(_) => 0,
     };
     if json {
         let value = json!({
-            "path": path, "schema": totals.schema, "bytes": size(""), "log_bytes": size("-wal"),
+            "path": path.to_string(), "schema": totals.schema, "bytes": size(""), "log_bytes": size("-wal"),
             "requests": totals.requests, "pending": totals.pending, "blanked": totals.blanked,
             "decisions": totals.decisions, "answers": totals.answers, "policies": totals.policies,
             "first": totals.first, "last": totals.last,
@@ -123,11 +170,13 @@ fn info(path: &Path, json: bool) -> Result<u8, CliError> {
         return Ok(0);
     }
     let mut text = format!(
-        "ledger     {}\nschema     {}\nsize       {}, and {} of log\nrequests   {} ({} pending, {} blanked)\n",
-        path.display(),
+        "ledger     {}\nschema     {}\nsize       {}\nrequests   {} ({} pending, {} blanked)\n",
+        path,
         totals.schema,
-        size_of(size("")),
-        size_of(size("-wal")),
+        match path {
+            At::File(_) => format!("{}, and {} of log", size_of(size("")), size_of(size("-wal"))),
+            At::Database(_) => size_of(size("")),
+        },
         totals.requests,
         totals.pending,
         totals.blanked
@@ -155,13 +204,53 @@ fn size_of(bytes: u64) -> String {
     }
 }
 
-fn backup(path: &Path, copy: &Path) -> Result<u8, CliError> {
+fn backup(at: &At, copy: &Path) -> Result<u8, CliError> {
+    let path = file_of(
+        at,
+        "PostgreSQL backs up a database itself: use `pg_dump`, or `pg_basebackup` with its write-ahead log",
+    )?;
     let bytes = ledger::backup(path, copy).map_err(|error| fault(&error))?;
     print(&format!("copied `{}` to `{}`: {}\n", path.display(), copy.display(), size_of(bytes)))?;
     Ok(0)
 }
 
-fn policy(path: &Path, beginning: &str) -> Result<u8, CliError> {
+fn copy(args: &Copy, global: &Global) -> Result<u8, CliError> {
+    let to = match args.to.strip_prefix("sqlite:") {
+        Some(path) => At::File(PathBuf::from(path)),
+        None => {
+            let password = args.password_file.clone().map_or(KeySource::Missing, KeySource::File);
+            database(&args.to, "--to", password, args.ca_file.clone())?
+        }
+    };
+    let from = match &args.from {
+        None => path(None, global)?,
+        Some(url) if url.contains("://") => database(url, "--from", KeySource::Missing, None)?,
+        Some(path) => At::File(PathBuf::from(path)),
+    };
+    let ledger::Copied { tables, aside } = ledger::copy(&from, &to, args.dry_run).map_err(|error| match error {
+        LedgerError::Locked { .. } => CliError::new(74, format!("{error}: stop it first")),
+        other => fault(&other),
+    })?;
+    let rows: u64 = tables.iter().map(|(_, rows)| rows).sum();
+    let mut text =
+        format!("{rows} rows of {} tables went from `{from}` to `{to}`, and are the same there\n", tables.len());
+    if args.dry_run {
+        text += "nothing was changed: it was taken back\n";
+    }
+    if let Some(aside) = aside {
+        text += &format!("the file is now `{}`\nsay in `[ledger]`: url = \"{to}\"\n", aside.display());
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+fn database(url: &str, flag: &str, password: KeySource, ca_file: Option<PathBuf>) -> Result<At, CliError> {
+    let config = crate::config::database_url(url).map_err(|why| CliError::new(2, format!("`{flag}`: {why}")))?;
+    let settings = DatabaseSettings { url: url.to_owned(), config, password, ca_file, connections: 3 };
+    Ok(At::Database(ledger::Address::new(&settings)))
+}
+
+fn policy(path: &At, beginning: &str) -> Result<u8, CliError> {
     let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let texts = match reader.policies_beginning(beginning).map_err(|error| fault(&error))?.as_slice() {
         [hash] => reader.policy_texts(hash).map_err(|error| fault(&error))?,
@@ -182,19 +271,23 @@ fn policy(path: &Path, beginning: &str) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn check(path: &Path, json: bool) -> Result<u8, CliError> {
+fn check(path: &At, json: bool) -> Result<u8, CliError> {
     let checked = LedgerReader::open(path).and_then(|reader| reader.check());
     if json {
         let problem = checked.as_ref().err().map(ToString::to_string);
-        print(&format!("{}\n", serde_json::json!({ "path": path, "ok": checked.is_ok(), "problem": problem })))?;
+        print(&format!(
+            "{}\n",
+            serde_json::json!({ "path": path.to_string(), "ok": checked.is_ok(), "problem": problem })
+        ))?;
         return Ok(if checked.is_ok() { 0 } else { 74 });
     }
     checked.map_err(|error| fault(&error))?;
-    print(&format!("the ledger `{}` is sound\n", path.display()))?;
+    print(&format!("the ledger `{path}` is sound\n"))?;
     Ok(0)
 }
 
-fn reset(path: &Path, yes: bool) -> Result<u8, CliError> {
+fn reset(at: &At, yes: bool) -> Result<u8, CliError> {
+    let path = file_of(at, "make another database, and name it in `[ledger] url`")?;
     if !yes && !agreed(path)? {
         return Err(CliError::new(1, "nothing was changed"));
     }

@@ -61,6 +61,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut overrides = config::Overrides::default();
     if let Some(path) = &args.ledger {
         overrides.set("ledger.path", path.display().to_string());
+        overrides.set("ledger.url", String::new());
     }
     if let Some(format) = &args.log_format {
         overrides.set("log.format", format.clone());

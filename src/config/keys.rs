@@ -20,7 +20,7 @@ pub const NOTIFY_REPLIES: &[&str] = &["none", "link"];
 /// The words of `notify.text`.
 pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
 /// Keys whose names sound like a secret's and whose values only say where it is.
-pub const NO_SECRETS: [&str; 7] = [
+pub const NO_SECRETS: [&str; 9] = [
     "api_key_file",
     "api_key_env",
     "api_key_credential",
@@ -28,6 +28,8 @@ pub const NO_SECRETS: [&str; 7] = [
     "secret_env",
     "secret_credential",
     "proxy_secret_credential",
+    "password_file",
+    "password_credential",
 ];
 /// Most answers of one agent on their way at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
@@ -192,7 +194,27 @@ pub static LEDGER: Section = Section {
     path: "ledger",
     meaning: "The record.",
     keys: &[
-        key("path", Takes::Text, "ledger.db in the state directory", "The database."),
+        key(
+            "path",
+            Takes::Text,
+            "ledger.db in the state directory",
+            "The database. With `url` it is not used, but other files of the daemon still lie beside this path.",
+        ),
+        key(
+            "url",
+            Takes::Text,
+            "none",
+            "A PostgreSQL database that holds the record in place of the file, such as `postgresql://doorman@db.example/doorman`.",
+        ),
+        key(
+            "ca_file",
+            Takes::Text,
+            "none",
+            "A file with a certificate authority that the database's TLS may use, besides the machine's.",
+        ),
+        key("password_file", Takes::Text, "none", "The file that holds the database's password."),
+        key("password_credential", Takes::Text, "none", "The systemd credential that holds it, by name."),
+        key("connections", Takes::Count(3, 64), "6", "Most connections to the database; two of them read."),
         key(
             "keep",
             Takes::Duration,
@@ -200,6 +222,7 @@ pub static LEDGER: Section = Section {
             "Names and messages of older requests are deleted; everything else is kept.",
         ),
     ],
+    secrets: "put it in a file of its own, and name that with `password_file` in `[ledger]`",
     ..OURS
 };
 

@@ -3,6 +3,7 @@
 //! Everything that is wrong is told in one go, each problem at the value it is about. A single agent needs no file at all.
 
 mod agents;
+mod database;
 mod deciders;
 pub(crate) mod env;
 mod layers;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+pub use database::database_url;
 pub use env::{Env, Overrides};
 pub use places::{Places, places};
 
@@ -203,6 +205,7 @@ impl<'a> Loading<'a> {
         let in_flight = self.number("answers.in_flight", 8);
         let per_second = self.number("answers.per_second", 20);
         let ledger = self.ledger_path();
+        let database = self.database();
         let keep = self.length("ledger.keep", "400d");
         let control = self.control_path();
         let control_path = self.resolve(&control.value);
@@ -226,7 +229,7 @@ impl<'a> Loading<'a> {
             agents: agents?,
             deciders,
             answers: Answers { in_flight: in_flight?, per_second: per_second? },
-            ledger: LedgerSettings { path: self.resolve(&ledger.value), keep: keep? },
+            ledger: LedgerSettings { path: self.resolve(&ledger.value), database: database?, keep: keep? },
             control: ControlSettings { path: control_path, group, read_path, read_group },
             metrics: metrics?,
             page: page?,

@@ -182,10 +182,27 @@ pub struct Answers {
 /// `[ledger]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerSettings {
-    /// The database.
+    /// The file; where `database` holds the record, other files of the daemon lie beside this path.
     pub path: PathBuf,
+    /// The database server that holds the record in place of the file.
+    pub database: Option<DatabaseSettings>,
     /// Text of older requests is blanked.
     pub keep: Duration,
+}
+
+/// A PostgreSQL database: `[ledger] url` and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// The address as it is written: without a password.
+    pub url: String,
+    /// What it says.
+    pub config: tokio_postgres::Config,
+    /// Where the password is.
+    pub password: KeySource,
+    /// A certificate authority besides the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections of the daemon.
+    pub connections: usize,
 }
 
 /// The usual name of the control socket that only reads, beside the other one.

@@ -30,7 +30,7 @@ impl Blanking {
     /// One transaction. Returns whether that was the last.
     pub fn step(&mut self, connection: Connection<'_>) -> sql::Result<bool> {
         let end: Option<i64> = connection
-            .prepare_cached("SELECT max(n) FROM (SELECT n FROM request WHERE n > ?1 ORDER BY n LIMIT ?2)")?
+            .prepare_cached("SELECT max(n) FROM (SELECT n FROM request WHERE n > ?1 ORDER BY n LIMIT ?2) step")?
             .query_row(params![self.after, STEP], |row| row.get(0))?;
         let transaction = connection.begin()?;
         let Some(end) = end else {

@@ -88,6 +88,7 @@ pub fn owner_of(sender: &Sender) -> Option<&str> {
 pub fn read_error(path: &str, error: &sql::Error) -> LedgerError {
     match error {
         sql::Error::Sqlite(error) => sqlite_error(path, error),
+        sql::Error::Postgres(failure) => LedgerError::Unusable { path: path.to_owned(), why: failure.to_string() },
     }
 }
 

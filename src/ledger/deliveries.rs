@@ -203,7 +203,7 @@ pub(super) fn waiting(
         FROM request r JOIN agent a ON a.n = r.agent
             JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
         WHERE r.settled IS NULL AND d.verdict = 'defer' AND d.mode = 'enforce' AND d."by" <> 'paused'
-            AND d."by" NOT LIKE 'hold:%' AND (?1 IS NULL OR a.id IN (SELECT value FROM json_each(?1)))
+            AND d."by" NOT LIKE 'hold:%' AND (CAST(?1 AS text) IS NULL OR a.id IN (SELECT value FROM json_each(?1)))
         ORDER BY r.n"#
     ))?;
     let mut rows = find.query(params![chosen])?;

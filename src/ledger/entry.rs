@@ -153,6 +153,40 @@ pub enum Record {
     Policy { agent: AgentId, hash: PolicyHash, texts: Vec<SourceText>, at: Timestamp },
 }
 
+impl Record {
+    /// The lease that it needs: its agent's; messages to people have one of their own.
+    pub(super) fn whose(&self) -> String {
+        let agent = match self {
+            Record::Message { .. } | Record::Tried { .. } => return "notify".to_owned(),
+            Record::Named { agent, .. }
+            | Record::Seen { agent, .. }
+            | Record::Changed { agent, .. }
+            | Record::Decided { agent, .. }
+            | Record::Intent { agent, .. }
+            | Record::Outcome { agent, .. }
+            | Record::Withdrawn { agent, .. }
+            | Record::Settled { agent, .. }
+            | Record::ContactAdded { agent, .. }
+            | Record::ContactRemoved { agent, .. }
+            | Record::GuestUnseen { agent, .. }
+            | Record::ContactsRead { agent, .. }
+            | Record::GuestEnd { agent, .. }
+            | Record::Settlement { agent, .. }
+            | Record::Identity { agent, .. }
+            | Record::Vouched { agent, .. }
+            | Record::Removing { agent, .. }
+            | Record::Removal { agent, .. }
+            | Record::Session { agent, .. }
+            | Record::Pause { agent, .. }
+            | Record::Hold { agent, .. }
+            | Record::Notified { agent, .. }
+            | Record::Told { agent, .. }
+            | Record::Policy { agent, .. } => agent,
+        };
+        agent.as_str().to_owned()
+    }
+}
+
 /// What is wrong with the ledger, by what the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "`path` is the ledger's, `why` is for people")]
@@ -180,6 +214,10 @@ pub enum LedgerError {
     /// intent of its batch was written.
     #[error("request {request} was answered before: {}, by {}", .said.answer, .said.by)]
     Answered { request: RequestId, said: crate::inbox::Said },
+    /// Another doorman took the lease: it writes for this agent now, and this one writes nothing more for it. Nothing of the batch
+    /// was written.
+    #[error("another doorman ({holder}) writes for it now")]
+    Fenced { holder: String },
     /// The writer is gone.
     #[error("the ledger is closed")]
     Closed,

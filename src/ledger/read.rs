@@ -10,13 +10,12 @@ mod rows;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::columns::{self, Micros, Parsed};
 use super::sql::{self, Connection, Optional as _, Text as _, params};
-use super::{LedgerError, Reach, reasons, sqlite, texts};
+use super::{At, LedgerError, Reach, postgres, reasons, sqlite, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::Told;
 use crate::policy::rules::SourceText;
@@ -44,6 +43,7 @@ pub struct LedgerReader {
 #[derive(Debug)]
 enum Engine {
     Sqlite(sqlite::Reading),
+    Postgres(postgres::Reading),
 }
 
 impl LedgerReader {
@@ -54,20 +54,26 @@ impl LedgerReader {
     /// # Errors
     /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
     /// [`LedgerError::Newer`].
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        sqlite::Reading::open(path).map(|file| Self { engine: Engine::Sqlite(file) })
+    pub fn open(at: impl Into<At>) -> Result<Self, LedgerError> {
+        let engine = match at.into() {
+            At::File(path) => Engine::Sqlite(sqlite::Reading::open(&path)?),
+            At::Database(address) => Engine::Postgres(postgres::Reading::open(&address)?),
+        };
+        Ok(Self { engine })
     }
 
     fn sql(&self) -> Connection<'_> {
         match &self.engine {
             Engine::Sqlite(file) => file.sql(),
+            Engine::Postgres(database) => database.sql(),
         }
     }
 
     /// Where it is, by its own name.
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn at(&self) -> At {
         match &self.engine {
-            Engine::Sqlite(file) => file.path(),
+            Engine::Sqlite(file) => file.path().into(),
+            Engine::Postgres(database) => At::Database(database.address().clone()),
         }
     }
 
@@ -75,6 +81,7 @@ impl LedgerReader {
     pub fn outdated(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(file) => file.outdated(),
+            Engine::Postgres(database) => database.is_broken(),
         }
     }
 
@@ -82,6 +89,7 @@ impl LedgerReader {
     fn moved(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(file) => file.moved(),
+            Engine::Postgres(_) => false,
         }
     }
 
@@ -186,16 +194,18 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn contact_count(&self, agent: &AgentId) -> Result<Option<u64>, LedgerError> {
-        let sql = "SELECT count(*), (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
+        let sql = "SELECT (SELECT count(*) FROM contact WHERE agent = a.n AND removed_at IS NULL),
+                       (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
                        WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
-                   FROM agent a JOIN contact c ON c.agent = a.n AND c.removed_at IS NULL WHERE a.id = ?1";
+                   FROM agent a WHERE a.id = ?1";
         let read = |row: &sql::Row<'_>| -> sql::Result<Option<u64>> {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
             let known = row.get_ref(1)?.text_or_null()?.and_then(reasons::from_json);
             let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();
             Ok((known || count > 0).then_some(count))
         };
-        self.sql().query_row(sql, [agent.as_str()], read).map_err(|error| self.fault(&error))
+        let counted = self.sql().query_row(sql, [agent.as_str()], read).optional();
+        counted.map(Option::flatten).map_err(|error| self.fault(&error))
     }
 
     /// When which handles of this owner, or of all, were contacts of an agent, as far as the record knows; `None` where its
@@ -221,10 +231,10 @@ impl LedgerReader {
     pub fn beginning(&self, beginning: &str) -> Result<Vec<RequestId>, LedgerError> {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
         let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
-                   ON r.agent = a.n AND r.id >= ?1 AND r.id < ?1 || char(127) LIMIT 2";
+                   ON r.agent = a.n AND r.id >= ?1 AND r.id < ?2 LIMIT 2";
         let read = || -> sql::Result<Vec<RequestId>> {
             let mut statement = self.sql().prepare_cached(sql)?;
-            statement.query_map([beginning], |row| row.get(0).map(|Parsed(id)| id))?.collect()
+            statement.query_map(params![beginning, after(beginning)], |row| row.get(0).map(|Parsed(id)| id))?.collect()
         };
         read().map_err(|error| self.fault(&error))
     }
@@ -388,7 +398,7 @@ impl LedgerReader {
     ) -> Result<Vec<(Option<StrangerText>, Timestamp)>, LedgerError> {
         let sql =
             "SELECT c.handle, c.added_at FROM agent a CROSS JOIN contact c INDEXED BY contact_strange ON c.agent = a.n
-                   WHERE c.request IS NULL AND c.removed_at IS NULL AND c.added_at >= ?1 AND (?2 IS NULL OR a.id = ?2)
+                   WHERE c.request IS NULL AND c.removed_at IS NULL AND c.added_at >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2)
                        AND c.added_at > a.contacts_read_at
                    ORDER BY c.n";
         let read = || -> sql::Result<Vec<(Option<StrangerText>, Timestamp)>> {
@@ -410,6 +420,7 @@ impl LedgerReader {
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         let schema = match &self.engine {
             Engine::Sqlite(file) => file.schema()?,
+            Engine::Postgres(database) => database.schema()?,
         };
         rows::totals(self.sql(), schema).map_err(|error| self.fault(&error))
     }
@@ -419,7 +430,10 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn tables(&self) -> Result<Vec<TableSize>, LedgerError> {
-        rows::tables(self.sql()).map_err(|error| self.fault(&error))
+        match &self.engine {
+            Engine::Sqlite(_) => rows::tables(self.sql()).map_err(|error| self.fault(&error)),
+            Engine::Postgres(database) => database.tables(),
+        }
     }
 
     /// The policies whose hashes begin so, at most two.
@@ -429,8 +443,8 @@ impl LedgerReader {
     pub fn policies_beginning(&self, beginning: &str) -> Result<Vec<PolicyHash>, LedgerError> {
         let read = || -> sql::Result<Vec<PolicyHash>> {
             self.sql()
-                .prepare_cached("SELECT hash FROM policy WHERE hash >= ?1 AND hash < ?1 || char(127) LIMIT 2")?
-                .query_map([beginning], |row| row.get(0).map(|Parsed(hash)| hash))?
+                .prepare_cached("SELECT hash FROM policy WHERE hash >= ?1 AND hash < ?2 LIMIT 2")?
+                .query_map(params![beginning, after(beginning)], |row| row.get(0).map(|Parsed(hash)| hash))?
                 .collect()
         };
         read().map_err(|error| self.fault(&error))
@@ -443,6 +457,7 @@ impl LedgerReader {
     pub fn check(&self) -> Result<(), LedgerError> {
         match &self.engine {
             Engine::Sqlite(file) => file.check(),
+            Engine::Postgres(database) => Err(database.unchecked()),
         }
     }
 
@@ -460,6 +475,11 @@ impl LedgerReader {
     }
 
     fn fault(&self, error: &sql::Error) -> LedgerError {
-        columns::read_error(&self.path().display().to_string(), error)
+        columns::read_error(&self.at().to_string(), error)
     }
+}
+
+/// What comes after everything that begins so: what is looked for is visible ASCII, of which nothing comes after DEL.
+fn after(beginning: &str) -> String {
+    format!("{beginning}\u{7f}")
 }

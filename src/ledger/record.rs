@@ -41,6 +41,13 @@ impl From<sql::Error> for Fault {
     fn from(error: sql::Error) -> Self {
         match error {
             sql::Error::Sqlite(error) => error.into(),
+            // Classes 22 and 23: what the schema does not take.
+            sql::Error::Postgres(failure)
+                if failure.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23")) =>
+            {
+                Fault::Refused(failure.to_string())
+            }
+            sql::Error::Postgres(failure) => Fault::Blocked(failure.to_string()),
         }
     }
 }
@@ -71,7 +78,7 @@ impl Recorder<'_> {
             Record::Named { agent, handle, at: _ } => {
                 let agent = self.agent(agent)?;
                 let handle = handle.raw().replace('\0', "\u{FFFD}");
-                self.sql("UPDATE agent SET handle = ?2 WHERE n = ?1 AND handle IS NOT ?2")?
+                self.sql("UPDATE agent SET handle = ?2 WHERE n = ?1 AND handle IS DISTINCT FROM ?2")?
                     .execute(params![agent, cut(&handle)])?;
                 Ok(())
             }
@@ -200,7 +207,7 @@ impl Recorder<'_> {
             }
             Record::Notified { agent, request, overdue, at } => {
                 let (_, request) = self.known(agent, request)?;
-                self.sql("INSERT OR IGNORE INTO notice (request, overdue, at) VALUES (?1, ?2, ?3)")?
+                self.sql("INSERT INTO notice (request, overdue, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
                     .execute(params![request, overdue.as_str(), Micros(*at)])?;
                 Ok(())
             }
@@ -249,7 +256,7 @@ impl Recorder<'_> {
         if let Some(n) = self.numbers.agent(agent) {
             return Ok(n);
         }
-        self.sql("INSERT OR IGNORE INTO agent (id) VALUES (?1)")?.execute([agent.as_str()])?;
+        self.sql("INSERT INTO agent (id) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([agent.as_str()])?;
         let n = self.sql("SELECT n FROM agent WHERE id = ?1")?.query_row([agent.as_str()], |row| row.get(0))?;
         self.numbers.keep_agent(agent, n);
         Ok(n)
@@ -303,7 +310,7 @@ impl Recorder<'_> {
     fn hold(&mut self, agent: i64, request: i64, person: Option<&Person>, at: Timestamp) -> Result<(), Fault> {
         self.sql(
             "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
-             WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS NOT ?4",
+             WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS DISTINCT FROM ?4",
         )?
         .execute(params![agent, request, Micros(at), person.map(Person::name)])?;
         if let Some(person) = person {

@@ -96,12 +96,12 @@ impl Load<'_> {
     /// the last decision on it. Not the largest time: one wrong moment of the clock must not make it unsound for ever.
     fn newest(&self) -> sql::Result<Option<Timestamp>> {
         let sql = "SELECT max(at) FROM (
-                 SELECT at FROM (SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1)
+                 SELECT at FROM (SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1) its_state
                  UNION ALL SELECT at FROM (
-                     SELECT max(last_at, coalesce(outcome_at, last_at)) AS at FROM answer WHERE agent = ?1 ORDER BY n DESC LIMIT 1)
+                     SELECT max(last_at, coalesce(outcome_at, last_at)) AS at FROM answer WHERE agent = ?1 ORDER BY n DESC LIMIT 1) its_answer
                  UNION ALL SELECT at FROM (
                      SELECT max(first_seen, coalesce((SELECT at FROM decision WHERE request = r.n ORDER BY n DESC LIMIT 1), first_seen)) AS at
-                     FROM request r WHERE agent = ?1 AND settled IS NULL ORDER BY n DESC LIMIT 1))";
+                     FROM request r WHERE agent = ?1 AND settled IS NULL ORDER BY n DESC LIMIT 1) its_request) newest";
         let newest: Option<Micros> = self.connection.prepare_cached(sql)?.query_row([self.agent], |row| row.get(0))?;
         Ok(newest.map(|Micros(at)| at))
     }
@@ -123,9 +123,9 @@ impl Load<'_> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
-                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 1),
+                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), TRUE),
                  coalesce((SELECT w.outcome IN ('approved', 'rejected') FROM answer w
-                     WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), 0)
+                     WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), FALSE)
              FROM charge c JOIN request r ON r.n = c.request
              WHERE c.agent = ?1 AND c.at >= ?2 ORDER BY c.at, c.request",
             Some(since),
@@ -216,18 +216,18 @@ impl Load<'_> {
             Ok(())
         };
         take(
-            "SELECT owner, iif(id_reused = 0, id, NULL), first_seen, NULL, handle FROM request
+            "SELECT owner, CASE WHEN id_reused = 0 THEN id END, first_seen, NULL, handle FROM request
              WHERE agent = ?1 AND first_seen >= ?2 AND owner IS NOT NULL ORDER BY first_seen DESC LIMIT ?3",
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.owner, iif(r.id_reused = 0, r.id, NULL), w.outcome_at, iif(w.lasts IS NULL, w.answer, 'guest'), r.handle FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.owner, CASE WHEN r.id_reused = 0 THEN r.id END, w.outcome_at, CASE WHEN w.lasts IS NULL THEN w.answer ELSE 'guest' END, r.handle FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
             None,
         )?;
         take(
-            "SELECT owner, iif(id_reused = 0, id, NULL), settled_at, NULL, handle FROM request
+            "SELECT owner, CASE WHEN id_reused = 0 THEN id END, settled_at, NULL, handle FROM request
              WHERE agent = ?1 AND settled_at >= ?2 AND elsewhere = 1 AND settled = 'rejected' AND owner IS NOT NULL
              ORDER BY settled_at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
@@ -242,7 +242,7 @@ impl Load<'_> {
             Some(HistoryKind::Removed),
         )?;
         take(
-            "SELECT s.owner, iif(r.id_reused = 0, r.id, NULL), s.at, NULL, NULL FROM settlement s LEFT JOIN request r ON r.n = s.request
+            "SELECT s.owner, CASE WHEN r.id_reused = 0 THEN r.id END, s.at, NULL, NULL FROM settlement s LEFT JOIN request r ON r.n = s.request
              WHERE s.agent = ?1 AND s.at >= ?2 AND s.said = 'rejected' ORDER BY s.at DESC LIMIT ?3",
             Some(HistoryKind::Rejected),
         )?;

@@ -3,16 +3,23 @@
 //!
 //! Values go both ways by rusqlite's `ToSql` and `FromSql`, which the model's types speak already (`columns.rs`).
 
+use std::collections::VecDeque;
+
 pub use rusqlite::types::FromSql;
 use rusqlite::types::ValueRef;
 pub use rusqlite::{ToSql, params};
 
+use super::postgres::session::{self, Failure, Session};
+
 /// What an engine said of a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite's word.
+    /// SQLite's word, or that a value is none that doorman writes.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL's word.
+    #[error(transparent)]
+    Postgres(#[from] Failure),
 }
 
 impl Error {
@@ -30,6 +37,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Connection<'a> {
     /// To a file.
     Sqlite(&'a rusqlite::Connection),
+    /// To a database server.
+    Postgres(&'a Session),
 }
 
 impl<'a> From<&'a rusqlite::Connection> for Connection<'a> {
@@ -43,6 +52,7 @@ impl<'a> Connection<'a> {
     pub fn prepare_cached(self, sql: &str) -> Result<Statement<'a>> {
         match self {
             Connection::Sqlite(connection) => Ok(Statement::Sqlite(connection.prepare_cached(sql)?)),
+            Connection::Postgres(session) => Ok(Statement::Postgres(session, sql.to_owned())),
         }
     }
 
@@ -58,6 +68,10 @@ impl<'a> Connection<'a> {
                 let mut statement = connection.prepare_cached(sql)?;
                 Ok(params.with(|params| statement.insert(params))?)
             }
+            Connection::Postgres(session) => {
+                let new = params.with(|params| session.insert(sql, params))?;
+                new.ok_or_else(|| rusqlite::Error::StatementChangedRows(0).into())
+            }
         }
     }
 
@@ -69,6 +83,7 @@ impl<'a> Connection<'a> {
                 let new = params.with(|params| statement.execute(params))?;
                 Ok((new > 0).then(|| connection.last_insert_rowid()))
             }
+            Connection::Postgres(session) => params.with(|params| session.insert(sql, params)),
         }
     }
 
@@ -76,6 +91,7 @@ impl<'a> Connection<'a> {
     pub fn execute_batch(self, sql: &str) -> Result<()> {
         match self {
             Connection::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Connection::Postgres(session) => Ok(session.batch(sql)?),
         }
     }
 
@@ -83,6 +99,10 @@ impl<'a> Connection<'a> {
     pub fn moment(self) -> Result<Moment<'a>> {
         match self {
             Connection::Sqlite(connection) => Ok(Moment::Sqlite { _open: connection.unchecked_transaction()? }),
+            Connection::Postgres(session) => {
+                let own = session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+                Ok(Moment::Postgres(own.then_some(Open(session))))
+            }
         }
     }
 
@@ -92,6 +112,10 @@ impl<'a> Connection<'a> {
             Connection::Sqlite(connection) => {
                 let immediate = rusqlite::TransactionBehavior::Immediate;
                 Ok(Transaction::Sqlite(rusqlite::Transaction::new_unchecked(connection, immediate)?))
+            }
+            Connection::Postgres(session) => {
+                session.begin("BEGIN")?;
+                Ok(Transaction::Postgres(Open(session)))
             }
         }
     }
@@ -106,6 +130,18 @@ pub enum Moment<'a> {
         /// Ends with it.
         _open: rusqlite::Transaction<'a>,
     },
+    /// Of a database server; none where a transaction is open already.
+    Postgres(Option<Open<'a>>),
+}
+
+/// A transaction that is undone when this goes.
+#[derive(Debug)]
+pub struct Open<'a>(&'a Session);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.rollback();
+    }
 }
 
 /// See [`Connection::begin`].
@@ -114,6 +150,8 @@ pub enum Moment<'a> {
 pub enum Transaction<'a> {
     /// Of a file.
     Sqlite(rusqlite::Transaction<'a>),
+    /// Of a database server.
+    Postgres(Open<'a>),
 }
 
 impl Transaction<'_> {
@@ -121,6 +159,7 @@ impl Transaction<'_> {
     pub fn commit(self) -> Result<()> {
         match self {
             Transaction::Sqlite(transaction) => Ok(transaction.commit()?),
+            Transaction::Postgres(open) => open.0.commit().map_err(Error::from),
         }
     }
 }
@@ -129,6 +168,8 @@ impl Transaction<'_> {
 pub enum Statement<'a> {
     /// SQLite's.
     Sqlite(rusqlite::CachedStatement<'a>),
+    /// PostgreSQL's, which the connection keeps.
+    Postgres(&'a Session, String),
 }
 
 impl Statement<'_> {
@@ -136,6 +177,7 @@ impl Statement<'_> {
     pub fn execute(&mut self, params: impl Params) -> Result<usize> {
         match self {
             Statement::Sqlite(statement) => Ok(params.with(|params| statement.execute(params))?),
+            Statement::Postgres(session, sql) => params.with(|params| session.execute(sql, params)),
         }
     }
 
@@ -143,12 +185,13 @@ impl Statement<'_> {
     pub fn exists(&mut self, params: impl Params) -> Result<bool> {
         match self {
             Statement::Sqlite(statement) => Ok(params.with(|params| statement.exists(params))?),
+            Statement::Postgres(session, sql) => Ok(!params.with(|params| session.rows(sql, params))?.is_empty()),
         }
     }
 
     /// The first row; see [`Optional`] for none.
     pub fn query_row<T>(&mut self, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
-        match self.query(params)?.next()? {
+        match self.few(params)?.next()? {
             Some(row) => read(&row),
             None => Err(rusqlite::Error::QueryReturnedNoRows.into()),
         }
@@ -158,6 +201,17 @@ impl Statement<'_> {
     pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
         match self {
             Statement::Sqlite(statement) => Ok(Rows::Sqlite(params.with(|params| statement.query(params))?)),
+            Statement::Postgres(session, sql) => Ok(Rows::Step(params.with(|params| session.reading(sql, params))?)),
+        }
+    }
+
+    /// Its rows, all of which are wanted.
+    fn few(&mut self, params: impl Params) -> Result<Rows<'_>> {
+        match self {
+            Statement::Sqlite(_) => self.query(params),
+            Statement::Postgres(session, sql) => {
+                Ok(Rows::All { rows: params.with(|params| session.rows(sql, params))?.into(), now: None })
+            }
         }
     }
 
@@ -167,7 +221,7 @@ impl Statement<'_> {
         params: impl Params,
         read: F,
     ) -> Result<Mapped<'_, F>> {
-        Ok(Mapped { rows: self.query(params)?, read })
+        Ok(Mapped { rows: self.few(params)?, read })
     }
 }
 
@@ -175,6 +229,15 @@ impl Statement<'_> {
 pub enum Rows<'a> {
     /// SQLite's.
     Sqlite(rusqlite::Rows<'a>),
+    /// PostgreSQL's, a few at a time.
+    Step(session::Reading<'a>),
+    /// PostgreSQL's, all here.
+    All {
+        /// Those to come.
+        rows: VecDeque<tokio_postgres::Row>,
+        /// The last that was given out.
+        now: Option<tokio_postgres::Row>,
+    },
 }
 
 impl Rows<'_> {
@@ -184,6 +247,11 @@ impl Rows<'_> {
     pub fn next(&mut self) -> Result<Option<Row<'_>>> {
         match self {
             Rows::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
+            Rows::Step(reading) => Ok(reading.next()?.map(Row::Postgres)),
+            Rows::All { rows, now } => {
+                *now = rows.pop_front();
+                Ok(now.as_ref().map(Row::Postgres))
+            }
         }
     }
 }
@@ -210,6 +278,8 @@ impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for Mapped<'_, F> {
 pub enum Row<'a> {
     /// SQLite's.
     Sqlite(&'a rusqlite::Row<'a>),
+    /// PostgreSQL's.
+    Postgres(&'a tokio_postgres::Row),
 }
 
 impl Row<'_> {
@@ -217,6 +287,9 @@ impl Row<'_> {
     pub fn get<I: Column, T: FromSql>(&self, column: I) -> Result<T> {
         match self {
             Row::Sqlite(row) => Ok(row.get(column.number())?),
+            Row::Postgres(_) => {
+                T::column_result(self.get_ref(column)?).map_err(|error| Error::damaged(&error.to_string()))
+            }
         }
     }
 
@@ -224,6 +297,7 @@ impl Row<'_> {
     pub fn get_ref<I: Column>(&self, column: I) -> Result<ValueRef<'_>> {
         match self {
             Row::Sqlite(row) => Ok(row.get_ref(column.number())?),
+            Row::Postgres(row) => session::column(row, column.number()),
         }
     }
 }

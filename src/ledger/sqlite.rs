@@ -58,11 +58,6 @@ impl Ledger {
         Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, asking, room, health }) })
     }
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.inner.path
-    }
-
     /// See [`super::Ledger::health`].
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.clone()

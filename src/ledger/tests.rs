@@ -17,6 +17,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHa
 mod deliveries;
 mod doubts;
 mod guests;
+mod leases;
 mod model;
 mod policies;
 mod reading;
@@ -109,18 +110,30 @@ pub(super) const REACH: Reach = Reach {
     history: Some(HistoryReach::Ever),
 };
 
+/// A record of its own. Where `DOORMAN_TEST_POSTGRES` names a server, it is a database there, but for what only a file has.
 struct World {
     dir: tempfile::TempDir,
     pages: Arc<AtomicU32>,
+    database: Option<At>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), pages: Arc::default() }
+        Self { database: database(), ..Self::file() }
+    }
+
+    /// In a file, whatever the environment says.
+    fn file() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), pages: Arc::default(), database: None }
     }
 
     fn path(&self) -> PathBuf {
+        assert!(self.database.is_none(), "only a file has a path");
         self.dir.path().join("state/ledger.db")
+    }
+
+    fn at(&self) -> At {
+        self.database.clone().unwrap_or_else(|| At::File(self.path()))
     }
 
     /// Retries at once, and asks the database for no patience.
@@ -131,16 +144,38 @@ impl World {
             pages_max: Some(Arc::clone(&self.pages)),
             ..Options::default()
         };
-        Ledger::open(&self.path(), options)
+        Ledger::open(self.at(), options)
     }
 
     fn open(&self) -> Ledger {
         self.try_open().unwrap()
     }
 
+    fn reader(&self) -> LedgerReader {
+        LedgerReader::open(self.at()).unwrap()
+    }
+
     fn sql(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
+}
+
+/// A new database of the server that `DOORMAN_TEST_POSTGRES` names (`tests/postgres/run` starts one), in which it ends in `/postgres`.
+fn database() -> Option<At> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let server = std::env::var("DOORMAN_TEST_POSTGRES").ok()?;
+    let name = format!("unit_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let At::Database(address) = database_at(server.clone()) else { unreachable!("it is a database") };
+    let session = address.connect(postgres::Purpose::Write).unwrap();
+    session.batch(&format!("CREATE DATABASE {name}")).unwrap();
+    Some(database_at(server.replace("/postgres?", &format!("/{name}?"))))
+}
+
+fn database_at(url: String) -> At {
+    let config = crate::config::database_url(&url).unwrap();
+    let (password, ca_file) = (crate::config::settings::KeySource::Missing, None);
+    let settings = crate::config::settings::DatabaseSettings { url, config, password, ca_file, connections: 4 };
+    At::Database(Address::new(&settings))
 }
 
 async fn load(ledger: &Ledger, second: i64) -> SavedAgent {
@@ -153,7 +188,7 @@ type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
 #[tokio::test]
 async fn the_file_is_private_and_has_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -171,7 +206,7 @@ async fn the_file_is_private_and_has_one_owner() {
 #[tokio::test]
 async fn a_loose_mode_is_tightened() {
     use std::os::unix::fs::PermissionsExt as _;
-    let world = World::new();
+    let world = World::file();
     world.open().close().await.unwrap();
     std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
     world.open().close().await.unwrap();
@@ -206,7 +241,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
 
 #[tokio::test]
 async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
@@ -306,7 +341,7 @@ async fn old_text_is_blanked_and_history_stays() {
     assert_eq!(history.len(), 1200);
     assert!(history.iter().all(|row| &*row.owner == "ann"));
     ledger.close().await.unwrap();
-    let all = LedgerReader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    let all = world.reader().requests(&Filter::default()).unwrap();
     let (old, young) = all.split_at(1100);
     assert!(old.iter().all(|row| row.blanked && row.request.sender == Sender::Absent && row.request.message.is_none()));
     assert!(young.iter().all(|row| !row.blanked && row.request.message.is_some()));
@@ -342,12 +377,12 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
     let removed = ContactId::parse("c3").unwrap();
     batch.push(Record::ContactRemoved { agent: agent(), contact: removed, expired: false, at: at(9) });
     ledger.commit(batch).await.unwrap();
-    let here = LedgerReader::open(&world.path()).unwrap().contacts(Some(&agent())).unwrap();
+    let here = world.reader().contacts(Some(&agent())).unwrap();
     let here: Vec<_> = here.iter().map(|one| (one.contact.as_str(), one.by.clone(), one.since)).collect();
     let friends = || By::parse("friends");
     assert_eq!(here, [("c0", None, Some(at(0))), ("c1", friends(), Some(at(1))), ("c2", friends(), Some(at(2)))]);
     // Each way to narrow the choice finds whom it should, and nobody else.
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     let found = |wanted: WantedContacts<'_>| {
         let mut found = Vec::new();
         let each = reader.each_contact(&wanted, |one| {

@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
-use crate::ledger::Health;
+use crate::ledger::{At, Health};
 use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
@@ -265,7 +265,7 @@ impl Shared {
         if let Some(message) = finding::not_typed(target, &rows) {
             return Ok(error("ambiguous", message));
         }
-        let (path, wanted, agent) = (self.settings.ledger.path.clone(), target.to_owned(), agent.cloned());
+        let (path, wanted, agent) = (At::from(&self.settings.ledger), target.to_owned(), agent.cloned());
         let now = self.around.clock.now().wall;
         let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, now)).await;
         let message = said.ok().flatten().unwrap_or_else(|| {

@@ -131,7 +131,7 @@ impl Runner {
         let mut task = AbortOnDrop(tokio::spawn(agent.run()));
         let ended = (&mut task.0).await;
         self.slot.store(None);
-        ended.map_err(|_| Failure::Panicked)
+        ended.map_err(|_| Failure::Panicked)?.map_err(Failure::Unreadable)
     }
 
     async fn saved_agent(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
@@ -141,7 +141,7 @@ impl Runner {
 }
 
 /// The task ends with whoever awaits it.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+struct AbortOnDrop(tokio::task::JoinHandle<Result<(), LedgerError>>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

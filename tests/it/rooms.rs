@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("phoenix", &["clock", "config", "model", "platform", "secret", "variants"]),
     ("inbox", &["clock", "model", "platform", "policy"]),
     ("responder", &["clock", "model", "platform"]),
-    ("ledger", &["clock", "files", "inbox", "model", "ops", "policy"]),
+    ("ledger", &["clock", "config", "files", "inbox", "model", "ops", "platform", "policy", "secret"]),
     (
         "agent/core",
         &[

@@ -134,6 +134,8 @@ impl Agent {
             Done::Told { request, question, result, took } => {
                 self.core.handle(Input::Told { request, question, result, took }, now);
             }
+            // Another doorman has the agent: nothing that this one still thinks of it matters.
+            Done::Recorded(Err(error @ LedgerError::Fenced { .. })) => self.fenced = Some(error),
             Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
     }

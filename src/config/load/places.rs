@@ -9,7 +9,7 @@ use url::Url;
 use super::layers::Layer;
 use super::{Env, Loading, Overrides, usual};
 use crate::config::raw;
-use crate::config::settings::CONTROL_READ_NAME;
+use crate::config::settings::{CONTROL_READ_NAME, DatabaseSettings};
 use crate::diagnostics::Report;
 use crate::document::Problems;
 use crate::files::Trust;
@@ -20,8 +20,10 @@ use crate::model::AgentId;
 pub struct Places {
     /// The configuration, if there is one.
     pub file: Option<PathBuf>,
-    /// The ledger.
+    /// The ledger's file.
     pub ledger: PathBuf,
+    /// The database that holds the ledger in place of the file.
+    pub database: Option<DatabaseSettings>,
     /// Where the control socket may be, likeliest first: one place, where somebody said.
     pub control: Vec<PathBuf>,
     /// The socket for reading of each of these.
@@ -54,6 +56,8 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let mut loading = Loading::new(env, &overrides, problems, raw, file.as_deref());
     let platform = loading.platform().map(|platform| platform.rest);
     let ledger = loading.ledger_path().value;
+    // Another record than the one that is meant would be worse than none.
+    let Some(database) = loading.database() else { return Err(loading.problems.finish()) };
     let control = loading.control_path();
     let named = !matches!(control.layer, Layer::Default);
     let read = loading.scalar("control.read_path", None, "").value;
@@ -78,7 +82,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         (false, false) => std::iter::once(loading.resolve(&read)).chain(beside).collect(),
         (_, true) => beside.collect(),
     };
-    Ok(Places { ledger: loading.resolve(&ledger), control, read, rules, names, platform, file })
+    Ok(Places { ledger: loading.resolve(&ledger), database, control, read, rules, names, platform, file })
 }
 
 /// As it is in the record, if it is an id at all.

@@ -76,12 +76,12 @@ impl WantedContacts<'_> {
 pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -> sql::Result<Vec<i64>> {
     const COLUMNS: &str = "SELECT c.n AS n, coalesce(c.inserted_at, c.added_at) AS since,
         coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
-    const WHOSE: &str = "(?1 IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
-        AND (?2 IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
+    const WHOSE: &str = "(CAST(?1 AS text) IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
+        AND (CAST(?2 AS bigint) IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
     // Each begins where the fewest rows are left.
     let sql = if wanted.not_by_doorman {
         format!(
-            "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND ?3 IS NULL AND c.request IS NULL
+            "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND CAST(?3 AS text) IS NULL AND c.request IS NULL
              UNION {COLUMNS} FROM answer w INDEXED BY answer_void CROSS JOIN contact c ON c.request = w.request
              WHERE {WHOSE} AND w.answer = 'approve' AND
                  (w.outcome = 'refused' OR w.outcome = 'gone' OR w.outcome = 'withdrawn' OR w.outcome = 'settled-elsewhere')
@@ -90,8 +90,8 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     } else if wanted.id.is_some() {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the indexes begin.
         format!(
-            "{COLUMNS} FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.id >= ?3 AND c.id < ?3 || char(127) WHERE {WHOSE}
-             UNION {COLUMNS} FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id >= ?3 AND r.id < ?3 || char(127)
+            "{COLUMNS} FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.id >= ?3 AND c.id < ?3 || '\u{7f}' WHERE {WHOSE}
+             UNION {COLUMNS} FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id >= ?3 AND r.id < ?3 || '\u{7f}'
                  CROSS JOIN contact c ON c.request = r.n
              WHERE {WHOSE} ORDER BY since, n"
         )
@@ -108,15 +108,17 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     } else if few(connection, wanted.agent)? {
         format!(
             "{COLUMNS} FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
-             WHERE a.id = ?1 AND {WHOSE} AND ?3 IS NULL ORDER BY since, c.n"
+             WHERE a.id = ?1 AND {WHOSE} AND CAST(?3 AS text) IS NULL ORDER BY since, c.n"
         )
     } else if let (Some(newest), None) = (wanted.newest, wanted.fits) {
         format!(
-            "SELECT * FROM ({COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND ?3 IS NULL
-             ORDER BY since DESC, c.n DESC LIMIT {newest}) ORDER BY since, n"
+            "SELECT * FROM ({COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND CAST(?3 AS text) IS NULL
+             ORDER BY since DESC, c.n DESC LIMIT {newest}) newest ORDER BY since, n"
         )
     } else {
-        format!("{COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND ?3 IS NULL ORDER BY since, c.n")
+        format!(
+            "{COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND CAST(?3 AS text) IS NULL ORDER BY since, c.n"
+        )
     };
     let key = match wanted {
         WantedContacts { not_by_doorman: true, .. } => None,
@@ -144,7 +146,7 @@ fn few(connection: Connection<'_>, agent: Option<&AgentId>) -> sql::Result<bool>
     let Some(agent) = agent else { return Ok(false) };
     let sql =
         "SELECT count(*) FROM (SELECT 1 FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
-               WHERE a.id = ?1 AND c.removed_at IS NULL LIMIT ?2)";
+               WHERE a.id = ?1 AND c.removed_at IS NULL LIMIT ?2) some_of_them";
     let count: i64 = connection.prepare_cached(sql)?.query_row(params![agent.as_str(), FEW + 1], |row| row.get(0))?;
     Ok(count <= FEW)
 }
@@ -191,7 +193,7 @@ impl ContactSpans {
 /// When which handles were contacts of this agent, of one owner or of all; those without a readable handle are left out.
 pub fn spans(connection: Connection<'_>, agent: &AgentId, owner: Option<&str>) -> sql::Result<ContactSpans> {
     let from = match owner {
-        None => "contact c ON c.agent = a.n AND ?2 IS NULL",
+        None => "contact c ON c.agent = a.n AND CAST(?2 AS text) IS NULL",
         Some(_) => "contact_owner o ON o.agent = a.n AND o.owner = ?2 CROSS JOIN contact c ON c.n = o.contact",
     };
     let sql = format!(

@@ -1,6 +1,6 @@
 //! What is new since the last look, for `history -f`. Between looks it holds only numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Engine, LedgerReader, RecordedRequest, rows};
 use crate::ledger::LedgerError;
@@ -18,20 +18,36 @@ type Shown = (Option<Verdict>, Option<By>, Option<Outcome>, Option<String>);
 #[derive(Debug)]
 pub struct Follow {
     reader: LedgerReader,
-    /// SQLite's count of others' commits, at the last look.
+    /// Changes with each commit; at the last look.
     version: Option<i64>,
-    mark: Mark,
+    /// What was looked at of each of [`TABLES`].
+    looked: [Looked; 3],
     /// Requests that may still change, by row, with what was last shown of them.
     watched: BTreeMap<i64, Shown>,
 }
 
-/// The last rows that were looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    request: i64,
-    decision: i64,
-    answer: i64,
+/// Where news is, by the row of its request.
+const TABLES: [(&str, &str); 3] = [("request", "n"), ("decision", "request"), ("answer", "request")];
+
+/// Rows that were looked at: all up to a number, and some after it. Where several write, a row may come to be seen after one with a
+/// greater number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Looked {
+    all_to: i64,
+    after: BTreeSet<i64>,
 }
+
+impl Looked {
+    fn add(&mut self, n: i64, most: usize) {
+        self.after.insert(n);
+        while self.after.len() > most {
+            self.all_to = self.after.pop_first().unwrap_or(self.all_to);
+        }
+    }
+}
+
+/// So many numbers are remembered one by one where several write: more than are ever given out and not yet to be seen.
+const UNORDERED_MAX: usize = 16_384;
 
 impl Follow {
     /// Begins after what is there now: what is open now is said when it changes.
@@ -39,14 +55,19 @@ impl Follow {
     /// # Errors
     /// As [`LedgerReader::open`].
     pub fn begin(reader: LedgerReader) -> Result<Self, LedgerError> {
-        let mut follow =
-            Self { reader, version: None, mark: Mark { request: 0, decision: 0, answer: 0 }, watched: BTreeMap::new() };
+        let mut follow = Self { reader, version: None, looked: Default::default(), watched: BTreeMap::new() };
         follow.version = Some(follow.version_now()?);
-        follow.mark = follow.read(mark)?;
+        let unordered = i64::try_from(follow.unordered()).unwrap_or(i64::MAX);
+        for (place, (table, _)) in TABLES.iter().enumerate() {
+            let newest = follow.read(|connection| newest(connection, table))?;
+            follow.looked[place].all_to = newest.saturating_sub(unordered).max(0);
+        }
+        // What is there already is no news.
+        follow.look()?;
         let open = follow.read(|connection| {
             numbers(
                 connection,
-                "SELECT n FROM (SELECT n FROM request WHERE settled IS NULL ORDER BY n DESC LIMIT ?1) WHERE n > ?2",
+                "SELECT n FROM (SELECT n FROM request WHERE settled IS NULL ORDER BY n DESC LIMIT ?1) newest WHERE n > ?2",
                 [i64::try_from(WATCHED_MAX).unwrap_or(i64::MAX), 0],
             )
         })?;
@@ -65,37 +86,20 @@ impl Follow {
     /// As [`LedgerReader::requests`].
     pub fn poll(&mut self) -> Result<Vec<RecordedRequest>, LedgerError> {
         if self.reader.outdated() || self.reader.moved() {
-            self.reader = LedgerReader::open(self.reader.path())?;
+            self.reader = LedgerReader::open(self.reader.at())?;
             self.version = None;
         }
         let version = self.version_now()?;
         if self.version.replace(version) == Some(version) {
             return Ok(Vec::new());
         }
-        let now = self.read(mark)?;
-        if now.request < self.mark.request {
+        let newest = self.read(|connection| newest(connection, TABLES[0].0))?;
+        if newest < self.looked[0].after.last().copied().unwrap_or(self.looked[0].all_to) {
             // Another ledger, begun again.
-            self.mark = Mark { request: 0, decision: 0, answer: 0 };
+            self.looked = Default::default();
             self.watched.clear();
         }
-        let before = self.mark;
-        let touched = self.read(|connection| {
-            let mut touched =
-                numbers(connection, "SELECT n FROM request WHERE n > ?1 AND n <= ?2", [before.request, now.request])?;
-            touched.extend(numbers(
-                connection,
-                "SELECT DISTINCT request FROM decision WHERE n > ?1 AND n <= ?2",
-                [before.decision, now.decision],
-            )?);
-            touched.extend(numbers(
-                connection,
-                "SELECT DISTINCT request FROM answer WHERE n > ?1 AND n <= ?2",
-                [before.answer, now.answer],
-            )?);
-            Ok(touched)
-        })?;
-        self.mark = now;
-        for n in touched {
+        for n in self.look()? {
             self.watched.entry(n).or_default();
         }
         let mut news = Vec::new();
@@ -120,9 +124,41 @@ impl Follow {
         Ok(news)
     }
 
+    /// How many numbers may be given out and not yet to be seen.
+    fn unordered(&self) -> usize {
+        match &self.reader.engine {
+            Engine::Sqlite(_) => 0,
+            Engine::Postgres(_) => UNORDERED_MAX,
+        }
+    }
+
+    /// Looks at the rows that are new in each table, and returns their requests.
+    fn look(&mut self) -> Result<Vec<i64>, LedgerError> {
+        let unordered = self.unordered();
+        let mut touched = Vec::new();
+        for (place, (table, request)) in TABLES.iter().enumerate() {
+            let all_to = self.looked[place].all_to;
+            let rows = self.read(|connection| {
+                connection
+                    .prepare_cached(&format!("SELECT n, {request} FROM {table} WHERE n > ?1 ORDER BY n"))?
+                    .query_map([all_to], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<sql::Result<Vec<(i64, i64)>>>()
+            })?;
+            let looked = &mut self.looked[place];
+            for (n, request) in rows {
+                if !looked.after.contains(&n) {
+                    looked.add(n, unordered);
+                    touched.push(request);
+                }
+            }
+        }
+        Ok(touched)
+    }
+
     fn version_now(&self) -> Result<i64, LedgerError> {
         match &self.reader.engine {
             Engine::Sqlite(file) => file.version(),
+            Engine::Postgres(database) => database.version(),
         }
     }
 
@@ -135,13 +171,8 @@ fn shown(request: &RecordedRequest) -> Shown {
     (request.verdict, request.by.clone(), request.outcome, request.settled.clone())
 }
 
-fn mark(connection: Connection<'_>) -> sql::Result<Mark> {
-    connection.query_row(
-        "SELECT coalesce((SELECT max(n) FROM request), 0), coalesce((SELECT max(n) FROM decision), 0),
-             coalesce((SELECT max(n) FROM answer), 0)",
-        [],
-        |row| Ok(Mark { request: row.get(0)?, decision: row.get(1)?, answer: row.get(2)? }),
-    )
+fn newest(connection: Connection<'_>, table: &str) -> sql::Result<i64> {
+    connection.query_row(&format!("SELECT coalesce(max(n), 0) FROM {table}"), [], |row| row.get(0))
 }
 
 fn numbers(connection: Connection<'_>, sql: &str, range: [i64; 2]) -> sql::Result<Vec<i64>> {

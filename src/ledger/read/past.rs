@@ -55,7 +55,7 @@ impl Moment {
     /// parameters ?3 (at), ?4 (decision) and ?5 (tie).
     fn before(after: &str, at: &str) -> String {
         format!(
-            "CASE WHEN ?4 IS NULL OR {after} IS NULL THEN {at} < ?3
+            "CASE WHEN CAST(?4 AS bigint) IS NULL OR {after} IS NULL THEN {at} < ?3
                  ELSE {after} < ?4 OR ({after} = ?4 AND {at} < ?5) END"
         )
     }
@@ -177,7 +177,7 @@ impl Past<'_> {
     /// SQL that is true for answers that were intended before; with ?6 (the answer that is asked about) besides.
     fn answered_before() -> String {
         format!(
-            "CASE WHEN ?6 IS NOT NULL THEN w.n < ?6 ELSE {} END",
+            "CASE WHEN CAST(?6 AS bigint) IS NOT NULL THEN w.n < ?6 ELSE {} END",
             Moment::before("w.after_decision", "w.reserved_at")
         )
     }
@@ -223,9 +223,9 @@ impl Past<'_> {
         let sql = format!(
             "SELECT r.id, c.rule, c.bucket, c.at,
                  r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3),
-                 coalesce(w.outcome IN ('approved', 'rejected') AND w.outcome_at <= ?3, 0)
+                 coalesce(w.outcome IN ('approved', 'rejected') AND w.outcome_at <= ?3, FALSE)
              FROM charge c JOIN request r ON r.n = c.request
-             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS NOT 'withdrawn')
+             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS DISTINCT FROM 'withdrawn')
              WHERE c.agent = ?1 AND c.at >= ?2 AND {}",
             Self::answered_before()
         );
@@ -273,7 +273,7 @@ impl Past<'_> {
     fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let sql = "SELECT r.id, d.at, d.facts FROM request r
                    JOIN decision d ON d.n = (SELECT max(n) FROM decision
-                       WHERE request = r.n AND CASE WHEN ?5 IS NULL THEN at < ?4 ELSE n < ?5 END)
+                       WHERE request = r.n AND CASE WHEN CAST(?5 AS bigint) IS NULL THEN at < ?4 ELSE n < ?5 END)
                    WHERE r.owner = ?2 AND r.agent = ?1 AND r.n <> ?6 AND d.at >= ?3 AND d.mode = 'shadow'";
         let (at, decision, _) = self.order();
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -342,12 +342,12 @@ impl Past<'_> {
             Ok(())
         };
         take(
-            "SELECT iif(id_reused = 0, id, NULL), first_seen, NULL, handle FROM request
+            "SELECT CASE WHEN id_reused = 0 THEN id END, first_seen, NULL, handle FROM request
              WHERE agent = ?1 AND owner = ?2 AND first_seen >= ?3 AND first_seen <= ?4",
             Some(HistoryKind::Requested),
         )?;
         take(
-            "SELECT r.id, w.outcome_at, iif(w.lasts IS NULL, w.answer, 'guest'), r.handle FROM request r JOIN answer w ON w.request = r.n
+            "SELECT r.id, w.outcome_at, CASE WHEN w.lasts IS NULL THEN w.answer ELSE 'guest' END, r.handle FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,
@@ -406,7 +406,7 @@ pub fn of_handle(
     };
     let mut statement = connection.prepare_cached(
         "SELECT r.n, r.handle FROM request r JOIN agent a ON a.n = r.agent
-         WHERE r.owner IS ?1 AND (?2 IS NULL OR a.id = ?2) ORDER BY r.n DESC",
+         WHERE r.owner IS NOT DISTINCT FROM ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2) ORDER BY r.n DESC",
     )?;
     let mut rows = statement.query(params![owner, agent.map(AgentId::as_str)])?;
     let mut found = Vec::new();

@@ -23,7 +23,8 @@ const SELECT: &str = "
         w.answer, w.\"by\", wp.hash, w.at, w.outcome, w.outcome_at, w.last_at, w.attempts, w.detail,
         d.mode, r.settled_at, r.elsewhere, d.n, w.n, w.after_decision,
         h.at, w.note, h.note, v.\"by\", v.at, v.note, w.lasts,
-        iif(g.over = 'again', NULL, g.ends_at), iif(g.over = 'again', NULL, g.doubt),
+        CASE WHEN g.over IS DISTINCT FROM 'again' THEN g.ends_at END,
+        CASE WHEN g.over IS DISTINCT FROM 'again' THEN g.doubt END,
         x.ends_at, x.person, x.at, x.note,
         (SELECT CASE WHEN count(*) = count(removed_at) THEN max(removed_at) END FROM contact
             WHERE request = r.n AND request IS NOT NULL),
@@ -38,7 +39,7 @@ const SELECT: &str = "
     JOIN agent a ON a.n = r.agent
     LEFT JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
     LEFT JOIN policy dp ON dp.n = d.policy
-    LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND outcome IS NOT 'withdrawn')
+    LEFT JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = r.n AND outcome IS DISTINCT FROM 'withdrawn')
     LEFT JOIN policy wp ON wp.n = w.policy
     LEFT JOIN hold h ON h.agent = r.agent AND h.request = r.n AND h.ended_at IS NULL
     LEFT JOIN removal v ON v.n = (SELECT max(n) FROM removal WHERE request = r.n AND outcome = 'removed')
@@ -198,7 +199,7 @@ fn scan(
         None => Some(0),
         Some(since) => connection.query_row(
             "SELECT min(r.n) FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1
-             WHERE ?2 IS NULL OR a.id = ?2",
+             WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
             params![Micros(since), agent],
             |row| row.get(0),
         )?,
@@ -206,13 +207,14 @@ fn scan(
     let Some(first) = first.map(|first| first.max(after.saturating_add(1))) else { return Ok(()) };
     let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
     let (owner, owned) = match handle {
-        None => (None, "?3 IS NULL"),
+        None => (None, "CAST(?3 AS text) IS NULL"),
         Some(Wanted::Plain(handle)) => (Some(handle.owner()), "r.owner = ?3"),
         Some(Wanted::AgentsOf(owner)) => (Some(owner.as_str()), "r.owner = ?3"),
-        Some(Wanted::Text(_)) => (None, "r.owner IS ?3"),
+        Some(Wanted::Text(_)) => (None, "r.owner IS NOT DISTINCT FROM ?3"),
     };
-    let sql =
-        format!("{SELECT} WHERE r.n >= ?1 AND (?2 IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order} LIMIT ?4");
+    let sql = format!(
+        "{SELECT} WHERE r.n >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order} LIMIT ?4"
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![first, agent, owner, most])?;
     while let Some(row) = rows.next()? {
@@ -231,18 +233,18 @@ fn touched_since(connection: Connection<'_>, agent: Option<&AgentId>, since: Tim
     let mut touched = BTreeSet::new();
     let agent = agent.map(AgentId::as_str);
     for sql in [
-        "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
-        "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n AND w.outcome_at >= ?1 WHERE ?2 IS NULL OR a.id = ?2",
+        "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.first_seen >= ?1 WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
+        "SELECT w.request FROM agent a CROSS JOIN answer w ON w.agent = a.n AND w.outcome_at >= ?1 WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
         "SELECT w.request FROM agent a CROSS JOIN answer w INDEXED BY answer_open ON w.agent = a.n
-             WHERE (w.outcome IS NULL OR w.outcome = 'unknown') AND w.last_at >= ?1 AND (?2 IS NULL OR a.id = ?2)",
+             WHERE (w.outcome IS NULL OR w.outcome = 'unknown') AND w.last_at >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2)",
         "SELECT r.n FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.elsewhere = 1 AND r.settled_at >= ?1
-             WHERE ?2 IS NULL OR a.id = ?2",
+             WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
         "SELECT h.request FROM agent a CROSS JOIN hold h ON h.agent = a.n AND max(h.at, coalesce(h.ended_at, h.at)) >= ?1
-             WHERE ?2 IS NULL OR a.id = ?2",
+             WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
         "SELECT x.request FROM guest_end x JOIN request r ON r.n = x.request JOIN agent a ON a.n = r.agent
-             WHERE x.at >= ?1 AND (?2 IS NULL OR a.id = ?2)",
+             WHERE x.at >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2)",
         "SELECT v.request FROM agent a CROSS JOIN removal v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
-             WHERE ?2 IS NULL OR a.id = ?2",
+             WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
     ] {
         let mut statement = connection.prepare_cached(sql)?;
         for n in statement.query_map(params![Micros(since), agent], |row| row.get::<_, i64>(0))? {

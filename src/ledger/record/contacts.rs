@@ -34,25 +34,27 @@ impl Recorder<'_> {
             return self.new_contact_owners(agent, n, owner, request, at);
         }
         self.sql(
-            "INSERT OR IGNORE INTO contact_removal (contact, agent, at, expired)
-             SELECT n, agent, removed_at, expired FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL",
+            "INSERT INTO contact_removal (contact, agent, at, expired)
+             SELECT n, agent, removed_at, expired FROM contact WHERE agent = ?1 AND id = ?2 AND removed_at IS NOT NULL
+             ON CONFLICT DO NOTHING",
         )?
         .execute(params![agent, contact.id.as_str()])?;
         // One that comes again after its removal is what is said of it now.
         let n: i64 = self
             .sql(
             "UPDATE contact SET owner = coalesce(?3, owner), handle = coalesce(?4, handle), name = coalesce(?5, name), kind = ?6,
-                 inserted_at = iif(removed_at IS NULL, coalesce(inserted_at, ?7), ?7),
-                 added_at = iif(removed_at IS NULL, coalesce(added_at, ?8), ?8),
-                 request = iif(removed_at IS NULL, coalesce(request, ?9), ?9), removed_at = NULL, expired = 0
+                 inserted_at = CASE WHEN removed_at IS NULL THEN coalesce(inserted_at, ?7) ELSE ?7 END,
+                 added_at = CASE WHEN removed_at IS NULL THEN coalesce(added_at, ?8) ELSE ?8 END,
+                 request = CASE WHEN removed_at IS NULL THEN coalesce(request, ?9) ELSE ?9 END, removed_at = NULL, expired = 0
              WHERE agent = ?1 AND id = ?2 RETURNING n",
         )?
         .query_row(params![agent, id, owner, handle, name, kind, sent, added, request], |row| row.get(0))?;
         self.sql(
-            "INSERT OR IGNORE INTO contact_owner (contact, owner, agent, at)
-             SELECT ?1, owner, ?2, ?3 FROM contact WHERE n = ?1 AND owner IS NOT NULL
-             UNION ALL SELECT ?1, r.owner, ?2, ?3 FROM contact c JOIN request r ON r.n = c.request
-                 WHERE c.n = ?1 AND r.owner IS NOT NULL",
+            "INSERT INTO contact_owner (contact, owner, agent, at)
+             SELECT n, owner, CAST(?2 AS bigint), CAST(?3 AS bigint) FROM contact WHERE n = ?1 AND owner IS NOT NULL
+             UNION ALL SELECT c.n, r.owner, CAST(?2 AS bigint), CAST(?3 AS bigint)
+                 FROM contact c JOIN request r ON r.n = c.request WHERE c.n = ?1 AND r.owner IS NOT NULL
+             ON CONFLICT DO NOTHING",
         )?
         .execute(params![n, agent, Micros(at)])?;
         Ok(())
@@ -151,8 +153,9 @@ impl Recorder<'_> {
         let agent = self.agent(agent)?;
         self.sql(
             "INSERT INTO contact (agent, id, removed_at, expired) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (agent, id) DO UPDATE SET expired = iif(removed_at IS NULL, excluded.expired, expired),
-                 removed_at = coalesce(removed_at, excluded.removed_at)",
+             ON CONFLICT (agent, id) DO UPDATE SET
+                 expired = CASE WHEN contact.removed_at IS NULL THEN excluded.expired ELSE contact.expired END,
+                 removed_at = coalesce(contact.removed_at, excluded.removed_at)",
         )?
         .execute(params![agent, contact.as_str(), Micros(at), expired])?;
         self.guest_left(agent, contact, expired, at)

@@ -68,8 +68,8 @@ impl Recorder<'_> {
         self.sql("INSERT INTO guest_end (request, ends_at, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![request, ends_at, cut(person.name()), Micros(at), person.note()])?;
         self.sql(
-            "UPDATE guest SET ends_at = coalesce(?2, ends_at), over = iif(?2 IS NULL, 'again', NULL),
-                 over_at = iif(?2 IS NULL, ?3, NULL)
+            "UPDATE guest SET ends_at = coalesce(?2, ends_at), over = CASE WHEN ?2 IS NULL THEN 'again' END,
+                 over_at = CASE WHEN ?2 IS NULL THEN CAST(?3 AS bigint) END
              WHERE request = ?1 AND over IS NULL",
         )?
         .execute(params![request, ends_at, Micros(at)])?;
@@ -85,7 +85,7 @@ impl Recorder<'_> {
         at: Timestamp,
     ) -> Result<(), Fault> {
         self.sql(
-            "UPDATE guest SET over = iif(?3, 'expired', 'removed'), over_at = ?4
+            "UPDATE guest SET over = CASE WHEN ?3 THEN 'expired' ELSE 'removed' END, over_at = ?4
              WHERE agent = ?1 AND contact = ?2 AND over IS NULL",
         )?
         .execute(params![agent, contact.as_str(), expired, Micros(at)])?;

@@ -73,7 +73,7 @@ async fn what_a_target_does_not_hear_of_takes_no_room_from_what_it_does() {
 
 #[tokio::test]
 async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     let mark = Mark { decision: 7, overdue: 3, conditions: vec!["paused:x".to_owned()] };
     ledger.commit(vec![message("m1", &mark)]).await.unwrap();

@@ -61,14 +61,14 @@ fn kinds(memory: &SavedAgent) -> Vec<HistoryKind> {
 
 #[tokio::test]
 async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
     let memory = load(&ledger, 10).await;
     let [guest] = memory.guests.as_slice() else { panic!("{:?}", memory.guests) };
     assert_eq!((guest.contact.clone(), guest.stay.ends_at, guest.removing), (Some(contact("c1")), at(3_602), false));
     assert_eq!(kinds(&memory), [HistoryKind::Requested, HistoryKind::Guest]);
-    let reader = || LedgerReader::open(&world.path()).unwrap();
+    let reader = || world.reader();
     assert_eq!(reader().contacts(None).unwrap()[0].ends_at, Some(at(3_602)));
 
     // On its way, refused, of unknown fate.
@@ -93,7 +93,7 @@ async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() 
 
 #[tokio::test]
 async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
     let moved = |ends_at, second| Record::GuestEnd {
@@ -103,7 +103,7 @@ async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
         person: "zoe".into(),
         at: at(second),
     };
-    let recorded = || LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+    let recorded = || world.reader().request(&id("r1")).unwrap().unwrap();
     let shown = || recorded().ends_at;
     let notes = || recorded().contact_notes(&|at| at.as_second().to_string());
     assert_eq!(notes(), [format!("ends {}", at(3_602).as_second())]);
@@ -111,13 +111,13 @@ async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
     assert_eq!((load(&ledger, 21).await.guests[0].stay.ends_at, shown()), (at(9_000), Some(at(9_000))));
     assert_eq!(notes(), [format!("ends {}, moved by zoe", at(9_000).as_second())]);
     assert_eq!(recorded().happened_at, at(20), "it is the last thing that happened");
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     let since = Filter { time: TimeOf::Happened, since: Some(at(15)), ..Filter::default() };
     assert_eq!(reader.requests(&since).unwrap().len(), 1);
     ledger.commit(vec![moved(None, 30)]).await.unwrap();
     assert_eq!((load(&ledger, 31).await.guests.len(), shown()), (0, None));
     assert_eq!(notes(), ["stays: end lifted by zoe"]);
-    assert_eq!(LedgerReader::open(&world.path()).unwrap().contacts(None).unwrap()[0].ends_at, None);
+    assert_eq!(world.reader().contacts(None).unwrap()[0].ends_at, None);
     // Whoever stays is a contact like others: its removal counts.
     ledger.commit(vec![gone(false, 40)]).await.unwrap();
     assert_eq!(kinds(&load(&ledger, 41).await).last(), Some(&HistoryKind::Removed));
@@ -138,14 +138,14 @@ async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
     ledger.commit(vec![gone(false, 22)]).await.unwrap();
     let memory = load(&ledger, 23).await;
     assert_eq!((memory.guests.len(), kinds(&memory).last()), (0, Some(&HistoryKind::Removed)));
-    let shown = LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+    let shown = world.reader().request(&id("r1")).unwrap().unwrap();
     assert_eq!(shown.contact_notes(&|at| at.to_string()), ["removed by zoe"]);
     assert_eq!(shown.removed.map(|one| one.by), Some("person:zoe".to_owned()));
 }
 
 #[tokio::test]
 async fn what_a_person_removed_under_schema_4_is_on_record_still() {
-    let world = World::new();
+    let world = World::file();
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let sql = world.sql();
     sql.pragma_update(None, "foreign_keys", false).unwrap();
@@ -164,7 +164,7 @@ async fn what_a_person_removed_under_schema_4_is_on_record_still() {
     sql.pragma_update(None, "application_id", 0x646f_6f72).unwrap();
     sql.pragma_update(None, "user_version", 4).unwrap();
     world.open().close().await.unwrap();
-    let requests = LedgerReader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    let requests = world.reader().requests(&Filter::default()).unwrap();
     let removed: Vec<_> = requests.into_iter().filter_map(|one| one.removed).collect();
     assert_eq!(removed.len(), 1);
     assert_eq!((removed[0].by.as_str(), removed[0].note.as_deref()), ("person:ann (as root)", Some("spam")));

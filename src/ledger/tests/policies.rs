@@ -38,7 +38,7 @@ fn count(world: &World, sql: &str) -> i64 {
 /// A list that a program rewrites all the time, while nobody asks.
 #[tokio::test]
 async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![policy(0, &list(0))]).await.unwrap();
     let (pieces, policies) =
@@ -50,7 +50,7 @@ async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
     assert!(count(&world, "SELECT count(*) FROM policy") <= policies + 1, "rows of policies that nothing names stay");
     assert_eq!(count(&world, "SELECT count(*) FROM policy_use"), 1);
     assert_eq!(count(&world, "SELECT count(*) FROM text"), 2);
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     let texts = reader.policy_texts(&numbered(49)).unwrap().unwrap();
     assert_eq!(&*texts[1].text, list(49 * 700));
     assert_eq!(reader.policy_texts(&numbered(48)).unwrap(), None);
@@ -61,7 +61,7 @@ async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
 /// What a decision names stays, and costs what changed.
 #[tokio::test]
 async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0), policy(0, &list(0)), under(0, "r1")]).await.unwrap();
     let bytes = "SELECT sum(length(body)) FROM chunk";
@@ -72,7 +72,7 @@ async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
     }
     let each = (count(&world, bytes) - first) / 19;
     assert!(each < 20_000, "{each} bytes for one line that changed");
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     for number in [0, 7, 19] {
         let texts = reader.policy_texts(&numbered(number)).unwrap().unwrap();
         assert_eq!(&*texts[1].text, list(number * 2000), "{number}");
@@ -90,7 +90,7 @@ async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
 
 #[tokio::test]
 async fn a_damaged_piece_is_said_and_never_taken_for_the_text() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![policy(0, "ann\n")]).await.unwrap();
     ledger.close().await.unwrap();
@@ -99,7 +99,7 @@ async fn a_damaged_piece_is_said_and_never_taken_for_the_text() {
         other.query_row("SELECT body FROM chunk ORDER BY n DESC LIMIT 1", [], |row| row.get(0)).unwrap();
     for body in [vec![], vec![7; 40], mine[..mine.len() / 2].to_vec()] {
         other.execute("UPDATE chunk SET body = ?1 WHERE n = (SELECT max(n) FROM chunk)", [body]).unwrap();
-        let read = LedgerReader::open(&world.path()).unwrap().policy_texts(&numbered(0));
+        let read = world.reader().policy_texts(&numbered(0));
         assert!(matches!(read, Err(LedgerError::Corrupt { .. })), "{read:?}");
     }
 }

@@ -63,7 +63,7 @@ async fn what_is_read_is_what_was_written() {
     ledger.commit(entries).await.unwrap();
     // While the daemon has it, and after.
     for round in 0..2 {
-        let reader = LedgerReader::open(&world.path()).unwrap();
+        let reader = world.reader();
         let all = reader.requests(&Filter::default()).unwrap();
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].request.sender, odd.sender);
@@ -110,7 +110,9 @@ async fn what_is_read_is_what_was_written() {
         assert_eq!(find(Filter { limit: Some(2), ..Filter::default() }), ["r1", "r2"]);
         assert_eq!(find(Filter { since: Some(at(1)), until: Some(at(5)), ..Filter::default() }), ["r1"]);
         assert_eq!(reader.totals().unwrap().requests, 3);
-        reader.check().unwrap();
+        if world.database.is_none() {
+            reader.check().unwrap();
+        }
         if round == 0 {
             ledger.clone().close().await.unwrap();
         }
@@ -119,13 +121,13 @@ async fn what_is_read_is_what_was_written() {
 
 #[tokio::test]
 async fn while_a_page_of_output_waits_no_transaction_is_open() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     for hundred in 0..12 {
         let batch = (0..100).map(|n| seen(&format!("r{}", hundred * 100 + n), Some("ann"), hundred * 100 + n));
         ledger.commit(batch.collect()).await.unwrap();
     }
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     let other = world.sql();
     let mut read = Vec::new();
     let limited = Filter { limit: Some(5), ..Filter::default() };
@@ -159,7 +161,7 @@ async fn a_pause_and_its_end_decide_nothing_anew() {
         Record::Decided { agent: agent(), request: id("r1"), decision, circumstances: circumstances(), at: at(second) }
     };
     let shown = || {
-        let recorded = LedgerReader::open(&world.path()).unwrap().request(&id("r1")).unwrap().unwrap();
+        let recorded = world.reader().request(&id("r1")).unwrap().unwrap();
         (recorded.by.unwrap().to_string(), recorded.decided_at.unwrap())
     };
     ledger.commit(vec![seen("r1", Some("ann"), 0), paused(1)]).await.unwrap();

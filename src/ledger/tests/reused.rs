@@ -15,7 +15,7 @@ fn approved(name: &str, second: i64) -> [Record; 2] {
 }
 
 fn rows(world: &World) -> Vec<(Option<String>, bool, Option<String>)> {
-    let requests = LedgerReader::open(&world.path()).unwrap().requests(&Filter::default()).unwrap();
+    let requests = world.reader().requests(&Filter::default()).unwrap();
     let row = |one: RecordedRequest| {
         let handle = one.request.sender.original().map(|text| text.raw().to_owned());
         (handle, one.answer.is_some(), one.settled)
@@ -58,7 +58,7 @@ async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_reques
     assert_eq!(state.sizes(), (2, 2));
     // What is done now is done to the last.
     ledger.commit(vec![intent("r1", Answer::Reject, vec![], 1, 105)]).await.unwrap();
-    let reader = LedgerReader::open(&world.path()).unwrap();
+    let reader = world.reader();
     let last = reader.request(&id("r1")).unwrap().unwrap();
     assert_eq!(last.request.sender.handle().unwrap().as_str(), "mallory");
     assert_eq!(last.answer.unwrap().answer, Answer::Reject);
@@ -67,7 +67,7 @@ async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_reques
 
 #[tokio::test]
 async fn a_pending_request_whose_sender_changed_while_nobody_watched_is_the_same_request() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![sent("r1", None, 0, 1), sent("r2", Some("carol"), 0, 1)]).await.unwrap();
     ledger.commit(vec![sent("r1", Some("ann"), 0, 2), sent("r2", Some("mallory"), 0, 2)]).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_pending_request_whose_sender_changed_while_nobody_watched_is_the_same
 
 #[tokio::test]
 async fn who_changes_a_name_again_and_again_fills_no_disk() {
-    let world = World::new();
+    let world = World::file();
     let ledger = world.open();
     for turn in 0..200 {
         ledger.commit(vec![sent("r1", Some(&format!("ann{turn}")), 0, turn)]).await.unwrap();

@@ -123,6 +123,9 @@ events! {
     EVENT_UNKNOWN = "event_unknown", DEBUG, ["why"], "an event that this version does not know; counted and dropped";
     TOPIC_UNKNOWN = "topic_unknown", DEBUG, ["why"], "a frame of a topic that was not joined; counted and dropped";
     LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written; every answer waits";
+    LEDGER_ASYNC = "ledger_async", WARN, ["database", "why"], "the PostgreSQL database may lose what it confirmed, in a crash or a fail-over; doorman uses it";
+    LEASE_TAKEN = "lease_taken", INFO, ["lease", "epoch", "from"], "this doorman writes what `lease` is for into the PostgreSQL database from now on; whoever did before (`from`) writes nothing more";
+    LEASE_LOST = "lease_lost", WARN, ["lease", "holder"], "another doorman took the lease; this one writes and answers nothing more for it until it is started again";
     LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, or replace a directory on the way to it, and doorman cannot change that";
     LEDGER_UNREADABLE = "ledger_unreadable", ERROR, ["why", "in_ms"], "an agent's data could not be read from the ledger; doorman retries after `in_ms` and answers nothing for the agent until then";
     LEDGER_LOCK_REMADE = "ledger_lock_remade", WARN, ["path"], "the ledger's lock file was deleted while doorman runs; doorman made it again and locked it";
@@ -216,6 +219,11 @@ fields! {
     "delivery", "text", "the id of a message: the same for each try";
     "address", "text", "an address and a port of this machine";
     "path", "text", "a file";
+    "database", "text", "the address of a PostgreSQL database, without a password";
+    "lease", "text", "what a lease is for: an agent's id, or `notify` for messages to people";
+    "epoch", "number", "how often the lease was taken or given";
+    "from", "text", "who had the lease before: the machine, the process, and a name of its own; absent where nobody had";
+    "holder", "text", "who has the lease now";
     "source", "text", "where a key comes from; never the key";
     "problems", "text", "everything that is wrong with a file, over several lines";
     "needs_restart", "text", "settings that changed and need a restart";

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::read::{Filter, WantedContacts};
-use crate::ledger::{LedgerReader, RecordedRequest};
+use crate::ledger::{At, LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Handle, Outcome, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{DoubtRow, PendingRow};
 use crate::policy::By;
@@ -72,7 +71,7 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 /// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
 /// `for_a_time`: an approval with an end was wanted.
 pub(super) fn already(
-    path: &Path,
+    path: &At,
     target: &str,
     agent: Option<AgentId>,
     for_a_time: bool,

@@ -1,0 +1,151 @@
+//! The engine for those who outgrow one machine: a PostgreSQL database, which several may read and one writes for each agent.
+//!
+//! What a file's lock is there, a lease is here: a row that names who writes for an agent. Each transaction begins with it, so
+//! that whoever lost it writes nothing more (`writer.rs`).
+
+mod address;
+mod dialect;
+mod preflight;
+mod readers;
+mod reading;
+pub(super) mod schema;
+pub(super) mod session;
+mod writer;
+
+use std::sync::{Arc, mpsc};
+
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::sql::{self, Connection};
+use super::{Health, LedgerError, Options, Record, WAITING_MAX, columns};
+use crate::model::AgentId;
+
+pub use address::Address;
+#[cfg(test)]
+pub use address::Purpose;
+pub use preflight::{Server, look};
+pub use reading::Reading;
+use session::Failure;
+
+/// A handle to the writers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    address: Arc<Address>,
+    /// One for each thread that writes; an agent has always the same.
+    jobs: Vec<mpsc::Sender<writer::Job>>,
+    asking: readers::Asking,
+    room: Arc<Semaphore>,
+    health: watch::Receiver<Health>,
+}
+
+impl Ledger {
+    /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds where the database is slow.
+    pub fn open(address: &Address, options: Options) -> Result<Self, LedgerError> {
+        let address = Arc::new(address.clone());
+        let session = prepare(&address)?;
+        let (asking, readers) = readers::start(&address)?;
+        let (jobs, health) = writer::start(&address, session, readers, &options)?;
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health }) })
+    }
+
+    /// See [`super::Ledger::health`].
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.inner.health.clone()
+    }
+
+    /// See [`super::Ledger::commit`].
+    pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
+        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
+        let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
+        };
+        let (reply, answer) = oneshot::channel();
+        let whose = writer::whose(&batch);
+        self.send(
+            &whose[0],
+            writer::Job::Commit(writer::Commit { batch, whose: whose.clone(), reply, unsure: None, _room: room }),
+        )?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Takes the lease of an agent, if this process does not have it: from now on nobody else writes for it.
+    pub async fn take(&self, agent: &AgentId) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let name = agent.as_str().to_owned();
+        self.send(&name.clone(), writer::Job::Take { name, reply })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// See [`super::Ledger::blank_older_than`].
+    pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.jobs[0].send(writer::Job::Blank { cutoff, reply }).map_err(|_| LedgerError::Closed)?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// See [`super::Ledger::close`].
+    pub async fn close(self) -> Result<(), LedgerError> {
+        let mut closed = Ok(());
+        for jobs in &self.inner.jobs {
+            let (reply, answer) = oneshot::channel();
+            let one = match jobs.send(writer::Job::Close { reply }) {
+                Ok(()) => answer.await.unwrap_or(Err(LedgerError::Closed)),
+                Err(_) => Err(LedgerError::Closed),
+            };
+            closed = closed.and(one);
+        }
+        closed
+    }
+
+    /// What was committed before: one moment of the record, from the server that writes it.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(Connection<'_>) -> sql::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let address = Arc::clone(&self.inner.address);
+        self.inner.asking.ask(Box::new(move |connection| {
+            let read = connection.map_err(sql::Error::from).and_then(|connection| {
+                let _moment = connection.moment()?;
+                read(connection)
+            });
+            // The asker may be gone; that is no matter here.
+            let _ = reply.send(read.map_err(|error| columns::read_error(address.shown(), &error)));
+        }))?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    fn send(&self, name: &str, job: writer::Job) -> Result<(), LedgerError> {
+        let jobs = &self.inner.jobs;
+        jobs[writer::place(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
+    }
+}
+
+/// A connection to a database that is fit to hold a record, with its schema made.
+pub fn prepare(address: &Address) -> Result<session::Session, LedgerError> {
+    let session = address.connect(address::Purpose::Write)?;
+    preflight::judge(&session, address)?;
+    schema::migrate(&session).map_err(|failure| address.unusable(&failure))?;
+    Ok(session)
+}
+
+impl Address {
+    /// What cannot be done with this database, and why.
+    fn unusable(&self, why: &impl ToString) -> LedgerError {
+        LedgerError::Unusable { path: self.shown().to_owned(), why: why.to_string() }
+    }
+}
+
+impl From<Failure> for super::record::Fault {
+    fn from(failure: Failure) -> Self {
+        sql::Error::from(failure).into()
+    }
+}

@@ -1,0 +1,80 @@
+//! Reads what is committed, on threads and connections of their own beside the threads that write.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use super::Address;
+use super::address::Purpose;
+use super::session::{Failure, Session};
+use crate::ledger::LedgerError;
+use crate::ledger::sql::Connection;
+
+/// Threads that read at the same time. A thousand agents that start together share them.
+const THREADS: usize = 2;
+
+/// A question, and who gets the answer; it is told where there is no connection.
+pub type Read = Box<dyn FnOnce(Result<Connection<'_>, Failure>) + Send>;
+
+/// The asking side. The threads end when it is gone, or when [`Closing`] is.
+#[derive(Debug)]
+pub struct Asking(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
+
+impl Asking {
+    /// Queues a read; `Err` once the ledger is closed.
+    pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
+        let reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.as_ref().ok_or(LedgerError::Closed)?.send(read).map_err(|_| LedgerError::Closed)
+    }
+}
+
+/// Takes no question more.
+#[derive(Debug, Clone)]
+pub struct Closing(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
+
+impl Closing {
+    /// Closes.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Starts the threads. Each connects when it is first asked.
+pub fn start(address: &Arc<Address>) -> Result<(Asking, Closing), LedgerError> {
+    let (asking, reads) = mpsc::channel::<Read>();
+    let reads = Arc::new(Mutex::new(reads));
+    for _ in 0..THREADS {
+        let (address, reads) = (Arc::clone(address), Arc::clone(&reads));
+        let of_thread = Arc::clone(&address);
+        std::thread::Builder::new()
+            .name("ledger-read".to_owned())
+            .spawn(move || serve(&of_thread, &reads))
+            .map_err(|error| address.unusable(&format!("no thread to read it: {error}")))?;
+    }
+    let asking = Arc::new(Mutex::new(Some(asking)));
+    Ok((Asking(Arc::clone(&asking)), Closing(asking)))
+}
+
+fn serve(address: &Address, reads: &Mutex<mpsc::Receiver<Read>>) {
+    let mut session: Option<Session> = None;
+    loop {
+        // Whoever waits here holds the lock; the others wait for the lock.
+        let read = reads.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(read) = read else { return };
+        if session.as_ref().is_none_or(Session::is_broken) {
+            session = None;
+            match address.connect(Purpose::Write) {
+                Ok(new) => session = Some(new),
+                Err(LedgerError::Unusable { why, .. }) => {
+                    read(Err(Failure::Lost(why)));
+                    continue;
+                }
+                Err(error) => {
+                    read(Err(Failure::Lost(error.to_string())));
+                    continue;
+                }
+            }
+        }
+        if let Some(session) = &session {
+            read(Ok(Connection::Postgres(session)));
+        }
+    }
+}

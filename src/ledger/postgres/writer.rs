@@ -1,0 +1,556 @@
+//! The threads that write, each with a connection of its own. An agent has always the same thread, so its batches stay in order.
+//!
+//! A batch is one transaction, and its first statement counts the agent's lease up by one, for this holder, this epoch and the number
+//! before. That one row says three things: whoever lost the lease writes nothing; batches come in order; and a batch whose commit was
+//! confirmed to nobody is found to be there, and not written twice.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+use super::address::Purpose;
+use super::readers::Closing;
+use super::session::Session;
+use super::{Address, Failure};
+use crate::clock::{Clock, Mono};
+use crate::ledger::blank::Blanking;
+use crate::ledger::record::{Fault, Numbers, Recorder};
+use crate::ledger::sql::{Connection, params};
+use crate::ledger::{Health, LedgerError, Options, Record};
+use crate::ops::log::events;
+
+/// Connections that read.
+const READING: usize = 2;
+/// Tries of a transaction that met another one, before that counts as trouble.
+const COLLISIONS_MAX: u32 = 8;
+
+type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
+
+/// A batch and who waits for it.
+pub struct Commit {
+    pub batch: Vec<Record>,
+    /// The leases that it needs; the first says which thread.
+    pub whose: Vec<String>,
+    pub reply: Reply<()>,
+    /// What to tell, if it is found to be on record: its commit was sent, and nobody confirmed it.
+    pub unsure: Option<Result<(), LedgerError>>,
+    /// Given back when the batch is done with.
+    pub _room: OwnedSemaphorePermit,
+}
+
+/// What a writer is asked.
+pub enum Job {
+    Commit(Commit),
+    Take { name: String, reply: Reply<()> },
+    Blank { cutoff: Timestamp, reply: Reply<u64> },
+    Close { reply: Reply<()> },
+}
+
+/// What is in the way of a transaction.
+enum Trouble {
+    /// The lease is somebody else's.
+    Fenced(String),
+    Fault(Fault),
+}
+
+impl<T: Into<Fault>> From<T> for Trouble {
+    fn from(fault: T) -> Self {
+        Trouble::Fault(fault.into())
+    }
+}
+
+/// A lease, as this process knows it.
+#[derive(Debug, Clone)]
+enum Lease {
+    Held {
+        epoch: i64,
+        /// Batches on record in this epoch.
+        seq: i64,
+    },
+    /// It stays so until this process is started again, or two would take it from each other for ever.
+    Lost { holder: String },
+}
+
+/// The leases that a batch needs: its agents', and those of the targets of its messages.
+pub fn whose(batch: &[Record]) -> Vec<String> {
+    let names: BTreeSet<String> = batch.iter().map(Record::whose).collect();
+    names.into_iter().collect()
+}
+
+/// Which of so many threads writes for a name.
+pub fn place(name: &str, threads: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)
+}
+
+/// What all writers say together.
+struct Board {
+    health: watch::Sender<Health>,
+    clock: Clock,
+    /// By writer: why it cannot write.
+    blocked: Mutex<Vec<Option<String>>>,
+}
+
+impl Board {
+    fn say(&self, writer: usize, why: Option<String>) {
+        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        blocked[writer] = why;
+        let now = self.clock.now().wall;
+        let first = blocked.iter().flatten().next().cloned();
+        self.health.send_if_modified(|health| {
+            let next = match (&first, &*health) {
+                (None, _) => Health::Ok,
+                (Some(why), Health::Blocked { since, .. }) => Health::Blocked { why: why.clone(), since: *since },
+                (Some(why), Health::Ok) => Health::Blocked { why: why.clone(), since: now },
+            };
+            let changed = next != *health;
+            *health = next;
+            changed
+        });
+    }
+}
+
+struct Writer {
+    number: usize,
+    address: Arc<Address>,
+    session: Option<Session>,
+    /// Names this life of this process.
+    me: Arc<str>,
+    leases: HashMap<String, Lease>,
+    options: Options,
+    jobs: mpsc::Receiver<Job>,
+    board: Arc<Board>,
+    waiting: VecDeque<Job>,
+    /// While blocked: not before this.
+    retry_at: Option<Mono>,
+    looked_at: Mono,
+    numbers: Numbers,
+    blanking: Option<(Blanking, Reply<u64>)>,
+    readers: Closing,
+}
+
+/// Starts the threads; the first has the connection that there is already.
+pub fn start(
+    address: &Arc<Address>,
+    first: Session,
+    readers: Closing,
+    options: &Options,
+) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<Health>), LedgerError> {
+    let threads = address.connections().saturating_sub(READING).max(1);
+    let (health, heard) = watch::channel(Health::Ok);
+    let board = Arc::new(Board { health, clock: options.clock.clone(), blocked: Mutex::new(vec![None; threads]) });
+    let me: Arc<str> = name_of_this_life().into();
+    let mut first = Some(first);
+    let mut all = Vec::new();
+    for number in 0..threads {
+        let (jobs, jobs_out) = mpsc::channel();
+        let writer = Writer {
+            number,
+            address: Arc::clone(address),
+            session: first.take(),
+            me: Arc::clone(&me),
+            leases: HashMap::new(),
+            jobs: jobs_out,
+            board: Arc::clone(&board),
+            waiting: VecDeque::new(),
+            retry_at: None,
+            looked_at: options.clock.now().mono,
+            options: options.clone(),
+            numbers: Numbers::default(),
+            blanking: None,
+            readers: readers.clone(),
+        };
+        std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| address.unusable(&format!("no thread for it: {error}")))?;
+        all.push(jobs);
+    }
+    Ok((all, heard))
+}
+
+/// For people, which machine and process; for leases, which life of it.
+#[expect(clippy::disallowed_methods, reason = "a shell: nobody else may have the name")]
+fn name_of_this_life() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+    format!("{host} pid {} {}", std::process::id(), uuid::Uuid::new_v4())
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            match self.next() {
+                Ok(Some(Job::Blank { cutoff, reply })) => {
+                    if let Some((_, earlier)) = self.blanking.replace((Blanking::before(cutoff), reply)) {
+                        let _ = earlier.send(Ok(0));
+                    }
+                }
+                Ok(Some(Job::Close { reply })) => return self.close(Some(reply)),
+                Ok(Some(job)) => self.waiting.push_back(job),
+                Ok(None) => {}
+                Err(AllGone) => return self.close(None),
+            }
+            if self.retry_at.is_none_or(|at| self.now() >= at) {
+                self.write_waiting();
+                self.look_while_idle();
+            }
+            self.blank_a_little();
+        }
+    }
+
+    fn now(&self) -> Mono {
+        self.options.clock.now().mono
+    }
+
+    /// Between two looks at the database where nothing is written.
+    fn between_looks(&self) -> Duration {
+        self.options.retry * 5
+    }
+
+    /// The next job; none where something else is due first.
+    fn next(&self) -> Result<Option<Job>, AllGone> {
+        if self.blanking.is_some() {
+            return match self.jobs.try_recv() {
+                Ok(job) => Ok(Some(job)),
+                Err(TryRecvError::Empty) => Ok(None),
+                Err(TryRecvError::Disconnected) => Err(AllGone),
+            };
+        }
+        let at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
+        match self.jobs.recv_timeout(at.since(self.now())) {
+            Ok(job) => Ok(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(AllGone),
+        }
+    }
+
+    fn write_waiting(&mut self) {
+        while let Some(job) = self.waiting.pop_front() {
+            match job {
+                Job::Commit(mut commit) => match self.commit(&mut commit) {
+                    Ok(result) => {
+                        self.unblocked();
+                        // Who asked may be gone; it is written all the same.
+                        let _ = commit.reply.send(result);
+                    }
+                    Err(why) => {
+                        self.waiting.push_front(Job::Commit(commit));
+                        return self.blocked(why);
+                    }
+                },
+                Job::Take { name, reply } => match self.hold(&name) {
+                    Ok(_) => {
+                        self.unblocked();
+                        let _ = reply.send(Ok(()));
+                    }
+                    Err(Trouble::Fenced(holder)) => {
+                        let _ = reply.send(Err(LedgerError::Fenced { holder }));
+                    }
+                    // Whoever starts an agent tries again by itself.
+                    Err(Trouble::Fault(fault)) => {
+                        let why = why(fault);
+                        let _ = reply.send(Err(self.address.unusable(&why)));
+                        return self.blocked(why);
+                    }
+                },
+                Job::Blank { .. } | Job::Close { .. } => {}
+            }
+        }
+    }
+
+    /// Puts a batch on record. `Err`: not now.
+    fn commit(&mut self, commit: &mut Commit) -> Result<Result<(), LedgerError>, String> {
+        let begun = self.now();
+        let mut apart = false;
+        let mut collisions = 0;
+        loop {
+            let trouble = match self.write(commit, apart) {
+                Ok(result) => {
+                    (self.options.committed.0)(self.now().since(begun));
+                    return Ok(result);
+                }
+                Err(trouble) => trouble,
+            };
+            self.numbers = Numbers::default();
+            if let Some(session) = &self.session {
+                session.rollback();
+            }
+            match trouble {
+                Trouble::Fenced(holder) => return Ok(Err(LedgerError::Fenced { holder })),
+                Trouble::Fault(Fault::Refused(_) | Fault::Answered { .. }) if !apart => apart = true,
+                Trouble::Fault(fault) => {
+                    let collided = self.session.as_ref().is_some_and(Session::collided);
+                    if !collided || collisions == COLLISIONS_MAX {
+                        return Err(why(fault));
+                    }
+                    collisions += 1;
+                }
+            }
+        }
+    }
+
+    /// One transaction. `apart`: an entry that is refused takes only the intents of the batch with it, at the price of savepoints.
+    fn write(&mut self, commit: &mut Commit, apart: bool) -> Result<Result<(), LedgerError>, Trouble> {
+        let mut held = Vec::with_capacity(commit.whose.len());
+        for name in &commit.whose {
+            let (epoch, seq) = self.hold(name)?;
+            held.push((name.clone(), epoch, seq + 1));
+        }
+        let session = connected(&mut self.session, &self.address)?;
+        session.begin("BEGIN")?;
+        for (name, epoch, seq) in &held {
+            match fence(session, &self.me, name, *epoch, *seq)? {
+                Fence::Open => {}
+                Fence::Passed => {
+                    // The whole batch is there: its leases were counted up together.
+                    session.rollback();
+                    self.counted(&held);
+                    let unsure = commit.unsure.take();
+                    return unsure.ok_or_else(|| Fault::Blocked("a lease was counted up by nobody".to_owned()).into());
+                }
+                Fence::Lost(holder) => {
+                    tracing::warn!(
+                        event = events::LEASE_LOST,
+                        lease = name,
+                        holder,
+                        "another doorman took over: this one writes nothing more for it"
+                    );
+                    self.leases.insert(name.clone(), Lease::Lost { holder: holder.clone() });
+                    return Err(Trouble::Fenced(holder));
+                }
+            }
+        }
+        let connection = Connection::Postgres(session);
+        if apart {
+            session.batch("SAVEPOINT batch")?;
+        }
+        let mut recorder = Recorder { connection, numbers: &mut self.numbers };
+        let result = match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
+            Ok(()) => Ok(()),
+            Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
+                session.batch("ROLLBACK TO batch")?;
+                self.numbers = Numbers::default();
+                write_what_happened(session, &mut self.numbers, &commit.batch)?;
+                Err(match fault {
+                    Fault::Answered { request, said } => LedgerError::Answered { request, said },
+                    Fault::Refused(why) | Fault::Blocked(why) => LedgerError::Refused { why },
+                })
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        // From here on it may be on record, whatever is heard of it.
+        commit.unsure = Some(result.clone());
+        session.commit()?;
+        self.counted(&held);
+        Ok(result)
+    }
+
+    fn counted(&mut self, held: &[(String, i64, i64)]) {
+        for (name, epoch, seq) in held {
+            self.leases.insert(name.clone(), Lease::Held { epoch: *epoch, seq: *seq });
+        }
+    }
+
+    /// The lease of a name: its epoch, and how many batches are on record in it. Taken from whoever has it, the first time.
+    fn hold(&mut self, name: &str) -> Result<(i64, i64), Trouble> {
+        match self.leases.get(name) {
+            Some(Lease::Held { epoch, seq }) => return Ok((*epoch, *seq)),
+            Some(Lease::Lost { holder }) => return Err(Trouble::Fenced(holder.clone())),
+            None => {}
+        }
+        let session = connected(&mut self.session, &self.address)?;
+        let taken = take(session, &self.me, name);
+        if taken.is_err() {
+            session.rollback();
+        }
+        let (epoch, from) = taken?;
+        // Others wrote for it until now.
+        self.numbers = Numbers::default();
+        self.leases.insert(name.to_owned(), Lease::Held { epoch, seq: 0 });
+        tracing::info!(
+            event = events::LEASE_TAKEN,
+            lease = name,
+            epoch,
+            from,
+            "this doorman writes for it from now on"
+        );
+        Ok((epoch, 0))
+    }
+
+    /// A database that is away is noticed even where nothing is to be written.
+    fn look_while_idle(&mut self) {
+        let due = self.now() >= self.looked_at + self.between_looks() || self.retry_at.is_some();
+        if !self.waiting.is_empty() || !due {
+            return;
+        }
+        self.looked_at = self.now();
+        match connected(&mut self.session, &self.address).and_then(|session| session.batch("SELECT 1")) {
+            Ok(()) => self.unblocked(),
+            Err(failure) => self.blocked(failure.to_string()),
+        }
+    }
+
+    fn blocked(&mut self, why: String) {
+        self.retry_at = Some(self.now() + self.options.retry);
+        self.board.say(self.number, Some(why));
+    }
+
+    fn unblocked(&mut self) {
+        if self.retry_at.take().is_some() {
+            self.board.say(self.number, None);
+        }
+    }
+
+    /// One step of blanking, if that is going on.
+    fn blank_a_little(&mut self) {
+        let Some((mut blanking, reply)) = self.blanking.take() else { return };
+        let step = connected(&mut self.session, &self.address)
+            .map_err(|failure| failure.to_string())
+            .and_then(|session| blanking.step(Connection::Postgres(session)).map_err(|error| error.to_string()));
+        match step {
+            Ok(true) => {
+                let _ = reply.send(Ok(blanking.count()));
+            }
+            Ok(false) => self.blanking = Some((blanking, reply)),
+            Err(why) => {
+                let _ = reply.send(Err(self.address.unusable(&why)));
+            }
+        }
+    }
+
+    fn close(mut self, reply: Option<Reply<()>>) {
+        self.readers.close();
+        self.write_waiting();
+        let waiting = std::mem::take(&mut self.waiting);
+        let why = self.board.blocked.lock().unwrap_or_else(PoisonError::into_inner)[self.number].clone();
+        let unwritten = (!waiting.is_empty())
+            .then(|| self.address.unusable(&format!("closed before it could be written: {}", why.unwrap_or_default())));
+        for job in waiting {
+            match (job, &unwritten) {
+                (Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. }, Some(error)) => {
+                    let _ = reply.send(Err(error.clone()));
+                }
+                _ => {}
+            }
+        }
+        if let Some(session) = &self.session
+            && let Err(error) = give(session, &self.me, &self.leases)
+        {
+            tracing::debug!(%error, "the leases stay in this process's name");
+        }
+        drop(self.session.take());
+        if let Some(reply) = reply {
+            let _ = reply.send(unwritten.map_or(Ok(()), Err));
+        }
+    }
+}
+
+/// All handles were dropped.
+struct AllGone;
+
+fn why(fault: Fault) -> String {
+    match fault {
+        Fault::Blocked(why) | Fault::Refused(why) => why,
+        Fault::Answered { request, .. } => format!("request {request} was answered"),
+    }
+}
+
+/// The connection, made again where it is gone.
+fn connected<'a>(session: &'a mut Option<Session>, address: &Address) -> Result<&'a Session, Failure> {
+    if session.as_ref().is_none_or(Session::is_broken) {
+        *session = None;
+    }
+    match session {
+        Some(session) => Ok(session),
+        None => match address.connect(Purpose::Write) {
+            Ok(new) => Ok(session.insert(new)),
+            Err(LedgerError::Unusable { why, .. }) => Err(Failure::Lost(why)),
+            Err(error) => Err(Failure::Lost(error.to_string())),
+        },
+    }
+}
+
+/// What the lease's row says to a transaction.
+enum Fence {
+    /// Go on.
+    Open,
+    /// This very batch is on record.
+    Passed,
+    /// Somebody else has the lease.
+    Lost(String),
+}
+
+/// The first statement of a transaction. It waits for whoever has the row, and then sees what they did.
+fn fence(session: &Session, me: &str, name: &str, epoch: i64, seq: i64) -> Result<Fence, Fault> {
+    let connection = Connection::Postgres(session);
+    let counted = connection
+        .prepare_cached("UPDATE lease SET seq = ?4 WHERE name = ?1 AND holder = ?2 AND epoch = ?3 AND seq = ?4 - 1")?
+        .execute(params![name, me, epoch, seq])?;
+    if counted > 0 {
+        return Ok(Fence::Open);
+    }
+    let found = connection.query_row("SELECT holder, epoch, seq FROM lease WHERE name = ?1", [name], |row| {
+        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    })?;
+    match found {
+        (Some(holder), e, s) if holder == me && e == epoch && s == seq => Ok(Fence::Passed),
+        (holder, ..) => Ok(Fence::Lost(holder.unwrap_or_else(|| "nobody".to_owned()))),
+    }
+}
+
+/// Takes the lease from whoever has it. Twice is no harm: the epoch is another one then.
+fn take(session: &Session, me: &str, name: &str) -> Result<(i64, Option<String>), Fault> {
+    let connection = Connection::Postgres(session);
+    session.begin("BEGIN")?;
+    connection.prepare_cached("INSERT INTO lease (name) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([name])?;
+    let from = connection.query_row("SELECT holder FROM lease WHERE name = ?1 FOR UPDATE", [name], |row| row.get(0))?;
+    let epoch = connection.query_row(
+        "UPDATE lease SET holder = ?2, epoch = epoch + 1, seq = 0 WHERE name = ?1 RETURNING epoch",
+        params![name, me],
+        |row| row.get(0),
+    )?;
+    session.commit()?;
+    Ok((epoch, from))
+}
+
+/// Drained, of our own will: whoever comes next takes it from nobody.
+fn give(session: &Session, me: &str, leases: &HashMap<String, Lease>) -> Result<(), Failure> {
+    for (name, lease) in leases {
+        let Lease::Held { epoch, .. } = lease else { continue };
+        let given = Connection::Postgres(session)
+            .prepare_cached(
+                "UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2 AND epoch = ?3",
+            )
+            .and_then(|mut statement| statement.execute(params![name, me, epoch]));
+        if let Err(error) = given {
+            return Err(Failure::Lost(error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
+/// is left out, and does not.
+fn write_what_happened(session: &Session, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
+    for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
+        session.batch("SAVEPOINT entry")?;
+        match (Recorder { connection: Connection::Postgres(session), numbers }).record(entry) {
+            Ok(()) => {}
+            Err(Fault::Refused(_) | Fault::Answered { .. }) => {
+                session.batch("ROLLBACK TO entry")?;
+                *numbers = Numbers::default();
+            }
+            Err(fault) => return Err(fault),
+        }
+        session.batch("RELEASE entry")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What only a database server can do to a ledger: a second doorman on it, and a commit that nobody hears of. Each looks at a real
+//! server (`tests/postgres/run`), and has nothing to try without one.
+
+use std::os::unix::net::UnixListener as Listener;
+use std::sync::atomic::AtomicBool;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::*;
+
+fn on(at: &At) -> Ledger {
+    Ledger::open(at, Options { retry: Duration::from_millis(1), ..Options::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn whoever_takes_the_lease_writes_and_who_had_it_writes_nothing_more() {
+    let Some(at) = database() else { return };
+    let first = on(&at);
+    load(&first, 0).await;
+    first.commit(vec![seen("r1", Some("ann"), 0), seen("r2", Some("bob"), 0)]).await.unwrap();
+    let second = on(&at);
+    assert_eq!(load(&second, 1).await.pending.len(), 2, "whoever takes it sees all of it");
+    let fenced = first.commit(vec![intent("r1", Answer::Approve, vec![], 1, 1)]).await;
+    assert!(matches!(fenced, Err(LedgerError::Fenced { .. })), "{fenced:?}");
+    second.commit(vec![intent("r1", Answer::Reject, vec![], 1, 2)]).await.unwrap();
+    // It does not take it back by itself: two would do so for ever.
+    let again = first.load_agent(&agent(), at_second(3), REACH).await;
+    assert!(matches!(again, Err(LedgerError::Fenced { .. })), "{again:?}");
+    let open = load(&second, 4).await.open_answers;
+    assert_eq!(open.iter().map(|open| open.answer).collect::<Vec<_>>(), [Answer::Reject]);
+    first.close().await.unwrap();
+    second.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await.unwrap();
+    second.close().await.unwrap();
+}
+
+fn at_second(second: i64) -> Timestamp {
+    at(second)
+}
+
+/// Carries bytes between doorman and the server. When told to, it delivers a COMMIT and keeps what the server says of it.
+async fn carry(listener: UnixListener, server: PathBuf, lose: Arc<AtomicBool>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let (server, lose) = (server.clone(), Arc::clone(&lose));
+        tokio::spawn(async move {
+            let mut upstream = UnixStream::connect(server).await.unwrap();
+            let (mut from_client, mut from_server) = ([0; 65_536], [0; 65_536]);
+            loop {
+                tokio::select! {
+                    read = client.read(&mut from_client) => {
+                        let Ok(read @ 1..) = read else { return };
+                        upstream.write_all(&from_client[..read]).await.unwrap();
+                        let commits = from_client[..read].windows(6).any(|word| word == b"COMMIT");
+                        if commits && lose.swap(false, Ordering::SeqCst) {
+                            // The server is through when it answers.
+                            let _ = upstream.read(&mut from_server).await;
+                            return;
+                        }
+                    }
+                    read = upstream.read(&mut from_server) => {
+                        let Ok(read @ 1..) = read else { return };
+                        if client.write_all(&from_server[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_confirmed_is_found_to_be_there_and_not_written_twice() {
+    let Some(direct) = database() else { return };
+    let url = direct.to_string();
+    let (before, after) = url.split_once("host=").unwrap();
+    let (socket, after) = after.split_once('&').unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let listener = Listener::bind(dir.path().join(".s.PGSQL.5432")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let lose = Arc::new(AtomicBool::new(false));
+    let listener = UnixListener::from_std(listener).unwrap();
+    tokio::spawn(carry(listener, PathBuf::from(socket).join(".s.PGSQL.5432"), Arc::clone(&lose)));
+    let ledger = on(&database_at(format!("{before}host={}&{after}", dir.path().display())));
+    load(&ledger, 0).await;
+    ledger.commit(vec![seen("r1", Some("ann"), 0), seen("r2", Some("bob"), 0)]).await.unwrap();
+    let count = || LedgerReader::open(&direct).unwrap().totals().unwrap().decisions;
+    for round in 1..=5 {
+        lose.store(true, Ordering::SeqCst);
+        ledger.commit(vec![decided("r1", Verdict::Defer, "friends", round)]).await.unwrap();
+        assert!(!lose.load(Ordering::SeqCst), "no commit was lost");
+        assert_eq!(count(), round.unsigned_abs(), "written once");
+    }
+    // What is refused stays refused: an answer whose intent is not on record must never leave.
+    ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 10)]).await.unwrap();
+    lose.store(true, Ordering::SeqCst);
+    let refused =
+        ledger.commit(vec![decided("r2", Verdict::Reject, "x", 11), intent("r1", Answer::Reject, vec![], 1, 11)]).await;
+    assert!(!lose.load(Ordering::SeqCst), "no commit was lost");
+    assert!(matches!(refused, Err(LedgerError::Refused { .. })), "{refused:?}");
+    assert_eq!(count(), 6, "what happened is on record, once");
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_no_place_for_a_record_is_refused_before_anything_is_written() {
+    let Some(at) = database() else { return };
+    let At::Database(address) = &at else { unreachable!("it is a database") };
+    let session = address.connect(postgres::Purpose::Write).unwrap();
+    let name = format!("latin_{}", std::process::id());
+    session.batch(&format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).unwrap();
+    let (before, after) = address.shown().split_once('?').unwrap();
+    let latin = database_at(format!("{}/{name}?{after}", before.rsplit_once('/').unwrap().0));
+    let error = Ledger::open(&latin, Options::default()).unwrap_err().to_string();
+    assert!(error.contains("LATIN1"), "{error}");
+    // Nothing was made there.
+    assert!(LedgerReader::open(&latin).unwrap_err().to_string().contains("there is no record in it"));
+    // A schema of a doorman to come.
+    on(&at).close().await.unwrap();
+    session.batch("UPDATE doorman.meta SET schema = 99, min_reader = 99, min_writer = 99").unwrap();
+    assert!(matches!(Ledger::open(&at, Options::default()), Err(LedgerError::Newer { found: 99, .. })));
+    assert!(matches!(LedgerReader::open(&at), Err(LedgerError::Newer { found: 99, .. })));
+    // Unless that one says that we may still.
+    session.batch("UPDATE doorman.meta SET min_reader = 12, min_writer = 12").unwrap();
+    on(&at).close().await.unwrap();
+}

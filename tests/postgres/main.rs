@@ -1,0 +1,280 @@
+//! The real daemon with its ledger in a real PostgreSQL, against the sandbox, which counts the answers. `tests/postgres/run` starts a
+//! server for it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test that fails may say so"
+)]
+
+mod faults;
+#[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
+#[path = "../it/logs.rs"]
+mod logs;
+
+use std::time::Duration;
+
+use doorman::sandbox::{At, Do, Fault};
+use faults::checks::{all_decided, live_again, nothing_twice};
+use faults::daemon::Daemon;
+use faults::site::Site;
+use tokio_postgres::{Client, NoTls};
+
+fn main() {
+    let Ok(server) = std::env::var("DOORMAN_TEST_POSTGRES") else {
+        println!("postgres: needs a server, which `tests/postgres/run` starts: nothing was tried");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        killed_and_cut_off(&Database::make(&server, "kills").await).await;
+        println!("killed_and_cut_off ... ok");
+        two_on_one_database(&Database::make(&server, "two").await).await;
+        println!("two_on_one_database ... ok");
+        every_command_reads_it(&Database::make(&server, "commands").await).await;
+        println!("every_command_reads_it ... ok");
+        there_and_back(&Database::make(&server, "copied").await).await;
+        println!("there_and_back ... ok");
+    });
+}
+
+/// A database of its own.
+struct Database {
+    server: String,
+    url: String,
+}
+
+impl Database {
+    async fn make(server: &str, name: &str) -> Self {
+        let made = Self { server: server.to_owned(), url: server.replace("/postgres?", &format!("/{name}?")) };
+        made.sql().await.batch_execute(&format!("DROP DATABASE IF EXISTS {name}; ")).await.unwrap();
+        made.sql().await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        made
+    }
+
+    /// The server, beside doorman.
+    async fn sql(&self) -> Client {
+        Self::client(&self.server).await
+    }
+
+    async fn client(url: &str) -> Client {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    fn daemon(&self, site: &Site) -> Daemon {
+        site.daemon_told(&[], &[("DOORMAN_LEDGER_URL", &self.url)])
+    }
+
+    /// One of the other commands, on this record.
+    async fn cli(&self, site: &Site, arguments: &[&str]) -> (i32, String, String) {
+        let running = site.command(arguments).env("DOORMAN_LEDGER_URL", &self.url).output();
+        let output = tokio::time::timeout(faults::site::TIME, running).await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The backends that serve doorman end, whatever they are doing.
+    async fn terminate(&self) -> u64 {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorman'";
+        self.sql().await.execute(sql, &[]).await.unwrap()
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        Self::client(&self.url).await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Nothing lost, nothing answered twice but where nobody can know, no answer without its intent on record.
+    async fn judge(&self, site: &Site) {
+        nothing_twice(site, true).unwrap();
+        let client = Self::client(&self.url).await;
+        let rows = client
+            .query("SELECT r.id FROM doorman.answer w JOIN doorman.request r ON r.n = w.request", &[])
+            .await
+            .unwrap();
+        let intents: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let answered = site.control.state().requests.into_iter().filter(|request| request.answered > 0);
+        for request in answered {
+            assert!(intents.contains(&request.id), "answered without an intent on record: {request:?}");
+        }
+    }
+}
+
+fn slow() -> Fault {
+    Fault::new(At::Respond, Do::Delay).ms(15).count(0)
+}
+
+/// The daemon is killed, its connections are ended under it, and the server is stopped as in a power cut, all in bursts.
+async fn killed_and_cut_off(database: &Database) {
+    let site = Site::start().await;
+    site.control.fault(slow()).unwrap();
+    let mut moments = fastrand::Rng::with_seed(20);
+    let mut open = 0;
+    for kill in 0..12 {
+        site.ask(&format!("{kill}-before"), 5, false);
+        let daemon = database.daemon(&site);
+        daemon.stands("live").await.unwrap();
+        site.ask(&format!("{kill}-live"), 10, true);
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..150_000))).await;
+        daemon.kill().await;
+        open += database.count("SELECT count(*) FROM doorman.answer WHERE outcome IS NULL").await;
+    }
+    assert!(open > 0, "no kill met an answer under way: these moments prove nothing");
+    let daemon = database.daemon(&site);
+    daemon.stands("live").await.unwrap();
+    let mut ended = 0;
+    for cut in 0..12 {
+        site.ask(&format!("{cut}-cut"), 10, true);
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..100_000))).await;
+        ended += database.terminate().await;
+    }
+    assert!(ended > 0, "nothing was cut");
+    site.until("all decided after cuts", all_decided).await.unwrap();
+    if let Ok(control) = std::env::var("DOORMAN_TEST_POSTGRES_CTL") {
+        let told = |word: &str| {
+            let done =
+                std::process::Command::new("sh").arg("-c").arg(format!("{control} {word} >&2")).status().unwrap();
+            assert!(done.success(), "pg_ctl {word}");
+        };
+        for stop in 0..2 {
+            site.ask(&format!("{stop}-stop"), 20, true);
+            tokio::time::sleep(Duration::from_micros(moments.u64(0..50_000))).await;
+            told("stop -m immediate");
+            site.ask(&format!("{stop}-away"), 10, true);
+            daemon
+                .until("blocked", |lines| lines.iter().filter(|line| line["event"] == "ledger_blocked").count() > stop)
+                .await
+                .unwrap();
+            told("-w start");
+            site.until("all decided after a stop", all_decided).await.unwrap();
+        }
+    }
+    live_again(&site, &daemon, "after").await.unwrap();
+    daemon.stop().await.unwrap();
+    database.judge(&site).await;
+    let held = database.count("SELECT count(*) FROM doorman.lease WHERE holder IS NOT NULL").await;
+    assert_eq!(held, 0, "a clean end gives the leases back");
+}
+
+/// A second daemon for the same agent takes over; the first says so, and answers nothing more.
+async fn two_on_one_database(database: &Database) {
+    let site = Site::start().await;
+    site.control.fault(slow()).unwrap();
+    let first = database.daemon(&site);
+    first.stands("live").await.unwrap();
+    site.ask("first", 20, true);
+    let beside = site.beside();
+    let second = database.daemon(&beside);
+    second.until("took over", |lines| lines.iter().any(|line| line["event"] == "lease_taken")).await.unwrap();
+    site.ask("second", 20, true);
+    first.until("fenced", |lines| lines.iter().any(|line| line["event"] == "lease_lost")).await.unwrap();
+    site.until("all decided", all_decided).await.unwrap();
+    // The first is there, without the agent, and writes nothing.
+    site.ask("third", 5, true);
+    site.until("all decided", all_decided).await.unwrap();
+    second.stop().await.unwrap();
+    first.kill().await;
+    database.judge(&site).await;
+}
+
+/// What people look at is read from the database.
+async fn every_command_reads_it(database: &Database) {
+    let site = Site::start().await;
+    let daemon = database.daemon(&site);
+    daemon.stands("live").await.unwrap();
+    site.ask("a", 10, true);
+    site.until("all decided", all_decided).await.unwrap();
+    let strangers = |out: &str| out.contains("strangers/");
+    for (arguments, holds) in [
+        (&["status"][..], "ok"),
+        (&["pending"], "strangers/"),
+        (&["history", "--limit", "500"], "friends/1"),
+        (&["history", "--json", "--since", "1h", "--handle", "foes/*"], "foes/"),
+        (&["explain", "friends/1"], "friends"),
+        (&["contacts"], "friends/1"),
+        (&["contacts", "--json"], "friends/1"),
+        (&["audit"], ""),
+        (&["ledger", "info"], "decisions"),
+        (&["ledger", "info", "--json"], "\"schema\":"),
+        (&["replay", "--rules", "rules.toml"], ""),
+        (&["check"], ""),
+        (&["doctor", "--no-connect"], "PostgreSQL"),
+    ] {
+        let arguments: Vec<String> = arguments
+            .iter()
+            .map(|word| if *word == "rules.toml" { site.path(word).display().to_string() } else { (*word).to_owned() })
+            .collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (code, out, err) = database.cli(&site, &arguments).await;
+        assert!(matches!(code, 0 | 1) && !err.contains("cannot be used"), "{arguments:?}: {code}\n{out}{err}");
+        assert!(out.contains(holds), "{arguments:?} does not say `{holds}`:\n{out}{err}");
+    }
+    // What a server does better by itself is said so.
+    for (arguments, instead) in [
+        (&["ledger", "backup", "x"][..], "pg_dump"),
+        (&["ledger", "check"], "pg_amcheck"),
+        (&["ledger", "reset", "--yes"], "another database"),
+    ] {
+        let (code, _, err) = database.cli(&site, arguments).await;
+        assert!(code != 0 && err.contains(instead), "{arguments:?}: {code} {err}");
+    }
+    let (_, out, _) = database.cli(&site, &["pending"]).await;
+    assert!(strangers(&out), "{out}");
+    // Followed, while it is written.
+    let mut follow =
+        site.command(&["history", "-f", "--json"]).env("DOORMAN_LEDGER_URL", &database.url).spawn().unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(follow.stdout.take().unwrap()));
+    let said = async {
+        loop {
+            site.ask(&format!("follow-{}", fastrand::u32(..)), 1, true);
+            let line = tokio::time::timeout(Duration::from_millis(500), lines.next_line()).await;
+            if let Ok(Ok(Some(line))) = line
+                && line.contains("\"follow-")
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(faults::site::TIME, said).await.expect("never followed");
+    follow.kill().await.unwrap();
+    daemon.stop().await.unwrap();
+}
+
+/// A file's record goes to a database and back, and is the same.
+async fn there_and_back(database: &Database) {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    site.ask("file", 20, true);
+    site.until("all decided", all_decided).await.unwrap();
+    let (code, _, err) = site.cli(&["ledger", "copy", "--to", &database.url]).await;
+    assert!(code == 74 && err.contains("in use by another doorman"), "while the daemon writes: {code} {err}");
+    daemon.stop().await.unwrap();
+    let before = site.cli(&["history", "--json", "--limit", "1000"]).await.1;
+    let (code, out, err) = site.cli(&["ledger", "copy", "--to", &database.url, "--dry-run"]).await;
+    assert!(code == 0 && out.contains("nothing was changed"), "{code} {out}{err}");
+    let (code, out, err) = site.cli(&["ledger", "copy", "--to", &database.url]).await;
+    assert!(code == 0, "{code} {out}{err}");
+    let (code, _, err) = site.cli(&["ledger", "copy", "--to", &database.url]).await;
+    assert!(code != 0, "there is no file any more, and a record there is not replaced: {err}");
+    assert_eq!(database.cli(&site, &["history", "--json", "--limit", "1000"]).await.1, before, "what was copied");
+    // It goes on there: numbers of new rows come after those of old ones.
+    let daemon = database.daemon(&site);
+    daemon.stands("live").await.unwrap();
+    site.ask("database", 5, true);
+    site.until("all decided", all_decided).await.unwrap();
+    daemon.stop().await.unwrap();
+    database.judge(&site).await;
+    let there = database.cli(&site, &["history", "--json", "--limit", "1000"]).await.1;
+    let back = site.path("back.db");
+    let (code, out, err) =
+        database.cli(&site, &["ledger", "copy", "--to", &format!("sqlite:{}", back.display())]).await;
+    assert!(code == 0, "{code} {out}{err}");
+    let (code, out, err) =
+        site.cli(&["history", "--json", "--limit", "1000", "--ledger", &back.display().to_string()]).await;
+    assert_eq!((code, out), (0, there), "what came back: {err}");
+    let (code, out, err) = site.cli(&["ledger", "check", "--ledger", &back.display().to_string()]).await;
+    assert!(code == 0, "{code} {out}{err}");
+}
