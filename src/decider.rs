@@ -172,14 +172,20 @@ impl Decider {
         }
     }
 
+    /// Nobody was there to be asked: that takes no place.
+    fn give_back(&self) -> AskFault {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        AskFault::Unreachable
+    }
+
     async fn exchange(&self, body: Vec<u8>, signed: &[(&'static str, String)]) -> Result<Vec<u8>, AskFault> {
         match &self.settings.place {
             DeciderPlace::Tcp { address, path } => {
-                let stream = TcpStream::connect(address).await.map_err(|_| AskFault::Unreachable)?;
+                let stream = TcpStream::connect(address).await.map_err(|_| self.give_back())?;
                 exchange(stream, (&address.to_string(), path), signed, body).await
             }
             DeciderPlace::Unix { socket, path } => {
-                let stream = UnixStream::connect(socket).await.map_err(|_| AskFault::Unreachable)?;
+                let stream = UnixStream::connect(socket).await.map_err(|_| self.give_back())?;
                 exchange(stream, ("localhost", path), signed, body).await
             }
         }

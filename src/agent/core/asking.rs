@@ -2,7 +2,7 @@
 //!
 //! A word is a fact: the request is decided again with it. No word is no fact: the request stays as it is.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::notice::Notice;
@@ -20,11 +20,14 @@ const OUT_MAX: usize = 32;
 const WAITING_MAX: usize = 1_000;
 /// How often one question is asked that the decider cannot answer, until the decider was down and is back.
 const TRIES_MAX: u32 = 5;
-/// So many failures in a row, and it is told.
-const TOLD_AFTER: u32 = 5;
-/// The wait after failures in a row: doubled from the first to the second.
+/// More than one failure in a row, and the first question of these is so old: then it is told. A decider that is started again
+/// is no news.
+const TOLD_AFTER: Duration = Duration::from_secs(20);
+/// The wait after a failure: doubled by each further one in a row.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
-const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The longest where nobody was there to be asked: that costs nobody anything.
+const PAUSE_ABSENT_MAX: Duration = Duration::from_secs(60);
 /// That a decider was asked as often as it may be is told once in this time.
 const SPENT_TOLD: Duration = Duration::from_secs(3_600);
 
@@ -41,10 +44,14 @@ pub(super) struct Asking {
 /// How it stands with one decider.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// In a row, those of questions that were out together counted once.
+    /// Questions without a word, in a row.
     failures: u32,
-    /// When the last of them was counted.
+    /// The same, where those that were out together are one: by these it is left alone.
+    rounds: u32,
+    /// When the last round was counted.
     counted: Option<Mono>,
+    /// When the first of these questions came back, and after how long.
+    first: Option<(Mono, Duration)>,
     /// Why, where people know that it fails.
     failing: Option<AskFault>,
     /// When people were told that it was asked as often as it may be.
@@ -53,6 +60,13 @@ pub(super) struct Gate {
     waiting: VecDeque<RequestId>,
     /// Others found no room to wait.
     more: bool,
+}
+
+impl Asking {
+    /// Whether a question to this decider is out.
+    fn is_asked(&self, decider: &RuleName) -> bool {
+        self.out.values().any(|out| out.decider == *decider)
+    }
 }
 
 impl Gate {
@@ -71,18 +85,25 @@ impl Gate {
 
     /// A question that went out `took` ago failed. Whether it is to be told.
     fn fails(&mut self, fault: AskFault, took: Duration, pause: impl FnOnce(u32) -> Duration, now: Mono) -> bool {
-        // A decider that was down for a moment is not left alone for long because many questions were out.
-        if self.counted.is_some_and(|counted| now.since(counted) < took) {
-            return false;
-        }
-        self.counted = Some(now);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = self.not_before.max(now + pause(self.failures));
+        // A decider that was down for a moment is not left alone for long because many questions were out.
+        if self.counted.is_none_or(|counted| now.since(counted) >= took) {
+            self.counted = Some(now);
+            self.rounds = self.rounds.saturating_add(1);
+            self.not_before = self.not_before.max(now + pause(self.rounds));
+        }
+        let (back, after) = *self.first.get_or_insert((now, took));
         let told = self.failing.is_some();
-        if told || self.failures >= TOLD_AFTER {
+        if told || (self.failures > 1 && now.since(back) + after >= TOLD_AFTER) {
             self.failing = Some(fault);
         }
         !told && self.failing.is_some()
+    }
+
+    /// It gave a word.
+    fn speaks(&mut self) -> bool {
+        (self.failures, self.rounds, self.first, self.not_before) = (0, 0, None, Mono::ZERO);
+        self.failing.take().is_some()
     }
 }
 
@@ -96,13 +117,14 @@ impl Core {
         if self.asking.tries.get(id).is_some_and(|(tried, times)| *tried == question && *times >= TRIES_MAX) {
             return;
         }
-        let out = self.asking.out.len();
+        let (out, of_it) = (self.asking.out.len(), self.asking.is_asked(&question.decider));
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
         // What comes of a question about it that is out has it decided again.
         if self.asking.out.contains_key(id) {
             return;
         }
-        if out >= OUT_MAX || gate.not_before > now.mono {
+        // One that gave no word last is tried with one question.
+        if out >= OUT_MAX || gate.not_before > now.mono || (gate.rounds > 0 && of_it) {
             gate.wait(id);
             return;
         }
@@ -117,8 +139,9 @@ impl Core {
         if self.asking.out.len() >= OUT_MAX {
             return None;
         }
-        let gates = self.asking.gates.values().filter(|gate| gate.more || !gate.waiting.is_empty());
-        gates.map(|gate| gate.not_before.max(now.mono)).min()
+        let gates = self.asking.gates.iter().filter(|(_, gate)| gate.more || !gate.waiting.is_empty());
+        let gates = gates.filter(|(decider, gate)| gate.rounds == 0 || !self.asking.is_asked(decider));
+        gates.map(|(_, gate)| gate).map(|gate| gate.not_before.max(now.mono)).min()
     }
 
     /// Those who wait are decided again, which asks.
@@ -126,11 +149,14 @@ impl Core {
         let room = OUT_MAX.saturating_sub(self.asking.out.len());
         let mut again = Vec::new();
         let mut all_of = Vec::new();
+        let asked: BTreeSet<RuleName> = self.asking.out.values().map(|question| question.decider.clone()).collect();
         for (decider, gate) in &mut self.asking.gates {
-            if gate.not_before > now.mono {
+            let tried = gate.rounds > 0;
+            if gate.not_before > now.mono || (tried && asked.contains(decider)) {
                 continue;
             }
-            let count = gate.waiting.len().min(room.saturating_sub(again.len()));
+            let most = if tried { 1 } else { usize::MAX };
+            let count = gate.waiting.len().min(room.saturating_sub(again.len())).min(most);
             again.extend(gate.waiting.drain(..count));
             if gate.waiting.is_empty() && std::mem::take(&mut gate.more) {
                 all_of.push(decider.clone());
@@ -180,9 +206,7 @@ impl Core {
         let decider = &question.decider;
         self.asking.tries.remove(id);
         let gate = self.asking.gates.entry(decider.clone()).or_default();
-        gate.failures = 0;
-        gate.not_before = Mono::ZERO;
-        if gate.failing.take().is_some() {
+        if gate.speaks() {
             self.tell(Notice::DeciderRecovered { decider: decider.clone() });
             // What it could not answer may have been its own fault.
             self.asking.tries.retain(|_, (tried, _)| tried.decider != *decider);
@@ -209,7 +233,8 @@ impl Core {
         now: Now,
     ) {
         self.count(Counter::DecidersFailed);
-        let share = 0.1 + 0.9 * self.rng.f64();
+        let share = 0.5 + 0.5 * self.rng.f64();
+        let longest = if fault.is_of_the_question() { PAUSE_MAX } else { PAUSE_ABSENT_MAX };
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
         let tell = if let Some(again) = again {
             // Nobody was asked.
@@ -220,7 +245,9 @@ impl Core {
             }
             !told
         } else {
-            let pause = |failures: u32| PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX).mul_f64(share);
+            let pause = |rounds: u32| {
+                PAUSE_MIN.saturating_mul(1 << rounds.saturating_sub(1).min(16)).min(longest).mul_f64(share)
+            };
             gate.fails(fault, took, pause, now.mono)
         };
         let failures = gate.failures;

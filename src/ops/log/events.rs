@@ -111,7 +111,7 @@ events! {
     PERSON_ANSWERED = "person_answered", INFO or DEBUG, ["handle", "verdict", "by"], "a person put a request on hold; at debug if a person approved or rejected it, since `answered` names the person";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "a person removed a contact with `doorman revoke`";
     DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; what that may do, the rule says";
-    DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider gave no word five times in a row, or may not be asked now; what it is asked about stays pending";
+    DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider has given no word for at least 20 s, asked more than once, or may not be asked now; what it is asked about stays pending";
     DECIDER_RECOVERED = "decider_recovered", INFO, ["decider"], "a decider that had failed gave a word again";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";
     FRAME_MALFORMED = "frame_malformed", WARN or DEBUG, ["why"], "a frame on the socket could not be read; it was counted and dropped; a warning once for each connection";

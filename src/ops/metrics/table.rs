@@ -93,7 +93,7 @@ rows! {
     NOTIFY_FAILING = Gauge "doorman_notify_failing" ["target"] "Whether the target's last message did not arrive so far";
     DECIDER_ANSWERS = Counter "doorman_decider_answers" ["decider", "result"] "What came of questions to a decider: its word, or why there is none; the request then stays pending";
     DECIDER_SECONDS = Histogram "doorman_decider_seconds" ["decider"] "How long a decider took, whether it said something or not";
-    DECIDER_FAILING = Gauge "doorman_decider_failing" ["decider"] "1 where a decider gave an agent no word five times in a row, and none since";
+    DECIDER_FAILING = Gauge "doorman_decider_failing" ["decider"] "1 where a decider has given an agent no word for at least 20 s, asked more than once";
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the configuration is as the last reload found it right";
     POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
     POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";

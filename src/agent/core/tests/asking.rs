@@ -136,8 +136,70 @@ fn many_that_fail_together_count_once() {
         held.tell(Input::Told { request, question, result, took });
     }
     assert!(!held.told.iter().any(|notice| matches!(notice, Notice::DeciderFailed { .. })));
-    held.wait(Duration::from_secs(10));
-    assert_eq!(questions(&held).len(), 60, "a short while later all are asked about again");
+    held.wait(Duration::from_secs(6));
+    assert_eq!(questions(&held).len(), 31, "a short while later one question tries whether it is back");
+    held.says(questions(&held).last().unwrap().clone(), Ok(Verdict::Defer));
+    held.wait(Duration::from_secs(1));
+    assert_eq!(questions(&held).len(), 60, "and then all are asked about again");
+}
+
+#[test]
+fn a_decider_that_is_silent_is_told_soon_and_asked_soon_when_it_is_back() {
+    let told = |held: &Held| {
+        let failures = held.told.iter().filter_map(|notice| match notice {
+            Notice::DeciderFailed { failures, .. } => Some(*failures),
+            _ => None,
+        });
+        failures.collect::<Vec<_>>()
+    };
+    // Many that fail at once are no news by themselves; each is counted.
+    let mut held = asking(RULES);
+    let page: Vec<_> = (0..30).map(|n| of(&format!("r{n}"), &format!("user{n}"), "hello")).collect();
+    held.lists_after(MINUTES, &page);
+    for (request, question) in questions(&held) {
+        held.tell(Input::Told { request, question, result: lost(), took: Duration::from_millis(1) });
+    }
+    let (mut asked, began) = (30, held.at);
+    assert_eq!(told(&held), [0; 0]);
+    while told(&held).is_empty() {
+        held.wait(Duration::from_secs(1));
+        if let Some(next) = questions(&held).get(asked).cloned() {
+            asked += 1;
+            held.tell(Input::Told {
+                request: next.0,
+                question: next.1,
+                result: lost(),
+                took: Duration::from_millis(1),
+            });
+        }
+    }
+    let silent = held.at - began;
+    assert!((Duration::from_secs(20)..Duration::from_secs(45)).contains(&silent), "{silent:?}");
+    let failures = told(&held)[0];
+    assert_eq!(failures as usize, asked, "all that failed");
+    assert_eq!(held.core.counters()["deciders_failed"] as usize, asked, "as the counter has it");
+    // After a night it is asked within a minute, and of all.
+    for _ in 0..600 {
+        let next = questions(&held).last().unwrap().clone();
+        if questions(&held).len() > asked {
+            asked += 1;
+            held.tell(Input::Told {
+                request: next.0,
+                question: next.1,
+                result: lost(),
+                took: Duration::from_millis(1),
+            });
+        }
+        held.wait(MINUTES);
+    }
+    assert!(questions(&held).len() > asked, "within a minute");
+    held.says(questions(&held).last().unwrap().clone(), Ok(Verdict::Defer));
+    held.wait(Duration::from_secs(1));
+    assert_eq!(questions(&held).len(), asked + 30, "whoever waits is asked about at once");
+}
+
+fn lost<T>() -> Result<T, AskFailure> {
+    Err(AskFailure { fault: AskFault::Unreachable, again: None })
 }
 
 #[test]
