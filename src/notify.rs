@@ -27,7 +27,7 @@ use crate::ops::metrics::Metrics;
 use crate::page::Replies;
 use crate::secret::Redact;
 
-pub use message::{ConditionLine, Message, RequestLine};
+pub use message::{ConditionLine, Message, RequestLine, ToldLine};
 
 /// What all targets share.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::columns::{Micros, Parsed};
 use super::sql::{self, Connection, Optional as _, params};
-use crate::model::{AgentId, RequestId, StrangerText};
+use crate::model::{AgentId, RequestId, StrangerText, Verdict};
 
 /// Most new requests that one message names; the others are counted.
 pub const NAMED_MAX: usize = 20;
@@ -105,6 +105,17 @@ pub struct Waiting {
     pub overdue: i64,
 }
 
+/// What a decider said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingWord {
+    /// Which.
+    pub decider: String,
+    /// What it thinks.
+    pub verdict: Verdict,
+    /// Why, in its own words; as untrusted as a stranger's.
+    pub reason: Option<StrangerText>,
+}
+
 /// One request that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingRequest {
@@ -126,6 +137,8 @@ pub struct WaitingRequest {
     pub since: Timestamp,
     /// What it is overdue by, where that is the news.
     pub overdue: Option<String>,
+    /// What deciders said of it last, the newest first.
+    pub told: Vec<WaitingWord>,
 }
 
 /// Reads what is on record of a target.
@@ -199,7 +212,7 @@ pub(super) fn waiting(
         r#"SELECT a.id, a.handle, r.id, r.handle, r.name, r.message, d."by", r.first_seen,
             (SELECT min(n) FROM decision WHERE request = r.n AND {DEFERS}),
             (SELECT max(n) FROM notice WHERE request = r.n),
-            (SELECT overdue FROM notice WHERE request = r.n ORDER BY n DESC LIMIT 1)
+            (SELECT overdue FROM notice WHERE request = r.n ORDER BY n DESC LIMIT 1), r.n
         FROM request r JOIN agent a ON a.n = r.agent
             JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = r.n)
         WHERE r.settled IS NULL AND d.verdict = 'defer' AND d.mode = 'enforce' AND d."by" <> 'paused'
@@ -207,6 +220,7 @@ pub(super) fn waiting(
         ORDER BY r.n"#
     ))?;
     let mut rows = find.query(params![chosen])?;
+    let mut numbers: Vec<i64> = Vec::new();
     while let Some(row) = rows.next()? {
         waiting.all += 1;
         let first: i64 = row.get(8)?;
@@ -232,7 +246,20 @@ pub(super) fn waiting(
             by: row.get(6)?,
             since: first_seen,
             overdue: if overdue { row.get(10)? } else { None },
+            told: Vec::new(),
         });
+        numbers.push(row.get(11)?);
+    }
+    drop(rows);
+    for (request, n) in waiting.new.iter_mut().zip(numbers) {
+        request.told = connection
+            .prepare_cached("SELECT decider, verdict, reason FROM told WHERE request = ?1 ORDER BY n DESC LIMIT 4")?
+            .query_map([n], |row| {
+                let Parsed(verdict) = row.get(1)?;
+                let reason = row.get::<_, Option<String>>(2)?.map(|reason| StrangerText::new(&reason));
+                Ok(WaitingWord { decider: row.get(0)?, verdict, reason })
+            })?
+            .collect::<sql::Result<_>>()?;
     }
     Ok(Some(waiting))
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::{self, News};
 use crate::config::settings::{NotifyEvent, NotifyText};
-use crate::ledger::deliveries::{Waiting, WaitingRequest};
+use crate::ledger::deliveries::{Waiting, WaitingRequest, WaitingWord};
 use crate::model::StrangerText;
 use crate::secret::Redact;
 
@@ -67,9 +67,24 @@ pub struct RequestLine {
     /// By which `[overdue.NAME]` it is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<String>,
+    /// What deciders said of it, until the message was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<ToldLine>,
     /// The link by which whoever has it may answer, with `reply = "link"`. It is made for each try, and never on record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+}
+
+/// What a decider said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldLine {
+    /// Which.
+    pub decider: String,
+    /// `approve`, `reject` or `defer`.
+    pub verdict: String,
+    /// Why, with `text = "full"`: it may quote the stranger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Something that is wrong, or was.
@@ -150,7 +165,17 @@ fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> 
         by: request.by.clone(),
         since: request.since,
         overdue: request.overdue.clone(),
+        told: request.told.iter().map(|told| told_line(told, with_all, redact)).collect(),
         reply: None,
+    }
+}
+
+fn told_line(told: &WaitingWord, with_all: bool, redact: &Redact) -> ToldLine {
+    let reason = told.reason.as_ref().filter(|_| with_all);
+    ToldLine {
+        decider: told.decider.clone(),
+        verdict: told.verdict.to_string(),
+        reason: reason.map(|reason| redact.scrub(reason.raw_prefix(MESSAGE_CHARS_MAX)).into_owned()),
     }
 }
 

@@ -85,6 +85,10 @@ fn request_lines(request: &RequestLine) -> String {
     if let Some(message) = &request.message {
         line.push_str(&format!("\n   message: {}", shown(message)));
     }
+    for told in &request.told {
+        let reason = told.reason.as_deref().map(|reason| format!(": {}", shown(reason))).unwrap_or_default();
+        line.push_str(&format!("\n   {} says {}{reason}", shown(&told.decider), shown(&told.verdict)));
+    }
     if let Some(reply) = &request.reply {
         line.push_str(&format!("\n   answer: {reply}"));
     }
@@ -140,6 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::notify::ToldLine;
 
     fn with(handle: &str, text: &str) -> Message {
         let mut message = Message::test(Timestamp::UNIX_EPOCH);
@@ -156,6 +161,11 @@ mod tests {
             by: "no_match".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             overdue: None,
+            told: vec![ToldLine {
+                decider: "screen".to_owned(),
+                verdict: "reject".to_owned(),
+                reason: Some(text.to_owned()),
+            }],
             reply: None,
         });
         message
@@ -180,7 +190,8 @@ mod tests {
         #[test]
         fn whatever_strangers_write_makes_no_line_and_steers_nothing(handle in any::<String>(), text in any::<String>()) {
             let rendered = super::text(&with(&handle, &text));
-            prop_assert_eq!(rendered.lines().count(), 4, "{}", rendered);
+            prop_assert_eq!(rendered.lines().count(), 5, "{}", rendered);
+            prop_assert!(rendered.contains("\n   screen says reject: "), "{}", rendered);
             let harmless = |letter: char| matches!(letter, '\n' | ' ') || !crate::model::hides(letter) && !letter.is_control();
             prop_assert!(rendered.chars().all(harmless), "{:?}", rendered);
             prop_assert!(discord(&rendered, 2000).chars().count() <= 2000);

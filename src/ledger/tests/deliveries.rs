@@ -94,3 +94,39 @@ async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
     ledger.commit(vec![message("m2", &mark)]).await.unwrap();
     assert_eq!(ledger.delivery("other").await.unwrap(), Delivery::default(), "each target for itself");
 }
+
+#[tokio::test]
+async fn what_deciders_said_goes_with_who_waits() {
+    let world = World::new();
+    let ledger = world.open();
+    let said = |decider: &str, verdict, reason: Option<&str>, second| Record::Told {
+        agent: agent(),
+        request: id("r1"),
+        rule: rule("unsure"),
+        told: Box::new(crate::policy::Told {
+            decider: rule(decider),
+            key: Some("0".repeat(64).into()),
+            verdict,
+            reason: reason.map(StrangerText::new),
+        }),
+        took: std::time::Duration::from_millis(3),
+        at: at(second),
+    };
+    let mut batch = vec![seen("r1", Some("ann"), 0), decided("r1", Verdict::Defer, "unsure", 1)];
+    batch.extend([seen("r2", Some("bob"), 0), decided("r2", Verdict::Defer, "unsure", 1)]);
+    batch.extend([said("screen", Verdict::Reject, Some("sales"), 2), said("second", Verdict::Defer, None, 3)]);
+    ledger.commit(batch).await.unwrap();
+    let waiting = ledger.waiting(Vec::new(), Mark::default(), BOTH, None).await.unwrap().unwrap();
+    let told: Vec<Vec<_>> = waiting
+        .new
+        .iter()
+        .map(|one| {
+            let word = |word: &crate::ledger::deliveries::WaitingWord| {
+                (word.decider.clone(), word.verdict, word.reason.as_ref().map(|text| text.raw().to_owned()))
+            };
+            one.told.iter().map(word).collect()
+        })
+        .collect();
+    let screen = ("screen".to_owned(), Verdict::Reject, Some("sales".to_owned()));
+    assert_eq!(told, [vec![("second".to_owned(), Verdict::Defer, None), screen], vec![]]);
+}
