@@ -159,6 +159,43 @@ async fn a_port_in_use_is_told_and_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_scrapes_is_bounded_and_in_no_answers_way() {
+    let site = Site::start().await;
+    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let address = address(&daemon).await;
+    daemon.stands("live").await.unwrap();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let bad = || {
+        let bad = |line: &Value| matches!(line["level"].as_str(), Some("warn" | "error"));
+        daemon.lines().into_iter().filter(bad).collect::<Vec<_>>()
+    };
+    let (before, said) = (open(), bad());
+    // Some say nothing and keep their places for as long as they may.
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        idle.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let url = format!("http://{address}/metrics");
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let url = url.clone();
+        storm.spawn(async move { get(&url).await.0 });
+    }
+    site.ask("one", 50, true);
+    site.until("a hundred are answered", |control| control.counts().pending == 5).await.unwrap();
+    let mut most = 0;
+    while let Some(scraped) = storm.join_next().await {
+        assert_eq!(scraped.unwrap(), 200, "whoever waits for a place is served");
+        most = most.max(open());
+    }
+    assert!(most < before + 30, "8 at once, and what the agent needs: {most} after {before}");
+    assert_eq!(get(&url).await.0, 200);
+    assert_eq!(bad(), said, "whoever reads metrics fills no log");
+    drop(idle);
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_the_service_manager_opened_is_used_in_place_of_the_settings() {
     let site = Site::start().await;
     let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

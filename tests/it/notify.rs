@@ -210,6 +210,44 @@ async fn a_receiver_that_hangs_makes_no_answer_late_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outbox_of_a_dead_receiver_stays_one_message_whoever_comes_meanwhile() {
+    let (receiver, address) = Receiver::start(&[Answer::Status(500)]).await;
+    let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
+    let site = site(table, &[("ops.url", &address)]).await;
+    let daemon = live(&site).await;
+    stranger(&site, "first");
+    daemon.said("message_failed", 1).await.unwrap();
+    let crowd = NewRequest { push: Some(true), ..NewRequest::to(AGENT).from("crowd/{n}").id("crowd-{n}").count(2_000) };
+    site.control.request(&crowd).unwrap();
+    site.ask("friends", 20, true);
+    site.until("friends and foes have their answers", |control| control.counts().pending == 2_003).await.unwrap();
+    let metrics = loop {
+        let (_, out, _) = site.cli(&["status", "--json"]).await;
+        let status: Value = serde_json::from_str(&out).unwrap();
+        if status["agents"][0]["deferred"] == 2_003 {
+            break status;
+        }
+    };
+    assert_eq!(metrics["notify"][0]["state"], "retrying", "{metrics}");
+    assert!(daemon.count("message_failed") <= 2, "told for each try, not for each request: {}", daemon.tail(20));
+    let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+    let kept: (i64, i64) = ledger
+        .query_row("SELECT count(*), max(length(body)) FROM delivery", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert!(kept.0 == 1 && kept.1 < 20_000, "{kept:?}");
+    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(204)]);
+    let tried = receiver.all().len();
+    assert_eq!(site.cli(&["notify", "retry", "ops"]).await.0, 0);
+    let got = receiver.calls(tried + 2).await;
+    let last = got.last().unwrap();
+    let news = &last.json()["data"];
+    assert_eq!(news["requests"].as_array().unwrap().len(), 20);
+    assert_eq!(news["more_requests"], 2_002 - 20);
+    assert!(last.body.len() < 20_000, "{}", last.body.len());
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
     let (gone, gone_at) = Receiver::start(&[Answer::Status(410)]).await;
     let (other, other_at) = Receiver::start(&[]).await;

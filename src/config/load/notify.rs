@@ -275,11 +275,6 @@ impl Loading<'_> {
     /// What links in messages are good for. A link leads to the page, so there must be one that others find.
     fn reply(&mut self, raw: &RawTable) -> Option<Vec<Verdict>> {
         let reply = layered(raw, "reply").unwrap_or_else(|| default("none"));
-        if reply.value == "button" {
-            let expected = "expected `link` or `none`: a button of a chat or a phone acts at one tap, for everybody who sees the message";
-            self.refuse("notify.reply", &reply, expected, Some("use `reply = \"link\"`".to_owned()));
-            return None;
-        }
         let wanted = self.word("notify.reply", &reply, keys::NOTIFY_REPLIES)? == "link";
         let may = layered(raw, "reply_may");
         if let (false, Some(may)) = (wanted, &may) {

@@ -5,6 +5,7 @@ use crate::config::settings::{ConnectionMode, KeySource};
 use crate::document::keys::Takes;
 
 mod hidden;
+mod replies;
 
 const AGENT: &str = "[[agents]]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n";
 
