@@ -27,7 +27,7 @@ fn what_cannot_be_is_refused_and_says_why() {
         ("reply = \"button\"", PAGE, "expected one of `\"none\"`, `\"link\"`"),
         ("reply = \"link\"", "", "needs a page that a link can lead to"),
         ("reply_may = [\"hold\"]", PAGE, "belongs beside"),
-        ("reply = \"link\"\nreply_may = []", PAGE, "at least one"),
+        ("reply = \"link\"\nreply_may = []", PAGE, "`reply_may` is empty"),
         ("reply = \"link\"\nreply_may = [\"defer\"]", PAGE, "`approve`, `reject` or `hold`"),
         ("reply = \"link\"", "[page]\nurl = \"doorman.example.org\"", "expected an address"),
     ] {
