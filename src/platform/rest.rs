@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -45,6 +45,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(5);
 const IDLE_LIFE: Duration = Duration::from_secs(50);
 /// What a browser of no special taste says; a CDN refuses clients that say nothing.
 pub(super) const ACCEPT_LANGUAGE: &str = "en-US,en;q=0.9";
+/// Where answers go.
+const RESPOND: &str = "agent/contacts/requests/respond";
 /// A cached answer may be this old, by its `Age`; an older one says nothing about the time.
 const AGE_MAX: u64 = 24 * 60 * 60;
 
@@ -53,6 +55,8 @@ const AGE_MAX: u64 = 24 * 60 * 60;
 pub struct Rest {
     client: Client<Connector, Full<Bytes>>,
     base: Url,
+    /// Where answers go: parsed once.
+    answers: Option<Uri>,
     timeout: Duration,
     limiter: Arc<Limiter>,
     proxy: Option<String>,
@@ -120,6 +124,7 @@ impl Rest {
         Ok(Self {
             client,
             base: platform.rest.clone(),
+            answers: below(&platform.rest, RESPOND).as_str().parse().ok(),
             timeout,
             limiter: net.limiters().of(&platform.rest),
             proxy,
@@ -189,7 +194,7 @@ impl AgentRest {
     /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`], [`CallFault::InBetween`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
-        let asked = Asked::post("agent/contacts/requests/respond", &body);
+        let asked = Asked::post(RESPOND, &body);
         self.call(Class::Answer, asked, BODY_BYTES_MAX, bodies::responded).await
     }
 
@@ -275,25 +280,31 @@ impl AgentRest {
     }
 
     fn url(&self, path: &str) -> Url {
-        let mut url = self.rest.base.clone();
-        let whole = format!("{}/{path}", url.path().trim_end_matches('/'));
-        url.set_path(&whole);
-        url
+        below(&self.rest.base, path)
+    }
+
+    fn uri(&self, asked: &Asked) -> Result<Uri, http::Error> {
+        if let (RESPOND, None, Some(known)) = (asked.path, &asked.query, &self.rest.answers) {
+            return Ok(known.clone());
+        }
+        let mut url = self.url(asked.path);
+        url.set_query(asked.query.as_deref());
+        Ok(url.as_str().parse()?)
     }
 
     fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, CallError> {
-        let mut url = self.url(asked.path);
-        url.set_query(asked.query.as_deref());
-        let method = if asked.body.is_some() { Method::POST } else { Method::GET };
-        let mut request = Request::builder().method(method).uri(url.as_str()).header("x-api-key", self.key.header());
-        if let Some(headers) = request.headers_mut() {
-            headers.extend(self.rest.headers.clone());
-            if asked.body.is_some() {
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-        }
+        let unusable = || transport::unsent("the address cannot be used");
         let body = asked.body.clone().unwrap_or_default();
-        request.body(Full::new(body)).map_err(|_| transport::unsent("the address cannot be used"))
+        let mut request = Request::new(Full::new(body));
+        *request.uri_mut() = self.uri(asked).map_err(|_| unusable())?;
+        *request.headers_mut() = self.rest.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert("x-api-key", self.key.header());
+        if asked.body.is_some() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.method_mut() = Method::POST;
+        }
+        Ok(request)
     }
 
     /// Puts a call on record, if one is kept.
@@ -303,6 +314,14 @@ impl AgentRest {
         let number = recorder.call(&self.agent, method, asked.path, asked.query.as_deref(), asked.body.as_deref());
         Some((recorder, number))
     }
+}
+
+/// The address of this path.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    let whole = format!("{}/{path}", url.path().trim_end_matches('/'));
+    url.set_path(&whole);
+    url
 }
 
 /// What is asked: a POST where there is a body.

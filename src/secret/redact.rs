@@ -74,6 +74,10 @@ impl Redact {
     pub(crate) fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let guard = self.inner.search.load();
         let Some(search) = guard.as_deref() else { return Cow::Borrowed(text) };
+        // No way to write a key is shorter than the key.
+        if text.len() < search.min_pattern_len() {
+            return Cow::Borrowed(text);
+        }
         let mut found = Vec::new();
         let holds = |bytes: &[u8]| search.find(bytes).is_some();
         if Decoded::is_needed(text) {

@@ -145,6 +145,10 @@ pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
     let text = &text[..text.floor_char_boundary(RAW_BYTES_MAX)];
     let text = redact.scrub(text);
     let (max, lines) = if name == PROBLEMS { (PROBLEMS_CHARS_MAX, true) } else { (VALUE_CHARS_MAX, false) };
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // Nearly all values: nothing to escape, nothing to cut.
+        return text.into_owned();
+    }
     let mut out = String::with_capacity(text.len().min(max));
     let mut used = 0;
     for character in text.chars() {
